@@ -1,10 +1,11 @@
 """Every function schema of the Berkeley Function Calling Leaderboard, read as a signature and checked part by part.
 
-The schemas are written in a dialect of their own (`dict`, `float`, `tuple`, `any`, Java's and JavaScript's type names);
-`FOREIGN_TYPES` is the table that reads them, printed with --table. Of every property, at any depth, name, type,
-required, enum, items and description must stand in the signature's generic schema; `any` stands only where the source
-says any or gives no type. Each name must survive its way through the name that providers take. At most 1% may be
-refused, each with its reason.
+The schemas are written in a dialect of their own (`dict`, `float`, `tuple`, `any`, Java's and
+JavaScript's type names); `FOREIGN_TYPES` is the table that reads them, printed with --table. Of
+every property, at any depth, name, type, required, enum, items and description must stand in the
+signature's generic schema; `any` stands only where the source says any or gives no type. Each name
+must survive its way through the name that providers take. At most 1% may be refused, each with its
+reason.
 
     pip install --no-deps --target FOLDER bfcl-eval
     python benchmarks/bfcl_schemas.py --data FOLDER [--quick] [--check] [--table]
@@ -32,18 +33,30 @@ def find_data(given: str | None) -> Path | None:
     if given:
         return Path(given) / "bfcl_eval" / "data"
     spec = importlib.util.find_spec("bfcl_eval")
-    return Path(spec.submodule_search_locations[0]) / "data" if spec and spec.submodule_search_locations else None
+    return (
+        Path(spec.submodule_search_locations[0]) / "data"
+        if spec and spec.submodule_search_locations
+        else None
+    )
 
 
 def functions(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield every function description of every file."""
     for file in sorted(folder.rglob("*.json")):
         for line in file.read_text().splitlines():
-            row = json.loads(line) if line.strip().startswith("{") and line.strip().endswith("}") else None
+            row = (
+                json.loads(line)
+                if line.strip().startswith("{") and line.strip().endswith("}")
+                else None
+            )
             if not isinstance(row, dict):
                 continue
             found = row.get("function", [row] if "parameters" in row else [])
-            yield from (item for item in (found if isinstance(found, list) else [found]) if "parameters" in item)
+            yield from (
+                item
+                for item in (found if isinstance(found, list) else [found])
+                if "parameters" in item
+            )
 
 
 def kinds(schema: Any) -> set[str]:
@@ -68,7 +81,9 @@ def losses(source: dict[str, Any], ours: Any, *, path: str, is_required: bool) -
     found = kinds(ours) - ({"null"} if not is_required else set())
     if "enum" in source:
         values = [value for value in source["enum"] if value is not None]
-        if [value for value in merged.get("enum", []) if value is not None] != list(dict.fromkeys(values)):
+        if [value for value in merged.get("enum", []) if value is not None] != list(
+            dict.fromkeys(values)
+        ):
             yield f"{path}: enum"
     elif wanted == "any" and found != {"any"}:
         if not {"properties", "items"} & source.keys():
@@ -111,7 +126,11 @@ def examine(function: dict[str, Any]) -> tuple[str, list[str]]:
     except SignatureError as error:
         return error.message, []
     found = list(
-        object_losses({"properties": {}, **function["parameters"]}, signature.to_json_schema(purpose="inputs"), path="")
+        object_losses(
+            {"properties": {}, **function["parameters"]},
+            signature.to_json_schema(purpose="inputs"),
+            path="",
+        )
     )
     if original_name(taken) != function["name"]:
         found.append(f"name {function['name']!r} came back as {original_name(taken)!r}")
@@ -123,11 +142,17 @@ def examine(function: dict[str, Any]) -> tuple[str, list[str]]:
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--data", help="the folder that bfcl-eval was installed into, where it is not importable")
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument(
+        "--data", help="the folder that bfcl-eval was installed into, where it is not importable"
+    )
     options.add_argument("--quick", action="store_true", help="every fifth function")
     options.add_argument("--check", action="store_true", help="exit 1 where a goal is missed")
-    options.add_argument("--table", action="store_true", help="print the table of type words and stop")
+    options.add_argument(
+        "--table", action="store_true", help="print the table of type words and stop"
+    )
     chosen = options.parse_args()
     if chosen.table:
         for word, meaning in FOREIGN_TYPES.items():
@@ -146,13 +171,20 @@ def main() -> int:
         if reason:
             refused[f"{function['name']}: {reason}"] += 1
         lost += [f"{function['name']}{part}" for part in found]
-    return report(len(listed), refused, lost, seconds=time.process_time() - start, check=chosen.check)
+    return report(
+        len(listed), refused, lost, seconds=time.process_time() - start, check=chosen.check
+    )
 
 
-def report(count: int, refused: "collections.Counter[str]", lost: list[str], *, seconds: float, check: bool) -> int:
+def report(
+    count: int, refused: "collections.Counter[str]", lost: list[str], *, seconds: float, check: bool
+) -> int:
     total = refused.total()
     share = total / max(count, 1)
-    print(f"{count} functions in {seconds:.1f} CPU s; refused {total} ({share:.2%}); lost {len(lost)} parts")
+    print(
+        f"{count} functions in {seconds:.1f} CPU s; refused {total} ({share:.2%}); lost "
+        f"{len(lost)} parts"
+    )
     for reason, times in refused.most_common(40):
         print(f"  refused {times:4} x {reason.splitlines()[0][:180]}")
     for part in lost[:40]:
@@ -161,7 +193,9 @@ def report(count: int, refused: "collections.Counter[str]", lost: list[str], *, 
     print("reached" if ok else "MISSED", " at most 1% refused, nothing lost in the rest")
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(
-        json.dumps({"functions": count, "refused": dict(refused), "lost": lost, "reached": ok}, indent=2)
+        json.dumps(
+            {"functions": count, "refused": dict(refused), "lost": lost, "reached": ok}, indent=2
+        )
     )
     return 1 if check and not ok else 0
 

@@ -1,14 +1,17 @@
 """What the bridge to dspy costs, against dspy in this process in the same run.
 
-1. Added CPU per call, parent and child together, on a one-field program, one call at a time. Goal: at most 2 x 194 us,
-   twice what the bare wire with one callback cost in the first study. The bare wire of this run is beside it: its
-   own cost is about 120 us where both processes share a core, 300 us on idle cores, which every message has to wake.
-2. Throughput on a program with 8 typed JSON fields: 2 workers against threads in one process. Goal: at least 1.5x.
+1. Added CPU per call, parent and child together, on a one-field program, one call at a time. Goal:
+   at most 2 x 194 us, twice what the bare wire with one callback cost in the first study. The bare
+   wire of this run is beside it: its own cost is about 120 us where both processes share a core,
+   300 us on idle cores, which every message has to wake.
+2. Throughput on a program with 8 typed JSON fields: 2 workers against threads in one process. Goal:
+   at least 1.5x.
 3. The first call after a crash, with a warm spare. Goal: no import in it (under 0.5 s).
 
-dspy in process is as its users run it: configured once, everything at its defaults but its cache, which is off so that
-every call reaches the model. Both sides have a model that answers at once. In the worker, dspy keeps no history, writes
-the system message of a signature once, and hands chat messages straight to the parent.
+dspy in process is as its users run it: configured once, everything at its defaults but its cache,
+which is off so that every call reaches the model. Both sides have a model that answers at once. In
+the worker, dspy keeps no history, writes the system message of a signature once, and hands chat
+messages straight to the parent.
 
     python benchmarks/bridge.py [--quick] [--check]
 """
@@ -29,9 +32,19 @@ from pathlib import Path
 RESULT = Path(__file__).parent / "results" / "bridge.json"
 BARE_WIRE_US = 194
 EIGHT = (
-    "text -> a: str, b: int, c: float, d: bool, e: list[str], f: list[int], g: dict[str, float], h: Literal['x', 'y']"
+    "text -> a: str, b: int, c: float, d: bool, e: list[str], f: list[int], g: dict[str, float], "
+    "h: Literal['x', 'y']"
 )
-VALUES = {"a": "t", "b": 1, "c": 2.5, "d": True, "e": ["p", "q"], "f": [1, 2, 3], "g": {"k": 1.5}, "h": "x"}
+VALUES = {
+    "a": "t",
+    "b": 1,
+    "c": 2.5,
+    "d": True,
+    "e": ["p", "q"],
+    "f": [1, 2, 3],
+    "g": {"k": 1.5},
+    "h": "x",
+}
 
 
 def reply_text(kind):
@@ -51,7 +64,9 @@ def in_process(kind, *, history=True):
     class Local(dspy.BaseLM):
         def forward(self, prompt=None, messages=None, **settings):
             message = Shape(content=reply_text(kind), role="assistant")
-            return Shape(choices=[Shape(message=message, finish_reason="stop")], usage={}, model="local")
+            return Shape(
+                choices=[Shape(message=message, finish_reason="stop")], usage={}, model="local"
+            )
 
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     adapter = dspy.ChatAdapter() if kind == "one" else dspy.JSONAdapter()
@@ -89,7 +104,9 @@ class Instant:
         from dspex.execution.clients import Response
         from dspex.language.records import Usage
 
-        self._response = Response(text=text, usage=Usage(calls=1), model=self.name, finish_reason="stop")
+        self._response = Response(
+            text=text, usage=Usage(calls=1), model=self.name, finish_reason="stop"
+        )
 
     async def complete(self, request):
         return self._response
@@ -153,7 +170,10 @@ def cpu(pid=None):
     if pid is None:
         return time.process_time()
     try:
-        tasks = [path.read_text(encoding="ascii") for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+        tasks = [
+            path.read_text(encoding="ascii")
+            for path in Path(f"/proc/{pid}/task").glob("*/schedstat")
+        ]
         return sum(int(text.split()[0]) for text in tasks) / 1e9
     except OSError:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
@@ -266,7 +286,11 @@ def main():
         ("  of it the bare wire, both sides", columns[4], ""),
         ("added by the bridge, CPU us a call", middle(added), f"<= {2 * BARE_WIRE_US}"),
         ("  in bare wires of this run", round(wires, 2), ""),
-        ("8 JSON fields, dspy in process with threads, calls/s", round(middle(rate[0] for rate in rates)), ""),
+        (
+            "8 JSON fields, dspy in process with threads, calls/s",
+            round(middle(rate[0] for rate in rates)),
+            "",
+        ),
         ("8 JSON fields, 2 workers, calls/s", round(middle(rate[1] for rate in rates)), ""),
         ("  ratio", round(middle(ratios), 2), ">= 1.5"),
         ("first call after a crash, slowest, s", round(max(crashes), 3), "< 0.5"),
@@ -274,7 +298,9 @@ def main():
     for name, value, goal in rows:
         print(f"{name:56} {value!s:>10}  {goal}")
     RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps({"quick": options.quick, "rows": [list(row) for row in rows]}, indent=1) + "\n")
+    RESULT.write_text(
+        json.dumps({"quick": options.quick, "rows": [list(row) for row in rows]}, indent=1) + "\n"
+    )
     missed = middle(added) > 2 * BARE_WIRE_US or middle(ratios) < 1.5 or max(crashes) >= 0.5
     print("goals missed" if missed else "all goals met")
     sys.exit(options.check and missed)

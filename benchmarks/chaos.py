@@ -1,12 +1,14 @@
 """Workers under fire: 64 callers on 4 workers while children are killed, stopped, made to leak and made to spin.
 
-Goals: every call ends in an answer or a typed retryable error; no answer reaches the wrong caller; from a kill to
-serving again takes under 1 s (p95); at the end there is no orphan, no zombie and no descriptor more than before; and a
-parent that is killed leaves no child after 3 s. The dspy worker, whose start is an import of seconds, is told apart.
+Goals: every call ends in an answer or a typed retryable error; no answer reaches the wrong caller;
+from a kill to serving again takes under 1 s (p95); at the end there is no orphan, no zombie and no
+descriptor more than before; and a parent that is killed leaves no child after 3 s. The dspy worker,
+whose start is an import of seconds, is told apart.
 
-The pool is as a user's, breaker included, but for one thing: about seven workers a second are killed or crash here on
-purpose, so up to 60 failures in 5 s are allowed. With the default, 5 in 60 s, the pool would rest most of the time (its
-callers get `PoolRestingError`, which may be tried again), and what is measured would be its rest.
+The pool is as a user's, breaker included, but for one thing: about seven workers a second are
+killed or crash here on purpose, so up to 60 failures in 5 s are allowed. With the default, 5 in 60
+s, the pool would rest most of the time (its callers get `PoolRestingError`, which may be tried
+again), and what is measured would be its rest.
 
     python benchmarks/chaos.py [--seconds 60] [--quick] [--check]
 """
@@ -60,10 +62,14 @@ async def caller(pool, rng, until, outcomes):
     while time.monotonic() < until:
         number += 1
         token = {"token": rng.random(), "number": number}
-        kind = rng.choices(["echo", "sleep", "leak", "spin", "crash", "hang"], [640, 320, 30, 4, 4, 2])[0]
-        args = {"echo": token, "sleep": {"seconds": rng.random() * 0.02, **token}, "leak": {"bytes": 8 << 20}}.get(
-            kind, {}
-        )
+        kind = rng.choices(
+            ["echo", "sleep", "leak", "spin", "crash", "hang"], [640, 320, 30, 4, 4, 2]
+        )[0]
+        args = {
+            "echo": token,
+            "sleep": {"seconds": rng.random() * 0.02, **token},
+            "leak": {"bytes": 8 << 20},
+        }.get(kind, {})
         try:
             answer = await pool.call(kind, args, seconds=2.0 if kind in {"echo", "sleep"} else 0.3)
             if kind in {"echo", "sleep"} and answer != args:
@@ -82,7 +88,9 @@ async def gunman(pool, rng, until, clockwork):
     while time.monotonic() < until:
         await asyncio.sleep(rng.uniform(0.1, 0.5))
         ready = [
-            worker for worker in pool.stats().workers if worker.state == "ready" and worker.name not in clockwork.hit
+            worker
+            for worker in pool.stats().workers
+            if worker.state == "ready" and worker.name not in clockwork.hit
         ]
         if not ready:
             continue
@@ -108,7 +116,12 @@ async def storm(seconds, seed):
         restarts = pool.stats().restarts
     await asyncio.sleep(0.05)
     after = open_resources()
-    return outcomes, clockwork, restarts, {"children": len(after[0] - before[0]), "descriptors": after[1] - before[1]}
+    return (
+        outcomes,
+        clockwork,
+        restarts,
+        {"children": len(after[0] - before[0]), "descriptors": after[1] - before[1]},
+    )
 
 
 PARENT = """
@@ -129,7 +142,9 @@ asyncio.run(main())
 
 def killed_parent():
     """Kill a parent under load; return how long its last child lived, and whether any lives after 3 s."""
-    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True
+    ) as parent:
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         parent.kill()
     began = time.monotonic()
@@ -141,7 +156,9 @@ def killed_parent():
 async def killed_dspy(spares, times):
     """Kill the serving dspy worker again and again; return how long it took until a call was answered, each time."""
     found = []
-    pool = PoolConfig(name="dspy", minimum=1, maximum=1, spares=spares, intensity=Intensity(restarts=1000))
+    pool = PoolConfig(
+        name="dspy", minimum=1, maximum=1, spares=spares, intensity=Intensity(restarts=1000)
+    )
     context = RunContext(model=answering({"answer": 3}))
     async with DspyBackend(DspyConfig(pool=pool)) as bridge:
         handle = await bridge.create_program(predicting(backend="dspy"))
@@ -169,7 +186,13 @@ def dspy_rows(times):
     rows = []
     for spares, name in ((1, "with a warm spare"), (0, "without a spare")):
         found = asyncio.run(killed_dspy(spares, times))
-        rows.append((f"dspy {name}: kill to serving again, median s", round(statistics.median(found), 3), ""))
+        rows.append(
+            (
+                f"dspy {name}: kill to serving again, median s",
+                round(statistics.median(found), 3),
+                "",
+            )
+        )
         rows.append((f"dspy {name}: the longest of {times}, s", round(max(found), 3), ""))
     return rows
 
@@ -189,17 +212,29 @@ def main():
     outcomes, clockwork, restarts, left = asyncio.run(storm(seconds, options.seed))
     children, alive, lived = killed_parent()
     of_dspy = dspy_rows(3 if options.quick else 10)
-    untyped = sum(count for name, count in outcomes.items() if name.startswith("UNTYPED") or name == "not retryable")
+    untyped = sum(
+        count
+        for name, count in outcomes.items()
+        if name.startswith("UNTYPED") or name == "not retryable"
+    )
     p95 = percentile(clockwork.recovered, 0.95)
     rows = [
         ("calls", sum(outcomes.values()), ""),
         *((f"  {name}", count, "") for name, count in outcomes.most_common()),
         ("worker restarts", restarts, ""),
         ("untyped or not retryable", untyped, "0"),
-        ("kill to serving again, median s", round(statistics.median(clockwork.recovered or [0]), 3), ""),
+        (
+            "kill to serving again, median s",
+            round(statistics.median(clockwork.recovered or [0]), 3),
+            "",
+        ),
         ("kill to serving again, p95 s", round(p95 or 0, 3), "< 1"),
         *of_dspy,
-        ("SIGSTOP to serving again, median s", round(statistics.median(clockwork.stopped or [0]), 3), ""),
+        (
+            "SIGSTOP to serving again, median s",
+            round(statistics.median(clockwork.stopped or [0]), 3),
+            "",
+        ),
         ("children left", left["children"], "0"),
         ("descriptors more than before", left["descriptors"], "0"),
         (f"of {children} processes alive 3 s after their parent was killed", alive, "0"),
@@ -208,8 +243,12 @@ def main():
     for name, value, goal in rows:
         print(f"{name:64} {value!s:>12}  {goal}")
     RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps({"seconds": seconds, "rows": [list(row) for row in rows]}, indent=1) + "\n")
-    missed = bool(untyped or left["children"] or left["descriptors"] > 0 or alive or p95 is None or p95 >= 1)
+    RESULT.write_text(
+        json.dumps({"seconds": seconds, "rows": [list(row) for row in rows]}, indent=1) + "\n"
+    )
+    missed = bool(
+        untyped or left["children"] or left["descriptors"] > 0 or alive or p95 is None or p95 >= 1
+    )
     print("goals missed" if missed else "all goals met")
     sys.exit(options.check and missed)
 

@@ -2,10 +2,10 @@
 
     python benchmarks/core.py [--quick] [--check] [--dspy-python PYTHON]
 
-Each side is a process of its own on the first core; servers run on the last. The yardsticks (`model_server.py`,
-`bare_client.py`) are read from $DSPEX_SHARED/bench or `../shared/bench`. dspy runs in the interpreter that is given,
-else in this one where it is installed. Writes `benchmarks/results/core.json`.
-"""
+Each side is a process of its own on the first core; servers run on the last. The yardsticks
+(`model_server.py`, `bare_client.py`) are read from $DSPEX_SHARED/bench or `../shared/bench`. dspy
+runs in the interpreter that is given, else in this one where it is installed. Writes
+`benchmarks/results/core.json`."""
 
 import argparse
 import importlib.util
@@ -34,7 +34,13 @@ CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
 def start(stack: ExitStack, command: list[str], core: int) -> subprocess.Popen:
     pinned = ["taskset", "-c", str(core), *command] if len(CORES) > 1 else command
     process = stack.enter_context(
-        subprocess.Popen(pinned, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        subprocess.Popen(
+            pinned,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
     )
     stack.callback(process.kill)
     return process
@@ -48,7 +54,9 @@ class Side:
         self.begin()
 
     def begin(self) -> None:
-        self.process = start(self.stack, [self.python, str(HERE / "core_side.py"), self.name], CORES[0])
+        self.process = start(
+            self.stack, [self.python, str(HERE / "core_side.py"), self.name], CORES[0]
+        )
         if self.heard(LIMIT) != "ready":
             sys.exit(f"{self.name} does not start with {self.python}")
 
@@ -80,7 +88,9 @@ def bare(url: str, calls: int, concurrency: int, delay: int) -> dict[str, float]
     command = [sys.executable, str(SHARED / "bare_client.py"), "--url", url, "--calls", str(calls)]
     command += ["--concurrency", str(concurrency), "--delay-ms", str(delay)]
     pinned = ["taskset", "-c", str(CORES[0]), *command] if len(CORES) > 1 else command
-    return json.loads(subprocess.run(pinned, capture_output=True, text=True, check=True, timeout=LIMIT).stdout)
+    return json.loads(
+        subprocess.run(pinned, capture_output=True, text=True, check=True, timeout=LIMIT).stdout
+    )
 
 
 def middle(rounds: list[dict[str, float]], key: str) -> float | None:
@@ -129,7 +139,9 @@ def measure(stack: ExitStack, *, quick: bool, peer: str | None) -> Notes:
         size = "rows" if name == "evaluate" else "calls"
         us(work, name, **{size: sizes[0] // few}, **parameters)
         if theirs:
-            notes.take(work, "dspy", partial(theirs.ask, name, **{size: sizes[1] // few}, **parameters))
+            notes.take(
+                work, "dspy", partial(theirs.ask, name, **{size: sizes[1] // few}, **parameters)
+            )
 
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", file=sys.stderr)
@@ -179,24 +191,47 @@ def judge(found: Found) -> list[dict]:
     ):
         us, them, limit = (value(work, side, "per_second") for side in ("dspex", "dspy", "bare"))
         got = ratio(us, them)
-        rows.append(row(name, f"{least}x dspy", got, got and got >= least, dspex=us, dspy=them, bare=limit))
+        rows.append(
+            row(name, f"{least}x dspy", got, got and got >= least, dspex=us, dspy=them, bare=limit)
+        )
         got = ratio(us, limit)
-        rows.append(row(name, f"{share:.0%} of bare", got, got and got >= share, dspex=us, dspy=them, bare=limit))
+        rows.append(
+            row(
+                name,
+                f"{share:.0%} of bare",
+                got,
+                got and got >= share,
+                dspex=us,
+                dspy=them,
+                bare=limit,
+            )
+        )
     late = value("first_delta", "dspex", "p50_ms")
-    rows.append(row("first streamed delta: p50 ms", "<= 1 ms", late, late and late <= 1, dspex=late))
+    rows.append(
+        row("first streamed delta: p50 ms", "<= 1 ms", late, late and late <= 1, dspex=late)
+    )
     us, them = value("evaluate", "dspex", "per_second"), value("evaluate", "dspy", "per_second")
     got = ratio(us, them)
-    rows.append(row("evaluate, 64 at a time: rows/s", "6x dspy", got, got and got >= 6, dspex=us, dspy=them))
+    rows.append(
+        row("evaluate, 64 at a time: rows/s", "6x dspy", got, got and got >= 6, dspex=us, dspy=them)
+    )
     us, them = value("memory", "dspex", "mb"), value("memory", "dspy", "mb")
     passed = None if us is None else us < 5
-    rows.append(row("memory after 10,000 calls: MB more", "< 5 MB", us, passed, dspex=us, dspy=them))
+    rows.append(
+        row("memory after 10,000 calls: MB more", "< 5 MB", us, passed, dspex=us, dspy=them)
+    )
     got = ratio(value("calls_100000", "dspex", "cpu_us"), value("calls_1000", "dspex", "cpu_us"))
-    rows.append(row("CPU per call, 100,000 calls against 1,000", "<= 1.15x", got, got and got <= 1.15))
-    # Python's collector goes through all that is in flight, at the speed that neighbours leave of the memory: this
-    # grows by itself, for a bare client too, so each round is compared with the bare client in the same round
+    rows.append(
+        row("CPU per call, 100,000 calls against 1,000", "<= 1.15x", got, got and got <= 1.15)
+    )
+    # Python's collector goes through all that is in flight, at the speed that neighbours leave of
+    # the memory: this grows by itself, for a bare client too, so each round is compared with the
+    # bare client in the same round
     pairs = growth(found)
     got = statistics.median(ours / limit for ours, limit in pairs) if pairs else None
-    sides = [statistics.median(side) for side in zip(*pairs, strict=True)] if pairs else [None, None]
+    sides = (
+        [statistics.median(side) for side in zip(*pairs, strict=True)] if pairs else [None, None]
+    )
     name = "CPU per call, 5,000 in flight against 64"
     rows.append(row(name, "<= 1.2x bare's", got, got and got <= 1.2, dspex=sides[0], bare=sides[1]))
     return rows
@@ -204,9 +239,17 @@ def judge(found: Found) -> list[dict]:
 
 def growth(found: Found) -> list[tuple[float, float]]:
     """Return, for dspex and the bare client in each round, CPU per call with 5,000 in flight over that with 64."""
-    answers = [found.get(work, {}).get(side, []) for side in ("dspex", "bare") for work in ("flight_5000", "flight_64")]
+    answers = [
+        found.get(work, {}).get(side, [])
+        for side in ("dspex", "bare")
+        for work in ("flight_5000", "flight_64")
+    ]
     rounds = zip(*answers, strict=True)
-    cpu = [[answer["cpu_us"] for answer in one] for one in rounds if all("cpu_us" in answer for answer in one)]
+    cpu = [
+        [answer["cpu_us"] for answer in one]
+        for one in rounds
+        if all("cpu_us" in answer for answer in one)
+    ]
     return [(many / few, bare_many / bare_few) for many, few, bare_many, bare_few in cpu]
 
 
@@ -222,8 +265,12 @@ def show(rows: list[dict]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer calls and rounds, under a minute")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer calls and rounds, under a minute"
+    )
     parser.add_argument("--check", action="store_true", help="exit 1 where a goal is missed")
     parser.add_argument("--dspy-python", help="an interpreter that has dspy 3.4.1")
     given = parser.parse_args()
@@ -232,7 +279,10 @@ def main() -> None:
         return
     peer = dspy_python(given.dspy_python)
     if peer is None:
-        print("dspy is not installed here: only dspex and the bare client are measured (give --dspy-python)")
+        print(
+            "dspy is not installed here: only dspex and the bare client are measured (give "
+            "--dspy-python)"
+        )
     with ExitStack() as stack:
         notes = measure(stack, quick=given.quick, peer=peer)
     rows = judge(notes.found)
@@ -242,7 +292,11 @@ def main() -> None:
     results.parent.mkdir(exist_ok=True)
     machine = {"python": platform.python_version(), "cores": len(CORES), "quick": given.quick}
     results.write_text(
-        json.dumps({"machine": machine, "rows": rows, "seconds": notes.seconds, "rounds": notes.found}, indent=1) + "\n"
+        json.dumps(
+            {"machine": machine, "rows": rows, "seconds": notes.seconds, "rounds": notes.found},
+            indent=1,
+        )
+        + "\n"
     )
     if given.check and any(one["passed"] is False for one in rows):
         sys.exit(1)

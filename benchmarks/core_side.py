@@ -99,7 +99,9 @@ class Dspex:
 
             def __init__(self, text):
                 self.response = Response(
-                    text=text, usage=Usage(input_tokens=150, output_tokens=20, calls=1), model="memory"
+                    text=text,
+                    usage=Usage(input_tokens=150, output_tokens=20, calls=1),
+                    model="memory",
                 )
 
             async def complete(self, _request):
@@ -111,15 +113,23 @@ class Dspex:
         self.dspex, self.openai, self.context = dspex, OpenAIModel, RunContext
         self.qa = dspex.Predict("question -> answer")
         self.memory = RunContext(model=Memory(CHAT))
-        body = {"__annotations__": {"text": str, **FIELDS}, "__module__": __name__, "__doc__": "Fill the fields."}
-        typed = type("Typed", (dspex.Signature,), {**body, **{name: dspex.Output() for name in FIELDS}})
+        body = {
+            "__annotations__": {"text": str, **FIELDS},
+            "__module__": __name__,
+            "__doc__": "Fill the fields.",
+        }
+        typed = type(
+            "Typed", (dspex.Signature,), {**body, **{name: dspex.Output() for name in FIELDS}}
+        )
         self.typed = dspex.Predict(typed, adapter="json")
         self.typed_memory = RunContext(model=Memory(TYPED))
 
     def predict(self, calls: int) -> dict[str, float]:
         async def main():
             for number in range(calls):
-                await self.qa.acall(self.memory, question=f"What is the capital of France? ({number})")
+                await self.qa.acall(
+                    self.memory, question=f"What is the capital of France? ({number})"
+                )
 
         run(main())
         before = cpu()
@@ -168,10 +178,14 @@ class Dspex:
         async def main():
             model = self.openai("gpt-4o-mini", base_url=f"{url}/v1")
             context = self.context(model=model)
-            data = Dataset.from_rows([{"question": f"q{n}", "answer": "Paris"} for n in range(rows)])
+            data = Dataset.from_rows(
+                [{"question": f"q{n}", "answer": "Paris"} for n in range(rows)]
+            )
             await aevaluate(self.qa, data, exact_match, context=context, concurrency=concurrency)
             start, before = time.perf_counter(), cpu()
-            report = await aevaluate(self.qa, data, exact_match, context=context, concurrency=concurrency)
+            report = await aevaluate(
+                self.qa, data, exact_match, context=context, concurrency=concurrency
+            )
             wall, used = time.perf_counter() - start, cpu() - before
             assert report.mean == 1.0
             await model.aclose()
@@ -238,7 +252,9 @@ class Dspy:
                 self.text = text
 
             def forward(self, prompt=None, messages=None, **kwargs):
-                choice = SimpleNamespace(message=SimpleNamespace(content=self.text), finish_reason="stop")
+                choice = SimpleNamespace(
+                    message=SimpleNamespace(content=self.text), finish_reason="stop"
+                )
                 return SimpleNamespace(choices=[choice], usage={}, model="memory")
 
             async def aforward(self, prompt=None, messages=None, **kwargs):
@@ -248,7 +264,9 @@ class Dspy:
         self.memory, self.typed_memory = Memory(CHAT), Memory(TYPED)
         self.qa = dspy.Predict("question -> answer")
         fields = {name: (kind, dspy.OutputField()) for name, kind in FIELDS.items()}
-        self.typed = dspy.Predict(dspy.make_signature({"text": (str, dspy.InputField()), **fields}, "Fill the fields."))
+        self.typed = dspy.Predict(
+            dspy.make_signature({"text": (str, dspy.InputField()), **fields}, "Fill the fields.")
+        )
         self.typed.set_lm(self.typed_memory)
 
     def predict(self, calls: int) -> dict[str, float]:
@@ -286,7 +304,9 @@ class Dspy:
         return {"cpu_us": (cpu() - before) / calls * 1e6}
 
     def _lm(self, url: str):
-        return self.dspy.LM("openai/gpt-4o-mini", api_base=f"{url}/v1", api_key="none", cache=False, temperature=0.0)
+        return self.dspy.LM(
+            "openai/gpt-4o-mini", api_base=f"{url}/v1", api_key="none", cache=False, temperature=0.0
+        )
 
     def server(self, url: str, calls: int, concurrency: int) -> dict[str, float]:
         async def main():
@@ -299,7 +319,10 @@ class Dspy:
         return run(main())
 
     def evaluate(self, url: str, rows: int, concurrency: int) -> dict[str, float]:
-        rows_ = [self.dspy.Example(question=f"q{n}", answer="Paris").with_inputs("question") for n in range(rows)]
+        rows_ = [
+            self.dspy.Example(question=f"q{n}", answer="Paris").with_inputs("question")
+            for n in range(rows)
+        ]
         run_ = self.dspy.Evaluate(
             devset=rows_, metric=lambda row, made, _trace=None: row.answer == made.answer, num_threads=concurrency,
             display_progress=False, display_table=False,
@@ -307,7 +330,10 @@ class Dspy:
         with self.dspy.context(lm=self._lm(url), adapter=self.dspy.ChatAdapter()):
             start, before = time.perf_counter(), cpu()
             assert run_(self.qa).score == 100.0
-            return {"per_second": rows / (time.perf_counter() - start), "cpu_us": (cpu() - before) / rows * 1e6}
+            return {
+                "per_second": rows / (time.perf_counter() - start),
+                "cpu_us": (cpu() - before) / rows * 1e6,
+            }
 
     def memory_growth(self, calls: int) -> dict[str, float]:
         async def main(count):
@@ -328,16 +354,32 @@ async def stream_server() -> None:
 
     def chunk(content: str, finish: str | None = None) -> bytes:
         delta = {"content": content} if content else {}
-        data = json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}).encode()
+        data = json.dumps(
+            {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+        ).encode()
         body = b"data: " + data + b"\n\n"
         return b"%x\r\n%s\r\n" % (len(body), body)
 
     async def serve(reader, writer):
         while head := await reader.readuntil(b"\r\n\r\n"):
-            length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if b"content-length" in line)
+            length = next(
+                int(line.split(b":")[1])
+                for line in head.lower().split(b"\r\n")
+                if b"content-length" in line
+            )
             await reader.readexactly(length)
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
-            for piece in ("[[ ## ans", "wer ## ]]\n", None, " and so on", "\n\n[[ ## completed", " ## ]]"):
+            writer.write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: "
+                b"chunked\r\n\r\n"
+            )
+            for piece in (
+                "[[ ## ans",
+                "wer ## ]]\n",
+                None,
+                " and so on",
+                "\n\n[[ ## completed",
+                " ## ]]",
+            ):
                 await asyncio.sleep(0.001)
                 writer.write(chunk(f"{time.monotonic_ns()} " if piece is None else piece))
             writer.write(chunk("", "stop") + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")

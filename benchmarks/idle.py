@@ -2,9 +2,9 @@
 
     python benchmarks/idle.py [--quick] [--check]
 
-A PostgreSQL of this process's own counts its transactions, each of which is one question here: of a `dspex worker`
-without jobs, and of one process in which 1, 10 and 100 subscriptions are open. It is compared with the same database
-without anybody. CPU is that of the worker process.
+A PostgreSQL of this process's own counts its transactions, each of which is one question here: of a
+`dspex worker` without jobs, and of one process in which 1, 10 and 100 subscriptions are open. It is
+compared with the same database without anybody. CPU is that of the worker process.
 """
 
 import argparse
@@ -35,7 +35,11 @@ async def transactions(server: PostgresServer, database: str) -> int:
     """Return how many transactions a database has committed; asked on another one."""
     connection = await asyncpg.connect(server.url())
     try:
-        return int(await connection.fetchval("SELECT xact_commit FROM pg_stat_database WHERE datname = $1", database))
+        return int(
+            await connection.fetchval(
+                "SELECT xact_commit FROM pg_stat_database WHERE datname = $1", database
+            )
+        )
     finally:
         await connection.close()
 
@@ -76,17 +80,24 @@ def cpu_of(pid: int) -> float:
     return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def of_worker(server: PostgresServer, settings: Settings, *, name: str, seconds: float) -> dict[str, float]:
+async def of_worker(
+    server: PostgresServer, settings: Settings, *, name: str, seconds: float
+) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         async with worker(settings, folder) as pid:
             await asyncio.sleep(2.0)
             before, began = cpu_of(pid), time.monotonic()
             found = await rate(server, name, seconds)
             used = (cpu_of(pid) - before) / (time.monotonic() - began)
-    return {"questions of an idle worker, a second": found, "CPU of an idle worker, ms a second": used * 1000}
+    return {
+        "questions of an idle worker, a second": found,
+        "CPU of an idle worker, ms a second": used * 1000,
+    }
 
 
-async def of_followers(server: PostgresServer, settings: Settings, *, name: str, seconds: float) -> dict[str, float]:
+async def of_followers(
+    server: PostgresServer, settings: Settings, *, name: str, seconds: float
+) -> dict[str, float]:
     found = {}
     async with open_services(settings) as services:
         feed = services.operations.floor.feed
@@ -111,13 +122,18 @@ async def measured(server: PostgresServer, name: str, seconds: float) -> dict[st
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="5 seconds each instead of 30")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a goal is missed")
     given = parser.parse_args()
     with PostgresServer() as server:
         found = asyncio.run(measured(server, server.make(), 5.0 if given.quick else 30.0))
-    one, many = (found[f"questions of {count} followers, a second"] for count in (FOLLOWERS[0], FOLLOWERS[-1]))
+    one, many = (
+        found[f"questions of {count} followers, a second"]
+        for count in (FOLLOWERS[0], FOLLOWERS[-1])
+    )
     found["100 followers to 1"] = many / one
     for name, value in found.items():
         goal = f"   (at most {GOALS[name]:g})" if name in GOALS else ""

@@ -2,11 +2,11 @@
 
     python benchmarks/jobs.py [--quick] [--check]
 
-Three real `dspex worker` processes carry out evaluations of 20 rows on a model server of this process, while workers
-are killed with SIGKILL at random, and one is stopped and continued. A step is an answer in a job's journal. Then one
-worker is killed again and again beside one warm survivor, to see how soon its job goes on. Last, `dspex serve` is asked
-without a pause while its PostgreSQL is restarted; on SQLite, where no server can be restarted, `dspex serve` is killed.
-"""
+Three real `dspex worker` processes carry out evaluations of 20 rows on a model server of this
+process, while workers are killed with SIGKILL at random, and one is stopped and continued. A step
+is an answer in a job's journal. Then one worker is killed again and again beside one warm survivor,
+to see how soon its job goes on. Last, `dspex serve` is asked without a pause while its PostgreSQL
+is restarted; on SQLite, where no server can be restarted, `dspex serve` is killed."""
 
 import argparse
 import asyncio
@@ -73,11 +73,20 @@ class World:
         return self.services.operations.floor.store
 
     async def child(self, *arguments: str, **more: str) -> asyncio.subprocess.Process:
-        env = {name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")} | more
+        env = {
+            name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")
+        } | more
         if self.settings.database_url is not None:
             env["DSPEX_DATABASE_URL"] = self.settings.database_url.reveal()
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "dspex", *arguments, "--state-dir", str(self.settings.state_dir)),
+            *(
+                sys.executable,
+                "-m",
+                "dspex",
+                *arguments,
+                "--state-dir",
+                str(self.settings.state_dir),
+            ),
             cwd=self.folder,
             env=env,
             stdout=asyncio.subprocess.PIPE,
@@ -88,7 +97,9 @@ class World:
 
     async def create(self, count: int) -> list[Any]:
         action = next(action for action in DOMAIN.actions if action.name == "create_evaluation")
-        given = CreateEvaluation(program="qa", dataset="questions", configuration={"concurrency": 1})
+        given = CreateEvaluation(
+            program="qa", dataset="questions", configuration={"concurrency": 1}
+        )
         return [await self.services.operations.perform(action, given) for _ in range(count)]
 
     async def rows(self, jobs: list[Any]) -> list[Any]:
@@ -292,7 +303,9 @@ async def served(at: World, *, postgres: PostgresServer | None, seconds: float) 
     missing = 0
     for start in range(0, len(acknowledged), 100):
         part = tuple(map(_uuid, acknowledged[start : start + 100]))
-        rows = await at.store.select(DOMAIN["execution"], Query(where={"id": part}, limit=len(part)))
+        rows = await at.store.select(
+            DOMAIN["execution"], Query(where={"id": part}, limit=len(part))
+        )
         missing += len(set(part)) - sum(row.status == "completed" for row in rows)
     after = [moment for moment in back if moment > up]
     return {
@@ -332,7 +345,9 @@ def _continue(worker: Any) -> None:
         signal_process_tree(worker.pid, signal.SIGCONT)
 
 
-async def measured(database: str, *, quick: bool, postgres: PostgresServer | None) -> dict[str, Any]:
+async def measured(
+    database: str, *, quick: bool, postgres: PostgresServer | None
+) -> dict[str, Any]:
     async with world(database, await fresh(postgres), seconds=0.05) as at:
         found = await chaos(at, jobs=20 if quick else 100, every=2.5 if quick else 3.0, seed=7)
     async with world(database, await fresh(postgres), seconds=0.05) as at:
@@ -374,7 +389,10 @@ def goals(found: dict[str, Any]) -> list[str]:
 def show(found: list[dict[str, Any]]) -> None:
     print(f"{'':44}" + "".join(f"{each['database']:>14}" for each in found))
     lines = [
-        ("jobs of 20 steps: completed / all", lambda f: f"{f['chaos']['completed']}/{f['chaos']['jobs']}"),
+        (
+            "jobs of 20 steps: completed / all",
+            lambda f: f"{f['chaos']['completed']}/{f['chaos']['jobs']}",
+        ),
         (
             "workers killed, stopped and continued",
             lambda f: f"{f['chaos']['kills']}, {f['chaos']['stopped_and_continued']}",
@@ -386,12 +404,19 @@ def show(found: list[dict[str, Any]]) -> None:
         ),
         ("calls under way then, asked again", lambda f: f["chaos"]["asked_again"]),
         ("seconds for all of them", lambda f: f"{f['chaos']['seconds']:.1f}"),
-        ("seconds from a death to going on: p50, p95", lambda f: f"{f['resume']['p50']:.2f}, {f['resume']['p95']:.2f}"),
+        (
+            "seconds from a death to going on: p50, p95",
+            lambda f: f"{f['resume']['p50']:.2f}, {f['resume']['p95']:.2f}",
+        ),
         ("executions acknowledged around a restart", lambda f: f["restart"]["acknowledged"]),
         ("of these missing", lambda f: f["restart"]["missing"]),
         (
             "seconds from database up to the next answer",
-            lambda f: "none" if f["restart"]["recovered_s"] is None else f"{f['restart']['recovered_s']:.2f}",
+            lambda f: (
+                "none"
+                if f["restart"]["recovered_s"] is None
+                else f"{f['restart']['recovered_s']:.2f}"
+            ),
         ),
     ]
     for label, value in lines:
@@ -399,7 +424,9 @@ def show(found: list[dict[str, Any]]) -> None:
 
 
 async def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--only", choices=["sqlite", "postgres"])
@@ -418,7 +445,9 @@ async def main() -> int:
         print(f"missed: {goal}")
     results = HERE / "results"
     results.mkdir(exist_ok=True)
-    (results / "jobs.json").write_text(json.dumps({"quick": given.quick, "found": found, "missed": missed}, indent=2))
+    (results / "jobs.json").write_text(
+        json.dumps({"quick": given.quick, "found": found, "missed": missed}, indent=2)
+    )
     return 1 if missed and given.check else 0
 
 

@@ -1,14 +1,16 @@
 """How many JSON Schemas become signatures, and whether these judge values as the schemas do.
 
-FOLDER holds JSON files: public test suites (a list of `{"description", "schema", "tests": [{"data", "valid"}]}`, as in
-the JSON-Schema-Test-Suite; drafts other than 2020-12 are told by the name of a folder), and plain schemas, one a file.
+FOLDER holds JSON files: public test suites (a list of `{"description", "schema", "tests": [{"data",
+"valid"}]}`, as in the JSON-Schema-Test-Suite; drafts other than 2020-12 are told by the name of a
+folder), and plain schemas, one a file.
 
-Of a suite each schema is read twice: as fields, one for each property, and as one field that holds the whole. In strict
-mode the verdict must be that of the suite; in coercing mode a valid value must be accepted, and what is accepted must
-come out valid. Of a plain schema, values are made at random and judged by `jsonschema-rs` from the file as it stands.
+Of a suite each schema is read twice: as fields, one for each property, and as one field that holds
+the whole. In strict mode the verdict must be that of the suite; in coercing mode a valid value must
+be accepted, and what is accepted must come out valid. Of a plain schema, values are made at random
+and judged by `jsonschema-rs` from the file as it stands.
 
-    pip download --no-binary :all: --no-deps jsonschema     # its archive contains the suite, in json/tests
-    python benchmarks/json_schema.py --data FOLDER [--quick] [--check]
+    pip download --no-binary :all: --no-deps jsonschema     # its archive contains the suite, in
+    json/tests python benchmarks/json_schema.py --data FOLDER [--quick] [--check]
 """
 
 import argparse
@@ -100,7 +102,9 @@ class Case:
 
 def drafts() -> dict[str, Any]:
     """Return the schemas of the drafts by their URIs."""
-    return {str(uri): resource.contents for uri, resource in jsonschema_specifications.REGISTRY.items()}
+    return {
+        str(uri): resource.contents for uri, resource in jsonschema_specifications.REGISTRY.items()
+    }
 
 
 def remotes(folder: Path) -> dict[str, Any]:
@@ -131,10 +135,23 @@ def collect(folder: Path) -> tuple[list[Case], list[Path], list[Path]]:
             data = json.loads(file.read_text())
         except (ValueError, UnicodeDecodeError, RecursionError):
             continue
-        if isinstance(data, list) and data and all(isinstance(row, dict) and "tests" in row for row in data):
+        if (
+            isinstance(data, list)
+            and data
+            and all(isinstance(row, dict) and "tests" in row for row in data)
+        ):
             for row in data:
-                tests = [(test["description"], test["data"], test["valid"]) for test in row["tests"]]
-                cases.append(Case(f"{file.name}: {row['description']}", row["schema"], tests, resources=resources))
+                tests = [
+                    (test["description"], test["data"], test["valid"]) for test in row["tests"]
+                ]
+                cases.append(
+                    Case(
+                        f"{file.name}: {row['description']}",
+                        row["schema"],
+                        tests,
+                        resources=resources,
+                    )
+                )
         elif isinstance(data, dict) and WORDS & data.keys():
             schemas.append(file)
         elif isinstance(data, dict) and {"$defs", "definitions"} & data.keys():
@@ -145,7 +162,9 @@ def collect(folder: Path) -> tuple[list[Case], list[Path], list[Path]]:
 def without_formats(schema: Any) -> Any:
     if isinstance(schema, dict):
         return {
-            key: without_formats(value) for key, value in schema.items() if key != "format" or str(value) not in FORMATS
+            key: without_formats(value)
+            for key, value in schema.items()
+            if key != "format" or str(value) not in FORMATS
         }
     return [without_formats(item) for item in schema] if isinstance(schema, list) else schema
 
@@ -176,7 +195,9 @@ def plain_resources(case: Case) -> dict[str, Any]:
 def is_whole(case: Case, signature: Signature, form: str) -> bool:
     """Whether one field holds the whole value."""
     properties = case.schema.get("properties", {}) if isinstance(case.schema, dict) else {}
-    return form == "whole" or (list(signature.output_fields) == ["value"] and "value" not in properties)
+    return form == "whole" or (
+        list(signature.output_fields) == ["value"] and "value" not in properties
+    )
 
 
 def verdict(signature: Signature, data: Any, mode: Any, *, whole: bool) -> tuple[bool, Any]:
@@ -186,13 +207,17 @@ def verdict(signature: Signature, data: Any, mode: Any, *, whole: bool) -> tuple
         return False, None
     by_wire = {field.wire_name: name for name, field in signature.output_fields.items()}
     try:
-        made = signature.validate_outputs({by_wire.get(key, key): value for key, value in values.items()}, mode=mode)
+        made = signature.validate_outputs(
+            {by_wire.get(key, key): value for key, value in values.items()}, mode=mode
+        )
     except InvalidError:
         return False, None
     dumped = signature.output_validator.dump(made)
     fields = signature.output_fields
     dumped = {
-        fields[name].wire_name: value for name, value in dumped.items() if value is not None or fields[name].is_required
+        fields[name].wire_name: value
+        for name, value in dumped.items()
+        if value is not None or fields[name].is_required
     }
     return True, dumped["value"] if whole else dumped
 
@@ -211,12 +236,18 @@ def exception(signature: Signature, case: Case, data: Any, *, valid: bool, whole
     resources = plain_resources(case)
     if '"format"' in text or '"$ref"' in text:
         try:
-            plain = read(replace(case, schema=without_formats(case.schema), resources=resources), "whole")
+            plain = read(
+                replace(case, schema=without_formats(case.schema), resources=resources), "whole"
+            )
         except SignatureError:
             return ""
         if verdict(plain, data, "strict", whole=True)[0] == valid:
             return "formats are rules"
-    if "draft-04" in text and case.reference is not None and case.reference.is_valid(whole_numbers(data)) != valid:
+    if (
+        "draft-04" in text
+        and case.reference is not None
+        and case.reference.is_valid(whole_numbers(data)) != valid
+    ):
         return "1.0 is a whole number in every draft"
     if isinstance(case.schema, dict) and "metaschema" in str(case.schema.get("$schema")):
         return "a vocabulary of one's own is passed over"
@@ -246,7 +277,10 @@ def judge(case: Case, form: str, tally: Tally) -> None:
         if reason := exception(signature, case, data, valid=valid, whole=whole):
             tally.documented[reason] += 1
             continue
-        text = f"{form}: {case.place}: {name}: {json.dumps(data)[:100]} is {'valid' if valid else 'invalid'}"
+        text = (
+            f"{form}: {case.place}: {name}: {json.dumps(data)[:100]} is "
+            f"{'valid' if valid else 'invalid'}"
+        )
         if strict != valid:
             tally.wrong["strict"].append(text)
         if not coerced_is_right:
@@ -283,8 +317,12 @@ def survive(signature: Signature, case: Case, form: str, tally: Tally) -> None:
         whole = is_whole(case, signature, form)
         before = verdict(signature, data, "strict", whole=whole)[0]
         values = {"value": data} if whole else data
-        if before != verdict(again, data, "strict", whole=whole)[0] or (before and not judge.is_valid(values)):
-            tally.lost.append(f"{form}: {case.place}: {name}: another verdict after the way through its schema")
+        if before != verdict(again, data, "strict", whole=whole)[0] or (
+            before and not judge.is_valid(values)
+        ):
+            tally.lost.append(
+                f"{form}: {case.place}: {name}: another verdict after the way through its schema"
+            )
 
 
 def is_valid(case: Case, value: Any) -> bool:
@@ -304,7 +342,11 @@ def values_for(schema: Any, chance: random.Random, root: Any, depth: int = 0) ->
     if isinstance(schema.get("$ref"), str) and schema["$ref"].startswith("#/"):
         target = root
         for key in schema["$ref"].split("/")[1:]:
-            target = target.get(key.replace("~1", "/").replace("~0", "~"), {}) if isinstance(target, dict) else {}
+            target = (
+                target.get(key.replace("~1", "/").replace("~0", "~"), {})
+                if isinstance(target, dict)
+                else {}
+            )
         return values_for(target, chance, root, depth + 1)
     for key in ("enum", "examples"):
         if isinstance(schema.get(key), list) and schema[key]:
@@ -320,7 +362,8 @@ def values_for(schema: Any, chance: random.Random, root: Any, depth: int = 0) ->
             made = {
                 name: values_for(part, chance, root, depth + 1)
                 for name, part in (schema.get("properties") or {}).items()
-                if name in (schema.get("required") or []) or chance.random() < 2 / (len(schema["properties"]) + 1)
+                if name in (schema.get("required") or [])
+                or chance.random() < 2 / (len(schema["properties"]) + 1)
             }
             return made | ({"x-more": 1} if chance.random() < 0.1 else {})
         case "array":
@@ -356,7 +399,9 @@ def resources_of(files: list[Path]) -> dict[str, Any]:
     return made
 
 
-def plain_cases(files: list[Path], folder: Path, tally: Tally, *, count: int, resources: Any) -> Iterator[Case]:
+def plain_cases(
+    files: list[Path], folder: Path, tally: Tally, *, count: int, resources: Any
+) -> Iterator[Case]:
     """Yield each plain schema with values made at random, as `jsonschema-rs` judges them."""
     for file in files:
         schema = json.loads(file.read_text())
@@ -367,7 +412,9 @@ def plain_cases(files: list[Path], folder: Path, tally: Tally, *, count: int, re
                 schema, retriever=lambda uri: resources[uri.rstrip("#")], validate_formats=False
             )
             values = [values_for(schema, chance, schema) for _ in range(count)]
-            tests = [(str(at), value, bool(reference.is_valid(value))) for at, value in enumerate(values)]
+            tests = [
+                (str(at), value, bool(reference.is_valid(value))) for at, value in enumerate(values)
+            ]
         except (ValueError, KeyError, jsonschema_rs.ReferencingError, RecursionError):
             reference, tests = None, []
             tally.verdicts["schemas without a reference to judge by"] += 1
@@ -387,13 +434,23 @@ def report(name: str, tally: Tally, goal: float, seconds: float) -> bool:
     print(f"  not the same after storing and reading back: {len(tally.lost)}")
     for text in tally.lost[:15]:
         print(f"    {text[:230]}")
-    ok = tally.accepted >= goal and not tally.wrong["strict"] and not tally.wrong["coerce"] and not tally.lost
-    print("reached" if ok else "MISSED", f" at least {goal:.0%} accepted, no wrong verdict, nothing lost")
+    ok = (
+        tally.accepted >= goal
+        and not tally.wrong["strict"]
+        and not tally.wrong["coerce"]
+        and not tally.lost
+    )
+    print(
+        "reached" if ok else "MISSED",
+        f" at least {goal:.0%} accepted, no wrong verdict, nothing lost",
+    )
     return ok
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--data", required=True, help="the folder with the files")
     options.add_argument("--quick", action="store_true", help="every tenth schema")
     options.add_argument("--check", action="store_true", help="exit 1 where a goal is missed")
@@ -402,14 +459,19 @@ def main() -> int:
     step = 10 if chosen.quick else 1
     cases, files, libraries = collect(folder)
     results, is_right = {}, True
-    for name, goal, count in (("suite", GOAL_SUITE, len(cases)), ("schemas", GOAL_REAL, len(files))):
+    for name, goal, count in (
+        ("suite", GOAL_SUITE, len(cases)),
+        ("schemas", GOAL_REAL, len(files)),
+    ):
         if not count:
             continue
         tally, start = Tally(), time.process_time()
         rows = (
             iter(cases[::step])
             if name == "suite"
-            else plain_cases(files[::step], folder, tally, count=20, resources=resources_of([*files, *libraries]))
+            else plain_cases(
+                files[::step], folder, tally, count=20, resources=resources_of([*files, *libraries])
+            )
         )
         for case in rows:
             tally.schemas += 1

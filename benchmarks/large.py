@@ -2,11 +2,11 @@
 
     python benchmarks/large.py [--quick] [--check]
 
-400 executions of a scripted model, 32 at a time, first in an empty database and then beside 300,000 more executions
-(--quick: 30,000) that ended before; PostgreSQL has analyzed nothing by then, as in the first minute of a burst. Then it
-has, and somebody looks for a fault in the large database: the newest 50 executions, the failed ones, those of one
-program, and the figures of a program. Medians of five, in ms; CPU of the database is not this process's.
-"""
+400 executions of a scripted model, 32 at a time, first in an empty database and then beside 300,000
+more executions (--quick: 30,000) that ended before; PostgreSQL has analyzed nothing by then, as in
+the first minute of a burst. Then it has, and somebody looks for a fault in the large database: the
+newest 50 executions, the failed ones, those of one program, and the figures of a program. Medians
+of five, in ms; CPU of the database is not this process's."""
 
 import argparse
 import asyncio
@@ -69,7 +69,9 @@ async def measured(settings: Settings, count: int) -> dict[str, float]:
     async with open_services(settings, serves=False) as services:
         models: Any = services.context.models
         models._local["scripted/paris"] = ScriptedModel(REPLY)  # noqa: SLF001  # no provider is called
-        asked = CreateProgram(name="triage", signature="question -> answer", configuration={"model": "scripted/paris"})
+        asked = CreateProgram(
+            name="triage", signature="question -> answer", configuration={"model": "scripted/paris"}
+        )
         program = await services.operations.create_program(asked)
         await executed(services)
         few = await timed(lambda: executed(services))
@@ -89,12 +91,16 @@ async def measured(settings: Settings, count: int) -> dict[str, float]:
             "newest": await timed(listed()),
             "failed": await timed(listed(status="failed")),
             "of one program": await timed(listed(program_id=program.id)),
-            "figures": await timed(lambda: program_metrics(services.operations, ProgramRef(program_id=program.id))),
+            "figures": await timed(
+                lambda: program_metrics(services.operations, ProgramRef(program_id=program.id))
+            ),
         }
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="30,000 executions instead of 300,000")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a goal is missed")
     given = parser.parse_args()
@@ -110,8 +116,14 @@ def main() -> int:
         print(f"{name:36}{found['sqlite'][name]:10.2f}{found['postgres'][name]:12.2f}{goal}")
     results = HERE / "results"
     results.mkdir(exist_ok=True)
-    (results / "large.json").write_text(json.dumps({"executions": count, **found}, indent=2) + "\n", encoding="utf-8")
-    missed = [name for name, goal in GOALS.items() if any(values[name] > goal for values in found.values())]
+    (results / "large.json").write_text(
+        json.dumps({"executions": count, **found}, indent=2) + "\n", encoding="utf-8"
+    )
+    missed = [
+        name
+        for name, goal in GOALS.items()
+        if any(values[name] > goal for values in found.values())
+    ]
     return int(given.check and bool(missed))
 
 

@@ -2,18 +2,21 @@
 
     python benchmarks/optimize.py [--resume-only] [--quick] [--check] [--banking77 [--seed N]]
 
-Everything but --banking77 ends in one table and in results/optimize.json. With --quick the comparisons are made on too
-few seeds to be judged: they are shown, and --check asks only for the goals that need no statistics.
+Everything but --banking77 ends in one table and in results/optimize.json. With --quick the
+comparisons are made on too few seeds to be judged: they are shown, and --check asks only for the
+goals that need no statistics.
 
-1. A search of more than 200 trials is killed with SIGKILL at 20 random points and resumed each time. It has to end with
-   the same program and trials table as an undisturbed one, ask no committed call again, and repeat at most
-   `concurrency` calls for each kill.
-2. On simulated models with known response surfaces: Joint against tuning the same variables one after the other
-   (`optimize_joint.py`), and the optimizers against dspy's own at equal model calls (`optimize_peer.py`, needs dspy).
-3. On known functions over mixed, conditional spaces: the sampler of Joint against plain Optuna and random sampling, by
-   the regret after 60 evaluations; and the CPU time of the sampler for a trial of a search of 200.
-4. With --banking77, and nothing else: searches of at most 300 calls on real data with the local model
-   (`optimize_banking77.py`), reported as they are. Its goals are none.
+1. A search of more than 200 trials is killed with SIGKILL at 20 random points and resumed each
+   time. It has to end with the same program and trials table as an undisturbed one, ask no
+   committed call again, and repeat at most `concurrency` calls for each kill.
+2. On simulated models with known response surfaces: Joint against tuning the same variables one
+   after the other (`optimize_joint.py`), and the optimizers against dspy's own at equal model calls
+   (`optimize_peer.py`, needs dspy).
+3. On known functions over mixed, conditional spaces: the sampler of Joint against plain Optuna and
+   random sampling, by the regret after 60 evaluations; and the CPU time of the sampler for a trial
+   of a search of 200.
+4. With --banking77, and nothing else: searches of at most 300 calls on real data with the local
+   model (`optimize_banking77.py`), reported as they are. Its goals are none.
 """
 
 import argparse
@@ -49,7 +52,13 @@ JOINT_SEEDS = 40
 
 
 def started(journal: Path, calls: Path) -> subprocess.Popen:
-    command = [sys.executable, str(ROOT / "benchmarks" / "optimize_run.py"), str(journal), str(calls), str(CONCURRENCY)]
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "optimize_run.py"),
+        str(journal),
+        str(calls),
+        str(CONCURRENCY),
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE)
 
 
@@ -90,7 +99,9 @@ def resume(kills: int) -> dict[str, object]:
             work.communicate()
             if is_alive:
                 done.append(answers.now())
-                repeats.append(begun.now() - answers.now())  # begun and not answered, in all lives so far
+                repeats.append(
+                    begun.now() - answers.now()
+                )  # begun and not answered, in all lives so far
         known = answers.now()
         last = json.loads(started(journal, calls).communicate()[0])
         entries = [json.loads(line) for line in journal.read_bytes().splitlines()]
@@ -102,7 +113,10 @@ def resume(kills: int) -> dict[str, object]:
             "killed after answers": done,
             "same program": last["program"] == whole["program"],
             "same trials table": last["table"] == whole["table"],
-            "committed calls asked again": sum(keys.values()) - len(keys) + last["made"] - (total - known),
+            "committed calls asked again": sum(keys.values())
+            - len(keys)
+            + last["made"]
+            - (total - known),
             "calls repeated in all": begun.now() - answers.now(),
             "calls repeated by one kill at most": max(b - a for a, b in pairwise(repeats)),
             "allowed for a kill": CONCURRENCY,
@@ -118,8 +132,15 @@ def bent(values: dict[str, object]) -> float:
 
 def mixed(values: dict[str, object]) -> float:
     """Optimum 0 at "c", true, 7, 0.25, 0.75; the two numbers only count together."""
-    off = (values["x"] - 0.25) ** 2 + (values["y"] - 0.75) ** 2 + (values["x"] + values["y"] - 1) ** 2
-    return -off - 0.1 * abs(values["n"] - 7) - 0.5 * (values["letter"] != "c") - 0.3 * (not values["flag"])
+    off = (
+        (values["x"] - 0.25) ** 2 + (values["y"] - 0.75) ** 2 + (values["x"] + values["y"] - 1) ** 2
+    )
+    return (
+        -off
+        - 0.1 * abs(values["n"] - 7)
+        - 0.5 * (values["letter"] != "c")
+        - 0.3 * (not values["flag"])
+    )
 
 
 FUNCTIONS = {
@@ -184,7 +205,10 @@ def regret_of_optuna(name: str, seed: int, count: int) -> float:
                 values |= {"width": trial.suggest_float("width", 0, 1)}
             return bent(values)
         values = {"letter": trial.suggest_categorical("letter", list("abcd"))}
-        values |= {"flag": trial.suggest_categorical("flag", [False, True]), "n": trial.suggest_int("n", 0, 20)}
+        values |= {
+            "flag": trial.suggest_categorical("flag", [False, True]),
+            "n": trial.suggest_int("n", 0, 20),
+        }
         return mixed(values | {axis: trial.suggest_float(axis, 0, 1) for axis in "xy"})
 
     study.optimize(objective, n_trials=count)
@@ -194,7 +218,9 @@ def regret_of_optuna(name: str, seed: int, count: int) -> float:
 def functions(seeds: int) -> dict[str, dict[str, float]]:
     ways = {"dspex": regret_of_sampler, "optuna": regret_of_optuna, "random": regret_of_random}
     return {
-        name: {way: median(made(name, seed, 60) for seed in range(seeds)) for way, made in ways.items()}
+        name: {
+            way: median(made(name, seed, 60) for seed in range(seeds)) for way, made in ways.items()
+        }
         for name in FUNCTIONS
     }
 
@@ -226,10 +252,12 @@ def resumed(*, quick: bool) -> Part:
     again, most = found["committed calls asked again"], found["calls repeated by one kill at most"]
     work = f"search of {found['trials']} trials, {found['kills']} times kill -9"
     return found, [
-        Row(work, "the same" if is_same else "another end", goal="program and table as undisturbed", is_met=is_same),
+        Row(work, "the same" if is_same else "another end", goal="program and table as "
+                "undisturbed", is_met=is_same),
         Row("  answered calls asked again", str(again), goal="0", is_met=again == 0),
         Row(
-            "  calls under way repeated", f"{found['calls repeated in all']}, at most {most} for a kill",
+            "  calls under way repeated", f"{found['calls repeated in all']}, at most {most} for a "
+                    "kill",
             goal=f"at most {CONCURRENCY} for a kill", is_met=most <= CONCURRENCY,
         ),
     ]  # fmt: skip
@@ -261,13 +289,26 @@ def against_dspy(*, quick: bool) -> Part:
     if importlib.util.find_spec("dspy") is None:
         said = "dspy is not installed (pip install 'dspex[dspy]')"
         return {"skipped": said}, [Row("optimizers against dspy's", f"skipped: {said}")]
-    found = asyncio.run(optimize_peer.measured(optimize_peer.QUICK if quick else optimize_peer.WORK))
+    found = asyncio.run(
+        optimize_peer.measured(optimize_peer.QUICK if quick else optimize_peer.WORK)
+    )
     rows = []
     for work in optimize_peer.WORK:
         row = found[work]
-        name = f"{work}, {row['seeds']} seeds, {row['our calls']:.0f} and {row['their calls']:.0f} calls"
+        name = (
+            f"{work}, {row['seeds']} seeds, {row['our calls']:.0f} and {row['their calls']:.0f} "
+            "calls"
+        )
         beside = f"dspy {row['theirs']:.3f}: {difference(row)}"
-        rows.append(Row(name, f"{row['ours']:.3f}", beside, "at least -0.02", None if quick else row["low"] >= -0.02))
+        rows.append(
+            Row(
+                name,
+                f"{row['ours']:.3f}",
+                beside,
+                "at least -0.02",
+                None if quick else row["low"] >= -0.02,
+            )
+        )
     return found, rows
 
 
@@ -280,8 +321,17 @@ def sampled(*, quick: bool) -> Part:
         is_met = None if quick else row["dspex"] <= min(row["optuna"], row["random"])
         work = f"regret after 60, {name}, {seeds} seeds"
         rows.append(Row(work, f"{row['dspex']:.4f}", beside, "no larger than either", is_met))
-        row["sampler CPU ms a trial"] = cpu = median(cpu_of_sampler(name, seed) for seed in range(1 if quick else 5))
-        rows.append(Row(f"sampler CPU, ms a trial of 200, {name}", f"{cpu:.1f}", goal="at most 10", is_met=cpu <= 10))
+        row["sampler CPU ms a trial"] = cpu = median(
+            cpu_of_sampler(name, seed) for seed in range(1 if quick else 5)
+        )
+        rows.append(
+            Row(
+                f"sampler CPU, ms a trial of 200, {name}",
+                f"{cpu:.1f}",
+                goal="at most 10",
+                is_met=cpu <= 10,
+            )
+        )
     return found, rows
 
 
@@ -291,7 +341,9 @@ def show(rows: list[Row]) -> None:
     table += [(row.work, row.measured, row.beside, row.goal, marks[row.is_met]) for row in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )
 
 
 def on_banking77(*, quick: bool, seeds: list[int] | None = None) -> None:
@@ -314,11 +366,24 @@ def written(name: str, result: dict[str, object]) -> None:
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--resume-only", action="store_true", help="kill and resume, nothing else")
-    options.add_argument("--banking77", action="store_true", help="the searches on real data, nothing else")
-    options.add_argument("--seed", type=int, action="append", help="with --banking77: this one of its three seeds only")
-    options.add_argument("--quick", action="store_true", help="fewer kills and seeds; under a minute without banking77")
+    options.add_argument(
+        "--banking77", action="store_true", help="the searches on real data, nothing else"
+    )
+    options.add_argument(
+        "--seed",
+        type=int,
+        action="append",
+        help="with --banking77: this one of its three seeds only",
+    )
+    options.add_argument(
+        "--quick",
+        action="store_true",
+        help="fewer kills and seeds; under a minute without banking77",
+    )
     options.add_argument("--check", action="store_true", help="exit with 1 where a goal is missed")
     given = options.parse_args()
     if given.banking77:
@@ -337,7 +402,10 @@ def main() -> int:
         seconds[name] = round(time.perf_counter() - begun, 1)
         print(f"{name}: {seconds[name]} s", file=sys.stderr, flush=True)
         goals = {row.work.strip(): row.is_met for row in rows if row.is_met is not None}
-        written("optimize_resume" if given.resume_only else "optimize", result | {"seconds": seconds, "goals": goals})
+        written(
+            "optimize_resume" if given.resume_only else "optimize",
+            result | {"seconds": seconds, "goals": goals},
+        )
     show(rows)
     return 1 if given.check and not all(goals.values()) else 0
 

@@ -1,11 +1,13 @@
 """Optimizers of dspex and of dspy on six intents of banking77 with the small local model; `optimize.py --banking77`.
 
-Each search has at most 300 model calls and sees 60 training rows; its outcome is scored once on 60 test rows. dspy runs
-in a process of its own and reaches the same model through a server in this one, so that both face the same weights and
-sampling; its searches are set up so that they end within 300 calls, which the server counts. The model answers one call
-at a time; set DSPEX_THREADS=1 on a machine that does other work.
+Each search has at most 300 model calls and sees 60 training rows; its outcome is scored once on 60
+test rows. dspy runs in a process of its own and reaches the same model through a server in this
+one, so that both face the same weights and sampling; its searches are set up so that they end
+within 300 calls, which the server counts. The model answers one call at a time; set DSPEX_THREADS=1
+on a machine that does other work.
 
-    python benchmarks/optimize_banking77.py dspy   (the other side: reads commands, one JSON object a line)
+    python benchmarks/optimize_banking77.py dspy   (the other side: reads commands, one JSON object
+    a line)
 """
 
 import asyncio
@@ -64,8 +66,13 @@ class Peer:
             num_retries=0,
         )
         with dspy.context(lm=lm, adapter=dspy.JSONAdapter()):
-            made = self.compiled(given["work"], dspy.Predict(self.signature), train, seed=given["seed"])
-        return {"instructions": made.signature.instructions, "demos": [dict(demo) for demo in made.demos]}
+            made = self.compiled(
+                given["work"], dspy.Predict(self.signature), train, seed=given["seed"]
+            )
+        return {
+            "instructions": made.signature.instructions,
+            "demos": [dict(demo) for demo in made.demos],
+        }
 
     def compiled(self, work: str, student, train: list, *, seed: int):
         dspy = self.dspy
@@ -78,7 +85,9 @@ class Peer:
             return dspy.BootstrapFewShotWithRandomSearch(
                 metric=metric, num_candidate_programs=5, num_threads=1, **few
             ).compile(student, trainset=train[SCORED:], valset=train[:SCORED])
-        mipro = dspy.MIPROv2(metric=metric, auto=None, num_candidates=4, num_threads=1, seed=seed, **few)
+        mipro = dspy.MIPROv2(
+            metric=metric, auto=None, num_candidates=4, num_threads=1, seed=seed, **few
+        )
         return mipro.compile(
             student, trainset=train[SCORED:], valset=train[:SCORED], num_trials=8, minibatch_size=10,
             minibatch_full_eval_steps=4, seed=seed,
@@ -122,11 +131,21 @@ async def ours(work: str, train, *, seed: int, model) -> tuple[dict[str, object]
 
     few = dspex.BootstrapFewShot(max_bootstrapped=4, max_labelled=FEW)
     optimizer = {
-        "joint": dspex.Joint(trials=40, cohort=6, first_rows=5, keep=2, instructions=3, sets=5, bootstrap=few),
-        "mipro": dspex.MIPROv2(trials=40, minibatch=10, full_every=4, instructions=4, sets=4, bootstrap=few),
+        "joint": dspex.Joint(
+            trials=40, cohort=6, first_rows=5, keep=2, instructions=3, sets=5, bootstrap=few
+        ),
+        "mipro": dspex.MIPROv2(
+            trials=40, minibatch=10, full_every=4, instructions=4, sets=4, bootstrap=few
+        ),
         "bootstrap": dspex.RandomSearch(bootstrap=few, candidates=20, first_rows=8),
     }[work]
-    search = dspex.Search(seed=seed, insists=True, validation=train[:SCORED], budget=Budget(calls=CALLS), concurrency=1)
+    search = dspex.Search(
+        seed=seed,
+        insists=True,
+        validation=train[:SCORED],
+        budget=Budget(calls=CALLS),
+        concurrency=1,
+    )
     with dspex.context(model=model):
         outcome = await dspex.aoptimize(
             program(), optimizer, train=train[SCORED:], metric=dspex.exact_match, search=search
@@ -137,9 +156,9 @@ async def ours(work: str, train, *, seed: int, model) -> tuple[dict[str, object]
 class Constrained:
     """The model for dspy: what is asked for an intent is decoded under the same schema as for dspex.
 
-    dspy asks a model that it does not know for JSON without a schema. A proposal of instructions that this small model
-    writes without one is seldom JSON, and then dspy's search ends: texts are decoded as JSON of the fields asked for.
-    """
+    dspy asks a model that it does not know for JSON without a schema. A proposal of instructions
+    that this small model writes without one is seldom JSON, and then dspy's search ends: texts are
+    decoded as JSON of the fields asked for."""
 
     def __init__(self, model) -> None:
         self.model, self.name, self.capabilities = model, model.name, model.capabilities
@@ -147,7 +166,9 @@ class Constrained:
     async def complete(self, request):
         system = request.messages[0].content
         if request.response_schema is None:
-            wanted = re.findall(r"in the following order of fields: (.*)", request.messages[-1].content)
+            wanted = re.findall(
+                r"in the following order of fields: (.*)", request.messages[-1].content
+            )
             names = re.findall(r"`(\w+)`", wanted[-1]) if wanted else []
             schema = SCHEMA if '"intent": "{intent}' in system else _texts(names) if names else None
             request = msgspec.structs.replace(request, response_schema=schema)
@@ -170,10 +191,15 @@ async def theirs(child, server, given: dict[str, object], model) -> tuple[dict[s
         raise RuntimeError(f"dspy ended on {given['work']}, seed {given['seed']}")
     found = json.loads(answer)
     if "error" in found:
-        print(f"  dspy's {given['work']} failed, its program stays as it is: {found['error']}", file=sys.stderr)
+        print(
+            f"  dspy's {given['work']} failed, its program stays as it is: {found['error']}",
+            file=sys.stderr,
+        )
         return {}, server.calls[given["model"]]
     demos = [{name: demo[name] for name in ("text", "intent")} for demo in found["demos"]]
-    return {"self.instructions": found["instructions"], "self.demos": demos}, server.calls[given["model"]]
+    return {"self.instructions": found["instructions"], "self.demos": demos}, server.calls[
+        given["model"]
+    ]
 
 
 async def measured(seeds: Iterable[int], model) -> dict[str, object]:
@@ -190,7 +216,11 @@ async def measured(seeds: Iterable[int], model) -> dict[str, object]:
         for seed in seeds:
             train, test = shuffled("train", seed), shuffled("test", seed)
             leaked = len(train.duplicates(test, fields=["text"]))
-            for side, work in [("program as it is", ""), *(("dspex", w) for w in OURS), *(("dspy", w) for w in THEIRS)]:
+            for side, work in [
+                ("program as it is", ""),
+                *(("dspex", w) for w in OURS),
+                *(("dspy", w) for w in THEIRS),
+            ]:
                 values, calls = {}, 0
                 if side == "dspex":
                     values, calls = await ours(work, train, seed=seed, model=model)
@@ -199,13 +229,30 @@ async def measured(seeds: Iterable[int], model) -> dict[str, object]:
                     given["train"] = [row.to_dict() for row in train]
                     values, calls = await theirs(child, server, given, model)
                 with dspex.context(model=model):
-                    report = await dspex.aevaluate(program().assign(values), test, dspex.exact_match, concurrency=1)
+                    report = await dspex.aevaluate(
+                        program().assign(values), test, dspex.exact_match, concurrency=1
+                    )
                 interval = report.interval()
-                row = {"seed": seed, "side": side, "work": work, "accuracy": report.mean, "calls": calls}
+                row = {
+                    "seed": seed,
+                    "side": side,
+                    "work": work,
+                    "accuracy": report.mean,
+                    "calls": calls,
+                }
                 result["rows"].append(
-                    {**row, "low": interval.low, "high": interval.high, "failed": report.failed, "leaked": leaked}
+                    {
+                        **row,
+                        "low": interval.low,
+                        "high": interval.high,
+                        "failed": report.failed,
+                        "leaked": leaked,
+                    }
                 )
-                print(f"  seed {seed} {side} {work}: {report.mean:.2f} {interval}, {calls} calls", file=sys.stderr)
+                print(
+                    f"  seed {seed} {side} {work}: {report.mean:.2f} {interval}, {calls} calls",
+                    file=sys.stderr,
+                )
     child.stdin.close()
     await child.wait()
     return result
@@ -214,14 +261,18 @@ async def measured(seeds: Iterable[int], model) -> dict[str, object]:
 def show(result: dict[str, object]) -> None:
     from dspex.learning.evaluation import wilson
 
-    print(f"banking77, six intents, at most {CALLS} calls, seeds {result['seeds']}, 60 test rows each")
+    print(
+        f"banking77, six intents, at most {CALLS} calls, seeds {result['seeds']}, 60 test rows each"
+    )
     for side, work in dict.fromkeys((row["side"], row["work"]) for row in result["rows"]):
         found = [row for row in result["rows"] if (row["side"], row["work"]) == (side, work)]
         right = round(sum(row["accuracy"] * (60 - row["failed"]) for row in found))
         scored = sum(60 - row["failed"] for row in found)
         print(
-            f"  {side} {work}: {fmean(row['accuracy'] for row in found):.2f} {wilson(right, scored)} over all rows; "
-            f"by seed {[round(row['accuracy'], 2) for row in found]}; calls {[row['calls'] for row in found]}"
+            f"  {side} {work}: {fmean(row['accuracy'] for row in found):.2f} "
+            f"{wilson(right, scored)} over all rows; "
+            f"by seed {[round(row['accuracy'], 2) for row in found]}; calls "
+            f"{[row['calls'] for row in found]}"
         )
 
 

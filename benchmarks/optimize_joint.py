@@ -1,14 +1,15 @@
 """Joint search against tuning one variable after the other, on simulated models; part of benchmarks/optimize.py.
 
-What varies: 8 instructions, 6 sets of demonstrations, the temperature, and whether the program reasons first. Both ways
-use the same recipe and have the same number of model calls; one after the other takes the variables in an order drawn
-by the seed, a quarter of the calls each, and keeps what it chose. Compared are the true accuracy of what each way chose
-(known, because the surface is), and the hypervolume of true accuracy and cost over all candidates scored in full.
+What varies: 8 instructions, 6 sets of demonstrations, the temperature, and whether the program
+reasons first. Both ways use the same recipe and have the same number of model calls; one after the
+other takes the variables in an order drawn by the seed, a quarter of the calls each, and keeps what
+it chose. Compared are the true accuracy of what each way chose (known, because the surface is), and
+the hypervolume of true accuracy and cost over all candidates scored in full.
 
-Surfaces are drawn at random, 30 training rows each. "pairs" has effects of single features and of pairs of them,
-"no pairs" those of single features only, and "bottleneck" is of another kind that no part of the search was looked at
-with. The recipe was chosen on seeds from 100 on of "pairs"; reported are seeds from 0 on.
-"""
+Surfaces are drawn at random, 30 training rows each. "pairs" has effects of single features and of
+pairs of them, "no pairs" those of single features only, and "bottleneck" is of another kind that no
+part of the search was looked at with. The recipe was chosen on seeds from 100 on of "pairs";
+reported are seeds from 0 on."""
 
 import random
 from statistics import fmean
@@ -34,16 +35,27 @@ CALLS = 600
 
 
 def questions(first: int, count: int) -> dspex.Dataset:
-    rows = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(first, first + count)]
+    rows = [
+        {"question": f"question {n}", "answer": f"answer {n}"} for n in range(first, first + count)
+    ]
     return dspex.Dataset.from_rows(rows)
 
 
 def program() -> dspex.Module:
-    either = dspex.OneOf(dspex.Predict("question -> answer"), dspex.ChainOfThought("question -> answer"))
+    either = dspex.OneOf(
+        dspex.Predict("question -> answer"), dspex.ChainOfThought("question -> answer")
+    )
     return either.with_variables(
-        dspex.Text(TEXTS[0], options=TEXTS, name="style", paths=(f"{PLAIN}.instructions", f"{REASONING}.instructions")),
+        dspex.Text(
+            TEXTS[0],
+            options=TEXTS,
+            name="style",
+            paths=(f"{PLAIN}.instructions", f"{REASONING}.instructions"),
+        ),
         Examples(name="demos", paths=(f"{PLAIN}.demos", f"{REASONING}.demos")),
-        dspex.Float(0, 1.5, name="heat", paths=(f"{PLAIN}.temperature", f"{REASONING}.temperature")),
+        dspex.Float(
+            0, 1.5, name="heat", paths=(f"{PLAIN}.temperature", f"{REASONING}.temperature")
+        ),
     )
 
 
@@ -52,13 +64,18 @@ def true_accuracy(model: SimulatedModel, values: dict[str, object]) -> float:
     if values.get("self.self") == "ChainOfThought":
         system += " [[ ## reasoning ## ]]"
     demos = [
-        (int(demo["question"].split()[1]), demo["answer"] == demo["question"].replace("question", "answer"))
+        (
+            int(demo["question"].split()[1]),
+            demo["answer"] == demo["question"].replace("question", "answer"),
+        )
         for demo in values.get("demos", [])
     ]
     return model.truth(system, demos, values.get("heat", 0.0))
 
 
-async def searched(kept: dict[str, object], only: tuple[str, ...], *, seed: int, calls: int) -> object:
+async def searched(
+    kept: dict[str, object], only: tuple[str, ...], *, seed: int, calls: int
+) -> object:
     few = dspex.BootstrapFewShot(max_bootstrapped=4, max_labelled=4)
     recipe = dspex.Joint(
         trials=200, cohort=8, first_rows=4, keep=2, instructions=1, sets=5, bootstrap=few, objectives=OBJECTIVES,
@@ -66,7 +83,9 @@ async def searched(kept: dict[str, object], only: tuple[str, ...], *, seed: int,
     )  # fmt: skip
     search = dspex.Search(seed=seed, budget=Budget(calls=calls), insists=True)
     given = program().assign(kept)
-    return await dspex.aoptimize(given, recipe, train=questions(0, 30), metric=dspex.exact_match, search=search)
+    return await dspex.aoptimize(
+        given, recipe, train=questions(0, 30), metric=dspex.exact_match, search=search
+    )
 
 
 def volume(model: SimulatedModel, runs: list[tuple[object, dict[str, object]]]) -> float:
@@ -97,7 +116,10 @@ async def both_ways(family: str, seed: int) -> dict[str, float]:
             step = await searched(kept, (name,), seed=seed, calls=CALLS // len(VARIED))
             runs.append((step.trials, dict(kept)))
             kept |= step.best.candidate.assignment
-    return found | {"sequence accuracy": true_accuracy(model, kept), "sequence hypervolume": volume(model, runs)}
+    return found | {
+        "sequence accuracy": true_accuracy(model, kept),
+        "sequence hypervolume": volume(model, runs),
+    }
 
 
 async def measured(seeds: range) -> dict[str, object]:

@@ -1,17 +1,20 @@
 """Optimizers of dspex against dspy's own, over one simulated model on loopback; part of benchmarks/optimize.py.
 
-Both face the same server, data and program (`question -> answer` at temperature 0), 30 rows to train on and 30 to score
-on. dspy runs first, in a process of its own, with its memory cache and without its disk cache; the server counts its
-calls, and dspex gets as many as its budget; its random search scores sets on 10 rows first, and the best of three on
-all. BootstrapFewShot makes one candidate and scores nothing: compared is what
-the walk of either made, without the scoring that dspex adds. Compared is the true accuracy of the outcome, which the
-surface knows. Surfaces are drawn at random (`Surface.drawn`), one for each seed.
+Both face the same server, data and program (`question -> answer` at temperature 0), 30 rows to
+train on and 30 to score on. dspy runs first, in a process of its own, with its memory cache and
+without its disk cache; the server counts its calls, and dspex gets as many as its budget; its
+random search scores sets on 10 rows first, and the best of three on all. BootstrapFewShot makes one
+candidate and scores nothing: compared is what the walk of either made, without the scoring that
+dspex adds. Compared is the true accuracy of the outcome, which the surface knows. Surfaces are
+drawn at random (`Surface.drawn`), one for each seed.
 
-The numbers of seeds were fixed before the run that is reported, from the spread of earlier runs on other seeds
-(standard deviations of the difference of 0.083, 0.036 and 0.152): were there no difference at all, the lower bound
-would be above -0.02 with a probability of 0.96, 0.99 and 0.75. They were fixed before any seed from 1000 on was run.
+The numbers of seeds were fixed before the run that is reported, from the spread of earlier runs on
+other seeds (standard deviations of the difference of 0.083, 0.036 and 0.152): were there no
+difference at all, the lower bound would be above -0.02 with a probability of 0.96, 0.99 and 0.75.
+They were fixed before any seed from 1000 on was run.
 
-    python benchmarks/optimize_peer.py dspy   (the other side: reads commands, one JSON object a line)
+    python benchmarks/optimize_peer.py dspy   (the other side: reads commands, one JSON object a
+    line)
 """
 
 import asyncio
@@ -49,7 +52,9 @@ class Peer:
         dspy = self.dspy
         train = [dspy.Example(**row).with_inputs("question") for row in rows(TRAIN)]
         check = [dspy.Example(**row).with_inputs("question") for row in rows(VALIDATION)]
-        lm = dspy.LM(f"openai/{model}", api_base=self.url, api_key="none", temperature=0.0, max_tokens=200)
+        lm = dspy.LM(
+            f"openai/{model}", api_base=self.url, api_key="none", temperature=0.0, max_tokens=200
+        )
         with dspy.context(lm=lm):
             made = self.compiled(work, dspy.Predict("question -> answer"), train, check, seed)
         return {
@@ -70,7 +75,9 @@ class Peer:
                 metric=metric, num_candidate_programs=CANDIDATES, num_threads=2, **FEW
             )
             return search.compile(student, trainset=train, valset=check)
-        mipro = dspy.MIPROv2(metric=metric, auto=None, num_candidates=CANDIDATES, num_threads=2, seed=seed, **FEW)
+        mipro = dspy.MIPROv2(
+            metric=metric, auto=None, num_candidates=CANDIDATES, num_threads=2, seed=seed, **FEW
+        )
         return mipro.compile(
             student, trainset=train, valset=check, num_trials=TRIALS, minibatch_size=MINIBATCH,
             minibatch_full_eval_steps=EVERY, seed=seed,
@@ -98,7 +105,12 @@ async def ours(work: str, url: str, *, calls: int, seed: int) -> dict[str, objec
         "bootstrap": few,
         "random": dspex.RandomSearch(bootstrap=few, candidates=50, first_rows=10),
         "mipro": dspex.MIPROv2(
-            trials=200, minibatch=MINIBATCH, full_every=EVERY, instructions=CANDIDATES, sets=CANDIDATES, bootstrap=few
+            trials=200,
+            minibatch=MINIBATCH,
+            full_every=EVERY,
+            instructions=CANDIDATES,
+            sets=CANDIDATES,
+            bootstrap=few,
         ),
     }[work]
     program = dspex.Predict("question -> answer", temperature=0.0)
@@ -112,7 +124,11 @@ async def ours(work: str, url: str, *, calls: int, seed: int) -> dict[str, objec
     )
     with dspex.context(model=model):
         outcome = await dspex.aoptimize(
-            program, optimizer, train=dspex.Dataset.from_rows(rows(TRAIN)), metric=dspex.exact_match, search=search
+            program,
+            optimizer,
+            train=dspex.Dataset.from_rows(rows(TRAIN)),
+            metric=dspex.exact_match,
+            search=search,
         )
     await model.aclose()
     best = outcome.trials[-1] if work == "bootstrap" else outcome.best
@@ -163,8 +179,15 @@ async def measured(seeds: dict[str, int]) -> dict[str, object]:
     for work, every in found.items():
         gains = [row["ours"] - row["theirs"] for row in every]
         interval = bootstrap(gains)
-        result[work] = {"seeds": len(every)} | {name: fmean(row[name] for row in every) for name in every[0]}
-        result[work] |= {"difference": fmean(gains), "low": interval.low, "high": interval.high, "all": gains}
+        result[work] = {"seeds": len(every)} | {
+            name: fmean(row[name] for row in every) for name in every[0]
+        }
+        result[work] |= {
+            "difference": fmean(gains),
+            "low": interval.low,
+            "high": interval.high,
+            "all": gains,
+        }
     return result
 
 

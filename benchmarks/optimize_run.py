@@ -32,7 +32,13 @@ class Counted(SimulatedModel):
 
 
 def program() -> dspex.Module:
-    instructions = "Answer.", "Be careful.", "Be exact.", "Be careful and exact.", "Think step by step."
+    instructions = (
+        "Answer.",
+        "Be careful.",
+        "Be exact.",
+        "Be careful and exact.",
+        "Think step by step.",
+    )
     return dspex.Predict("question -> answer").with_variables(
         dspex.Text(options=instructions, name="self.instructions", default=instructions[0]),
         dspex.Float(0, 1.5, name="self.temperature"),

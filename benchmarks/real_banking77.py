@@ -2,9 +2,9 @@
 
     python benchmarks/real_banking77.py [--quick] [--check]
 
-Goals (--check): at least 0.70 with chosen demonstrations on 60 test rows, and the paired interval above both zero-shot
-and the majority class. Needs `dspex[local]` and the shared data (`../shared` beside the repository, or DSPEX_SHARED).
-"""
+Goals (--check): at least 0.70 with chosen demonstrations on 60 test rows, and the paired interval
+above both zero-shot and the majority class. Needs `dspex[local]` and the shared data (`../shared`
+beside the repository, or DSPEX_SHARED)."""
 
 import argparse
 import asyncio
@@ -34,7 +34,9 @@ class Intent(dspex.Signature):
 
 
 def told(trial: Trial) -> None:
-    print(f"  trial {trial.number}: {trial.score:.2f} on {trial.report.scored} rows", file=sys.stderr)
+    print(
+        f"  trial {trial.number}: {trial.score:.2f} on {trial.report.scored} rows", file=sys.stderr
+    )
 
 
 async def measured(*, quick: bool, seed: int) -> dict[str, object]:
@@ -52,7 +54,9 @@ async def measured(*, quick: bool, seed: int) -> dict[str, object]:
     )
     spent = time.perf_counter() - started
     chosen = await dspex.aevaluate(outcome.program, test, dspex.exact_match, concurrency=1)
-    majority = constant(test, {"intent": dspex.evaluation.majority_class(train, "intent").value}, dspex.exact_match)
+    majority = constant(
+        test, {"intent": dspex.evaluation.majority_class(train, "intent").value}, dspex.exact_match
+    )
     return {
         "seed": seed,
         "rows": {"train": len(train), "test": len(test), "also in train": leaked},
@@ -93,7 +97,10 @@ def show(result: dict[str, object]) -> None:
             f"{name:24} {found['difference']:+8.2f}  [{found['low']:.2f}, {found['high']:.2f}]  "
             f"p = {found['p_value']:.2g} ({found['test']}, {found['pairs']} pairs)"
         )
-    print(f"search: {result['search']['seconds']} s, {len(result['search']['trials'])} trials; rows: {result['rows']}")
+    print(
+        f"search: {result['search']['seconds']} s, {len(result['search']['trials'])} trials; "
+        f"rows: {result['rows']}"
+    )
 
 
 def missed(result: dict[str, object]) -> list[str]:
@@ -109,7 +116,9 @@ def missed(result: dict[str, object]) -> list[str]:
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--quick", action="store_true", help="24 test rows and two candidates")
     options.add_argument("--check", action="store_true", help="exit with 1 where a goal is missed")
     options.add_argument("--seed", type=int, default=0)
@@ -125,7 +134,10 @@ def main() -> int:
             raise
         print(f"skipped: {error}")
         return 0
-    result["quick"], result["machine"] = given.quick, f"{platform.machine()}, {os.cpu_count()} cores"
+    result["quick"], result["machine"] = (
+        given.quick,
+        f"{platform.machine()}, {os.cpu_count()} cores",
+    )
     show(result)
     target = ROOT / "benchmarks" / "results" / "real_banking77.json"
     target.parent.mkdir(exist_ok=True)

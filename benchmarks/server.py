@@ -2,12 +2,12 @@
 
     python benchmarks/server.py [--quick] [--check] [--database sqlite|postgres]
 
-Everything on: keys, limits, audit, trace, persistence; the model is scripted. The peer is `bare_app.py` from
-$DSPEX_SHARED/bench or `../shared/bench`, with its one insert into a database of the same kind. Servers run on the first
-core, the load and PostgreSQL on the last. Two servers have as many connections each as the one that they are compared
-with, and there every process runs where the system puts it, so that neither server has to share its core. CPU is that
-of the server process. Writes `benchmarks/results/server.json`.
-"""
+Everything on: keys, limits, audit, trace, persistence; the model is scripted. The peer is
+`bare_app.py` from $DSPEX_SHARED/bench or `../shared/bench`, with its one insert into a database of
+the same kind. Servers run on the first core, the load and PostgreSQL on the last. Two servers have
+as many connections each as the one that they are compared with, and there every process runs where
+the system puts it, so that neither server has to share its core. CPU is that of the server process.
+Writes `benchmarks/results/server.json`."""
 
 import argparse
 import json
@@ -26,19 +26,26 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 SHARED = Path(os.environ.get("DSPEX_SHARED", HERE.parent.parent / "shared")) / "bench"
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
-_SCHEDULED = 2  # Linux: the clock of another process, in nanoseconds; its figures in /proc have steps of 10 ms
+# Linux: the clock of another process, in nanoseconds; its figures in /proc have steps of 10 ms
+_SCHEDULED = 2
 FIELDS = "{ id status inputs startedAt }"
 MUTATION = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) " + FIELDS + " }"
 BARE_LIST = "{ executions(first: 50) { id status inputs startedAt program { id name } } }"
 LIST = "{ executions(first: 50) { nodes { id status inputs startedAt program { id name } } } }"
-TWO = {"one": "one server, 32 connections", "two": "two, 32 each", "one with all": "one server, 64 connections"}
+TWO = {
+    "one": "one server, 32 connections",
+    "two": "two, 32 each",
+    "one with all": "one server, 64 connections",
+}
 INPUTS = {"question": "What is the capital of France?"}
 
 
 def start(stack: ExitStack, cores: list[int], *command: str) -> subprocess.Popen:
     pinned = ["taskset", "-c", ",".join(map(str, cores)), sys.executable, *command]
     process = stack.enter_context(
-        subprocess.Popen(pinned, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
+        subprocess.Popen(
+            pinned, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+        )
     )
     stack.callback(process.kill)
     return process
@@ -80,7 +87,9 @@ class Load:
         self.process = start(stack, cores, str(HERE / "server_load.py"))
         self.process.stdout.readline()
 
-    def run(self, servers: list[Server], work: dict[str, Any], *, connections: int, calls: int) -> dict[str, float]:
+    def run(
+        self, servers: list[Server], work: dict[str, Any], *, connections: int, calls: int
+    ) -> dict[str, float]:
         asked = {
             **work,
             "urls": [server.url for server in servers],
@@ -98,7 +107,9 @@ class Load:
         return {**found, "cpu_us": spent / calls * 1e6}
 
 
-def graphql(query: str, variables: dict[str, Any] | None = None, expect: str = "COMPLETED") -> dict[str, Any]:
+def graphql(
+    query: str, variables: dict[str, Any] | None = None, expect: str = "COMPLETED"
+) -> dict[str, Any]:
     return {"path": "/graphql", "body": {"query": query, "variables": variables}, "expect": expect}
 
 
@@ -112,7 +123,9 @@ def median(rounds: list[dict[str, float]], name: str) -> float:
     return statistics.median(found[name] for found in rounds)
 
 
-def compare(stack: ExitStack, databases: dict[str, str], given: argparse.Namespace) -> dict[str, Any]:
+def compare(
+    stack: ExitStack, databases: dict[str, str], given: argparse.Namespace
+) -> dict[str, Any]:
     """Measure one server beside the bare application."""
     load = Load(stack)
     bare = Server(stack, str(SHARED / "bare_app.py"), "--port", "0", "--url", databases["bare"])
@@ -131,7 +144,9 @@ def compare(stack: ExitStack, databases: dict[str, str], given: argparse.Namespa
     for _ in range(given.rounds):
         for name, work in LISTS.items():
             server = bare if name.startswith("bare") else ours
-            rounds[name].append(load.run([server], work, connections=16, calls=max(300, given.calls // 10)))
+            rounds[name].append(
+                load.run([server], work, connections=16, calls=max(300, given.calls // 10))
+            )
     results["lists"] = rounds
     ours.stats()
     load.run([ours], LISTS["list"], connections=1, calls=10)
@@ -139,7 +154,9 @@ def compare(stack: ExitStack, databases: dict[str, str], given: argparse.Namespa
     return results
 
 
-def two_servers(stack: ExitStack, databases: dict[str, str], given: argparse.Namespace) -> dict[str, Any]:
+def two_servers(
+    stack: ExitStack, databases: dict[str, str], given: argparse.Namespace
+) -> dict[str, Any]:
     """Measure one server with 32 connections, two on one database with 32 each, and one with as many as the two."""
     load = Load(stack, cores=CORES)
     command = (str(HERE / "server_side.py"), databases["ours"], databases["state"])
@@ -164,8 +181,12 @@ def check(results: dict[str, Any]) -> list[tuple[str, float, float]]:
         for connections, rounds in found["executions"].items():
             bare = median(rounds["bare"], "cpu_us")
             at = f"{database}, {connections} connections"
-            goals.append((f"GraphQL CPU over bare ({at})", median(rounds["graphql"], "cpu_us") / bare, 1.2))
-            goals.append((f"REST CPU over bare ({at})", median(rounds["rest"], "cpu_us") / bare, 0.5))
+            goals.append(
+                (f"GraphQL CPU over bare ({at})", median(rounds["graphql"], "cpu_us") / bare, 1.2)
+            )
+            goals.append(
+                (f"REST CPU over bare ({at})", median(rounds["rest"], "cpu_us") / bare, 0.5)
+            )
             for name in ("graphql", "rest"):
                 over = median(rounds[name], "p99_ms") - median(rounds["bare"], "p99_ms")
                 goals.append((f"{name} p99 over bare, ms ({at})", over, 5.0))
@@ -174,7 +195,13 @@ def check(results: dict[str, Any]) -> list[tuple[str, float, float]]:
         goals.append((f"list of 50 with programs, CPU over bare ({database})", ratio, 1.6))
         goals.append((f"reads for that list ({database})", found["reads_per_list"], 3))
     if two := results.get("two"):
-        goals.append(("two servers, CPU over one", median(two["two"], "cpu_us") / median(two["one"], "cpu_us"), 1.1))
+        goals.append(
+            (
+                "two servers, CPU over one",
+                median(two["two"], "cpu_us") / median(two["one"], "cpu_us"),
+                1.1,
+            )
+        )
         shares = [max(found["split"]) / sum(found["split"]) for found in two["two"]]
         goals.append(("the larger share of two servers", statistics.median(shares), 0.6))
         goals.append(("errors with two servers", sum(found["errors"] for found in two["two"]), 0))
@@ -207,7 +234,9 @@ def _line(name: str, side: list[Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--database", choices=["sqlite", "postgres"], action="append")
@@ -216,7 +245,11 @@ def main() -> None:
         print(f"skipped: no yardsticks at {SHARED} (set DSPEX_SHARED)")
         return
     given.rounds, given.calls = (2, 400) if given.quick else (7, 4000)
-    results: dict[str, Any] = {"python": platform.python_version(), "cores": len(CORES), "databases": {}}
+    results: dict[str, Any] = {
+        "python": platform.python_version(),
+        "cores": len(CORES),
+        "databases": {},
+    }
     with tempfile.TemporaryDirectory() as folder:
         for database in given.database or ["sqlite", "postgres"]:
             run(database, Path(folder), results, given)
@@ -224,7 +257,9 @@ def main() -> None:
     table(results)
     print()
     for name, found, most in goals:
-        print(f"{'reached' if found <= most else 'MISSED ':8} {name}: {found:.2f} (at most {most:g})")
+        print(
+            f"{'reached' if found <= most else 'MISSED ':8} {name}: {found:.2f} (at most {most:g})"
+        )
     results["goals"] = [{"goal": name, "found": found, "most": most} for name, found, most in goals]
     out = HERE / "results" / "server.json"
     out.parent.mkdir(exist_ok=True)

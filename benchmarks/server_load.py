@@ -1,6 +1,7 @@
 """The load side of `server.py`, a process of its own: closed loops over HTTP, as many as there are connections.
 
-Reads one JSON line {"urls", "path", "body", "headers", "connections", "calls"} after another, answers each with one:
+Reads one JSON line {"urls", "path", "body", "headers", "connections", "calls"} after another,
+answers each with one:
 {"p50_ms", "p99_ms", "per_second", "errors", "split"} (`split`: how many calls each URL answered).
 """
 

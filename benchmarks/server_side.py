@@ -1,9 +1,9 @@
 """One dspex server for `server.py`: everything on, a scripted model, and a key that is printed with the port.
 
     python benchmarks/server_side.py DATABASE_URL_OR_- STATE_DIR [KEY]
-Prints "ready PORT KEY". Without a KEY it makes the program and the key; with one it takes part in what is there.
-`GET /stats` gives {"reads", "writes"}: how often the store was asked since the last time.
-"""
+Prints "ready PORT KEY". Without a KEY it makes the program and the key; with one it takes part in
+what is there. `GET /stats` gives {"reads", "writes"}: how often the store was asked since the last
+time."""
 
 import sys
 from collections import Counter
@@ -47,10 +47,17 @@ class _Counting:
 async def _prepared(services: Services, key: str | None) -> str:
     if key is not None:
         return key
-    given = CreateProgram(name="triage", signature="question -> answer", configuration={"model": "scripted/paris"})
+    given = CreateProgram(
+        name="triage", signature="question -> answer", configuration={"model": "scripted/paris"}
+    )
     await services.operations.create_program(given)
     action = next(action for action in DOMAIN.actions if action.name == "create_api_key")
-    asked = CreateApiKey(name="bench", scopes=["read", "execute"], requests_per_minute=100_000_000, concurrency=10_000)
+    asked = CreateApiKey(
+        name="bench",
+        scopes=["read", "execute"],
+        requests_per_minute=100_000_000,
+        concurrency=10_000,
+    )
     return (await services.operations.perform(action, asked)).key
 
 

@@ -1,7 +1,8 @@
 """The signature language beside pydantic's create_model, dspy and msgspec: declaring, validating, schemas, parsing.
 
-Goals: validation costs at most 1.3 times the bare pydantic-core validator plus 0.5 us; declaring five fields costs less
-than dspy's; ten times as many fields parse in at most fifteen times as long; nothing is compiled twice.
+Goals: validation costs at most 1.3 times the bare pydantic-core validator plus 0.5 us; declaring
+five fields costs less than dspy's; ten times as many fields parse in at most fifteen times as long;
+nothing is compiled twice.
 
     python benchmarks/signatures.py [--quick] [--check]
 """
@@ -83,10 +84,14 @@ def declare(seconds: float) -> dict[str, float]:
         "dspex, string form": cpu_us(lambda: Signature(FIVE), seconds=seconds),
         "dspex, class form": cpu_us(dspex_class, seconds=seconds),
         "pydantic create_model": cpu_us(
-            lambda: pydantic.create_model("M", **{name: (hint, ...) for name, hint in FIVE_HINTS.items()}),
+            lambda: pydantic.create_model(
+                "M", **{name: (hint, ...) for name, hint in FIVE_HINTS.items()}
+            ),
             seconds=seconds,
         ),
-        "msgspec defstruct": cpu_us(lambda: msgspec.defstruct("M", list(FIVE_HINTS.items())), seconds=seconds),
+        "msgspec defstruct": cpu_us(
+            lambda: msgspec.defstruct("M", list(FIVE_HINTS.items())), seconds=seconds
+        ),
     }
     dspy = find_dspy()
     if dspy is not None:
@@ -99,7 +104,9 @@ def dspex_class() -> object:
     from dspex.language.signatures import Output
 
     outputs = {name: Output() for name in ("answer", "confidence", "sources")}
-    return type("QA", (Signature,), {"__annotations__": annotations, "__doc__": "Answer.", **outputs})
+    return type(
+        "QA", (Signature,), {"__annotations__": annotations, "__doc__": "Answer.", **outputs}
+    )
 
 
 def find_dspy() -> Any:
@@ -116,12 +123,18 @@ def validate(
 ) -> dict[str, float]:
     model = pydantic.create_model("M", **{name: (hint, ...) for name, hint in hints.items()})
     shape = pydantic.TypeAdapter(_typed_dict(hints)).validator
-    struct_hints = {name: StructAddress if hint is Address else hint for name, hint in hints.items()}
+    struct_hints = {
+        name: StructAddress if hint is Address else hint for name, hint in hints.items()
+    }
     struct = msgspec.defstruct("S", list(struct_hints.items()))
     return {
-        "bare pydantic-core (TypedDict)": cpu_us(lambda: shape.validate_python(values), seconds=seconds),
+        "bare pydantic-core (TypedDict)": cpu_us(
+            lambda: shape.validate_python(values), seconds=seconds
+        ),
         "dspex, coercing": cpu_us(lambda: signature.validate_outputs(values), seconds=seconds),
-        "dspex, strict": cpu_us(lambda: signature.validate_outputs(values, mode="strict"), seconds=seconds),
+        "dspex, strict": cpu_us(
+            lambda: signature.validate_outputs(values, mode="strict"), seconds=seconds
+        ),
         "pydantic create_model": cpu_us(lambda: model.model_validate(values), seconds=seconds),
         "msgspec convert": cpu_us(lambda: msgspec.convert(values, struct), seconds=seconds),
     }
@@ -142,7 +155,9 @@ def schemas(seconds: float) -> dict[str, float]:
         "dspex, openai": cpu_us(lambda: signature.to_json_schema("openai"), seconds=seconds)
         if _has_openai(signature)
         else float("nan"),
-        "dspex, cold (declared and written)": cpu_us(lambda: eight().to_json_schema(), seconds=seconds),
+        "dspex, cold (declared and written)": cpu_us(
+            lambda: eight().to_json_schema(), seconds=seconds
+        ),
         "pydantic, warm": cpu_us(lambda: model.model_json_schema(), seconds=seconds),
         "pydantic, cold (declared and written)": cpu_us(
             lambda: pydantic.create_model("M", **model_fields).model_json_schema(), seconds=seconds
@@ -157,8 +172,13 @@ def _has_openai(signature: Signature) -> bool:
 def parse_growth() -> dict[str, float]:
     found = {}
     for count in (10, 100, 999):
-        text = ", ".join(f'field_{n}: list[str][min_items=1] "text"' for n in range(count)) + " -> answer"
-        found[f"{count} fields"] = min(cpu_once(lambda text=text: Signature(text)) for _ in range(3)) / 1000
+        text = (
+            ", ".join(f'field_{n}: list[str][min_items=1] "text"' for n in range(count))
+            + " -> answer"
+        )
+        found[f"{count} fields"] = (
+            min(cpu_once(lambda text=text: Signature(text)) for _ in range(3)) / 1000
+        )
     return found
 
 
@@ -182,7 +202,11 @@ def compilations() -> int:
     pydantic_core.SchemaValidator = counting  # type: ignore[misc, assignment]
     try:
         signature = Signature(FOUR)
-        for variant in (signature, signature.with_instructions("x"), signature.with_instructions("y")):
+        for variant in (
+            signature,
+            signature.with_instructions("x"),
+            signature.with_instructions("y"),
+        ):
             for _ in range(500):
                 variant.validate_outputs(FOUR_VALUES)
                 variant.validate_outputs(FOUR_VALUES, mode="strict")
@@ -198,7 +222,9 @@ def goals(tables: dict[str, dict[str, float]], compiled: int) -> list[tuple[str,
         rows = tables[name]
         bare, ours = rows["bare pydantic-core (TypedDict)"], rows["dspex, coercing"]
         limit = 1.3 * bare + 0.5
-        made.append((f"{name}: {ours:.2f} us within 1.3 x {bare:.2f} + 0.5 = {limit:.2f} us", ours <= limit))
+        made.append(
+            (f"{name}: {ours:.2f} us within 1.3 x {bare:.2f} + 0.5 = {limit:.2f} us", ours <= limit)
+        )
     ours, theirs = (
         tables["declare, 5 fields"]["dspex, string form"],
         tables["declare, 5 fields"].get("dspy, string form"),
@@ -207,13 +233,25 @@ def goals(tables: dict[str, dict[str, float]], compiled: int) -> list[tuple[str,
         made.append((f"declaring: {ours:.0f} us, dspy {theirs:.0f} us", ours < theirs))
     growth = list(tables["parse, ms"].values())
     ratios = [after / before for before, after in itertools.pairwise(growth)]
-    made.append((f"ten times the fields parse in {max(ratios):.1f} times as long, at most 15", max(ratios) <= 15))
-    made.append((f"validators compiled for two modes and three variants: {compiled}, at most 2", compiled <= 2))
+    made.append(
+        (
+            f"ten times the fields parse in {max(ratios):.1f} times as long, at most 15",
+            max(ratios) <= 15,
+        )
+    )
+    made.append(
+        (
+            f"validators compiled for two modes and three variants: {compiled}, at most 2",
+            compiled <= 2,
+        )
+    )
     return made
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--quick", action="store_true", help="under 60 s")
     options.add_argument("--check", action="store_true", help="exit 1 where a goal is missed")
     chosen = options.parse_args()
@@ -221,7 +259,9 @@ def main() -> int:
     tables = {
         "declare, 5 fields": declare(seconds),
         "validate, 4 fields": validate(Signature(FOUR), FOUR_HINTS, FOUR_VALUES, seconds=seconds),
-        "validate, 8 fields, nested model": validate(eight(), EIGHT_HINTS, EIGHT_VALUES, seconds=seconds),
+        "validate, 8 fields, nested model": validate(
+            eight(), EIGHT_HINTS, EIGHT_VALUES, seconds=seconds
+        ),
         "schema, 8 fields": schemas(seconds),
         "parse, ms": parse_growth(),
     }
@@ -236,7 +276,9 @@ def main() -> int:
         print(f"{'reached' if ok else 'MISSED '}  {text}")
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(
-        json.dumps({"tables": tables, "goals": [{"goal": g, "reached": ok} for g, ok in reached]}, indent=2)
+        json.dumps(
+            {"tables": tables, "goals": [{"goal": g, "reached": ok} for g, ok in reached]}, indent=2
+        )
     )
     return 1 if chosen.check and not all(ok for _, ok in reached) else 0
 

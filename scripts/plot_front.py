@@ -18,11 +18,20 @@ async def main() -> None:
     rows = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(60)]
     program = dspex.Predict("question -> answer").with_variables(
         dspex.Text(
-            "Answer.", options=("Answer.", "Be careful and exact.", "Think step by step."), name="self.instructions"
+            "Answer.",
+            options=("Answer.", "Be careful and exact.", "Think step by step."),
+            name="self.instructions",
         ),
         dspex.Float(0, 1.5, name="self.temperature"),
     )
-    recipe = dspex.Joint(trials=40, cohort=8, first_rows=15, keep=2, instructions=1, objectives=("exact_match", "-usd"))
+    recipe = dspex.Joint(
+        trials=40,
+        cohort=8,
+        first_rows=15,
+        keep=2,
+        instructions=1,
+        objectives=("exact_match", "-usd"),
+    )
     with dspex.context(model=SimulatedModel(seed=1)):
         outcome = await dspex.aoptimize(
             program,

@@ -1,8 +1,8 @@
 """Write `src/dspex/execution/clients/prices.json` from the data of the package `genai-prices` (MIT).
 
-Run it where that package is installed: `pip install genai-prices && python scripts/update_prices.py`.
-One row a model name: US dollars for a million input, output and cached input tokens; a tiered price is a list of
-`[from this many input tokens, price]`.
+Run it where that package is installed: `pip install genai-prices && python
+scripts/update_prices.py`. One row a model name: US dollars for a million input, output and cached
+input tokens; a tiered price is a list of `[from this many input tokens, price]`.
 """
 
 import datetime
@@ -45,10 +45,21 @@ def main() -> None:
             price = model.get_prices(now)
             if price.input_mtok is None or price.output_mtok is None:
                 continue
-            row = [number(price.input_mtok), number(price.output_mtok), number(price.cache_read_mtok)]
-            table |= {f"{provider.id}/{name}".lower(): row for name in {model.id, *names(model.match)}}
-    source = f"genai-prices {importlib.metadata.version('genai-prices')} (MIT), {now.date().isoformat()}"
-    rows = ",\n".join(f"{json.dumps(name)}: {json.dumps(table[name], separators=(',', ':'))}" for name in sorted(table))
+            row = [
+                number(price.input_mtok),
+                number(price.output_mtok),
+                number(price.cache_read_mtok),
+            ]
+            table |= {
+                f"{provider.id}/{name}".lower(): row for name in {model.id, *names(model.match)}
+            }
+    source = (
+        f"genai-prices {importlib.metadata.version('genai-prices')} (MIT), {now.date().isoformat()}"
+    )
+    rows = ",\n".join(
+        f"{json.dumps(name)}: {json.dumps(table[name], separators=(',', ':'))}"
+        for name in sorted(table)
+    )
     TARGET.write_text(f'{{"source": {json.dumps(source)}, "models": {{\n{rows}\n}}}}\n')
     print(f"{len(table)} models from {source}")
 

@@ -14,24 +14,43 @@ from tests.support.postgres import (  # fixtures of tests in every folder
 )
 
 ENVIRONMENT = os.environ
-__all__ = ["empty_postgres_url", "on_each_database", "postgres_server", "postgres_template", "postgres_url"]
+__all__ = [
+    "empty_postgres_url",
+    "on_each_database",
+    "postgres_server",
+    "postgres_template",
+    "postgres_url",
+]
 ROOT = Path(__file__).parent.parent
 
 
 # Tests of these open databases, one after the other: they belong to the layer "full".
 FULL = (
-    *("surfaces/api", "operations", "bootstrap/test_own_resource.py", "surfaces/test_pytest_plugin.py"),
+    *(
+        "surfaces/api",
+        "operations",
+        "bootstrap/test_own_resource.py",
+        "surfaces/test_pytest_plugin.py",
+    ),
     *("surfaces/cli/test_commands.py", "surfaces/cli/test_data.py", "bootstrap/test_open_store.py"),
 )
-# A job and an execution on the mock backend stay fast; what they are made of is tried without waiting for all the rest.
-FAST = ("test_an_evaluation_on_the_mock_backend_is_a_job", "test_a_program_is_created_ready_and_executed_on_a_model")
+# A job and an execution on the mock backend stay fast; what they are made of is tried without
+# waiting for all the rest.
+FAST = (
+    "test_an_evaluation_on_the_mock_backend_is_a_job",
+    "test_a_program_is_created_ready_and_executed_on_a_model",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put every test into its layer; a marker at the test or in its file says more than its folder."""
     here = Path(__file__).parent
     for item in items:
-        place = f"{item.path.relative_to(here).as_posix()}::{item.name}" if item.path.is_relative_to(here) else ""
+        place = (
+            f"{item.path.relative_to(here).as_posix()}::{item.name}"
+            if item.path.is_relative_to(here)
+            else ""
+        )
         is_marked = any(item.get_closest_marker(name) for name in ("bridge", "full"))
         if place.startswith(FULL) and not is_marked and not any(name in place for name in FAST):
             item.add_marker(pytest.mark.full)
@@ -50,5 +69,9 @@ def shared() -> Path:
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings of the developer's own shell do not reach the tests."""
     for name in list(ENVIRONMENT):
-        if name.startswith("DSPEX_") and not name.startswith("DSPEX_TEST_") and name != "DSPEX_SHARED":
+        if (
+            name.startswith("DSPEX_")
+            and not name.startswith("DSPEX_TEST_")
+            and name != "DSPEX_SHARED"
+        ):
             monkeypatch.delenv(name)

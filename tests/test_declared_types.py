@@ -1,7 +1,7 @@
 """Every declared type, as input and as output, through every way of running a program.
 
-The table is `support/declared_types.py`. Each way is a function from a type to the outputs as JSON; its servers and
-workers are started once.
+The table is `support/declared_types.py`. Each way is a function from a type to the outputs as JSON;
+its servers and workers are started once.
 """
 
 import asyncio
@@ -36,7 +36,13 @@ from dspex.surfaces.api import ServerConfig, application
 from dspex.surfaces.cli import main
 from dspex.testing import ScriptedModel
 from tests.support import declared_types
-from tests.support.declared_types import DECLARED_TYPES, REFERENCES, DeclaredType, Echo, signature_of
+from tests.support.declared_types import (
+    DECLARED_TYPES,
+    REFERENCES,
+    DeclaredType,
+    Echo,
+    signature_of,
+)
 from tests.support.serving import served
 from tests.surfaces.api.asking import IdleJobs, Server
 
@@ -69,15 +75,34 @@ for row in DECLARED_TYPES:
     if not isinstance(row.hint, str) and row.name not in OMITTED:
         globals()[f"Echo_{row.name}"] = module_of(row)
 """
-# what dspy's modules do not take: our media classes, a TypedDict on Python 3.11, and an enumeration of numbers in text
+# what dspy's modules do not take: our media classes, a TypedDict on Python 3.11, and an enumeration
+# of numbers in text
 OMITTED = (
-    *("image", "audio", "file", "document", "code", "history", "tool_calls", "citations", "typed_dict", "enum_int"),
+    *(
+        "image",
+        "audio",
+        "file",
+        "document",
+        "code",
+        "history",
+        "tool_calls",
+        "citations",
+        "typed_dict",
+        "enum_int",
+    ),
 )
-EXECUTE = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { inputs outputs error } }"
-# what models write for dspy's own types, and what dspy makes of it; it takes a choice by its text before its type
+EXECUTE = (
+    "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { inputs outputs error "
+    "} }"
+)
+# what models write for dspy's own types, and what dspy makes of it; it takes a choice by its text
+# before its type
 DSPY = {
     "literal_mixed": ("1", "1"),
-    "image": ('{"url": "https://a.b/c.png"}', {"url": "https://a.b/c.png", "media_type": None, "detail": None}),
+    "image": (
+        '{"url": "https://a.b/c.png"}',
+        {"url": "https://a.b/c.png", "media_type": None, "detail": None},
+    ),
     "audio": (
         '{"data": "UklGRg==", "audio_format": "wav"}',
         {"url": "data:audio/wav;base64,UklGRg==", "media_type": None},
@@ -214,7 +239,9 @@ def in_process(row: DeclaredType, adapter: str) -> Any:
         program = data_of(row)
         inputs = {"x": row.value, **inputs_of(row, program, is_json=is_json)}
         inputs = {name: inputs[name] for name in module.contract().input_fields}
-        context = RunContext(model=ScriptedModel(repeat), adapter=dspex.execution.context.ADAPTERS[adapter])
+        context = RunContext(
+            model=ScriptedModel(repeat), adapter=dspex.execution.context.ADAPTERS[adapter]
+        )
         prediction = module(context, **module.contract().validate_inputs(inputs))
         outputs.append(module.contract().output_validator.dump(prediction.to_dict()))
     return outputs
@@ -306,7 +333,10 @@ def opened(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
                     prediction = module(**values)
                     (execution,) = store.executions(limit=1)
                     assert execution.inputs == {name: inputs[name] for name in execution.inputs}
-                    outputs += [module.contract().output_validator.dump(prediction.to_dict()), execution.outputs]
+                    outputs += [
+                        module.contract().output_validator.dump(prediction.to_dict()),
+                        execution.outputs,
+                    ]
                 return outputs
 
             yield run
@@ -368,7 +398,9 @@ async def executed(server: Server, program: Program, row: DeclaredType) -> Any:
     return execution["outputs"]
 
 
-def server_way(loop: Loop, folder: Path, settings: Settings, programs: Callable[[DeclaredType], list[Program]]) -> Any:
+def server_way(
+    loop: Loop, folder: Path, settings: Settings, programs: Callable[[DeclaredType], list[Program]]
+) -> Any:
     @contextlib.contextmanager
     def running() -> Iterator[Way]:
         with loop.living(application_of(folder, settings)) as server:
@@ -382,7 +414,9 @@ def server_way(loop: Loop, folder: Path, settings: Settings, programs: Callable[
 
 
 @pytest.fixture(scope="module")
-def inline_server(loop: Loop, folder: Path, model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
+def inline_server(
+    loop: Loop, folder: Path, model: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Way]:
     settings = Settings(state_dir=tmp_path_factory.mktemp("inline"), model=model)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
@@ -391,8 +425,12 @@ def inline_server(loop: Loop, folder: Path, model: str, tmp_path_factory: pytest
 
 
 @pytest.fixture(scope="module")
-def isolated_server(loop: Loop, folder: Path, model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
-    settings = Settings(state_dir=tmp_path_factory.mktemp("isolated"), model=model, isolation="process")
+def isolated_server(
+    loop: Loop, folder: Path, model: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Way]:
+    settings = Settings(
+        state_dir=tmp_path_factory.mktemp("isolated"), model=model, isolation="process"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         programs = lambda row: [code_of(row), data_of(row, backend="isolated")]  # noqa: E731
@@ -415,7 +453,9 @@ async def executed_by_dspy(bridge: DspyBackend, program: Program, row: DeclaredT
     handle = await bridge.create_program(program)
     reply, value = DSPY.get(row.name, (reply_of(row), row.value))
     inputs = {**inputs_of(row, program), "reply": reply}
-    prediction = await bridge.execute_program(handle, inputs, RunContext(model=ScriptedModel(repeat)))
+    prediction = await bridge.execute_program(
+        handle, inputs, RunContext(model=ScriptedModel(repeat))
+    )
     assert program.signature.output_validator.dump(prediction.to_dict()) == {"y": value}
     return [{"y": row.value}]
 
@@ -432,7 +472,9 @@ def dspy_module(loop: Loop, bridge: DspyBackend) -> Way:
     async def run(row: DeclaredType) -> Any:
         if isinstance(row.hint, str) or row.name in OMITTED:
             return []
-        return await executed_by_dspy(bridge, await bridge.import_program(f"dspy_types_app:Echo_{row.name}"), row)
+        return await executed_by_dspy(
+            bridge, await bridge.import_program(f"dspy_types_app:Echo_{row.name}"), row
+        )
 
     return lambda row: loop.call(run(row))
 
@@ -440,13 +482,18 @@ def dspy_module(loop: Loop, bridge: DspyBackend) -> Way:
 WAYS = [
     *("function", "evaluation", "chat", "json_adapter", "tools", "mock"),
     *(pytest.param(name, marks=pytest.mark.full) for name in ("opened", "cli", "inline_server")),
-    *(pytest.param(name, marks=pytest.mark.full) for name in ("isolated_server", "dspy", "dspy_module")),
+    *(
+        pytest.param(name, marks=pytest.mark.full)
+        for name in ("isolated_server", "dspy", "dspy_module")
+    ),
 ]
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("row", DECLARED_TYPES, ids=lambda row: row.name)
-def test_a_declared_type_goes_in_and_comes_out(row: DeclaredType, way: str, request: pytest.FixtureRequest) -> None:
+def test_a_declared_type_goes_in_and_comes_out(
+    row: DeclaredType, way: str, request: pytest.FixtureRequest
+) -> None:
     run: Way = request.getfixturevalue(way)
     for outputs in run(row):
         assert outputs == {"y": row.value}

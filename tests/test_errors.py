@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dspex.errors import DefinitionError, ExecutionError, ToolError, boundary, describe, place_of
+from dspex.error_text import place_of
+from dspex.errors import DefinitionError, ExecutionError, ToolError, boundary, describe
 from dspex.execution.workers.child import place as child_place
 
 SOURCE = """
@@ -42,7 +43,9 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A module of the user inside a package, in a folder with a telling name."""
     folder = tmp_path / "secret_home"
     (folder / "shop").mkdir(parents=True)
-    (folder / "shop" / "__init__.py").write_text("from .work import key\n\ndef above():\n    return key({})\n")
+    (folder / "shop" / "__init__.py").write_text(
+        "from .work import key\n\ndef above():\n    return key({})\n"
+    )
     (folder / "shop" / "work.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(str(folder))
     import shop.work
@@ -61,7 +64,10 @@ def caught(function: Any, *arguments: Any) -> Exception:
 def test_the_deepest_line_of_the_user_is_named(code):
     for function, place in (
         (lambda: code.work.Deep().run(), "shop/work.py:5 in key"),
-        (lambda: code.work.parse("{"), "shop/work.py:8 in parse"),  # the library's own lines are left out
+        (
+            lambda: code.work.parse("{"),
+            "shop/work.py:8 in parse",
+        ),  # the library's own lines are left out
         (code.above, "shop/work.py:5 in key"),
         (code.work.caused, "shop/work.py:25 in caused"),
     ):

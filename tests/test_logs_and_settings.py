@@ -23,16 +23,27 @@ ROOT = Path(__file__).parents[1]
 def test_all_problems_are_told_at_once_by_the_name_of_their_origin(tmp_path: Path) -> None:
     (tmp_path / "dspex.toml").write_text('threads = "many"\nmodle = "x"\n')
     with pytest.raises(ConfigurationError) as caught:
-        read_settings({"DSPEX_KEEP_DAYS": "-1"}, folder=tmp_path, flags={"port": 70_000, "log_level": "loud"})
+        read_settings(
+            {"DSPEX_KEEP_DAYS": "-1"}, folder=tmp_path, flags={"port": 70_000, "log_level": "loud"}
+        )
     told = "\n".join(caught.value.context["problems"])
     for name in ("threads in", "Did you mean 'model'", "DSPEX_KEEP_DAYS", "--port", "--log-level"):
         assert name in told
 
 
 @pytest.mark.parametrize(
-    "line", ["port = inf", "port = true", "workers = 1.7", "keep_days = nan", 'state_dir = "~nobody-of-this-name/x"']
+    "line",
+    [
+        "port = inf",
+        "port = true",
+        "workers = 1.7",
+        "keep_days = nan",
+        'state_dir = "~nobody-of-this-name/x"',
+    ],
 )
-def test_a_value_of_the_file_that_is_none_is_told_and_never_rounded(tmp_path: Path, line: str) -> None:
+def test_a_value_of_the_file_that_is_none_is_told_and_never_rounded(
+    tmp_path: Path, line: str
+) -> None:
     (tmp_path / "dspex.toml").write_text(line)
     with pytest.raises(ConfigurationError) as caught:
         read_settings({}, folder=tmp_path)
@@ -44,7 +55,13 @@ def test_what_cannot_be_used_is_told_with_what_has_the_wrong_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = (
-        *('redact = "nomodule:clean"', 'domain = "nomod:X"', 'adapter = "yaml"', 'threads = "many"', "modle = 1"),
+        *(
+            'redact = "nomodule:clean"',
+            'domain = "nomod:X"',
+            'adapter = "yaml"',
+            'threads = "many"',
+            "modle = 1",
+        ),
         'metrics = { tone = "nojudge:tone" }',
     )
     (tmp_path / "dspex.toml").write_text("\n".join(written))
@@ -54,7 +71,16 @@ def test_what_cannot_be_used_is_told_with_what_has_the_wrong_form(
     with pytest.raises(ConfigurationError) as caught:
         checked_settings({"port": 70_000}, code=CodeRoot(tmp_path))
     problems = caught.value.context["problems"]
-    wanted = ("DSPEX_DATABSE_URL", "threads", "modle", "--port", "DSPEX_MODEL", "adapter", "domain", "redact")
+    wanted = (
+        "DSPEX_DATABSE_URL",
+        "threads",
+        "modle",
+        "--port",
+        "DSPEX_MODEL",
+        "adapter",
+        "domain",
+        "redact",
+    )
     wanted += ("metrics.tone",)
     assert [problem.split(":")[0].split(" in ")[0] for problem in problems] == list(wanted)
     assert "Did you mean 'DSPEX_DATABASE_URL'?" in problems[0]
@@ -62,13 +88,21 @@ def test_what_cannot_be_used_is_told_with_what_has_the_wrong_form(
 
 
 def test_no_variable_that_the_repository_reads_is_taken_for_a_mistake() -> None:
-    texts = (path.read_text() for root in ("src", "tests", "benchmarks") for path in (ROOT / root).rglob("*.py"))
+    texts = (
+        path.read_text()
+        for root in ("src", "tests", "benchmarks")
+        for path in (ROOT / root).rglob("*.py")
+    )
     quoted = {
-        name for text in texts for name in re.findall(r'(?:environ|getenv|ENVIRONMENT).{0,6}"(DSPEX_[A-Z_]+)"', text)
+        name
+        for text in texts
+        for name in re.findall(r'(?:environ|getenv|ENVIRONMENT).{0,6}"(DSPEX_[A-Z_]+)"', text)
     }
     assert {"DSPEX_SHARED", "DSPEX_BENCH_LOG"} <= quoted
     given = {
-        name: "x" for name in quoted | OTHER_VARIABLES if name.removeprefix("DSPEX_").lower() not in vars(Settings)
+        name: "x"
+        for name in quoted | OTHER_VARIABLES
+        if name.removeprefix("DSPEX_").lower() not in vars(Settings)
     }
     read_settings(given, folder=Path("/nowhere"), warn=None)
 
@@ -78,7 +112,9 @@ def test_an_unknown_variable_is_a_warning_but_for_servers(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DSPEX_PYTHON", "3.12")
-    with pytest.warns(UserWarning, match=r"DSPEX_PYTHON: there is no such setting\. It is ignored\."):
+    with pytest.warns(
+        UserWarning, match=r"DSPEX_PYTHON: there is no such setting\. It is ignored\."
+    ):
         read_settings()
     with pytest.warns(UserWarning, match="Did you mean 'DSPEX_MODEL'"):
         read_settings({"DSPEX_MODLE": "x"})
@@ -93,7 +129,9 @@ def test_an_unknown_variable_is_a_warning_but_for_servers(
 
 def test_a_flag_decides_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
     (tmp_path / "dspex.toml").write_text('host = "a"\nport = 1\nmodel = "m"\n')
-    found = read_settings({"DSPEX_PORT": "2", "DSPEX_HOST": "b"}, folder=tmp_path, flags={"host": "c", "model": None})
+    found = read_settings(
+        {"DSPEX_PORT": "2", "DSPEX_HOST": "b"}, folder=tmp_path, flags={"host": "c", "model": None}
+    )
     assert (found.host, found.port, found.model) == ("c", 2, "m")
 
 
@@ -108,7 +146,9 @@ def _loggers() -> Iterator[None]:
 
 
 def test_lines_are_json_and_hold_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
-    set_up_logs(Settings(keys={"OPENAI_API_KEY": Secret("sk-123")}, log_format="json", log_level="info"))
+    set_up_logs(
+        Settings(keys={"OPENAI_API_KEY": Secret("sk-123")}, log_format="json", log_level="info")
+    )
     log = logging.getLogger("dspex.api")
     log.info("refused %s", "Bearer sk-123", extra={"actor": "ada"})
     try:
@@ -118,7 +158,11 @@ def test_lines_are_json_and_hold_no_secret(capsys: pytest.CaptureFixture[str]) -
     written = capsys.readouterr().err
     first, second = [json.loads(line) for line in written.splitlines()]
     assert "sk-123" not in written
-    assert (first["message"], first["actor"], first["level"]) == ("refused Bearer (secret)", "ada", "info")
+    assert (first["message"], first["actor"], first["level"]) == (
+        "refused Bearer (secret)",
+        "ada",
+        "info",
+    )
     assert "ValueError" in second["traceback"]
 
 
@@ -147,8 +191,16 @@ def test_a_log_tells_of_every_execution_and_nothing_of_its_inputs(
     async def work() -> str:
         async with open_services(settings) as services:
             operations = services.operations
-            await operations.create_program(CreateProgram(name="qa", signature="q -> a", backend="mock"))
-            return str((await operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "private"}))).id)
+            await operations.create_program(
+                CreateProgram(name="qa", signature="q -> a", backend="mock")
+            )
+            return str(
+                (
+                    await operations.execute_program(
+                        ExecuteProgram(name="qa", inputs={"q": "private"})
+                    )
+                ).id
+            )
 
     execution = finish(work())
     written = capsys.readouterr().err
@@ -168,11 +220,16 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(state_dir=tmp_path / "state", cache_dir=tmp_path / "cache")
 
 
-def test_metrics_are_a_table_of_functions_in_the_file_and_pairs_in_the_environment(tmp_path: Path) -> None:
+def test_metrics_are_a_table_of_functions_in_the_file_and_pairs_in_the_environment(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "dspex.toml").write_text('[metrics]\ntone = "judging:tone"\n')
     assert read_settings({}, folder=tmp_path).metrics == {"tone": "judging:tone"}
     given = {"DSPEX_METRICS": "tone=other:tone, brief=judging:is_brief"}
-    assert read_settings(given, folder=tmp_path).metrics == {"tone": "other:tone", "brief": "judging:is_brief"}
+    assert read_settings(given, folder=tmp_path).metrics == {
+        "tone": "other:tone",
+        "brief": "judging:is_brief",
+    }
     for wrong in ("tone", "tone=nonsense", "a b=judging:tone", "=judging:tone"):
         with pytest.raises(ConfigurationError, match="DSPEX_METRICS"):
             read_settings({"DSPEX_METRICS": wrong}, folder=tmp_path)

@@ -27,14 +27,21 @@ def _fresh_default():
 def test_forgetting_a_model_shows_the_three_ways_to_set_one():
     with pytest.raises(ConfigurationError) as caught:
         dspex.Predict("question -> answer")(question="why?")
-    for way in ("dspex.configure(model=", "with dspex.context(model=", "dspex.Predict(signature, model="):
+    for way in (
+        "dspex.configure(model=",
+        "with dspex.context(model=",
+        "dspex.Predict(signature, model=",
+    ):
         assert way in str(caught.value)
 
 
 def test_a_module_decides_over_the_block_and_the_block_over_the_process():
     process, block, own = (ScriptedModel(f"{REPLY}{name}") for name in ("process", "block", "own"))
     dspex.configure(model=process)
-    free, bound = dspex.Predict("question -> answer"), dspex.Predict("question -> answer", model=own)
+    free, bound = (
+        dspex.Predict("question -> answer"),
+        dspex.Predict("question -> answer", model=own),
+    )
     assert free(question="q").answer == "process"
     with dspex.context(model=block):
         assert free(question="q").answer == "block"
@@ -132,8 +139,15 @@ def test_where_programs_run_is_read_from_the_environment_or_the_file(tmp_path):
     from dspex.settings import read_settings
 
     (tmp_path / "dspex.toml").write_text('isolation = "process"\ntest_mode = true\nworkers = 4\n')
-    found = read_settings({"DSPEX_BACKEND": "dspy", "DSPEX_DSPY_INTERPRETER": sys.executable}, folder=tmp_path)
-    assert (found.isolation, found.test_mode, found.workers, found.backend) == ("process", True, 4, "dspy")
+    found = read_settings(
+        {"DSPEX_BACKEND": "dspy", "DSPEX_DSPY_INTERPRETER": sys.executable}, folder=tmp_path
+    )
+    assert (found.isolation, found.test_mode, found.workers, found.backend) == (
+        "process",
+        True,
+        4,
+        "dspy",
+    )
     assert found.dspy_interpreter == sys.executable
 
 
@@ -159,7 +173,10 @@ def test_every_wrong_setting_is_told_at_once(tmp_path):
     assert "DSPEX_TEST_MODE: expected true or false" in text
     assert "DSPEX_ISOLATION: expected one of inline, process" in text
     assert "DSPEX_WORKERS: expected a number from 1 to 256" in text
-    assert "DSPEX_ALLOWED_HOSTS: expected names of hosts separated by commas, without scheme and port" in text
+    assert (
+        "DSPEX_ALLOWED_HOSTS: expected names of hosts separated by commas, without scheme and port"
+        in text
+    )
     assert "DSPEX_DSPY_INTERPRETER: expected a Python that can be run" in text
     assert "Did you mean 'model'" in text
     assert "port" in text

@@ -198,6 +198,10 @@ async def cell(): print(sync.run(nothing()))
 asyncio.run(cell())
 """
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-X", "dev", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
     )
     assert (done.stdout, done.stderr) == ("1\n1\n1\n", "")

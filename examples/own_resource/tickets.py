@@ -26,7 +26,9 @@ class Ticket(Row):
 
 def hours_open(row: Ticket) -> float | None:
     """How long it took to close it; none before."""
-    return (row.updated_at - row.created_at).total_seconds() / 3600 if row.status == "closed" else None
+    return (
+        (row.updated_at - row.created_at).total_seconds() / 3600 if row.status == "closed" else None
+    )
 
 
 THEIRS = AccessPolicy(
@@ -37,7 +39,10 @@ TICKET = Resource(
     name="ticket",
     plural="tickets",
     entity=Ticket,
-    transitions={"answer": Transition(("open",), "answered"), "close": Transition(("open", "answered"), "closed")},
+    transitions={
+        "answer": Transition(("open",), "answered"),
+        "close": Transition(("open", "answered"), "closed"),
+    },
     references={"execution_id": "execution"},
     unique=(("workspace", "title"),),
     indexes=(("status",),),
@@ -67,14 +72,23 @@ async def open_ticket(operations: Operations, given: OpenTicket) -> Ticket:
 
 async def close_ticket(operations: Operations, given: CloseTicket) -> Ticket:
     found = await operations.row(TICKET, given.id)
-    values = {"status": TICKET.step("close", found.status), "updated_at": operations.floor.clock.now()}
-    await operations.store.write(Update(resource=TICKET, id=found.id, values=values, statuses=(found.status,)))
+    values = {
+        "status": TICKET.step("close", found.status),
+        "updated_at": operations.floor.clock.now(),
+    }
+    await operations.store.write(
+        Update(resource=TICKET, id=found.id, values=values, statuses=(found.status,))
+    )
     return dataclasses.replace(found, **values)
 
 
 TERMS = {"resource": TICKET, "scope": "write", "policies": (OWN_WORKSPACE, THEIRS)}
 ACTIONS = (
-    Action(name="open_ticket", input=OpenTicket, run=open_ticket, description="Open a ticket.", **TERMS),
-    Action(name="close_ticket", input=CloseTicket, run=close_ticket, description="Close it.", **TERMS),
+    Action(
+        name="open_ticket", input=OpenTicket, run=open_ticket, description="Open a ticket.", **TERMS
+    ),
+    Action(
+        name="close_ticket", input=CloseTicket, run=close_ticket, description="Close it.", **TERMS
+    ),
 )
 DOMAIN = BUILT_IN.extended(TICKET, actions=ACTIONS)

@@ -1,7 +1,7 @@
 """`make demo`: a triage program on a small local model, before and after it is shown labelled examples.
 
-Every call goes through the services of dspex and is stored in `./.dspex/`, so that what is printed can be looked up.
-"""
+Every call goes through the services of dspex and is stored in `./.dspex/`, so that what is printed
+can be looked up."""
 
 import asyncio
 import json
@@ -44,20 +44,31 @@ async def demo() -> None:
     settings = replace(read_settings(), model=MODEL)
     started = time.perf_counter()
     async with open_services(settings, code=CodeRoot(Path.cwd()), say=print) as services:
-        print(f"Loading {MODEL}: a base model of 270 million parameters, on this machine's processor. {GEMMA_TERMS}.")
+        print(
+            f"Loading {MODEL}: a base model of 270 million parameters, on this machine's "
+            f"processor. {GEMMA_TERMS}."
+        )
         model = services.context.model
         if isinstance(model, LocalModel):
             await model.load()
         data = dspex.Dataset.from_file(MESSAGES)
         train, test = data.where(split="train"), data.where(split="test")
         teams = len(set(train.column("team")))
-        print(f"{len(data)} messages for {teams} teams: {len(train)} to choose from, {len(test)} held out.\n")
+        print(
+            f"{len(data)} messages for {teams} teams: {len(train)} to choose from, {len(test)} "
+            "held out.\n"
+        )
 
         before = await measured(
-            services, triage.to_program("triage"), test, what="1 of 3  zero-shot on the held-out messages"
+            services,
+            triage.to_program("triage"),
+            test,
+            what="1 of 3  zero-shot on the held-out messages",
         )
         outcome = await search(services, train, teams=teams)
-        after = await measured(services, outcome.program, test, what="3 of 3  chosen demonstrations, held-out messages")
+        after = await measured(
+            services, outcome.program, test, what="3 of 3  chosen demonstrations, held-out messages"
+        )
         await services.operations.save_program(outcome.program)
 
         await show_call(services)
@@ -66,12 +77,19 @@ async def demo() -> None:
     print(f"\nAll of this took {time.perf_counter() - started:.0f} s.")
 
 
-async def measured(services: Services, program: dspex.Program, rows: dspex.Dataset, *, what: str) -> Report:
+async def measured(
+    services: Services, program: dspex.Program, rows: dspex.Dataset, *, what: str
+) -> Report:
     """Score a program on rows, one call at a time: the model computes one answer at a time anyway."""
     module = RecordedModule(services.operations, program)
     with Progress(what, len(rows)) as progress:
         report = await dspex.aevaluate(
-            module, rows, dspex.exact_match, context=services.context, concurrency=1, on_row=progress.step
+            module,
+            rows,
+            dspex.exact_match,
+            context=services.context,
+            concurrency=1,
+            on_row=progress.step,
         )
     print(f"{what}: {report.mean:.2f} in {report.seconds:.0f} s")
     return report
@@ -83,7 +101,8 @@ async def search(services: Services, train: dspex.Dataset, *, teams: int) -> Any
 
     module = RecordedModule(services.operations, triage.to_program("triage"))
     print(
-        f"2 of 3  {CANDIDATES} sets of {PER_CLASS} demonstrations a team, each scored on the other training messages:"
+        f"2 of 3  {CANDIDATES} sets of {PER_CLASS} demonstrations a team, each scored on the "
+        "other training messages:"
     )
 
     def told(trial: Trial) -> None:
@@ -96,14 +115,18 @@ async def search(services: Services, train: dspex.Dataset, *, teams: int) -> Any
         progress.step()
         return dspex.exact_match(example, prediction)
 
-    with Progress("        choosing", (CANDIDATES + 1) * (len(train) - PER_CLASS * teams)) as progress:
+    with Progress(
+        "        choosing", (CANDIDATES + 1) * (len(train) - PER_CLASS * teams)
+    ) as progress:
         outcome = await dspex.aoptimize(
             module,
             dspex.LabeledFewShot(per_class=PER_CLASS, candidates=CANDIDATES),
             train=train,
             metric=counted,
             context=services.context,
-            search=dspex.Search(rows=len(train) - PER_CLASS * teams, concurrency=1, seed=SEED, on_trial=told),
+            search=dspex.Search(
+                rows=len(train) - PER_CLASS * teams, concurrency=1, seed=SEED, on_trial=told
+            ),
         )
     chosen = outcome.program.to_program()
     return replace(outcome, program=chosen)
@@ -129,7 +152,9 @@ def messages_of(text: str) -> list[dict[str, str]]:
     return json.loads(text)
 
 
-def show_results(before: Report, after: Report, *, train: dspex.Dataset, test: dspex.Dataset) -> None:
+def show_results(
+    before: Report, after: Report, *, train: dspex.Dataset, test: dspex.Dataset
+) -> None:
     """Print the table, and what it says."""
     majority = dspex.evaluation.majority_class(train, "team")
     always = constant(test, {"team": majority.value}, dspex.exact_match)
@@ -143,9 +168,15 @@ def show_results(before: Report, after: Report, *, train: dspex.Dataset, test: d
     print(f"chosen demonstrations over zero-shot:      {over_zero}")
     print(f"chosen demonstrations over majority class: {over_majority}")
     if not dspex.compare(before, always).is_better:
-        print("Zero-shot this model is no better than the majority class: it does not understand the task.")
+        print(
+            "Zero-shot this model is no better than the majority class: it does not understand "
+            "the task."
+        )
     is_better = over_zero.is_better and over_majority.is_better
-    print(f"With the chosen demonstrations it is {'better than both' if is_better else 'not clearly better'}.")
+    print(
+        "With the chosen demonstrations it is "
+        f"{'better than both' if is_better else 'not clearly better'}."
+    )
 
 
 def result(name: str, report: Report) -> dict[str, Any]:
@@ -161,7 +192,9 @@ def result(name: str, report: Report) -> dict[str, Any]:
 
 async def last_execution(services: Services) -> ExecutionRecord:
     """Return the newest execution."""
-    found = await services.operations.list(DOMAIN["execution"], Query(where={"status": "completed"}, limit=1))
+    found = await services.operations.list(
+        DOMAIN["execution"], Query(where={"status": "completed"}, limit=1)
+    )
     return found[0]
 
 
@@ -170,13 +203,17 @@ async def show_next(services: Services, after: Report) -> None:
     command = "dspex" if shutil.which("dspex") else ".venv/bin/dspex"
     count = await services.operations.count(DOMAIN["execution"], {})
     ended = await last_execution(services)
-    query = '{\\"query\\": \\"{ executions(first: 3) { totalCount nodes { status inputs outputs durationMs } } }\\"}'
+    query = (
+        '{\\"query\\": \\"{ executions(first: 3) { totalCount nodes { status inputs outputs '
+        'durationMs } } }\\"}'
+    )
     print(f"\n{count} executions are stored in {services.database}. Next:")
     print(f'  {command} run triage message="The shop kept my card" --model {MODEL}')
     print(f"  {command} execution {ended.id}")
     print(f"  {command} serve --model {MODEL}      # then, in another terminal:")
     print(
-        f'  curl -s http://127.0.0.1:{services.settings.port}/graphql -H "content-type: application/json" -d "{query}"'
+        f'  curl -s http://127.0.0.1:{services.settings.port}/graphql -H "content-type: '
+        f'application/json" -d "{query}"'
     )
     print(f"  or open http://127.0.0.1:{services.settings.port}/explorer")
 

@@ -1,7 +1,7 @@
 """dspex: the platform for programs made of language-model calls.
 
-Declare a typed signature, build a program of modules, run it, record it, evaluate it, improve it. Everything here is
-loaded when it is first used; `import dspex` by itself loads next to nothing.
+Declare a typed signature, build a program of modules, run it, record it, evaluate it, improve it.
+Everything here is loaded when it is first used; `import dspex` by itself loads next to nothing.
 """
 
 from importlib import import_module
@@ -223,7 +223,9 @@ def __getattr__(name: str) -> object:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'dspex' has no attribute {name!r}")
-    if home.startswith("dspex.execution.modules"):  # modules may carry model strings, which the session resolves
+    if home.startswith(
+        "dspex.execution.modules"
+    ):  # modules may carry model strings, which the session resolves
         import_module("dspex.session").prepare()
     value = globals()[name] = getattr(import_module(home), name)
     return value

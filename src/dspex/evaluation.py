@@ -1,7 +1,8 @@
 """Evaluation: datasets, metrics, judges, reports, intervals and comparisons.
 
-`evaluate(program, dataset, metric)` returns a `Report` with one row per example; `await aevaluate(...)` does so in
-async code. `compare(after, before)` is a paired test of two reports on the same dataset.
+`evaluate(program, dataset, metric)` returns a `Report` with one row per example; `await
+aevaluate(...)` does so in async code. `compare(after, before)` is a paired test of two reports on
+the same dataset.
 """
 
 from dspex.learning.evaluation.backed import Backed

@@ -1,7 +1,8 @@
 """Models: clients for language models, and wrappers that add caching, limits, retries, budgets or recording to any.
 
-A model string such as "openai/gpt-4o-mini" is enough in most places; a client is built by hand for a custom server or
-to be wrapped: `Caching(Retrying(OpenAIModel("name", base_url="http://host/v1")))`.
+A model string such as "openai/gpt-4o-mini" is enough in most places; a client is built by hand for
+a custom server or to be wrapped: `Caching(Retrying(OpenAIModel("name",
+base_url="http://host/v1")))`.
 """
 
 from dspex.execution.clients.anthropic import AnthropicModel

@@ -1,8 +1,8 @@
 """Optimizers: searches over everything that a program declares as a variable.
 
 `optimize(program, optimizer, train=..., metric=...)` runs a search and returns an `Outcome`;
-`await aoptimize(...)` does so in async code. A `Search` holds the budget, the journal and the objectives. A custom
-optimizer implements `Optimizer` and `Proposer`.
+`await aoptimize(...)` does so in async code. A `Search` holds the budget, the journal and the
+objectives. A custom optimizer implements `Optimizer` and `Proposer`.
 """
 
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot

@@ -7,10 +7,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dspex.errors import ConfigurationError, shorten, suggest
+from dspex.error_text import shorten, suggest
+from dspex.errors import ConfigurationError
 from dspex.execution.adapters import Adapter
 from dspex.execution.clients import Budget, LanguageModel
-from dspex.execution.clients.address import ServerAddress, credentials_of, is_url, without_credentials
+from dspex.execution.clients.address import (
+    ServerAddress,
+    credentials_of,
+    is_url,
+    without_credentials,
+)
 from dspex.execution.clients.providers import PROVIDERS
 from dspex.execution.clients.transport import SharedTransport
 from dspex.execution.context import RunContext, current, find_adapter, update_default, use_context
@@ -110,18 +116,28 @@ class ModelResolver:
         base, variable = PROVIDERS[provider]
         key = self.settings.keys.get(variable) if variable else None
         if variable and key is None:
-            raise ConfigurationError(f"the model {provider}/{name} needs an API key: set {variable} in the environment")
+            raise ConfigurationError(
+                f"the model {provider}/{name} needs an API key: set {variable} in the environment"
+            )
         secret = key.reveal() if key else None
         if provider == "anthropic":
             from dspex.execution.clients.anthropic import AnthropicModel
 
-            return Retrying(AnthropicModel(name, base_url=base, api_key=secret, transport=self.transport))
+            return Retrying(
+                AnthropicModel(name, base_url=base, api_key=secret, transport=self.transport)
+            )
         if provider == "gemini":
             from dspex.execution.clients.gemini import GeminiModel
 
-            return Retrying(GeminiModel(name, base_url=base, api_key=secret, transport=self.transport))
+            return Retrying(
+                GeminiModel(name, base_url=base, api_key=secret, transport=self.transport)
+            )
         full_name = f"{provider}/{name}"
-        return Retrying(OpenAIModel(name, base_url=base, api_key=secret, name=full_name, transport=self.transport))
+        return Retrying(
+            OpenAIModel(
+                name, base_url=base, api_key=secret, name=full_name, transport=self.transport
+            )
+        )
 
 
 def check_model(text: str) -> None:
@@ -156,7 +172,11 @@ def key_of(text: str) -> str | None:
     if is_url(text):
         return "DSPEX_API_KEY"
     provider, _, name = text.partition("/")
-    return PROVIDERS[provider][1] if provider in PROVIDERS and name and not text.endswith(".gguf") else None
+    return (
+        PROVIDERS[provider][1]
+        if provider in PROVIDERS and name and not text.endswith(".gguf")
+        else None
+    )
 
 
 def configure(
@@ -184,7 +204,7 @@ def context(
     observer: Observer | None = None,
     seed: int | None = None,
     budget: Budget | None = None,
-    **limits: Any,  # noqa: ANN401  # named and checked below
+    **limits: Any,
 ) -> Iterator[RunContext]:
     """Set the defaults of calls inside a block, in this thread or task and those it starts.
 
@@ -203,20 +223,26 @@ def context(
     if unknown := limits.keys() - {"timeout", "cancellation"}:
         name = min(unknown)
         names = ["model", "adapter", "observer", "seed", "budget", "timeout", "cancellation"]
-        raise ConfigurationError(f"context has no {name!r}.{suggest(name, names)} It takes: {', '.join(names)}")
+        raise ConfigurationError(
+            f"context has no {name!r}.{suggest(name, names)} It takes: {', '.join(names)}"
+        )
     change = _changes(current_models(), model=model, adapter=adapter, observer=observer, seed=seed)
     if budget is not None:
         change["budget"] = budget
     if limits.get("cancellation") is not None:
         change |= {"cancellation": limits["cancellation"], "is_guarded": False}
     new_context = replace(current(), **change)
-    with use_context(new_context if limits.get("timeout") is None else new_context.within(limits["timeout"])) as inside:
+    with use_context(
+        new_context if limits.get("timeout") is None else new_context.within(limits["timeout"])
+    ) as inside:
         yield inside
 
 
 def prepare() -> None:
     """Install the resolver of model strings; the settings are read when it is first called."""
-    update_default(lambda default: default if default.models else replace(default, models=_LazyResolver()))
+    update_default(
+        lambda default: default if default.models else replace(default, models=_LazyResolver())
+    )
 
 
 class _LazyResolver:
@@ -233,12 +259,19 @@ class _LazyResolver:
         return self._resolver(text)
 
 
-def current_models() -> Any:  # noqa: ANN401  # a callable from text to model
+def current_models() -> Any:
     """Return the current resolver of model strings."""
     return current().models or _LazyResolver()
 
 
-def _changes(models: Any, *, model: Any, adapter: Any, observer: Any, seed: int | None) -> dict[str, Any]:  # noqa: ANN401
+def _changes(
+    models: Any,
+    *,
+    model: Any,
+    adapter: Any,
+    observer: Any,
+    seed: int | None,
+) -> dict[str, Any]:
     values = {
         "model": models(model) if isinstance(model, str) else model,
         "adapter": find_adapter(adapter),

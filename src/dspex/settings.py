@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dspex.errors import ConfigurationError, suggest
+from dspex.error_text import suggest
+from dspex.errors import ConfigurationError
 
 FILE = "dspex.toml"
 PREFIX = "DSPEX_"
@@ -58,30 +59,31 @@ class Settings:
 
     Where programs run: `backend` is the default backend, `test_mode` returns made-up values,
     `isolation` "process" runs code programs in workers (None: only servers beyond loopback do so).
-    `workers` and `dspy_workers` are the maximum numbers of workers, `worker_memory_mb` is the memory
-    at which a worker is replaced (0: no limit), `dspy_interpreter` is a Python with dspy, if not
-    this one.
+    `workers` and `dspy_workers` are the maximum numbers of workers, `worker_memory_mb` is the
+    memory at which a worker is replaced (0: no limit), `dspy_interpreter` is a Python with dspy, if
+    not this one.
 
     `job_concurrency` is how many jobs of one kind a `dspex worker` runs at once; `evaluation_limit`
-    and `optimization_limit` are the limits of all workers together (0: no limit). A job is stopped if
-    its code blocks for `job_stall_seconds` or it runs longer than `job_seconds` (0: never). The data
-    of an ended job, except its row, is deleted after `keep_job_days` (0: never).
+    and `optimization_limit` are the limits of all workers together (0: no limit). A job is stopped
+    if its code blocks for `job_stall_seconds` or it runs longer than `job_seconds` (0: never). The
+    data of an ended job, except its row, is deleted after `keep_job_days` (0: never).
 
-    Of the server: `auth` is "on", or "auto" to require keys only beyond loopback; `allowed_hosts` are
-    accepted host names, separated by commas; `drain_seconds` is how long it keeps listening at least
-    after SIGTERM, while /readyz reports that it stops; `request_*`, `page_kib`,
-    `requests_per_minute` and `concurrency` are the limits of a request and a key, in seconds, KiB and
-    calls. `max_connections` limits all connections, `connections_per_address` those of an address,
-    and `idle_timeout` their idle time in seconds. `trusted_proxies` are the addresses and networks,
-    separated by commas, whose `X-Forwarded-For` is trusted.
+    Of the server: `auth` is "on", or "auto" to require keys only beyond loopback; `allowed_hosts`
+    are accepted host names, separated by commas; `drain_seconds` is how long it keeps listening at
+    least after SIGTERM, while /readyz reports that it stops; `request_*`, `page_kib`,
+    `requests_per_minute` and `concurrency` are the limits of a request and a key, in seconds, KiB
+    and calls. `max_connections` limits all connections, `connections_per_address` those of an
+    address, and `idle_timeout` their idle time in seconds. `trusted_proxies` are the addresses and
+    networks, separated by commas, whose `X-Forwarded-For` is trusted.
 
-    Of stored data: `store_inputs` false leaves inputs out of executions; `redact` ("module:function"
-    in the code root) and `redact_patterns` (regular expressions; one in the environment, a list in
-    the file) redact stored values. `metrics` are functions in the code root that jobs may use through
-    the API ({"tone": "judging:tone"}; in the environment tone=judging:tone, separated by commas). A
-    workspace may store at most `quota_executions` and `quota_mib` of JSON (0: no limit). Executions
-    older than `keep_days`, or beyond the newest `keep_count` of a program, are deleted (0: never).
-    `log_level` "info" logs every execution; `log_format` is "text" or "json".
+    Of stored data: `store_inputs` false leaves inputs out of executions; `redact`
+    ("module:function" in the code root) and `redact_patterns` (regular expressions; one in the
+    environment, a list in the file) redact stored values. `metrics` are functions in the code root
+    that jobs may use through the API ({"tone": "judging:tone"}; in the environment
+    tone=judging:tone, separated by commas). A workspace may store at most `quota_executions` and
+    `quota_mib` of JSON (0: no limit). Executions older than `keep_days`, or beyond the newest
+    `keep_count` of a program, are deleted (0: never). `log_level` "info" logs every execution;
+    `log_format` is "text" or "json".
     """
 
     model: str | None = None
@@ -167,7 +169,7 @@ def _path(value: object) -> Path:
 
 
 def _number(low: int, high: int) -> Callable[[Any], int]:
-    def read(value: Any) -> int:  # noqa: ANN401  # text or a TOML value
+    def read(value: Any) -> int:
         if isinstance(value, bool | float):  # from the file: rounding would change the setting
             raise _InvalidValueError("a whole number")
         try:
@@ -215,12 +217,16 @@ def _target(example: str) -> Callable[[Any], str]:
 def _functions(value: object) -> dict[str, str]:
     functions: Any = value
     if isinstance(value, str):
-        functions = dict(part.strip().partition("=")[::2] for part in value.split(",") if part.strip())
+        functions = dict(
+            part.strip().partition("=")[::2] for part in value.split(",") if part.strip()
+        )
     if not isinstance(functions, Mapping):
         raise _InvalidValueError('a table of names and functions, such as tone = "judging:tone"')
     for name in functions:
         if not re.fullmatch(r"[A-Za-z_]\w{0,63}", name):
-            raise _InvalidValueError(f"a name for each function that is a word of letters, digits and _, not {name!r}")
+            raise _InvalidValueError(
+                f"a name for each function that is a word of letters, digits and _, not {name!r}"
+            )
     return {name: _target("judging:tone")(target) for name, target in functions.items()}
 
 
@@ -239,7 +245,9 @@ def _patterns(value: object) -> tuple[str, ...]:
 def _hosts(value: object) -> str:
     text = _text(value)
     if any("/" in name or re.search(r"^[^:]*:\d+$", name) for name in text.split(",")):
-        raise _InvalidValueError("names of hosts separated by commas, without scheme and port, such as api.example.org")
+        raise _InvalidValueError(
+            "names of hosts separated by commas, without scheme and port, such as api.example.org"
+        )
     return text
 
 
@@ -258,7 +266,9 @@ def _networks(value: object) -> str:
 def _hosts_with_ports(value: object) -> str:
     text = _text(value)
     if "/" in text or "@" in text:
-        raise _InvalidValueError("hosts separated by commas, without a scheme, such as models.example.org:8000")
+        raise _InvalidValueError(
+            "hosts separated by commas, without a scheme, such as models.example.org:8000"
+        )
     return text
 
 
@@ -355,7 +365,8 @@ def read_settings(
     """Return the settings of this process.
 
     Args:
-        environment: variables `DSPEX_<NAME>` and the API keys of providers; `os.environ` by default.
+        environment: variables `DSPEX_<NAME>` and the API keys of providers; `os.environ` by
+            default.
         folder: the folder of `dspex.toml`; the working folder by default.
         flags: values from the command line, by the name of the setting; None means absent.
         checks: checks well-formed settings; its problems are reported with the others.
@@ -374,17 +385,29 @@ def read_settings(
         problems.append(problem) if warn is None else warn(f"{problem} It is ignored.")
     values = _from_file(file, problems)
     places = {name: f"{name} in {file}" for name in values}
-    sources = [(name, environment.get(_variable(name)) or None, _variable(name)) for name in _PARSERS]
-    sources += [(name, value, f"--{name.replace('_', '-')}") for name, value in (flags or {}).items()]
+    sources = [
+        (name, environment.get(_variable(name)) or None, _variable(name)) for name in _PARSERS
+    ]
+    sources += [
+        (name, value, f"--{name.replace('_', '-')}") for name, value in (flags or {}).items()
+    ]
     for name, value, where in sources:
         if value is not None:
             values[name], places[name] = _value(name, value, where, problems=problems), where
-    keys = {name: Secret(value) for name, value in environment.items() if name.endswith("_API_KEY") and value}
-    settings = Settings(**{name: value for name, value in values.items() if value is not None}, keys=keys)
+    keys = {
+        name: Secret(value)
+        for name, value in environment.items()
+        if name.endswith("_API_KEY") and value
+    }
+    settings = Settings(
+        **{name: value for name, value in values.items() if value is not None}, keys=keys
+    )
     settings = _expand_cache_dir(settings, environment)
     problems += [f"{places.get(name, name)}: {problem}" for name, problem in checks(settings)]
     if problems:
-        raise ConfigurationError("the settings have problems:\n  " + "\n  ".join(problems), problems=problems)
+        raise ConfigurationError(
+            "the settings have problems:\n  " + "\n  ".join(problems), problems=problems
+        )
     return settings
 
 
@@ -438,11 +461,14 @@ def _from_file(file: Path, problems: list[str]) -> dict[str, Any]:
             values[name] = _value(name, value, f"{name} in {file}", problems=problems)
         else:
             hint = suggest(name, list(_PARSERS))
-            problems.append(f"{name} in {file}: there is no such setting.{hint} Settings are: {', '.join(_PARSERS)}")
+            problems.append(
+                f"{name} in {file}: there is no such setting.{hint} Settings are: "
+                f"{', '.join(_PARSERS)}"
+            )
     return values
 
 
-def _value(name: str, value: Any, where: str, *, problems: list[str]) -> Any:  # noqa: ANN401  # text or a TOML value
+def _value(name: str, value: Any, where: str, *, problems: list[str]) -> Any:
     try:
         return _PARSERS[name](value)
     except _InvalidSecretError as error:
@@ -467,4 +493,6 @@ def resolve_secret(reference: str) -> Secret:
     try:
         return Secret(Path(where).read_text(encoding="utf-8").rstrip("\r\n"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"a secret refers to the file {where}, which cannot be read: {error}") from error
+        raise ConfigurationError(
+            f"a secret refers to the file {where}, which cannot be read: {error}"
+        ) from error

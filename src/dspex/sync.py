@@ -81,7 +81,9 @@ class _DaemonLoop:
         with self._lock:
             if self.loop is None:
                 self.loop = asyncio.new_event_loop()
-                threading.Thread(target=self.loop.run_forever, name="dspex-loop", daemon=True).start()
+                threading.Thread(
+                    target=self.loop.run_forever, name="dspex-loop", daemon=True
+                ).start()
             return self.loop
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -126,7 +128,9 @@ class _Host:
             self._loop.call_soon_threadsafe(self._start, future, context=contextvars.copy_context())
         try:
             return future.result()
-        except concurrent.futures.CancelledError:  # an ordinary exception, which user code might catch
+        except (
+            concurrent.futures.CancelledError
+        ):  # an ordinary exception, which user code might catch
             raise asyncio.CancelledError from None
 
     def _start(self, future: "concurrent.futures.Future[Any]") -> None:
@@ -172,17 +176,24 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         running = asyncio.get_running_loop()
     except RuntimeError:
         host = _host.get()
-        return host.run(coroutine) if host is not None and host.is_open else _thread_loops.get().run(coroutine)
-    if running is _daemon.loop or (_thread_loops.loop is not None and running is _thread_loops.loop.loop):
+        return (
+            host.run(coroutine)
+            if host is not None and host.is_open
+            else _thread_loops.get().run(coroutine)
+        )
+    if running is _daemon.loop or (
+        _thread_loops.loop is not None and running is _thread_loops.loop.loop
+    ):
         coroutine.close()
         raise ConfigurationError(
-            "a synchronous call inside dspex's own event loop would never end: write `await program.acall(...)` "
+            "a synchronous call inside dspex's own event loop would never end: write `await "
+            "program.acall(...)` "
             "(or `await` the function) here instead"
         )
     return _daemon.run(coroutine)
 
 
-async def in_thread(work: Callable[..., T], /, **arguments: Any) -> T:  # noqa: ANN401
+async def in_thread(work: Callable[..., T], /, **arguments: Any) -> T:
     """Call blocking `work` in a new thread; its calls with `run` execute on this loop.
 
     Cancellation cancels those calls and raises at once. The thread itself cannot be stopped, but
@@ -230,6 +241,7 @@ async def on_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T])
     if loop in _blocked.get():
         work.close()
         raise ConfigurationError(
-            "a synchronous call blocks the event loop that it needs: write `await module.acall(...)` in async code"
+            "a synchronous call blocks the event loop that it needs: write `await "
+            "module.acall(...)` in async code"
         )
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))

@@ -40,7 +40,9 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _methods(made: ast.ClassDef) -> set[str]:
-    return {part.name for part in made.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)}
+    return {
+        part.name for part in made.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
 
 
 def implementations(methods: set[str]) -> set[str]:
@@ -88,14 +90,24 @@ def test_every_backend_is_named_in_its_suite():
 
 
 def test_what_is_exempt_exists():
-    assert EXEMPT.keys() <= {name for methods in SUITES.values() for name in implementations(methods)}
+    assert EXEMPT.keys() <= {
+        name for methods in SUITES.values() for name in implementations(methods)
+    }
 
 
 def test_both_ways_to_a_tool_are_tried():
-    assert {name for name, _ in inspect.getmembers(dspex.Tool, inspect.ismethod) if name.startswith("from_")} == TOOLS
+    assert {
+        name
+        for name, _ in inspect.getmembers(dspex.Tool, inspect.ismethod)
+        if name.startswith("from_")
+    } == TOOLS
     assert tried("ToolContract") >= TOOLS
 
 
 def test_no_suite_is_forgotten_here():
-    suites = {name for name, made in inspect.getmembers(contracts, inspect.isclass) if name.endswith("Contract")}
+    suites = {
+        name
+        for name, made in inspect.getmembers(contracts, inspect.isclass)
+        if name.endswith("Contract")
+    }
     assert suites == {*SUITES, "ToolContract"}

@@ -24,7 +24,10 @@ FORBIDDEN = [
     "jsonschema_rs",
 ]
 YARDSTICK = "from pydantic import BaseModel, create_model, TypeAdapter; import msgspec, asyncio"
-PROGRAM = "import dspex\nclass QA(dspex.Signature):\n    q: str\n    a: str = dspex.Output()\np = dspex.Predict(QA)"
+PROGRAM = (
+    "import dspex\nclass QA(dspex.Signature):\n    q: str\n    a: str = dspex.Output()\np = "
+    "dspex.Predict(QA)"
+)
 MEASURE = """
 import resource, sys, json
 {work}
@@ -37,7 +40,9 @@ def _measured(work: str, runs: int = 5) -> dict:
     found = []
     for _ in range(runs):
         code = MEASURE.format(work=work)
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        )
         found.append(json.loads(done.stdout))
     return {
         "cpu": min(item["cpu"] for item in found),

@@ -57,7 +57,9 @@ def test_a_native_program_starts_no_worker_and_tells_of_none(settings):
     async def main():
         before = open_resources()
         async with open_backends(settings) as backends:
-            prediction, choice = await run(backends, predicting(), RunContext(model=answering(VALUES)), question="?")
+            prediction, choice = await run(
+                backends, predicting(), RunContext(model=answering(VALUES)), question="?"
+            )
             assert (prediction.answer, choice.name) == (7, "native")
             assert open_resources()[0] == before[0]
         assert not (settings.state_dir / WORKERS).exists()
@@ -74,14 +76,18 @@ def test_code_runs_in_a_worker_where_the_settings_say_so_and_nothing_is_left_of_
         before = open_resources()
         async with open_backends(settings, code=CodeRoot(FOLDER)) as backends:
             context = RunContext(model=answering(VALUES))
-            prediction, choice = await run(backends, code_program("TwoSteps"), context, question="?")
+            prediction, choice = await run(
+                backends, code_program("TwoSteps"), context, question="?"
+            )
             assert (prediction.answer, choice.name) == (7, "isolated")
             where, _ = await run(backends, code_program("Where"), RunContext(), question="?")
             assert where.pid != os.getpid()
             async with asyncio.timeout(10):
                 while told_of(folder) != [("isolated", where.pid, "ready")]:
                     await asyncio.sleep(0.01)
-            here, _ = await run(backends, code_program("Where"), RunContext(), question="?", asked="native")
+            here, _ = await run(
+                backends, code_program("Where"), RunContext(), question="?", asked="native"
+            )
             assert here.pid == os.getpid()
         assert read_statuses(folder) == []
         after = open_resources()
@@ -102,7 +108,9 @@ def test_a_program_in_a_worker_has_the_adapter_of_the_run_and_models_of_its_own(
         async with open_backends(settings, code=CodeRoot(FOLDER)) as backends:
             model = ScriptedModel('{"answer": 7}')
             context = RunContext(model=model, adapter=find_adapter("json"), models=resolve)
-            prediction, _ = await run(backends, predicting(), context, question="?", asked="isolated")
+            prediction, _ = await run(
+                backends, predicting(), context, question="?", asked="isolated"
+            )
             assert prediction.answer == 7
             assert "JSON" in model.requests[0].messages[0].content
             root = predicting().root
@@ -125,13 +133,21 @@ def test_one_program_gives_the_same_outputs_natively_in_a_worker_and_on_dspy(set
             found = {}
             for asked in ("native", "isolated", "dspy"):
                 context = RunContext(model=answering(VALUES))
-                prediction, choice = await run(backends, code_program("TwoSteps"), context, question="?", asked=asked)
+                prediction, choice = await run(
+                    backends, code_program("TwoSteps"), context, question="?", asked=asked
+                )
                 found[choice.name] = prediction.to_dict()
                 assert prediction.usage.calls == 2
-                on_dspy = [span for span in prediction.trace.spans if (span.kind, span.name) == ("backend", "dspy")]
+                on_dspy = [
+                    span
+                    for span in prediction.trace.spans
+                    if (span.kind, span.name) == ("backend", "dspy")
+                ]
                 assert len(on_dspy) == (2 if asked == "dspy" else 0)
                 assert all("names the backend 'dspy'" in span.attributes["why"] for span in on_dspy)
-            assert found == {name: {"answer": 7, "sure": True} for name in ("native", "isolated", "hybrid")}
+            assert found == {
+                name: {"answer": 7, "sure": True} for name in ("native", "isolated", "hybrid")
+            }
             told = read_statuses(settings.state_dir / WORKERS)[0]
             assert [pool.name for pool in told.pools] == ["isolated", "dspy"]
 
@@ -143,7 +159,9 @@ def test_without_dspy_the_backend_is_refused_with_what_to_install(settings, monk
 
     async def main():
         async with open_backends(settings) as backends:
-            with pytest.raises(InvalidError, match=r"pip install 'dspex\[dspy\]'.*DSPEX_DSPY_INTERPRETER"):
+            with pytest.raises(
+                InvalidError, match=r"pip install 'dspex\[dspy\]'.*DSPEX_DSPY_INTERPRETER"
+            ):
                 backends.choose(predicting(), backend="dspy")
             with pytest.raises(InvalidError, match=r"pip install 'dspex\[dspy\]'"):
                 await dspy_bridge(backends)

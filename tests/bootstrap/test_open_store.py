@@ -34,7 +34,11 @@ def test_programs_that_run_inside_are_recorded_and_outside_are_not() -> None:
         answered = program(question="capital?")
         assert answered.answer == "Paris"
         [row] = store.executions()
-        assert (row.status, row.inputs, row.outputs) == ("completed", {"question": "capital?"}, {"answer": "Paris"})
+        assert (row.status, row.inputs, row.outputs) == (
+            "completed",
+            {"question": "capital?"},
+            {"answer": "Paris"},
+        )
         assert (row.cost_usd, len(row.trace["spans"])) == (0.5, 2)
         assert answered.usage.cost_usd == 0.5
     program(question="after?")
@@ -98,11 +102,15 @@ def test_a_store_that_a_lifespan_opened_records_every_request() -> None:
         return JSONResponse([row.inputs["question"] for row in found])
 
     handlers = (awaited, in_a_thread, blocking, configured, rows)
-    app = Starlette(lifespan=lifespan, routes=[Route(f"/{handler.__name__}", handler) for handler in handlers])
+    app = Starlette(
+        lifespan=lifespan, routes=[Route(f"/{handler.__name__}", handler) for handler in handlers]
+    )
     with TestClient(app) as client:
         for path in ("awaited", "in_a_thread", "configured"):
             assert client.get(path).text == "yes"
-        with pytest.raises(ConfigurationError, match=r"await module\.acall"):  # it would wait for itself for ever
+        with pytest.raises(
+            ConfigurationError, match=r"await module\.acall"
+        ):  # it would wait for itself for ever
             client.get("blocking")
         assert client.get("rows").json() == ["configured", "in a thread", "awaited"]
     assert current().record is None
@@ -113,7 +121,10 @@ def test_of_several_stores_the_one_around_a_program_records_it() -> None:
     program = dspex.Predict("question -> answer", model=ScriptedModel("[[ ## answer ## ]]\nyes"))
 
     async def questions(store: OpenStore) -> list[str]:
-        return [row.inputs["question"] for row in await store.operations.list(DOMAIN["execution"], Query())]
+        return [
+            row.inputs["question"]
+            for row in await store.operations.list(DOMAIN["execution"], Query())
+        ]
 
     async def inside(folder: str, opened: asyncio.Barrier) -> list[str]:
         async with dspex.open(folder) as store:
@@ -145,6 +156,9 @@ def test_of_several_stores_the_one_around_a_program_records_it() -> None:
 def test_a_program_with_parts_on_other_backends_runs_here_and_is_recorded() -> None:
     model = ScriptedModel("[[ ## answer ## ]]\nhere")
     with dspex.open() as store:
-        assert dspex.Predict("question -> answer", model=model).on("mock")(question="?").answer == "here"
+        assert (
+            dspex.Predict("question -> answer", model=model).on("mock")(question="?").answer
+            == "here"
+        )
         [row] = store.executions()
         assert (row.status, row.backend) == ("completed", "native")

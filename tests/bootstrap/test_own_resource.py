@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from dspex.bootstrap import domain_of, open_services
-from dspex.errors import ConfigurationError, ConflictError, DefinitionError, ForbiddenError, SchemaError
+from dspex.errors import (
+    ConfigurationError,
+    ConflictError,
+    DefinitionError,
+    ForbiddenError,
+    SchemaError,
+)
 from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import (
     DOMAIN,
@@ -49,14 +55,19 @@ def test_the_example_is_short() -> None:
     assert len((FOLDER / "tickets.py").read_text().splitlines()) <= 80
 
 
-def test_one_file_becomes_a_table_graphql_rest_and_an_audit_trail(on_each_database: Settings, tickets: Any) -> None:
+def test_one_file_becomes_a_table_graphql_rest_and_an_audit_trail(
+    on_each_database: Settings, tickets: Any
+) -> None:
     settings = replace(on_each_database, domain="tickets:DOMAIN")
     code = CodeRoot(FOLDER)
     domain = domain_of(settings, code)
     engine = Engine(core_of(make_schema(domain)))
 
     async def work() -> None:
-        for title in ("one", "two"):  # the table is made at the first start, and compared at the second
+        for title in (
+            "one",
+            "two",
+        ):  # the table is made at the first start, and compared at the second
             async with open_services(settings, code=code) as services:
                 asked = Asked(OPEN, {"input": {"title": title}})
                 made = await engine.run(asked, Request(services.operations))
@@ -75,25 +86,47 @@ def test_one_file_becomes_a_table_graphql_rest_and_an_audit_trail(on_each_databa
             listed = await engine.run(Asked(LIST, {}), Request(operations))
             assert [edge["node"] for edge in listed["data"]["tickets"]["edges"]] == [
                 {"title": "two", "status": "OPEN", "hoursOpen": None, "execution": None},
-                {"title": "one", "status": "CLOSED", "hoursOpen": pytest.approx(0, abs=0.1), "execution": None},
+                {
+                    "title": "one",
+                    "status": "CLOSED",
+                    "hoursOpen": pytest.approx(0, abs=0.1),
+                    "execution": None,
+                },
             ]
-            trail = await operations.list(DOMAIN["audit_entry"], Query(where={"resource": "ticket"}))
-            assert [entry.action for entry in trail] == ["close_ticket", "open_ticket", "open_ticket"]
+            trail = await operations.list(
+                DOMAIN["audit_entry"], Query(where={"resource": "ticket"})
+            )
+            assert [entry.action for entry in trail] == [
+                "close_ticket",
+                "open_ticket",
+                "open_ticket",
+            ]
             assert trail[0].before["status"] == "open"
 
     finish(work())
-    paths = {route.path for route in application(lambda: open_services(settings), domain=domain).routes}
-    assert {"/v1/tickets", "/v1/tickets/{id}", "/v1/actions/open_ticket", "/v1/actions/close_ticket"} <= paths
+    paths = {
+        route.path for route in application(lambda: open_services(settings), domain=domain).routes
+    }
+    assert {
+        "/v1/tickets",
+        "/v1/tickets/{id}",
+        "/v1/actions/open_ticket",
+        "/v1/actions/close_ticket",
+    } <= paths
 
 
-def test_a_policy_keeps_rows_from_who_they_are_not_for(on_each_database: Settings, tickets: Any) -> None:
+def test_a_policy_keeps_rows_from_who_they_are_not_for(
+    on_each_database: Settings, tickets: Any
+) -> None:
     """On actions a row is refused before anything is written; on a resource, no page, count or filter brings it up."""
     policies = (OWN_WORKSPACE, tickets.THEIRS)
     private = replace(tickets.TICKET, policies=policies)
     refused = "close_ticket is for who opened the ticket, and admins"
 
     async def work() -> None:
-        async with open_services(replace(on_each_database, domain="tickets:DOMAIN"), code=CodeRoot(FOLDER)) as services:
+        async with open_services(
+            replace(on_each_database, domain="tickets:DOMAIN"), code=CodeRoot(FOLDER)
+        ) as services:
             open_, close = tickets.ACTIONS
             ann, bob = [
                 services.operations.as_actor(Actor(name=name, scopes=frozenset({"read", "write"})))
@@ -119,10 +152,14 @@ def test_an_execution_to_which_a_row_refers_outlives_those_that_are_due(
         settings = replace(on_each_database, domain="tickets:DOMAIN", keep_count=1)
         async with open_services(settings, code=CodeRoot(FOLDER)) as services:
             operations = services.operations
-            await operations.create_program(CreateProgram(name="qa", signature="q -> a", backend="mock"))
+            await operations.create_program(
+                CreateProgram(name="qa", signature="q -> a", backend="mock")
+            )
             asked = ExecuteProgram(name="qa", inputs={"q": "?"})
             first, _, last = [await operations.execute_program(asked) for _ in range(3)]
-            row = tickets.Ticket(**operations.new_row(), title="kept", opened_by="ann", execution_id=first.id)
+            row = tickets.Ticket(
+                **operations.new_row(), title="kept", opened_by="ann", execution_id=first.id
+            )
             await operations.store.write(Insert(row))
             assert await services.retention.tick() == 1
             left = await operations.list(DOMAIN["execution"], Query())
@@ -131,14 +168,20 @@ def test_an_execution_to_which_a_row_refers_outlives_those_that_are_due(
     finish(work())
 
 
-def test_a_policy_may_judge_actors_and_single_changes(on_each_database: Settings, tickets: Any) -> None:
+def test_a_policy_may_judge_actors_and_single_changes(
+    on_each_database: Settings, tickets: Any
+) -> None:
     cleared = AccessPolicy(name="cleared people", admits=lambda actor: actor.name != "eve")
-    polite = AccessPolicy(name="polite titles", changes=lambda _actor, row: row.title.endswith("please"))
+    polite = AccessPolicy(
+        name="polite titles", changes=lambda _actor, row: row.title.endswith("please")
+    )
     asked = replace(tickets.ACTIONS[0], policies=(cleared, polite))
     assert asked.terms == "Needs the scope write; for cleared people; for polite titles."
 
     async def work() -> None:
-        async with open_services(replace(on_each_database, domain="tickets:DOMAIN"), code=CodeRoot(FOLDER)) as services:
+        async with open_services(
+            replace(on_each_database, domain="tickets:DOMAIN"), code=CodeRoot(FOLDER)
+        ) as services:
             eve = services.operations.as_actor(Actor(name="eve"))
             with pytest.raises(ForbiddenError, match="open_ticket is for cleared people"):
                 await eve.perform(asked, tickets.OpenTicket(title="help, please"))
@@ -147,7 +190,9 @@ def test_a_policy_may_judge_actors_and_single_changes(on_each_database: Settings
             with pytest.raises(ForbiddenError, match="open_ticket is for polite titles"):
                 await services.operations.perform(asked, tickets.OpenTicket(title="help"))
             await services.operations.perform(asked, tickets.OpenTicket(title="help, please"))
-            assert [row.title for row in await eve.list(tickets.TICKET, Query())] == ["help, please"]
+            assert [row.title for row in await eve.list(tickets.TICKET, Query())] == [
+                "help, please"
+            ]
 
     finish(work())
 
@@ -159,10 +204,14 @@ def test_a_calculation_of_what_there_is_not_is_refused(tickets: Any) -> None:
     with pytest.raises(DefinitionError, match="has an attribute 'title'"):
         replace(tickets.TICKET, calculations=(Calculation(of=("title",), compute=title),))
     with pytest.raises(DefinitionError, match="reads 'tilte', which is not an attribute"):
-        replace(tickets.TICKET, calculations=(Calculation(of=("tilte",), compute=tickets.hours_open),))
+        replace(
+            tickets.TICKET, calculations=(Calculation(of=("tilte",), compute=tickets.hours_open),)
+        )
 
 
-def test_a_changed_resource_is_refused_with_all_that_differs(on_each_database: Settings, tickets: Any) -> None:
+def test_a_changed_resource_is_refused_with_all_that_differs(
+    on_each_database: Settings, tickets: Any
+) -> None:
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Changed(tickets.Row):
         title: int
@@ -170,12 +219,16 @@ def test_a_changed_resource_is_refused_with_all_that_differs(on_each_database: S
         execution_id: str | None = None
         priority: int = 0
 
-    changed = Resource(name="ticket", plural="tickets", entity=Changed, unique=(("workspace", "priority"),))
+    changed = Resource(
+        name="ticket", plural="tickets", entity=Changed, unique=(("workspace", "priority"),)
+    )
 
     async def work() -> None:
         url = on_each_database.database_url
         on_each_database.state_dir.mkdir()
-        database = Database(url.reveal()) if url else Database.embedded(on_each_database.state_dir / "db")
+        database = (
+            Database(url.reveal()) if url else Database.embedded(on_each_database.state_dir / "db")
+        )
         try:
             await migrate(database)
             await ensure_tables(database, tickets.DOMAIN)
@@ -230,6 +283,8 @@ def test_a_resource_with_a_taken_name_or_a_reference_to_nothing_is_refused(ticke
     for entity, name in ((Sorted, "sort"), (Filtered, "title_contains")):
         with pytest.raises(DefinitionError, match=rf"the name ticket\.{name} is reserved"):
             DOMAIN.extended(dataclasses.replace(tickets.TICKET, entity=entity))
-    lost = dataclasses.replace(tickets.TICKET, name="lost", plural="losts", references={"execution_id": "nobody"})
+    lost = dataclasses.replace(
+        tickets.TICKET, name="lost", plural="losts", references={"execution_id": "nobody"}
+    )
     with pytest.raises(DefinitionError, match=r"lost\.execution_id refers to 'nobody'"):
         DOMAIN.extended(lost)

@@ -12,7 +12,10 @@ from dspex.operations.resources import CreateProgram, ExecuteProgram
 from dspex.settings import Settings
 from tests.support.waiting import finish
 
-pytestmark = [pytest.mark.full, pytest.mark.skipif(os.name != "posix", reason="modes of files are POSIX")]
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(os.name != "posix", reason="modes of files are POSIX"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -28,10 +31,14 @@ def used(folder: Path) -> tuple[list[str], dict[str, str]]:
     said: list[str] = []
 
     async def work() -> dict[str, str]:
-        async with open_services(Settings(state_dir=folder), say=said.append, serves=True) as services:
+        async with open_services(
+            Settings(state_dir=folder), say=said.append, serves=True
+        ) as services:
             operations = services.operations
             if not folder.with_name("made").exists():
-                await operations.create_program(CreateProgram(name="p", signature="q -> a", backend="mock"))
+                await operations.create_program(
+                    CreateProgram(name="p", signature="q -> a", backend="mock")
+                )
                 folder.with_name("made").touch()
             await operations.execute_program(ExecuteProgram(name="p", inputs={"q": "?"}))
             operations.vault.seal("secret", label="x")
@@ -49,7 +56,13 @@ def test_nobody_else_can_read_what_is_stored(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / ".dspex"
     said, modes = used(folder)
     assert said[0].startswith("made ")
-    assert {"dspex.sqlite3", "dspex.sqlite3-wal", "dspex.sqlite3-shm", "server.key", "workers"} <= modes.keys()
+    assert {
+        "dspex.sqlite3",
+        "dspex.sqlite3-wal",
+        "dspex.sqlite3-shm",
+        "server.key",
+        "workers",
+    } <= modes.keys()
     assert {modes.pop("."), modes.pop("workers")} == {"0o700"}
     assert set(modes.values()) == {"0o600"}, modes
 

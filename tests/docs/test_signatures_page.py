@@ -26,7 +26,9 @@ def test_the_page_lists_every_type_constraint_format_and_foreign_word():
     named = {"list": "list[T]", "dict": "dict[K, V]", "union": "A \\| B", "object": "Name{member: T}",
              "tuple": "tuple[A, B]"}  # fmt: skip
     expected = {
-        named.get(kind, kind): (row.text, list(row.constraints)) for kind, row in KINDS.items() if kind != "ref"
+        named.get(kind, kind): (row.text, list(row.constraints))
+        for kind, row in KINDS.items()
+        if kind != "ref"
     }
     assert rows == expected
     text = PAGE.read_text()

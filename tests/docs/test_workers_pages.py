@@ -22,7 +22,9 @@ def examples(page):
 
 def check(page, number):
     code, expected = examples(page)[number]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.stdout, done.returncode) == (expected, 0), done.stderr
 
 

@@ -99,7 +99,9 @@ def test_a_synchronous_tool_runs_programs_in_the_context_of_its_agent():
     assert [turn.content for turn in model.requests[-1].messages if turn.role == "tool"] == ["yes"]
     assert prediction.usage.calls == 3
     (tool,) = [span for span in prediction.trace.spans if span.kind == "tool"]
-    assert [span.parent_id for span in prediction.trace.spans if span.name == "Predict"] == [tool.span_id]
+    assert [span.parent_id for span in prediction.trace.spans if span.name == "Predict"] == [
+        tool.span_id
+    ]
 
 
 def test_a_context_ends_with_its_block_and_never_reaches_the_caller():
@@ -125,7 +127,9 @@ def test_a_deadline_inside_a_run_leaves_the_run_to_its_cancellation():
 
     async def main():
         async with asyncio.timeout(10):
-            await Outer().acall(RunContext(model=answering("a"), cancellation=cancellation), question="q")
+            await Outer().acall(
+                RunContext(model=answering("a"), cancellation=cancellation), question="q"
+            )
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(main())

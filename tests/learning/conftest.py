@@ -17,7 +17,9 @@ class Rulebook:
     async def complete(self, request):
         self.requests.append(request)
         text = self._answer(request)
-        return Response(text=text, usage=Usage(input_tokens=10, output_tokens=2, calls=1), model=self.name)
+        return Response(
+            text=text, usage=Usage(input_tokens=10, output_tokens=2, calls=1), model=self.name
+        )
 
     async def aclose(self):
         pass

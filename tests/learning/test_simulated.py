@@ -14,14 +14,21 @@ GOOD = [(3 * n, True) for n in range(4)]
 
 
 def test_effects_add_up_and_pairs_of_them_count_once_both_are_there():
-    surface = Surface(base=0.0, words={"careful": 1.0}, steepness=0.0, together={("careful", "demonstrations"): 5.0})
+    surface = Surface(
+        base=0.0,
+        words={"careful": 1.0},
+        steepness=0.0,
+        together={("careful", "demonstrations"): 5.0},
+    )
     assert surface.probability("", [], 0.0) == 0.5
     alone = surface.probability("Be careful.", [], 0.0)
     assert alone == pytest.approx(0.731, abs=0.001)
     shown = Surface(base=0.0, words={}, steepness=0.0).probability("", GOOD, 0.0)
     both = surface.probability("Be careful.", GOOD, 0.0)
     assert both > max(alone, shown)
-    assert both == pytest.approx(Surface(base=7.3, words={}, demonstrations=()).probability("", [], 0.2), abs=1e-4)
+    assert both == pytest.approx(
+        Surface(base=7.3, words={}, demonstrations=()).probability("", [], 0.2), abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("family", [Surface.drawn, Bottleneck.drawn])
@@ -43,13 +50,19 @@ def test_a_surface_without_pairs_adds_up():
 def test_asking_for_reasoning_counts_whether_by_a_word_or_by_a_field():
     surface = Surface.drawn(1)
     by_word = surface.probability("step", [], 0.5)
-    assert surface.probability("[[ ## reasoning ## ]]", [], 0.5) == by_word != surface.probability("", [], 0.5)
+    assert (
+        surface.probability("[[ ## reasoning ## ]]", [], 0.5)
+        == by_word
+        != surface.probability("", [], 0.5)
+    )
     assert surface.tokens("step") == surface.long > surface.tokens("")
 
 
 @pytest.mark.bridge
 def test_the_model_behind_the_protocol_answers_as_it_does_in_memory():
-    rows = dspex.Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(40)])
+    rows = dspex.Dataset.from_rows(
+        [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(40)]
+    )
     program = dspex.ChainOfThought("question -> answer", temperature=0.4)
 
     async def scores(model):

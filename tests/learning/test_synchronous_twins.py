@@ -10,7 +10,9 @@ from dspex.optimizers import aablate, ablate
 from dspex.sync import run
 from dspex.testing import SimulatedModel
 
-ROWS = dspex.Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(12)])
+ROWS = dspex.Dataset.from_rows(
+    [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(12)]
+)
 PROGRAM = dspex.Predict("question -> answer", temperature=dspex.Float(0, 1))
 
 
@@ -25,7 +27,9 @@ def test_evaluate_gives_the_same_report_as_its_asynchronous_twin() -> None:
 def test_the_synchronous_forms_work_on_a_running_loop_as_in_a_notebook() -> None:
     async def cell() -> tuple[dspex.Report, object]:
         report = dspex.evaluate(PROGRAM, ROWS, dspex.exact_match)
-        outcome = dspex.optimize(PROGRAM, dspex.RandomSearch(candidates=1), train=ROWS, metric=dspex.exact_match)
+        outcome = dspex.optimize(
+            PROGRAM, dspex.RandomSearch(candidates=1), train=ROWS, metric=dspex.exact_match
+        )
         return report, ablate(PROGRAM, outcome.best, ROWS, metric=dspex.exact_match)
 
     with dspex.context(model=SimulatedModel(seed=3)):

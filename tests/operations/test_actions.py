@@ -10,10 +10,25 @@ import pytest
 
 from dspex import Predict
 from dspex.bootstrap import Services, open_services
-from dspex.errors import ConflictError, DefinitionError, DspexError, ForbiddenError, InvalidError, NotFoundError
+from dspex.errors import (
+    ConflictError,
+    DefinitionError,
+    DspexError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+)
 from dspex.execution.backends import MockBackend
 from dspex.execution.modules import CodeRoot
-from dspex.operations.resources import DOMAIN, Actor, CreateProgram, ExecuteProgram, Operations, Query, Update
+from dspex.operations.resources import (
+    DOMAIN,
+    Actor,
+    CreateProgram,
+    ExecuteProgram,
+    Operations,
+    Query,
+    Update,
+)
 from dspex.settings import Settings
 from dspex.testing import ScriptedModel
 from tests.operations.test_operations import operations_of
@@ -32,7 +47,9 @@ async def do(operations: Operations, action: str, **values: Any) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings, name: str = "qa") -> AsyncIterator[tuple[Operations, Services]]:
+async def opened(
+    settings: Settings, name: str = "qa"
+) -> AsyncIterator[tuple[Operations, Services]]:
     async with open_services(settings) as services:
         given = CreateProgram(name=name, signature="q -> a: int", backend="mock")
         await services.operations.create_program(given)
@@ -46,19 +63,34 @@ def test_rows_become_versions_of_a_data_set(settings: Settings) -> None:
             first = await do(operations, "create_dataset", name="d", rows=rows)
             assert (first.version, first.row_count, first.rows) == (1, 5, rows)
             assert first.schema == {
-                "fields": {"q": {"types": ["str"], "rows": 5}, "a": {"types": ["null", "int"], "rows": 5}}
+                "fields": {
+                    "q": {"types": ["str"], "rows": 5},
+                    "a": {"types": ["null", "int"], "rows": 5},
+                }
             }
             assert (await do(operations, "create_dataset", name="d", rows=rows)).id == first.id
             second = await do(operations, "create_dataset", name="d", rows=rows[:2], split="test")
             assert second.version == 2
-            drawn = [await do(operations, "sample_dataset", dataset_id=first.id, count=3, seed=7) for _ in range(2)]
+            drawn = [
+                await do(operations, "sample_dataset", dataset_id=first.id, count=3, seed=7)
+                for _ in range(2)
+            ]
             assert drawn[0].numbers == drawn[1].numbers
             assert drawn[0].rows == [rows[n] for n in drawn[0].numbers]
-            entries = await operations.list(DOMAIN["audit_entry"], Query(where={"resource": "dataset"}))
+            entries = await operations.list(
+                DOMAIN["audit_entry"], Query(where={"resource": "dataset"})
+            )
             assert {entry.action for entry in entries} == {"create_dataset"}
             assert [entry.after["rows"] for entry in entries] == [rows[:2], rows]
-            await do(operations, "create_dataset", name="large", rows=[{"text": "x" * 100} for _ in range(500)])
-            [entry, *_] = await operations.list(DOMAIN["audit_entry"], Query(where={"resource": "dataset"}))
+            await do(
+                operations,
+                "create_dataset",
+                name="large",
+                rows=[{"text": "x" * 100} for _ in range(500)],
+            )
+            [entry, *_] = await operations.list(
+                DOMAIN["audit_entry"], Query(where={"resource": "dataset"})
+            )
             assert (entry.after["name"], entry.after["rows"]) == ("large", "(56001 bytes)")
 
     finish(work())
@@ -81,7 +113,11 @@ def test_rows_become_versions_of_a_data_set(settings: Settings) -> None:
         ("create_evaluation", {"configuration": {"limit": 0}}, "configuration"),
         ("create_optimization", {"configuration": {"holdout": 2}}, "configuration"),
         ("create_optimization", {"configuration": {"concurrency": 10**9}}, "configuration"),
-        ("create_optimization", {"configuration": {"options": {"log_dir": "/somewhere"}}}, "configuration"),
+        (
+            "create_optimization",
+            {"configuration": {"options": {"log_dir": "/somewhere"}}},
+            "configuration",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(
@@ -96,7 +132,9 @@ def test_a_wrong_value_is_refused_by_its_name(
     finish(work())
 
 
-def test_executions_become_a_data_set_without_those_whose_inputs_are_not_stored(settings: Settings) -> None:
+def test_executions_become_a_data_set_without_those_whose_inputs_are_not_stored(
+    settings: Settings,
+) -> None:
     async def work() -> None:
         async with opened(settings) as (operations, _):
             for n in range(3):
@@ -107,7 +145,10 @@ def test_executions_become_a_data_set_without_those_whose_inputs_are_not_stored(
             assert [row["q"] for row in made.rows] == ["2", "1"]
             assert all(isinstance(row["a"], int) for row in made.rows)
             program = await operations.program(name="qa")
-            assert (program.configuration["store_inputs"], program.configuration["keep_days"]) == (False, 30)
+            assert (program.configuration["store_inputs"], program.configuration["keep_days"]) == (
+                False,
+                30,
+            )
 
     finish(work())
 
@@ -119,7 +160,10 @@ def test_a_data_set_is_checked_against_a_program_or_a_signature(settings: Settin
             await do(operations, "create_dataset", name="d", rows=rows)
             found = await do(operations, "validate_dataset", dataset="d", program="qa")
             assert (found.valid_rows, found.invalid_rows) == (2, 2)
-            assert [(problem["row"], problem["field"]) for problem in found.problems] == [(2, "q"), (3, "a")]
+            assert [(problem["row"], problem["field"]) for problem in found.problems] == [
+                (2, "q"),
+                (3, "a"),
+            ]
             found = await do(operations, "validate_dataset", dataset="d", signature="q -> a")
             assert found.invalid_rows == 1
             for values in (
@@ -141,7 +185,12 @@ def test_metrics_of_a_program_are_figures_over_its_executions(settings: Settings
             model = ScriptedModel("[[ ## a ## ]]\n1", "[[ ## a ## ]]\n2", "no", "no", cost_usd=0.5)
             operations = operations_of(services, model=model)
             empty = await do(operations, "program_metrics", name="qa")
-            assert (empty.total, empty.success_rate, empty.p95_ms, empty.cost_usd) == (0, None, None, None)
+            assert (empty.total, empty.success_rate, empty.p95_ms, empty.cost_usd) == (
+                0,
+                None,
+                None,
+                None,
+            )
             await operations.create_program(CreateProgram(name="real", signature="q -> a: int"))
             for n in range(3):
                 await operations.execute_program(ExecuteProgram(name="real", inputs={"q": str(n)}))
@@ -151,7 +200,10 @@ def test_metrics_of_a_program_are_figures_over_its_executions(settings: Settings
             rows = await operations.list(DOMAIN["execution"], Query(where={"status": "completed"}))
             times = sorted(row.duration_ms for row in rows)
             assert found.mean_ms == pytest.approx(sum(times) / 2)
-            assert (found.p50_ms, found.p95_ms) == (pytest.approx(times[0]), pytest.approx(times[1]))
+            assert (found.p50_ms, found.p95_ms) == (
+                pytest.approx(times[0]),
+                pytest.approx(times[1]),
+            )
             assert found.cost_usd == pytest.approx(1.0)
             assert found.input_tokens == sum(row.usage["input_tokens"] for row in rows)
             assert found.last_executed_at is not None
@@ -165,14 +217,22 @@ def test_a_version_is_compared_with_another_and_activated(settings: Settings) ->
             operations = operations_of(services, mock=MockBackend([{"a": "x"}]))
             await operations.save_program(Predict("q -> a").to_program("qa"))
             demos = [{"q": "1", "a": "2"}]
-            saved = await operations.save_program(Predict("q -> a", demos=demos, temperature=0.5).to_program("qa"))
+            saved = await operations.save_program(
+                Predict("q -> a", demos=demos, temperature=0.5).to_program("qa")
+            )
             found = await do(operations, "diff_versions", name="qa", first=1, second=2)
-            changes = {change["path"]: (change["before"], change["after"]) for change in found.changes}
+            changes = {
+                change["path"]: (change["before"], change["after"]) for change in found.changes
+            }
             assert changes["assignment.self.demos"] == (None, demos)
-            assert "temperature" in repr([change for path, change in changes.items() if "config" in path])
+            assert "temperature" in repr(
+                [change for path, change in changes.items() if "config" in path]
+            )
             back = await do(operations, "activate_version", name="qa", number=1)
             assert back.current_version_id == found.first.id != saved.current_version_id
-            ended = await operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"}, backend="mock"))
+            ended = await operations.execute_program(
+                ExecuteProgram(name="qa", inputs={"q": "?"}, backend="mock")
+            )
             assert ended.program_version_id == found.first.id
             with pytest.raises(NotFoundError, match="no version 3"):
                 await do(operations, "activate_version", name="qa", number=3)
@@ -185,7 +245,9 @@ def test_a_program_is_archived_and_a_broken_one_made_ready_again(settings: Setti
         async with opened(settings) as (operations, _):
             program = await operations.program(name="qa")
             resource = DOMAIN["program"]
-            await operations.store.write(Update(resource=resource, id=program.id, values={"status": "error"}))
+            await operations.store.write(
+                Update(resource=resource, id=program.id, values={"status": "error"})
+            )
             with pytest.raises(ConflictError, match="is error"):
                 await operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"}))
             assert (await do(operations, "initialize_program", name="qa")).status == "ready"
@@ -216,19 +278,29 @@ def test_a_draft_runs_after_it_is_initialized_and_an_error_leads_back(settings: 
                 await operations.execute_program(ExecuteProgram(name="d", inputs={"q": "?"}))
             with pytest.raises(ConflictError, match="is draft: archive needs it to be ready"):
                 await do(operations, "archive_program", name="d")
-            await operations.store.write(Update(resource=table, id=made.id, values={"backend": "gone"}))
+            await operations.store.write(
+                Update(resource=table, id=made.id, values={"backend": "gone"})
+            )
             broken = await do(operations, "initialize_program", name="d")
             assert (broken.status, broken.error["code"]) == ("error", "invalid")
-            await operations.store.write(Update(resource=table, id=made.id, values={"backend": "mock"}))
+            await operations.store.write(
+                Update(resource=table, id=made.id, values={"backend": "mock"})
+            )
             mended = await do(operations, "initialize_program", name="d")
             assert (mended.status, mended.error) == ("ready", None)
-            assert (await operations.execute_program(ExecuteProgram(name="d", inputs={"q": "?"}))).status == "completed"
-            with pytest.raises(ConflictError, match="is ready: initialize needs it to be draft or error"):
+            assert (
+                await operations.execute_program(ExecuteProgram(name="d", inputs={"q": "?"}))
+            ).status == "completed"
+            with pytest.raises(
+                ConflictError, match="is ready: initialize needs it to be draft or error"
+            ):
                 await do(operations, "initialize_program", name="d")
             trail = await operations.list(
                 DOMAIN["audit_entry"], Query(where={"resource": "program"}, oldest_first=True)
             )
-            steps = [entry.after["status"] for entry in trail if entry.action == "initialize_program"]
+            steps = [
+                entry.after["status"] for entry in trail if entry.action == "initialize_program"
+            ]
             assert steps == ["initializing", "error", "initializing", "ready"]
 
     finish(work())
@@ -258,11 +330,20 @@ def test_a_signature_class_is_stored_from_the_code_root_and_never_for_a_caller(
         async with open_services(settings, code=CodeRoot(tmp_path)) as services:
             operations = services.operations
             draft = await operations.save_signature_class("signed_classes:Triage", is_draft=True)
-            assert (draft.name, draft.version, draft.status, draft.source) == ("Triage", 1, "draft", "class")
+            assert (draft.name, draft.version, draft.status, draft.source) == (
+                "Triage",
+                1,
+                "draft",
+                "class",
+            )
             assert draft.instructions == "Route a message."
             await do(operations, "activate_signature", signature_id=draft.id)
-            await operations.create_program(CreateProgram(name="t", signature="Triage", backend="mock"))
-            with pytest.raises(DefinitionError, match="'signed_classes:number' is int, not a Signature class"):
+            await operations.create_program(
+                CreateProgram(name="t", signature="Triage", backend="mock")
+            )
+            with pytest.raises(
+                DefinitionError, match="'signed_classes:number' is int, not a Signature class"
+            ):
                 await operations.save_signature_class("signed_classes:number")
             with pytest.raises(DefinitionError, match="outside the code root"):
                 await operations.save_signature_class("json:JSONDecoder")
@@ -281,14 +362,23 @@ def test_a_signature_is_drafted_activated_and_deprecated(settings: Settings) -> 
         async with open_services(settings) as services:
             operations = services.operations
             draft = await do(
-                operations, "create_signature", signature="q -> a: int", name="Count", instructions="Count.", draft=True
+                operations,
+                "create_signature",
+                signature="q -> a: int",
+                name="Count",
+                instructions="Count.",
+                draft=True,
             )
             assert (draft.status, draft.name, draft.instructions) == ("draft", "Count", "Count.")
             with pytest.raises(InvalidError, match="no active signature"):
                 await operations.create_program(CreateProgram(name="p", signature="Count"))
-            assert (await do(operations, "activate_signature", signature_id=draft.id)).status == "active"
+            assert (
+                await do(operations, "activate_signature", signature_id=draft.id)
+            ).status == "active"
             await operations.create_program(CreateProgram(name="p", signature="Count"))
-            assert (await do(operations, "deprecate_signature", signature_id=draft.id)).status == "deprecated"
+            assert (
+                await do(operations, "deprecate_signature", signature_id=draft.id)
+            ).status == "deprecated"
             with pytest.raises(ConflictError, match="is deprecated"):
                 await do(operations, "activate_signature", signature_id=draft.id)
 

@@ -36,7 +36,13 @@ from dspex.telemetry import Silent
 from tests.support.waiting import finish
 
 EXECUTION = DOMAIN["execution"]
-STAGES = ["definition", "input_validation", "backend_execution", "output_validation", "serialization"]
+STAGES = [
+    "definition",
+    "input_validation",
+    "backend_execution",
+    "output_validation",
+    "serialization",
+]
 
 
 @pytest.fixture
@@ -52,7 +58,9 @@ class Held(MockBackend):
         self.begun = asyncio.Event()
         self.let_go = asyncio.Event()
 
-    async def execute_program(self, handle: Any, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+    async def execute_program(
+        self, handle: Any, inputs: Mapping[str, Any], context: RunContext
+    ) -> Prediction:
         self.begun.set()
         await self.let_go.wait()
         return await super().execute_program(handle, inputs, context)
@@ -88,7 +96,9 @@ class Process:
         self.executor = Executor(
             self.store, context=RunContext(), clock=SystemClock(), new_id=new_id, backends=backends
         )
-        self.floor: Floor = dataclasses.replace(floor, executor=self.executor, backends=backends, store=self.store)
+        self.floor: Floor = dataclasses.replace(
+            floor, executor=self.executor, backends=backends, store=self.store
+        )
         self.operations = Operations(self.floor, actor=Actor(name="ada"))
         self.keeper = Maintenance(self.store, self.executor, clock=SystemClock(), observer=Silent())
 
@@ -101,10 +111,14 @@ class Process:
 
 
 @contextlib.asynccontextmanager
-async def processes(settings: Settings, count: int = 1, backend: Any = Held) -> AsyncIterator[list[Process]]:
+async def processes(
+    settings: Settings, count: int = 1, backend: Any = Held
+) -> AsyncIterator[list[Process]]:
     async with open_services(settings) as services:
         made = [Process(services, backend()) for _ in range(count)]
-        await made[0].operations.create_program(CreateProgram(name="qa", signature="q -> a", backend="mock"))
+        await made[0].operations.create_program(
+            CreateProgram(name="qa", signature="q -> a", backend="mock")
+        )
         yield made
 
 
@@ -120,7 +134,9 @@ def test_an_execution_is_two_transactions_and_tells_its_five_stages(settings: Se
             assert process.store.writes == [4, 2]
             stored = await process.operations.execution(ended.id)
             assert dataclasses.replace(stored, lock_version=0) == ended
-            assert [(stage["stage"], stage["status"]) for stage in stored.stages] == [(s, "passed") for s in STAGES]
+            assert [(stage["stage"], stage["status"]) for stage in stored.stages] == [
+                (s, "passed") for s in STAGES
+            ]
             assert all(stage["ms"] >= 0 for stage in stored.stages)
             assert stored.queue_ms >= 0
             assert (stored.actor, stored.owner) == ("ada", process.executor.owner)
@@ -129,15 +145,22 @@ def test_an_execution_is_two_transactions_and_tells_its_five_stages(settings: Se
                 (ended.id, "running"),
                 (ended.id, "completed"),
             ]
-            entries = await process.operations.list(DOMAIN["audit_entry"], Query(where={"resource_id": ended.id}))
-            assert [(entry.actor, entry.action) for entry in entries] == [("ada", "execute_program")]
+            entries = await process.operations.list(
+                DOMAIN["audit_entry"], Query(where={"resource_id": ended.id})
+            )
+            assert [(entry.actor, entry.action) for entry in entries] == [
+                ("ada", "execute_program")
+            ]
 
     finish(work())
 
 
 @pytest.mark.parametrize(
     ("script", "stage", "trace"),
-    [([RuntimeError("bug")], "backend_execution", ["error"]), ([{"b": 1}], "backend_execution", ["error"])],
+    [
+        ([RuntimeError("bug")], "backend_execution", ["error"]),
+        ([{"b": 1}], "backend_execution", ["error"]),
+    ],
 )
 def test_a_failure_names_its_stage_and_keeps_its_trace(
     settings: Settings, script: Any, stage: str, trace: list[str]
@@ -162,7 +185,13 @@ def test_inputs_that_do_not_fit_fail_in_their_stage_in_one_transaction(settings:
                 await process.start(inputs={"x": 1})
             assert process.store.writes == [4]
             [row] = await process.rows()
-            assert [stage["status"] for stage in row.stages] == ["passed", "failed", "skipped", "skipped", "skipped"]
+            assert [stage["status"] for stage in row.stages] == [
+                "passed",
+                "failed",
+                "skipped",
+                "skipped",
+                "skipped",
+            ]
 
     finish(work())
 
@@ -170,8 +199,12 @@ def test_inputs_that_do_not_fit_fail_in_their_stage_in_one_transaction(settings:
 def test_calls_with_one_key_are_one_execution_in_any_process(settings: Settings) -> None:
     async def work() -> None:
         async with processes(settings, 2) as [first, second]:
-            calls = [process.start(idempotency_key="k") for process in (first, second) for _ in range(4)]
-            begun = [asyncio.create_task(process.backend.begun.wait()) for process in (first, second)]
+            calls = [
+                process.start(idempotency_key="k") for process in (first, second) for _ in range(4)
+            ]
+            begun = [
+                asyncio.create_task(process.backend.begun.wait()) for process in (first, second)
+            ]
             await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
             for process in (first, second):
                 process.backend.let_go.set()
@@ -219,7 +252,9 @@ def test_an_execution_inside_another_is_its_child(settings: Settings) -> None:
     class Calling(MockBackend):
         process: Process
 
-        async def execute_program(self, handle: Any, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+        async def execute_program(
+            self, handle: Any, inputs: Mapping[str, Any], context: RunContext
+        ) -> Prediction:
             if inputs["q"] == "outer":
                 await asyncio.gather(*(self.process.start(inputs={"q": "inner"}) for _ in range(2)))
             return await super().execute_program(handle, inputs, context)
@@ -285,7 +320,9 @@ def test_what_a_dead_process_left_is_interrupted_and_can_be_retried(settings: Se
             [row] = await survivor.rows()
             assert await survivor.keeper.sweep() == 0
             gone = f"{host()}:{2**22 - 1}:1:{new_id().hex}"
-            await survivor.store.write(Update(resource=EXECUTION, id=row.id, values={"owner": gone}))
+            await survivor.store.write(
+                Update(resource=EXECUTION, id=row.id, values={"owner": gone})
+            )
             assert await survivor.keeper.sweep() == 1
             dead.backend.let_go.set()
             assert (await task).status == "interrupted"
@@ -298,7 +335,9 @@ def test_what_a_dead_process_left_is_interrupted_and_can_be_retried(settings: Se
     finish(work())
 
 
-def test_a_key_whose_execution_was_interrupted_runs_once_more_for_all_who_call(settings: Settings) -> None:
+def test_a_key_whose_execution_was_interrupted_runs_once_more_for_all_who_call(
+    settings: Settings,
+) -> None:
     async def work() -> None:
         async with processes(settings, 3) as [dead, *living]:
             task = dead.start(idempotency_key="k")
@@ -311,15 +350,25 @@ def test_a_key_whose_execution_was_interrupted_runs_once_more_for_all_who_call(s
             assert (await task).status == "interrupted"
             for process in living:
                 process.backend.let_go.set()
-            found = await asyncio.gather(*[one.start(idempotency_key="k") for one in living for _ in range(3)])
+            found = await asyncio.gather(
+                *[one.start(idempotency_key="k") for one in living for _ in range(3)]
+            )
             assert len({again.id for again in found}) == 1
             assert {(again.status, again.retry_of, again.idempotency_key) for again in found} == {
                 ("completed", row.id, "k")
             }
             assert sum(len(process.backend.calls) for process in living) == 1
             [newest, oldest] = await dead.rows()
-            assert (newest.id, newest.retry_of, newest.idempotency_key) == (found[0].id, row.id, "k")
-            assert (oldest.id, oldest.status, oldest.idempotency_key) == (row.id, "interrupted", None)
+            assert (newest.id, newest.retry_of, newest.idempotency_key) == (
+                found[0].id,
+                row.id,
+                "k",
+            )
+            assert (oldest.id, oldest.status, oldest.idempotency_key) == (
+                row.id,
+                "interrupted",
+                None,
+            )
             with pytest.raises(ConflictError, match="other inputs"):
                 await living[0].start(idempotency_key="k", inputs={"q": "!"})
 
@@ -350,7 +399,9 @@ class Turned(SystemClock):
         return super().monotonic_ns() + self.added
 
 
-def test_a_process_of_another_host_is_gone_when_its_heartbeat_stands_still(settings: Settings) -> None:
+def test_a_process_of_another_host_is_gone_when_its_heartbeat_stands_still(
+    settings: Settings,
+) -> None:
     async def work() -> None:
         async with processes(settings, 2) as [there, here]:
             clock = Turned()
@@ -392,9 +443,9 @@ def test_a_chore_that_fails_keeps_none_of_the_others_from_being_done(
             assert done == ["fine", "fine"]
 
     finish(work())
-    assert [record.levelname for record in caplog.records if "maintenance task failed" in record.message] == [
-        "ERROR"
-    ] * 2
+    assert [
+        record.levelname for record in caplog.records if "maintenance task failed" in record.message
+    ] == ["ERROR"] * 2
 
 
 def test_a_process_that_is_stopped_lets_runs_end_and_refuses_new_ones(settings: Settings) -> None:
@@ -422,7 +473,11 @@ def test_what_still_runs_when_the_grace_ends_is_interrupted(settings: Settings) 
             await process.backend.begun.wait()
             assert await process.executor.runs.drain(0.01) == 1
             ended = await task
-            assert (ended.status, ended.error["code"], ended.error["retryable"]) == ("interrupted", "interrupted", True)
+            assert (ended.status, ended.error["code"], ended.error["retryable"]) == (
+                "interrupted",
+                "interrupted",
+                True,
+            )
 
     finish(work())
 
@@ -445,7 +500,9 @@ def test_a_program_that_another_process_archived_is_not_executed(settings: Setti
         async with processes(settings, 2, backend=quick) as [first, second]:
             await first.start()
             program = await second.operations.program(name="qa")
-            await second.store.write(Update(resource=DOMAIN["program"], id=program.id, values={"status": "archived"}))
+            await second.store.write(
+                Update(resource=DOMAIN["program"], id=program.id, values={"status": "archived"})
+            )
             with pytest.raises(ConflictError, match="is archived"):
                 await first.start()
             assert len(await first.rows()) == 1
@@ -465,7 +522,10 @@ def test_code_that_wants_to_end_more_than_itself_is_a_failed_execution(
     settings: Settings, tmp_path: Path, kind: str, last: str, message: str
 ) -> None:
     name = f"ending_{new_id().hex}"
-    source = f"import asyncio\nimport sys\nimport dspex\n\n\n@dspex.program\n{kind} f(q: str) -> str:\n    {last}\n"
+    source = (
+        f"import asyncio\nimport sys\nimport dspex\n\n\n@dspex.program\n{kind} f(q: str) -> str:\n "
+        f"   {last}\n"
+    )
     (tmp_path / f"{name}.py").write_text(source)
     code = CodeRoot(tmp_path)
 
@@ -476,12 +536,16 @@ def test_code_that_wants_to_end_more_than_itself_is_a_failed_execution(
             assert ended.status == "failed"
             assert ended.error is not None
             assert message in ended.error["message"]
-            assert [row.status for row in await services.operations.list(EXECUTION, Query())] == ["failed"]
+            assert [row.status for row in await services.operations.list(EXECUTION, Query())] == [
+                "failed"
+            ]
 
     finish(work())
 
 
-def test_programs_written_in_code_call_stored_ones_as_children(settings: Settings, tmp_path: Path) -> None:
+def test_programs_written_in_code_call_stored_ones_as_children(
+    settings: Settings, tmp_path: Path
+) -> None:
     from dspex.execution.modules import CodeRoot
 
     module = f"family_{new_id().hex}"  # imported once for each database
@@ -496,16 +560,22 @@ def test_programs_written_in_code_call_stored_ones_as_children(settings: Setting
     async def work() -> None:
         async with open_services(settings, code=CodeRoot(tmp_path)) as services:
             operations = services.operations
-            await operations.create_program(CreateProgram(name="inner", signature="q -> a", backend="mock"))
+            await operations.create_program(
+                CreateProgram(name="inner", signature="q -> a", backend="mock")
+            )
 
             async def stored(_self: Module, **inputs: Any) -> Any:
-                ended = await operations.execute_program(ExecuteProgram(name="inner", inputs=inputs))
+                ended = await operations.execute_program(
+                    ExecuteProgram(name="inner", inputs=inputs)
+                )
                 return ended.outputs
 
             outer: Any = CodeRoot(tmp_path).load(f"{module}:Outer")
             outer.stored = stored
             record = await operations.save_program(outer().to_program("outer"))
-            ended = await operations.execute_program(ExecuteProgram(program_id=record.id, inputs={"q": "?"}))
+            ended = await operations.execute_program(
+                ExecuteProgram(program_id=record.id, inputs={"q": "?"})
+            )
             assert ended.status == "completed"
             [child] = await operations.list(EXECUTION, Query(where={"parent_id": ended.id}))
             assert child.outputs == ended.outputs

@@ -27,12 +27,20 @@ CLOCK = SystemClock()
 
 def event(number: int, **values: Any) -> EventRecord:
     now = CLOCK.now()
-    given = {"topic": "execution", "workspace": "default", "subject_id": new_id(), "id": new_id(), **values}
+    given = {
+        "topic": "execution",
+        "workspace": "default",
+        "subject_id": new_id(),
+        "id": new_id(),
+        **values,
+    }
     return EventRecord(created_at=now, updated_at=now, payload={"n": number}, **given)
 
 
 @contextlib.asynccontextmanager
-async def feeding(file: Path, **options: Any) -> AsyncIterator[tuple[StoredFeed, AnnouncingStore, Waiters]]:
+async def feeding(
+    file: Path, **options: Any
+) -> AsyncIterator[tuple[StoredFeed, AnnouncingStore, Waiters]]:
     """A feed as one process has it."""
     database, wakes = Database.embedded(file), Waiters()
     try:
@@ -54,7 +62,9 @@ def test_events_of_this_process_come_at_once_and_once(tmp_path: Path) -> None:
             stream = feed.follow("default", "execution")
             waiting = asyncio.create_task(take(stream, 3))
             await store.write(Insert(event(1)))
-            await store.write(Insert(event(9, topic="optimization")), Insert(event(8, workspace="other")))
+            await store.write(
+                Insert(event(9, topic="optimization")), Insert(event(8, workspace="other"))
+            )
             await store.write(Insert(event(2)), Insert(event(3)))
             assert await waiting == [1, 2, 3]
             assert len(wakes) == 1
@@ -64,9 +74,14 @@ def test_events_of_this_process_come_at_once_and_once(tmp_path: Path) -> None:
     finish(work())
 
 
-def test_events_of_another_process_are_found_though_their_ids_are_out_of_order(tmp_path: Path) -> None:
+def test_events_of_another_process_are_found_though_their_ids_are_out_of_order(
+    tmp_path: Path,
+) -> None:
     async def work() -> None:
-        async with feeding(tmp_path / "db", poll=0.02) as (feed, _, _), feeding(tmp_path / "db") as (_, other, _):
+        async with (
+            feeding(tmp_path / "db", poll=0.02) as (feed, _, _),
+            feeding(tmp_path / "db") as (_, other, _),
+        ):
             stream = feed.follow("default", "execution")
             early = new_id()
             await other.write(Insert(event(1)))
@@ -84,11 +99,17 @@ def test_a_cursor_gives_all_behind_it_across_pages(tmp_path: Path) -> None:
         async with feeding(tmp_path / "db") as (feed, store, _):
             events = [event(n) for n in range(450)]
             await store.write(*map(Insert, events))
-            behind = feed.follow("default", "execution", after=str(events[9].id))  # an event's id is a cursor too
+            behind = feed.follow(
+                "default", "execution", after=str(events[9].id)
+            )  # an event's id is a cursor too
             assert await take(behind, 440) == list(range(10, 450))
-            assert await take(feed.follow("default", "execution", after=str(UUID(int=0))), 450) == list(range(450))
+            assert await take(
+                feed.follow("default", "execution", after=str(UUID(int=0))), 450
+            ) == list(range(450))
             between = UUID(int=events[99].id.int + 1)  # no event, but a moment
-            assert await take(feed.follow("default", "execution", after=str(between)), 350) == list(range(100, 450))
+            assert await take(feed.follow("default", "execution", after=str(between)), 350) == list(
+                range(100, 450)
+            )
             for wrong in ("", "7", "x.y", f"{10**9}.{events[0].id}"):
                 with pytest.raises(InvalidError, match="cursor"):
                     await take(feed.follow("default", "execution", after=wrong), 1)
@@ -151,7 +172,9 @@ def test_the_services_have_a_feed(settings: Settings) -> None:
 
 
 @contextlib.asynccontextmanager
-async def over(settings: Settings, **options: Any) -> AsyncIterator[tuple[StoredFeed, AnnouncingStore, Database]]:
+async def over(
+    settings: Settings, **options: Any
+) -> AsyncIterator[tuple[StoredFeed, AnnouncingStore, Database]]:
     """A feed as one process has it, on the database of the settings."""
     database, wakes = database_of(settings), Waiters()
     try:
@@ -162,9 +185,14 @@ async def over(settings: Settings, **options: Any) -> AsyncIterator[tuple[Stored
         await database.aclose()
 
 
-def test_a_resumed_cursor_misses_nothing_whose_id_is_older_than_its_own(on_each_database: Settings) -> None:
+def test_a_resumed_cursor_misses_nothing_whose_id_is_older_than_its_own(
+    on_each_database: Settings,
+) -> None:
     async def work() -> None:
-        async with over(on_each_database) as (feed, store, _), over(on_each_database) as (_, other, _):
+        async with (
+            over(on_each_database) as (feed, store, _),
+            over(on_each_database) as (_, other, _),
+        ):
             await store.write(Insert(event(0)))
             early = new_id()
             await store.write(Insert(event(1)))
@@ -196,13 +224,17 @@ def test_a_cursor_outlives_the_event_that_it_came_with(on_each_database: Setting
             await asyncio.gather(waiting, return_exceptions=True)
             for n in (2, 3):
                 await store.write(Insert(event(n)))
-                assert await take(feed.follow("default", "execution", after=last.cursor), n - 1) == [*range(2, n + 1)]
+                assert await take(
+                    feed.follow("default", "execution", after=last.cursor), n - 1
+                ) == [*range(2, n + 1)]
 
     finish(work())
 
 
 @pytest.mark.full
-def test_a_cursor_of_postgresql_misses_nothing_that_is_committed_late(postgres_url: str, tmp_path: Path) -> None:
+def test_a_cursor_of_postgresql_misses_nothing_that_is_committed_late(
+    postgres_url: str, tmp_path: Path
+) -> None:
     import asyncpg
 
     settings = Settings(state_dir=tmp_path / "state", database_url=Secret(postgres_url))
@@ -215,7 +247,9 @@ def test_a_cursor_of_postgresql_misses_nothing_that_is_committed_late(postgres_u
             undone = slow.transaction()
             await undone.start()
             copied = "INSERT INTO events (%s) SELECT %s FROM events"
-            named = "id, workspace, created_at, updated_at, lock_version, topic, subject_id, payload"
+            named = (
+                "id, workspace, created_at, updated_at, lock_version, topic, subject_id, payload"
+            )
             early = named.replace("id,", f"'{new_id()}',", 1).replace("payload", "'{\"n\": 1}'")
             await slow.execute(copied % (named, early))
             following = asyncio.create_task(take(feed.follow("default", "execution"), 2))
@@ -226,7 +260,9 @@ def test_a_cursor_of_postgresql_misses_nothing_that_is_committed_late(postgres_u
             await store.write(Insert(event(2)))
             log, where = SQLEventLog(database), {"workspace": "default", "topic": "execution"}
             look = await log.read(Place(0, LAST), where, limit=PAGE)
-            assert [shown.payload["n"] for _, shown in look.events] == [0]  # 2 is there, and could be overtaken
+            assert [shown.payload["n"] for _, shown in look.events] == [
+                0
+            ]  # 2 is there, and could be overtaken
             assert look.is_waiting
             assert len(await store.select(EVENT, Query())) == 2
             assert not next_one.done()
@@ -242,7 +278,9 @@ def test_a_cursor_of_postgresql_misses_nothing_that_is_committed_late(postgres_u
 
 
 @pytest.mark.full
-def test_many_writers_and_resumed_readers_on_postgresql_agree_on_every_event(postgres_url: str, tmp_path: Path) -> None:
+def test_many_writers_and_resumed_readers_on_postgresql_agree_on_every_event(
+    postgres_url: str, tmp_path: Path
+) -> None:
     settings = Settings(state_dir=tmp_path / "state", database_url=Secret(postgres_url))
     count, writers = 60, 4
 
@@ -263,7 +301,9 @@ def test_many_writers_and_resumed_readers_on_postgresql_agree_on_every_event(pos
 
     async def work() -> None:
         async with contextlib.AsyncExitStack() as stack:
-            opened = [await stack.enter_async_context(over(settings, poll=0.02)) for _ in range(writers)]
+            opened = [
+                await stack.enter_async_context(over(settings, poll=0.02)) for _ in range(writers)
+            ]
             async with asyncio.TaskGroup() as group:
                 readers = [group.create_task(read(opened[n][0])) for n in range(2)]
                 for n, (_, store, _) in enumerate(opened):
@@ -322,7 +362,9 @@ def test_a_slow_follower_holds_a_bounded_queue_and_loses_nothing(tmp_path: Path)
                 await store.write(Insert(event(n)))
             told, seen = await first
             assert (told.event.payload["n"], seen) == (0, list(range(QUEUE + 100)))
-            [held] = {len(one._queue) for group in feed._poller._followers.values() for one in group} - {0}
+            [held] = {
+                len(one._queue) for group in feed._poller._followers.values() for one in group
+            } - {0}
             assert held <= QUEUE
             assert await take(slow, QUEUE + 99) == list(range(1, QUEUE + 100))
             await store.write(Insert(event(7)))
@@ -336,7 +378,10 @@ def test_a_slow_follower_holds_a_bounded_queue_and_loses_nothing(tmp_path: Path)
 def test_a_failing_look_ends_all_who_follow_and_the_next_one_works(tmp_path: Path) -> None:
     async def work() -> None:
         async with feeding(tmp_path / "db", poll=0.01) as (feed, store, _):
-            waiting = [asyncio.ensure_future(take(feed.follow("default", "execution"), 1)) for _ in range(3)]
+            waiting = [
+                asyncio.ensure_future(take(feed.follow("default", "execution"), 1))
+                for _ in range(3)
+            ]
             while len(feed._poller._followers.get(("default", "execution"), ())) < 3:
                 await asyncio.sleep(0)
             rows = store._store._driver.rows  # type: ignore[attr-defined]
@@ -358,14 +403,20 @@ def test_a_failing_look_ends_all_who_follow_and_the_next_one_works(tmp_path: Pat
 
 
 @pytest.mark.full
-def test_events_restored_from_another_server_do_not_hold_up_what_comes(postgres_url: str, tmp_path: Path) -> None:
+def test_events_restored_from_another_server_do_not_hold_up_what_comes(
+    postgres_url: str, tmp_path: Path
+) -> None:
     settings = Settings(state_dir=tmp_path / "state", database_url=Secret(postgres_url))
 
     async def work() -> None:
         async with over(settings, poll=0.02) as (feed, store, database):
             await store.write(Insert(event(0)), Insert(event(1)))
-            async with database.writing() as connection:  # as a dump of a server with many more transactions has them
-                await connection.exec_driver_sql('UPDATE events SET "position" = "position" + 1000000')
+            async with (
+                database.writing() as connection
+            ):  # as a dump of a server with many more transactions has them
+                await connection.exec_driver_sql(
+                    'UPDATE events SET "position" = "position" + 1000000'
+                )
             await migrate(database)
             await store.write(Insert(event(2)))
             stream = feed.follow("default", "execution", after=str(UUID(int=0)))

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from dspex.errors import InvalidError
 from dspex.operations.resources import DOMAIN, Query, Store
-from dspex.operations.resources.finding import MAX_MEMBERS, continue_after, cursor_of, query_from, where_of
+from dspex.operations.resources.finding import (
+    MAX_MEMBERS,
+    continue_after,
+    cursor_of,
+    query_from,
+    where_of,
+)
 from dspex.operations.resources.ports import Match, Sort
 from dspex.testing.lists import ListContract
 from tests.operations.test_store import two_stores
@@ -38,14 +44,36 @@ class TestPostgreSQLLists(TestSQLiteLists):
 
 def test_filters_and_orders_follow_from_the_kinds_of_the_shown_attributes() -> None:
     names = set(EXECUTION.filters)
-    assert {"status", "status_in", "cost_usd_gte", "cost_usd_lte", "created_at_after", "created_at_before"} <= names
-    assert {"backend_contains", "backend_starts_with", "parent_id_is_null", "program_id_in"} <= names
-    assert not names & {"id", "inputs", "outputs", "workspace", "inputs_hash", "status_contains", "status_is_null"}
+    assert {
+        "status",
+        "status_in",
+        "cost_usd_gte",
+        "cost_usd_lte",
+        "created_at_after",
+        "created_at_before",
+    } <= names
+    assert {
+        "backend_contains",
+        "backend_starts_with",
+        "parent_id_is_null",
+        "program_id_in",
+    } <= names
+    assert not names & {
+        "id",
+        "inputs",
+        "outputs",
+        "workspace",
+        "inputs_hash",
+        "status_contains",
+        "status_is_null",
+    }
     assert {"cost_usd", "status", "created_at", "duration_ms"} <= set(EXECUTION.sortable)
     assert not set(EXECUTION.sortable) & {"id", "program_id", "inputs", "workspace", "inputs_hash"}
     assert not {"hash", "hash_contains"} & {*API_KEY.filters, *API_KEY.sortable}
     assert "instructions" not in DOMAIN["signature"].sortable
-    assert [resource.reserved_attribute for resource in DOMAIN.values() if resource.reserved_attribute] == []
+    assert [
+        resource.reserved_attribute for resource in DOMAIN.values() if resource.reserved_attribute
+    ] == []
 
 
 @pytest.mark.parametrize(
@@ -74,7 +102,9 @@ def test_filters_and_orders_follow_from_the_kinds_of_the_shown_attributes() -> N
         ("after=7", "after"),
     ],
 )
-def test_what_cannot_be_asked_of_a_list_is_an_error_that_names_the_field(text: str, field: str) -> None:
+def test_what_cannot_be_asked_of_a_list_is_an_error_that_names_the_field(
+    text: str, field: str
+) -> None:
     pairs = [(name, value) for name, _, value in (part.partition("=") for part in text.split("&"))]
     with pytest.raises(InvalidError) as caught:
         query_from(EXECUTION, pairs)

@@ -20,11 +20,15 @@ from tests.support.waiting import finish
 
 NOW = "2026-05-04 03:02:01.987654+00:00"
 OLD_ROWS = (
-    "INSERT INTO signatures VALUES (:s, 'default', :now, :now, 0, 'qa', 1, 'active', '{}', '{}', '', 'h', 'x', '{}')",
-    "INSERT INTO programs VALUES (:p, 'default', :now, :now, 0, 'qa', 'ready', :s, :v, 'predict', 'native', '{}', 7,"
+    "INSERT INTO signatures VALUES (:s, 'default', :now, :now, 0, 'qa', 1, 'active', '{}', '{}', "
+    "'', 'h', 'x', '{}')",
+    "INSERT INTO programs VALUES (:p, 'default', :now, :now, 0, 'qa', 'ready', :s, :v, 'predict', "
+    "'native', '{}', 7,"
     " NULL, NULL)",
-    "INSERT INTO program_versions VALUES (:v, 'default', :now, :now, 0, :p, 1, 'h', '{}', '{}', NULL, 'user')",
-    "INSERT INTO executions VALUES (:e, 'default', :now, :now, 0, :p, :v, 'completed', 'native', '{\"q\": \"ä?\"}',"
+    "INSERT INTO program_versions VALUES (:v, 'default', :now, :now, 0, :p, 1, 'h', '{}', '{}', "
+    "NULL, 'user')",
+    "INSERT INTO executions VALUES (:e, 'default', :now, :now, 0, :p, :v, 'completed', 'native', "
+    '\'{"q": "ä?"}\','
     ' \'{"b": 1, "a": 2}\', NULL, NULL, NULL, 0.5, 1.25, NULL, NULL)',
 )
 IDS = {letter: f"019a{n:028x}" for n, letter in enumerate("spve")}
@@ -70,10 +74,14 @@ def test_rows_survive_the_way_forward_and_back(url: str) -> None:
             told = "SELECT status, inputs, outputs, cost_usd, duration_ms FROM executions"
             before = await rows_of(database, told)
             assert len(before) == 1
-            assert await rows_of(database, "SELECT actor, idempotency_key FROM executions") == [("local", None)]
+            assert await rows_of(database, "SELECT actor, idempotency_key FROM executions") == [
+                ("local", None)
+            ]
             await migrate(database, to="0001")
             assert await rows_of(database, told) == before
-            assert await rows_of(database, "SELECT name, execution_count FROM programs") == [("qa", 7)]
+            assert await rows_of(database, "SELECT name, execution_count FROM programs") == [
+                ("qa", 7)
+            ]
             await migrate(database)
             assert await rows_of(database, told) == before
             await migrate(database, to="base")
@@ -89,18 +97,26 @@ def test_events_keep_their_order_on_the_way_forward_and_back(url: str) -> None:
         async with opened(url) as database:
             await migrate(database, to="0002")
             now = f"TIMESTAMPTZ '{NOW}'" if not database.is_sqlite else f"'{NOW[:26]}'"
-            columns = "id, workspace, created_at, updated_at, lock_version, topic, subject_id, payload"
+            columns = (
+                "id, workspace, created_at, updated_at, lock_version, topic, subject_id, payload"
+            )
             told = f"INSERT INTO events ({columns}) VALUES ('%s', 'default', {now}, {now}, 0, '%s', '%s', '{{}}')"  # noqa: S608
             async with database.writing() as connection:
                 for n in (2, 1):
                     await connection.exec_driver_sql(told % (f"019a{n:028x}", n, IDS["e"]))
             await migrate(database)
-            async with database.writing() as connection:  # made before the others, and committed after them
+            async with (
+                database.writing() as connection
+            ):  # made before the others, and committed after them
                 await connection.exec_driver_sql(told % (f"019a{0:028x}", 3, IDS["e"]))
             ordered = 'SELECT topic FROM events ORDER BY "position", id'
             assert await rows_of(database, ordered) == [("1",), ("2",), ("3",)]
             await migrate(database, to="0002")
-            assert await rows_of(database, "SELECT topic FROM events ORDER BY id") == [("3",), ("1",), ("2",)]
+            assert await rows_of(database, "SELECT topic FROM events ORDER BY id") == [
+                ("3",),
+                ("1",),
+                ("2",),
+            ]
             await migrate(database)
             assert await rows_of(database, "SELECT keep_days, keep_count FROM workspaces") == []
 
@@ -112,7 +128,9 @@ def test_the_migrations_make_exactly_the_tables_of_the_resources(url: str) -> No
     from alembic.migration import MigrationContext
 
     def compared(connection: sa.Connection) -> Any:
-        return compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), METADATA)
+        return compare_metadata(
+            MigrationContext.configure(connection, opts={"compare_type": True}), METADATA
+        )
 
     async def work() -> None:
         async with opened(url) as database:
@@ -164,7 +182,9 @@ def test_a_failing_migration_changes_nothing(url: str) -> None:
     async def work() -> None:
         async with opened(url) as database:
             await migrate(database, to="0001")
-            async with database.writing() as connection:  # in the way of the last table but one that 0002 makes
+            async with (
+                database.writing() as connection
+            ):  # in the way of the last table but one that 0002 makes
                 await connection.exec_driver_sql("CREATE TABLE audit_entries (id integer)")
             with pytest.raises(StorageError, match="audit_entries"):
                 await migrate(database)
@@ -182,7 +202,9 @@ def test_an_older_or_later_schema_is_refused_where_nothing_may_be_changed(url: s
             with pytest.raises(SchemaError, match=r"no tables of dspex yet.*run `dspex migrate`"):
                 await require_head(database)
             await migrate(database, to="0001")
-            with pytest.raises(SchemaError, match="has schema 0001, this dspex reads 0005: run `dspex migrate`") as it:
+            with pytest.raises(
+                SchemaError, match="has schema 0001, this dspex reads 0005: run `dspex migrate`"
+            ) as it:
                 await require_head(database)
             assert not it.value.is_retryable
             await migrate(database)
@@ -218,7 +240,9 @@ def test_an_embedded_database_is_copied_with_all_its_rows_before_it_changes(tmp_
 
     async def work() -> None:
         async with opened(f"sqlite+aiosqlite:///{tmp_path / 'db'}") as database:
-            await with_old_rows(database)  # they still stand in the write-ahead log, not in the file
+            await with_old_rows(
+                database
+            )  # they still stand in the write-ahead log, not in the file
             await migrate(database, say=said.append)
 
     finish(work())
@@ -228,20 +252,25 @@ def test_an_embedded_database_is_copied_with_all_its_rows_before_it_changes(tmp_
         assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
 
 
-def test_two_that_migrate_an_old_database_at_once_copy_it_once_and_as_it_was(tmp_path: Path) -> None:
+def test_two_that_migrate_an_old_database_at_once_copy_it_once_and_as_it_was(
+    tmp_path: Path,
+) -> None:
     file, said = tmp_path / "db", list[str]()
     url = f"sqlite+aiosqlite:///{file}"
 
     async def work() -> None:
         async with opened(url) as first, opened(url) as second:
             await with_old_rows(first)
-            await asyncio.gather(*(migrate(database, say=said.append) for database in (first, second)))
+            await asyncio.gather(
+                *(migrate(database, say=said.append) for database in (first, second))
+            )
             await migrate(first, to="0001", say=said.append)
             await migrate(first, say=said.append)
 
     finish(work())
     assert [text.rpartition(" ")[2] for text in said] == [
-        str(tmp_path / name) for name in (f"db.before-{HEAD}", "db.before-0001", f"db.before-{HEAD}.2")
+        str(tmp_path / name)
+        for name in (f"db.before-{HEAD}", "db.before-0001", f"db.before-{HEAD}.2")
     ]
     with contextlib.closing(sqlite3.connect(tmp_path / f"db.before-{HEAD}")) as copy:
         assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
@@ -291,10 +320,14 @@ def test_the_command_migrates_there_and_back_and_shows_no_password(
     said("programs")
 
 
-def test_a_database_url_is_checked_and_never_shown(tmp_path: Path, say: Callable[[str], None]) -> None:
+def test_a_database_url_is_checked_and_never_shown(
+    tmp_path: Path, say: Callable[[str], None]
+) -> None:
     from dspex.settings import read_settings
 
-    settings = read_settings({"DSPEX_DATABASE_URL": "postgresql://me:geheim@host/db"}, folder=tmp_path)
+    settings = read_settings(
+        {"DSPEX_DATABASE_URL": "postgresql://me:geheim@host/db"}, folder=tmp_path
+    )
     assert settings.database_url is not None
     assert "geheim" not in repr(settings)
     assert "geheim" not in Database(settings.database_url.reveal()).shown

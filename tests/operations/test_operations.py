@@ -20,7 +20,14 @@ from dspex.errors import (
 )
 from dspex.execution.backends import Backends, MockBackend, NativeBackend
 from dspex.execution.context import RunContext
-from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, ExecutionRecord, Operations, Query
+from dspex.operations.resources import (
+    DOMAIN,
+    CreateProgram,
+    ExecuteProgram,
+    ExecutionRecord,
+    Operations,
+    Query,
+)
 from dspex.operations.resources.executing import Executor
 from dspex.operations.resources.program_actions import ConfigureProgram, configure_program
 from dspex.settings import Settings
@@ -30,12 +37,16 @@ from tests.support.waiting import finish
 EXECUTION = DOMAIN["execution"]
 
 
-def operations_of(services: Services, *, model: Any = None, mock: MockBackend | None = None) -> Operations:
+def operations_of(
+    services: Services, *, model: Any = None, mock: MockBackend | None = None
+) -> Operations:
     """The same services with another model or mock."""
     floor = services.operations.floor
     backends = Backends({"native": NativeBackend(), "mock": mock or MockBackend()})
     context = RunContext(model=model, models=services.context.models, records_payloads=True)
-    executor = Executor(floor.store, context=context, clock=SystemClock(), new_id=new_id, backends=backends)
+    executor = Executor(
+        floor.store, context=context, clock=SystemClock(), new_id=new_id, backends=backends
+    )
     return Operations(dataclasses.replace(floor, executor=executor, backends=backends))
 
 
@@ -45,11 +56,19 @@ def test_a_program_is_created_ready_and_executed_on_a_model(settings: Settings) 
             model = ScriptedModel("[[ ## answer ## ]]\nParis", cost_usd=0.25)
             operations = operations_of(services, model=model)
             made = await operations.create_program(
-                CreateProgram(name="qa", signature="question -> answer", configuration={"temperature": 0.5})
+                CreateProgram(
+                    name="qa", signature="question -> answer", configuration={"temperature": 0.5}
+                )
             )
             assert (made.status, made.execution_count) == ("ready", 0)
-            ended = await operations.execute_program(ExecuteProgram(name="qa", inputs={"question": "capital?"}))
-            assert (ended.status, ended.outputs, ended.cost_usd) == ("completed", {"answer": "Paris"}, 0.25)
+            ended = await operations.execute_program(
+                ExecuteProgram(name="qa", inputs={"question": "capital?"})
+            )
+            assert (ended.status, ended.outputs, ended.cost_usd) == (
+                "completed",
+                {"answer": "Paris"},
+                0.25,
+            )
             assert model.requests[0].temperature == 0.5
             assert ended.usage is not None
             assert ended.usage["calls"] == 1
@@ -101,11 +120,19 @@ def test_all_that_is_wrong_of_a_definition_is_told_at_once(settings: Settings) -
             with pytest.raises(InvalidError) as caught:
                 await create(CreateProgram(**wrong, configuration=configuration))
             paths = [error.path for error in caught.value.fields]
-            assert sorted(paths) == sorted([*wrong, *(f"configuration.{name}" for name in configuration)])
+            assert sorted(paths) == sorted(
+                [*wrong, *(f"configuration.{name}" for name in configuration)]
+            )
             assert all(path in caught.value.message for path in paths)
             with pytest.raises(InvalidError) as caught:
-                await create(CreateProgram(name="", signature="q ->", configuration={"temprature": 1}))
-            assert [error.path for error in caught.value.fields] == ["name", "signature", "configuration"]
+                await create(
+                    CreateProgram(name="", signature="q ->", configuration={"temprature": 1})
+                )
+            assert [error.path for error in caught.value.fields] == [
+                "name",
+                "signature",
+                "configuration",
+            ]
 
     finish(work())
 
@@ -126,10 +153,13 @@ def test_of_two_creations_at_once_one_wins(settings: Settings) -> None:
         async with open_services(settings) as services:
             given = CreateProgram(name="qa", signature="question -> answer")
             found = await asyncio.gather(
-                *(services.operations.create_program(given) for _ in range(5)), return_exceptions=True
+                *(services.operations.create_program(given) for _ in range(5)),
+                return_exceptions=True,
             )
             refused = [item for item in found if isinstance(item, ConflictError)]
-            assert ["'qa' exists already; choose another name" in str(error) for error in refused] == [True] * 4
+            assert [
+                "'qa' exists already; choose another name" in str(error) for error in refused
+            ] == [True] * 4
             assert await services.operations.count(DOMAIN["program"], {}) == 1
 
     finish(work())
@@ -141,7 +171,10 @@ def test_what_is_stored_under_one_name_at_once_becomes_versions(on_each_database
             operations = services.operations
             made = await asyncio.gather(
                 *(operations.save_signature(Signature(f"q{n} -> a", name="S")) for n in range(3)),
-                *(operations.save_program(Predict(f"q{n} -> a").to_program("qa")) for n in range(3)),
+                *(
+                    operations.save_program(Predict(f"q{n} -> a").to_program("qa"))
+                    for n in range(3)
+                ),
             )
             assert sorted(row.version for row in made[:3]) == [1, 2, 3]
             versions = await operations.list(DOMAIN["program_version"], Query())
@@ -154,7 +187,9 @@ def test_settings_that_are_made_at_once_are_all_kept(on_each_database: Settings)
     async def work() -> None:
         async with open_services(on_each_database) as services:
             operations = services.operations
-            await operations.create_program(CreateProgram(name="qa", signature="q -> a", backend="mock"))
+            await operations.create_program(
+                CreateProgram(name="qa", signature="q -> a", backend="mock")
+            )
             await asyncio.gather(
                 configure_program(operations, ConfigureProgram(name="qa", store_inputs=False)),
                 configure_program(operations, ConfigureProgram(name="qa", keep_days=3)),
@@ -167,7 +202,9 @@ def test_settings_that_are_made_at_once_are_all_kept(on_each_database: Settings)
     finish(work())
 
 
-def test_saving_equal_contents_changes_nothing_and_other_contents_make_a_version(settings: Settings) -> None:
+def test_saving_equal_contents_changes_nothing_and_other_contents_make_a_version(
+    settings: Settings,
+) -> None:
     async def work() -> None:
         async with open_services(settings) as services:
             operations = services.operations
@@ -175,7 +212,9 @@ def test_saving_equal_contents_changes_nothing_and_other_contents_make_a_version
             again = await operations.save_program(Predict("question -> answer").to_program("qa"))
             assert again.current_version_id == first.current_version_id
             demos = [{"question": "a", "answer": "b"}]
-            changed = await operations.save_program(Predict("question -> answer", demos=demos).to_program("qa"))
+            changed = await operations.save_program(
+                Predict("question -> answer", demos=demos).to_program("qa")
+            )
             assert changed.id == first.id
             version = await operations.current_version(changed)
             assert (version.number, version.parent_id) == (2, first.current_version_id)
@@ -185,16 +224,24 @@ def test_saving_equal_contents_changes_nothing_and_other_contents_make_a_version
     finish(work())
 
 
-def test_inputs_that_do_not_fit_are_refused_and_leave_one_failed_execution(settings: Settings) -> None:
+def test_inputs_that_do_not_fit_are_refused_and_leave_one_failed_execution(
+    settings: Settings,
+) -> None:
     async def work() -> None:
         async with open_services(settings) as services:
             operations = services.operations
-            await operations.create_program(CreateProgram(name="n", signature="n: int -> m: int", backend="mock"))
+            await operations.create_program(
+                CreateProgram(name="n", signature="n: int -> m: int", backend="mock")
+            )
             with pytest.raises(InvalidError) as caught:
-                await operations.execute_program(ExecuteProgram(name="n", inputs={"n": "x", "k": object()}))
+                await operations.execute_program(
+                    ExecuteProgram(name="n", inputs={"n": "x", "k": object()})
+                )
             assert {error.field for error in caught.value.fields} == {"n", "k"}
             rows = await operations.list(EXECUTION, Query())
-            assert [(row.status, str(row.id)) for row in rows] == [("failed", caught.value.context["execution_id"])]
+            assert [(row.status, str(row.id)) for row in rows] == [
+                ("failed", caught.value.context["execution_id"])
+            ]
             assert rows[0].error["code"] == "invalid"
 
     finish(work())
@@ -207,11 +254,15 @@ def test_inputs_that_do_not_fit_are_refused_and_leave_one_failed_execution(setti
         (RuntimeError("a bug in user code"), "execution"),
     ],
 )
-def test_a_run_that_fails_leaves_one_failed_execution(settings: Settings, fault: Exception, code: str) -> None:
+def test_a_run_that_fails_leaves_one_failed_execution(
+    settings: Settings, fault: Exception, code: str
+) -> None:
     async def work() -> None:
         async with open_services(settings) as services:
             operations = operations_of(services, mock=MockBackend([fault]))
-            await operations.create_program(CreateProgram(name="qa", signature="q -> a", backend="mock"))
+            await operations.create_program(
+                CreateProgram(name="qa", signature="q -> a", backend="mock")
+            )
             ended = await operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"}))
             assert (ended.status, ended.error["code"]) == ("failed", code)
             assert [row.status for row in await operations.list(EXECUTION, Query())] == ["failed"]
@@ -219,7 +270,9 @@ def test_a_run_that_fails_leaves_one_failed_execution(settings: Settings, fault:
     finish(work())
 
 
-def test_a_reply_that_cannot_be_read_leaves_one_failed_execution_after_the_fallback(settings: Settings) -> None:
+def test_a_reply_that_cannot_be_read_leaves_one_failed_execution_after_the_fallback(
+    settings: Settings,
+) -> None:
     async def work() -> None:
         async with open_services(settings) as services:
             model = ScriptedModel("no idea")
@@ -236,7 +289,9 @@ def test_without_a_model_the_error_shows_how_to_set_one(settings: Settings) -> N
     async def work() -> None:
         async with open_services(settings) as services:
             await services.operations.create_program(CreateProgram(name="qa", signature="q -> a"))
-            ended = await services.operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"}))
+            ended = await services.operations.execute_program(
+                ExecuteProgram(name="qa", inputs={"q": "?"})
+            )
             assert ended.status == "failed"
             assert "DSPEX_MODEL" in ended.error["message"]
 
@@ -259,7 +314,9 @@ def test_a_cancelled_run_is_recorded_as_cancelled(settings: Settings) -> None:
 
             operations = operations_of(services, model=Hanging("never"))
             await operations.create_program(CreateProgram(name="qa", signature="q -> a"))
-            task = asyncio.create_task(operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"})))
+            task = asyncio.create_task(
+                operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"}))
+            )
             await started.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -273,7 +330,10 @@ def test_a_cancelled_run_is_recorded_as_cancelled(settings: Settings) -> None:
 def test_an_unknown_program_is_not_found_and_leaves_no_execution(settings: Settings) -> None:
     async def work() -> None:
         async with open_services(settings) as services:
-            for given in (ExecuteProgram(name="qa", inputs={}), ExecuteProgram(program_id=new_id(), inputs={})):
+            for given in (
+                ExecuteProgram(name="qa", inputs={}),
+                ExecuteProgram(program_id=new_id(), inputs={}),
+            ):
                 with pytest.raises(NotFoundError):
                     await services.operations.execute_program(given)
             with pytest.raises(InvalidError, match="either"):
@@ -289,7 +349,9 @@ def test_a_stored_signature_can_be_named(settings: Settings) -> None:
             operations = services.operations
             await operations.save_signature("question -> answer: int")
             first = await operations.list(DOMAIN["signature"], Query())
-            made = await operations.create_program(CreateProgram(name="qa", signature=first[0].name))
+            made = await operations.create_program(
+                CreateProgram(name="qa", signature=first[0].name)
+            )
             assert made.signature_id == first[0].id
 
     finish(work())

@@ -16,12 +16,22 @@ from dspex.operations.resources.optimizer_options import (
     option_problem,
 )
 
-NEVER = ("log_dir", "num_threads", "teacher_settings", "metric", "prompt_model", "wandb_init_kwargs", "gepa_kwargs")
+NEVER = (
+    "log_dir",
+    "num_threads",
+    "teacher_settings",
+    "metric",
+    "prompt_model",
+    "wandb_init_kwargs",
+    "gepa_kwargs",
+)
 
 
 @pytest.mark.parametrize("optimizer", sorted(DSPY))
 @pytest.mark.parametrize("name", NEVER)
-def test_no_caller_reaches_files_threads_models_or_metrics_of_dspys_optimizers(optimizer: str, name: str) -> None:
+def test_no_caller_reaches_files_threads_models_or_metrics_of_dspys_optimizers(
+    optimizer: str, name: str
+) -> None:
     for part in ("options", "compile"):
         problem = option_problem(optimizer, {name: "/somewhere"}, part=part, on_dspy=True)
         assert problem is not None
@@ -72,4 +82,6 @@ def test_what_is_allowed_on_dspy_is_an_option_there(optimizer: str) -> None:
     cls = getattr(dspy, optimizer, None) or getattr(dspy.teleprompt, optimizer)
     names = {name for base in cls.__mro__ for name in inspect.signature(base.__init__).parameters}
     assert DSPY[optimizer].keys() <= names
-    assert DSPY_COMPILE.get(optimizer, {}).keys() <= inspect.signature(cls.compile).parameters.keys()
+    assert (
+        DSPY_COMPILE.get(optimizer, {}).keys() <= inspect.signature(cls.compile).parameters.keys()
+    )

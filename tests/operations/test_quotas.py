@@ -36,9 +36,13 @@ async def team(services: Services, name: str = "team", **limits: int) -> Operati
     """Make a workspace with a program, and return what one of its admins can do."""
     await act(services.operations, "create_workspace", CreateWorkspace(name=name))
     if limits:
-        await act(services.operations, "configure_workspace", ConfigureWorkspace(name=name, **limits))
+        await act(
+            services.operations, "configure_workspace", ConfigureWorkspace(name=name, **limits)
+        )
     operations = services.operations.as_actor(Actor(name="ada", workspace=name))
-    await operations.create_program(CreateProgram(name="n", signature="q -> n: int", backend="mock"))
+    await operations.create_program(
+        CreateProgram(name="n", signature="q -> n: int", backend="mock")
+    )
     return operations
 
 
@@ -49,24 +53,33 @@ async def usage(services: Services, workspace: str = "team") -> Any:
     return await services.operations.floor.store.get(WORKSPACE_USAGE, id=usage_id(workspace))
 
 
-def test_executions_beyond_the_quota_are_refused_and_the_limit_is_named(on_each_database: Settings) -> None:
+def test_executions_beyond_the_quota_are_refused_and_the_limit_is_named(
+    on_each_database: Settings,
+) -> None:
     async def work() -> None:
         async with open_services(on_each_database) as services:
             limited, free = await team(services, quota_executions=3), await team(services, "free")
             for _ in range(3):
                 await limited.execute_program(GIVEN)
-            with pytest.raises(QuotaError, match="3 of 3 executions stored, its quota_executions") as caught:
+            with pytest.raises(
+                QuotaError, match="3 of 3 executions stored, its quota_executions"
+            ) as caught:
                 await limited.execute_program(GIVEN)
             assert caught.value.context["limit"] == "quota_executions"
             assert await limited.count(EXECUTION, {}) == 3
             for _ in range(5):
                 await free.execute_program(GIVEN)
-            assert ((await usage(services)).executions, (await usage(services, "free")).executions) == (3, 5)
+            assert (
+                (await usage(services)).executions,
+                (await usage(services, "free")).executions,
+            ) == (3, 5)
 
     finish(work())
 
 
-def test_bytes_of_executions_and_data_sets_count_and_what_is_over_is_refused(on_each_database: Settings) -> None:
+def test_bytes_of_executions_and_data_sets_count_and_what_is_over_is_refused(
+    on_each_database: Settings,
+) -> None:
     async def work() -> None:
         async with open_services(dataclasses.replace(on_each_database, quota_mib=2)) as services:
             limited = await team(services)
@@ -77,11 +90,17 @@ def test_bytes_of_executions_and_data_sets_count_and_what_is_over_is_refused(on_
             for call in (
                 limited.execute_program(GIVEN),
                 act(limited, "create_dataset", CreateDataset(name="e", rows=rows)),
-                limited.create_program(CreateProgram(name="m", signature="q -> n: int", backend="mock")),
+                limited.create_program(
+                    CreateProgram(name="m", signature="q -> n: int", backend="mock")
+                ),
             ):
                 with pytest.raises(QuotaError, match="of 2 MiB stored, its quota_mib"):
                     await call
-            await act(services.operations, "configure_workspace", ConfigureWorkspace(name="team", quota_mib=100))
+            await act(
+                services.operations,
+                "configure_workspace",
+                ConfigureWorkspace(name="team", quota_mib=100),
+            )
             fresh = services.operations.floor.executor.quotas
             assert fresh is not None
             fresh._balances.clear()  # as after a second
@@ -90,7 +109,9 @@ def test_bytes_of_executions_and_data_sets_count_and_what_is_over_is_refused(on_
     finish(work())
 
 
-def test_a_refused_call_with_a_known_idempotency_key_gets_its_execution(on_each_database: Settings) -> None:
+def test_a_refused_call_with_a_known_idempotency_key_gets_its_execution(
+    on_each_database: Settings,
+) -> None:
     async def work() -> None:
         async with open_services(on_each_database) as services:
             limited = await team(services, quota_executions=1)
@@ -124,7 +145,12 @@ def test_two_servers_on_one_database_keep_one_quota(on_each_database: Settings) 
             assert count == (await usage(one)).executions
             assert count + refused == 240
             assert 100 <= count <= 220  # each knows what the other did a second ago at the latest
-            await asyncio.gather(*(services.operations.floor.executor.quotas._read("team") for services in (one, two)))
+            await asyncio.gather(
+                *(
+                    services.operations.floor.executor.quotas._read("team")
+                    for services in (one, two)
+                )
+            )
             for operations in (first, second):
                 with pytest.raises(QuotaError):
                     await operations.execute_program(GIVEN)
@@ -132,10 +158,15 @@ def test_two_servers_on_one_database_keep_one_quota(on_each_database: Settings) 
     finish(work())
 
 
-def test_what_others_wrote_is_known_within_a_second_and_near_the_limit_at_once(settings: Settings) -> None:
+def test_what_others_wrote_is_known_within_a_second_and_near_the_limit_at_once(
+    settings: Settings,
+) -> None:
     async def work() -> None:
         clock = FakeClock()
-        async with open_services(settings, clock=clock) as one, open_services(settings, clock=clock) as two:
+        async with (
+            open_services(settings, clock=clock) as one,
+            open_services(settings, clock=clock) as two,
+        ):
             first = await team(one, quota_executions=20)
             second = two.operations.as_actor(first.actor)
             await second.execute_program(GIVEN)
@@ -164,7 +195,10 @@ def test_retention_makes_room(on_each_database: Settings) -> None:
             full = await usage(services)
             floor = services.operations.floor
             assert floor.figures is not None
-            assert await Retention(floor.store, floor.figures, clock=SystemClock(), count=1).tick() == 2
+            assert (
+                await Retention(floor.store, floor.figures, clock=SystemClock(), count=1).tick()
+                == 2
+            )
             left = await usage(services)
             assert (left.executions, left.stored_bytes < full.stored_bytes) == (1, True)
             assert floor.executor.quotas is not None
@@ -181,7 +215,9 @@ def test_a_workspace_sees_its_own_usage_only(on_each_database: Settings) -> None
             for operations in (one, two, two):
                 await operations.execute_program(GIVEN)
             await usage(services)
-            rows = [await operations.list(WORKSPACE_USAGE, Query(limit=10)) for operations in (one, two)]
+            rows = [
+                await operations.list(WORKSPACE_USAGE, Query(limit=10)) for operations in (one, two)
+            ]
             assert [[row.executions for row in found] for found in rows] == [[1], [2]]
 
     finish(work())
@@ -192,9 +228,13 @@ def test_what_a_database_holds_is_counted_when_it_is_brought_up_to_date(tmp_path
 
     async def fill() -> None:
         async with open_services(settings) as services:
-            await services.operations.create_program(CreateProgram(name="n", signature="q -> n: int", backend="mock"))
+            await services.operations.create_program(
+                CreateProgram(name="n", signature="q -> n: int", backend="mock")
+            )
             for _ in range(4):
-                await services.operations.execute_program(ExecuteProgram(name="n", inputs={"q": "x" * 5000}))
+                await services.operations.execute_program(
+                    ExecuteProgram(name="n", inputs={"q": "x" * 5000})
+                )
 
     async def age() -> float:
         database = Database.embedded(tmp_path / "dspex.sqlite3")

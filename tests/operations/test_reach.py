@@ -37,13 +37,21 @@ async def create(operations: Operations, model: str, name: str = "p") -> Any:
     return await operations.perform(_ACTIONS["create_program"], given)
 
 
-@pytest.mark.parametrize("model", ["http://127.0.0.1:9/v1#m", "HTTP://127.0.0.1:9/v1#m", "/etc/x.gguf", "ollama/m"])
-def test_only_admins_of_the_default_workspace_choose_servers_and_files(settings: Settings, model: str) -> None:
+@pytest.mark.parametrize(
+    "model", ["http://127.0.0.1:9/v1#m", "HTTP://127.0.0.1:9/v1#m", "/etc/x.gguf", "ollama/m"]
+)
+def test_only_admins_of_the_default_workspace_choose_servers_and_files(
+    settings: Settings, model: str
+) -> None:
     async def work() -> None:
         async with open_services(settings) as services:
             operations = services.operations
             await operations.perform(_ACTIONS["create_workspace"], CreateWorkspace(name="tenant"))
-            refused = [caller("tenant", "admin"), caller("tenant", "write"), caller("default", "write")]
+            refused = [
+                caller("tenant", "admin"),
+                caller("tenant", "write"),
+                caller("default", "write"),
+            ]
             for actor in refused:
                 with pytest.raises(ForbiddenError, match="model_hosts"):
                     await create(operations.as_actor(actor), model)
@@ -55,10 +63,14 @@ def test_only_admins_of_the_default_workspace_choose_servers_and_files(settings:
 def test_every_workspace_names_servers_at_the_hosts_of_the_settings(settings: Settings) -> None:
     async def work() -> None:
         async with LoopbackServer(REPLY) as server:
-            allowed = dataclasses.replace(settings, model_hosts=f"models.example, {server.url.split('/')[2]}")
+            allowed = dataclasses.replace(
+                settings, model_hosts=f"models.example, {server.url.split('/')[2]}"
+            )
             async with open_services(allowed) as services:
                 tenant = services.operations.as_actor(caller("tenant", "admin"))
-                await services.operations.perform(_ACTIONS["create_workspace"], CreateWorkspace(name="tenant"))
+                await services.operations.perform(
+                    _ACTIONS["create_workspace"], CreateWorkspace(name="tenant")
+                )
                 await create(tenant, f"{server.url}/v1#m")
                 ended = await tenant.execute_program(ExecuteProgram(name="p", inputs={"q": "?"}))
                 assert (ended.status, ended.outputs) == ("completed", {"a": "yes"})
@@ -72,17 +84,27 @@ def test_self_hosted_servers_are_reached_at_allowed_hosts_only(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def work() -> None:
-        async with LoopbackServer(REPLY, http_answer({"error": {"message": "intranet-secret"}}, status=400)) as server:
+        async with LoopbackServer(
+            REPLY, http_answer({"error": {"message": "intranet-secret"}}, status=400)
+        ) as server:
             monkeypatch.setitem(PROVIDERS, "ollama", (f"{server.url}/v1", None))
             for hosts in ("127.0.0.1", server.url.split("/")[2]):  # another port is another server
-                async with open_services(dataclasses.replace(settings, model_hosts=hosts)) as services:
+                async with open_services(
+                    dataclasses.replace(settings, model_hosts=hosts)
+                ) as services:
                     name = f"tenant-{len(hosts)}"
-                    await services.operations.perform(_ACTIONS["create_workspace"], CreateWorkspace(name=name))
-                    await create(services.operations.as_actor(Actor(name="t", workspace=name)), "ollama/m")
+                    await services.operations.perform(
+                        _ACTIONS["create_workspace"], CreateWorkspace(name=name)
+                    )
+                    await create(
+                        services.operations.as_actor(Actor(name="t", workspace=name)), "ollama/m"
+                    )
                     tenant = services.operations.as_actor(caller(name, "admin"))
                     statuses, errors = [], ""
                     for _ in range(2):
-                        ended = await tenant.execute_program(ExecuteProgram(name="p", inputs={"q": "?"}))
+                        ended = await tenant.execute_program(
+                            ExecuteProgram(name="p", inputs={"q": "?"})
+                        )
                         statuses.append(ended.status)
                         errors += str(ended.error)
                     assert "intranet-secret" not in errors
@@ -98,12 +120,18 @@ def test_self_hosted_servers_are_reached_at_allowed_hosts_only(
     finish(work())
 
 
-def test_a_tenants_program_of_before_reaches_nothing_and_reads_nothing_back(settings: Settings) -> None:
+def test_a_tenants_program_of_before_reaches_nothing_and_reads_nothing_back(
+    settings: Settings,
+) -> None:
     async def work() -> None:
         async with LoopbackServer(PAGE) as server, open_services(settings) as services:
             inside = services.operations.as_actor(Actor(name="t", workspace="tenant"))
-            await services.operations.perform(_ACTIONS["create_workspace"], CreateWorkspace(name="tenant"))
-            await create(inside, f"{server.url}/v1#m")  # on the machine itself: stored, as by an earlier version
+            await services.operations.perform(
+                _ACTIONS["create_workspace"], CreateWorkspace(name="tenant")
+            )
+            await create(
+                inside, f"{server.url}/v1#m"
+            )  # on the machine itself: stored, as by an earlier version
             ended = await inside.execute_program(ExecuteProgram(name="p", inputs={"q": "?"}))
             assert ended.status == "failed"
             assert "model_hosts" in str(ended.error)
@@ -115,13 +143,24 @@ def test_a_tenants_program_of_before_reaches_nothing_and_reads_nothing_back(sett
 @pytest.mark.parametrize("status", [200, 404, 500])
 @pytest.mark.parametrize(
     "body",
-    [b"<html>intranet-secret</html>", b'{"rows": ["intranet-secret"]}', b'{"error": {"rows": "intranet-secret"}}'],
+    [
+        b"<html>intranet-secret</html>",
+        b'{"rows": ["intranet-secret"]}',
+        b'{"error": {"rows": "intranet-secret"}}',
+    ],
 )
-def test_an_error_quotes_nothing_of_what_is_no_error_of_a_model(settings: Settings, status: int, body: bytes) -> None:
+def test_an_error_quotes_nothing_of_what_is_no_error_of_a_model(
+    settings: Settings, status: int, body: bytes
+) -> None:
     async def work() -> None:
-        async with LoopbackServer(http_answer(body, status=status)) as server, open_services(settings) as services:
+        async with (
+            LoopbackServer(http_answer(body, status=status)) as server,
+            open_services(settings) as services,
+        ):
             await create(services.operations, f"{server.url}/v1#m")
-            ended = await services.operations.execute_program(ExecuteProgram(name="p", inputs={"q": "?"}))
+            ended = await services.operations.execute_program(
+                ExecuteProgram(name="p", inputs={"q": "?"})
+            )
             assert ended.status == "failed"
             assert "intranet-secret" not in str(ended.error)
 
@@ -149,13 +188,19 @@ def test_other_workspaces_are_not_told_where_the_model_of_the_server_is(settings
     async def work() -> None:
         async with LoopbackServer(REPLY) as server:
             place = server.url.split("/")[2]
-            async with open_services(dataclasses.replace(settings, model=f"{server.url}/v1#m")) as services:
-                await services.operations.perform(_ACTIONS["create_workspace"], CreateWorkspace(name="tenant"))
+            async with open_services(
+                dataclasses.replace(settings, model=f"{server.url}/v1#m")
+            ) as services:
+                await services.operations.perform(
+                    _ACTIONS["create_workspace"], CreateWorkspace(name="tenant")
+                )
                 shown = {}
                 for name in ("default", "tenant"):
                     inside = services.operations.as_actor(caller(name, "admin"))
                     await inside.create_program(CreateProgram(name="p", signature="q -> a"))
-                    ended = await inside.execute_program(ExecuteProgram(name="p", inputs={"q": "?"}))
+                    ended = await inside.execute_program(
+                        ExecuteProgram(name="p", inputs={"q": "?"})
+                    )
                     assert ended.status == "completed"
                     rows = await services.operations.floor.store.select(
                         DOMAIN["execution"], Query(where={"workspace": name}, limit=10)
@@ -172,12 +217,20 @@ def _request() -> Request:
 
 @pytest.mark.parametrize(
     "model",
-    ["https://me:hidden-1@h.example/v1#m", "https://hidden-1@h.example/v1#m", "https://h.example/v1?key=hidden-1#m"],
+    [
+        "https://me:hidden-1@h.example/v1#m",
+        "https://hidden-1@h.example/v1#m",
+        "https://h.example/v1?key=hidden-1#m",
+    ],
 )
-def test_credentials_in_a_url_are_refused_where_they_would_be_stored(settings: Settings, model: str) -> None:
+def test_credentials_in_a_url_are_refused_where_they_would_be_stored(
+    settings: Settings, model: str
+) -> None:
     async def work() -> None:
         async with open_services(settings) as services:
-            with pytest.raises(InvalidError, match=r"https://h\.example/v1#m.*KEY.*dspex secrets create") as caught:
+            with pytest.raises(
+                InvalidError, match=r"https://h\.example/v1#m.*KEY.*dspex secrets create"
+            ) as caught:
                 await create(services.operations, model)
             assert "hidden-1" not in str(caught.value)
             for resource in DOMAIN.values():
@@ -187,10 +240,16 @@ def test_credentials_in_a_url_are_refused_where_they_would_be_stored(settings: S
     finish(work())
 
 
-@pytest.mark.parametrize("url", ["http://me:hidden-1@{place}/v1#m", "http://{place}/v1?key=hidden-1#m"])
-def test_credentials_in_the_url_of_the_settings_are_sent_and_shown_nowhere(settings: Settings, url: str) -> None:
+@pytest.mark.parametrize(
+    "url", ["http://me:hidden-1@{place}/v1#m", "http://{place}/v1?key=hidden-1#m"]
+)
+def test_credentials_in_the_url_of_the_settings_are_sent_and_shown_nowhere(
+    settings: Settings, url: str
+) -> None:
     async def work() -> None:
-        async with LoopbackServer(REPLY, http_answer({"error": {"message": "no, hidden-1"}}, status=401)) as server:
+        async with LoopbackServer(
+            REPLY, http_answer({"error": {"message": "no, hidden-1"}}, status=401)
+        ) as server:
             place = server.url.split("/")[2]
             chosen = dataclasses.replace(settings, model=url.format(place=place))
             assert chosen.model == f"http://{place}/v1#m"
@@ -199,15 +258,21 @@ def test_credentials_in_the_url_of_the_settings_are_sent_and_shown_nowhere(setti
                 operations = services.operations
                 await operations.create_program(CreateProgram(name="p", signature="q -> a"))
                 first, second = [
-                    await operations.execute_program(ExecuteProgram(name="p", inputs={"q": "?"})) for _ in range(2)
+                    await operations.execute_program(ExecuteProgram(name="p", inputs={"q": "?"}))
+                    for _ in range(2)
                 ]
                 assert (first.status, second.status) == ("completed", "failed")
                 shown = repr([first, second])
                 for resource in DOMAIN.values():
-                    shown += repr(list(await operations.floor.store.select(resource, Query(limit=1000))))
+                    shown += repr(
+                        list(await operations.floor.store.select(resource, Query(limit=1000)))
+                    )
                 assert "hidden-1" not in shown
             asked = server.asked[0]
-            assert ("authorization" in asked.headers, "key=hidden-1" in asked.path) in {(True, False), (False, True)}
+            assert ("authorization" in asked.headers, "key=hidden-1" in asked.path) in {
+                (True, False),
+                (False, True),
+            }
 
     finish(work())
 

@@ -75,7 +75,9 @@ def test_a_locked_database_is_a_storage_error_that_says_so(tmp_path: Path) -> No
 def test_a_writer_waits_for_another_process_without_holding_up_its_own_loop(tmp_path: Path) -> None:
     async def work() -> None:
         async with opened(tmp_path / "db") as store:
-            with contextlib.closing(sqlite3.connect(tmp_path / "db", isolation_level=None)) as other:
+            with contextlib.closing(
+                sqlite3.connect(tmp_path / "db", isolation_level=None)
+            ) as other:
                 other.execute("BEGIN IMMEDIATE")
                 writing = asyncio.create_task(store.write(Insert(signature())))
                 for _ in range(20):
@@ -96,7 +98,9 @@ def test_a_long_read_gives_the_loop_back(tmp_path: Path) -> None:
             driver, threads = store._database.driver, []
             driver._read_seconds = -1.0  # no time at all
             reading = driver._long_read
-            driver._long_read = lambda question: threads.append(threading.get_ident()) or reading(question)
+            driver._long_read = lambda question: (
+                threads.append(threading.get_ident()) or reading(question)
+            )
             assert await store.count(SIGNATURE, {"instructions": "y"}) == 0
             assert len(threads) == 1
             assert threads[0] != threading.get_ident()
@@ -151,7 +155,9 @@ def test_a_read_only_connection_is_a_storage_error_that_says_so(tmp_path: Path) 
 
 
 def test_a_file_that_is_no_database_is_a_storage_error_that_says_so(tmp_path: Path) -> None:
-    (tmp_path / "db").write_text("this is a text file, and a rather long one, so that SQLite looks at its head" * 20)
+    (tmp_path / "db").write_text(
+        "this is a text file, and a rather long one, so that SQLite looks at its head" * 20
+    )
 
     async def work() -> None:
         with pytest.raises(StorageError, match="is not a SQLite database"):

@@ -25,7 +25,12 @@ from dspex.operations.jobs import InlineEngine, JobPolicy, JobRows, Runner
 from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, Operations, Query
 from dspex.operations.resources.access import Actor
 from dspex.operations.resources.job_inputs import CreateEvaluation
-from dspex.operations.resources.tenants import CreateSecret, CreateWorkspace, RevokeSecret, RotateSecret
+from dspex.operations.resources.tenants import (
+    CreateSecret,
+    CreateWorkspace,
+    RevokeSecret,
+    RotateSecret,
+)
 from dspex.operations.resources.vault import Vault
 from dspex.session import ModelResolver, key_of
 from dspex.settings import Secret, Settings
@@ -41,7 +46,9 @@ class Overheard(ModelServer):
     """Notes under which key it was asked last."""
 
     def __init__(self) -> None:
-        super().__init__({"m": ScriptedModel("[[ ## a ## ]]\nyes"), "own": ScriptedModel("[[ ## a ## ]]\nyes")})
+        super().__init__(
+            {"m": ScriptedModel("[[ ## a ## ]]\nyes"), "own": ScriptedModel("[[ ## a ## ]]\nyes")}
+        )
         self.key: str | None = None
 
     async def _complete(self, received: web.Request) -> web.Response:
@@ -62,7 +69,9 @@ class World:
 
     async def used(self, workspace: str, program: str = "plain") -> str | None:
         """Run a program of a workspace, and return the key that its model was sent."""
-        ended = await self.of(workspace).execute_program(ExecuteProgram(name=program, inputs={"q": "?"}))
+        ended = await self.of(workspace).execute_program(
+            ExecuteProgram(name=program, inputs={"q": "?"})
+        )
         assert ended.status == "completed", ended.error
         return None if self.server.key is None else self.server.key.removeprefix("Bearer ")
 
@@ -76,14 +85,18 @@ class World:
 async def world(settings: Settings, *workspaces: str) -> AsyncIterator[World]:
     async with Overheard() as server:
         hosts = server.url.split("/")[2]
-        chosen = dataclasses.replace(settings, model=f"{server.url}#m", secret_key=Secret("k" * 40), model_hosts=hosts)
+        chosen = dataclasses.replace(
+            settings, model=f"{server.url}#m", secret_key=Secret("k" * 40), model_hosts=hosts
+        )
         async with open_services(chosen) as services:
             at = World(services, server)
             for name in workspaces:
                 await at.act("default", "create_workspace", CreateWorkspace(name=name))
             for name in ("default", *workspaces):
                 await at.of(name).create_program(CreateProgram(name="plain", signature="q -> a"))
-                named = CreateProgram(name="named", signature="q -> a", configuration={"model": f"{server.url}#own"})
+                named = CreateProgram(
+                    name="named", signature="q -> a", configuration={"model": f"{server.url}#own"}
+                )
                 await at.of(name).create_program(named)
             yield at
 
@@ -97,14 +110,22 @@ def test_a_workspace_runs_under_its_own_key_and_others_under_the_servers(
         async with world(on_each_database, "one", "two") as at:
             assert [await at.used(name) for name in ("default", "one", "two")] == [None] * 3
             (tmp_path / "held").write_text("key-of-the-server\n")
-            await at.act("default", "create_secret", CreateSecret(name=KEY, reference=f"file:{tmp_path}/held"))
+            await at.act(
+                "default",
+                "create_secret",
+                CreateSecret(name=KEY, reference=f"file:{tmp_path}/held"),
+            )
             await at.act("one", "create_secret", CreateSecret(name=KEY, text="key-of-one"))
             await at.until(lambda: at.used("one"), "key-of-one")
             await at.until(lambda: at.used("default"), "key-of-the-server")
-            assert await at.used("two") == "key-of-the-server"  # the model is the one that the server was started with
+            assert (
+                await at.used("two") == "key-of-the-server"
+            )  # the model is the one that the server was started with
             assert await at.used("default", "named") == "key-of-the-server"
             assert await at.used("one", "named") == "key-of-one"
-            assert await at.used("two", "named") is None  # whose server this is, only the workspace knows
+            assert (
+                await at.used("two", "named") is None
+            )  # whose server this is, only the workspace knows
             await at.act("one", "rotate_secret", RotateSecret(name=KEY, text="key-of-one-anew"))
             (tmp_path / "held").write_text("key-of-the-server-anew\n")
             await at.until(lambda: at.used("one"), "key-of-one-anew")
@@ -134,7 +155,9 @@ def test_a_job_asks_under_the_key_of_its_workspace(settings: Settings) -> None:
                 floor = dataclasses.replace(services.operations.floor, jobs=engine)
                 operations = Operations(floor, actor=Actor(name="t", workspace="one"))
                 create = _ACTIONS["create_dataset"]
-                await operations.perform(create, create.input(name="d", rows=[{"q": "?", "a": "yes"}]))
+                await operations.perform(
+                    create, create.input(name="d", rows=[{"q": "?", "a": "yes"}])
+                )
                 given = CreateEvaluation(program="plain", dataset="d")
                 job = await operations.perform(_ACTIONS["create_evaluation"], given)
                 await engine.finished(job.id)
@@ -145,13 +168,23 @@ def test_a_job_asks_under_the_key_of_its_workspace(settings: Settings) -> None:
     finish(work())
 
 
-def test_weights_are_shared_and_only_models_of_a_changed_key_are_made_anew(settings: Settings) -> None:
-    resolver = ModelResolver(dataclasses.replace(settings, keys={"OPENAI_API_KEY": Secret("a"), KEY: Secret("b")}))
+def test_weights_are_shared_and_only_models_of_a_changed_key_are_made_anew(
+    settings: Settings,
+) -> None:
+    resolver = ModelResolver(
+        dataclasses.replace(settings, keys={"OPENAI_API_KEY": Secret("a"), KEY: Secret("b")})
+    )
     names = ("openai/x", "http://host/v1#x", "ollama/x")
     before = [resolver(name) for name in names]
     resolver.rekey({"OPENAI_API_KEY": Secret("c"), KEY: Secret("b")})
-    assert [resolver(name) is model for name, model in zip(names, before, strict=True)] == [False, True, True]
-    assert [key_of(name) for name in (*names, "local/x", "a/b.gguf", "openai/x.gguf", "nobody/x")] == [
+    assert [resolver(name) is model for name, model in zip(names, before, strict=True)] == [
+        False,
+        True,
+        True,
+    ]
+    assert [
+        key_of(name) for name in (*names, "local/x", "a/b.gguf", "openai/x.gguf", "nobody/x")
+    ] == [
         "OPENAI_API_KEY",
         KEY,
         *[None] * 5,
@@ -165,17 +198,26 @@ def test_a_revoked_key_of_the_server_fails_those_who_need_it_and_nobody_else(
     async def work() -> None:
         async with open_services(settings) as services:
             create = _ACTIONS["create_secret"]
-            await services.operations.perform(create, CreateSecret(name="OPENAI_API_KEY", text="key-of-the-server"))
-        async with Overheard() as server, open_services(dataclasses.replace(settings, model="openai/m")) as services:
+            await services.operations.perform(
+                create, CreateSecret(name="OPENAI_API_KEY", text="key-of-the-server")
+            )
+        async with (
+            Overheard() as server,
+            open_services(dataclasses.replace(settings, model="openai/m")) as services,
+        ):
             monkeypatch.setitem(PROVIDERS, "openai", (server.url, "OPENAI_API_KEY"))
             services.context.models._models.clear()  # type: ignore[union-attr]  # what was made for the real address
             operations = services.operations
             for name, backend in (("asks", "native"), ("asks_nobody", "mock")):
-                await operations.create_program(CreateProgram(name=name, signature="q -> a", backend=backend))
+                await operations.create_program(
+                    CreateProgram(name=name, signature="q -> a", backend=backend)
+                )
             await operations.perform(_ACTIONS["revoke_secret"], RevokeSecret(name="OPENAI_API_KEY"))
 
             async def said(name: str) -> str:
-                ended = await operations.execute_program(ExecuteProgram(name=name, inputs={"q": "?"}))
+                ended = await operations.execute_program(
+                    ExecuteProgram(name=name, inputs={"q": "?"})
+                )
                 return ended.status if ended.error is None else ended.error["message"]
 
             async with asyncio.timeout(10):
@@ -194,7 +236,9 @@ def test_workspaces_without_keys_of_their_own_leave_nothing_behind() -> None:
 
     async def work() -> None:
         resolver = ModelResolver(Settings())
-        keyed = KeyedModels(Empty(), Vault(bytes), resolver=resolver, clock=SystemClock(), say=print)  # type: ignore[arg-type]
+        keyed = KeyedModels(
+            Empty(), Vault(bytes), resolver=resolver, clock=SystemClock(), say=print
+        )  # type: ignore[arg-type]
         given = RunContext(models=resolver)
         for number in range(MAX_CACHED + 20):
             await keyed.context_for(f"tenant-{number}", given)
@@ -213,7 +257,9 @@ def test_workspaces_with_models_of_their_own_hold_nothing_once_they_are_forgotte
         async with Overheard() as server:
             settings = Settings(model_hosts=server.url.split("/")[2])
             resolver = ModelResolver(settings)
-            keyed = KeyedModels(Keys(), Vault(bytes), resolver=resolver, clock=SystemClock(), say=print)  # type: ignore[arg-type]
+            keyed = KeyedModels(
+                Keys(), Vault(bytes), resolver=resolver, clock=SystemClock(), say=print
+            )  # type: ignore[arg-type]
             given, forgotten = RunContext(models=resolver), []
             for number in range(MAX_CACHED + 20):
                 models = (await keyed.context_for(f"tenant-{number}", given)).models

@@ -35,7 +35,9 @@ class AnsweringServer:
         self.asked = asked
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        )
         self.model = f"http://127.0.0.1:{self._server.server_address[1]}/v1#m"
 
     def __enter__(self) -> Self:

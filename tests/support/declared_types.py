@@ -135,7 +135,11 @@ _BASIC = (
     _row("enum", Color, "blue"),
     _row("enum_int", Level, 2),
     _row("any", Any, {"free": [1, None, "x"]}),
-    _row("any_schema", 'any[schema={"type": "object", "minProperties": 1, "not": {"required": ["b"]}}]', {"a": [1]}),
+    _row(
+        "any_schema",
+        'any[schema={"type": "object", "minProperties": 1, "not": {"required": ["b"]}}]',
+        {"a": [1]},
+    ),
     _row("bytes", bytes, "/+8="),
     _row("datetime", datetime.datetime, "2026-01-02T03:04:05Z"),
     _row("date", datetime.date, "2026-01-02"),
@@ -155,7 +159,9 @@ _MACHINE = (
     _row("model_output", "model_output", {"text": "x"}),
     _row("prompt_template", "prompt_template", "Say {word}"),
     _row("function_call", "function_call", {"name": "f", "arguments": {"a": 1}, "id": "c1"}),
-    _row("tool_result", "tool_result", {"content": "ok", "name": "f", "id": "c1", "is_error": False}),
+    _row(
+        "tool_result", "tool_result", {"content": "ok", "name": "f", "id": "c1", "is_error": False}
+    ),
 )
 _COMPOSITE = (
     _row("list", list[int], [1, 2]),
@@ -176,13 +182,25 @@ _COMPOSITE = (
     _row("union_objects", Point | list[int], _POINT),
     _row("tagged", Pet, {"kind": "dog", "name": "Rex"}),
     _row("tagged_list", list[Pet], [{"kind": "cat", "lives": 9}, {"kind": "dog", "name": "Rex"}]),
-    _row("object", "P{c: str, n?: int, deep: {x: float} = {'x': 1.5}}", {"c": "o", "deep": {"x": 2.5}}),
-    _row("object_names", "P{_x: int, copy: str, 'a b': bool, model_x?: int}", {"_x": 1, "copy": "c", "a b": True}),
+    _row(
+        "object",
+        "P{c: str, n?: int, deep: {x: float} = {'x': 1.5}}",
+        {"c": "o", "deep": {"x": 2.5}},
+    ),
+    _row(
+        "object_names",
+        "P{_x: int, copy: str, 'a b': bool, model_x?: int}",
+        {"_x": 1, "copy": "c", "a b": True},
+    ),
     _row("model", Point, _POINT),
     _row("model_list", list[Point], [_POINT, {"c": "p"}]),
     _row("model_dict", dict[str, Point], {"k": _POINT}),
     _row("model_optional", Point | None, _POINT),
-    _row("model_nested", Place, {"name": "n", "at": _POINT, "seen": "2026-01-02", "notes": ["a"], "color": "blue"}),
+    _row(
+        "model_nested",
+        Place,
+        {"name": "n", "at": _POINT, "seen": "2026-01-02", "notes": ["a"], "color": "blue"},
+    ),
     _row("model_alias", Aliased, {"n": 5}),
     _row("model_bytes", Blob, {"name": "b", "data": "/+8="}),
     _row("model_root", Numbers, [1, 2]),
@@ -192,13 +210,27 @@ _COMPOSITE = (
 )
 _MEDIA = (
     _row("image", content.Image, {"url": _IMAGE, "media_type": "image/png", "detail": None}),
-    _row("audio", content.Audio, {"url": "data:audio/wav;base64,UklGRg==", "media_type": "audio/wav"}),
-    _row("file", content.File, {"url": "https://a.b/c.pdf", "name": "c.pdf", "media_type": "application/pdf"}),
+    _row(
+        "audio", content.Audio, {"url": "data:audio/wav;base64,UklGRg==", "media_type": "audio/wav"}
+    ),
+    _row(
+        "file",
+        content.File,
+        {"url": "https://a.b/c.pdf", "name": "c.pdf", "media_type": "application/pdf"},
+    ),
     _row("document", content.Document, {"text": "t", "title": "T", "source": None}),
     _row("code", content.Code, {"text": "print(1)", "language": "python"}),
     _row("history", content.History, {"messages": [{"role": "user", "content": "hi"}]}),
-    _row("tool_calls", content.ToolCalls, {"calls": [{"name": "f", "arguments": {"a": 1}, "id": None}]}),
-    _row("citations", content.Citations, {"items": [{"text": "t", "source": "s", "start": 0, "end": 1}]}),
+    _row(
+        "tool_calls",
+        content.ToolCalls,
+        {"calls": [{"name": "f", "arguments": {"a": 1}, "id": None}]},
+    ),
+    _row(
+        "citations",
+        content.Citations,
+        {"items": [{"text": "t", "source": "s", "start": 0, "end": 1}]},
+    ),
 )
 DECLARED_TYPES: tuple[DeclaredType, ...] = (*_BASIC, *_MACHINE, *_COMPOSITE, *_MEDIA)
 REFERENCES = frozenset({"image", "audio", "file"})  # prompts of text cannot hold these

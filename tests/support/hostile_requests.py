@@ -108,10 +108,14 @@ VALUES: dict[str, Body] = {
     "many numbers": listed("[", "1", "]", most=120_000),
     "many turns": listed('{"messages":[', "{}", "]}", most=80_000),
     "many records": listed("[", '{"x":"a"}', "]", most=300_000),
-    "padded objects": filled('["', "a", '",', most=MOST - 710_000) + listed("", "{}", "]", most=700_000),
-    "padded lists": filled('["', "a", '",', most=MOST - 710_000) + listed("", "[]", "]", most=700_000),
-    "padded rows": filled('[{"a":"', "a", '"},', most=MOST - 900_000) + listed("", '{"a":1}', "]", most=890_000),
-    "padded columns": filled('[{"a":"', "a", '"},', most=MOST - 1_790_000) + keyed("{", "1", "}]", most=1_790_000),
+    "padded objects": filled('["', "a", '",', most=MOST - 710_000)
+    + listed("", "{}", "]", most=700_000),
+    "padded lists": filled('["', "a", '",', most=MOST - 710_000)
+    + listed("", "[]", "]", most=700_000),
+    "padded rows": filled('[{"a":"', "a", '"},', most=MOST - 900_000)
+    + listed("", '{"a":1}', "]", most=890_000),
+    "padded columns": filled('[{"a":"', "a", '"},', most=MOST - 1_790_000)
+    + keyed("{", "1", "}]", most=1_790_000),
     "spaced objects": listed("[", "{}" + " " * 40, "]"),
     "spaced records": listed("[", '{"x":1}' + " " * 40, "]"),
     "spaced turns": listed('{"messages":[', '{"role":"u","content":{}}' + " " * 50, "]}"),
@@ -120,19 +124,33 @@ SIGNATURES: dict[str, Callable[[], str]] = {
     "look-ahead": lambda: f"question: str[pattern={json.dumps(LOOK_AHEAD)}] -> answer",
     "recursive union": lambda: "question: N{v: (A{n: N} | B{n: N} | int)} -> answer",
     "classes": lambda: "question: str[pattern='" + r"\\w" * 20_000 + "'] -> answer",
-    "some classes": lambda: ", ".join(rf"q{n}: str[pattern='\\w{{200}}']" for n in range(900)) + " -> answer",
+    "some classes": lambda: (
+        ", ".join(rf"q{n}: str[pattern='\\w{{200}}']" for n in range(900)) + " -> answer"
+    ),
     "marks": lambda: "question: int" + "?" * 1_000_000 + " -> answer",
     "fewer marks": lambda: "question: int" + "?" * 90_000 + " -> answer",
     "optional pattern": lambda: "question: str[pattern='" + "a?" * 1900 + "'] -> answer",
     "fields": lambda: ", ".join(f"a{n}" for n in range(200_000)) + " -> answer",
     "most fields": lambda: ", ".join(f"a{n}: float = 1" for n in range(990)) + " -> answer",
-    "members": lambda: "question: {" + ", ".join(f"a{n}: {{b: float = 1}}" for n in range(990)) + "} -> answer",
-    "objects": lambda: ", ".join(f"a{n}: {{b: {{c: {{d: {{e}}}}}}}}" for n in range(900)) + " -> answer",
-    "alternatives": lambda: "question: list[" + " | ".join(f"A{n}{{a{n}: int}}" for n in range(99)) + "] -> answer",
-    "similar": lambda: "question: list[" + " | ".join(f"A{n}{{x?: int}}" for n in range(99)) + "] -> answer",
+    "members": lambda: (
+        "question: {" + ", ".join(f"a{n}: {{b: float = 1}}" for n in range(990)) + "} -> answer"
+    ),
+    "objects": lambda: (
+        ", ".join(f"a{n}: {{b: {{c: {{d: {{e}}}}}}}}" for n in range(900)) + " -> answer"
+    ),
+    "alternatives": lambda: (
+        "question: list[" + " | ".join(f"A{n}{{a{n}: int}}" for n in range(99)) + "] -> answer"
+    ),
+    "similar": lambda: (
+        "question: list[" + " | ".join(f"A{n}{{x?: int}}" for n in range(99)) + "] -> answer"
+    ),
     "name": lambda: "a" * 400_000 + " -> answer",
-    "choices": lambda: "question: Literal[" + ", ".join(f"'{n}'" for n in range(400_000)) + "] -> answer",
-    "most choices": lambda: "question: Literal[" + ", ".join(f"{n}" for n in range(9_000)) + "] -> answer",
+    "choices": lambda: (
+        "question: Literal[" + ", ".join(f"'{n}'" for n in range(400_000)) + "] -> answer"
+    ),
+    "most choices": lambda: (
+        "question: Literal[" + ", ".join(f"{n}" for n in range(9_000)) + "] -> answer"
+    ),
     "parentheses": lambda: "question: " + "(" * 1_000_000,
     "nesting": lambda: "question: " + "{a: " * 40 + "int" + "}" * 40 + " -> answer",
     "quotes": lambda: "question: '" + "\\" * 4_000_000,
@@ -145,15 +163,28 @@ SIGNATURES: dict[str, Callable[[], str]] = {
     "repetitions": lambda: "question: str[pattern='((((a{100}){100}){100}){100}){100}'] -> answer",
     "schema of alternatives": lambda: (
         "question: any[schema="
-        + json.dumps({"items": {"anyOf": [*({"type": "object", "required": [f"a{n}"]} for n in range(900)), True]}})
+        + json.dumps(
+            {
+                "items": {
+                    "anyOf": [
+                        *({"type": "object", "required": [f"a{n}"]} for n in range(900)),
+                        True,
+                    ]
+                }
+            }
+        )
         + "] -> answer"
     ),
     "schema of patterns": lambda: (
         "question: any[schema="
-        + json.dumps({"anyOf": [{"items": {"pattern": f"(x|y|z){{1,9}}a{n}[a-z]*$"}} for n in range(900)]})
+        + json.dumps(
+            {"anyOf": [{"items": {"pattern": f"(x|y|z){{1,9}}a{n}[a-z]*$"}} for n in range(900)]}
+        )
         + "] -> answer"
     ),
-    "schema of a long pattern": lambda: 'question: any[schema={"pattern": "(\\\\w{1,6}){1,6}$"}] -> answer',
+    "schema of a long pattern": lambda: (
+        'question: any[schema={"pattern": "(\\\\w{1,6}){1,6}$"}] -> answer'
+    ),
     "costly": lambda: r"question: str[pattern='(\\w{1,13}){1,13}$'] -> answer",
 }
 QUERIES: dict[str, str] = {
@@ -164,7 +195,8 @@ QUERIES: dict[str, str] = {
     "deep": "{ programs { nodes " * 300 + "}" * 600,
     "braces": "{" * 32_000,
     "comment": "#" * 32_700,
-    "spreads": "".join(f"fragment f{n} on Query {{ ...f{n + 1} ...f{n + 1} }} " for n in range(28)) + "{ ...f0 }",
+    "spreads": "".join(f"fragment f{n} on Query {{ ...f{n + 1} ...f{n + 1} }} " for n in range(28))
+    + "{ ...f0 }",
     "arguments": "{ programs(" + " ".join(f"a{n}: 1" for n in range(600)) + ") { totalCount } }",
     "ids": "{ programs(filter: {idIn: [" + ",".join(['"a"'] * 1900) + "]}) { totalCount } }",
     "same": "{" + " ".join(["programs { totalCount }"] * 150) + "}",
@@ -184,9 +216,15 @@ def _object(**parts: Body | bytes) -> Body:
     values = [body_of(value) for value in parts.values()]
 
     def build() -> bytes:
-        return b"{" + b",".join(name + value.build() for name, value in zip(names, values, strict=True)) + b"}"
+        return (
+            b"{"
+            + b",".join(name + value.build() for name, value in zip(names, values, strict=True))
+            + b"}"
+        )
 
-    return Body(sum(len(name) + value.size for name, value in zip(names, values, strict=True)), build)
+    return Body(
+        sum(len(name) + value.size for name, value in zip(names, values, strict=True)), build
+    )
 
 
 def text_of(value: str | Callable[[], str]) -> Body:
@@ -204,14 +242,33 @@ def known() -> Iterator[Attack]:
     yield from lists()
 
 
-INPUTS = ("items", "talk", "numbers", "map", "tree", "word", "free", "vector", "choice", "once", "data", "unknown")
+INPUTS = (
+    "items",
+    "talk",
+    "numbers",
+    "map",
+    "tree",
+    "word",
+    "free",
+    "vector",
+    "choice",
+    "once",
+    "data",
+    "unknown",
+)
 
 
 def executions() -> Iterator[Attack]:
     """Yield executions with every kind of value, as one input and as all inputs."""
     for name, value in VALUES.items():
-        yield rest(f"execute plain: inputs are {name}", "/v1/programs/plain/execute", _object(inputs=value))
-        yield rest(f"execute plain: {name}", "/v1/programs/plain/execute", _object(inputs=_object(question=value)))
+        yield rest(
+            f"execute plain: inputs are {name}", "/v1/programs/plain/execute", _object(inputs=value)
+        )
+        yield rest(
+            f"execute plain: {name}",
+            "/v1/programs/plain/execute",
+            _object(inputs=_object(question=value)),
+        )
         for field in INPUTS:
             body = _object(inputs=_object(**{field: value}))
             yield rest(f"execute typed: {field} is {name}", "/v1/programs/typed/execute", body)
@@ -231,8 +288,14 @@ def declarations() -> Iterator[Attack]:
         )
         program = quote(name)
         for inputs in ("{}", '{"question": [{}, {"a1": 1}], "unknown": 1}', '{"question": "a"}'):
-            yield rest(f"run: {name} on {inputs}", f"/v1/programs/{program}/execute", _object(inputs=inputs.encode()))
-        yield rest(f"create_signature: {name}", "/v1/actions/create_signature", _object(signature=text))
+            yield rest(
+                f"run: {name} on {inputs}",
+                f"/v1/programs/{program}/execute",
+                _object(inputs=inputs.encode()),
+            )
+        yield rest(
+            f"create_signature: {name}", "/v1/actions/create_signature", _object(signature=text)
+        )
         for data in ("objects", "records", "texts"):
             yield rest(
                 f"validate_dataset: {name} with {data}",
@@ -250,40 +313,80 @@ def prepared() -> Iterator[Attack]:
             if name != "texts"
             else filled('[{"question":"', "a", '"}]', most=4_000_020)
         )
-        yield rest(f"data: {name}", "/v1/actions/create_dataset", _object(name=text_of(f"data of {name}"), rows=rows))
+        yield rest(
+            f"data: {name}",
+            "/v1/actions/create_dataset",
+            _object(name=text_of(f"data of {name}"), rows=rows),
+        )
 
 
 def datasets() -> Iterator[Attack]:
     """Yield rows of every kind."""
     for name, value in VALUES.items():
-        yield rest(f"create_dataset: rows are {name}", "/v1/actions/create_dataset", _object(name=b'"d"', rows=value))
+        yield rest(
+            f"create_dataset: rows are {name}",
+            "/v1/actions/create_dataset",
+            _object(name=b'"d"', rows=value),
+        )
         row = _object(name=b'"d"', rows=b"[" + _object(a=value) + b"]")
         yield rest(f"create_dataset: a row of {name}", "/v1/actions/create_dataset", row)
     rows = listed("[", "{}", "]", most=299_990)
-    yield rest("create_dataset: 100,000 empty rows", "/v1/actions/create_dataset", _object(name=b'"e"', rows=rows))
+    yield rest(
+        "create_dataset: 100,000 empty rows",
+        "/v1/actions/create_dataset",
+        _object(name=b'"e"', rows=rows),
+    )
 
 
 def documents() -> Iterator[Attack]:
     """Yield GraphQL documents and variables, over HTTP and over a websocket."""
-    mutation = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { id status outputs } }"
+    mutation = (
+        "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { id status "
+        "outputs } }"
+    )
     create = "mutation($input: CreateDatasetInput!) { createDataset(input: $input) { id rows } }"
-    listing = "query($ids: [ID!], $text: String) { programs(filter: {idIn: $ids, nameContains: $text}) { totalCount } }"
+    listing = (
+        "query($ids: [ID!], $text: String) { programs(filter: {idIn: $ids, nameContains: $text}) { "
+        "totalCount } }"
+    )
     for name, query in QUERIES.items():
         yield rest(f"query: {name}", "/graphql", _object(query=text_of(query)))
         yield rest(f"stream: {name}", "/graphql/stream", _object(query=text_of(query)))
         yield from _message(f"message: {name}", _object(query=text_of(query)))
     for name, value in VALUES.items():
         typed = _object(input=_object(name=b'"typed"', inputs=_object(free=value)))
-        yield rest(f"mutation: {name}", "/graphql", _object(query=text_of(mutation), variables=typed))
+        yield rest(
+            f"mutation: {name}", "/graphql", _object(query=text_of(mutation), variables=typed)
+        )
         rows = _object(input=_object(name=b'"g"', rows=value))
-        yield rest(f"mutation: rows are {name}", "/graphql", _object(query=text_of(create), variables=rows))
-        yield rest(f"variable: {name}", "/graphql", _object(query=text_of(listing), variables=_object(ids=value)))
-        yield rest(f"text variable: {name}", "/graphql", _object(query=text_of(listing), variables=_object(text=value)))
-        yield rest(f"variables: {name}", "/graphql", _object(query=text_of(listing), variables=value))
-        yield rest(f"extensions: {name}", "/graphql", _object(query=b'"{ __typename }"', extensions=value))
-        yield rest(f"operation: {name}", "/graphql", _object(query=b'"{ __typename }"', operationName=value))
+        yield rest(
+            f"mutation: rows are {name}", "/graphql", _object(query=text_of(create), variables=rows)
+        )
+        yield rest(
+            f"variable: {name}",
+            "/graphql",
+            _object(query=text_of(listing), variables=_object(ids=value)),
+        )
+        yield rest(
+            f"text variable: {name}",
+            "/graphql",
+            _object(query=text_of(listing), variables=_object(text=value)),
+        )
+        yield rest(
+            f"variables: {name}", "/graphql", _object(query=text_of(listing), variables=value)
+        )
+        yield rest(
+            f"extensions: {name}", "/graphql", _object(query=b'"{ __typename }"', extensions=value)
+        )
+        yield rest(
+            f"operation: {name}",
+            "/graphql",
+            _object(query=b'"{ __typename }"', operationName=value),
+        )
         yield rest(f"body: {name}", "/graphql", value)
-        yield from _message(f"message: {name}", _object(query=text_of(listing), variables=_object(ids=value)))
+        yield from _message(
+            f"message: {name}", _object(query=text_of(listing), variables=_object(ids=value))
+        )
 
 
 def _message(name: str, payload: Body) -> Iterator[Attack]:
@@ -319,8 +422,12 @@ def of_action(action: Action, rng: random.Random) -> Iterator[Attack]:
         parts: dict[str, Body | bytes] = {
             other.name: _plain(hints[other.name]) for other in fields if _is_needed(other)
         }
-        parts[field.name] = VALUES[name] if rng.random() < 0.7 else text_of(rng.choice(list(SIGNATURES.values())))
-        yield rest(f"{action.name}: {field.name} is {name}", f"/v1/actions/{action.name}", _object(**parts))
+        parts[field.name] = (
+            VALUES[name] if rng.random() < 0.7 else text_of(rng.choice(list(SIGNATURES.values())))
+        )
+        yield rest(
+            f"{action.name}: {field.name} is {name}", f"/v1/actions/{action.name}", _object(**parts)
+        )
 
 
 def _is_needed(field: Any) -> bool:

@@ -1,9 +1,9 @@
 """A server that measures itself: how long its loop was held, in CPU, and how much memory it needed.
 
     python tests/support/measured_server.py STATE_DIR
-Prints "ready PORT KEY". `GET /measure` gives {"held_ms", "grown_mb"} since the last time, and begins anew. CPU is that
-of the whole process between two turns of the loop, so that a busy machine changes nothing.
-"""
+Prints "ready PORT KEY". `GET /measure` gives {"held_ms", "grown_mb"} since the last time, and
+begins anew. CPU is that of the whole process between two turns of the loop, so that a busy machine
+changes nothing."""
 
 import asyncio
 import ctypes
@@ -32,8 +32,10 @@ BEAT = 0.005
 REPLY = "[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]"
 SIGNATURES = {
     "plain": "question -> answer",
-    "typed": "items: list[A{x: int} | B{y: int}]? , talk: History?, numbers: list[int]?, map: dict[str, int]?, "
-    "tree: N{v: (A{a: N} | B{b: N} | int)}?, word: str[pattern='^(a{1,20}){1,20}$']?, free: any?, vector: embedding?, "
+    "typed": "items: list[A{x: int} | B{y: int}]? , talk: History?, numbers: list[int]?, map: "
+    "dict[str, int]?, "
+    "tree: N{v: (A{a: N} | B{b: N} | int)}?, word: str[pattern='^(a{1,20}){1,20}$']?, free: any?, "
+    "vector: embedding?, "
     "choice: Literal['a', 'b']?, once: list[any][unique=true]?, data: binary? -> answer",
 }
 _MB = 1024
@@ -73,13 +75,17 @@ def _memory(name: str) -> int:
 
 async def _prepared(services: Services) -> str:
     for name, signature in SIGNATURES.items():
-        await services.operations.create_program(CreateProgram(name=name, signature=signature, backend="mock"))
+        await services.operations.create_program(
+            CreateProgram(name=name, signature=signature, backend="mock")
+        )
         settings = {"model": "scripted/hostile"}
         given = CreateProgram(name=f"native {name}", signature=signature, configuration=settings)
         await services.operations.create_program(given)
     action = next(action for action in DOMAIN.actions if action.name == "create_api_key")
     scopes = ["read", "write", "execute", "admin"]
-    given = CreateApiKey(name="hostile", scopes=scopes, requests_per_minute=100_000_000, concurrency=10_000)
+    given = CreateApiKey(
+        name="hostile", scopes=scopes, requests_per_minute=100_000_000, concurrency=10_000
+    )
     key: str = (await services.operations.perform(action, given)).key
     return key
 

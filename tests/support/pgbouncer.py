@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-needs_pgbouncer = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not here: apt install pgbouncer")
+needs_pgbouncer = pytest.mark.skipif(
+    PROGRAM is None, reason="pgbouncer is not here: apt install pgbouncer"
+)
 _DEADLINE = 30.0
 
 
@@ -29,11 +31,18 @@ def pooled(url: str, *, mode: str) -> Iterator[str]:
         shutil.chown(folder, user)
     lines = [
         *("[databases]", f"* = host={server} user=postgres", "[pgbouncer]", "listen_addr ="),
-        *(f"unix_socket_dir = {folder}", "auth_type = any", f"pool_mode = {mode}", f"pidfile = {folder}/pid"),
+        *(
+            f"unix_socket_dir = {folder}",
+            "auth_type = any",
+            f"pool_mode = {mode}",
+            f"pidfile = {folder}/pid",
+        ),
     ]
     (folder / "pgbouncer.ini").write_text("\n".join(lines))
     command = [PROGRAM, str(folder / "pgbouncer.ini")]
-    process = subprocess.Popen(command, user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         end = time.monotonic() + _DEADLINE
         while not (folder / ".s.PGSQL.6432").exists():

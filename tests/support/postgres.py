@@ -26,7 +26,11 @@ class GivenServer(PostgresServer):
         self._url = urlsplit(url)
 
     def url(self, database: str = "") -> str:
-        return urlunsplit(self._url._replace(path=f"/{database}")) if database else urlunsplit(self._url)
+        return (
+            urlunsplit(self._url._replace(path=f"/{database}"))
+            if database
+            else urlunsplit(self._url)
+        )
 
     def __enter__(self) -> "GivenServer":
         return self
@@ -90,4 +94,11 @@ def migrated(url: str) -> None:
     asyncio.run(work())
 
 
-__all__ = ["DATABASES", "execute", "migrated", "on_each_database", "postgres_server", "postgres_template"]
+__all__ = [
+    "DATABASES",
+    "execute",
+    "migrated",
+    "on_each_database",
+    "postgres_server",
+    "postgres_template",
+]

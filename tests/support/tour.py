@@ -39,8 +39,8 @@ def printed(
 ) -> Iterator[tuple["re.Match[str]", str]]:
     """Run a page in `folder`, giving each step and what it printed.
 
-    `cd` holds for what follows; "execution ID" is the newest one; `$KEY` is the first key that a step prints. A server
-    runs until the next one or the end.
+    `cd` holds for what follows; "execution ID" is the newest one; `$KEY` is the first key that a
+    step prints. A server runs until the next one or the end.
     """
     text = page.read_text(encoding="utf-8")
     bin_, here = folder / "bin", folder / "here"
@@ -66,7 +66,11 @@ def printed(
                 url = re.search(r"http://[\d.:]+", line)[0]  # type: ignore[index]
                 yield step, line.replace(url, ADDRESS)
                 continue
-            code = step["code"].replace(ADDRESS, url).replace("execution ID", f"execution {_newest(here, seen)}")
+            code = (
+                step["code"]
+                .replace(ADDRESS, url)
+                .replace("execution ID", f"execution {_newest(here, seen)}")
+            )
             done = _run(f"{code}\npwd > {folder}/place", here, seen)
             assert done.returncode == 0, f"{code}\n{done.stderr}"
             here = Path((folder / "place").read_text().strip())
@@ -87,15 +91,26 @@ def rewrite(page: Path, steps: list[tuple["re.Match[str]", str]]) -> None:
     page.write_text(text, encoding="utf-8")
 
 
-def _run(code: str, folder: Path, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+def _run(
+    code: str, folder: Path, environment: Mapping[str, str]
+) -> "subprocess.CompletedProcess[str]":
     command = ["/bin/sh", "-ec", code]
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
 def _newest(folder: Path, environment: Mapping[str, str]) -> str:
     if not (folder / ".dspex").exists():
         return ""
-    code = "dspex executions --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0][\"id\"])'"
+    code = (
+        "dspex executions --json | python3 -c 'import json, sys; "
+        'print(json.load(sys.stdin)[0]["id"])\''
+    )
     return _run(code, folder, environment).stdout.strip()

@@ -26,11 +26,19 @@ def finish(coroutine: Coroutine[Any, Any, T], *, within: float = DEADLINE) -> T:
 class Child:
     """A process whose lines are read as they come; it is ended with the block."""
 
-    def __init__(self, command: Sequence[str], *, cwd: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], *, cwd: Path, env: dict[str, str] | None = None
+    ) -> None:
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.seen: list[str] = []
         self.process = subprocess.Popen(
-            command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+            command,
+            cwd=cwd,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            bufsize=1,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -49,9 +57,13 @@ class Child:
             try:
                 line = self._lines.get(timeout=max(0.0, end - time.monotonic()))
             except queue.Empty:
-                raise AssertionError(f"no line with {part!r} within {within} s; seen: {self.seen}") from None
+                raise AssertionError(
+                    f"no line with {part!r} within {within} s; seen: {self.seen}"
+                ) from None
             if line is None:
-                raise AssertionError(f"the process ended without a line with {part!r}; seen: {self.seen}")
+                raise AssertionError(
+                    f"the process ended without a line with {part!r}; seen: {self.seen}"
+                )
             self.seen.append(line)
             if part in line:
                 return line

@@ -1,7 +1,9 @@
 """No request within the default size holds the loop of a server for long, or needs much memory.
 
-At most 250 ms of CPU between two turns of the loop, and at most twenty times its size plus 50 MB of memory, with any
-key: tried on a real server with what is known to be hostile, and with what a generator makes of every action.
+At most 250 ms of CPU between two turns of the loop, and at most twenty times its size plus 50 MB of
+memory, with any
+key: tried on a real server with what is known to be hostile, and with what a generator makes of
+    every action.
 """
 
 import base64
@@ -116,13 +118,17 @@ def _is_chosen(attack: Attack) -> bool:
     if kind in {"list", "query", "message"}:
         return True
     if kind in {"execute typed", "create_dataset"}:
-        return rest.split(" is ")[0] in {"items", "talk", "once"} and rest.split(" is ")[-1] in VALUES
+        return (
+            rest.split(" is ")[0] in {"items", "talk", "once"} and rest.split(" is ")[-1] in VALUES
+        )
     return kind in {"execute native plain", "mutation", "variable"} and rest in VALUES
 
 
 @pytest.mark.full
 @pytest.mark.parametrize(
-    "attack", [attack for attack in hostile_requests.known() if _is_chosen(attack)], ids=lambda attack: attack.name
+    "attack",
+    [attack for attack in hostile_requests.known() if _is_chosen(attack)],
+    ids=lambda attack: attack.name,
 )
 def test_a_known_attack_neither_holds_nor_fills_the_server(asker: Asker, attack: Attack) -> None:
     check(asker, attack)
@@ -130,7 +136,9 @@ def test_a_known_attack_neither_holds_nor_fills_the_server(asker: Asker, attack:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", list(hostile_requests.known()), ids=lambda attack: attack.name)
-def test_all_kin_of_known_attacks_neither_hold_nor_fill_the_server(asker: Asker, attack: Attack) -> None:
+def test_all_kin_of_known_attacks_neither_hold_nor_fill_the_server(
+    asker: Asker, attack: Attack
+) -> None:
     check(asker, attack)
 
 

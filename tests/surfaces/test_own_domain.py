@@ -45,8 +45,13 @@ def test_do_and_list_know_what_the_domain_of_the_configuration_has(
         made = json.loads(out)
         assert (made["title"], made["status"], "workspace" in made) == (title, "open", False)
     assert "open_ticket" in call(capsys, "do")[1]
-    assert json.loads(call(capsys, "do", "close_ticket", f"id={made['id']}")[1])["status"] == "closed"
-    assert "close needs it to be open or answered" in call(capsys, "do", "close_ticket", f"id={made['id']}")[1]
+    assert (
+        json.loads(call(capsys, "do", "close_ticket", f"id={made['id']}")[1])["status"] == "closed"
+    )
+    assert (
+        "close needs it to be open or answered"
+        in call(capsys, "do", "close_ticket", f"id={made['id']}")[1]
+    )
 
     def listed(*arguments: str) -> Any:
         return json.loads(call(capsys, "list", "tickets", *arguments, "--json")[1])
@@ -54,7 +59,9 @@ def test_do_and_list_know_what_the_domain_of_the_configuration_has(
     first = listed("--sort", "-title", "--first", "2")
     rest = listed("--sort", "-title", "--after", first["next"])
     assert [row["title"] for row in (*first["tickets"], *rest["tickets"])] == ["c", "b", "a"]
-    assert [row["title"] for row in listed("status=open", "title_in=a", "title_in=c")["tickets"]] == ["a"]
+    assert [
+        row["title"] for row in listed("status=open", "title_in=a", "title_in=c")["tickets"]
+    ] == ["a"]
     assert "Did you mean 'tickets'" in call(capsys, "list", "ticket")[1]
     for wrong, named in ((["colour=1"], "colour: "), (["--sort", "id"], "sort: ")):
         code, out = call(capsys, "list", "tickets", *wrong)
@@ -70,7 +77,9 @@ def test_a_configuration_that_names_no_domain_is_refused_by_name(
         assert (code, "the domain 'tickets:TICKET' must be the result of" in out) == (1, True), out
 
 
-def test_the_server_shows_what_the_command_line_made(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_server_shows_what_the_command_line_made(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for title in ("one", "two"):
         assert call(capsys, "do", "open_ticket", f"title={title}")[0] == 0
     with Child([sys.executable, "-m", "dspex", "serve", "--port", "0"], cwd=folder) as child:
@@ -79,19 +88,25 @@ def test_the_server_shows_what_the_command_line_made(folder: Path, capsys: pytes
 
         def get(path: str, body: Any = None) -> Any:
             data = None if body is None else json.dumps(body).encode()
-            asked = urllib.request.Request(found[0] + path, data, {"Content-Type": "application/json"})
+            asked = urllib.request.Request(
+                found[0] + path, data, {"Content-Type": "application/json"}
+            )
             with urllib.request.urlopen(asked, timeout=30) as answer:
                 return json.load(answer)
 
         assert [row["title"] for row in get("/v1/tickets?sort=-title")["tickets"]] == ["two", "one"]
-        query = '{ tickets(order: TITLE_ASC, filter: {titleContains: "o"}) { nodes { title status } } }'
+        query = (
+            '{ tickets(order: TITLE_ASC, filter: {titleContains: "o"}) { nodes { title status } } }'
+        )
         assert get("/graphql", {"query": query})["data"]["tickets"]["nodes"] == [
             {"title": "one", "status": "OPEN"},
             {"title": "two", "status": "OPEN"},
         ]
         assert get("/v1/actions/open_ticket", {"title": "three"})["status"] == "open"
         child.stop()
-    assert [row["title"] for row in json.loads(call(capsys, "list", "tickets", "--json")[1])["tickets"]] == [
+    assert [
+        row["title"] for row in json.loads(call(capsys, "list", "tickets", "--json")[1])["tickets"]
+    ] == [
         "three",
         "two",
         "one",

@@ -51,14 +51,19 @@ def test_thresholds_decide_and_say_what_did_not_hold(suite):
     result.assert_outcomes(passed=3, failed=2)
     text = result.stdout.str()
     assert "this does not hold: exact_match>=0.9 (it is 0.75), low>=0.9 (it is 0.3006)" in text
-    assert "row 0: {'question': 'q0', 'answer': 'no'} -> {'exact_match': 0.0} for {'answer': 'yes'}" in text
+    assert (
+        "row 0: {'question': 'q0', 'answer': 'no'} -> {'exact_match': 0.0} for {'answer': 'yes'}"
+        in text
+    )
     assert "this does not hold: failed<=0 (it is 4)" in text
     assert "dspex evaluations" in text
     assert "test_program.py::test_good" in text
 
 
 def test_a_limit_that_cannot_be_read_is_an_error(pytester):
-    pytester.makepyfile(SUITE + "\ndef test_it(dspex_eval):\n    dspex_eval(program, ROWS, must=['fast'])\n")
+    pytester.makepyfile(
+        SUITE + "\ndef test_it(dspex_eval):\n    dspex_eval(program, ROWS, must=['fast'])\n"
+    )
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", "test_it")
     assert "is not a limit" in result.stdout.str()
     assert result.ret == 1
@@ -79,7 +84,10 @@ def test_it(dspex_eval):
 
 
 def test_every_evaluation_of_a_test_is_in_the_table(pytester):
-    body = "def test_two(dspex_eval):\n    for size in (2, 3):\n        dspex_eval(program, ROWS[:size])\n"
+    body = (
+        "def test_two(dspex_eval):\n    for size in (2, 3):\n        dspex_eval(program, "
+        "ROWS[:size])\n"
+    )
     pytester.makepyfile(f"{SUITE}\n{body}")
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", "test_two")
     table = result.stdout.str().partition("dspex evaluations")[2]
@@ -94,7 +102,9 @@ def test_the_model_of_the_option_is_taken(pytester):
         "def test_it(dspex_eval):\n"
         "    dspex_eval(dspex.Predict('question -> answer'), [{'question': 'q', 'answer': 'a'}])\n"
     )
-    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "--dspex-model", "http://127.0.0.1:9/v1#none")
+    result = pytester.runpytest_inprocess(
+        "-p", "no:cacheprovider", "--dspex-model", "http://127.0.0.1:9/v1#none"
+    )
     assert "failed<=0 (it is 1)" in result.stdout.str()
 
 

@@ -18,7 +18,13 @@ STARTS = (("serve", "--port", "0"), ("worker",))
 def dspex(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dspex", *arguments]
     return subprocess.run(
-        command, cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60, check=False
+        command,
+        cwd=folder,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -35,13 +41,17 @@ def test_what_only_opening_shows_is_one_line(tmp_path: Path, start: tuple[str, .
     (tmp_path / "damaged").mkdir(mode=0o700)
     (tmp_path / "damaged" / "dspex.sqlite3").write_bytes(bytes(range(256)) * 20)
     (tmp_path / "damaged" / "dspex.sqlite3").chmod(0o600)
-    assert "set OPENAI_API_KEY" in said(tmp_path, *start, DSPEX_MODEL="openai/gpt-4o", OPENAI_API_KEY="")
+    assert "set OPENAI_API_KEY" in said(
+        tmp_path, *start, DSPEX_MODEL="openai/gpt-4o", OPENAI_API_KEY=""
+    )
     assert "is damaged" in said(tmp_path, *start, DSPEX_STATE_DIR="damaged")
     gone = said(tmp_path, *start, DSPEX_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     assert "cannot read the database 'postgresql://nobody@127.0.0.1:1/none'" in gone
 
 
-def test_an_old_schema_is_refused_in_one_line_and_broken_to_the_doctor(tmp_path: Path, empty_postgres_url: str) -> None:
+def test_an_old_schema_is_refused_in_one_line_and_broken_to_the_doctor(
+    tmp_path: Path, empty_postgres_url: str
+) -> None:
     async def age() -> None:
         database = Database(empty_postgres_url)
         await migrate(database, to="0001")
@@ -55,4 +65,8 @@ def test_an_old_schema_is_refused_in_one_line_and_broken_to_the_doctor(tmp_path:
         assert line.endswith("run `dspex migrate`")
     doctor = dspex(tmp_path, "doctor", "--json", DSPEX_DATABASE_URL=empty_postgres_url)
     found = next(finding for finding in json.loads(doctor.stdout) if finding["what"] == "database")
-    assert (doctor.returncode, found["verdict"], found["mend"]) == (1, "broken", "run `dspex migrate`")
+    assert (doctor.returncode, found["verdict"], found["mend"]) == (
+        1,
+        "broken",
+        "run `dspex migrate`",
+    )

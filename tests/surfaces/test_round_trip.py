@@ -19,10 +19,17 @@ from tests.surfaces.api.asking import Server, Socket, serving
 
 pytestmark = [
     pytest.mark.full,
-    pytest.mark.skipif(importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'"
+    ),
 ]
-CREATE = "mutation($input: CreateProgramInput!) { createProgram(input: $input) { id status backend } }"
-EXECUTE = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { id status outputs error } }"
+CREATE = (
+    "mutation($input: CreateProgramInput!) { createProgram(input: $input) { id status backend } }"
+)
+EXECUTE = (
+    "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { id status outputs "
+    "error } }"
+)
 UPDATES = """subscription($program: ID, $after: ID) {
   executionUpdates(programId: $program, after: $after) { execution { id status outputs error } }
 }"""
@@ -33,7 +40,9 @@ def reply(text: str) -> bytes:
     """A model's answer."""
     message = {"role": "assistant", "content": text}
     usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-    return http_answer({"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage, "model": "m"})
+    return http_answer(
+        {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage, "model": "m"}
+    )
 
 
 RIGHT = reply("[[ ## answer ## ]]\n7\n\n[[ ## completed ## ]]")
@@ -68,7 +77,15 @@ async def executed(server: Server, inputs: dict[str, Any], **given: Any) -> dict
 def test_an_execution_goes_all_the_way_and_back(on_each_database: Settings, tmp_path: Path) -> None:
     async def work() -> None:
         hold = asyncio.Event()
-        scripts = [RIGHT, reply("nonsense"), reply("nonsense"), REFUSED, [hold, RIGHT], [hold, RIGHT], RIGHT]
+        scripts = [
+            RIGHT,
+            reply("nonsense"),
+            reply("nonsense"),
+            REFUSED,
+            [hold, RIGHT],
+            [hold, RIGHT],
+            RIGHT,
+        ]
         async with LoopbackServer(*scripts) as model:
             settings = {"database_url": on_each_database.database_url, "model": f"{model.url}/v1#m"}
             async with serving(tmp_path, ServerConfig(), **settings) as server:
@@ -78,7 +95,9 @@ def test_an_execution_goes_all_the_way_and_back(on_each_database: Settings, tmp_
 
 
 async def through(server: Server, model: LoopbackServer) -> None:
-    made = await server.graphql(CREATE, input={"name": "qa", "signature": "question -> answer: int", "backend": "dspy"})
+    made = await server.graphql(
+        CREATE, input={"name": "qa", "signature": "question -> answer: int", "backend": "dspy"}
+    )
     assert made["data"]["createProgram"]["backend"] == "dspy"
     right = await executed(server, {"question": "?"})
     assert (right["status"], right["outputs"]) == ("COMPLETED", {"answer": 7})
@@ -107,7 +126,9 @@ async def through(server: Server, model: LoopbackServer) -> None:
     }
     after = await executed(server, {"question": "and again"})
     assert after["status"] == "COMPLETED"
-    await stored_and_told(server, {row["id"]: row for row in [*seen.values(), after]}, made["data"]["createProgram"])
+    await stored_and_told(
+        server, {row["id"]: row for row in [*seen.values(), after]}, made["data"]["createProgram"]
+    )
 
 
 async def stored_and_told(server: Server, rows: dict[str, Any], program: dict[str, Any]) -> None:

@@ -17,7 +17,10 @@ import pytest
 from tests.support.waiting import Child
 
 pytestmark = pytest.mark.full
-PROGRAM = 'import dspex\n\n@dspex.program\ndef shout(text: str) -> str:\n    """Shout."""\n    return text.upper()\n'
+PROGRAM = (
+    'import dspex\n\n@dspex.program\ndef shout(text: str) -> str:\n    """Shout."""\n    return '
+    "text.upper()\n"
+)
 
 
 @pytest.fixture
@@ -41,16 +44,24 @@ def ask(url: str, query: str, **variables: Any) -> Any:
 def dspex(folder: Path, *arguments: str) -> Any:
     command = [sys.executable, "-m", "dspex", *arguments, "--json"]
     return json.loads(
-        subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=60).stdout
+        subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=True, timeout=60
+        ).stdout
     )
 
 
 def test_the_server_and_the_command_line_share_one_folder(server: tuple[str, Path, Child]) -> None:
     url, folder, _ = server
     dspex(folder, "run", "app.py:shout", "text=from the shell")
-    mutation = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { status outputs } }"
+    mutation = (
+        "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { status outputs } "
+        "}"
+    )
     answer = ask(url, mutation, input={"name": "shout", "inputs": {"text": "from the net"}})
-    assert answer["data"]["executeProgram"] == {"status": "COMPLETED", "outputs": {"result": "FROM THE NET"}}
+    assert answer["data"]["executeProgram"] == {
+        "status": "COMPLETED",
+        "outputs": {"result": "FROM THE NET"},
+    }
     seen = ask(url, "{ executions { totalCount nodes { outputs } } }")["data"]["executions"]
     assert [row["outputs"]["result"] for row in seen["nodes"]] == ["FROM THE NET", "FROM THE SHELL"]
     assert len(dspex(folder, "executions")) == 2
@@ -63,7 +74,9 @@ def test_pages_of_other_sites_are_not_answered(server: tuple[str, Path, Child]) 
         urllib.request.urlopen(request, timeout=30)
     with caught.value:
         assert caught.value.code == 400
-    form = urllib.request.Request(f"{url}/graphql", b'{"query": "{ __typename }"}', {"content-type": "text/plain"})
+    form = urllib.request.Request(
+        f"{url}/graphql", b'{"query": "{ __typename }"}', {"content-type": "text/plain"}
+    )
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(form, timeout=30)
     caught.value.close()
@@ -78,9 +91,14 @@ def test_the_explorer_needs_nothing_from_elsewhere(server: tuple[str, Path, Chil
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium on this machine")
-def test_the_explorer_shows_the_schema_in_a_browser(server: tuple[str, Path, Child], tmp_path: Path) -> None:
+def test_the_explorer_shows_the_schema_in_a_browser(
+    server: tuple[str, Path, Child], tmp_path: Path
+) -> None:
     url, _, _ = server
-    options = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
+    options = (
+        "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
+        "--disable-sync"
+    )
     command = ["chromium", *options.split(), f"--user-data-dir={tmp_path / 'profile'}"]
     command += ["--virtual-time-budget=5000", "--dump-dom", f"{url}/explorer"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
@@ -98,6 +116,8 @@ def test_an_interrupted_server_ends_clean(server: tuple[str, Path, Child]) -> No
 def test_a_taken_port_is_one_clear_message(server: tuple[str, Path, Child]) -> None:
     url, folder, _ = server
     command = [sys.executable, "-m", "dspex", "serve", "--port", url.rpartition(":")[2]]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 1
     assert "choose another port" in done.stderr

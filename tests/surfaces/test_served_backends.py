@@ -19,7 +19,9 @@ from tests.support.waiting import Child
 
 pytestmark = [
     pytest.mark.full,
-    pytest.mark.skipif(importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'"
+    ),
 ]
 VALUES = {
     "query": "q",
@@ -29,8 +31,14 @@ VALUES = {
     "next_tool_name": "finish",
     "next_tool_args": "{}",
 }
-CREATE = "mutation($input: CreateProgramInput!) { createProgram(input: $input) { status backend module } }"
-EXECUTE = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { status backend outputs error } }"
+CREATE = (
+    "mutation($input: CreateProgramInput!) { createProgram(input: $input) { status backend module "
+    "} }"
+)
+EXECUTE = (
+    "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { status backend "
+    "outputs error } }"
+)
 
 
 @pytest.fixture
@@ -44,7 +52,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[An
 
             def ask(query: str, **given: Any) -> Any:
                 body = json.dumps({"query": query, "variables": {"input": given}}).encode()
-                request = urllib.request.Request(f"{url[0]}/graphql", body, {"content-type": "application/json"})
+                request = urllib.request.Request(
+                    f"{url[0]}/graphql", body, {"content-type": "application/json"}
+                )
                 with urllib.request.urlopen(request, timeout=60) as answer:
                     return json.load(answer)
 
@@ -75,7 +85,9 @@ dspy, half, made_up = Plain("dspy", "dspy"), Plain("dspy", "native"), Plain("moc
 
 def workers(folder: Path) -> Any:
     command = [sys.executable, "-m", "dspex", "workers", "--json"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=True, timeout=60
+    )
     return json.loads(done.stdout)
 
 
@@ -86,12 +98,28 @@ def test_programs_made_over_graphql_run_in_dspy_workers_which_the_command_line_s
     (told,) = workers(folder)
     assert (told["what"], told["pools"]) == ("serve", [])
     for module in ("predict", "chain_of_thought"):
-        made = ask(CREATE, name=module, signature="question -> answer: int", module=module, backend="dspy")
-        assert made["data"]["createProgram"] == {"status": "READY", "backend": "dspy", "module": module}
+        made = ask(
+            CREATE, name=module, signature="question -> answer: int", module=module, backend="dspy"
+        )
+        assert made["data"]["createProgram"] == {
+            "status": "READY",
+            "backend": "dspy",
+            "module": module,
+        }
         ended = ask(EXECUTE, name=module, inputs={"question": "?"})["data"]["executeProgram"]
-        assert (ended["status"], ended["backend"], ended["outputs"]["answer"]) == ("COMPLETED", "dspy", 7)
-    ended = ask(EXECUTE, name="predict", inputs={"question": "?"}, backend="isolated")["data"]["executeProgram"]
-    assert (ended["status"], ended["backend"], ended["outputs"]) == ("COMPLETED", "isolated", {"answer": 7})
+        assert (ended["status"], ended["backend"], ended["outputs"]["answer"]) == (
+            "COMPLETED",
+            "dspy",
+            7,
+        )
+    ended = ask(EXECUTE, name="predict", inputs={"question": "?"}, backend="isolated")["data"][
+        "executeProgram"
+    ]
+    assert (ended["status"], ended["backend"], ended["outputs"]) == (
+        "COMPLETED",
+        "isolated",
+        {"answer": 7},
+    )
     pools = {pool["name"]: pool for pool in _settled(folder)[0]["pools"]}
     assert pools.keys() == {"isolated", "dspy"}
     by_role = {worker["role"]: worker["pid"] for worker in pools["dspy"]["workers"]}
@@ -111,7 +139,9 @@ def _settled(folder: Path) -> Any:
     for _ in range(100):
         found = workers(folder)
         if all(
-            worker["state"] == "ready" and worker["memory"] for pool in found[0]["pools"] for worker in pool["workers"]
+            worker["state"] == "ready" and worker["memory"]
+            for pool in found[0]["pools"]
+            for worker in pool["workers"]
         ):
             return found
     raise AssertionError(f"the workers are not ready: {found}")
@@ -129,7 +159,9 @@ def test_what_a_backend_does_not_have_is_an_error_of_its_field(server: tuple[Any
         (error,) = ask(CREATE, name="p", signature="q -> a", **given)["errors"]
         assert error["extensions"]["code"] == "invalid"
         assert [found["path"] for found in error["extensions"]["fields"]] == [field]
-    made = ask(CREATE, name="own", signature="q -> answer: int", configuration={"isolation": "process"})
+    made = ask(
+        CREATE, name="own", signature="q -> answer: int", configuration={"isolation": "process"}
+    )
     assert made["data"]["createProgram"]["backend"] == "isolated"
     ended = ask(EXECUTE, name="own", inputs={"q": "?"})["data"]["executeProgram"]
     assert (ended["status"], ended["backend"]) == ("COMPLETED", "isolated"), ended
@@ -137,14 +169,25 @@ def test_what_a_backend_does_not_have_is_an_error_of_its_field(server: tuple[Any
     assert [found["field"] for found in error["extensions"]["fields"]] == ["backend"]
 
 
-def test_a_forward_that_is_not_async_calls_its_parts_in_workers_from_a_server(server: tuple[Any, Path]) -> None:
+def test_a_forward_that_is_not_async_calls_its_parts_in_workers_from_a_server(
+    server: tuple[Any, Path],
+) -> None:
     ask, folder = server
     (folder / "plain.py").write_text(PLAIN)
     for name in ("dspy", "half", "made_up"):
         command = [sys.executable, "-m", "dspex", "run", f"plain.py:{name}", "question=?", "--json"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         ran = json.loads(done.stdout)
         assert (ran["backend"], ran["outputs"]) == ("hybrid", {"answer": 7})
-        made = ask(EXECUTE, programId=ran["program_id"], inputs={"question": "?"})["data"]["executeProgram"]
-        assert made == {"status": "COMPLETED", "backend": "hybrid", "outputs": {"answer": 7}, "error": None}
+        made = ask(EXECUTE, programId=ran["program_id"], inputs={"question": "?"})["data"][
+            "executeProgram"
+        ]
+        assert made == {
+            "status": "COMPLETED",
+            "backend": "hybrid",
+            "outputs": {"answer": 7},
+            "error": None,
+        }

@@ -13,13 +13,18 @@ from tests.support.waiting import Child
 
 schemathesis = pytest.importorskip("schemathesis", reason="pip install 'dspex[dev]'")
 pytestmark = pytest.mark.full
-PROGRAM = 'import dspex\n\n@dspex.program\ndef shout(text: str) -> str:\n    """Shout."""\n    return text.upper()\n'
+PROGRAM = (
+    'import dspex\n\n@dspex.program\ndef shout(text: str) -> str:\n    """Shout."""\n    return '
+    "text.upper()\n"
+)
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "app.py").write_text(PROGRAM)
-    with Child([sys.executable, "-m", "dspex", "run", "app.py:shout", "text=x"], cwd=tmp_path) as run:
+    with Child(
+        [sys.executable, "-m", "dspex", "run", "app.py:shout", "text=x"], cwd=tmp_path
+    ) as run:
         assert run.process.wait(60) == 0
     with Child([sys.executable, "-m", "dspex", "serve", "--port", "0"], cwd=tmp_path) as child:
         found = re.search(r"http://[\d.:]+", child.wait_for_line("serving http"))

@@ -22,9 +22,13 @@ TRAILERS = START + b"transfer-encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n"
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, int, Child]]:
-    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256)); from dspex.surfaces.cli "
+    limit = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256)); from "
+        "dspex.surfaces.cli "
+    )
     code = (
-        limit + "import main; sys.exit(main(['serve', '--port', '0', '--no-worker', '--auth', '--host', '127.0.0.1']))"
+        limit + "import main; sys.exit(main(['serve', '--port', '0', '--no-worker', '--auth', "
+        "'--host', '127.0.0.1']))"
     )
     key = [sys.executable, "-m", "dspex", "keys", "create", "k", "--scopes", "read"]
     with Child(key, cwd=tmp_path) as child:
@@ -53,14 +57,22 @@ def flood(port: int, first: bytes, more: bytes) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
-def test_floods_and_crowds_without_a_key_cost_little_and_lock_out_nobody(server: tuple[str, int, Child]) -> None:
+def test_floods_and_crowds_without_a_key_cost_little_and_lock_out_nobody(
+    server: tuple[str, int, Child],
+) -> None:
     url, port, child = server
     before = resident(child.process.pid)
-    floods = [(START, b"x-a: b\r\n" * 8192), (TRAILERS, b"x-a: b\r\n" * 8192), (START + b"x: ", b"y" * 65536)]
+    floods = [
+        (START, b"x-a: b\r\n" * 8192),
+        (TRAILERS, b"x-a: b\r\n" * 8192),
+        (START + b"x: ", b"y" * 65536),
+    ]
     threads = [threading.Thread(target=flood, args=(port, *parts)) for parts in floods * 3]
     with ExitStack() as crowd:
         for _ in range(400):
-            connection = crowd.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            connection = crowd.enter_context(
+                socket.create_connection(("127.0.0.1", port), timeout=30)
+            )
             connection.sendall(START)
         for thread in threads:
             thread.start()

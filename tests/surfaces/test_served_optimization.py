@@ -21,9 +21,13 @@ from tests.support.waiting import Child, finish
 
 pytestmark = pytest.mark.full
 ROWS = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(30)]
-OPTIMIZE = "mutation($input: CreateOptimizationInput!) { createOptimization(input: $input) { id status } }"
+OPTIMIZE = (
+    "mutation($input: CreateOptimizationInput!) { createOptimization(input: $input) { id status } }"
+)
 UPDATES = """subscription($program: ID) { optimizationUpdates(programId: $program, after: $after) {
-  payload optimizationJob { id status progress resultVersion { number madeBy } error } } }""".replace("$after", '"{}"')
+  payload optimizationJob { id status progress resultVersion { number madeBy } error } } }""".replace(
+    "$after", '"{}"'
+)
 BEGINNING = "00000000-0000-7000-8000-000000000000"
 CURRENT = '{ program(name: "qa") { currentVersion { number madeBy } } }'
 
@@ -50,7 +54,9 @@ async def followed(url: str, program: str) -> list[dict[str, Any]]:
     async with aiohttp.ClientSession(url) as session:
 
         async def ask(query: str, **variables: Any) -> Any:
-            async with session.post("/graphql", json={"query": query, "variables": variables}) as answer:
+            async with session.post(
+                "/graphql", json={"query": query, "variables": variables}
+            ) as answer:
                 return (await answer.json())["data"]
 
         job = (await ask(OPTIMIZE, input=given))["createOptimization"]
@@ -77,7 +83,9 @@ def test_an_optimization_asked_for_by_graphql_tells_its_progress_and_ends_in_a_v
     link = request.getfixturevalue("postgres_url") if database == "postgres" else None
 
     async def work() -> None:
-        settings = Settings(state_dir=tmp_path / ".dspex", database_url=Secret(link) if link else None)
+        settings = Settings(
+            state_dir=tmp_path / ".dspex", database_url=Secret(link) if link else None
+        )
         async with open_services(settings) as services:
             program = await a_program(services.operations.floor.store, backend="native")
             await a_dataset(services.operations.floor.store, ROWS)
@@ -92,7 +100,9 @@ def test_an_optimization_asked_for_by_graphql_tells_its_progress_and_ends_in_a_v
                 assert url is not None
                 seen = await followed(url[0], str(program.id))
                 await asyncio.to_thread(child.stop)
-        told = [update["payload"]["progress"] for update in seen if update["payload"].get("progress")]
+        told = [
+            update["payload"]["progress"] for update in seen if update["payload"].get("progress")
+        ]
         assert told
         assert any(progress.get("trials") for progress in told)
 

@@ -35,9 +35,13 @@ async def wait(name: str) -> str:
 def test_what_runs_may_end_and_the_rest_is_interrupted(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(PROGRAM)
     (tmp_path / "stored").touch()
-    with Child([sys.executable, "-m", "dspex", "run", "app.py:wait", "name=stored"], cwd=tmp_path) as stored:
+    with Child(
+        [sys.executable, "-m", "dspex", "run", "app.py:wait", "name=stored"], cwd=tmp_path
+    ) as stored:
         assert stored.process.wait(60) == 0
-    with Child([sys.executable, "-m", "dspex", "serve", "--port", "0", "--no-worker"], cwd=tmp_path) as server:
+    with Child(
+        [sys.executable, "-m", "dspex", "serve", "--port", "0", "--no-worker"], cwd=tmp_path
+    ) as server:
         found = re.search(r"http://[\d.:]+", server.wait_for_line("serving http"))
         assert found is not None
 
@@ -119,5 +123,7 @@ def test_a_program_that_swallows_its_cancellation_does_not_keep_a_server_from_st
             server.process.send_signal(number)
             server.process.wait(60)
     assert (tmp_path / "one.swallowed").exists() or isolation == "process"
-    rows = subprocess.run([*dspex, "executions", "--json"], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    rows = subprocess.run(
+        [*dspex, "executions", "--json"], cwd=tmp_path, check=True, capture_output=True, timeout=60
+    )
     assert [row["status"] for row in json.loads(rows.stdout)] == ["interrupted", "completed"]

@@ -32,6 +32,8 @@ def test_root_runs_a_server_that_is_installed_where_only_root_can_enter(tmp_path
         shutil.copytree(folder, home / folder.name, symlinks=True)
     home.chmod(0o700)
     env = {**ENVIRONMENT, "PYTHONPATH": str(home)}
-    result = subprocess.run([sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True, timeout=120
+    )
     assert (result.returncode, result.stderr) == (0, "")
     assert not Path(result.stdout.strip()).exists()  # the copy is gone with the server

@@ -2,7 +2,13 @@
 
 from dspex.bootstrap.backends import WORKERS, dspy_bridge, open_backends
 from dspex.bootstrap.checks import checked_settings
-from dspex.bootstrap.database import DATABASE, database_of, domain_of, examine_database, migrate_database
+from dspex.bootstrap.database import (
+    DATABASE,
+    database_of,
+    domain_of,
+    examine_database,
+    migrate_database,
+)
 from dspex.bootstrap.jobs import run_job_process, run_worker, watch_jobs
 from dspex.bootstrap.services import Services, new_id, open_services
 

@@ -32,7 +32,11 @@ WORKERS = "workers"
 
 @asynccontextmanager
 async def open_backends(
-    settings: Settings, *, code: CodeRoot | None = None, observer: Observer | None = None, serves: bool = False
+    settings: Settings,
+    *,
+    code: CodeRoot | None = None,
+    observer: Observer | None = None,
+    serves: bool = False,
 ) -> AsyncIterator[Backends]:
     """Yield the backends by name: native, mock, isolated, dspy and hybrid. Owned by the running loop.
 
@@ -59,7 +63,9 @@ async def open_backends(
         frozenset({"code_programs", "streaming", "isolation", "optimizing"}),
         partial(_dspy, settings, code=code, observer=publishing, spares=int(serves)),
     )
-    publisher.pools = lambda: [stats for stats in (isolated.stats(), dspy.stats()) if stats is not None]
+    publisher.pools = lambda: [
+        stats for stats in (isolated.stats(), dspy.stats()) if stats is not None
+    ]
     backends: dict[str, Backend] = {
         "native": NativeBackend(code=code),
         "isolated": isolated,
@@ -71,7 +77,9 @@ async def open_backends(
         test_mode=settings.test_mode,
         backend=settings.backend,
         isolates_code=settings.isolation == "process",
-        missing=lambda name: _missing_dspy(settings) if name == dspy.name and dspy.stats() is None else None,
+        missing=lambda name: (
+            _missing_dspy(settings) if name == dspy.name and dspy.stats() is None else None
+        ),
     )
     async with publisher, AsyncExitStack() as stack:
         if serves:
@@ -91,7 +99,9 @@ async def dspy_bridge(backends: Backends) -> "DspyBackend":
     backends.check("dspy")
     lazy = backends["dspy"]
     if not isinstance(lazy, LazyBackend):
-        raise InternalError(f"the backend 'dspy' is {type(lazy).__name__}, not the one of `open_backends`")
+        raise InternalError(
+            f"the backend 'dspy' is {type(lazy).__name__}, not the one of `open_backends`"
+        )
     bridge: DspyBackend = await lazy.ensure_started()
     return bridge
 
@@ -112,12 +122,16 @@ class PublishingObserver:
         self._observer.on_event(event)
 
 
-def _isolated(settings: Settings, *, code: CodeRoot | None, observer: Observer, spares: int) -> IsolatedBackend:
+def _isolated(
+    settings: Settings, *, code: CodeRoot | None, observer: Observer, spares: int
+) -> IsolatedBackend:
     pool = PoolConfig(name="isolated", minimum=1, maximum=settings.workers, spares=spares)
     return IsolatedBackend(code=code, pool=pool, memory_limit=_memory(settings), observer=observer)
 
 
-def _dspy(settings: Settings, *, code: CodeRoot | None, observer: Observer, spares: int) -> "DspyBackend":
+def _dspy(
+    settings: Settings, *, code: CodeRoot | None, observer: Observer, spares: int
+) -> "DspyBackend":
     from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
 
     config = DspyConfig(
@@ -137,7 +151,8 @@ def _missing_dspy(settings: Settings) -> str | None:
     """Return how to install dspy if it is missing; a configured interpreter is checked by its worker."""
     if settings.dspy_interpreter is None and importlib.util.find_spec("dspy") is None:
         return (
-            "needs the package dspy, which is not installed: pip install 'dspex[dspy]' (dspy 3.4 brings litellm "
+            "needs the package dspy, which is not installed: pip install 'dspex[dspy]' (dspy 3.4 "
+            "brings litellm "
             "along), or set DSPEX_DSPY_INTERPRETER to a Python that has it"
         )
     return None

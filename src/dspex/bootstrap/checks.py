@@ -14,14 +14,18 @@ from dspex.settings import Settings, read_settings
 
 
 def checked_settings(
-    flags: Mapping[str, Any] | None = None, *, code: CodeRoot | None, warn: Callable[[str], None] | None = None
+    flags: Mapping[str, Any] | None = None,
+    *,
+    code: CodeRoot | None,
+    warn: Callable[[str], None] | None = None,
 ) -> Settings:
     """Return the settings of this process, after importing what they name in the code root.
 
     Unknown variables are passed to `warn`; without it they are problems (see `read_settings`).
 
     Raises:
-        ConfigurationError: lists all problems: those of `read_settings`, an unknown model or adapter,
+        ConfigurationError: lists all problems: those of `read_settings`, an unknown model or
+        adapter,
             and a domain, redaction hook or metric that cannot be imported.
     """
     return read_settings(flags=flags, checks=lambda settings: _problems(settings, code), warn=warn)
@@ -36,7 +40,10 @@ def _problems(settings: Settings, code: CodeRoot | None) -> Iterator[tuple[str, 
     if settings.model is not None:
         checks = {"model": partial(check_model, settings.model), **checks}
     if code is not None:
-        checks |= {f"metrics.{name}": partial(code.load, target) for name, target in settings.metrics.items()}
+        checks |= {
+            f"metrics.{name}": partial(code.load, target)
+            for name, target in settings.metrics.items()
+        }
     for name, check in checks.items():
         try:
             check()

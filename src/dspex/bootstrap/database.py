@@ -4,10 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dspex.bootstrap.privacy import private_file, private_folder
-from dspex.errors import ConfigurationError, shorten
+from dspex.error_text import shorten
+from dspex.errors import ConfigurationError
 from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import DOMAIN, Domain
-from dspex.operations.storage import HEAD, Database, SQLStore, ensure_tables, migrate, require_head, revision
+from dspex.operations.storage import (
+    HEAD,
+    Database,
+    SQLStore,
+    ensure_tables,
+    migrate,
+    require_head,
+    revision,
+)
 from dspex.settings import Settings
 
 DATABASE = "dspex.sqlite3"
@@ -41,16 +50,21 @@ def domain_of(settings: Settings, code: CodeRoot | None) -> Domain:
     if settings.domain is None:
         return DOMAIN
     if code is None:
-        raise ConfigurationError(f"the domain {settings.domain!r} needs a code root to be imported from")
+        raise ConfigurationError(
+            f"the domain {settings.domain!r} needs a code root to be imported from"
+        )
     domain = code.load(settings.domain)
     if not isinstance(domain, Domain) or not DOMAIN.items() <= domain.items():
         raise ConfigurationError(
-            f"the domain {settings.domain!r} must be the result of DOMAIN.extended(...), but it is {shorten(domain)}"
+            f"the domain {settings.domain!r} must be the result of DOMAIN.extended(...), but it "
+            f"is {shorten(domain)}"
         )
     return domain
 
 
-async def prepare(database: Database, *, domain: Domain = DOMAIN, say: Callable[[str], None] = _silent) -> None:
+async def prepare(
+    database: Database, *, domain: Domain = DOMAIN, say: Callable[[str], None] = _silent
+) -> None:
     """Migrate an embedded database to the current schema; check the schema of any other.
 
     The tables of custom resources are created or compared in both. A database that several
@@ -106,6 +120,10 @@ async def examine_database(settings: Settings) -> tuple[str, str]:
         line = f"{database.shown}: schema {schema or 'none'}, this dspex reads {HEAD}"
         if schema is not None and schema > HEAD:
             return line, "update dspex: a later version wrote this database"
-        return (f"{line}; the next use migrates it", "") if database.is_sqlite else (line, "run `dspex migrate`")
+        return (
+            (f"{line}; the next use migrates it", "")
+            if database.is_sqlite
+            else (line, "run `dspex migrate`")
+        )
     finally:
         await database.aclose()

@@ -16,7 +16,9 @@ class IdGenerator:
     from the greatest one: pages and cursors depend on their order, nothing on their time.
     """
 
-    def __init__(self, *, after: UUID | None = None, source: Callable[[], UUID] = uuid_utils.compat.uuid7) -> None:
+    def __init__(
+        self, *, after: UUID | None = None, source: Callable[[], UUID] = uuid_utils.compat.uuid7
+    ) -> None:
         """Take the id that all new ones must exceed."""
         self._last = 0 if after is None else after.int
         self._source = source
@@ -40,5 +42,8 @@ async def ids_after(store: Store) -> IdGenerator:
     Raises:
         StorageError: the database cannot be read.
     """
-    newest = [await store.select(DOMAIN[name], Query(limit=1)) for name in ("event", "execution", "audit_entry")]
+    newest = [
+        await store.select(DOMAIN[name], Query(limit=1))
+        for name in ("event", "execution", "audit_entry")
+    ]
     return IdGenerator(after=max((rows[0].id for rows in newest if rows), default=None))

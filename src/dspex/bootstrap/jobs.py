@@ -122,7 +122,10 @@ async def watch_jobs(services: Services, *, is_embedded: bool) -> AsyncIterator[
     noted = floor.jobs.noted if isinstance(floor.jobs, QueuedJobs) else asyncio.Event()
     worker = None
     if is_embedded:
-        command, variables = [*worker_command(services.settings), "--attached"], environment_of(services.settings)
+        command, variables = (
+            [*worker_command(services.settings), "--attached"],
+            environment_of(services.settings),
+        )
         worker = WorkerProcess(command, store=floor.store, clock=floor.clock, environment=variables)
     async with Attendant(sweeper, survey, noted=noted, clock=floor.clock, worker=worker):
         yield
@@ -134,7 +137,14 @@ def worker_command(settings: Settings) -> list[str]:
     Every user of the machine can read command lines, so settings that may contain secrets are in
     the environment (`environment_of`).
     """
-    command = [sys.executable, "-m", "dspex", "worker", "--state-dir", str(Path(settings.state_dir))]
+    command = [
+        sys.executable,
+        "-m",
+        "dspex",
+        "worker",
+        "--state-dir",
+        str(Path(settings.state_dir)),
+    ]
     for name in ("adapter", "isolation"):
         value = getattr(settings, name)
         command += [] if value is None else [f"--{name}", str(value)]

@@ -30,7 +30,9 @@ def _server_key(settings: Settings) -> bytes:
             _create_key(file)
         return file.read_bytes()
     except OSError as error:
-        raise StorageError(f"cannot read the server key {str(file)!r}: {error}; or set DSPEX_SECRET_KEY") from error
+        raise StorageError(
+            f"cannot read the server key {str(file)!r}: {error}; or set DSPEX_SECRET_KEY"
+        ) from error
 
 
 def _create_key(file: Path) -> None:
@@ -47,7 +49,9 @@ def _create_key(file: Path) -> None:
         new_file.unlink()
 
 
-async def stored_keys(store: Store, vault: Vault, *, workspace: str, say: Callable[[str], None]) -> dict[str, Secret]:
+async def stored_keys(
+    store: Store, vault: Vault, *, workspace: str, say: Callable[[str], None]
+) -> dict[str, Secret]:
     """Return the secrets of a workspace by name; unreadable ones are reported to `say` and left out."""
     where = {"workspace": workspace, "status": "active"}
     keys: dict[str, Secret] = {}
@@ -56,7 +60,9 @@ async def stored_keys(store: Store, vault: Vault, *, workspace: str, say: Callab
             if row.reference is not None:
                 keys[row.name] = resolve_secret(row.reference)
             elif row.ciphertext is not None:
-                keys[row.name] = Secret(vault.open(row.ciphertext, label=f"{row.workspace}/{row.name}"))
+                keys[row.name] = Secret(
+                    vault.open(row.ciphertext, label=f"{row.workspace}/{row.name}")
+                )
         except (StorageError, ConfigurationError) as error:
             place = "" if workspace == DEFAULT_WORKSPACE else f" of the workspace {workspace!r}"
             say(f"the secret {row.name!r}{place} cannot be used: {error.message}")

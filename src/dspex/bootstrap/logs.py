@@ -21,7 +21,9 @@ def set_up_logs(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.set_name(_HANDLER)
     lines = JSONFormatter() if settings.log_format == "json" else TextFormatter()
-    handler.setFormatter(RedactingFormatter(lines, [secret.reveal() for secret in _secrets(settings)]))
+    handler.setFormatter(
+        RedactingFormatter(lines, [secret.reveal() for secret in _secrets(settings)])
+    )
     handler.addFilter(RepeatFilter())
     root = logging.getLogger()
     root.handlers = [*(other for other in root.handlers if other.get_name() != _HANDLER), handler]
@@ -29,7 +31,12 @@ def set_up_logs(settings: Settings) -> None:
 
 
 def _secrets(settings: Settings) -> list[Secret]:
-    secrets = [*settings.keys.values(), settings.secret_key, settings.database_url, settings.model_url]
+    secrets = [
+        *settings.keys.values(),
+        settings.secret_key,
+        settings.database_url,
+        settings.model_url,
+    ]
     texts = () if settings.model_url is None else credentials_of(settings.model_url.reveal())
     return [*(secret for secret in secrets if secret is not None), *map(Secret, texts)]
 
@@ -65,7 +72,12 @@ class RedactingFormatter(logging.Formatter):
         """Take the other formatter, and the texts to hide."""
         super().__init__()
         self._lines = lines
-        spellings = {spelling for secret in secrets if secret for spelling in (secret, json.dumps(secret)[1:-1])}
+        spellings = {
+            spelling
+            for secret in secrets
+            if secret
+            for spelling in (secret, json.dumps(secret)[1:-1])
+        }
         self._secrets = sorted(spellings, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
@@ -82,7 +94,9 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, followed by the traceback of an error."""
         details = " ".join(
-            f"{name}={getattr(record, name)}" for name in FIELDS if getattr(record, name, None) is not None
+            f"{name}={getattr(record, name)}"
+            for name in FIELDS
+            if getattr(record, name, None) is not None
         )
         line = f"{_time(record)} {record.levelname.lower()} {record.name}: {record.getMessage()}"
         return "\n".join(filter(None, [f"{line} {details}".rstrip(), self._traceback(record)]))
@@ -101,7 +115,9 @@ class JSONFormatter(TextFormatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **{name: value for name in FIELDS if (value := getattr(record, name, None)) is not None},
+            **{
+                name: value for name in FIELDS if (value := getattr(record, name, None)) is not None
+            },
         }
         if traceback := self._traceback(record):
             line["traceback"] = traceback

@@ -28,7 +28,9 @@ MAX_CACHED: Final = 256
 
 def hosts_of(settings: Settings) -> frozenset[str]:
     """Return the hosts where every workspace may use models by URL."""
-    return frozenset(name.strip().lower() for name in settings.model_hosts.split(",") if name.strip())
+    return frozenset(
+        name.strip().lower() for name in settings.model_hosts.split(",") if name.strip()
+    )
 
 
 @dataclass(slots=True)
@@ -107,7 +109,13 @@ class KeyedModels:
     """
 
     def __init__(
-        self, store: Store, vault: Vault, *, resolver: ModelResolver, clock: Clock, say: Callable[[str], None]
+        self,
+        store: Store,
+        vault: Vault,
+        *,
+        resolver: ModelResolver,
+        clock: Clock,
+        say: Callable[[str], None],
     ) -> None:
         """Take the collaborators; keys in the settings of `resolver` override stored ones."""
         self._store = store
@@ -131,7 +139,9 @@ class KeyedModels:
             ConfigurationError: the model is invalid, or its key is missing.
         """
         await self._refresh_server()
-        self._default_model = None if self._settings.model is None else self._resolver(self._settings.model)
+        self._default_model = (
+            None if self._settings.model is None else self._resolver(self._settings.model)
+        )
         return self._default_model
 
     async def context_for(self, workspace: str, context: RunContext) -> RunContext:
@@ -188,8 +198,12 @@ class KeyedModels:
         return cached.models
 
     def _add_workspace(self, workspace: str, now: int) -> _CachedModels:
-        workspace_models = ModelResolver(replace(self._settings, keys={}, model_url=None), transport=self._transport)
-        cached = self._cache[workspace] = _CachedModels(WorkspaceModels(self._resolver, workspace_models), now)
+        workspace_models = ModelResolver(
+            replace(self._settings, keys={}, model_url=None), transport=self._transport
+        )
+        cached = self._cache[workspace] = _CachedModels(
+            WorkspaceModels(self._resolver, workspace_models), now
+        )
         while len(self._cache) > MAX_CACHED:
             self._cache.popitem(last=False)
         return cached

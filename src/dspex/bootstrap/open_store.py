@@ -75,14 +75,22 @@ class OpenStore:
             ConfigurationError: it is not open.
         """
         if self._operations is None:
-            raise ConfigurationError("this store is not open: use it in `with dspex.open(...) as store:`")
+            raise ConfigurationError(
+                "this store is not open: use it in `with dspex.open(...) as store:`"
+            )
         return self._operations
 
-    def executions(self, *, program: str | None = None, limit: int = 20) -> Sequence[ExecutionRecord]:
+    def executions(
+        self, *, program: str | None = None, limit: int = 20
+    ) -> Sequence[ExecutionRecord]:
         """Return the newest executions, of all programs or of one; for synchronous callers."""
 
         async def read() -> Sequence[ExecutionRecord]:
-            where = {} if program is None else {"program_id": (await self.operations.program(name=program)).id}
+            where = (
+                {}
+                if program is None
+                else {"program_id": (await self.operations.program(name=program)).id}
+            )
             return await self.operations.list(DOMAIN["execution"], Query(where=where, limit=limit))  # type: ignore[no-any-return]
 
         return run(read())
@@ -93,7 +101,10 @@ class OpenStore:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._contexts.close()
         run(self._close())
@@ -106,11 +117,16 @@ class OpenStore:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._is_active = False
         update_default(self._deactivate)
-        with contextlib.suppress(ValueError):  # closed in another context than opened, as fixtures of tests are
+        with contextlib.suppress(
+            ValueError
+        ):  # closed in another context than opened, as fixtures of tests are
             self._contexts.close()
         await self._close()
 
@@ -135,13 +151,17 @@ class OpenStore:
         try:
             from dspex.bootstrap.services import open_services
         except ImportError as error:
-            raise ConfigurationError(f"a store needs more packages: pip install 'dspex[server]' ({error})") from error
+            raise ConfigurationError(
+                f"a store needs more packages: pip install 'dspex[server]' ({error})"
+            ) from error
         settings = replace(read_settings(), state_dir=self._folder, model=None, test_mode=False)
         self._stack = AsyncExitStack()
         services = await self._stack.enter_async_context(open_services(settings, code=self._code))
         backend = _LiveBackend()
         floor, executor = services.operations.floor, services.operations.floor.executor
-        self._operations = Operations(replace(floor, executor=executor.with_backends(Backends({"native": backend}))))
+        self._operations = Operations(
+            replace(floor, executor=executor.with_backends(Backends({"native": backend})))
+        )
         self._loop = asyncio.get_running_loop()
 
     async def _close(self) -> None:
@@ -149,7 +169,9 @@ class OpenStore:
             await self._stack.aclose()
         self._stack = self._operations = self._loop = None
 
-    async def __call__(self, module: object, context: RunContext, inputs: Mapping[str, object]) -> Prediction:
+    async def __call__(
+        self, module: object, context: RunContext, inputs: Mapping[str, object]
+    ) -> Prediction:
         """Run `module` once in its own context and record it; its errors are raised here.
 
         Raises:
@@ -162,12 +184,17 @@ class OpenStore:
         if self._loop.is_running():
             return await on_loop(self._loop, self._record(module, context, inputs))
         raise ConfigurationError(
-            "the store was opened for another event loop: inside a coroutine, write `async with dspex.open(...)`"
+            "the store was opened for another event loop: inside a coroutine, write `async with "
+            "dspex.open(...)`"
         )
 
-    async def _record(self, module: object, context: RunContext, inputs: Mapping[str, object]) -> Prediction:
+    async def _record(
+        self, module: object, context: RunContext, inputs: Mapping[str, object]
+    ) -> Prediction:
         if not isinstance(module, Module):
-            raise InternalError(f"{type(module).__name__} is not a module, so it cannot be recorded")
+            raise InternalError(
+                f"{type(module).__name__} is not a module, so it cannot be recorded"
+            )
         call = _Call(module, replace(context, record=None), inputs)
         token = _call.set(call)
         try:
@@ -192,18 +219,29 @@ class OpenStore:
 class _LiveBackend(NativeBackend):
     """Runs the live module of the call, with its models and tools, in the caller's context."""
 
-    async def create_program(self, program: Program) -> Any:  # noqa: ANN401  # a handle
+    async def create_program(self, program: Program) -> Any:
         """Return the hash of the program; its module exists already."""
         return program.content_hash
 
-    async def execute_program(self, handle: Any, inputs: Mapping[str, Any], context: RunContext) -> Prediction:  # noqa: ANN401
+    async def execute_program(
+        self,
+        handle: Any,
+        inputs: Mapping[str, Any],
+        context: RunContext,
+    ) -> Prediction:
         """Call the module; see `Backend.execute_program`."""
         call = _call.get()
         if call is None:
-            raise ConfigurationError(f"this store does not run the stored program {handle!r}: call its module")
-        inner = replace(call.context, observer=_ObserverPair(call.context.observer, context.observer))
+            raise ConfigurationError(
+                f"this store does not run the stored program {handle!r}: call its module"
+            )
+        inner = replace(
+            call.context, observer=_ObserverPair(call.context.observer, context.observer)
+        )
         try:
-            call.prediction = await call.module.acall(inner, **call.inputs)  # as they came: a record changes no run
+            call.prediction = await call.module.acall(
+                inner, **call.inputs
+            )  # as they came: a record changes no run
         except Exception as error:
             call.error = error
             raise

@@ -27,7 +27,8 @@ def private_folder(folder: Path, say: Callable[[str], None]) -> Path:
             folder.mkdir(mode=0o700, parents=True)
         except OSError as error:
             raise StorageError(
-                f"cannot make the state folder {str(folder)!r}: {error}; set DSPEX_STATE_DIR to a writable one"
+                f"cannot make the state folder {str(folder)!r}: {error}; set DSPEX_STATE_DIR to a "
+                "writable one"
             ) from error
         say(f"made {folder}/ for programs and executions")
         return folder

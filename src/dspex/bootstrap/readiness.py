@@ -21,7 +21,12 @@ class Readiness:
     """
 
     def __init__(
-        self, database: Database, executor: Executor, *, prove: Callable[[], Awaitable[object]], clock: Clock
+        self,
+        database: Database,
+        executor: Executor,
+        *,
+        prove: Callable[[], Awaitable[object]],
+        clock: Clock,
     ) -> None:
         """Take the collaborators; `prove` writes a small row."""
         self._database = database
@@ -59,9 +64,13 @@ class Readiness:
     def _shared_check(self) -> "asyncio.Task[str | None]":
         """Return the check of the last second, or a new one; concurrent callers share it."""
         now_ns = self._clock.monotonic_ns()
-        if self._write_check is None or (self._write_check.done() and now_ns - self._checked_ns >= INTERVAL_NS):
+        if self._write_check is None or (
+            self._write_check.done() and now_ns - self._checked_ns >= INTERVAL_NS
+        ):
             self._checked_ns = now_ns
-            self._write_check = asyncio.get_running_loop().create_task(self._check_write(), name="dspex readiness")
+            self._write_check = asyncio.get_running_loop().create_task(
+                self._check_write(), name="dspex readiness"
+            )
         return self._write_check
 
     async def _check_write(self) -> str | None:

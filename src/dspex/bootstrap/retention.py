@@ -34,7 +34,9 @@ def redaction_policy(settings: Settings, code: CodeRoot | None) -> PayloadPolicy
         hooks.append(pattern_redactor(settings.redact_patterns))
     if (hook := redaction_of(settings, code)) is not None:
         hooks.append(hook)
-    return PayloadPolicy(stores_inputs=settings.store_inputs, redact=_chain(hooks) if hooks else None)
+    return PayloadPolicy(
+        stores_inputs=settings.store_inputs, redact=_chain(hooks) if hooks else None
+    )
 
 
 def redaction_of(settings: Settings, code: CodeRoot | None) -> Redact | None:
@@ -47,7 +49,9 @@ def redaction_of(settings: Settings, code: CodeRoot | None) -> Redact | None:
     if settings.redact is None:
         return None
     if code is None:
-        raise ConfigurationError("redact names a function, and this process has no code root to import it from")
+        raise ConfigurationError(
+            "redact names a function, and this process has no code root to import it from"
+        )
     function: Redact = code.load(settings.redact)
     if not callable(function):
         raise ConfigurationError(f"{settings.redact!r} is not a function of (place, value)")
@@ -55,7 +59,7 @@ def redaction_of(settings: Settings, code: CodeRoot | None) -> Redact | None:
 
 
 def _chain(hooks: list[Redact]) -> Redact:
-    def redact(place: PayloadName, value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    def redact(place: PayloadName, value: Any) -> Any:
         for hook in hooks:
             value = hook(place, value)
         return value
@@ -65,10 +69,14 @@ def _chain(hooks: list[Redact]) -> Redact:
 
 def retention_of(settings: Settings, store: Store, figures: Figures, *, clock: Clock) -> Retention:
     """Return the retention that deletes old executions."""
-    return Retention(store, figures, clock=clock, days=settings.keep_days, count=settings.keep_count)
+    return Retention(
+        store, figures, clock=clock, days=settings.keep_days, count=settings.keep_count
+    )
 
 
-def limits_of(settings: Settings, code: CodeRoot | None, store: Store, *, clock: Clock) -> StorageLimits:
+def limits_of(
+    settings: Settings, code: CodeRoot | None, store: Store, *, clock: Clock
+) -> StorageLimits:
     """Return the redaction policy and the quotas of stored executions.
 
     Raises:
@@ -76,7 +84,8 @@ def limits_of(settings: Settings, code: CodeRoot | None, store: Store, *, clock:
     """
     quota = Quota(executions=settings.quota_executions, mib=settings.quota_mib)
     return StorageLimits(
-        payload_policy=redaction_policy(settings, code), quotas=Quotas(store, clock=clock, default=quota)
+        payload_policy=redaction_policy(settings, code),
+        quotas=Quotas(store, clock=clock, default=quota),
     )
 
 
@@ -89,7 +98,12 @@ async def _interrupt_abandoned(executor: Executor) -> None:
 
 @asynccontextmanager
 async def run_maintenance(
-    store: Store, executor: Executor, retention: Retention | None, *, context: RunContext, database: Database
+    store: Store,
+    executor: Executor,
+    retention: Retention | None,
+    *,
+    context: RunContext,
+    database: Database,
 ) -> AsyncIterator[Readiness]:
     """Run the maintenance of an executor inside the block; at its end, drain the executions."""
     maintenance = Maintenance(store, executor, clock=context.clock, observer=context.observer)
@@ -97,7 +111,9 @@ async def run_maintenance(
         maintenance.add(PRUNE_INTERVAL, retention.tick)
     if executor.quotas is not None:
         maintenance.add(QUOTA_INTERVAL, executor.quotas.flush)
-    readiness = Readiness(database, executor, prove=maintenance.write_heartbeat, clock=context.clock)
+    readiness = Readiness(
+        database, executor, prove=maintenance.write_heartbeat, clock=context.clock
+    )
     async with maintenance:
         try:
             yield readiness

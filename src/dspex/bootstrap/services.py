@@ -70,7 +70,8 @@ async def open_services(
         observer: receives every span and event.
         say: receives messages for people, such as that a folder was created.
         clock: the source of time.
-        serves: whether this process is a server; `dspex workers` then lists it before it has workers.
+        serves: whether this process is a server; `dspex workers` then lists it before it has
+            workers.
 
     Raises:
         StorageError: the database cannot be used, or has another schema.
@@ -89,14 +90,28 @@ async def open_services(
         vault = vault_of(settings)
         models = KeyedModels(store, vault, resolver=resolver, clock=clock, say=say)
         stack.push_async_callback(models.aclose)
-        context = _context(settings, resolver, model=await models.start(), observer=observer, clock=clock)
-        backends = await stack.enter_async_context(open_backends(settings, code=code, observer=observer, serves=serves))
-        figures, limits = SQLFigures(database, domain), limits_of(settings, code, store, clock=clock)
-        executor = Executor(store, backends=backends, context=context, clock=clock, new_id=ids, limits=limits)
-        executor.context_provider, executor.input_limits = models.context_for, InputLimits() if serves else None
+        context = _context(
+            settings, resolver, model=await models.start(), observer=observer, clock=clock
+        )
+        backends = await stack.enter_async_context(
+            open_backends(settings, code=code, observer=observer, serves=serves)
+        )
+        figures, limits = (
+            SQLFigures(database, domain),
+            limits_of(settings, code, store, clock=clock),
+        )
+        executor = Executor(
+            store, backends=backends, context=context, clock=clock, new_id=ids, limits=limits
+        )
+        executor.context_provider, executor.input_limits = (
+            models.context_for,
+            InputLimits() if serves else None,
+        )
         stack.callback(executor.heavy.close)
         retention = retention_of(settings, store, figures, clock=clock)
-        work = run_maintenance(store, executor, retention if serves else None, context=context, database=database)
+        work = run_maintenance(
+            store, executor, retention if serves else None, context=context, database=database
+        )
         readiness = await stack.enter_async_context(work)
         floor = Floor(
             store=store,
@@ -112,7 +127,14 @@ async def open_services(
             metrics=settings.metrics,
             model_hosts=hosts_of(settings),
         )
-        yield _services(floor, readiness, settings=settings, context=context, database=database, retention=retention)
+        yield _services(
+            floor,
+            readiness,
+            settings=settings,
+            context=context,
+            database=database,
+            retention=retention,
+        )
 
 
 def _services(

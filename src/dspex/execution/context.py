@@ -198,7 +198,9 @@ class RunContext:
         if self.cancellation is not None and self.cancellation.is_cancelled:
             raise asyncio.CancelledError
         if self.deadline is not None and self.clock.monotonic_ns() >= self.deadline:
-            raise DeadlineError("the deadline of this run has passed; nothing more is sent", limit="time")
+            raise DeadlineError(
+                "the deadline of this run has passed; nothing more is sent", limit="time"
+            )
 
     def model_for(self, model: LanguageModel | str | None) -> LanguageModel:
         """Return `model`, by default that of this context; retries get one that skips caches.
@@ -218,7 +220,9 @@ class RunContext:
             return model
         if self.models is None:
             name = without_credentials(model)
-            raise ConfigurationError(f"this context cannot resolve the model string {name!r}; {THREE_WAYS}")
+            raise ConfigurationError(
+                f"this context cannot resolve the model string {name!r}; {THREE_WAYS}"
+            )
         return self.models(model)
 
     def adapter_for(self, adapter: Adapter | None, model: LanguageModel) -> Adapter:
@@ -227,7 +231,11 @@ class RunContext:
         The default is JSON if the model decodes under a schema (its replies are always
         well-formed), otherwise chat.
         """
-        return adapter or self.adapter or (_JSON if "constrained_decoding" in model.capabilities else _CHAT)
+        return (
+            adapter
+            or self.adapter
+            or (_JSON if "constrained_decoding" in model.capabilities else _CHAT)
+        )
 
     def say(self, event: Event) -> None:
         """Pass an event to the observer."""
@@ -250,7 +258,9 @@ class Memo:
         self._replay: list[MemoEntry] = []
         self._objections: list[tuple[MemoEntry, str]] = []
 
-    def record(self, module: object, inputs: Mapping[str, object], prediction: Prediction) -> Prediction:
+    def record(
+        self, module: object, inputs: Mapping[str, object], prediction: Prediction
+    ) -> Prediction:
         """Record a call and its answer."""
         self._entries.append(MemoEntry(module, inputs, prediction))
         return prediction
@@ -263,7 +273,9 @@ class Memo:
                 return entry.prediction
         return None
 
-    def objections(self, module: object, inputs: Mapping[str, object]) -> tuple[tuple[Prediction, str], ...]:
+    def objections(
+        self, module: object, inputs: Mapping[str, object]
+    ) -> tuple[tuple[Prediction, str], ...]:
         """Return earlier answers to this call, each with the message of the failed `Assert`."""
         return tuple(
             (entry.prediction, message)
@@ -406,11 +418,15 @@ def find_adapter(adapter: "Adapter | str | None") -> Adapter | None:
     if not isinstance(adapter, str):
         return adapter
     if adapter not in ADAPTERS:
-        raise ConfigurationError(f"unknown adapter {adapter!r}; adapters are: {', '.join(ADAPTERS)}")
+        raise ConfigurationError(
+            f"unknown adapter {adapter!r}; adapters are: {', '.join(ADAPTERS)}"
+        )
     return ADAPTERS[adapter]
 
 
-async def call_guarded(context: RunContext, call: Callable[[RunContext], Awaitable[Prediction]]) -> Prediction:
+async def call_guarded(
+    context: RunContext, call: Callable[[RunContext], Awaitable[Prediction]]
+) -> Prediction:
     """Make one call, bounded by the deadline and cancellation of `context`.
 
     Raises:
@@ -431,4 +447,6 @@ async def call_guarded(context: RunContext, call: Callable[[RunContext], Awaitab
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise DeadlineError("the deadline of this run has passed before its answer came", limit="time") from None
+            raise DeadlineError(
+                "the deadline of this run has passed before its answer came", limit="time"
+            ) from None

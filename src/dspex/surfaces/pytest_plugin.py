@@ -25,7 +25,11 @@ LOW = "low"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--dspex-model`."""
     group = parser.getgroup("dspex")
-    group.addoption("--dspex-model", metavar="MODEL", help="Model string for evaluations, such as local/gemma3-270m.")
+    group.addoption(
+        "--dspex-model",
+        metavar="MODEL",
+        help="Model string for evaluations, such as local/gemma3-270m.",
+    )
 
 
 class Evaluation:
@@ -51,13 +55,15 @@ class Evaluation:
             program: a module, or a program as data.
             data: a dataset, rows, or a file; a relative path begins at the folder of the test.
             metric: a metric, or several by name; `exact_match` by default.
-            must: limits on figures, such as "exact_match>=0.85", "low>=0.7" (the lower end of the first metric's 95%
-                interval), "p95<2s", "usd<=0.001" or "failed<=2". No row may fail unless one of them speaks of it.
+            must: limits on figures, such as "exact_match>=0.85", "low>=0.7" (the lower end of the
+                first metric's 95% interval), "p95<2s", "usd<=0.001" or "failed<=2". No row may fail
+                unless one of them speaks of it.
             repeats: how often each row is run.
             concurrency: how many rows are under way at once.
 
         Raises:
-            DefinitionError: a limit cannot be read or speaks of a figure that is not there, or a metric is named like a
+            DefinitionError: a limit cannot be read or speaks of a figure that is not there, or a
+            metric is named like a
                 figure of every report; nothing was run.
         """
         from dspex.execution.context import current
@@ -86,7 +92,9 @@ class Evaluation:
         figures = {**figures_of(report), LOW: report.interval().low, "failed": float(report.failed)}
         reports = self._request.config.stash.setdefault(_REPORTS, {})
         reports[_name(self._request.node.nodeid, reports)] = report
-        if broken := [f"{one} (it is {figures[one.figure]:.4g})" for one in limits if not one.holds(figures)]:
+        if broken := [
+            f"{one} (it is {figures[one.figure]:.4g})" for one in limits if not one.holds(figures)
+        ]:
             pytest.fail(_said(report, broken), pytrace=False)
         return report
 
@@ -99,7 +107,7 @@ class Evaluation:
             return Dataset.from_file(self._request.path.parent / data)
         return Dataset.from_rows(data)
 
-    def _surroundings(self) -> Any:  # noqa: ANN401  # a context manager
+    def _surroundings(self) -> Any:
         from contextlib import nullcontext
 
         import dspex
@@ -117,7 +125,9 @@ def _name(test: str, taken: Mapping[str, object]) -> str:
 def _said(report: "Report", broken: Sequence[str]) -> str:
     from dspex.learning.evaluation.export import to_text
 
-    worst = sorted(report.rows, key=lambda row: (row.error is None, row.score or 0.0, row.index))[:WORST]
+    worst = sorted(report.rows, key=lambda row: (row.error is None, row.score or 0.0, row.index))[
+        :WORST
+    ]
     lines = [f"this does not hold: {', '.join(broken)}", to_text({report.dataset: report})]
     for row in worst:
         became = row.error or f"{dict(row.scores)} for {dict(row.outputs or {})}"
@@ -129,7 +139,8 @@ def _said(report: "Report", broken: Sequence[str]) -> str:
 def dspex_eval(request: pytest.FixtureRequest) -> Evaluation:
     """Evaluate programs: `dspex_eval(program, "rows.csv", must=["exact_match>=0.85", "p95<2s"])`.
 
-    The model is that of `--dspex-model`, else what the test itself sets. All reports are shown at the end of the run.
+    The model is that of `--dspex-model`, else what the test itself sets. All reports are shown at
+    the end of the run.
     """
     return Evaluation(request)
 

@@ -4,7 +4,9 @@ from typing import Literal
 
 import msgspec
 
-EventName = Literal["fallback", "retry", "progress", "model_loading", "model_ready", "log", "worker"]
+EventName = Literal[
+    "fallback", "retry", "progress", "model_loading", "model_ready", "log", "worker"
+]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

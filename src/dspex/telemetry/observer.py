@@ -9,8 +9,8 @@ from dspex.telemetry.events import Event
 class Observer(Protocol):
     """Receives every finished span and every event.
 
-    Called in order on the thread of the run, between two of its steps: an observer returns at once and never raises.
-    Concurrent runs may share one observer.
+    Called in order on the thread of the run, between two of its steps: an observer returns at once
+    and never raises. Concurrent runs may share one observer.
     """
 
     def on_span(self, span: Span) -> None:

@@ -19,7 +19,8 @@ class Status(msgspec.Struct, frozen=True, gc=False):
 class FieldDelta(msgspec.Struct, frozen=True, gc=False):
     """More text of one output field. All deltas of a field together are its text in the reply.
 
-    `attempt` counts the replies of one call: a second one (a repair, a fallback) begins each field anew.
+    `attempt` counts the replies of one call: a second one (a repair, a fallback) begins each field
+    anew.
     """
 
     path: str

@@ -23,7 +23,7 @@ _CHAT = re.compile(r"`\[\[ ## (\w+) ## \]\]`")
 _JSON = re.compile(r"`(\w+)`")
 
 
-def answering(values: Values, **options: Any) -> ScriptedModel:  # noqa: ANN401
+def answering(values: Values, **options: Any) -> ScriptedModel:
     """Return a model that reads the output fields from a prompt (chat or JSON) and fills them in.
 
     `values` maps field names to answers, or is a function of the request that returns such a map.
@@ -51,7 +51,9 @@ def predicting(
 ) -> Program:
     """Return a program with a single module."""
     value = Signature(signature, "Answer the question.")
-    return Program(name="p", signature=value, root=Node(id="self", kind=kind, signature=value, backend=backend))
+    return Program(
+        name="p", signature=value, root=Node(id="self", kind=kind, signature=value, backend=backend)
+    )
 
 
 class BackendContract:
@@ -79,7 +81,10 @@ class BackendContract:
 
     def test_creating_the_same_contents_twice_gives_the_same_handle(self) -> None:
         async def test(backend: Backend, context: RunContext) -> None:
-            first, again = await backend.create_program(predicting()), await backend.create_program(predicting())
+            first, again = (
+                await backend.create_program(predicting()),
+                await backend.create_program(predicting()),
+            )
             different = await backend.create_program(predicting("question -> answer: float"))
             assert first == again != different
             assert list(await backend.list_programs()) == [first, different]
@@ -110,7 +115,9 @@ class BackendContract:
     def test_many_runs_at_once_do_not_disturb_each_other(self) -> None:
         async def test(backend: Backend, context: RunContext) -> None:
             handle = await backend.create_program(predicting())
-            runs = [backend.execute_program(handle, {"question": str(n)}, context) for n in range(8)]
+            runs = [
+                backend.execute_program(handle, {"question": str(n)}, context) for n in range(8)
+            ]
             predictions = await asyncio.gather(*runs)
             assert len({prediction.trace.trace_id for prediction in predictions}) == 8
 
@@ -126,7 +133,9 @@ class BackendContract:
             with pytest.raises(NotFoundError):
                 await backend.delete_program(handle)
             assert await backend.create_program(predicting()) == handle
-            assert (await backend.execute_program(handle, {"question": "?"}, context)).answer is not None
+            assert (
+                await backend.execute_program(handle, {"question": "?"}, context)
+            ).answer is not None
 
         self.run(test)
 
@@ -143,7 +152,10 @@ class OptimizingBackendContract(BackendContract):
     """The additional contract of `OptimizingBackend`. Implement `make`; override `bootstrapping` if needed."""
 
     bootstrapping = Optimization(
-        optimizer="BootstrapFewShot", metric=same_answer, trainset=ROWS, options={"max_bootstrapped_demos": 2}
+        optimizer="BootstrapFewShot",
+        metric=same_answer,
+        trainset=ROWS,
+        options={"max_bootstrapped_demos": 2},
     )
 
     def make(self) -> AbstractAsyncContextManager[OptimizingBackend]:
@@ -184,8 +196,12 @@ class OptimizingBackendContract(BackendContract):
     def test_rows_are_scored_in_their_order_and_a_row_that_fails_has_no_score(self) -> None:
         async def test(backend: OptimizingBackend, context: RunContext) -> None:
             handle = await backend.create_program(predicting())
-            model = answering(lambda request: {"answer": "x" if "q1" in request.messages[-1].content else 3})
-            rows = await backend.evaluate_program(handle, ROWS, same_answer, context=RunContext(model=model))
+            model = answering(
+                lambda request: {"answer": "x" if "q1" in request.messages[-1].content else 3}
+            )
+            rows = await backend.evaluate_program(
+                handle, ROWS, same_answer, context=RunContext(model=model)
+            )
             assert [row["score"] for row in rows] == [1.0, None, 1.0, 1.0]
             assert [bool(row["error"]) for row in rows] == [False, True, False, False]
             assert rows[0]["outputs"]["answer"] == 3

@@ -15,7 +15,9 @@ from dspex.execution.tools import Policy, Tool
 from dspex.language.records import Message
 from dspex.language.signatures import Signature
 
-_REQUEST = Request(messages=(Message("system", "Answer in one word."), Message("user", "The capital of France?")))
+_REQUEST = Request(
+    messages=(Message("system", "Answer in one word."), Message("user", "The capital of France?"))
+)
 
 
 class LanguageModelContract:
@@ -31,7 +33,9 @@ class LanguageModelContract:
         async def all_of_them() -> list[object]:
             model = self.make()
             try:
-                return list(await asyncio.gather(*(model.complete(request) for request in requests)))
+                return list(
+                    await asyncio.gather(*(model.complete(request) for request in requests))
+                )
             finally:
                 await model.aclose()
 
@@ -113,13 +117,19 @@ class AdapterContract:
         """Return the adapter."""
         raise NotImplementedError
 
-    def contents(self, signature: Signature, demos: list[dict[str, object]], **inputs: object) -> list[str]:
+    def contents(
+        self, signature: Signature, demos: list[dict[str, object]], **inputs: object
+    ) -> list[str]:
         """Return the texts of the rendered messages."""
-        return [message.content for message in self.make().render(signature, demos, inputs).messages]
+        return [
+            message.content for message in self.make().render(signature, demos, inputs).messages
+        ]
 
     def test_the_system_message_comes_first_and_the_input_last(self) -> None:
         """The order of messages is fixed."""
-        prompt = self.make().render(Signature("question -> answer", "Be brief."), [], {"question": "Why 7?"})
+        prompt = self.make().render(
+            Signature("question -> answer", "Be brief."), [], {"question": "Why 7?"}
+        )
         assert prompt.messages[0].role == "system"
         assert "Be brief." in prompt.messages[0].content
         assert prompt.messages[-1].role == "user"
@@ -131,8 +141,13 @@ class AdapterContract:
             {"question": "complete-in", "answer": "complete-out", "n": 1},
             {"question": "partial-in", "answer": "partial-out"},
         ]
-        text = "\n".join(self.contents(Signature("question -> answer, n: int"), demos, question="last-in"))
-        places = [text.index(word) for word in ("partial-in", "partial-out", "complete-in", "complete-out", "last-in")]
+        text = "\n".join(
+            self.contents(Signature("question -> answer, n: int"), demos, question="last-in")
+        )
+        places = [
+            text.index(word)
+            for word in ("partial-in", "partial-out", "complete-in", "complete-out", "last-in")
+        ]
         assert places == sorted(places)
         assert "missing" in text
 
@@ -152,7 +167,9 @@ class AdapterContract:
         demos: list[dict[str, object]] = [{"a": ["x"], "b": {"k": 1, "j": 2}, "c": "y", "d": 3}]
         first = self.make().render(signature, demos, {"a": ["p", "q"], "b": {"z": 1, "y": 2}})
         equal_signature = Signature("a: list[str], b: dict[str, int] -> c, d: int")
-        assert first == self.make().render(equal_signature, demos, {"a": ["p", "q"], "b": {"z": 1, "y": 2}})
+        assert first == self.make().render(
+            equal_signature, demos, {"a": ["p", "q"], "b": {"z": 1, "y": 2}}
+        )
 
     def test_nonsense_is_an_adapter_error_that_carries_the_reply(self) -> None:
         """`parse` raises nothing else."""

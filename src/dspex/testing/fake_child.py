@@ -1,6 +1,7 @@
 """A worker host that misbehaves on request: a real process that can also write invalid bytes.
 
-Start it like any host: `WorkerSpec(host=fake_child.PATH, interpreter=sys.executable)`. Standard library only.
+Start it like any host: `WorkerSpec(host=fake_child.PATH, interpreter=sys.executable)`. Standard
+library only.
 """
 
 import json
@@ -74,14 +75,14 @@ class FakeHost:
         """Return extra fields of the handshake."""
         return dict(self._about)
 
-    def _create_program(self, call: Any, args: "dict[str, Any]") -> str:  # noqa: ANN401
+    def _create_program(self, call: Any, args: "dict[str, Any]") -> str:
         self._programs[args["name"]] = args
         return str(args["name"])
 
-    def _ask(self, call: Any, args: "dict[str, Any]") -> "list[Any]":  # noqa: ANN401
+    def _ask(self, call: Any, args: "dict[str, Any]") -> "list[Any]":
         return [call.callback(args["command"], {"value": value}) for value in args["values"]]
 
-    def _crash(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
+    def _crash(self, call: Any, args: "dict[str, Any]") -> None:
         if args.get("after") == "event":
             call.emit("progress", {"step": 1})
         if args.get("after") == "callback":
@@ -91,16 +92,18 @@ class FakeHost:
         os.kill(os.getpid(), args.get("signal", signal.SIGKILL))
         threading.Event().wait()  # the signal may reach another thread a moment later
 
-    def _hang(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
-        threading.Timer(0.05, call.emit, ("progress", "begun")).start()  # while it hangs, not before
+    def _hang(self, call: Any, args: "dict[str, Any]") -> None:
+        threading.Timer(
+            0.05, call.emit, ("progress", "begun")
+        ).start()  # while it hangs, not before
         threading.Event().wait()
 
-    def _spin(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
+    def _spin(self, call: Any, args: "dict[str, Any]") -> None:
         call.emit("progress", "begun")
         while True:
             pass
 
-    def _sleep(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
+    def _sleep(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":
         if "says" in args:
             call.emit("progress", args["says"])
         end = time.monotonic() + args["seconds"]
@@ -108,7 +111,7 @@ class FakeHost:
             threading.Event().wait(min(remaining, 0.05))
         return args
 
-    def _stubborn(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
+    def _stubborn(self, call: Any, args: "dict[str, Any]") -> None:
         has_emitted = False
         while True:
             try:
@@ -119,38 +122,38 @@ class FakeHost:
             except BaseException:  # noqa: BLE001, S112  # stubborn by intention
                 continue
 
-    def _compute(self, call: Any, args: "dict[str, Any]") -> int:  # noqa: ANN401
+    def _compute(self, call: Any, args: "dict[str, Any]") -> int:
         """Compute in C for minutes, which blocks all threads of this process."""
         call.emit("progress", "begun")
         return sum(range(10**11))
 
-    def _swallow(self, call: Any, args: "dict[str, Any]") -> str:  # noqa: ANN401
+    def _swallow(self, call: Any, args: "dict[str, Any]") -> str:
         try:
             return str(call.callback("anything", {}))
         except Exception:  # noqa: BLE001  # a program that hides the failure of its model
             return "swallowed"
 
-    def _leak(self, call: Any, args: "dict[str, Any]") -> int:  # noqa: ANN401
+    def _leak(self, call: Any, args: "dict[str, Any]") -> int:
         block = bytearray(args["bytes"])
         block[::4096] = b"x" * len(block[::4096])
         self._kept.append(block)
         return sum(len(item) for item in self._kept)
 
-    def _print(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
+    def _print(self, call: Any, args: "dict[str, Any]") -> None:
         print(args["text"], flush=True)  # noqa: T201
         print(args["text"], file=sys.stderr, flush=True)  # noqa: T201
         os.write(1, b"written to descriptor 1\n")
 
-    def _emit(self, call: Any, args: "dict[str, Any]") -> int:  # noqa: ANN401
+    def _emit(self, call: Any, args: "dict[str, Any]") -> int:
         for item in args["items"]:
             call.emit(args.get("event", "stream"), item)
         return len(args["items"])
 
-    def _raise(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
+    def _raise(self, call: Any, args: "dict[str, Any]") -> None:
         error = ValueError(args["message"])
         raise error from error if args.get("by_itself") else None
 
-    def _raw(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
+    def _raw(self, call: Any, args: "dict[str, Any]") -> None:
         """Write raw bytes to the channel in pieces, then hang or exit if `then` says so."""
         for piece in args["pieces"]:
             write(bytes.fromhex(piece))
@@ -160,7 +163,7 @@ class FakeHost:
         if args.get("then") == "die":
             os._exit(0)
 
-    def _escape(self, call: Any, args: "dict[str, Any]") -> int:  # noqa: ANN401
+    def _escape(self, call: Any, args: "dict[str, Any]") -> int:
         """Start a grandchild like a daemon (the child exits, a new session); return its pid."""
         code = (
             "import os, sys, signal\n"
@@ -174,6 +177,8 @@ class FakeHost:
         with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
             return int(process.stdout.readline() if process.stdout is not None else 0)
 
-    def _spawn(self, call: Any, args: "dict[str, Any]") -> int:  # noqa: ANN401
+    def _spawn(self, call: Any, args: "dict[str, Any]") -> int:
         """Start a long-lived grandchild, and return its pid."""
-        return os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", "import signal; signal.pause()"])
+        return os.spawnv(
+            os.P_NOWAIT, sys.executable, [sys.executable, "-c", "import signal; signal.pause()"]
+        )

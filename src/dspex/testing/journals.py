@@ -11,7 +11,9 @@ from dspex.learning.optimizers import Journal, LabeledFewShot, Outcome, Search, 
 from dspex.learning.optimizers.journal import Entry, MemoryJournal
 from dspex.testing.simulated import SimulatedModel
 
-_ROWS = Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(8)])
+_ROWS = Dataset.from_rows(
+    [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(8)]
+)
 
 
 class JournalContract:
@@ -47,14 +49,25 @@ class JournalContract:
     def test_entries_come_back_in_order_and_in_later_lives(self) -> None:
         """It may be opened any number of times in between."""
         for start in (0, 10, 20):
-            asyncio.run(self.append_all(*({"kind": "answer", "key": str(n)} for n in range(start, start + 10))))
-        assert [entry["key"] for entry in asyncio.run(self.read_all())] == [str(n) for n in range(30)]
+            asyncio.run(
+                self.append_all(
+                    *({"kind": "answer", "key": str(n)} for n in range(start, start + 10))
+                )
+            )
+        assert [entry["key"] for entry in asyncio.run(self.read_all())] == [
+            str(n) for n in range(30)
+        ]
 
     def test_any_json_comes_back_as_it_was(self) -> None:
         """Any text, line ends, zero characters, nesting, nulls, exact numbers and large entries."""
         entries: list[dict[str, Any]] = [
             {"text": 'a\nb\r\n\t"c" \\ \u2028 ünï 漢字 🙂 \x00', "": ""},
-            {"figures": {"accuracy": 0.1 + 0.2, "usd": None, "p95": 1e-300}, "n": 2**53, "is": True, "none": None},
+            {
+                "figures": {"accuracy": 0.1 + 0.2, "usd": None, "p95": 1e-300},
+                "n": 2**53,
+                "is": True,
+                "none": None,
+            },
             {"nested": [[], {}, [{"a": [1, -1, 1.5]}]], "kind": "trial"},
             {"text": "x" * 1_000_000},
             {},
@@ -69,7 +82,9 @@ class JournalContract:
             async with self.open_journal() as journal:
                 for number in range(3):
                     await journal.append({"number": number})
-                    assert [entry["number"] for entry in await self.read_all()] == list(range(number + 1))
+                    assert [entry["number"] for entry in await self.read_all()] == list(
+                        range(number + 1)
+                    )
 
         asyncio.run(look())
 
@@ -78,7 +93,9 @@ class JournalContract:
 
         async def append_concurrently() -> None:
             async with self.open_journal() as journal:
-                await asyncio.gather(*(journal.append({"number": n, "text": "x" * 5000}) for n in range(40)))
+                await asyncio.gather(
+                    *(journal.append({"number": n, "text": "x" * 5000}) for n in range(40))
+                )
 
         asyncio.run(append_concurrently())
         entries = asyncio.run(self.read_all())
@@ -103,7 +120,10 @@ class JournalContract:
     def test_a_search_goes_on_from_what_is_in_it(self) -> None:
         """It ends like an uninterrupted search and does not repeat answered calls."""
         whole = MemoryJournal()
-        first, undisturbed = SimulatedModel(seed=1), asyncio.run(_search(SimulatedModel(seed=1), whole))
+        first, undisturbed = (
+            SimulatedModel(seed=1),
+            asyncio.run(_search(SimulatedModel(seed=1), whole)),
+        )
         entries = asyncio.run(whole.entries())
         half = entries[: len(entries) // 2]
         asyncio.run(self.append_all(*half))

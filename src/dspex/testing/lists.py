@@ -37,7 +37,13 @@ def _executions() -> tuple[list[Any], list[ExecutionRecord]]:
         configuration={},
     )
     version = ProgramVersionRecord(
-        id=new_id(), **common, program_id=program.id, number=1, content_hash="h", definition={}, assignment={}
+        id=new_id(),
+        **common,
+        program_id=program.id,
+        number=1,
+        content_hash="h",
+        definition={},
+        assignment={},
     )
     executions = [
         ExecutionRecord(
@@ -86,13 +92,18 @@ class ListContract:
 
     def test_pages_in_every_order_give_each_row_once_and_in_its_place(self) -> None:
         async def test(store: Store, rows: list[ExecutionRecord]) -> None:
-            for name, is_descending, size in itertools.product(EXECUTION.sortable, (False, True), (1, 3)):
+            for name, is_descending, size in itertools.product(
+                EXECUTION.sortable, (False, True), (1, 3)
+            ):
                 sort = Sort(name, is_descending=is_descending)
                 query, listed = Query(sort=sort, limit=size), list[ExecutionRecord]()
                 while page := await store.select(EXECUTION, query):
                     listed += page
                     query = continue_after(EXECUTION, query, cursor_of(page[-1], sort))
-                assert [row.id for row in listed] == [row.id for row in _sorted(rows, sort)], (sort, size)
+                assert [row.id for row in listed] == [row.id for row in _sorted(rows, sort)], (
+                    sort,
+                    size,
+                )
 
         self.run(test)
 
@@ -107,7 +118,9 @@ class ListContract:
                 assert [row.id for row in await store.select(EXECUTION, query)] == [
                     row.id for row in ordered[place + 1 :]
                 ]
-                await store.write(Update(resource=EXECUTION, id=last.id, values={"cost_usd": last.cost_usd}))
+                await store.write(
+                    Update(resource=EXECUTION, id=last.id, values={"cost_usd": last.cost_usd})
+                )
 
         self.run(test)
 
@@ -123,11 +136,17 @@ class ListContract:
                 "cost_usd_lte=0.25": lambda row: row.cost_usd is not None and row.cost_usd <= 0.25,
                 "cost_usd_gte=0.1&cost_usd_lte=0.3": lambda row: row.cost_usd == 0.25,
                 "cost_usd_is_null=true": lambda row: row.cost_usd is None,
-                "cost_usd_is_null=false&status=failed": lambda row: row.cost_usd is not None and row.status == "failed",
+                "cost_usd_is_null=false&status=failed": lambda row: (
+                    row.cost_usd is not None and row.status == "failed"
+                ),
                 "status_in=failed&status_in=running": lambda row: row.status == "failed",
                 "status=failed&status_in=completed": lambda _row: False,
-                f"started_at_after={day.isoformat()}": lambda row: row.started_at is not None and row.started_at > day,
-                f"started_at_before={day.isoformat()}": lambda row: row.started_at is not None and row.started_at < day,
+                f"started_at_after={day.isoformat()}": lambda row: (
+                    row.started_at is not None and row.started_at > day
+                ),
+                f"started_at_before={day.isoformat()}": lambda row: (
+                    row.started_at is not None and row.started_at < day
+                ),
                 "idempotency_key_contains=b": lambda row: "b" in name_of(row),
                 "idempotency_key_contains=%": lambda row: "%" in name_of(row),
                 "idempotency_key_starts_with=a_": lambda row: name_of(row).startswith("a_"),
@@ -138,7 +157,10 @@ class ListContract:
                 "parent_id_is_null=true": lambda _row: True,
             }
             for text, matches in filters.items():
-                pairs = [(name, value) for name, _, value in (part.partition("=") for part in text.split("&"))]
+                pairs = [
+                    (name, value)
+                    for name, _, value in (part.partition("=") for part in text.split("&"))
+                ]
                 query = query_from(EXECUTION, [*pairs, ("sort", "cost_usd")])
                 expected = [row.id for row in _sorted(rows, Sort("cost_usd")) if matches(row)]
                 assert [row.id for row in await store.select(EXECUTION, query)] == expected, text

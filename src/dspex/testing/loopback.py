@@ -30,10 +30,16 @@ class ReceivedRequest:
         return msgspec.json.decode(self.body)
 
 
-def http_answer(body: bytes | object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> bytes:
+def http_answer(
+    body: bytes | object, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> bytes:
     """Return the bytes of an HTTP response; a body other than bytes is sent as JSON."""
     content = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    lines = {"content-type": "application/json", "content-length": str(len(content)), **(headers or {})}
+    lines = {
+        "content-type": "application/json",
+        "content-length": str(len(content)),
+        **(headers or {}),
+    }
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return f"HTTP/1.1 {status} Said\r\n{head}\r\n".encode() + content
 
@@ -60,7 +66,10 @@ class LoopbackServer:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._server.close()
         for task in self._tasks:
@@ -90,7 +99,9 @@ class LoopbackServer:
         self.accepted += 1
         await self._count(1)
         try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            with contextlib.suppress(
+                ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError
+            ):
                 while await self._answer(reader, writer):
                     pass
         finally:
@@ -108,20 +119,29 @@ class LoopbackServer:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.strip().split("\r\n")
         method, path, _ = first.split(" ", 2)
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        headers = {
+            name.lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in lines)
+        }
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         self.asked.append(ReceivedRequest(method, path, headers, body))
         await self._count(0)
         script = self._scripts[min(len(self.asked), len(self._scripts)) - 1]
-        return await self._play((script,) if isinstance(script, bytes) else script, reader, writer=writer)
+        return await self._play(
+            (script,) if isinstance(script, bytes) else script, reader, writer=writer
+        )
 
-    async def _play(self, steps: Iterable[Step], reader: asyncio.StreamReader, *, writer: asyncio.StreamWriter) -> bool:
+    async def _play(
+        self, steps: Iterable[Step], reader: asyncio.StreamReader, *, writer: asyncio.StreamWriter
+    ) -> bool:
         for step in steps:
             if step == "drop":
                 return False
             if step == "reset":
                 linger = struct.pack("ii", 1, 0)
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                writer.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, linger
+                )
                 return False
             if isinstance(step, bytes):
                 writer.write(step)

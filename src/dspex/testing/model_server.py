@@ -30,7 +30,10 @@ class ModelServer:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self._runner.cleanup()
 
@@ -63,7 +66,11 @@ class ModelServer:
                 "created": 0,
                 "model": name,
                 "choices": [
-                    {"index": 0, "message": {"role": "assistant", "content": response.text}, "finish_reason": "stop"}
+                    {
+                        "index": 0,
+                        "message": {"role": "assistant", "content": response.text},
+                        "finish_reason": "stop",
+                    }
                 ],
                 "usage": {
                     "prompt_tokens": usage.input_tokens,

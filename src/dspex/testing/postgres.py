@@ -41,11 +41,20 @@ class PostgresServer:
         return f"postgresql://postgres@/{database}?host={self.folder}"
 
     def __enter__(self) -> Self:
-        self.folder = Path(tempfile.mkdtemp(prefix="dspex-pg-", dir="/tmp"))  # a socket's path is short
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="dspex-pg-", dir="/tmp")
+        )  # a socket's path is short
         if self._user is not None:
             shutil.chown(self.folder, self._user)
         self._binaries = self._readable_binaries()
-        command = [str(self._binaries / "initdb"), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
+        command = [
+            str(self._binaries / "initdb"),
+            "-U",
+            "postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--no-sync",
+        ]
         result = subprocess.run(
             [*command, "-D", str(self.folder / "data")],
             user=self._user,
@@ -86,8 +95,17 @@ class PostgresServer:
         Raises:
             OSError: the server exited; the message is its log.
         """
-        options = [part for option in ("listen_addresses=", *self._options) for part in ("-c", option)]
-        command = [str(self._binaries / "postgres"), "-D", str(self.folder / "data"), "-k", str(self.folder), *options]
+        options = [
+            part for option in ("listen_addresses=", *self._options) for part in ("-c", option)
+        ]
+        command = [
+            str(self._binaries / "postgres"),
+            "-D",
+            str(self.folder / "data"),
+            "-k",
+            str(self.folder),
+            *options,
+        ]
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", _SUPERVISOR, "sh", *command],
             user=self._user,

@@ -13,15 +13,20 @@ from dspex.execution.workers import WorkerSpec
 from dspex.testing import fake_child
 
 
-def fake_worker(config: Mapping[str, Any] | None = None, **options: Any) -> WorkerSpec:  # noqa: ANN401
+def fake_worker(config: Mapping[str, Any] | None = None, **options: Any) -> WorkerSpec:
     """Return the specification of a worker that runs the fake host; `options` are fields of `WorkerSpec`."""
-    return WorkerSpec(host=fake_child.PATH, interpreter=sys.executable, config=config or {}, **options)
+    return WorkerSpec(
+        host=fake_child.PATH, interpreter=sys.executable, config=config or {}, **options
+    )
 
 
 def is_alive(pid: int) -> bool:
     """Return whether a process runs; a zombie does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+            != "Z"
+        )
     except OSError:
         return False
 

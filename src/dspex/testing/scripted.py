@@ -7,7 +7,13 @@ from dspex.execution.clients import Capability, Emit, Request, Response
 from dspex.execution.clients.language_model import streamed_text
 from dspex.language.records import ToolCall, Usage
 
-Reply = str | Response | ToolCall | Exception | Callable[[Request], "str | Response | ToolCall | Exception"]
+Reply = (
+    str
+    | Response
+    | ToolCall
+    | Exception
+    | Callable[[Request], "str | Response | ToolCall | Exception"]
+)
 
 
 class ScriptedModel:
@@ -76,4 +82,6 @@ class ScriptedModel:
             calls=1,
             cost_usd=self._cost,
         )
-        return Response(text=text, usage=usage, model=self.name, finish_reason="stop", tool_calls=calls)
+        return Response(
+            text=text, usage=usage, model=self.name, finish_reason="stop", tool_calls=calls
+        )

@@ -58,7 +58,10 @@ class SimulatedModel:
         text, tokens = self._reply(request)
         input_tokens = sum(len(message.content) // 4 + 4 for message in request.messages)
         usage = Usage(
-            input_tokens=input_tokens, output_tokens=tokens, calls=1, cost_usd=(input_tokens + 4 * tokens) * self._price
+            input_tokens=input_tokens,
+            output_tokens=tokens,
+            calls=1,
+            cost_usd=(input_tokens + 4 * tokens) * self._price,
         )
         return Response(text=text, usage=usage, model=self.name, finish_reason="stop")
 
@@ -72,12 +75,16 @@ class SimulatedModel:
     def _reply(self, request: Request) -> tuple[str, int]:
         prompt, draw = request.messages[-1].content, self._draw(request)
         layout = _LAYOUT.search(prompt[max(0, prompt.rfind("\n\n")) :])
-        fields = [name for name in _FIELD.findall(layout[0] if layout else prompt) if name != "completed"] or ["answer"]
+        fields = [
+            name for name in _FIELD.findall(layout[0] if layout else prompt) if name != "completed"
+        ] or ["answer"]
         system = request.messages[0].content if request.messages[0].role == "system" else ""
         values = {name: self._value(name, draw) for name in fields}
         tokens = 20
         if "answer" in values and (number := _number(prompt)) >= 0:
-            chance = self.surface.probability(system, _demonstrations(request.messages), request.temperature or 0.0)
+            chance = self.surface.probability(
+                system, _demonstrations(request.messages), request.temperature or 0.0
+            )
             values["answer"] = f"answer {number}" if draw < chance else "answer unknown"
             tokens = self.surface.tokens(system)
         text = "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in values.items())

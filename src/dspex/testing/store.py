@@ -33,7 +33,7 @@ def new_id() -> UUID:
     return uuid_utils.compat.uuid7()
 
 
-def signature(**values: Any) -> SignatureRecord:  # noqa: ANN401
+def signature(**values: Any) -> SignatureRecord:
     """Return a valid row."""
     defaults = {
         "id": new_id(),
@@ -53,10 +53,12 @@ def signature(**values: Any) -> SignatureRecord:  # noqa: ANN401
     return SignatureRecord(**{**defaults, **values})
 
 
-def event(**values: Any) -> EventRecord:  # noqa: ANN401
+def event(**values: Any) -> EventRecord:
     """Return a row of another resource, with an optional attribute."""
     common = {"id": new_id(), "workspace": "default", "created_at": NOW, "updated_at": NOW}
-    return EventRecord(**{**common, "topic": "execution", "subject_id": new_id(), "payload": {}, **values})
+    return EventRecord(
+        **{**common, "topic": "execution", "subject_id": new_id(), "payload": {}, **values}
+    )
 
 
 class StoreContract:
@@ -77,7 +79,9 @@ class StoreContract:
 
     def test_a_row_comes_back_as_it_went_in(self) -> None:
         async def test(store: Store, second_store: Store) -> None:
-            row = signature(outputs=AWKWARD, instructions="ä 🙂 'q' \n", created_at=NOW.replace(microsecond=0))
+            row = signature(
+                outputs=AWKWARD, instructions="ä 🙂 'q' \n", created_at=NOW.replace(microsecond=0)
+            )
             await store.write(Insert(row))
             for each in (store, second_store):
                 row_read = await each.get(SIGNATURE, id=row.id)
@@ -106,13 +110,20 @@ class StoreContract:
     def test_what_cannot_be_stored_is_refused_and_alone(self) -> None:
         async def test(store: Store, _other: Store) -> None:
             naive = NOW.replace(tzinfo=None)
-            wrong = [Insert(signature(created_at=naive)), Insert(signature(outputs={"a": object()}))]
+            wrong = [
+                Insert(signature(created_at=naive)),
+                Insert(signature(outputs={"a": object()})),
+            ]
             outcomes = await asyncio.gather(
                 *(store.write(change) for change in wrong),
                 store.write(Insert(signature())),
                 return_exceptions=True,
             )
-            assert [type(outcome) for outcome in outcomes] == [InvalidError, InvalidError, type(None)]
+            assert [type(outcome) for outcome in outcomes] == [
+                InvalidError,
+                InvalidError,
+                type(None),
+            ]
             with pytest.raises(InternalError):
                 await store.write(Insert(object()))
             for where in ({"created_at": naive}, {"version": 10**30}):
@@ -133,15 +144,21 @@ class StoreContract:
             assert await store.select(SIGNATURE, Query(limit=2)) == newest[:2]
             assert await store.select(SIGNATURE, Query(limit=9, after=newest[1].id)) == newest[2:]
             assert await store.select(SIGNATURE, Query(after=newest[-1].id)) == []
-            assert await store.select(SIGNATURE, Query(oldest_first=True, after=rows[2].id)) == rows[3:]
+            assert (
+                await store.select(SIGNATURE, Query(oldest_first=True, after=rows[2].id))
+                == rows[3:]
+            )
             assert await store.select(SIGNATURE, Query(oldest_first=True, limit=1)) == rows[:1]
 
         self.run(test)
 
-    def test_a_page_ends_where_its_rows_are_too_large_together_and_never_before_the_first(self) -> None:
+    def test_a_page_ends_where_its_rows_are_too_large_together_and_never_before_the_first(
+        self,
+    ) -> None:
         async def test(store: Store, _other: Store) -> None:
             rows = [
-                event(payload={"text": "é" * size, "n": n}) for n, size in enumerate((9, 70_000, 70_000, 9, 400_000))
+                event(payload={"text": "é" * size, "n": n})
+                for n, size in enumerate((9, 70_000, 70_000, 9, 400_000))
             ]
             await store.write(*map(Insert, rows))
             pages, query = [], Query(limit=10)
@@ -156,9 +173,9 @@ class StoreContract:
             exact = await store.page(EVENT, Query(limit=2, oldest_first=True), most=10_000_000)
             assert (exact.rows, exact.has_more) == (rows[:2], True)
             assert not (await store.page(EVENT, Query(limit=5), most=10_000_000)).has_more
-            assert (await store.page(EVENT, Query(limit=5, without=frozenset({"program_id"})), most=9)).rows == [
-                rows[4]
-            ]
+            assert (
+                await store.page(EVENT, Query(limit=5, without=frozenset({"program_id"})), most=9)
+            ).rows == [rows[4]]
 
         self.run(test)
 
@@ -195,8 +212,11 @@ class StoreContract:
             rows = [event(topic="a"), event(topic="b", program_id=program), event(topic="c")]
             await store.write(*map(Insert, rows))
 
-            async def topics(**where: Any) -> list[str]:  # noqa: ANN401
-                return [row.topic for row in await store.select(EVENT, Query(where=where, oldest_first=True))]
+            async def topics(**where: Any) -> list[str]:
+                return [
+                    row.topic
+                    for row in await store.select(EVENT, Query(where=where, oldest_first=True))
+                ]
 
             assert await topics(topic="b") == ["b"]
             assert await topics(topic=("c", "a")) == ["a", "c"]
@@ -215,7 +235,9 @@ class StoreContract:
         async def test(store: Store, second_store: Store) -> None:
             await store.write(Insert(signature()))
             with pytest.raises(ConflictError):
-                await store.write(Insert(event()), Insert(signature(version=2)), Insert(signature(version=1)))
+                await store.write(
+                    Insert(event()), Insert(signature(version=2)), Insert(signature(version=1))
+                )
             assert await second_store.count(SIGNATURE, {}) == 1
             assert await second_store.count(EVENT, {}) == 0
 
@@ -224,7 +246,9 @@ class StoreContract:
     def test_a_row_may_be_inserted_and_changed_in_one_write(self) -> None:
         async def test(store: Store, _other: Store) -> None:
             row = signature(status="draft")
-            change = Update(resource=SIGNATURE, id=row.id, values={"status": "active"}, statuses=("draft",))
+            change = Update(
+                resource=SIGNATURE, id=row.id, values={"status": "active"}, statuses=("draft",)
+            )
             await store.write(Insert(row), change)
             stored = await store.get(SIGNATURE, id=row.id)
             assert stored is not None
@@ -239,15 +263,23 @@ class StoreContract:
             row = signature()
             await store.write(Insert(row))
             change = Update(
-                resource=SIGNATURE, id=row.id, values={"status": "deprecated"}, statuses=("draft", "active")
+                resource=SIGNATURE,
+                id=row.id,
+                values={"status": "deprecated"},
+                statuses=("draft", "active"),
             )
             await store.write(change)
-            with pytest.raises(ConflictError, match="is deprecated: this needs it to be draft or active") as caught:
+            with pytest.raises(
+                ConflictError, match="is deprecated: this needs it to be draft or active"
+            ) as caught:
                 await store.write(Insert(signature(version=2)), change)
             assert caught.value.context["status"] == "deprecated"
             assert await store.count(SIGNATURE, {}) == 1
             with pytest.raises(NotFoundError):
-                await store.write(Insert(event()), Update(resource=SIGNATURE, id=new_id(), values={"status": "draft"}))
+                await store.write(
+                    Insert(event()),
+                    Update(resource=SIGNATURE, id=new_id(), values={"status": "draft"}),
+                )
             assert await store.count(EVENT, {}) == 0
             stored = await store.get(SIGNATURE, id=row.id)
             assert stored is not None
@@ -260,8 +292,10 @@ class StoreContract:
             rows = [event(), event(program_id=new_id())]
             await store.write(*map(Insert, rows))
 
-            def move(row: EventRecord, **expected: Any) -> Update:  # noqa: ANN401
-                return Update(resource=EVENT, id=row.id, values={"program_id": rows[0].id}, expected=expected)
+            def move(row: EventRecord, **expected: Any) -> Update:
+                return Update(
+                    resource=EVENT, id=row.id, values={"program_id": rows[0].id}, expected=expected
+                )
 
             with pytest.raises(ConflictError, match="has changed meanwhile"):
                 await store.write(move(rows[0], program_id=new_id()), move(rows[1]))
@@ -278,11 +312,16 @@ class StoreContract:
         async def test(store: Store, second_store: Store) -> None:
             row = signature()
             await store.write(Insert(row))
-            change = Update(resource=SIGNATURE, id=row.id, values={"status": "deprecated"}, statuses=("active",))
-            outcomes = await asyncio.gather(
-                *(each.write(change, Insert(event())) for each in (store, second_store) * 10), return_exceptions=True
+            change = Update(
+                resource=SIGNATURE, id=row.id, values={"status": "deprecated"}, statuses=("active",)
             )
-            assert sorted(type(outcome).__name__ for outcome in outcomes) == ["ConflictError"] * 19 + ["NoneType"]
+            outcomes = await asyncio.gather(
+                *(each.write(change, Insert(event())) for each in (store, second_store) * 10),
+                return_exceptions=True,
+            )
+            assert sorted(type(outcome).__name__ for outcome in outcomes) == [
+                "ConflictError"
+            ] * 19 + ["NoneType"]
             assert await store.count(EVENT, {}) == 1
 
         self.run(test)
@@ -292,12 +331,19 @@ class StoreContract:
             rows = [signature(version=n) for n in (100, 200)]
             await store.write(*map(Insert, rows))
             changes = [
-                Update(resource=SIGNATURE, id=row.id, increments={"version": 1}, values={"source": f"{n}"})
+                Update(
+                    resource=SIGNATURE,
+                    id=row.id,
+                    increments={"version": 1},
+                    values={"source": f"{n}"},
+                )
                 for n in range(40)
                 for row in rows
             ]
             stores = (store, second_store)
-            await asyncio.gather(*(stores[n // 3 % 2].write(change) for n, change in enumerate(changes)))
+            await asyncio.gather(
+                *(stores[n // 3 % 2].write(change) for n, change in enumerate(changes))
+            )
             stored = await second_store.select(SIGNATURE, Query(oldest_first=True))
             assert [(row.version, row.lock_version) for row in stored] == [(140, 40), (240, 40)]
 
@@ -305,12 +351,20 @@ class StoreContract:
 
     def test_counters_that_move_in_one_state_only_stop_with_it(self) -> None:
         async def test(store: Store, _other: Store) -> None:
-            rows = [signature(version=n, status=status) for n, status in ((100, "active"), (200, "draft"))]
+            rows = [
+                signature(version=n, status=status)
+                for n, status in ((100, "active"), (200, "draft"))
+            ]
             await store.write(*map(Insert, rows))
 
             def start_writes() -> list[Awaitable[None]]:
                 changes = [
-                    Update(resource=SIGNATURE, id=row.id, increments={"version": 1}, statuses=("active",))
+                    Update(
+                        resource=SIGNATURE,
+                        id=row.id,
+                        increments={"version": 1},
+                        statuses=("active",),
+                    )
                     for _ in range(10)
                     for row in rows
                 ]
@@ -321,7 +375,9 @@ class StoreContract:
             stored = await store.select(SIGNATURE, Query(oldest_first=True))
             assert [(row.version, row.lock_version) for row in stored] == [(110, 10), (200, 0)]
             assert await store.count(EVENT, {}) == 10
-            await store.write(Update(resource=SIGNATURE, id=rows[1].id, values={"status": "active"}))
+            await store.write(
+                Update(resource=SIGNATURE, id=rows[1].id, values={"status": "active"})
+            )
             await asyncio.gather(*start_writes())
             stored = await store.select(SIGNATURE, Query(oldest_first=True))
             assert [(row.version, row.lock_version) for row in stored] == [(120, 20), (210, 11)]
@@ -333,7 +389,10 @@ class StoreContract:
             existing = signature(version=5)
             await store.write(Insert(existing))
             outcomes = await asyncio.gather(
-                *(store.write(Insert(signature(version=n)), Insert(event(topic=str(n)))) for n in range(10)),
+                *(
+                    store.write(Insert(signature(version=n)), Insert(event(topic=str(n))))
+                    for n in range(10)
+                ),
                 store.write(Insert(event(topic="last")), Update(resource=SIGNATURE, id=new_id())),
                 return_exceptions=True,
             )
@@ -376,7 +435,12 @@ class StoreContract:
             await asyncio.gather(*map(push, ("source", "instructions", "content_hash")))
             stored = await store.get(SIGNATURE, id=row.id)
             assert stored is not None
-            assert (stored.source, stored.instructions, stored.content_hash, stored.lock_version) == ("9", "9", "9", 30)
+            assert (
+                stored.source,
+                stored.instructions,
+                stored.content_hash,
+                stored.lock_version,
+            ) == ("9", "9", "9", 30)
 
         self.run(test)
 
@@ -388,7 +452,9 @@ class StoreContract:
                 for _ in range(rounds):
                     await asyncio.sleep(0)
                 task.cancel()
-                await asyncio.gather(task, store.write(Insert(event(topic="beside"))), return_exceptions=True)
+                await asyncio.gather(
+                    task, store.write(Insert(event(topic="beside"))), return_exceptions=True
+                )
             versions = {str(row.version) for row in await store.select(SIGNATURE, Query())}
             topics = {row.topic for row in await store.select(EVENT, Query())} - {"beside"}
             assert versions == topics

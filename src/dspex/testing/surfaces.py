@@ -44,8 +44,8 @@ class Surface:
         useful: see there.
         harmful: what a wrong demonstration subtracts.
         reasoning: what reasoning adds; replies then have `long` tokens instead of `short`.
-        together: what a pair of features adds if both are present: words, "demonstrations" (by their
-            useful share) and "reasoning".
+        together: what a pair of features adds if both are present: words, "demonstrations" (by
+            their useful share) and "reasoning".
         warmth: the best temperature without and with reasoning.
         steepness: what a distance of 1 from the best temperature subtracts.
         short: tokens of a reply.
@@ -53,7 +53,9 @@ class Surface:
     """
 
     base: float = -1.0
-    words: Mapping[str, float] = field(default_factory=lambda: {"careful": 0.8, "exact": 0.6, "poem": -1.0})
+    words: Mapping[str, float] = field(
+        default_factory=lambda: {"careful": 0.8, "exact": 0.6, "poem": -1.0}
+    )
     demonstrations: Sequence[float] = (0.6, 0.4, 0.2, 0.1)
     useful: int = 3
     harmful: float = 0.5
@@ -68,8 +70,9 @@ class Surface:
     def drawn(cls, seed: int, *, together: float = 0.7) -> "Surface":
         """Return a random surface that starts low and can improve much.
 
-        The base is -1.5. Effects of words are N(0.2, 0.7), of reasoning N(0.3, 0.7), of four useful demonstrations
-        U(0.5, 2) with halving steps; each pair of features has N(0, `together`), the best temperatures are U(0, 1).
+        The base is -1.5. Effects of words are N(0.2, 0.7), of reasoning N(0.3, 0.7), of four useful
+        demonstrations U(0.5, 2) with halving steps; each pair of features has N(0, `together`), the
+        best temperatures are U(0, 1).
         """
         rng = random.Random(f"{seed}/surface")  # noqa: S311  # parameters, not secrets
         words = {word: rng.gauss(0.2, 0.7) for word in VOCABULARY}
@@ -98,10 +101,17 @@ class Surface:
         text, thinks = system.lower(), reasons(system)
         features = {word: float(word in text) for word in (*VOCABULARY, *self.words)}
         features |= {"demonstrations": useful_share(demos, self.useful), "reasoning": float(thinks)}
-        value = self.base + sum(worth * features[word] for word, worth in self.words.items()) + self.reasoning * thinks
+        value = (
+            self.base
+            + sum(worth * features[word] for word, worth in self.words.items())
+            + self.reasoning * thinks
+        )
         value += sum(self.demonstrations[: round(4 * features["demonstrations"])])
         value -= self.harmful * sum(not is_right for _, is_right in demos)
-        value += sum(worth * features[first] * features[second] for (first, second), worth in self.together.items())
+        value += sum(
+            worth * features[first] * features[second]
+            for (first, second), worth in self.together.items()
+        )
         value -= self.steepness * (temperature - self.warmth[thinks]) ** 2
         return 1 / (1 + math.exp(-value))
 
@@ -158,10 +168,16 @@ class Bottleneck:
     def probability(self, system: str, demos: Demos, temperature: float) -> float:
         """Return the probability of a right answer."""
         text, thinks = system.lower(), reasons(system)
-        understands = self.understanding + sum(worth for word, worth in self.words.items() if word in text)
+        understands = self.understanding + sum(
+            worth for word, worth in self.words.items() if word in text
+        )
         knows = self.knowing + self.shown * useful_share(demos, self.useful)
         knows -= 0.5 * sum(not is_right for _, is_right in demos)
-        works = self.working + self.reasoning * thinks - self.steepness * (temperature - self.warmth[thinks]) ** 2
+        works = (
+            self.working
+            + self.reasoning * thinks
+            - self.steepness * (temperature - self.warmth[thinks]) ** 2
+        )
         chance = 1.0
         for value in (understands, knows, works):
             chance /= 1 + math.exp(-value)

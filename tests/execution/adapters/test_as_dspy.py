@@ -16,7 +16,9 @@ from dspex.language.signatures import Signature
 
 pytestmark = [
     pytest.mark.full,
-    pytest.mark.skipif(importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'"
+    ),
 ]
 
 
@@ -53,11 +55,17 @@ PARSED: tuple[Any, ...] = (
     [1, 2], ["a"], {"n": 1}, {"n": 1, "tags": ["x"]}, [{"n": 1}], {"a": 1}, {}, [], "[1, 2]", '{"n": 1}', "None",
 )  # fmt: skip
 # where dspy reads something else on purpose of nobody: (type, reply), the reason why not here
-_COPIED = ["Literal['a']", "str[a]", "Literal[a]"]  # broken JSON is mended to a list of what is in its brackets
+_COPIED = [
+    "Literal['a']",
+    "str[a]",
+    "Literal[a]",
+]  # broken JSON is mended to a list of what is in its brackets
 _DIFFERENT = {
     *((name, reply) for name in ("texts", "literals", "any") for reply in _COPIED),
-    *(("optional_text", reply) for reply in ("null", "None", "")),  # no text, where none may be given
-    *((name, reply) for name in ("numbers", "int_enum") for reply in ("true", "True", True)),  # True is no 1
+    # no text, where none may be given
+    *(("optional_text", reply) for reply in ("null", "None", "")),
+    # True is no 1
+    *((name, reply) for name in ("numbers", "int_enum") for reply in ("true", "True", True)),
     *(("any", reply) for reply in ('{"n": 1', "[1, 2")),  # a text may begin with a bracket
     ("str", True), ("str", False),  # JSON, not Python
 }  # fmt: skip
@@ -76,7 +84,9 @@ def _theirs(kind: str, name: str) -> Callable[[str], Any]:
         warnings.simplefilter("ignore")
         import dspy
 
-        signature = dspy.Signature({"q": (str, dspy.InputField()), "y": (TYPES[name], dspy.OutputField())}, "Do.")
+        signature = dspy.Signature(
+            {"q": (str, dspy.InputField()), "y": (TYPES[name], dspy.OutputField())}, "Do."
+        )
         adapter = dspy.ChatAdapter() if kind == "chat" else dspy.JSONAdapter()
         return lambda reply: adapter.parse(signature, reply)["y"]
 
@@ -103,7 +113,9 @@ def _compare(kind: str, name: str, replies: list[str]) -> list[str]:
         try:
             found = ours(reply)
         except AdapterError as error:
-            differences.append(f"{name} {reply!r}: dspy {expected!r}, refused here ({error.message[:150]})")
+            differences.append(
+                f"{name} {reply!r}: dspy {expected!r}, refused here ({error.message[:150]})"
+            )
             continue
         if (type(found), _plain(found)) != (type(expected), _plain(expected)):
             differences.append(f"{name} {reply!r}: dspy {expected!r}, here {found!r}")
@@ -120,5 +132,10 @@ def test_a_chat_reply_is_read_as_dspy_reads_it(name: str) -> None:
 @pytest.mark.parametrize("name", TYPES)
 def test_a_json_reply_is_read_as_dspy_reads_it(name: str) -> None:
     replies = [json.dumps({"y": value}) for value in PARSED if not _is_different(name, value)]
-    replies += [f"Here it is: {replies[0]} Done.", f"[{replies[1]}]", f"```json\n{replies[2]}\n```", '{"y": 5']
+    replies += [
+        f"Here it is: {replies[0]} Done.",
+        f"[{replies[1]}]",
+        f"```json\n{replies[2]}\n```",
+        '{"y": 5',
+    ]
     assert _compare("json", name, replies) == []

@@ -32,7 +32,11 @@ class Color(enum.Enum):
 
 def _answer(hint: Any, reply: str, adapter: Adapter = _CHAT) -> Any:
     signature = Signature("q -> old").append("y", hint).remove("old")
-    text = f"[[ ## y ## ]]\n{reply}\n\n[[ ## completed ## ]]" if adapter is _CHAT else f'{{"y": {reply}}}'
+    text = (
+        f"[[ ## y ## ]]\n{reply}\n\n[[ ## completed ## ]]"
+        if adapter is _CHAT
+        else f'{{"y": {reply}}}'
+    )
     return adapter.parse(signature, text)["y"]
 
 
@@ -41,7 +45,10 @@ def test_a_formatted_value_is_read_back(values: list[Any]) -> None:
     type_ = Type("atom", constraints=(("one_of", tuple(values)),))
     choices = Choices(type_)
     for value in values:
-        for read_value in (choices.read(f"\n{choices.format(value)}\n\n"), _answer(type_, choices.format(value))):
+        for read_value in (
+            choices.read(f"\n{choices.format(value)}\n\n"),
+            _answer(type_, choices.format(value)),
+        ):
             assert (type(read_value), read_value) == (type(value), value)
         read_value = _answer(type_, json.dumps(value), _JSON)
         assert (type(read_value), read_value) == (type(value), value)
@@ -49,7 +56,9 @@ def test_a_formatted_value_is_read_back(values: list[Any]) -> None:
 
 @given(_VALUES)
 def test_plain_text_is_read_back_unless_it_is_the_json_of_another_value(values: list[Any]) -> None:
-    texts = [value for value in values if isinstance(value, str) and value == value.strip() and value]
+    texts = [
+        value for value in values if isinstance(value, str) and value == value.strip() and value
+    ]
     for text in texts:
         if _decoded(text) not in texts:
             assert _answer(Type("atom", constraints=(("one_of", tuple(texts)),)), text) == text
@@ -117,7 +126,9 @@ def test_a_choice_is_read_as_its_value(hint: Any, reply: str, value: Any) -> Non
 def test_a_value_of_a_json_reply_is_fitted_to_its_field(hint: Any, reply: str, value: Any) -> None:
     signature = Signature("q -> old").append("y", hint).remove("old")
     found = _answer(hint, reply, _JSON)
-    assert signature.output_validator.dump({"y": found}) == signature.output_validator.dump({"y": value})
+    assert signature.output_validator.dump({"y": found}) == signature.output_validator.dump(
+        {"y": value}
+    )
     if isinstance(hint, str):  # objects, in the chat layout
         assert signature.output_validator.dump({"y": _answer(hint, reply)}) == {"y": value}
 
@@ -139,7 +150,9 @@ def test_none_for_a_text_field_is_refused() -> None:
 
 @pytest.mark.parametrize("adapter", ["chat", "json"])
 def test_choices_cost_one_call(adapter: str) -> None:
-    module = dspex.Predict(Signature("q -> old").append("y", Literal['six"', "a"]).remove("old"), adapter=adapter)
+    module = dspex.Predict(
+        Signature("q -> old").append("y", Literal['six"', "a"]).remove("old"), adapter=adapter
+    )
     replies = {"chat": '[[ ## y ## ]]\nsix"', "json": '[{"y": "six\\""}]'}
     model = ScriptedModel(replies[adapter])
     prediction = asyncio.run(module.acall(RunContext(model=model), q="?"))

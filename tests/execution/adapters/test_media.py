@@ -43,10 +43,18 @@ INPUTS = [
     ("x: list[Image]", [PICTURE], "x[0]"),
     ("x: dict[str, Image]", {"k": PICTURE}, "x.k"),
     ("x: P{title: str, picture: Image}", {"title": "t", "picture": PICTURE}, "x.picture"),
-    ("x: P{rows: list[Q{file: File?}]}", {"rows": [{"file": None}, {"file": FILE}]}, "x.rows[1].file"),
+    (
+        "x: P{rows: list[Q{file: File?}]}",
+        {"rows": [{"file": None}, {"file": FILE}]},
+        "x.rows[1].file",
+    ),
     ("x: any", {"deep": [1, {"picture": PICTURE}]}, "x.deep[1].picture"),
     ("x: list", ["a", PICTURE], "x[1]"),
-    ("x: History", History([Turn("user", "hi"), Turn("user", {"seen": PICTURE})]), "x.messages[1].content.seen"),
+    (
+        "x: History",
+        History([Turn("user", "hi"), Turn("user", {"seen": PICTURE})]),
+        "x.messages[1].content.seen",
+    ),
     ("x: Document", Document("data:application/pdf;base64,JVBERg=="), "x"),
 ]
 TEXTS = [
@@ -77,7 +85,10 @@ def test_an_input_with_media_is_refused_before_anything_is_sent(declared, value,
 def test_text_is_sent(declared, value, adapter):
     replies = {"chat": "[[ ## y ## ]]\nyes"}
     model = ScriptedModel(replies.get(adapter, '{"y": "yes"}'))
-    assert dspex.Predict(f"{declared} -> y: str", adapter=adapter)(RunContext(model=model), x=value).y == "yes"
+    assert (
+        dspex.Predict(f"{declared} -> y: str", adapter=adapter)(RunContext(model=model), x=value).y
+        == "yes"
+    )
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -132,7 +143,9 @@ def test_a_picture_that_a_tool_returns_is_an_error_that_the_model_reads():
     calls = [ToolCall("1", "look", {"at": "it"}), ToolCall("2", "finish", {"y": "no"})]
     model = ScriptedModel(*calls, capabilities=["tools"])
     assert dspex.ReAct("q -> y: str", [look])(RunContext(model=model), q="?").y == "no"
-    (observation,) = [message.content for message in model.requests[1].messages if message.role == "tool"]
+    (observation,) = [
+        message.content for message in model.requests[1].messages if message.role == "tool"
+    ]
     assert observation.startswith("error: the result holds media (Image)")
 
 

@@ -55,13 +55,17 @@ def lookup(city: str, days: int = 1) -> str:
 
 
 def predicted(adapter: str) -> ScriptedModel:
-    model = ScriptedModel('{"people": {}, "mood": "sad", "score": 0}', capabilities=["tools", "response_schema"])
+    model = ScriptedModel(
+        '{"people": {}, "mood": "sad", "score": 0}', capabilities=["tools", "response_schema"]
+    )
     if adapter == "chat":
         model = ScriptedModel(
             "[[ ## people ## ]]\n{}\n[[ ## mood ## ]]\nsad\n[[ ## score ## ]]\n2",
             "[[ ## people ## ]]\n{}\n[[ ## mood ## ]]\nsad\n[[ ## score ## ]]\n1",
         )
-    Predict(Card, demos=DEMOS, adapter=adapter)(RunContext(model=model), card='Ada "L"\nü', hints=["p", "q"])
+    Predict(Card, demos=DEMOS, adapter=adapter)(
+        RunContext(model=model), card='Ada "L"\nü', hints=["p", "q"]
+    )
     return model
 
 

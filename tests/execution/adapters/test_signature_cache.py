@@ -12,7 +12,10 @@ def test_concurrent_first_calls_compile_a_signature_once():
         compiled.append(signature)
         return object()
 
-    plan, signature = SignatureCache(slowly), Signature("question: str[max_length=9] -> answer: list[int], n: int = 3")
+    plan, signature = (
+        SignatureCache(slowly),
+        Signature("question: str[max_length=9] -> answer: list[int], n: int = 3"),
+    )
 
     def first_call(_: int) -> tuple[object, object]:
         together.wait(10)

@@ -57,7 +57,9 @@ VALUES = {
 
 
 def as_chat(values: dict[str, object]) -> str:
-    parts = (f"[[ ## {k} ## ]]\n{v if isinstance(v, str) else json.dumps(v)}" for k, v in values.items())
+    parts = (
+        f"[[ ## {k} ## ]]\n{v if isinstance(v, str) else json.dumps(v)}" for k, v in values.items()
+    )
     return "\n\n".join(parts) + "\n\n[[ ## completed ## ]]"
 
 
@@ -73,7 +75,12 @@ def test_nested_models_lists_and_choices_are_parsed_to_their_types(adapter, writ
 
 @pytest.mark.parametrize(("adapter", "write"), WRITERS, ids=["chat", "json"])
 def test_a_missing_optional_output_is_none(adapter, write):
-    assert adapter.parse(Signature.of(Extract), write({k: v for k, v in VALUES.items() if k != "note"}))["note"] is None
+    assert (
+        adapter.parse(
+            Signature.of(Extract), write({k: v for k, v in VALUES.items() if k != "note"})
+        )["note"]
+        is None
+    )
 
 
 @pytest.mark.parametrize(("adapter", "write"), WRITERS, ids=["chat", "json"])
@@ -163,7 +170,10 @@ def test_a_list_as_text_inside_json_is_parsed():
 def test_the_chat_prompt_is_unchanged():
     prompt = ChatAdapter().render(
         Signature("question, hint: str? -> answer, n: int", "Answer."),
-        [{"question": "1+1?", "answer": "two", "n": 2}, {"question": "0?", "hint": "none", "answer": "zero", "n": 0}],
+        [
+            {"question": "1+1?", "answer": "two", "n": 2},
+            {"question": "0?", "hint": "none", "answer": "zero", "n": 0},
+        ],
         {"question": "2+2?", "hint": None},
     )
     assert [(m.role, m.content) for m in prompt.messages] == [
@@ -178,7 +188,8 @@ def test_the_chat_prompt_is_unchanged():
         ),
         (
             "user",
-            "(an example with parts missing)\n\n[[ ## question ## ]]\n1+1?\n\n[[ ## hint ## ]]\nnull",
+            "(an example with parts missing)\n\n[[ ## question ## ]]\n1+1?\n\n[[ ## hint ## "
+            "]]\nnull",
         ),
         ("assistant", "[[ ## answer ## ]]\ntwo\n\n[[ ## n ## ]]\n2\n\n[[ ## completed ## ]]"),
         ("user", "[[ ## question ## ]]\n0?\n\n[[ ## hint ## ]]\nnone"),
@@ -186,7 +197,8 @@ def test_the_chat_prompt_is_unchanged():
         (
             "user",
             "[[ ## question ## ]]\n2+2?\n\n[[ ## hint ## ]]\nnull\n\n"
-            "Answer with `[[ ## answer ## ]]`, then `[[ ## n ## ]]`, and end with `[[ ## completed ## ]]`.",
+            "Answer with `[[ ## answer ## ]]`, then `[[ ## n ## ]]`, and end with `[[ ## "
+            "completed ## ]]`.",
         ),
     ]
 

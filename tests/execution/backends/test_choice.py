@@ -39,7 +39,9 @@ def code_program():
         ({"isolates_code": True}, {}, ("native", "default")),
     ],
 )
-def test_explicit_decides_over_test_mode_over_configuration_over_the_default(policy, options, place):
+def test_explicit_decides_over_test_mode_over_configuration_over_the_default(
+    policy, options, place
+):
     choice = backends(**policy).choose(predicting(), **options)
     assert (choice.name, choice.why) == place
 
@@ -47,7 +49,9 @@ def test_explicit_decides_over_test_mode_over_configuration_over_the_default(pol
 def test_code_is_isolated_where_the_process_or_the_program_says_so():
     assert backends(isolates_code=True).choose(code_program()).name == "isolated"
     root = code_program().root
-    alone = replace(code_program(), root=replace(root, config={**root.config, "isolation": "process"}))
+    alone = replace(
+        code_program(), root=replace(root, config={**root.config, "isolation": "process"})
+    )
     assert backends().choose(alone).name == "isolated"
     assert backends().choose(alone, backend="native").name == "native"
 
@@ -56,7 +60,9 @@ def test_nodes_that_name_backends_are_left_where_they_are():
     assert backends(test_mode=True).choose(predicting(backend="dspy")).name == "dspy"
     root = code_program().root
     search = replace(root.children["search"], backend="dspy")
-    mixed = replace(code_program(), root=replace(root, children={**root.children, "search": search}))
+    mixed = replace(
+        code_program(), root=replace(root, children={**root.children, "search": search})
+    )
     choice = backends(isolates_code=True).choose(mixed)
     assert (choice.name, choice.program) == ("hybrid", mixed)
     with pytest.raises(InvalidError, match="nodes on dspy cannot run as a whole in a worker"):
@@ -74,11 +80,18 @@ def test_asking_for_dspy_moves_every_part_that_dspy_runs():
     whole = backends().choose(ChainOfThought("q -> a").to_program("c"), backend="dspy")
     assert (whole.name, whole.program.root.backend) == ("dspy", "dspy")
     back = backends().choose(whole.program, backend="native")
-    assert (back.name, back.program.content_hash) == ("native", ChainOfThought("q -> a").to_program("c").content_hash)
+    assert (back.name, back.program.content_hash) == (
+        "native",
+        ChainOfThought("q -> a").to_program("c").content_hash,
+    )
 
 
 def test_what_cannot_run_there_is_an_error_of_the_field_backend():
-    missing = {"missing": lambda name: "needs the package dspy: pip install 'dspex[dspy]'" if name == "dspy" else None}
+    missing = {
+        "missing": lambda name: (
+            "needs the package dspy: pip install 'dspex[dspy]'" if name == "dspy" else None
+        )
+    }
     only = predicting(backend="dspy", kind="program_of_thought")
     for policy, program, backend, message in (
         ({}, predicting(), "dspyy", "Did you mean 'dspy'"),

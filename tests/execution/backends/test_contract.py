@@ -48,7 +48,9 @@ def test_a_mock_remembers_the_last_calls_only():
         backend = MockBackend([{"answer": n} for n in range(1500)])
         handle = await backend.create_program(predicting())
         for n in range(1500):
-            assert (await backend.execute_program(handle, {"question": f"{n}"}, RunContext())).answer == n
+            assert (
+                await backend.execute_program(handle, {"question": f"{n}"}, RunContext())
+            ).answer == n
         assert [len(backend.calls), backend.calls[0][1]] == [1000, {"question": "500"}]
 
     asyncio.run(main())

@@ -40,13 +40,17 @@ def test_what_is_in_use_is_not_given_up():
     assert len(loaded) == 1
 
 
-@pytest.mark.parametrize("backend", [NativeBackend(), MockBackend(), HybridBackend({"mock": MockBackend()})])
+@pytest.mark.parametrize(
+    "backend", [NativeBackend(), MockBackend(), HybridBackend({"mock": MockBackend()})]
+)
 def test_a_search_through_many_programs_leaves_a_bounded_number_behind(backend):
     async def main():
         first = predicting("question -> answer: int")
         context = RunContext(model=answering({"answer": 3}))
         for n in range(LIMIT + 40):
-            handle = await backend.create_program(predicting(f"question -> answer: int[le={n + 10}]"))
+            handle = await backend.create_program(
+                predicting(f"question -> answer: int[le={n + 10}]")
+            )
             running = backend.execute_program(handle, {"question": "?"}, context)
             if n == 0:
                 under_way = asyncio.ensure_future(running)

@@ -31,7 +31,8 @@ def two_steps(**where):
     """Return the program with the given nodes on other backends."""
     program = written("TwoSteps")().to_program()
     children = {
-        name: replace(child, backend=where.get(name, "native")) for name, child in program.root.children.items()
+        name: replace(child, backend=where.get(name, "native"))
+        for name, child in program.root.children.items()
     }
     return replace(program, root=replace(program.root, children=children))
 
@@ -39,7 +40,9 @@ def two_steps(**where):
 async def run(program, backends):
     context = RunContext(model=answering(VALUES))
     hybrid = HybridBackend(backends, code=CodeRoot(FOLDER))
-    return await hybrid.execute_program(await hybrid.create_program(program), {"question": "?"}, context), context.model
+    return await hybrid.execute_program(
+        await hybrid.create_program(program), {"question": "?"}, context
+    ), context.model
 
 
 def placed_on(backend):
@@ -58,7 +61,9 @@ class TestHybrid(BackendContract):
 
 
 def test_each_node_runs_where_its_definition_says_and_the_trace_shows_it():
-    prediction, model = asyncio.run(run(two_steps(search="mock"), {"mock": MockBackend([{"query": "mocked"}])}))
+    prediction, model = asyncio.run(
+        run(two_steps(search="mock"), {"mock": MockBackend([{"query": "mocked"}])})
+    )
     assert prediction.answer == 7
     assert "mocked" in model.requests[0].messages[-1].content
     assert ran(prediction) == [("mock", "search", "node 'search' names the backend 'mock'")]
@@ -73,7 +78,8 @@ def test_a_node_in_a_list_that_runs_in_a_worker_is_told_by_its_own_path():
         code = CodeRoot(FOLDER)
         async with asyncio.timeout(60), IsolatedBackend(code=code) as isolated:
             return await run(
-                written("Plain")("mock", "isolated").to_program(), {"isolated": isolated, "mock": MockBackend()}
+                written("Plain")("mock", "isolated").to_program(),
+                {"isolated": isolated, "mock": MockBackend()},
             )
 
     prediction, _ = asyncio.run(main())
@@ -102,7 +108,10 @@ def test_a_module_says_itself_which_of_its_parts_run_elsewhere():
 
 
 def test_a_backend_that_is_not_here_is_named():
-    with pytest.raises(DefinitionError, match="node 'search' names the backend 'dspy'; this process has: native, mock"):
+    with pytest.raises(
+        DefinitionError,
+        match="node 'search' names the backend 'dspy'; this process has: native, mock",
+    ):
         asyncio.run(run(two_steps(search="dspy"), {"mock": MockBackend()}))
 
 
@@ -154,7 +163,9 @@ def test_deadline_and_cancellation_end_what_a_forward_in_a_thread_waits_for():
                 handle = await hybrid.create_program(written("Plain")("mock").to_program())
                 context = RunContext(model=answering(VALUES), cancellation=stop)
                 context = context.within(0.2) if name == "deadline" else context
-                task = asyncio.create_task(hybrid.execute_program(handle, {"question": "?"}, context))
+                task = asyncio.create_task(
+                    hybrid.execute_program(handle, {"question": "?"}, context)
+                )
                 await backend.asked.wait()
                 if name != "deadline":
                     stop.cancel() if name == "cancellation" else task.cancel()
@@ -170,8 +181,13 @@ def test_what_a_forward_in_a_thread_does_is_streamed():
     async def main():
         async with asyncio.timeout(10):
             module = written("Plain")()
-            events = [event async for event in module.stream(RunContext(model=answering(VALUES)), question="?")]
-            return [event.path for event in events if isinstance(event, Status)], events[-1].prediction
+            events = [
+                event
+                async for event in module.stream(RunContext(model=answering(VALUES)), question="?")
+            ]
+            return [event.path for event in events if isinstance(event, Status)], events[
+                -1
+            ].prediction
 
     paths, prediction = asyncio.run(main())
     assert list(dict.fromkeys(paths)) == ["self", "search", "steps[0]"]
@@ -186,7 +202,12 @@ def test_native_and_dspy_nodes_give_the_same_outputs_on_one_scripted_model():
     async def main():
         async with asyncio.timeout(60), DspyBackend() as bridge:
             outputs = []
-            for where in ({}, {"search": "dspy"}, {"steps[0]": "dspy"}, {"search": "dspy", "steps[0]": "dspy"}):
+            for where in (
+                {},
+                {"search": "dspy"},
+                {"steps[0]": "dspy"},
+                {"search": "dspy", "steps[0]": "dspy"},
+            ):
                 prediction, _ = await run(two_steps(**where), {"dspy": bridge})
                 why = {path: f"node {path!r} names the backend 'dspy'" for path in where}
                 assert {path: reason for _, path, reason in ran(prediction)} == why

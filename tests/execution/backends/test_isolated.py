@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from dspex.errors import BudgetError, ExecutionError, InvalidError, WorkerLostError, WorkerTimeoutError
+from dspex.errors import (
+    BudgetError,
+    ExecutionError,
+    InvalidError,
+    WorkerLostError,
+    WorkerTimeoutError,
+)
 from dspex.execution.backends import IsolatedBackend, NativeBackend
 from dspex.execution.backends.outputs import check_outputs, dump_outputs
 from dspex.execution.context import RunContext
@@ -35,8 +41,13 @@ class TestIsolated(BackendContract):
 
 def with_isolated(test, **options):
     async def main():
-        async with asyncio.timeout(30), IsolatedBackend(code=CodeRoot(FOLDER), pool=POOL, **options) as backend:
-            await test(backend, RunContext(model=answering({"query": "q", "answer": 7, "sure": True})))
+        async with (
+            asyncio.timeout(30),
+            IsolatedBackend(code=CodeRoot(FOLDER), pool=POOL, **options) as backend,
+        ):
+            await test(
+                backend, RunContext(model=answering({"query": "q", "answer": 7, "sure": True}))
+            )
 
     asyncio.run(main())
 
@@ -57,16 +68,22 @@ def test_what_a_program_answers_beyond_its_signature_is_kept_as_it_is_natively()
         more, answers = program("More"), []
         for where in (NativeBackend(code=CodeRoot(FOLDER)), backend):
             handle = await where.create_program(more)
-            answers.append(check_outputs(more, await where.execute_program(handle, {"question": "?"}, context)))
+            answers.append(
+                check_outputs(more, await where.execute_program(handle, {"question": "?"}, context))
+            )
         assert answers[0] == answers[1] == {"answer": 7, "sources": ["a", {"b": 1.5}], "note": None}
-        assert dump_outputs(more, {**answers[0], "bad": "\ud83d", "nan": float("nan")})["nan"] == "NaN"
+        assert (
+            dump_outputs(more, {**answers[0], "bad": "\ud83d", "nan": float("nan")})["nan"] == "NaN"
+        )
 
     with_isolated(test)
 
 
 def test_code_that_crashes_or_hangs_harms_nobody_else():
     async def test(backend, context):
-        crash, fine = [await backend.create_program(program(name)) for name in ("Crash", "TwoSteps")]
+        crash, fine = [
+            await backend.create_program(program(name)) for name in ("Crash", "TwoSteps")
+        ]
         with pytest.raises(WorkerLostError):
             await backend.execute_program(crash, {"question": "die"}, context)
         assert (await backend.execute_program(fine, {"question": "?"}, context)).answer == 7
@@ -79,9 +96,14 @@ def test_code_that_crashes_or_hangs_harms_nobody_else():
 
 def test_the_error_of_the_model_is_the_error_of_the_run():
     async def test(backend, context):
-        handle, error = await backend.create_program(program("TwoSteps")), BudgetError("no money left")
+        handle, error = (
+            await backend.create_program(program("TwoSteps")),
+            BudgetError("no money left"),
+        )
         with pytest.raises(BudgetError) as caught:
-            await backend.execute_program(handle, {"question": "?"}, RunContext(model=ScriptedModel(error)))
+            await backend.execute_program(
+                handle, {"question": "?"}, RunContext(model=ScriptedModel(error))
+            )
         assert caught.value is error
 
     with_isolated(test)
@@ -95,10 +117,18 @@ def test_trace_and_stream_show_what_a_run_in_this_process_shows():
         async def emit(event):
             events.append(event)
 
-        prediction = await backend.execute_program(handle, {"question": "?"}, RunContext(model=model, emit=emit))
+        prediction = await backend.execute_program(
+            handle, {"question": "?"}, RunContext(model=model, emit=emit)
+        )
         spans = prediction.trace.spans
-        names = {span.span_id: (span.kind, span.name, span.path) for span in spans if span.kind != "backend"}
-        return events, sorted((*names[s.span_id], names.get(s.parent_id)) for s in spans if s.span_id in names)
+        names = {
+            span.span_id: (span.kind, span.name, span.path)
+            for span in spans
+            if span.kind != "backend"
+        }
+        return events, sorted(
+            (*names[s.span_id], names.get(s.parent_id)) for s in spans if s.span_id in names
+        )
 
     async def test(backend, context):
         events, spans = await shown(backend)

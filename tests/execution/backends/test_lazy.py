@@ -35,7 +35,9 @@ class Pooled(MockBackend):
         return await super().execute_program(handle, inputs, context)
 
     def stats(self):
-        return PoolStats(name="p", breaker="closed", queued=0, answered=0, failed=0, rejected=0, restarts=0)
+        return PoolStats(
+            name="p", breaker="closed", queued=0, answered=0, failed=0, rejected=0, restarts=0
+        )
 
 
 class TestLazy(BackendContract):
@@ -74,7 +76,9 @@ def test_a_pool_that_gave_up_is_replaced_at_the_next_use_and_its_handles_stay_va
         with pytest.raises(RestartLimitError):
             await lazy.execute_program(handle, {"question": "?"}, RunContext())
         assert lives == ["begun", "ended"]
-        assert (await lazy.execute_program(handle, {"question": "?"}, RunContext())).answer is not None
+        assert (
+            await lazy.execute_program(handle, {"question": "?"}, RunContext())
+        ).answer is not None
         assert len(backends) == 2
         await lazy.delete_program(handle)
         with pytest.raises(NotFoundError):

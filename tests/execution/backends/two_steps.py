@@ -66,7 +66,10 @@ class Plain(dspex.Module):
     signature = "question -> answer: int, sure: bool"
 
     def __init__(self, search: str = "native", last: str = "native"):
-        parts = dspex.Predict("question -> query"), dspex.Predict("question, query -> answer: int, sure: bool")
+        parts = (
+            dspex.Predict("question -> query"),
+            dspex.Predict("question, query -> answer: int, sure: bool"),
+        )
         self.search = parts[0] if search == "native" else parts[0].on(search)
         self.steps = [parts[1] if last == "native" else parts[1].on(last)]
 

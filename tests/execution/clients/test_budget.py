@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dspex
-from dspex.errors import BudgetError, ModelError, ModelTimeoutError, ModelUnavailableError, RateLimitedError
+from dspex.errors import (
+    BudgetError,
+    ModelError,
+    ModelTimeoutError,
+    ModelUnavailableError,
+    RateLimitedError,
+)
 from dspex.execution.clients import Budget, Budgeted, Request, Response, Retrying
 from dspex.execution.clients.budget import Spend
 from dspex.execution.clients.budgeted import ask_within
@@ -52,7 +58,9 @@ class Costly:
             raise error("no answer", retry_after=0.0)
         cost = self._use(input_tokens, output_tokens)
         reason = "length" if output_tokens == request.max_tokens else "stop"
-        usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens, calls=1, cost_usd=cost)
+        usage = Usage(
+            input_tokens=input_tokens, output_tokens=output_tokens, calls=1, cost_usd=cost
+        )
         return Response(text="x", usage=usage, model=self.name, finish_reason=reason)
 
     def _use(self, input_tokens, output_tokens):
@@ -79,7 +87,13 @@ AWAY = st.sampled_from([0.0, 0.3, 0.9])
 
 
 @settings(max_examples=80, deadline=None)
-@given(limits=LIMITS, calls=CALLS, seed=st.integers(0, 99), failing=AWAY, wordy=st.sampled_from([5, 300, 9000]))
+@given(
+    limits=LIMITS,
+    calls=CALLS,
+    seed=st.integers(0, 99),
+    failing=AWAY,
+    wordy=st.sampled_from([5, 300, 9000]),
+)
 def test_no_limit_is_ever_exceeded(limits, calls, seed, failing, wordy):
     costly = Costly(seed, failing=failing, wordy=wordy)
     at_once = 1 + seed % 9
@@ -131,17 +145,25 @@ def test_every_attempt_of_retries_and_fallbacks_counts_as_a_call():
     down = ScriptedModel(ModelUnavailableError("down", status=500), name="a")
     clock = FakeClock(jumps=True)
     model = Fallback(
-        Retrying(down, clock=clock), Retrying(ScriptedModel(ModelUnavailableError("down"), name="b"), clock=clock)
+        Retrying(down, clock=clock),
+        Retrying(ScriptedModel(ModelUnavailableError("down"), name="b"), clock=clock),
     )
     budget = Budget(calls=6)
     with pytest.raises(BudgetError, match="6 calls"):
         run(ask_within(budget, model, make_request()))
-    assert len(down.requests) + len(model.models[1].model.requests) == budget.spent.calls == budget.lost.calls == 6
+    assert (
+        len(down.requests) + len(model.models[1].model.requests)
+        == budget.spent.calls
+        == budget.lost.calls
+        == 6
+    )
 
 
 def test_a_refused_request_costs_no_tokens_and_a_lost_answer_costs_its_reservation():
     budget = Budget(tokens=10_000)
-    model = ScriptedModel(ModelUnavailableError("no", status=500), ModelTimeoutError("silent"), "fine")
+    model = ScriptedModel(
+        ModelUnavailableError("no", status=500), ModelTimeoutError("silent"), "fine"
+    )
 
     async def main():
         for _ in range(2):
@@ -151,7 +173,11 @@ def test_a_refused_request_costs_no_tokens_and_a_lost_answer_costs_its_reservati
 
     run(main())
     assert budget.spent.calls == 3
-    assert (budget.lost.calls, budget.spent.total_tokens < 10, 700 < budget.lost.tokens < 1000) == (2, True, True)
+    assert (budget.lost.calls, budget.spent.total_tokens < 10, 700 < budget.lost.tokens < 1000) == (
+        2,
+        True,
+        True,
+    )
 
 
 def test_a_reply_that_the_budget_truncates_is_an_error():
@@ -230,7 +256,9 @@ def test_prompt_bounds_are_tight_after_a_prompt_with_the_same_prefix():
         first = await budget.admit(request, "costly")
         budget.settle(first, await Counted(0).complete(request))
         return first.tokens, (
-            await budget.admit(msgspec.structs.replace(request, messages=(long, Message("user", "two"))), "costly")
+            await budget.admit(
+                msgspec.structs.replace(request, messages=(long, Message("user", "two"))), "costly"
+            )
         ).tokens
 
     by_bytes, after = run(main())

@@ -22,7 +22,10 @@ from dspex.testing.simulated import SimulatedModel
 
 REPLIES = {
     OpenAIModel: {"choices": [{"message": {"content": "Paris"}}], "usage": {"prompt_tokens": 9}},
-    AnthropicModel: {"content": [{"type": "text", "text": "Paris"}], "usage": {"input_tokens": 9, "output_tokens": 1}},
+    AnthropicModel: {
+        "content": [{"type": "text", "text": "Paris"}],
+        "usage": {"input_tokens": 9, "output_tokens": 1},
+    },
     GeminiModel: {
         "candidates": [{"content": {"parts": [{"text": "Paris"}]}}],
         "usageMetadata": {"promptTokenCount": 9},
@@ -50,7 +53,9 @@ class Parent:
 
     def callback(self, command, args):
         assert command == "complete"
-        response = asyncio.run(ScriptedModel("Paris", name="m").complete(msgspec.convert(args["request"], Request)))
+        response = asyncio.run(
+            ScriptedModel("Paris", name="m").complete(msgspec.convert(args["request"], Request))
+        )
         return msgspec.to_builtins(response)
 
 
@@ -69,7 +74,9 @@ def test_the_answers_of_a_search_keep_tool_calls_across_restarts(go):
             answers = Answers(journal, budget=Budget(), control=Control(), concurrency=1)
             for entry in await journal.entries():
                 answers.remember(entry)
-            model = AnsweredModel(ScriptedModel(script, capabilities=["tools", "streaming"]), answers)
+            model = AnsweredModel(
+                ScriptedModel(script, capabilities=["tools", "streaming"]), answers
+            )
             calls.append((await model.complete(request)).tool_calls)
         return calls, model.capabilities
 

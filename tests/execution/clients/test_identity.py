@@ -45,7 +45,10 @@ class Served(ScriptedModel):
         (OpenAIModel("gpt-4o-mini", name="openai/gpt-4o-mini"), "openai/gpt-4o-mini"),
         (OpenAIModel("qwen", base_url="http://Host:80/v1/"), "http://host/v1#qwen"),
         (OpenAIModel("qwen", base_url="http://host:81/v1", name="mine"), "http://host:81/v1#qwen"),
-        (OpenAIModel("x", base_url="http://host/v1", name="openai/gpt-4o"), "http://host/v1#gpt-4o"),
+        (
+            OpenAIModel("x", base_url="http://host/v1", name="openai/gpt-4o"),
+            "http://host/v1#gpt-4o",
+        ),
         (OpenAIModel("qwen", base_url="http://host/v1", revision="abc"), "http://host/v1#qwen@abc"),
         (AnthropicModel("claude-haiku-4-5"), "anthropic/claude-haiku-4-5"),
         (LocalModel("/models/x.gguf"), "/models/x.gguf"),
@@ -59,15 +62,23 @@ def test_the_label_of_a_model_reads_like_its_model_string(model, label):
 
 def test_prices_depend_on_the_server_and_not_on_the_display_name():
     assert OpenAIModel("gpt-4o-mini").identity.price is not None
-    assert OpenAIModel("x", base_url="http://proxy/v1", name="openai/gpt-4o-mini").identity.price is not None
+    assert (
+        OpenAIModel("x", base_url="http://proxy/v1", name="openai/gpt-4o-mini").identity.price
+        is not None
+    )
     assert OpenAIModel("openai/gpt-4o-mini", base_url="http://host/v1").identity.price is None
-    assert OpenAIModel("openai/gpt-4o-mini", base_url="https://openrouter.ai/api/v1").identity.price is not None
+    assert (
+        OpenAIModel("openai/gpt-4o-mini", base_url="https://openrouter.ai/api/v1").identity.price
+        is not None
+    )
 
 
 def test_a_budget_in_dollars_does_not_mistake_an_unknown_server_for_a_provider(go):
     async def main():
         model = OpenAIModel("openai/gpt-4o-mini", base_url="http://127.0.0.1:1/v1")
-        with pytest.raises(BudgetError, match=re.escape("http://127.0.0.1:1/v1#openai/gpt-4o-mini")):
+        with pytest.raises(
+            BudgetError, match=re.escape("http://127.0.0.1:1/v1#openai/gpt-4o-mini")
+        ):
             await ask_within(Budget(usd=1.0), model, REQUEST)
 
     go(main())
@@ -89,7 +100,8 @@ def test_a_fallback_model_changes_the_identity(go, tmp_path):
     async def main():
         first, second = Served("http://a/v1", "a"), Served("http://b/v1", "b")
         keys = {
-            request_key(identify(model), REQUEST) for model in (first, Fallback(first, second), Fallback(second, first))
+            request_key(identify(model), REQUEST)
+            for model in (first, Fallback(first, second), Fallback(second, first))
         }
         assert len(keys) == 3
 
@@ -102,7 +114,9 @@ def test_one_cassette_keeps_servers_apart(go, tmp_path):
         for url in ("http://a/v1", "http://b/v1"):
             await Recording(Served(url, f"from {url}"), file, mode="record").complete(REQUEST)
         for url in ("http://b/v1", "http://a/v1"):
-            assert (await Recording(Served(url, "new"), file, mode="replay").complete(REQUEST)).text == f"from {url}"
+            assert (
+                await Recording(Served(url, "new"), file, mode="replay").complete(REQUEST)
+            ).text == f"from {url}"
 
     go(main())
 
@@ -110,10 +124,21 @@ def test_one_cassette_keeps_servers_apart(go, tmp_path):
 def test_a_cassette_written_before_models_had_an_identity_answers_by_the_name(go, tmp_path):
     async def main():
         file = tmp_path / "old.jsonl"
-        reply = {"text": "old", "usage": msgspec.to_builtins(Usage(calls=1)), "model": "m", "finish_reason": "stop"}
-        line = {"key": key_by_name("m", REQUEST), "request": msgspec.to_builtins(REQUEST), "response": reply}
+        reply = {
+            "text": "old",
+            "usage": msgspec.to_builtins(Usage(calls=1)),
+            "model": "m",
+            "finish_reason": "stop",
+        }
+        line = {
+            "key": key_by_name("m", REQUEST),
+            "request": msgspec.to_builtins(REQUEST),
+            "response": reply,
+        }
         file.write_text(json.dumps(line) + "\n")
-        assert (await Recording(Served("http://a/v1", "new"), file, mode="replay").complete(REQUEST)).text == "old"
+        assert (
+            await Recording(Served("http://a/v1", "new"), file, mode="replay").complete(REQUEST)
+        ).text == "old"
 
     go(main())
 
@@ -136,7 +161,14 @@ def test_usage_of_two_servers_with_one_name_is_booked_separately():
 
 
 def test_a_response_of_the_previous_version_can_be_read():
-    old = {"text": "x", "usage": {"calls": 1}, "model": "m", "finish_reason": None, "tool_calls": [], "seconds": None}
+    old = {
+        "text": "x",
+        "usage": {"calls": 1},
+        "model": "m",
+        "finish_reason": None,
+        "tool_calls": [],
+        "seconds": None,
+    }
     assert msgspec.convert(old, Response).label == "m"
 
 
@@ -158,7 +190,9 @@ def test_credentials_are_removed_when_a_url_is_parsed(url, base_url, secrets):
     address = ServerAddress.of(url)
     assert address.base_url == base_url
     assert secrets <= set(address.secrets)
-    assert not any(secret in text for secret in secrets for text in (repr(address), address.public_url("x")))
+    assert not any(
+        secret in text for secret in secrets for text in (repr(address), address.public_url("x"))
+    )
     assert without_credentials(f"{url}#name") == f"{base_url}#name"
 
 
@@ -172,7 +206,9 @@ def test_a_malformed_url_is_refused_without_repeating_it():
 def test_errors_do_not_quote_a_service_that_is_not_http(go):
     async def main():
         async with LoopbackServer(b"SSH-2.0-intranet-secret\r\n\r\n") as server:
-            model = OpenAIModel("m", base_url=f"http://me:hidden-1@{server.url.split('/')[2]}/v1?token=hidden-2")
+            model = OpenAIModel(
+                "m", base_url=f"http://me:hidden-1@{server.url.split('/')[2]}/v1?token=hidden-2"
+            )
             with pytest.raises(ModelError) as caught:
                 await model.complete(REQUEST)
             await model.aclose()

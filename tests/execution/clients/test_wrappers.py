@@ -45,7 +45,11 @@ class TestFallback(LanguageModelContract):
 
 class TestLimiting(LanguageModelContract):
     def make(self) -> LanguageModel:
-        return Limiting(ScriptedModel("Paris", capabilities=["streaming"]), requests_per_minute=6000, concurrency=2)
+        return Limiting(
+            ScriptedModel("Paris", capabilities=["streaming"]),
+            requests_per_minute=6000,
+            concurrency=2,
+        )
 
 
 class TestRollout(LanguageModelContract):
@@ -59,7 +63,9 @@ class TestRecording(LanguageModelContract):
         self.path = tmp_path / "calls.jsonl"
 
     def make(self) -> LanguageModel:
-        return Recording(ScriptedModel("Paris", capabilities=["streaming"]), self.path, mode="record")
+        return Recording(
+            ScriptedModel("Paris", capabilities=["streaming"]), self.path, mode="record"
+        )
 
 
 def test_a_repeated_request_is_answered_from_memory_at_no_cost(go):
@@ -110,7 +116,9 @@ def test_the_file_keeps_answers_for_another_process_and_memory_forgets_the_oldes
 
 
 def test_an_invalid_cache_file_is_a_storage_error(go, tmp_path):
-    (tmp_path / "cache.db").write_text("this is no database, and long enough to be seen as none" * 20)
+    (tmp_path / "cache.db").write_text(
+        "this is no database, and long enough to be seen as none" * 20
+    )
     cached = Caching(ScriptedModel("x"), tmp_path / "cache.db")
     with pytest.raises(StorageError, match="cannot be read"):
         go(cached.complete(make_request()))
@@ -162,7 +170,9 @@ def test_many_requests_at_once_respect_the_concurrency(go):
 
 
 def test_concurrency_halves_on_429_and_grows_back(go):
-    limited = Limiting(ScriptedModel(RateLimitedError("busy"), "ok"), concurrency=8, clock=FakeClock(jumps=True))
+    limited = Limiting(
+        ScriptedModel(RateLimitedError("busy"), "ok"), concurrency=8, clock=FakeClock(jumps=True)
+    )
 
     async def main():
         with pytest.raises(RateLimitedError):
@@ -268,10 +278,14 @@ def test_a_slot_of_a_cancelled_waiter_is_not_lost(go):
 
 
 def test_the_next_model_answers_after_a_failure_and_the_response_names_it(go):
-    model = Fallback(ScriptedModel(ModelUnavailableError("down"), name="a"), ScriptedModel("yes", name="b"))
+    model = Fallback(
+        ScriptedModel(ModelUnavailableError("down"), name="a"), ScriptedModel("yes", name="b")
+    )
     response = go(model.complete(make_request()))
     assert (model.name, response.model, response.text) == ("a", "b", "yes")
-    both = Fallback(ScriptedModel(ModelUnavailableError("first")), ScriptedModel(ModelUnavailableError("last")))
+    both = Fallback(
+        ScriptedModel(ModelUnavailableError("first")), ScriptedModel(ModelUnavailableError("last"))
+    )
     with pytest.raises(ModelUnavailableError, match="last"):
         go(both.complete(make_request()))
 
@@ -297,7 +311,9 @@ def test_calls_in_progress_count_against_the_budget(go):
 
     async def main():
         limited = Budgeted(model, budget)
-        return await asyncio.gather(*(limited.complete(make_request()) for _ in range(10)), return_exceptions=True)
+        return await asyncio.gather(
+            *(limited.complete(make_request()) for _ in range(10)), return_exceptions=True
+        )
 
     results = go(main())
     assert sum(isinstance(result, BudgetError) for result in results) == 7
@@ -317,7 +333,9 @@ def test_limits_on_dollars_and_tokens_are_never_exceeded(go):
         limited = Budgeted(Costs("x"), budget)
 
         async def main(limited=limited):
-            results = [await settled(limited.complete(make_request("hi", max_tokens=3))) for _ in range(50)]
+            results = [
+                await settled(limited.complete(make_request("hi", max_tokens=3))) for _ in range(50)
+            ]
             assert isinstance(results[-1], BudgetError)
 
         go(main())
@@ -326,7 +344,11 @@ def test_limits_on_dollars_and_tokens_are_never_exceeded(go):
 
 def test_a_budget_in_dollars_needs_a_price(go):
     with pytest.raises(BudgetError, match="unknown"):
-        go(Budgeted(ScriptedModel("x", name="nobody/knows"), Budget(usd=1.0)).complete(make_request()))
+        go(
+            Budgeted(ScriptedModel("x", name="nobody/knows"), Budget(usd=1.0)).complete(
+                make_request()
+            )
+        )
 
 
 def test_recorded_answers_are_replayed_in_order_without_calls(go, tmp_path):
@@ -337,7 +359,9 @@ def test_recorded_answers_are_replayed_in_order_without_calls(go, tmp_path):
         for text in ("a", "a", "b"):
             await live.complete(make_request(text))
         replayed = Recording(ScriptedModel(ModelError("asked")), path, mode="replay")
-        texts = [(await replayed.complete(make_request(text))).text for text in ("a", "a", "a", "b")]
+        texts = [
+            (await replayed.complete(make_request(text))).text for text in ("a", "a", "a", "b")
+        ]
         with pytest.raises(ModelError, match="has no answer"):
             await replayed.complete(make_request("new"))
         return texts
@@ -352,7 +376,9 @@ def test_recorded_answers_are_replayed_in_order_without_calls(go, tmp_path):
 
 def test_wrappers_compose(go, tmp_path):
     budget = Budget(calls=1)
-    model = Caching(Budgeted(Limiting(ScriptedModel("x"), concurrency=1), budget), tmp_path / "c.db")
+    model = Caching(
+        Budgeted(Limiting(ScriptedModel("x"), concurrency=1), budget), tmp_path / "c.db"
+    )
 
     async def main():
         texts = [(await model.complete(make_request())).text for _ in range(3)]
@@ -360,4 +386,6 @@ def test_wrappers_compose(go, tmp_path):
         return texts
 
     assert go(main()) == ["x"] * 3
-    assert sqlite3.connect(tmp_path / "c.db").execute("SELECT count(*) FROM responses").fetchone() == (1,)
+    assert sqlite3.connect(tmp_path / "c.db").execute(
+        "SELECT count(*) FROM responses"
+    ).fetchone() == (1,)

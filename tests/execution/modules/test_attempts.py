@@ -28,7 +28,9 @@ def accepted(prediction):
     return prediction.answer == "yes"
 
 
-@pytest.mark.parametrize("settings", [{}, {"temperature": 0.0}, {"seed": 3}, {"temperature": 1.2, "seed": 3}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"temperature": 0.0}, {"seed": 3}, {"temperature": 1.2, "seed": 3}]
+)
 @pytest.mark.parametrize("capabilities", [[], ["seed"]])
 def test_behind_a_cache_every_attempt_is_asked(settings, capabilities):
     model = ScriptedModel(*map(chat, ["no", "still no", "yes"]), capabilities=capabilities)
@@ -82,7 +84,9 @@ def test_a_search_asks_every_attempt_once():
         model, journal = ScriptedModel(*map(chat, ["no", "yes"])), MemoryJournal()
         retry = Retry(Predict("q -> answer"), accept=accepted)
         for _ in range(2):
-            async with Answers(journal, budget=Budget(), control=Control(), concurrency=1) as answers:
+            async with Answers(
+                journal, budget=Budget(), control=Control(), concurrency=1
+            ) as answers:
                 for entry in await journal.entries():
                     answers.remember(entry)
                 answered = AnsweredModel(model, answers)
@@ -105,7 +109,9 @@ def test_a_first_attempt_is_the_request_that_it_always_was():
 
 @pytest.mark.bridge
 def test_a_retry_in_a_worker_is_asked_anew_behind_the_cache_of_this_process():
-    program = Retry(dspex.Predict("q -> answer: int", repairs=0, adapter="json"), attempts=3).to_program("again")
+    program = Retry(
+        dspex.Predict("q -> answer: int", repairs=0, adapter="json"), attempts=3
+    ).to_program("again")
 
     async def main():
         model = ScriptedModel("no json", '{"answer": 7}', "no json", '{"answer": 8}')
@@ -113,7 +119,10 @@ def test_a_retry_in_a_worker_is_asked_anew_behind_the_cache_of_this_process():
         async with asyncio.timeout(60), IsolatedBackend() as backend:
             handle = await backend.create_program(program)
             contexts = [RunContext(model=cached, rollout=rollout) for rollout in (0, 0, 1)]
-            answers = [(await backend.execute_program(handle, {"q": "?"}, context)).answer for context in contexts]
+            answers = [
+                (await backend.execute_program(handle, {"q": "?"}, context)).answer
+                for context in contexts
+            ]
         return answers, [request.rollout for request in model.requests]
 
     answers, rollouts = asyncio.run(main())

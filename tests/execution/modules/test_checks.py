@@ -58,7 +58,9 @@ def test_after_two_more_tries_it_is_an_error_that_says_what_does_not_hold():
 
 def test_a_suggestion_is_noted_and_what_was_answered_stays():
     model, observer = ScriptedModel(LONG), Collecting()
-    signature = Signature("q -> other").append("answer", suggest=[is_short, (is_polite, "be polite")])
+    signature = Signature("q -> other").append(
+        "answer", suggest=[is_short, (is_polite, "be polite")]
+    )
     model = ScriptedModel(chat(other="x", answer="a long answer"))
     prediction = Predict(signature)(RunContext(model=model, observer=observer), q="q")
     assert prediction.answer == "a long answer"
@@ -81,7 +83,9 @@ def test_a_check_that_is_at_fault_itself_is_no_reason_to_ask_again():
         return value.nothing
 
     model = ScriptedModel(SHORT)
-    with pytest.raises(DefinitionError, match="the check 'broken' of 'answer' raised an error: AttributeError"):
+    with pytest.raises(
+        DefinitionError, match="the check 'broken' of 'answer' raised an error: AttributeError"
+    ):
         Predict(Signature("question -> answer").with_field("answer", check=broken))(
             RunContext(model=model), question=""
         )
@@ -103,7 +107,9 @@ def test_a_repair_and_a_check_are_counted_apart():
 
 
 def test_a_chain_of_thought_keeps_them():
-    model = ScriptedModel(chat(reasoning="r", answer="a long answer"), chat(reasoning="r", answer="yes"))
+    model = ScriptedModel(
+        chat(reasoning="r", answer="a long answer"), chat(reasoning="r", answer="yes")
+    )
     assert ChainOfThought(Brief)(RunContext(model=model), question="q").answer == "yes"
     assert len(model.requests) == 2
 
@@ -115,7 +121,10 @@ def lookup(city: str) -> str:
 
 TEXT = [chat(next_thought="t", next_tool_name="finish", next_tool_args="{}")]
 REASONED = [chat(reasoning="r", answer="a long answer"), chat(reasoning="r", answer="yes")]
-CALLS = [ToolCall("1", "finish", {"answer": "a long answer"}), ToolCall("2", "finish", {"answer": "yes"})]
+CALLS = [
+    ToolCall("1", "finish", {"answer": "a long answer"}),
+    ToolCall("2", "finish", {"answer": "yes"}),
+]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +144,9 @@ def test_a_suggestion_to_a_native_agent_is_noted_under_its_path():
     observer = Collecting()
     signature = Brief.with_field("answer", check=None, suggest=is_short)
     model = ScriptedModel(CALLS[0], capabilities=["tools"])
-    assert ReAct(signature, [lookup])(RunContext(model=model, observer=observer), question="q").answer.startswith("a")
+    assert ReAct(signature, [lookup])(
+        RunContext(model=model, observer=observer), question="q"
+    ).answer.startswith("a")
     assert [event.attributes for event in observer.events] == [{"path": "self"}]
 
 
@@ -164,7 +175,9 @@ def test_each_try_streams_anew():
     async def main():
         model = ScriptedModel(LONG, SHORT, capabilities=["streaming"], piece=99)
         stream = Predict(Brief).stream(RunContext(model=model), question="q")
-        return [(event.text, event.attempt) async for event in stream if isinstance(event, FieldDelta)]
+        return [
+            (event.text, event.attempt) async for event in stream if isinstance(event, FieldDelta)
+        ]
 
     assert asyncio.run(main()) == [("a long answer", 1), ("yes", 2)]
 
@@ -185,7 +198,9 @@ def test_an_assert_of_the_module_around_it_has_tries_of_its_own():
 
 
 @pytest.mark.parametrize(
-    "given", ["is_short", (is_short, 3), ("x", "y"), 3], ids=["text", "no message", "no function", "number"]
+    "given",
+    ["is_short", (is_short, 3), ("x", "y"), 3],
+    ids=["text", "no message", "no function", "number"],
 )
 def test_what_is_no_check_is_refused_where_it_is_declared(given):
     with pytest.raises(SignatureError, match="a check is a plain function"):
@@ -263,11 +278,14 @@ def test_a_check_that_import_cannot_find_cannot_be_stored_but_its_state_can(tmp_
     def local(text):
         return len(text) < 5
 
-    predict = Predict(Brief.with_field("answer", check=local), demos=[{"question": "q", "answer": "a"}])
+    predict = Predict(
+        Brief.with_field("answer", check=local), demos=[{"question": "q", "answer": "a"}]
+    )
     with pytest.raises(DefinitionError, match=r"local cannot be found by import"):
         predict.to_program()
     with pytest.raises(
-        DefinitionError, match=r"the check of 'answer' cannot be stored: .* is not a function with a source"
+        DefinitionError,
+        match=r"the check of 'answer' cannot be stored: .* is not a function with a source",
     ):
         Predict(Brief.with_field("answer", check=str.istitle)).to_program()
     predict.save(tmp_path / "state.json")

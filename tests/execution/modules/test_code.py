@@ -28,7 +28,8 @@ def test_what_lies_outside_is_refused_before_it_is_imported(root):
 
 
 @pytest.mark.parametrize(
-    "target", ["sys:path", "itertools:count", "json.decoder:JSONDecoder", "folder_without_init:inner"]
+    "target",
+    ["sys:path", "itertools:count", "json.decoder:JSONDecoder", "folder_without_init:inner"],
 )
 def test_a_module_without_a_file_of_the_root_is_refused(root, target):
     with pytest.raises(DefinitionError, match="lies outside the code root"):

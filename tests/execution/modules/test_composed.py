@@ -6,7 +6,13 @@ import pytest
 
 import dspex
 from dspex import Module, Predict, build
-from dspex.errors import BudgetError, DefinitionError, ExecutionError, InvalidError, ModelUnavailableError
+from dspex.errors import (
+    BudgetError,
+    DefinitionError,
+    ExecutionError,
+    InvalidError,
+    ModelUnavailableError,
+)
 from dspex.execution.context import RunContext
 from dspex.execution.modules import ChainOfThought, Parallel, ReAct, Retry
 from dspex.execution.tools import Policy, ToolSet
@@ -15,7 +21,9 @@ from dspex.testing import ScriptedModel
 
 
 def chat(**fields) -> str:
-    parts = (f"[[ ## {k} ## ]]\n{v if isinstance(v, str) else json.dumps(v)}" for k, v in fields.items())
+    parts = (
+        f"[[ ## {k} ## ]]\n{v if isinstance(v, str) else json.dumps(v)}" for k, v in fields.items()
+    )
     return "\n\n".join(parts)
 
 
@@ -37,14 +45,20 @@ def test_a_chain_of_thought_reasons_first():
 
 def test_its_reasoning_may_be_a_list_of_steps():
     model = ScriptedModel(chat(reasoning=["one", "two"], answer="Paris"))
-    prediction = ChainOfThought("question -> answer", steps=True)(RunContext(model=model), question="q")
+    prediction = ChainOfThought("question -> answer", steps=True)(
+        RunContext(model=model), question="q"
+    )
     assert prediction.reasoning == ["one", "two"]
 
 
 @pytest.mark.parametrize(
     "module",
     [
-        ChainOfThought("question -> answer", steps=True, demos=[{"question": "q", "reasoning": ["r"], "answer": "a"}]),
+        ChainOfThought(
+            "question -> answer",
+            steps=True,
+            demos=[{"question": "q", "reasoning": ["r"], "answer": "a"}],
+        ),
         Parallel(ChainOfThought("question -> answer", temperature=0.5), concurrency=3),
         Retry(Predict("question -> answer", adapter="tools", repairs=0), attempts=2),
     ],
@@ -73,14 +87,20 @@ NATIVE_RUN = [
 ]
 
 
-@pytest.mark.parametrize(("script", "abilities"), [(TEXT_RUN, ()), (NATIVE_RUN, ("tools",))], ids=["text", "native"])
+@pytest.mark.parametrize(
+    ("script", "abilities"), [(TEXT_RUN, ()), (NATIVE_RUN, ("tools",))], ids=["text", "native"]
+)
 def test_an_agent_calls_tools_reads_their_errors_and_gives_a_typed_answer(script, abilities):
     model = ScriptedModel(*script, capabilities=abilities)
     agent = ReAct("question -> degrees: int", [lookup])
     prediction = agent(RunContext(model=model), question="How warm is Paris?")
     assert (list(prediction), prediction.degrees) == (["degrees", "trajectory"], 21)
     tools = [span for span in prediction.trace.spans if span.kind == "tool"]
-    assert [(span.name, span.status) for span in tools] == [("lookup", "ok"), ("lookup", "error"), ("lookup", "error")]
+    assert [(span.name, span.status) for span in tools] == [
+        ("lookup", "ok"),
+        ("lookup", "error"),
+        ("lookup", "error"),
+    ]
     seen = "\n".join(message.content for message in model.requests[-1].messages)
     for text in ("Paris: 21 degrees", "it sank", "unknown field"):
         assert text in seen
@@ -89,7 +109,12 @@ def test_an_agent_calls_tools_reads_their_errors_and_gives_a_typed_answer(script
 
 def test_after_its_turns_an_agent_has_to_answer():
     text = ScriptedModel(*[TEXT_RUN[0]] * 2, chat(reasoning="so", degrees=21))
-    assert ReAct("question -> degrees: int", [lookup], max_turns=2)(RunContext(model=text), question="q").degrees == 21
+    assert (
+        ReAct("question -> degrees: int", [lookup], max_turns=2)(
+            RunContext(model=text), question="q"
+        ).degrees
+        == 21
+    )
     native = ScriptedModel(*[NATIVE_RUN[0]] * 2, NATIVE_RUN[-1], capabilities=["tools"])
     agent = ReAct("question -> degrees: int", [lookup], max_turns=2)
     assert agent(RunContext(model=native), question="q").degrees == 21
@@ -103,7 +128,9 @@ def test_tokens_and_money_end_a_run_before_the_next_call():
     for limit in ({"max_tokens": 20}, {"max_usd": 1.0}):
         model = ScriptedModel(NATIVE_RUN[0], capabilities=["tools"], cost_usd=0.6)
         with pytest.raises(BudgetError):
-            ReAct("question -> degrees: int", [lookup], **limit)(RunContext(model=model), question="q")
+            ReAct("question -> degrees: int", [lookup], **limit)(
+                RunContext(model=model), question="q"
+            )
         assert 1 <= len(model.requests) <= 2
 
 
@@ -141,12 +168,16 @@ def test_parallel_keeps_the_order_and_a_failure_is_a_row():
 
 
 def test_retry_runs_again_with_another_seed_until_accepted():
-    model = ScriptedModel(ModelUnavailableError("x"), chat(answer="no"), chat(answer="yes"), capabilities=["seed"])
+    model = ScriptedModel(
+        ModelUnavailableError("x"), chat(answer="no"), chat(answer="yes"), capabilities=["seed"]
+    )
     retry = Retry(Predict("q -> answer"), accept=lambda made: made.answer == "yes")
     assert retry(RunContext(model=model, seed=5), q="q").answer == "yes"
     assert [request.seed for request in model.requests] == [5, 6, 7]
     with pytest.raises(ExecutionError, match="none of 3"):
-        Retry(Predict("q -> answer"), accept=lambda _: False)(RunContext(model=ScriptedModel(chat(answer="x"))), q="q")
+        Retry(Predict("q -> answer"), accept=lambda _: False)(
+            RunContext(model=ScriptedModel(chat(answer="x"))), q="q"
+        )
 
 
 def test_an_agent_may_be_a_tool_of_an_agent():
@@ -208,7 +239,9 @@ def test_inputs_that_a_forward_cannot_be_called_with_are_invalid(kind):
             raise TypeError("of its own")
 
     module = {"async": Asks, "sync": AsksInAThread}[kind]()
-    with pytest.raises(InvalidError, match="missing a required argument: 'question'; it takes: question"):
+    with pytest.raises(
+        InvalidError, match="missing a required argument: 'question'; it takes: question"
+    ):
         module(RunContext(), qestion="")
     with pytest.raises(TypeError, match="of its own"):
         module(RunContext(), question="")
@@ -229,6 +262,10 @@ def test_any_failure_of_a_row_is_its_error():
 
 def test_parts_are_found_by_path_to_any_depth():
     module = UserModule()
-    assert [path for path, _ in module.named_modules()] == ["self", "steps['first']", "steps['first'].predict"]
+    assert [path for path, _ in module.named_modules()] == [
+        "self",
+        "steps['first']",
+        "steps['first'].predict",
+    ]
     other = module.assign({"steps['first'].predict.instructions": "Be brief."})
     assert other.steps["first"].predict.signature.instructions == "Be brief."

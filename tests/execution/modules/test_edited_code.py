@@ -49,7 +49,9 @@ agent = dspex.ReAct("q -> a", [look])
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> CodeRoot:
+def root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> CodeRoot:
     """A code root whose modules no other test has."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     return CodeRoot(tmp_path, name=f"edited_{abs(hash(request.node.nodeid))}")
@@ -67,7 +69,9 @@ def stored_elsewhere(root: CodeRoot, target: str) -> Program:
     loaded = {key: sys.modules.pop(key) for key in list(sys.modules) if key.startswith(root.name)}
     try:
         code = root.load(f"{module}:{name}")
-        return Program.from_dict((code() if isinstance(code, type) else code).to_program("p").to_dict())
+        return Program.from_dict(
+            (code() if isinstance(code, type) else code).to_program("p").to_dict()
+        )
     finally:
         for key in [key for key in sys.modules if key.startswith(root.name)]:
             del sys.modules[key]
@@ -101,7 +105,9 @@ def test_a_part_in_another_file_is_compared_too(root):
     first = root.load(f"{module}:Whole")().to_program("p")
     assert build(first, code=root)(text="a").result == "a1"
     write(root, "parts", PART, mark="2")
-    with pytest.raises(ConflictError, match="Part"):  # what is loaded, and what the file holds, differ from each other
+    with pytest.raises(
+        ConflictError, match="Part"
+    ):  # what is loaded, and what the file holds, differ from each other
         build(Program.from_dict(_with_source(first.to_dict(), "0" * 64)), code=root)
     second = stored_elsewhere(root, f"{module}:Whole")
     assert build(second, code=root)(text="a").result == "a2"
@@ -123,7 +129,10 @@ def test_a_tool_is_compared_too(root):
 def test_code_that_no_longer_imports_leaves_the_old_in_use(root):
     module = write(root, "app", SHOUT, mark="1", parts="")
     old = root.load(f"{module}:shout")
-    broken = SHOUT.format(mark="2", parts="") + "\nif __name__ in __import__('sys').stopped: raise SystemExit(3)\n"
+    broken = (
+        SHOUT.format(mark="2", parts="")
+        + "\nif __name__ in __import__('sys').stopped: raise SystemExit(3)\n"
+    )
     (root.folder / f"{module}.py").write_text(broken)
     sys.stopped = ()
     try:
@@ -140,7 +149,9 @@ def test_code_that_no_longer_imports_leaves_the_old_in_use(root):
 def test_code_that_others_imported_is_refused_and_left_alone(root, monkeypatch):
     module = write(root, "app", SHOUT, mark="1", parts="")
     monkeypatch.syspath_prepend(str(root.folder))
-    monkeypatch.setattr(sys, "meta_path", [finder for finder in sys.meta_path if not hasattr(finder, "folders")])
+    monkeypatch.setattr(
+        sys, "meta_path", [finder for finder in sys.meta_path if not hasattr(finder, "folders")]
+    )
     imported = __import__(module)
     before = imported.shout.to_program("p")
     write(root, "app", SHOUT, mark="3", parts="")

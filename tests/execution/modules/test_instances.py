@@ -80,7 +80,10 @@ def test_a_stored_program_gets_instances_of_the_classes_in_its_file(app: Any) ->
 def test_so_does_one_in_a_process_of_its_own(app: Any) -> None:
     async def run() -> str:
         pool = PoolConfig(name="native")
-        async with asyncio.timeout(30), IsolatedBackend(code=CodeRoot(Path.cwd()), pool=pool) as backend:
+        async with (
+            asyncio.timeout(30),
+            IsolatedBackend(code=CodeRoot(Path.cwd()), pool=pool) as backend,
+        ):
             handle = await backend.create_program(app.shout.to_program())
             return (await backend.execute_program(handle, INPUTS, RunContext())).loud
 

@@ -5,7 +5,13 @@ import pytest
 
 import dspex
 from dspex import Module, Output, Predict, Prediction, Signature
-from dspex.errors import AdapterError, ConfigurationError, DefinitionError, InvalidError, ModelUnavailableError
+from dspex.errors import (
+    AdapterError,
+    ConfigurationError,
+    DefinitionError,
+    InvalidError,
+    ModelUnavailableError,
+)
 from dspex.execution.adapters import ChatAdapter
 from dspex.execution.context import RunContext
 from dspex.telemetry import Collecting
@@ -28,13 +34,18 @@ def test_a_reply_becomes_a_typed_prediction_with_usage_and_trace():
         prediction = Predict(Triage)(message="lost card")
     assert (prediction.team, prediction["sure"], prediction.fallback) == ("cards", 0.9, None)
     assert prediction.usage.calls == 1
-    assert [(span.kind, span.parent_id) for span in prediction.trace.spans] == [("model", 1), ("module", None)]
+    assert [(span.kind, span.parent_id) for span in prediction.trace.spans] == [
+        ("model", 1),
+        ("module", None),
+    ]
 
 
 def test_a_chat_reply_that_cannot_be_read_is_asked_for_once_more_as_json_and_said_so():
     model = ScriptedModel("It is Paris.", '{"answer": "Paris"}', capabilities=["json_mode"])
     observer = Collecting()
-    prediction = Predict("question -> answer")(RunContext(model=model, observer=observer), question="capital?")
+    prediction = Predict("question -> answer")(
+        RunContext(model=model, observer=observer), question="capital?"
+    )
     assert prediction.answer == "Paris"
     assert (prediction.fallback.source, prediction.fallback.target) == ("chat", "json")
     assert "none of the headers" in prediction.fallback.reason
@@ -51,7 +62,9 @@ def test_a_reply_that_json_cannot_be_read_from_either_is_an_adapter_error():
 
 
 def test_a_model_that_decodes_under_a_schema_is_asked_for_json_and_gets_the_schema():
-    model = ScriptedModel('{"answer": "x"}', capabilities=["constrained_decoding", "response_schema", "json_mode"])
+    model = ScriptedModel(
+        '{"answer": "x"}', capabilities=["constrained_decoding", "response_schema", "json_mode"]
+    )
     Predict("question -> answer")(RunContext(model=model), question="q")
     assert model.requests[0].response_schema["required"] == ["answer"]
 
@@ -104,7 +117,10 @@ def test_inputs_by_place_are_shown_by_name():
         (lambda: answer("hello"), r"write program\(context='hello', question=\.\.\.\)"),
         (lambda: answer("hello", "why?"), r"write program\(context='hello', question='why\?'\)"),
         (lambda: answer("", question="why?"), r"write program\(context='', question=\.\.\.\)"),
-        (lambda: answer(RunContext(), "hello"), r"write program\(context='hello', question=\.\.\.\)"),
+        (
+            lambda: answer(RunContext(), "hello"),
+            r"write program\(context='hello', question=\.\.\.\)",
+        ),
         (lambda: answer("a", "b", "c"), "it has 2 inputs, not 3"),
         (lambda: shout("hello"), r"write program\(text='hello'\)"),
         (lambda: Triage()({"id": 1}), r"write program\(ticket=\{'id': 1\}, queue=\.\.\.\)"),
@@ -122,14 +138,21 @@ def test_wrong_inputs_are_told_before_a_missing_model():
 def test_a_failing_model_leaves_a_span_with_its_error():
     observer = Collecting()
     with pytest.raises(ModelUnavailableError):
-        Predict("q -> answer")(RunContext(model=ScriptedModel(ModelUnavailableError("down")), observer=observer), q="q")
-    assert [(span.kind, span.status) for span in observer.spans] == [("model", "error"), ("module", "error")]
+        Predict("q -> answer")(
+            RunContext(model=ScriptedModel(ModelUnavailableError("down")), observer=observer), q="q"
+        )
+    assert [(span.kind, span.status) for span in observer.spans] == [
+        ("model", "error"),
+        ("module", "error"),
+    ]
     assert "down" in observer.spans[0].error
 
 
 def test_render_shows_what_would_be_sent_and_sends_nothing():
     model = ScriptedModel(CHAT)
-    prompt, adapter = Predict("question -> answer").render({"question": "why?"}, RunContext(model=model))
+    prompt, adapter = Predict("question -> answer").render(
+        {"question": "why?"}, RunContext(model=model)
+    )
     assert adapter.name == "chat"
     assert "why?" in prompt.messages[-1].content
     assert model.requests == []
@@ -138,17 +161,26 @@ def test_render_shows_what_would_be_sent_and_sends_nothing():
 def test_a_user_may_subclass_render():
     class Shouting(ChatAdapter):
         def render(self, signature, demos, inputs):
-            return super().render(signature, demos, {name: str(value).upper() for name, value in inputs.items()})
+            return super().render(
+                signature, demos, {name: str(value).upper() for name, value in inputs.items()}
+            )
 
     model = ScriptedModel(CHAT)
-    assert Predict("question -> answer", adapter=Shouting())(RunContext(model=model), question="why?").answer == "Paris"
+    assert (
+        Predict("question -> answer", adapter=Shouting())(
+            RunContext(model=model), question="why?"
+        ).answer
+        == "Paris"
+    )
     assert "WHY?" in model.requests[0].messages[-1].content
 
 
 def test_payloads_are_recorded_only_where_asked_for_and_are_capped():
     long = "[[ ## answer ## ]]\n" + "x" * 100_000
     quiet = Predict("q -> answer")(RunContext(model=ScriptedModel(long)), q="q").trace.spans[0]
-    loud = Predict("q -> answer")(RunContext(model=ScriptedModel(long), records_payloads=True), q="q").trace.spans[0]
+    loud = Predict("q -> answer")(
+        RunContext(model=ScriptedModel(long), records_payloads=True), q="q"
+    ).trace.spans[0]
     assert (quiet.inputs_ref, quiet.outputs_ref) == (None, None)
     assert "[[ ## q ## ]]" in loud.inputs_ref
     assert len(loud.outputs_ref) < 66_000
@@ -189,7 +221,12 @@ def test_modules_nest_and_the_trace_knows_every_path(kind):
 
 
 def test_named_modules_have_the_paths_of_lists_and_dicts():
-    assert [path for path, _ in Pipeline().named_modules()] == ["self", "steps[0]", "steps[1]", "named['extra']"]
+    assert [path for path, _ in Pipeline().named_modules()] == [
+        "self",
+        "steps[0]",
+        "steps[1]",
+        "named['extra']",
+    ]
 
 
 def test_a_forward_that_returns_nothing_useful_says_what_to_return():
@@ -223,7 +260,9 @@ def test_a_cancelled_call_is_recorded_as_cancelled():
                 await asyncio.Event().wait()
 
         asked = asyncio.Event()
-        task = asyncio.create_task(Predict("q -> a").acall(RunContext(model=Waits("x"), observer=observer), q="q"))
+        task = asyncio.create_task(
+            Predict("q -> a").acall(RunContext(model=Waits("x"), observer=observer), q="q")
+        )
         await asked.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -234,11 +273,20 @@ def test_a_cancelled_call_is_recorded_as_cancelled():
 
 
 def test_a_program_of_a_predict_goes_to_data_and_back():
-    predict = Predict(Triage, demos=[{"message": "m", "team": "cards", "sure": 1.0}], temperature=0.5, adapter="json")
+    predict = Predict(
+        Triage,
+        demos=[{"message": "m", "team": "cards", "sure": 1.0}],
+        temperature=0.5,
+        adapter="json",
+    )
     program = predict.to_program("triage")
     again = dspex.build(dspex.Program.from_json(program.to_json()))
     assert again.to_program("triage").content_hash == program.content_hash
-    assert (again.demos, again.settings, again.adapter.name) == (predict.demos, predict.settings, "json")
+    assert (again.demos, again.settings, again.adapter.name) == (
+        predict.demos,
+        predict.settings,
+        "json",
+    )
 
 
 def test_assigning_makes_a_copy_and_leaves_the_original_alone():

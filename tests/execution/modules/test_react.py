@@ -36,7 +36,9 @@ async def collected(module, context, **inputs):
 
 def test_a_native_agent_streams_its_thoughts_its_tools_and_its_answer(go):
     model = native("Let me see.", FIRST, LAST)
-    events = go(collected(ReAct("q -> degrees: int", [lookup]), RunContext(model=model), q="Paris?"))
+    events = go(
+        collected(ReAct("q -> degrees: int", [lookup]), RunContext(model=model), q="Paris?")
+    )
     assert [type(event) for event in events] == [
         Status,
         FieldDelta,
@@ -53,7 +55,11 @@ def test_a_native_agent_streams_its_thoughts_its_tools_and_its_answer(go):
         ("lookup", "done"),
         ("ReAct", "done"),
     ]
-    told = [(event.path, event.field, event.text, event.attempt) for event in events if isinstance(event, FieldDelta)]
+    told = [
+        (event.path, event.field, event.text, event.attempt)
+        for event in events
+        if isinstance(event, FieldDelta)
+    ]
     assert told == [("self", "next_thought", "Let me", 1), ("self", "next_thought", " see.", 1)]
     assert [event.outputs for event in events if isinstance(event, Partial)] == [{"degrees": 21}]
 
@@ -94,7 +100,10 @@ def test_a_native_agent_is_shown_its_demonstrations_as_calls():
         {"next_tool_name": "lookup"},  # without any input
         {"q": "Bonn?", "next_tool_name": "finish"},  # an end without an answer
     ]
-    agent.extract.predict.demos = [{"q": "Oslo?", "reasoning": "cold", "degrees": 3}, {"q": "no answer"}]
+    agent.extract.predict.demos = [
+        {"q": "Oslo?", "reasoning": "cold", "degrees": 3},
+        {"q": "no answer"},
+    ]
     model = native(LAST)
     assert agent(RunContext(model=model), q="Paris?").degrees == 21
     turns = model.requests[0].messages[1:]
@@ -108,8 +117,14 @@ def test_a_native_agent_is_shown_its_demonstrations_as_calls():
         ("user", "q: Paris?"),
     ]
     calls = [turn.tool_calls[0] for turn in turns if turn.tool_calls]
-    assert calls == [ToolCall("example_1", "lookup", {"city": "Rome"}), ToolCall("example_2", "finish", {"degrees": 3})]
-    assert [turn.tool_call_id for turn in turns if turn.role == "tool"] == ["example_1", "example_2"]
+    assert calls == [
+        ToolCall("example_1", "lookup", {"city": "Rome"}),
+        ToolCall("example_2", "finish", {"degrees": 3}),
+    ]
+    assert [turn.tool_call_id for turn in turns if turn.role == "tool"] == [
+        "example_1",
+        "example_2",
+    ]
 
 
 def test_an_assert_about_an_agent_reaches_its_model():
@@ -169,11 +184,14 @@ def test_what_an_agent_did_is_its_trajectory():
     said = [
         "[[ ## next_thought ## ]]\nlook\n[[ ## next_tool_name ## ]]\nlookup\n"
         '[[ ## next_tool_args ## ]]\n{"city": "Paris"}',
-        "[[ ## next_thought ## ]]\ndone\n[[ ## next_tool_name ## ]]\nfinish\n[[ ## next_tool_args ## ]]\n{}",
+        "[[ ## next_thought ## ]]\ndone\n[[ ## next_tool_name ## ]]\nfinish\n[[ ## next_tool_args "
+        "## ]]\n{}",
         "[[ ## reasoning ## ]]\nr\n[[ ## degrees ## ]]\n21",
     ]
     prediction = ReAct("q -> degrees: int", [lookup])(RunContext(model=ScriptedModel(*said)), q="")
-    assert [(step["thought"], step["tool"], step["observation"]) for step in prediction.trajectory] == [
+    assert [
+        (step["thought"], step["tool"], step["observation"]) for step in prediction.trajectory
+    ] == [
         ("look", "lookup", "Paris: 21 degrees"),
         ("done", "finish", None),
     ]
@@ -186,9 +204,13 @@ def test_what_is_not_a_function_is_not_a_tool():
 
 
 def test_an_agent_that_is_a_tool_keeps_its_trajectory_to_itself():
-    inner = ReAct("riddle -> solution", [lookup], model=native(ToolCall("1", "finish", {"solution": "wind"})))
+    inner = ReAct(
+        "riddle -> solution", [lookup], model=native(ToolCall("1", "finish", {"solution": "wind"}))
+    )
     model = native(ToolCall("1", "riddler", {"riddle": "?"}), ToolCall("2", "finish", {"a": "x"}))
-    prediction = ReAct("q -> a", [Tool.from_module(inner, name="riddler")])(RunContext(model=model), q="")
+    prediction = ReAct("q -> a", [Tool.from_module(inner, name="riddler")])(
+        RunContext(model=model), q=""
+    )
     assert prediction.trajectory[0]["observation"] == "wind"
 
 
@@ -243,9 +265,17 @@ def test_an_agent_with_its_tools_goes_to_data_and_back(written):
     again = build(program, code=written)
     assert again.to_program("p").content_hash == agent.to_program("p").content_hash
     assert isinstance(again, ReAct)
-    assert (again.max_turns, again.max_tokens, again.max_usd, again.react.model) == (4, 900, 0.5, "local/x")
+    assert (again.max_turns, again.max_tokens, again.max_usd, again.react.model) == (
+        4,
+        900,
+        0.5,
+        "local/x",
+    )
     weather, riddler = again.tools["weather"], again.tools["riddler"]
-    assert (weather.description, weather.policy) == ("The weather now.", agent.tools["weather"].policy)
+    assert (weather.description, weather.policy) == (
+        "The weather now.",
+        agent.tools["weather"].policy,
+    )
     assert (riddler.description, type(riddler.module).__name__) == ("Solves riddles.", "Riddle")
     with pytest.raises(DefinitionError, match="code is not loaded here"):
         build(program)
@@ -267,11 +297,18 @@ def test_a_saved_agent_is_loaded_with_its_tools_and_runs_as_before(written, tmp_
     asked = []
     for made in (agent, again):
         model = native(*script)
-        assert made(RunContext(model=model, models=lambda _, model=model: model), q="Paris?").degrees == 21
+        assert (
+            made(RunContext(model=model, models=lambda _, model=model: model), q="Paris?").degrees
+            == 21
+        )
         asked.append(model.requests)
     assert asked[0] == asked[1]
     results = [turn.content for turn in asked[1][-1].messages if turn.role == "tool"][1:]
-    assert results == ["Paris: 21 degrees", "error: weather: this call is not permitted", "the wind"]
+    assert results == [
+        "Paris: 21 degrees",
+        "error: weather: this call is not permitted",
+        "the wind",
+    ]
 
 
 def test_a_tool_whose_source_has_changed_is_a_conflict(written):
@@ -288,8 +325,12 @@ def test_a_tool_that_import_cannot_find_is_named():
 
     with pytest.raises(DefinitionError, match="the tool 'local' cannot be stored"):
         ReAct("q -> a", [local]).to_program()
-    forbidding = ToolSet([lookup], policies={"lookup": Policy(permit=lambda _name, _arguments: False)})
-    with pytest.raises(DefinitionError, match="the permission of the tool 'lookup' cannot be stored"):
+    forbidding = ToolSet(
+        [lookup], policies={"lookup": Policy(permit=lambda _name, _arguments: False)}
+    )
+    with pytest.raises(
+        DefinitionError, match="the permission of the tool 'lookup' cannot be stored"
+    ):
         ReAct("q -> a", forbidding).to_program()
 
 
@@ -306,7 +347,9 @@ def test_a_module_that_is_a_tool_is_found_by_path_and_a_copy_runs_its_own():
     other = agent.assign({"tools['riddler'].instructions": "Solve it."})
     assert inner.signature.instructions != "Solve it."
     model = native(
-        ToolCall("1", "riddler", {"riddle": "?"}), "[[ ## solution ## ]]\nwind", ToolCall("2", "finish", {"a": "wind"})
+        ToolCall("1", "riddler", {"riddle": "?"}),
+        "[[ ## solution ## ]]\nwind",
+        ToolCall("2", "finish", {"a": "wind"}),
     )
     prediction = other(RunContext(model=model), q="")
     assert "Your task: Solve it." in model.requests[1].messages[0].content
@@ -323,4 +366,7 @@ def test_an_agent_whose_tools_are_bound_to_what_cannot_be_copied_is_assigned_to(
                 return key
 
     agent = ReAct("q -> a", [Database().find])
-    assert agent.assign({"react.instructions": "Find it."}).tools["find"].call is agent.tools["find"].call
+    assert (
+        agent.assign({"react.instructions": "Find it."}).tools["find"].call
+        is agent.tools["find"].call
+    )

@@ -43,12 +43,17 @@ def test_repair_can_be_switched_off_and_is_bounded():
 
 def test_the_tools_adapter_gets_its_answer_by_a_tool_call():
     model = ScriptedModel(ToolCall("c", "answer", {"n": 3, "word": "x"}), capabilities=["tools"])
-    assert dict(Predict("q -> n: int, word", adapter="tools")(RunContext(model=model), q="q")) == {"n": 3, "word": "x"}
+    assert dict(Predict("q -> n: int, word", adapter="tools")(RunContext(model=model), q="q")) == {
+        "n": 3,
+        "word": "x",
+    }
     request = model.requests[0]
     assert (request.tools[0].name, request.tool_choice) == ("answer", "answer")
     assert request.tools[0].parameters["required"] == ["n", "word"]
     plain = ScriptedModel('{"n": 3, "word": "x"}')
-    assert Predict("q -> n: int, word", adapter=ToolAdapter())(RunContext(model=plain), q="q").n == 3
+    assert (
+        Predict("q -> n: int, word", adapter=ToolAdapter())(RunContext(model=plain), q="q").n == 3
+    )
     assert plain.requests[0].tools == ()
 
 
@@ -89,12 +94,15 @@ def test_assert_asks_the_same_predictor_again_and_nothing_else():
 def test_assert_shows_the_earlier_answer_in_the_layout_of_the_adapter(adapter, shown):
     reply = '{"answer": "%s", "thought": "hm"}'
     texts = [
-        chat(answer=text, thought="hm") if adapter == "chat" else reply % text for text in ("a long answer", "yes")
+        chat(answer=text, thought="hm") if adapter == "chat" else reply % text
+        for text in ("a long answer", "yes")
     ]
     model = ScriptedModel(texts[0], *texts)
     context = RunContext(model=model, adapter=ADAPTERS[adapter])
     assert Careful()(context, question="q").answer == "yes"
-    assert [(turn.role, turn.content) for turn in model.requests[2].messages[-2:-1]] == [("assistant", shown)]
+    assert [(turn.role, turn.content) for turn in model.requests[2].messages[-2:-1]] == [
+        ("assistant", shown)
+    ]
 
 
 def test_assert_shows_an_answer_of_other_fields_as_it_is():
@@ -165,7 +173,9 @@ def test_suggest_notes_it_and_goes_on():
     observer = Collecting()
     model = ScriptedModel(chat(answer="no"))
     assert Lenient()(RunContext(model=model, observer=observer), q="q").answer == "no"
-    assert [(event.name, event.attributes) for event in observer.events] == [("log", {"path": "ask"})]
+    assert [(event.name, event.attributes) for event in observer.events] == [
+        ("log", {"path": "ask"})
+    ]
 
 
 def test_a_budget_of_the_context_holds_for_everything_inside():
@@ -227,7 +237,9 @@ def test_a_cancellation_stops_every_run_that_has_it(go):
         await asyncio.to_thread(cancellation.cancel)
         results = await asyncio.gather(*tasks, return_exceptions=True)
         with pytest.raises(asyncio.CancelledError):
-            await Predict("q -> a").acall(RunContext(model=models[0], cancellation=cancellation), q="q")
+            await Predict("q -> a").acall(
+                RunContext(model=models[0], cancellation=cancellation), q="q"
+            )
         return [type(result) for result in results], [model.stopped for model in models]
 
     assert go(main()) == ([asyncio.CancelledError] * 2, [True] * 2)
@@ -260,7 +272,11 @@ def test_a_json_reply_streams_texts_and_partial_objects(go, piece):
     reply = '{"answer": "Par\\"is", "items": [1, 2], "who": {"name": "Ada"}}'
     model = ScriptedModel(reply, capabilities=["streaming"], piece=piece)
     events = go(
-        collected(Predict("q -> answer, items: list[int], who: dict", adapter="json"), RunContext(model=model), q="q")
+        collected(
+            Predict("q -> answer, items: list[int], who: dict", adapter="json"),
+            RunContext(model=model),
+            q="q",
+        )
     )
     deltas = [event.text for event in events if isinstance(event, FieldDelta)]
     partials = [event.outputs for event in events if isinstance(event, Partial)]
@@ -270,7 +286,9 @@ def test_a_json_reply_streams_texts_and_partial_objects(go, piece):
 
 
 def test_nested_modules_stream_under_their_paths(go):
-    model = ScriptedModel(chat(thought="hm"), chat(answer="yes"), capabilities=["streaming"], piece=99)
+    model = ScriptedModel(
+        chat(thought="hm"), chat(answer="yes"), capabilities=["streaming"], piece=99
+    )
     events = go(collected(Careful(), RunContext(model=model), question="q"))
     assert [(e.path, e.field) for e in events if isinstance(e, FieldDelta)] == [
         ("think", "thought"),
@@ -281,12 +299,19 @@ def test_nested_modules_stream_under_their_paths(go):
 def test_a_second_attempt_begins_each_field_anew_and_says_so(go):
     model = ScriptedModel(chat(n="many"), chat(n="3"), capabilities=["streaming"], piece=99)
     events = go(collected(Predict("q -> n: int"), RunContext(model=model), q="q"))
-    assert [(e.text, e.attempt) for e in events if isinstance(e, FieldDelta)] == [("many", 1), ("3", 2)]
+    assert [(e.text, e.attempt) for e in events if isinstance(e, FieldDelta)] == [
+        ("many", 1),
+        ("3", 2),
+    ]
     assert [e.state for e in events if isinstance(e, Status)] == ["begun", "again", "done"]
 
 
 def test_a_model_that_cannot_stream_gives_one_piece(go):
-    events = go(collected(Predict("q -> answer"), RunContext(model=ScriptedModel(chat(answer="yes"))), q="q"))
+    events = go(
+        collected(
+            Predict("q -> answer"), RunContext(model=ScriptedModel(chat(answer="yes"))), q="q"
+        )
+    )
     assert [e.text for e in events if isinstance(e, FieldDelta)] == ["yes"]
 
 
@@ -298,7 +323,9 @@ def test_leaving_the_loop_cancels_the_request(go):
 
     async def main():
         model = Slow()
-        async with contextlib.aclosing(Predict("q -> a").stream(RunContext(model=model), q="q")) as events:
+        async with contextlib.aclosing(
+            Predict("q -> a").stream(RunContext(model=model), q="q")
+        ) as events:
             async for event in events:
                 if isinstance(event, FieldDelta):
                     await model.begun.wait()
@@ -337,7 +364,9 @@ def test_a_slow_listener_holds_the_model_back(go):
                 return await super().complete(request)
 
         model = Fast(chat(a="x"), capabilities=["streaming"])
-        async with contextlib.aclosing(Predict("q -> a").stream(RunContext(model=model), q="q")) as events:
+        async with contextlib.aclosing(
+            Predict("q -> a").stream(RunContext(model=model), q="q")
+        ) as events:
             async for event in events:
                 if isinstance(event, FieldDelta):
                     break

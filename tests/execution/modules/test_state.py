@@ -63,10 +63,15 @@ def test_a_state_of_dspy_comes_in_and_goes_out_without_a_loss():
     assert module.cot.predict.signature.instructions == "Be brief."
     assert module.cot.predict.signature.fields["question"].desc == "what is asked"
     assert module.cot.predict.signature.fields["reasoning"].desc == ""
-    assert (module.cot.predict.model, module.cot.predict.settings) == ("openai/gpt-4o-mini", {"temperature": 0.3})
+    assert (module.cot.predict.model, module.cot.predict.settings) == (
+        "openai/gpt-4o-mini",
+        {"temperature": 0.3},
+    )
     assert module.preds[0].demos == [{"a_thing": "1", "b": "2", "augmented": True}]
     again = to_dspy_state(module)
-    assert {k: v for k, v in again.items() if k != "metadata"} == {k: v for k, v in DSPY.items() if k != "metadata"}
+    assert {k: v for k, v in again.items() if k != "metadata"} == {
+        k: v for k, v in DSPY.items() if k != "metadata"
+    }
 
 
 def test_the_state_of_a_lone_predict_is_flat_both_ways():
@@ -116,12 +121,20 @@ def test_dspy_itself_takes_and_gives_the_states():
         state = theirs.dump_state()
         from_dspy_state(module, state)
         fresh = type(theirs)("x -> y")
-        fresh.load_state({name: part for name, part in to_dspy_state(module).items() if name != "metadata"})
+        fresh.load_state(
+            {name: part for name, part in to_dspy_state(module).items() if name != "metadata"}
+        )
         assert fresh.dump_state() == state
 
 
 def test_a_key_never_goes_out():
-    names = ("api_key", "extra_headers", "aws_secret_access_key", "azure_ad_token", "vertex_credentials")
+    names = (
+        "api_key",
+        "extra_headers",
+        "aws_secret_access_key",
+        "azure_ad_token",
+        "vertex_credentials",
+    )
     lm = {**DSPY_LM, **dict.fromkeys(names, "sk-secret")}
     predict = Predict("x -> y")
     from_dspy_state(predict, {"self": dspy_part(("X:", ""), ("Y:", ""), instructions="i", lm=lm)})
@@ -149,7 +162,12 @@ class Who(dspex.Signature):
 
 def test_save_and_load_keep_everything_that_was_learned(tmp_path):
     path = tmp_path / "x.json"
-    predict = Predict(Who, demos=[{"text": "t", "person": {"name": "Ada"}, "kind": "a"}], temperature=0.4, repairs=0)
+    predict = Predict(
+        Who,
+        demos=[{"text": "t", "person": {"name": "Ada"}, "kind": "a"}],
+        temperature=0.4,
+        repairs=0,
+    )
     predict.signature = predict.signature.with_instructions("Find them all.")
     predict.save(path)
     data = json.loads(path.read_text())
@@ -157,7 +175,9 @@ def test_save_and_load_keep_everything_that_was_learned(tmp_path):
     fresh = Predict(Who)
     fresh.load(path)
     assert fresh.to_program().content_hash == predict.to_program().content_hash
-    assert fresh.signature.validate_outputs({"person": {"name": "Ada"}, "kind": "a"})["person"] == Person(name="Ada")
+    assert fresh.signature.validate_outputs({"person": {"name": "Ada"}, "kind": "a"})[
+        "person"
+    ] == Person(name="Ada")
     whole = load(path)
     assert whole.to_program().content_hash == predict.to_program().content_hash
 
@@ -192,7 +212,10 @@ def test_no_secret_is_saved_and_a_model_object_stays(tmp_path):
         ("[]", "holds neither a program nor a state"),
         (json.dumps({"metadata": {}}), "from_dspy_state"),
         (json.dumps({"format": 9, "parts": {}, "program": None}), "update dspex"),
-        (json.dumps({"format": 1, "parts": {"cot.predict": {}}, "program": None}), "lacks: cot.predict"),
+        (
+            json.dumps({"format": 1, "parts": {"cot.predict": {}}, "program": None}),
+            "lacks: cot.predict",
+        ),
     ],
 )
 def test_a_wrong_file_says_what_is_wrong(tmp_path, text, said):

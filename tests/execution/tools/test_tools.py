@@ -40,7 +40,11 @@ def test_sync_and_async_functions_are_called_with_validated_arguments(go):
 
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
-    [("add", {"a": "many"}, "a: must be int"), ("add", {"c": 1}, "unknown"), ("ad", {}, "Did you mean 'add'")],
+    [
+        ("add", {"a": "many"}, "a: must be int"),
+        ("add", {"c": 1}, "unknown"),
+        ("ad", {}, "Did you mean 'add'"),
+    ],
 )
 def test_invalid_calls_are_tool_errors_with_a_reason(go, name, arguments, said):
     with pytest.raises(ToolError, match=said):

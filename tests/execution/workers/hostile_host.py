@@ -35,7 +35,12 @@ def sends(*messages, codec=1):
     """Return a program that writes frames and hangs."""
 
     def act(call):
-        write(b"".join(frame(message(call) if callable(message) else message, codec) for message in messages))
+        write(
+            b"".join(
+                frame(message(call) if callable(message) else message, codec)
+                for message in messages
+            )
+        )
         hang()
 
     return act
@@ -75,7 +80,11 @@ def reply_in_drops(call):
 
 
 def callbacks_without_end(call):
-    write(b"".join(frame({"id": call.id, "call": 10**6 + n, "cmd": "lm", "data": {}}) for n in range(2000)))
+    write(
+        b"".join(
+            frame({"id": call.id, "call": 10**6 + n, "cmd": "lm", "data": {}}) for n in range(2000)
+        )
+    )
     return "asked"
 
 
@@ -195,7 +204,9 @@ ACTS = {
     "an id from the future": sends({"id": 10**9, "ok": 1}),
     "a negative id": sends({"id": -1, "ok": 1}),
     "an id of 100 digits": sends(b'{"id": ' + b"9" * 100 + b', "ok": 1}'),
-    "two replies": sends(lambda call: {"id": call.id, "ok": 1}, lambda call: {"id": call.id, "ok": 2}),
+    "two replies": sends(
+        lambda call: {"id": call.id, "ok": 1}, lambda call: {"id": call.id, "ok": 2}
+    ),
     "an error of its life": sends({"id": 0, "error": {"code": "x", "message": "I resign"}}),
     "an error that is none": sends(lambda call: {"id": call.id, "error": "text"}),
     "a callback without a command": sends(lambda call: {"id": call.id, "call": 1}),
@@ -211,7 +222,9 @@ ACTS = {
     "closing the health channel": close(HEALTH),
     "closing both and its output": close(CHANNEL, HEALTH, 1, 2),
     "garbage on the health channel": lambda call: write(b"\xff" * 64, HEALTH) or hang(),
-    "pongs that nobody asked for": lambda call: write(frame({"id": 10**9, "ok": {}}), HEALTH) or hang(),
+    "pongs that nobody asked for": lambda call: (
+        write(frame({"id": 10**9, "ok": {}}), HEALTH) or hang()
+    ),
     "a fork that answers, too": fork_and_both_answer,
     "forks that stay": forks,
     "an heir of its channel": heir_of_the_channel,
@@ -238,7 +251,10 @@ ACTS = {
 
 class Host:
     def __init__(self):
-        self.commands = {"echo": lambda call, args: args, "act": lambda call, args: ACTS[args["name"]](call)}
+        self.commands = {
+            "echo": lambda call, args: args,
+            "act": lambda call, args: ACTS[args["name"]](call),
+        }
 
     def describe(self):
         return {}

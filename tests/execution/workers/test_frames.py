@@ -14,7 +14,9 @@ def test_frames_survive_any_splitting_and_merging(frames, cuts):
     stream = b"".join(pack(codec, payload) for codec, payload in frames)
     edges = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})
     splitter = FrameSplitter()
-    parsed_frames = [frame for a, b in itertools.pairwise(edges) for frame in splitter.feed(stream[a:b])]
+    parsed_frames = [
+        frame for a, b in itertools.pairwise(edges) for frame in splitter.feed(stream[a:b])
+    ]
     assert parsed_frames == frames
     splitter.close()
 

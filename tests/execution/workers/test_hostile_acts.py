@@ -21,7 +21,9 @@ PATIENCE = 30.0  # seconds for one call after a hostile one, on a loaded machine
 GROWTH_KIB = 300 * 1024
 
 
-@pytest.mark.parametrize("every", [pytest.param(6, id="some"), pytest.param(1, id="all", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "every", [pytest.param(6, id="some"), pytest.param(1, id="all", marks=pytest.mark.slow)]
+)
 def test_no_act_of_a_worker_harms_more_than_its_own_calls(every: int) -> None:
     async def main():
         before = open_resources()

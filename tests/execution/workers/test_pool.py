@@ -19,7 +19,15 @@ from dspex.errors import (
     WorkerStartError,
     WorkerTimeoutError,
 )
-from dspex.execution.workers import BreakerConfig, ChildSpec, Intensity, LoadRequest, Pool, PoolConfig, Supervisor
+from dspex.execution.workers import (
+    BreakerConfig,
+    ChildSpec,
+    Intensity,
+    LoadRequest,
+    Pool,
+    PoolConfig,
+    Supervisor,
+)
 from dspex.execution.workers.orphans import RUN_VARIABLE, run_mark, sweep
 from dspex.telemetry import Collecting
 from dspex.testing import fake_child
@@ -34,7 +42,10 @@ def with_pool(test, *, spec=None, observer=None, **options):
     async def main():
         before = open_resources()
         config = PoolConfig(name="p", **{"intensity": Intensity(restarts=100), **options})
-        async with asyncio.timeout(20), Pool(config, spec or fake_worker(), observer=observer) as pool:
+        async with (
+            asyncio.timeout(20),
+            Pool(config, spec or fake_worker(), observer=observer) as pool,
+        ):
             await test(pool)
         await asyncio.sleep(0)
         assert open_resources() == before
@@ -114,7 +125,9 @@ def test_a_pool_grows_while_calls_wait_and_shrinks_when_idle():
 def test_a_program_is_created_once_on_each_worker_and_calls_go_where_it_is():
     async def test(pool):
         def run(handle):
-            return pool.call("programs", {}, program=LoadRequest(handle=handle, args={"name": handle}))
+            return pool.call(
+                "programs", {}, program=LoadRequest(handle=handle, args={"name": handle})
+            )
 
         assert [await run("a") for _ in range(5)] == [["a"]] * 5
         busy = asyncio.create_task(pool.call("sleep", {"seconds": 0.1}))
@@ -204,12 +217,22 @@ def test_a_pool_that_shrank_by_another_worker_than_its_newest_grows_again():
             return 1000.0
 
     async def main():
-        config = PoolConfig(name="p", maximum=2, idle_seconds=0, health_seconds=1000, breaker=BreakerConfig(failures=9))
+        config = PoolConfig(
+            name="p",
+            maximum=2,
+            idle_seconds=0,
+            health_seconds=1000,
+            breaker=BreakerConfig(failures=9),
+        )
         async with asyncio.timeout(20), Pool(config, fake_worker(), rng=Slow()) as pool:
             await asyncio.gather(*(pool.call("sleep", {"seconds": 0.2}) for _ in range(4)))
             first, newest = (worker.pid for worker in pool.stats().workers)
             os.kill(newest, signal.SIGKILL)
-            await until(lambda: [w.pid not in {first, newest} for w in pool.stats().workers] == [False, True])
+            await until(
+                lambda: (
+                    [w.pid not in {first, newest} for w in pool.stats().workers] == [False, True]
+                )
+            )
             os.kill(pool.stats().workers[1].pid, signal.SIGKILL)
             await until(lambda: [w.pid for w in pool.stats().workers] == [first])
             await pool.tick()
@@ -223,7 +246,10 @@ def test_an_error_that_many_calls_meet_does_not_grow_with_them():
     async def main():
         pool = Pool(PoolConfig(name="p"), fake_worker())
         await pool.stop()
-        errors = [(await asyncio.gather(pool.call("echo", {}), return_exceptions=True))[0] for _ in range(3)]
+        errors = [
+            (await asyncio.gather(pool.call("echo", {}), return_exceptions=True))[0]
+            for _ in range(3)
+        ]
         assert {str(error) for error in errors} == {"pool 'p' has ended"}
         assert len(set(map(id, errors))) == 3
 
@@ -266,7 +292,9 @@ def test_a_timeout_names_the_time_that_was_asked_for():
     async def test(pool):
         long_call = asyncio.create_task(pool.call("sleep", {"seconds": 0.2}))
         await asyncio.sleep(0)
-        with pytest.raises(WorkerTimeoutError, match=r"pool 'p' did not answer 'sleep' within 0\.45 s"):
+        with pytest.raises(
+            WorkerTimeoutError, match=r"pool 'p' did not answer 'sleep' within 0\.45 s"
+        ):
             await pool.call("sleep", {"seconds": 9}, seconds=0.45)
         await long_call
 
@@ -277,7 +305,9 @@ def test_a_pool_whose_interpreter_does_not_exist_does_not_open_and_leaves_nothin
     async def main():
         before = open_resources()
         spec = replace(fake_worker(), interpreter="/no/python")
-        with pytest.raises(WorkerStartError, match=r"'/no/python' could not be started.*name a Python executable"):
+        with pytest.raises(
+            WorkerStartError, match=r"'/no/python' could not be started.*name a Python executable"
+        ):
             async with asyncio.timeout(10), Pool(PoolConfig(name="p", spares=1), spec):
                 pass
         assert open_resources() == before
@@ -285,7 +315,9 @@ def test_a_pool_whose_interpreter_does_not_exist_does_not_open_and_leaves_nothin
     asyncio.run(main())
 
 
-def test_when_an_interpreter_vanishes_those_who_wait_are_told_and_when_it_is_back_they_are_served(tmp_path):
+def test_when_an_interpreter_vanishes_those_who_wait_are_told_and_when_it_is_back_they_are_served(
+    tmp_path,
+):
     interpreter = tmp_path / "python"
     interpreter.symlink_to(sys.executable)
 
@@ -324,7 +356,8 @@ def test_named_pools_under_one_supervisor_do_not_share_their_fate():
         def make(name):
             def create():
                 pools[name] = Pool(
-                    PoolConfig(name=name, intensity=Intensity(restarts=0), rest_seconds=None), fake_worker()
+                    PoolConfig(name=name, intensity=Intensity(restarts=0), rest_seconds=None),
+                    fake_worker(),
                 )
                 return pools[name]
 
@@ -445,9 +478,13 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("source", [PARENT, DEAF], ids=["children that hear", "children that are stopped or in C"])
+@pytest.mark.parametrize(
+    "source", [PARENT, DEAF], ids=["children that hear", "children that are stopped or in C"]
+)
 def test_no_child_outlives_a_parent_that_is_killed(source):
-    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", source], stdout=subprocess.PIPE, text=True
+    ) as parent:
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         parent.kill()
     assert len(pids) == (7 if source is PARENT else 5)
@@ -484,14 +521,19 @@ def test_what_a_program_started_as_a_daemon_ends_with_its_worker(how, clean):
 
 def test_only_marked_processes_of_dead_parents_are_swept():
     dead = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", "import os; print(os.getpid())"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     marks = {"orphan": f"{dead.stdout.strip()}:1:x", "ours": run_mark(), "unmarked": None}
     sleep = "import signal; print(flush=True); signal.pause()"
     started = {}
     for name, mark in marks.items():
         env = {} if mark is None else {RUN_VARIABLE: mark}
-        started[name] = subprocess.Popen([sys.executable, "-c", sleep], env=env, stdout=subprocess.PIPE)
+        started[name] = subprocess.Popen(
+            [sys.executable, "-c", sleep], env=env, stdout=subprocess.PIPE
+        )
         started[name].stdout.readline()
     try:
         sweep()
@@ -525,7 +567,11 @@ def test_a_worker_gives_up_the_programs_that_nobody_asks_for_and_never_one_in_us
         busy = asyncio.create_task(run("busy", "sleep", seconds=1.5))
         await asyncio.sleep(0)
         names = [f"p{n}" for n in range(12)]
-        for name in [*names, "p0", "p11"]:  # p0 is created again, even while its deletion is pending
+        for name in [
+            *names,
+            "p0",
+            "p11",
+        ]:  # p0 is created again, even while its deletion is pending
             assert await run(name) == name
         await asyncio.gather(*(run(name) for name in names * 3))
         await until(lambda: all(worker.busy <= 1 for worker in pool.stats().workers))

@@ -38,7 +38,9 @@ pytestmark = pytest.mark.bridge
 
 @contextlib.asynccontextmanager
 async def running(observer=None, config=None, **options):
-    worker = Worker("w", fake_worker(config, **options), run=run_mark(), observer=observer or Collecting())
+    worker = Worker(
+        "w", fake_worker(config, **options), run=run_mark(), observer=observer or Collecting()
+    )
     await worker.start()
     try:
         async with asyncio.timeout(20):
@@ -91,7 +93,9 @@ def test_values_callbacks_and_events_make_the_round_trip(codec):
     async def test(worker):
         assert await worker.call("echo", value) == value
         caller = Answering()
-        assert await worker.call("ask", {"command": "double", "values": [1, 2, 3]}, handler=caller) == [2, 4, 6]
+        assert await worker.call(
+            "ask", {"command": "double", "values": [1, 2, 3]}, handler=caller
+        ) == [2, 4, 6]
         assert caller.asked == [("double", {"value": n}) for n in (1, 2, 3)]
         await worker.call("emit", {"items": ["a", "b"]}, handler=caller)
         assert caller.events == [("stream", "a"), ("stream", "b")]
@@ -143,7 +147,10 @@ def test_broken_bytes_end_the_worker_with_a_protocol_error(name):
         long_call = asyncio.create_task(worker.call("sleep", {"seconds": 30}))
         await asyncio.sleep(0)
         with pytest.raises(WorkerProtocolError) as caught:
-            await worker.call("raw", {"pieces": [BROKEN[name].replace(b'"id": 2', b'"id": 3').hex()], "then": "hang"})
+            await worker.call(
+                "raw",
+                {"pieces": [BROKEN[name].replace(b'"id": 2', b'"id": 3').hex()], "then": "hang"},
+            )
         assert caught.value.is_retryable
         with pytest.raises(WorkerProtocolError):
             await long_call
@@ -154,7 +161,9 @@ def test_broken_bytes_end_the_worker_with_a_protocol_error(name):
 
 def test_a_late_reply_and_a_second_reply_reach_nobody():
     async def test(worker):
-        assert await worker.call("raw", {"pieces": [frame({"id": 2, "ok": "early"}).hex()]}) == "early"
+        assert (
+            await worker.call("raw", {"pieces": [frame({"id": 2, "ok": "early"}).hex()]}) == "early"
+        )
         assert await worker.call("echo", {"n": 1}) == {"n": 1}
         with pytest.raises(WorkerTimeoutError):
             await worker.call("sleep", {"seconds": 0.3}, seconds=0.05)
@@ -178,7 +187,9 @@ def test_a_silent_worker_meets_its_deadline_and_is_ended():
 def test_a_cancelled_call_stops_or_its_worker_does(command, survives):
     async def test(worker):
         caller = Answering()
-        call = asyncio.create_task(worker.call(command, {"seconds": 60, "says": "begun"}, handler=caller))
+        call = asyncio.create_task(
+            worker.call(command, {"seconds": 60, "says": "begun"}, handler=caller)
+        )
         await caller.began.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -199,7 +210,9 @@ def test_cancelling_a_call_that_waits_for_the_parent_frees_it_at_once():
                 await asyncio.Event().wait()
 
         caller = Slow()
-        call = asyncio.create_task(worker.call("ask", {"command": "x", "values": [1]}, handler=caller))
+        call = asyncio.create_task(
+            worker.call("ask", {"command": "x", "values": [1]}, handler=caller)
+        )
         await caller.began.wait()
         call.cancel()
         async with asyncio.timeout(0.5):
@@ -246,7 +259,9 @@ def test_a_program_may_raise_exit_and_return_nonsense_without_harm():
         for command in ("exit", "unserializable"):
             with pytest.raises(ExecutionError):
                 await worker.call(command, {})
-        with pytest.raises(DefinitionError, match=r"there is no command 'fly'; commands are: ask, cancel"):
+        with pytest.raises(
+            DefinitionError, match=r"there is no command 'fly'; commands are: ask, cancel"
+        ):
             await worker.call("fly", {})
         assert await worker.call("echo", {"still": "here"}) == {"still": "here"}
 
@@ -264,7 +279,10 @@ def test_the_error_of_a_callback_is_the_error_of_the_call_itself():
             await worker.call("ask", {"command": "x", "values": [1]}, handler=Answering(refuse))
         assert caught.value is error
         assert await worker.call("swallow", {}, handler=Answering(refuse)) == "swallowed"
-        assert isinstance((await _failure(worker.call("ask", {"command": "x", "values": [1]}))), WorkerProtocolError)
+        assert isinstance(
+            (await _failure(worker.call("ask", {"command": "x", "values": [1]}))),
+            WorkerProtocolError,
+        )
 
     with_worker(test)
 
@@ -277,7 +295,10 @@ def test_an_error_of_the_listener_is_the_error_of_its_run_and_the_worker_lives_o
         deaf = Answering()
         deaf.on_event = fail
         long_call = asyncio.create_task(worker.call("sleep", {"seconds": 0.3}))
-        for failure, kind in ((RuntimeError("my bug"), ExecutionError), (ToolError("no"), ToolError)):
+        for failure, kind in (
+            (RuntimeError("my bug"), ExecutionError),
+            (ToolError("no"), ToolError),
+        ):
             for command in ("spin", "emit"):
                 with pytest.raises(kind, match=str(failure)) as caught:
                     await worker.call(command, {"items": [1, 2]}, handler=deaf)
@@ -301,18 +322,26 @@ def test_a_worker_that_does_not_stop_for_a_listener_that_failed_is_ended():
 
 
 @pytest.mark.parametrize("codec", [JSON, MSGPACK])
-@pytest.mark.parametrize("value", [object(), "\ud83d", {"\udfff": 1}], ids=["object", "surrogate", "key"])
+@pytest.mark.parametrize(
+    "value", [object(), "\ud83d", {"\udfff": 1}], ids=["object", "surrogate", "key"]
+)
 def test_what_is_no_json_value_is_said_with_its_place_and_not_to_be_tried_again(codec, value):
     async def test(worker):
-        with pytest.raises(NotJsonError, match=r"args\['rows'\]\[1\]\['name'\].* is not a JSON value") as caught:
+        with pytest.raises(
+            NotJsonError, match=r"args\['rows'\]\[1\]\['name'\].* is not a JSON value"
+        ) as caught:
             await worker.call("echo", {"rows": [{}, {"ok": 1, "name": value}]})
         assert not caught.value.is_retryable
         with pytest.raises(NotJsonError, match=r"^ok\['name'\].* is not a JSON value") as caught:
-            await worker.call("ask", {"command": "x", "values": [1]}, handler=Answering(lambda _: {"name": value}))
+            await worker.call(
+                "ask", {"command": "x", "values": [1]}, handler=Answering(lambda _: {"name": value})
+            )
         assert not caught.value.is_retryable
         error = ToolError("an error with \ud83d")
         with pytest.raises(ToolError) as caught:
-            await worker.call("ask", {"command": "x", "values": [1]}, handler=Answering(lambda _: _throw(error)))
+            await worker.call(
+                "ask", {"command": "x", "values": [1]}, handler=Answering(lambda _: _throw(error))
+            )
         assert caught.value is error
         assert await worker.call("echo", {"n": 1}) == {"n": 1}
 
@@ -335,7 +364,9 @@ def test_a_cancelled_call_leaves_nothing_of_its_callbacks_in_the_child():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         runtime = Runtime(theirs, {"limit": LIMIT, "concurrency": 1})
-        runtime.host = SimpleNamespace(commands={"ask": lambda call, args: call.callback("x", args)})
+        runtime.host = SimpleNamespace(
+            commands={"ask": lambda call, args: call.callback("x", args)}
+        )
         runtime._handle({"id": 1, "cmd": "ask"})
         ours.settimeout(10)
         assert b'"call":1' in ours.recv(4096)
@@ -376,7 +407,11 @@ def test_what_a_program_prints_becomes_log_events_and_never_bytes_of_the_protoco
         await worker.call("print", {"text": "hello"})
 
     with_worker(test, observer=observer)
-    logs = {(event.attributes["stream"], event.message) for event in observer.events if event.name == "log"}
+    logs = {
+        (event.attributes["stream"], event.message)
+        for event in observer.events
+        if event.name == "log"
+    }
     assert logs == {("stdout", "hello"), ("stderr", "hello"), ("stdout", "written to descriptor 1")}
 
 
@@ -457,7 +492,8 @@ MESSAGES = st.fixed_dictionaries(
         "id": st.one_of(st.integers(-3, 5), st.text(max_size=3), st.none()),
         "ok": st.one_of(st.none(), st.integers(), st.text(max_size=5)),
         "error": st.one_of(
-            st.fixed_dictionaries({"code": st.text(max_size=9), "message": st.text(max_size=5)}), st.text()
+            st.fixed_dictionaries({"code": st.text(max_size=9), "message": st.text(max_size=5)}),
+            st.text(),
         ),
         "event": st.text(max_size=5),
         "call": st.one_of(st.integers(-2, 9), st.none()),
@@ -467,7 +503,9 @@ MESSAGES = st.fixed_dictionaries(
 )
 PIECES = st.lists(
     st.one_of(
-        st.binary(min_size=1, max_size=40), MESSAGES.map(frame), st.binary(max_size=40).map(lambda b: pack(JSON, b))
+        st.binary(min_size=1, max_size=40),
+        MESSAGES.map(frame),
+        st.binary(max_size=40).map(lambda b: pack(JSON, b)),
     ),
     max_size=6,
 )
@@ -480,9 +518,16 @@ def test_whatever_a_worker_sends_every_call_ends_typed_and_nothing_leaks(pieces,
         before = open_resources()
         async with running(concurrency=2, shutdown_seconds=0.2, cancel_seconds=0.2) as worker:
             arguments = {"pieces": [piece.hex() for piece in pieces], "then": then}
-            calls = [worker.call("sleep", {"seconds": 30}, seconds=0.3), worker.call("raw", arguments, seconds=0.3)]
+            calls = [
+                worker.call("sleep", {"seconds": 30}, seconds=0.3),
+                worker.call("raw", arguments, seconds=0.3),
+            ]
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
-            assert not [o for o in outcomes if isinstance(o, BaseException) and not isinstance(o, DspexError)]
+            assert not [
+                o
+                for o in outcomes
+                if isinstance(o, BaseException) and not isinstance(o, DspexError)
+            ]
         assert worker.busy == 0
         assert open_resources() == before
 
@@ -491,7 +536,11 @@ def test_whatever_a_worker_sends_every_call_ends_typed_and_nothing_leaks(pieces,
 
 def test_the_fake_is_a_worker_error_free_program_when_left_alone():
     async def test(worker):
-        assert await worker.call("stats", {}) == {"busy": 0, "served": 0, "memory": pytest.approx(2e7, rel=1)}
+        assert await worker.call("stats", {}) == {
+            "busy": 0,
+            "served": 0,
+            "memory": pytest.approx(2e7, rel=1),
+        }
         assert worker.about["python"] == ".".join(map(str, sys.version_info[:3]))
         assert not isinstance(worker.failure, WorkerError)
 

@@ -11,7 +11,9 @@ from dspex.execution.workers.status_file import ProcessStatus, StatusPublisher, 
 
 
 def stats(queued=0):
-    return PoolStats(name="p", breaker="closed", queued=queued, answered=1, failed=0, rejected=0, restarts=0)
+    return PoolStats(
+        name="p", breaker="closed", queued=queued, answered=1, failed=0, rejected=0, restarts=0
+    )
 
 
 async def until(condition, folder):
@@ -31,7 +33,11 @@ def test_a_process_tells_of_its_pools_from_the_first_change_to_its_end(tmp_path,
             publisher.schedule_write()
             await until(bool, folder)
             (status,) = read_statuses(folder)
-            assert (status.pid, status.started, status.what) == (os.getpid(), start_time(os.getpid()), "run")
+            assert (status.pid, status.started, status.what) == (
+                os.getpid(),
+                start_time(os.getpid()),
+                "run",
+            )
             assert status.pools == (stats(),)
             pools[:] = [stats(queued=3)]
             publisher.schedule_write()
@@ -47,7 +53,9 @@ def test_what_dead_processes_left_is_removed_and_what_is_no_file_of_ours_is_pass
     (tmp_path / "notes.txt").write_text("mine")
     mine = {"pid": os.getpid(), "what": "serve", "told_at": "2026-01-01T00:00:00Z"}
     alive = msgspec.convert({**mine, "started": start_time(os.getpid())}, ProcessStatus)
-    reused = msgspec.convert({**mine, "started": 1}, ProcessStatus)  # the pid now belongs to another process
+    reused = msgspec.convert(
+        {**mine, "started": 1}, ProcessStatus
+    )  # the pid now belongs to another process
     for name, status in (("2-1.json", alive), ("3-1.json", reused)):
         (tmp_path / name).write_bytes(msgspec.json.encode(status))
     assert read_statuses(tmp_path) == [alive]

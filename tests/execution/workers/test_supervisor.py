@@ -58,7 +58,9 @@ def supervised(test, **options):
     async def main():
         nursery, clock = Nursery(), FakeClock()
         specs = options.pop("specs", lambda n: [n.spec("a"), n.spec("b"), n.spec("c")])(nursery)
-        supervisor = Supervisor("s", specs, policy=RestartPolicy(**options), clock=clock, rng=random.Random(7))
+        supervisor = Supervisor(
+            "s", specs, policy=RestartPolicy(**options), clock=clock, rng=random.Random(7)
+        )
         async with supervisor:
             await test(nursery, supervisor, clock)
         return nursery.take()
@@ -180,7 +182,9 @@ def test_a_supervisor_is_a_child_of_another_and_its_failure_is_contained_there()
     async def main():
         nursery, clock = Nursery(), FakeClock()
         policy = RestartPolicy(intensity=Intensity(restarts=0))
-        inner = ChildSpec(name="inner", create=lambda: Supervisor("inner", [nursery.spec("a")], policy=policy))
+        inner = ChildSpec(
+            name="inner", create=lambda: Supervisor("inner", [nursery.spec("a")], policy=policy)
+        )
         async with Supervisor("outer", [inner, nursery.spec("b")], clock=clock) as outer:
             await nursery.crash("a")
             assert nursery.take() == "+a +b +a"

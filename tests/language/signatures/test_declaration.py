@@ -117,8 +117,10 @@ def test_a_wrong_declaration_says_where_and_why(text, column, reason):
 
 def test_the_documented_forms_mean_what_they_say():
     signature = Signature(
-        "name: str[min_length=2, max_length=50], score: int[min=0, lteq=100], grade: str[choices=['A','B']], "
-        'n: int = 3, note: str? -> tags: list[str][min_items=1], p: probability "how sure", x: map, y: Optional[int]'
+        "name: str[min_length=2, max_length=50], score: int[min=0, lteq=100], grade: "
+        "str[choices=['A','B']], "
+        'n: int = 3, note: str? -> tags: list[str][min_items=1], p: probability "how sure", x: '
+        "map, y: Optional[int]"
     )
     texts = {name: type_text(field.type) for name, field in signature.fields.items()}
     assert texts == {
@@ -130,7 +132,9 @@ def test_the_documented_forms_mean_what_they_say():
     assert not signature.fields["note"].is_required
 
 
-@pytest.mark.parametrize("word", ["name", "schema", "json", "copy", "inputs", "outputs", "context", "keys", "items"])
+@pytest.mark.parametrize(
+    "word", ["name", "schema", "json", "copy", "inputs", "outputs", "context", "keys", "items"]
+)
 def test_ordinary_words_are_legal_field_names(word):
     signature = Signature(f"{word} -> answer_{word}")
     assert signature.validate_inputs({word: "x"}) == {word: "x"}
@@ -162,11 +166,14 @@ def test_another_process_rebuilds_a_signature_without_its_code():
     stored = json.dumps(Everything.to_dict())
     code = (
         "import sys, json; from dspex.language.signatures import Signature\n"
-        "s = Signature.from_dict(json.loads(sys.argv[1])); v = s.validate_outputs(json.loads(sys.argv[2]))\n"
+        "s = Signature.from_dict(json.loads(sys.argv[1])); v = "
+        "s.validate_outputs(json.loads(sys.argv[2]))\n"
         "inside = [v['address'].street, v['tree'].children[0].value]\n"
         "print(json.dumps([s.content_hash, s.output_validator.dump(v), *inside]))"
     )
-    ran = subprocess.run([sys.executable, "-c", code, stored, json.dumps(VALUES)], capture_output=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code, stored, json.dumps(VALUES)], capture_output=True, check=True
+    )
     content_hash, dumped, street, value = json.loads(ran.stdout)
     assert content_hash == Everything.content_hash
     assert dumped == Everything.output_validator.dump(Everything.validate_outputs(VALUES))
@@ -174,21 +181,37 @@ def test_another_process_rebuilds_a_signature_without_its_code():
 
 
 def test_the_hash_of_a_signature_never_changes():
-    signature = Signature('question, context: list[str] -> answer: str[max_length=9] "short", n: int?', "Answer.")
-    assert signature.content_hash == "fc3d631116d8915ad7c7319357690f100736466784e7e0fd64b2f2568698ff4b"
+    signature = Signature(
+        'question, context: list[str] -> answer: str[max_length=9] "short", n: int?', "Answer."
+    )
+    assert (
+        signature.content_hash == "fc3d631116d8915ad7c7319357690f100736466784e7e0fd64b2f2568698ff4b"
+    )
 
 
 def test_operations_return_new_signatures():
     base = Signature("question -> answer")
-    assert str(base.append("score", float, constraints={"ge": 0})) == "question: str -> answer: str, score: float[ge=0]"
-    assert str(base.prepend("context", list[str], role="input")) == "context: list[str], question: str -> answer: str"
-    assert str(base.insert(1, "why", desc="in short")) == 'question: str -> answer: str, why: str "in short"'
+    assert (
+        str(base.append("score", float, constraints={"ge": 0}))
+        == "question: str -> answer: str, score: float[ge=0]"
+    )
+    assert (
+        str(base.prepend("context", list[str], role="input"))
+        == "context: list[str], question: str -> answer: str"
+    )
+    assert (
+        str(base.insert(1, "why", desc="in short"))
+        == 'question: str -> answer: str, why: str "in short"'
+    )
     assert str(base.insert(0, "why")) == "question: str -> why: str, answer: str"
     assert str(base.insert(-1, "why")) == "question: str -> answer: str, why: str"
     assert str(base.append("x", int, default=3).remove("answer")) == "question: str -> x: int = 3"
     assert str(base.with_field("answer", int, desc="n")) == 'question: str -> answer: int "n"'
     assert str(base.append("x", int, default=3).with_field("x", default=MISSING)).endswith("x: int")
-    assert str(base.extend("hint -> score: int")) == "question: str, hint: str -> answer: str, score: int"
+    assert (
+        str(base.extend("hint -> score: int"))
+        == "question: str, hint: str -> answer: str, score: int"
+    )
     assert str(base.merge("question -> score: int")) == "question: str -> answer: str, score: int"
     assert str(base) == "question: str -> answer: str"
     for wrong, reason in [
@@ -215,7 +238,9 @@ def test_a_subclass_extends_and_a_class_says_what_is_wrong():
 
     assert list(More.output_fields)[-1] == "extra"
     assert More.instructions == "Read it all."
-    with pytest.raises(SignatureError, match=r"Wrong\.x: type 'int' has no constraint 'min_length'"):
+    with pytest.raises(
+        SignatureError, match=r"Wrong\.x: type 'int' has no constraint 'min_length'"
+    ):
         type("Wrong", (Signature,), {"__annotations__": {"x": int}, "x": Output(min_length=3)})
     with pytest.raises(SignatureError, match=r"Wrong\.x has no type"):
         type("Wrong", (Signature,), {"x": Output()})
@@ -224,14 +249,18 @@ def test_a_subclass_extends_and_a_class_says_what_is_wrong():
 
 
 def test_further_types_go_by_the_names_they_are_given():
-    signature = Signature("a: Score -> b: list[Place]", types={"Score": "int[ge=0, le=10]", "Place": Address})
+    signature = Signature(
+        "a: Score -> b: list[Place]", types={"Score": "int[ge=0, le=10]", "Place": Address}
+    )
     assert type_text(signature.fields["a"].type) == "int[ge=0, le=10]"
     assert signature.validate_outputs({"b": [{"street": "x"}]})["b"][0] == Address(street="x")
     assert Signature.from_dict(signature.to_dict()) == signature
 
 
 def test_a_function_becomes_a_signature():
-    def find(query: str, limit: Annotated[int, Field(ge=1)] = 3, *, color: Color = Color.BLUE) -> list[str]:
+    def find(
+        query: str, limit: Annotated[int, Field(ge=1)] = 3, *, color: Color = Color.BLUE
+    ) -> list[str]:
         """Find things.
 
         Args:
@@ -257,7 +286,8 @@ def test_a_function_becomes_a_signature():
 def test_a_pydantic_model_becomes_a_signature():
     signature = Signature.from_pydantic(Address)
     assert str(signature) == (
-        'Address(-> street: str[min_length=1] "with the number", city: str? = null) "Where someone lives."'
+        'Address(-> street: str[min_length=1] "with the number", city: str? = null) "Where '
+        'someone lives."'
     )
     assert list(Signature.from_pydantic(Address, role="input").input_fields) == ["street", "city"]
 
@@ -285,12 +315,30 @@ def test_a_schema_becomes_a_signature_whose_names_can_stand():
 
 def test_the_converter_writes_and_reads_each_notation():
     convert = TypeConverter
-    for text in ["int", "list[str]?", "dict[str, int[ge=0]]", "Literal['a', 1]", "P{x: int, y?: str}?", "int | str",
-                 "probability", "Image", "tuple[int, str]", "list[int][min_items=1]", "any"]:  # fmt: skip
+    for text in [
+        "int",
+        "list[str]?",
+        "dict[str, int[ge=0]]",
+        "Literal['a', 1]",
+        "P{x: int, y?: str}?",
+        "int | str",
+        "probability",
+        "Image",
+        "tuple[int, str]",
+        "list[int][min_items=1]",
+        "any",
+    ]:
         type_ = convert.from_text(text)
         assert convert.from_python(convert.to_python(type_)) == type_
         assert convert.from_text(convert.to_text(type_)) == type_
-    for text in ["int", "list[str]?", "dict[str, int[ge=0]]", "Literal['a', 'b']", "int | str", "tuple[int, str]"]:
+    for text in [
+        "int",
+        "list[str]?",
+        "dict[str, int[ge=0]]",
+        "Literal['a', 'b']",
+        "int | str",
+        "tuple[int, str]",
+    ]:
         type_ = convert.from_text(text)
         assert convert.from_json_schema(convert.to_json_schema(type_)) == type_
     for text, graphql in [
@@ -316,16 +364,29 @@ def test_the_converter_writes_and_reads_each_notation():
 
 
 def test_constraints_are_compared_as_written():
-    assert Type("atom", constraints=(("one_of", (1,)),)) != Type("atom", constraints=(("one_of", (True,)),))
+    assert Type("atom", constraints=(("one_of", (1,)),)) != Type(
+        "atom", constraints=(("one_of", (True,)),)
+    )
 
 
 def test_any_annotation_that_pydantic_can_describe_is_a_type():
     import decimal
     import uuid
 
-    signature = Signature("a -> b").append("d", decimal.Decimal).append("u", uuid.UUID).append("s", set[int])
-    outputs = signature.validate_outputs({"b": "x", "d": "1.50", "u": str(uuid.UUID(int=3)), "s": [1, 2]})
-    assert (outputs["d"], outputs["u"], outputs["s"]) == (decimal.Decimal("1.50"), uuid.UUID(int=3), {1, 2})
+    signature = (
+        Signature("a -> b")
+        .append("d", decimal.Decimal)
+        .append("u", uuid.UUID)
+        .append("s", set[int])
+    )
+    outputs = signature.validate_outputs(
+        {"b": "x", "d": "1.50", "u": str(uuid.UUID(int=3)), "s": [1, 2]}
+    )
+    assert (outputs["d"], outputs["u"], outputs["s"]) == (
+        decimal.Decimal("1.50"),
+        uuid.UUID(int=3),
+        {1, 2},
+    )
     with pytest.raises(SignatureError, match="no field type corresponds"):
         Signature("a -> b").append("x", print)
     assert Signature("a -> b").append("x", Any).fields["x"].type.kind == "any"

@@ -29,7 +29,10 @@ def _check(signature: Signature, number: int) -> None:
 
 
 def test_the_table_of_declared_types_has_every_kind() -> None:
-    assert set().union(*(_kinds(_field(row.hint).fields["x"].type) for row in DECLARED_TYPES)) == KINDS.keys()
+    assert (
+        set().union(*(_kinds(_field(row.hint).fields["x"].type) for row in DECLARED_TYPES))
+        == KINDS.keys()
+    )
 
 
 @pytest.mark.parametrize("row", DECLARED_TYPES, ids=lambda row: row.name)
@@ -62,7 +65,9 @@ def test_a_text_keeps_to_its_pattern_and_its_length() -> None:
         _check(_field("str[min_length=5, max_length=8, pattern='^[a-z0-9]+$']"), number)
 
 
-@pytest.mark.parametrize("hint", ["str[pattern='^a$', min_length=5]", "str[pattern='^$', min_length=1]"])
+@pytest.mark.parametrize(
+    "hint", ["str[pattern='^a$', min_length=5]", "str[pattern='^$', min_length=1]"]
+)
 def test_rules_that_exclude_each_other_are_named(hint: str) -> None:
     with pytest.raises(SignatureError, match="no text was found that matches the pattern"):
         example(_field(hint).fields["x"].type, "x", 1)
@@ -73,7 +78,9 @@ def test_a_pattern_that_repeats_repetitions_ends_soon() -> None:
 
 
 @given(st.integers(0, 2), st.integers(0, 3), st.integers(0, 10**6))
-def test_lists_and_mappings_have_as_many_items_as_they_must(least: int, more: int, number: int) -> None:
+def test_lists_and_mappings_have_as_many_items_as_they_must(
+    least: int, more: int, number: int
+) -> None:
     _check(_field(f"list[int][min_items={least}, max_items={least + more}, unique=true]"), number)
     _check(_field(f"dict[str, int][min_size={least}, max_size={least + more}]"), number)
 
@@ -81,22 +88,35 @@ def test_lists_and_mappings_have_as_many_items_as_they_must(least: int, more: in
 @pytest.mark.parametrize(
     "schema",
     [
-        {"type": "object", "patternProperties": {"^x_": {"type": "integer"}}, "additionalProperties": False},
+        {
+            "type": "object",
+            "patternProperties": {"^x_": {"type": "integer"}},
+            "additionalProperties": False,
+        },
         {"type": "object", "patternProperties": {"^x_": {"type": "integer"}}, "minProperties": 1},
         {"not": {"type": "string"}},
         {"type": "array", "contains": {"type": "integer", "minimum": 5}},
         {"oneOf": [{"type": "integer"}, {"type": "number", "minimum": 3}]},
-        {"type": "object", "required": ["a"], "properties": {"a": {"enum": [1, 2]}}, "dependentRequired": {"a": ["b"]}},
+        {
+            "type": "object",
+            "required": ["a"],
+            "properties": {"a": {"enum": [1, 2]}},
+            "dependentRequired": {"a": ["b"]},
+        },
         {"if": {"type": "string"}, "then": {"minLength": 20}},
     ],
 )
 def test_a_value_that_fits_a_schema_is_made_up_or_refused(schema: dict[str, object]) -> None:
-    signature = Signature.from_json_schema({"type": "object", "properties": {"x": schema}, "required": ["x"]})
+    signature = Signature.from_json_schema(
+        {"type": "object", "properties": {"x": schema}, "required": ["x"]}
+    )
     for number in range(5):
         _check(signature, number)
 
 
 def test_a_schema_that_nothing_fits_is_named() -> None:
-    signature = Signature.from_json_schema({"type": "object", "properties": {"x": {"not": {}}}, "required": ["x"]})
+    signature = Signature.from_json_schema(
+        {"type": "object", "properties": {"x": {"not": {}}}, "required": ["x"]}
+    )
     with pytest.raises(SignatureError, match="no value was found that fits"):
         _check(signature, 1)

@@ -32,7 +32,9 @@ def test_a_value_keeps_its_json_form(row: DeclaredType) -> None:
 
 @_EVERY
 @pytest.mark.parametrize("mode", ["coerce", "strict"])
-def test_a_type_rebuilt_from_data_takes_the_instances_that_the_first_one_makes(row: DeclaredType, mode: Mode) -> None:
+def test_a_type_rebuilt_from_data_takes_the_instances_that_the_first_one_makes(
+    row: DeclaredType, mode: Mode
+) -> None:
     signature = _signature(row)
     values = signature.validate_outputs({"x": row.value})
     rebuilt = Signature.from_dict(signature.to_dict())
@@ -40,7 +42,9 @@ def test_a_type_rebuilt_from_data_takes_the_instances_that_the_first_one_makes(r
         return  # to data without a class, a tuple is no list
     assert _json(rebuilt, rebuilt.validate_outputs(values, mode=mode)) == {"x": row.value}
     if mode == "coerce":  # and the other way round: records go into a type with classes
-        assert _json(signature, signature.validate_outputs(rebuilt.validate_outputs(values))) == {"x": row.value}
+        assert _json(signature, signature.validate_outputs(rebuilt.validate_outputs(values))) == {
+            "x": row.value
+        }
 
 
 def test_an_instance_that_does_not_fit_is_refused_with_the_place_inside() -> None:
@@ -62,7 +66,9 @@ def test_only_the_fields_that_were_refused_are_read_by_their_json_form() -> None
         c: str
 
     now = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
-    values = Signature("q -> x: P{c: str}, free: any").validate_outputs({"x": Point(c="o"), "free": now})
+    values = Signature("q -> x: P{c: str}, free: any").validate_outputs(
+        {"x": Point(c="o"), "free": now}
+    )
     assert values["free"] is now
 
 

@@ -37,10 +37,14 @@ def out_of(signature: Signature, values: dict[str, Any], mode: Any = "coerce") -
 
 
 texts = st.sampled_from(["", "a", "ab", "b", "cc", "1"])
-scalars = st.one_of(st.none(), st.booleans(), st.sampled_from([0, 1, 2, 3, -1, 1.0, 2.5, 0.5]), texts)
+scalars = st.one_of(
+    st.none(), st.booleans(), st.sampled_from([0, 1, 2, 3, -1, 1.0, 2.5, 0.5]), texts
+)
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 counts = st.integers(0, 3)
@@ -55,7 +59,9 @@ RULES: dict[str, Any] = {
     "dependentRequired": st.dictionaries(st.sampled_from(NAMES), st.just(["a"]), max_size=2),
 }  # fmt: skip
 KINDS = ["string", "integer", "number", "boolean", "null", "array", "object"]
-kinds = st.sampled_from(KINDS) | st.lists(st.sampled_from(KINDS), min_size=1, max_size=3, unique=True)
+kinds = st.sampled_from(KINDS) | st.lists(
+    st.sampled_from(KINDS), min_size=1, max_size=3, unique=True
+)
 
 
 @st.composite
@@ -87,7 +93,9 @@ def tidy_objects(draw, inner):
         "properties": properties,
         "required": [name for name in properties if draw(st.booleans())],
     }
-    return schema | draw(st.sampled_from([{}, {"additionalProperties": False}, {"additionalProperties": True}]))
+    return schema | draw(
+        st.sampled_from([{}, {"additionalProperties": False}, {"additionalProperties": True}])
+    )
 
 
 references = st.sampled_from(["#/$defs/one", "#/$defs/two"]).map(lambda ref: {"$ref": ref})
@@ -99,12 +107,16 @@ below = st.one_of(
 schemas = st.recursive(
     st.booleans() | kinds.map(lambda kind: {"type": kind}) | below,
     lambda inner: (
-        rules(inner) | tidy_objects(inner) | st.lists(inner, min_size=1, max_size=3).map(lambda parts: {"oneOf": parts})
+        rules(inner)
+        | tidy_objects(inner)
+        | st.lists(inner, min_size=1, max_size=3).map(lambda parts: {"oneOf": parts})
     ),
     max_leaves=6,
 )
 documents = st.builds(
-    lambda root, first, second: {**root, "$defs": {"one": first, "two": second}} if isinstance(root, dict) else root,
+    lambda root, first, second: (
+        {**root, "$defs": {"one": first, "two": second}} if isinstance(root, dict) else root
+    ),
     schemas | references,
     schemas,
     schemas,
@@ -155,7 +167,12 @@ def test_a_schema_survives_storage_and_text(schema):
 
 
 @usual
-@given(tidy_objects(schemas), schemas, schemas, st.lists(st.dictionaries(st.sampled_from(NAMES), values), min_size=1))
+@given(
+    tidy_objects(schemas),
+    schemas,
+    schemas,
+    st.lists(st.dictionaries(st.sampled_from(NAMES), values), min_size=1),
+)
 def test_properties_as_fields_say_the_same(root, first, second, candidates):
     schema = {**root, "$defs": {"one": first, "two": second}}
     signature = Signature.from_json_schema(schema)
@@ -263,13 +280,18 @@ def test_rules_for_several_properties_make_one_field_and_are_refused_of_a_tool()
 
 
 def test_references_are_kept_and_shared() -> None:
-    wide = {"type": "object", "properties": {f"p{at}": {"$ref": "#/$defs/n"} for at in range(60)}, "minProperties": 1}
+    wide = {
+        "type": "object",
+        "properties": {f"p{at}": {"$ref": "#/$defs/n"} for at in range(60)},
+        "minProperties": 1,
+    }
     schema = {"$ref": "#/$defs/n", "$defs": {"n": wide}}
     signature = whole(schema)
     assert len(json.dumps(signature.to_dict())) < 3 * len(json.dumps(schema))
     assert signature.to_json_schema()["$defs"].keys() == {"n"}
     chain: dict[str, Any] = {
-        f"d{at}": {"type": "array", "prefixItems": [{"$ref": f"#/$defs/d{at + 1}"}] * 4} for at in range(9)
+        f"d{at}": {"type": "array", "prefixItems": [{"$ref": f"#/$defs/d{at + 1}"}] * 4}
+        for at in range(9)
     }
     deep = {
         "type": "object",
@@ -282,7 +304,9 @@ def test_references_are_kept_and_shared() -> None:
 def test_a_schema_outside_is_read_where_it_is_given() -> None:
     external = {"$defs": {"n": {"type": "integer", "minimum": 3}}}
     schema = {"$id": "https://example.org/a.json", "items": {"$ref": "b.json#/$defs/n"}}
-    signature = Signature.from_json_schema(schema, field="x", resources={"https://example.org/b.json": external})
+    signature = Signature.from_json_schema(
+        schema, field="x", resources={"https://example.org/b.json": external}
+    )
     assert is_accepted(signature, {"x": [3]})
     assert not is_accepted(signature, {"x": [2]})
 
@@ -308,14 +332,18 @@ def test_formats_are_rules_wherever_they_stand() -> None:
         {"additionalProperties": {"format": "date"}},
     ):
         bad, good = (
-            ("soon", "2026-01-01") if "additionalProperties" not in schema else ({"a": "soon"}, {"a": "2026-01-01"})
+            ("soon", "2026-01-01")
+            if "additionalProperties" not in schema
+            else ({"a": "soon"}, {"a": "2026-01-01"})
         )
         assert [is_accepted(whole(schema), {"x": value}) for value in (good, bad)] == [True, False]
     assert is_accepted(whole({"format": "idn-email"}), {"x": "anything"})
 
 
 def test_an_error_says_what_is_wrong_and_where() -> None:
-    signature = whole({"type": "object", "patternProperties": {"^a": {"type": "integer"}}, "minProperties": 1})
+    signature = whole(
+        {"type": "object", "patternProperties": {"^a": {"type": "integer"}}, "minProperties": 1}
+    )
     with pytest.raises(InvalidError) as caught:
         signature.validate_outputs({"x": {"ab": "text"}})
     assert "['ab']: the value is not of type" in caught.value.fields[0].message
@@ -326,7 +354,11 @@ def alternatives(depth: int) -> Any:
     """Two kinds of node that both look at the same child."""
     parts = [{"$ref": "#/$defs/one"}, {"$ref": "#/$defs/two"}]
     first = {"type": "object", "properties": {"c": {"$ref": "#/$defs/node"}}, "maxProperties": 5}
-    definitions: dict[str, Any] = {"node": {"oneOf": parts}, "one": first, "two": {**first, "maxProperties": 6}}
+    definitions: dict[str, Any] = {
+        "node": {"oneOf": parts},
+        "one": first,
+        "two": {**first, "maxProperties": 6},
+    }
     for at in range(depth):
         definitions[f"u{at}"] = {"allOf": [{"$ref": f"#/$defs/u{at + 1}"}] * 2}
     definitions[f"u{depth}"] = {"type": "integer"}
@@ -348,7 +380,13 @@ def test_alternatives_that_multiply_take_no_time() -> None:
 def test_a_schema_that_is_too_deep_or_too_large_is_refused(keyword: str) -> None:
     schema: Any = {"type": "integer"}
     for _ in range(3000):
-        schema = {keyword: [schema] if keyword == "allOf" else {"a": schema} if keyword == "properties" else schema}
+        schema = {
+            keyword: [schema]
+            if keyword == "allOf"
+            else {"a": schema}
+            if keyword == "properties"
+            else schema
+        }
     with pytest.raises(SignatureError, match="nested deeper"):
         whole(schema)
     with pytest.raises(SignatureError, match="more than"):

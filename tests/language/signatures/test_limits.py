@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspex import Signature
-from dspex.errors import InvalidError, SignatureError, shorten, suggest
+from dspex.error_text import shorten, suggest
+from dspex.errors import InvalidError, SignatureError
 from dspex.language.signatures.cancellable import CancellableRun
 from dspex.language.signatures.limits import LIMITS
 from dspex.language.signatures.patterns import engine_pattern
@@ -49,14 +50,20 @@ def errors_of(text: str, value: Any) -> InvalidError:
         (r"a++b", "a possessive repetition"),
     ],
 )
-def test_a_pattern_that_needs_a_backtracking_engine_is_refused_with_the_reason(pattern: str, reason: str) -> None:
+def test_a_pattern_that_needs_a_backtracking_engine_is_refused_with_the_reason(
+    pattern: str, reason: str
+) -> None:
     with pytest.raises(SignatureError, match=reason) as raised:
         Signature.of("q -> a").with_field("q", str, constraints={"pattern": pattern})
     assert "check=" in raised.value.message
     assert raised.value.context["constraint"] == "pattern"
     # at the very beginning a schema needs no look-ahead: it says the same in two patterns
     schema_pattern = pattern.replace("^(?=.)", ".(?=.)")
-    schema = {"type": "object", "properties": {"q": {"type": "string", "pattern": schema_pattern}}, "required": ["q"]}
+    schema = {
+        "type": "object",
+        "properties": {"q": {"type": "string", "pattern": schema_pattern}},
+        "required": ["q"],
+    }
     with pytest.raises(SignatureError, match=reason):
         Signature.from_json_schema(schema)
 
@@ -72,20 +79,29 @@ def test_a_pattern_that_needs_a_backtracking_engine_is_refused_with_the_reason(p
         (r"^(?:a|[^\d\s])+?\.$", "xa.", "1."),
     ],
 )
-def test_patterns_of_python_are_written_for_the_linear_engine(pattern: str, fits: str, refused: str) -> None:
+def test_patterns_of_python_are_written_for_the_linear_engine(
+    pattern: str, fits: str, refused: str
+) -> None:
     signature = Signature.of("x -> y").with_field("x", str, constraints={"pattern": pattern})
     assert signature.validate_inputs({"x": fits}) == {"x": fits}
     with pytest.raises(InvalidError):
         signature.validate_inputs({"x": refused})
 
 
-@given(st.text(alphabet="ab01[](){}|?*+.^$\\-,wdsZ ", max_size=12), st.text(alphabet="ab01-[ ", max_size=5))
+@given(
+    st.text(alphabet="ab01[](){}|?*+.^$\\-,wdsZ ", max_size=12),
+    st.text(alphabet="ab01-[ ", max_size=5),
+)
 def test_every_pattern_is_matched_in_linear_time_or_refused(pattern: str, text: str) -> None:
     try:
         engine_pattern(pattern)
     except SignatureError:
         return
-    validator = Signature.of("x -> y").with_field("x", str, constraints={"pattern": pattern}).input_validator
+    validator = (
+        Signature.of("x -> y")
+        .with_field("x", str, constraints={"pattern": pattern})
+        .input_validator
+    )
     try:
         fits = bool(validator({"x": text}))
     except InvalidError:
@@ -100,7 +116,10 @@ def test_every_pattern_is_matched_in_linear_time_or_refused(pattern: str, text: 
     [
         ("x: str[pattern='" + r"\\w" * 20_000 + "'] -> y", "pattern"),
         (r"x: str[pattern='\\w{1000}'] -> y", "pattern_states"),
-        (", ".join(rf"x{n}: str[pattern='\\w{{200}}']" for n in range(4)) + " -> y", "all_pattern_states"),
+        (
+            ", ".join(rf"x{n}: str[pattern='\\w{{200}}']" for n in range(4)) + " -> y",
+            "all_pattern_states",
+        ),
         (r"x: str[pattern='((a{1000}){1000}){1000}'] -> y", "pattern_states"),
         ("x: str[pattern='" + "a?" * 1_000_000 + "'] -> y", "text"),
         ("x: int" + "?" * 1_000_000 + " -> y", "text"),
@@ -116,7 +135,9 @@ def test_every_pattern_is_matched_in_linear_time_or_refused(pattern: str, text: 
     ],
     ids=lambda value: value[:40],
 )
-def test_a_declaration_beyond_a_limit_is_refused_quickly_by_the_name_of_the_limit(text: str, limit: str) -> None:
+def test_a_declaration_beyond_a_limit_is_refused_quickly_by_the_name_of_the_limit(
+    text: str, limit: str
+) -> None:
     started = time.thread_time()
     error = refusal(text)
     assert time.thread_time() - started < QUICK_SECONDS
@@ -171,7 +192,10 @@ def test_a_recursive_union_whose_members_share_the_way_back_needs_a_tag(type_: s
         ("N{v: (A{a: N} | B{b: N} | int)}", lambda value, at: {"v": {"ab"[at % 2]: value}}),
         ("N{v: (A{a: N, b?: N} | int)}", lambda value, at: {"v": {"ab"[at % 2]: value}}),
         ("N{v: (N | list[N] | int)}", lambda value, at: {"v": [value] if at % 2 else value}),
-        ("N{v: (list[N] | dict[str, N] | int)}", lambda value, at: {"v": [value] if at % 2 else {"k": value}}),
+        (
+            "N{v: (list[N] | dict[str, N] | int)}",
+            lambda value, at: {"v": [value] if at % 2 else {"k": value}},
+        ),
         (
             "N{v: (A{k: Literal['a'], n: N} | B{k: Literal['b'], n: N})[tag='k'] | int}",
             lambda value, at: {"v": {"k": "ab"[at % 2], "n": value}},
@@ -230,11 +254,15 @@ def test_an_error_tells_how_many_more_there_are() -> None:
 
 def test_many_unknown_inputs_are_one_error_and_suggestions_stop_at_a_limit() -> None:
     with pytest.raises(InvalidError) as raised:
-        Signature("question -> y").validate_inputs({"question": "", **{f"quastion{n}": 1 for n in range(200_000)}})
+        Signature("question -> y").validate_inputs(
+            {"question": "", **{f"quastion{n}": 1 for n in range(200_000)}}
+        )
     assert len(raised.value.fields) == 1
     assert "200001 members" in raised.value.message
     with pytest.raises(InvalidError) as raised:
-        Signature("question -> y").validate_inputs({"question": "", **{f"quastion{n}": 1 for n in range(90)}})
+        Signature("question -> y").validate_inputs(
+            {"question": "", **{f"quastion{n}": 1 for n in range(90)}}
+        )
     assert raised.value.message.count("Did you mean") == 10
 
 
@@ -269,7 +297,10 @@ def test_a_text_too_long_for_a_costly_pattern_is_refused() -> None:
 
 
 @given(
-    st.recursive(st.integers() | st.text(max_size=3), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+    st.recursive(
+        st.integers() | st.text(max_size=3),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
 )
 def test_a_value_is_shortened_as_python_writes_it(value: Any) -> None:
     text = repr(value)
@@ -311,4 +342,6 @@ def test_a_patient_check_is_ended_from_outside() -> None:
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        Signature("x: list[int] -> y").input_validator.run_cancellable({"x": [1] * 1000}, CancellableRun(look))
+        Signature("x: list[int] -> y").input_validator.run_cancellable(
+            {"x": [1] * 1000}, CancellableRun(look)
+        )

@@ -16,12 +16,23 @@ from dspex.language.signatures.grammar import parse_type
 from dspex.language.signatures.kinds import FORMATS, KINDS
 from dspex.language.signatures.signature import Signature
 from dspex.language.signatures.string_form import type_text
-from dspex.language.signatures.types import MISSING, Member, Type, constrained_union, make, object_type, tagged, union
+from dspex.language.signatures.types import (
+    MISSING,
+    Member,
+    Type,
+    constrained_union,
+    make,
+    object_type,
+    tagged,
+    union,
+)
 
 words = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 integers = st.integers(-1000, 1000)
-numbers = st.one_of(integers, st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 3)))
+numbers = st.one_of(
+    integers, st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 3))
+)
 # no anchors at the end: what "$" means differs between dialects, which has its own test
 patterns = st.sampled_from(["^[a-z]+", "[0-9]", "^a|b", "^(ab)*", "x{1,3}", "é"])
 
@@ -55,7 +66,11 @@ def numerics(draw):
         rules["multiple_of"] = draw(st.integers(1, 9))
     if kind == "float" and draw(st.integers(0, 4)) == 0:
         rules["precision"] = draw(st.integers(0, 5))
-    if rules.get("gt") is not None and rules.get("lt") is not None and rules["lt"] - rules["gt"] <= 1:
+    if (
+        rules.get("gt") is not None
+        and rules.get("lt") is not None
+        and rules["lt"] - rules["gt"] <= 1
+    ):
         del rules["lt"]
     return make(kind, constraints=rules)
 
@@ -67,7 +82,9 @@ def _choices():
 
 
 plain_kinds = [
-    kind for kind, row in KINDS.items() if row.group in {"ml", "media"} or kind in {"bool", "any", "binary", "none"}
+    kind
+    for kind, row in KINDS.items()
+    if row.group in {"ml", "media"} or kind in {"bool", "any", "binary", "none"}
 ]
 scalars = st.one_of(
     strings(),
@@ -75,7 +92,9 @@ scalars = st.one_of(
     _choices(),
     st.sampled_from(plain_kinds).map(make),
     st.sampled_from(sorted(FORMATS)).map(lambda name: make("str", constraints={"format": name})),
-    st.integers(1, 4).map(lambda size: make("embedding", constraints={"dimensions": size, "min_value": -1})),
+    st.integers(1, 4).map(
+        lambda size: make("embedding", constraints={"dimensions": size, "min_value": -1})
+    ),
     st.integers(1, 4).map(lambda size: make("reasoning_chain", constraints={"max_steps": size})),
 )
 
@@ -92,8 +111,15 @@ def lists(draw, inner):
 
 @st.composite
 def mappings(draw, inner):
-    key = draw(st.sampled_from([make("str"), make("int"), make("str", constraints={"min_length": 1})]))
-    return make("dict", key, draw(inner), constraints=_bounds(draw, "min_size", "max_size", st.integers(0, 4)))
+    key = draw(
+        st.sampled_from([make("str"), make("int"), make("str", constraints={"min_length": 1})])
+    )
+    return make(
+        "dict",
+        key,
+        draw(inner),
+        constraints=_bounds(draw, "min_size", "max_size", st.integers(0, 4)),
+    )
 
 
 @st.composite
@@ -103,11 +129,17 @@ def objects(draw, inner):
         form = draw(st.sampled_from(["required", "absent", "none"]))
         type_ = draw(inner)
         if form == "none":
-            members.append(Member(name, union(type_, make("none")), draw(texts), is_required=False, default=None))
+            members.append(
+                Member(
+                    name, union(type_, make("none")), draw(texts), is_required=False, default=None
+                )
+            )
         else:
             members.append(Member(name, type_, draw(texts), is_required=form == "required"))
     extra = draw(st.sampled_from([{}, {}, {"extra": "allow"}, {"extra": "forbid"}]))
-    return object_type(draw(st.sampled_from(["", "Person", "Order"])), tuple(members), constraints=extra)
+    return object_type(
+        draw(st.sampled_from(["", "Person", "Order"])), tuple(members), constraints=extra
+    )
 
 
 @st.composite
@@ -124,7 +156,11 @@ def trees(draw):
 def tagged_unions(draw, inner):
     parts = [
         object_type(
-            title, (Member("kind", make("atom", constraints={"one_of": [title]})), Member("value", draw(inner)))
+            title,
+            (
+                Member("kind", make("atom", constraints={"one_of": [title]})),
+                Member("value", draw(inner)),
+            ),
         )
         for title in ("Cat", "Dog")
     ]
@@ -143,7 +179,9 @@ types = st.recursive(
         inner.map(lambda part: union(part, make("none"))),
         inner.map(
             lambda part: (
-                constrained_union(union(part, make("none")), {"required": True}) if part.kind != "none" else part
+                constrained_union(union(part, make("none")), {"required": True})
+                if part.kind != "none"
+                else part
             )
         ),
     ),
@@ -165,15 +203,26 @@ def _defaults(draw, type_):
 
 @st.composite
 def signatures(draw):
-    names = draw(st.lists(words.filter(lambda name: name not in _TAKEN), min_size=1, max_size=6, unique=True))
-    roles = ["output", *draw(st.lists(st.sampled_from(["input", "output"]), min_size=len(names), max_size=len(names)))]
+    names = draw(
+        st.lists(words.filter(lambda name: name not in _TAKEN), min_size=1, max_size=6, unique=True)
+    )
+    roles = [
+        "output",
+        *draw(
+            st.lists(st.sampled_from(["input", "output"]), min_size=len(names), max_size=len(names))
+        ),
+    ]
     fields = []
     for name, role in zip(names, roles, strict=False):
         type_ = draw(types)
         default = draw(_defaults(type_))
         alias = f"{name}-wire" if draw(st.integers(0, 4)) == 0 else None
-        fields.append(Field(name=name, type=type_, role=role, desc=draw(texts), default=default, alias=alias))
-    return Signature.from_fields(draw(st.sampled_from(["Signature", "QA", "a name"])), fields, draw(texts))
+        fields.append(
+            Field(name=name, type=type_, role=role, desc=draw(texts), default=default, alias=alias)
+        )
+    return Signature.from_fields(
+        draw(st.sampled_from(["Signature", "QA", "a name"])), fields, draw(texts)
+    )
 
 
 _TAKEN = {name for name in vars(Signature) if not name.startswith("_")} | {
@@ -213,7 +262,9 @@ def values_of(draw, type_, enclosing=()):  # noqa: C901  # one case for each kin
                 return FORMAT_EXAMPLES[rules["format"]]
             if "pattern" in rules:
                 return draw(st.from_regex(rules["pattern"])).replace("\ud800", "")
-            return draw(st.text(min_size=rules.get("min_length", 0), max_size=rules.get("max_length", 12)))
+            return draw(
+                st.text(min_size=rules.get("min_length", 0), max_size=rules.get("max_length", 12))
+            )
         case "int" | "float":
             low, high = rules.get("ge", rules.get("gt", -50)), rules.get("le", rules.get("lt", 50))
             number = st.integers(int(low) - 1, max(int(high), int(low)) + 1)
@@ -235,15 +286,25 @@ def values_of(draw, type_, enclosing=()):  # noqa: C901  # one case for each kin
         case "tuple":
             return [draw(values_of(arg, enclosing)) for arg in type_.args]
         case "dict":
-            keys = st.integers(-9, 99).map(str) if type_.args and type_.args[0].kind == "int" else texts
+            keys = (
+                st.integers(-9, 99).map(str)
+                if type_.args and type_.args[0].kind == "int"
+                else texts
+            )
             inner = values_of(type_.args[1], enclosing) if type_.args else json_values
             low = rules.get("min_size", 0)
-            return draw(st.dictionaries(keys, inner, min_size=low, max_size=rules.get("max_size", low + 3)))
+            return draw(
+                st.dictionaries(keys, inner, min_size=low, max_size=rules.get("max_size", low + 3))
+            )
         case "union":
             return draw(values_of(draw(st.sampled_from(type_.args)), enclosing))
         case "ref":
             target = next(part for part in reversed(enclosing) if part.title == type_.title)
-            return draw(values_of(target, enclosing)) if draw(st.integers(0, 2)) else {"value": None, "children": []}
+            return (
+                draw(values_of(target, enclosing))
+                if draw(st.integers(0, 2))
+                else {"value": None, "children": []}
+            )
     result = {}
     for member in type_.members:
         if member.is_required or draw(st.booleans()):
@@ -254,7 +315,9 @@ def values_of(draw, type_, enclosing=()):  # noqa: C901  # one case for each kin
 
 
 usual = settings(
-    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    deadline=None,
+    max_examples=100,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 judge = jsonschema.Draft202012Validator
 
@@ -276,7 +339,9 @@ def test_a_type_survives_its_text(type_):
 
 @usual
 @given(st.data(), types)
-def test_what_the_schema_accepts_coercing_accepts_and_what_strict_accepts_satisfies_the_schema(data, type_):
+def test_what_the_schema_accepts_coercing_accepts_and_what_strict_accepts_satisfies_the_schema(
+    data, type_
+):
     signature = Signature.from_fields("S", [Field(name="x", type=type_, role="output")])
     schema = signature.to_json_schema()
     judge.check_schema(schema)
@@ -344,6 +409,10 @@ def test_no_data_makes_from_dict_or_from_json_schema_raise_anything_but_a_signat
     for candidate in candidates:
         with pytest.raises(SignatureError):
             Signature.from_dict(candidate)
-    for schema in (data, {"type": "object", "properties": {"x": data}}, {"type": "object", "properties": data}):
+    for schema in (
+        data,
+        {"type": "object", "properties": {"x": data}},
+        {"type": "object", "properties": data},
+    ):
         with contextlib.suppress(SignatureError):
             Signature.from_json_schema(schema)

@@ -29,13 +29,19 @@ SCHEMA: dict[str, Any] = {
 
 @pytest.mark.parametrize(
     "signature",
-    [Signature.from_pydantic(Part), Signature.from_function(cut), Signature.from_json_schema(SCHEMA)],
+    [
+        Signature.from_pydantic(Part),
+        Signature.from_function(cut),
+        Signature.from_json_schema(SCHEMA),
+    ],
     ids=["pydantic", "function", "schema"],
 )
 def test_a_recursive_source_gives_fields_that_hold_it_whole(signature: Signature) -> None:
     assert Signature.from_dict(signature.to_dict()) == signature
     assert Signature(str(signature)) == signature
-    values = signature.validate_outputs({"size": "1", "parts": [{"size": 2, "parts": [{"size": "3"}]}]})
+    values = signature.validate_outputs(
+        {"size": "1", "parts": [{"size": 2, "parts": [{"size": "3"}]}]}
+    )
     assert (values["size"], values["parts"][0].parts[0].size) == (1, 3)
 
 

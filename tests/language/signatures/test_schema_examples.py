@@ -11,14 +11,35 @@ from dspex.language.signatures.examples import example
 
 INTEGER: Any = {"type": "integer"}
 SCHEMAS: list[dict[str, Any]] = [
-    {"type": "object", "patternProperties": {"^p": INTEGER}, "minProperties": 2, "additionalProperties": False},
-    {"type": "object", "properties": {"a": {}}, "required": ["a", "b"], "additionalProperties": INTEGER},
+    {
+        "type": "object",
+        "patternProperties": {"^p": INTEGER},
+        "minProperties": 2,
+        "additionalProperties": False,
+    },
+    {
+        "type": "object",
+        "properties": {"a": {}},
+        "required": ["a", "b"],
+        "additionalProperties": INTEGER,
+    },
     {"minimum": 3, "type": ["number", "string"], "multipleOf": 2.5},
     {"oneOf": [INTEGER, {"minimum": 2}]},
     {"not": {"type": "null"}},
     {"if": {"type": "string"}, "then": {"pattern": "^a+$"}, "else": {"const": 3}},
-    {"type": "array", "prefixItems": [{"type": "string"}, INTEGER], "minItems": 2, "contains": {"const": 7}},
-    {"type": "array", "uniqueItems": True, "items": {"type": "string"}, "minItems": 3, "contains": {}},
+    {
+        "type": "array",
+        "prefixItems": [{"type": "string"}, INTEGER],
+        "minItems": 2,
+        "contains": {"const": 7},
+    },
+    {
+        "type": "array",
+        "uniqueItems": True,
+        "items": {"type": "string"},
+        "minItems": 3,
+        "contains": {},
+    },
     {"allOf": [{"type": "string", "minLength": 4}, {"pattern": "^x"}], "not": {"const": "y"}},
     {"anyOf": [{"const": {"k": 1}}, {"type": "array", "items": {"$ref": "#"}}]},
     {"type": "object", "dependentRequired": {"a": ["b"]}, "required": ["a", "b"]},

@@ -19,10 +19,14 @@ class Person(BaseModel):
 
 
 SIGNATURE = Signature(
-    "question: str \"what is asked\", limit: int[gt=0, lt=9] = 3, kind: Literal['a', 2] -> answer: str[max_length=9], "
-    "score: probability?, tags: list[str][unique=true, max_items=3], counts: dict[str, int], pair: tuple[int, str], "
-    "who: P{name: str, age?: int, when: str[format='date'] = '2020-01-01'}, pick: int | Q{x: bool}, "
-    "pet: (C{kind: Literal['cat']} | D{kind: Literal['dog']})[tag='kind'], link: str[format='uri']?, image: Image",
+    "question: str \"what is asked\", limit: int[gt=0, lt=9] = 3, kind: Literal['a', 2] -> "
+    "answer: str[max_length=9], "
+    "score: probability?, tags: list[str][unique=true, max_items=3], counts: dict[str, int], "
+    "pair: tuple[int, str], "
+    "who: P{name: str, age?: int, when: str[format='date'] = '2020-01-01'}, pick: int | Q{x: "
+    "bool}, "
+    "pet: (C{kind: Literal['cat']} | D{kind: Literal['dog']})[tag='kind'], link: "
+    "str[format='uri']?, image: Image",
     "Answer.",
     name="qa.best",
 )
@@ -42,7 +46,10 @@ def test_every_dialect_is_valid_and_within_the_documented_limits(provider, purpo
 def test_strict_form_requires_all_closes_all_and_says_the_rest_in_words():
     schema = SIGNATURE.to_json_schema("openai")
     assert schema["required"] == list(schema["properties"])
-    assert schema["properties"]["score"]["anyOf"] == [{"type": "number", "maximum": 1, "minimum": 0}, {"type": "null"}]
+    assert schema["properties"]["score"]["anyOf"] == [
+        {"type": "number", "maximum": 1, "minimum": 0},
+        {"type": "null"},
+    ]
     assert "maxLength: 9" in schema["properties"]["answer"]["description"]
     assert "maxLength" not in schema["properties"]["answer"]
     assert schema["properties"]["counts"]["items"]["required"] == ["key", "value"]
@@ -63,7 +70,9 @@ def test_recursive_types_are_references_or_refused_with_the_reason():
     for provider in ("generic", "openai", "anthropic", "mcp"):
         schema = TREE.to_json_schema(provider)
         jsonschema.Draft202012Validator.check_schema(schema)
-        jsonschema.validate({"tree": {"value": 1, "children": [{"value": 2, "children": []}]}}, schema)
+        jsonschema.validate(
+            {"tree": {"value": 1, "children": [{"value": 2, "children": []}]}}, schema
+        )
     with pytest.raises(SignatureError, match="recursive types are not supported"):
         TREE.to_json_schema("gemini")
 
@@ -71,7 +80,9 @@ def test_recursive_types_are_references_or_refused_with_the_reason():
 def test_what_a_dialect_cannot_say_is_refused_with_the_reason():
     with pytest.raises(SignatureError, match="a value of any type is not supported"):
         Signature("-> x: any").to_json_schema("openai")
-    inside = Signature.from_json_schema({"type": "object", "properties": {"x": {"not": {"properties": {"$a": {}}}}}})
+    inside = Signature.from_json_schema(
+        {"type": "object", "properties": {"x": {"not": {"properties": {"$a": {}}}}}}
+    )
     with pytest.raises(SignatureError, match="give the field another alias"):
         inside.to_json_schema("anthropic")
     with pytest.raises(SignatureError, match="Did you mean 'openai'"):
@@ -82,9 +93,19 @@ def test_envelopes_are_those_of_the_providers():
     tool_name = "qa--best"
     assert SIGNATURE.to_json_schema("openai", purpose="tool")["function"]["name"] == tool_name
     assert SIGNATURE.to_json_schema("openai", purpose="tool")["function"]["strict"] is True
-    assert SIGNATURE.to_json_schema("openai", purpose="structured")["json_schema"]["name"] == tool_name
-    assert SIGNATURE.to_json_schema("anthropic", purpose="tool").keys() == {"name", "description", "input_schema"}
-    assert SIGNATURE.to_json_schema("mcp", purpose="tool").keys() == {"name", "description", "inputSchema"}
+    assert (
+        SIGNATURE.to_json_schema("openai", purpose="structured")["json_schema"]["name"] == tool_name
+    )
+    assert SIGNATURE.to_json_schema("anthropic", purpose="tool").keys() == {
+        "name",
+        "description",
+        "input_schema",
+    }
+    assert SIGNATURE.to_json_schema("mcp", purpose="tool").keys() == {
+        "name",
+        "description",
+        "inputSchema",
+    }
     assert "responseSchema" in SIGNATURE.to_json_schema("gemini", purpose="structured")
     assert PROVIDER_NAME.fullmatch(tool_name)
     again = Signature.from_json_schema(SIGNATURE.to_json_schema("anthropic", purpose="tool"))
@@ -98,12 +119,18 @@ OPEN = [
 
 
 @pytest.mark.parametrize("text", OPEN)
-def test_what_strict_form_cannot_say_is_said_in_the_form_that_is_not_strict_and_the_envelope_tells(text):
+def test_what_strict_form_cannot_say_is_said_in_the_form_that_is_not_strict_and_the_envelope_tells(
+    text,
+):
     signature = Signature(f"x: {text} -> y: {text}")
     tool = signature.to_json_schema("openai", purpose="tool")["function"]
     request = signature.to_json_schema("openai", purpose="structured")["json_schema"]
     assert (tool["strict"], request["strict"]) == (False, False)
-    assert request["schema"] == signature.to_json_schema("openai", strict=False) == signature.to_json_schema()
+    assert (
+        request["schema"]
+        == signature.to_json_schema("openai", strict=False)
+        == signature.to_json_schema()
+    )
     for purpose in ("inputs", "outputs", "tool", "structured"):
         with pytest.raises(SignatureError, match="strict=False gives the non-strict form"):
             signature.to_json_schema("openai", purpose=purpose, strict=True)
@@ -117,7 +144,10 @@ def test_strict_form_is_taken_where_it_says_everything():
     tool = SIGNATURE.to_json_schema("openai", purpose="tool")["function"]
     assert tool["strict"] is True
     assert tool["parameters"] == SIGNATURE.to_json_schema("openai", purpose="inputs", strict=True)
-    assert SIGNATURE.to_json_schema("openai", purpose="tool", strict=False)["function"]["strict"] is False
+    assert (
+        SIGNATURE.to_json_schema("openai", purpose="tool", strict=False)["function"]["strict"]
+        is False
+    )
 
 
 def test_null_in_strict_form_leaves_a_member_out_and_a_default_has_to_be_given():
@@ -128,7 +158,9 @@ def test_null_in_strict_form_leaves_a_member_out_and_a_default_has_to_be_given()
     values = signature.validate_outputs({"who": {"name": "n", "age": None, "when": "then"}})
     assert values["who"].to_dict() == {"name": "n", "when": "then"}
     with pytest.raises(InvalidError):
-        signature.validate_outputs({"who": {"name": "n", "age": None, "when": "then"}}, mode="strict")
+        signature.validate_outputs(
+            {"who": {"name": "n", "age": None, "when": "then"}}, mode="strict"
+        )
 
 
 def now() -> str:
@@ -146,7 +178,11 @@ def test_a_function_without_parameters_has_a_schema(provider):
         assert (inner[key]["type"], inner[key]["properties"]) == ("object", {})
     assert ("parameters" in inner) == (provider in {"generic", "openai"})
     again = Signature.from_json_schema(tool)
-    assert (again.name, list(again.input_fields), again.instructions) == ("now", [], "Tell the time.")
+    assert (again.name, list(again.input_fields), again.instructions) == (
+        "now",
+        [],
+        "Tell the time.",
+    )
 
 
 def test_a_property_that_a_provider_refuses_is_renamed_and_read_back():
@@ -173,7 +209,11 @@ def test_patterns_are_written_in_the_dialect_of_schemas():
     )
     assert signature.to_json_schema()["properties"]["x"]["anyOf"][0]["pattern"] == "a$"
     for pattern, expected in (("\\Aa\\Z", "^a$"), ("\\\\Z", "\\\\Z"), ("(?P<n>a)", "(?<n>a)")):
-        schema = Signature("-> x").with_field("x", str, constraints={"pattern": pattern}).to_json_schema()
+        schema = (
+            Signature("-> x")
+            .with_field("x", str, constraints={"pattern": pattern})
+            .to_json_schema()
+        )
         assert schema["properties"]["x"]["pattern"] == expected
 
 
@@ -182,7 +222,9 @@ def test_a_request_takes_a_signature_of_any_name():
         signature = Signature("-> x: int", name=name)
         for provider in PROVIDERS:
             signature.to_json_schema(provider, purpose="structured")
-        assert PROVIDER_NAME.fullmatch(signature.to_json_schema("openai", purpose="structured")["json_schema"]["name"])
+        assert PROVIDER_NAME.fullmatch(
+            signature.to_json_schema("openai", purpose="structured")["json_schema"]["name"]
+        )
 
 
 def test_a_schema_belongs_to_the_caller():
@@ -223,7 +265,12 @@ def test_the_checker_finds_each_breach_and_each_rule_has_its_source():
             assert problems(provider, schema), (provider, schema)
     nested = {"type": "string"}
     for _ in range(12):
-        nested = {"type": "object", "properties": {"a": nested}, "required": ["a"], "additionalProperties": False}
+        nested = {
+            "type": "object",
+            "properties": {"a": nested},
+            "required": ["a"],
+            "additionalProperties": False,
+        }
     assert any("nested deeper" in problem for problem in problems("openai", nested))
     assert all(rule.source.startswith("https://") and rule.text for rule in RULES)
 

@@ -36,7 +36,9 @@ def test_a_type_checker_is_content_with_the_class_form_and_knows_the_outputs(tmp
     file.write_text(SAMPLE)
     cache = str(tmp_path / "cache")
     ran = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", cache, str(file)], capture_output=True, text=True
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", cache, str(file)],
+        capture_output=True,
+        text=True,
     )
     assert ran.returncode == 0, ran.stdout
 

@@ -65,7 +65,10 @@ def test_union_members_are_tried_in_order_and_exact_matches_first():
 
 
 def test_a_tagged_union_goes_by_its_tag_alone():
-    pets = "(Cat{kind: Literal['cat'], n: int} | Dog{kind: Literal['dog', 'wolf'], name: str})[tag='kind']"
+    pets = (
+        "(Cat{kind: Literal['cat'], n: int} | Dog{kind: Literal['dog', 'wolf'], name: "
+        "str})[tag='kind']"
+    )
     assert type(check(pets, {"kind": "wolf", "name": "Rex"})).__name__ == "Dog"
     [error] = refused(f"list[{pets}]", [{"kind": "cat", "n": "many"}])
     assert (error.path, error.constraint) == ("x[0].n", "type")
@@ -76,8 +79,10 @@ def test_a_tagged_union_goes_by_its_tag_alone():
 
 def test_all_errors_come_at_once_each_with_its_path():
     signature = Signature(
-        "-> name: str[min_length=2], age: int[ge=0], tags: list[str][max_items=1], who: Person{home: Place{zip: str}}, "
-        "grade: Literal['A', 'B'], when: str[format='date'], p: probability, u: int | list[int], extra: int"
+        "-> name: str[min_length=2], age: int[ge=0], tags: list[str][max_items=1], who: "
+        "Person{home: Place{zip: str}}, "
+        "grade: Literal['A', 'B'], when: str[format='date'], p: probability, u: int | list[int], "
+        "extra: int"
     )
     with pytest.raises(InvalidError) as caught:
         signature.validate_outputs(
@@ -104,7 +109,10 @@ def test_a_union_reports_the_member_that_came_closest():
     [error] = refused("Person{name: str} | int", {"name": []})
     assert error.path == "x.name"
     [error] = refused("int | bool", "maybe")
-    assert (error.path, error.message) == ("x", "must be int | bool (a value of one of several types), but got 'maybe'")
+    assert (error.path, error.message) == (
+        "x",
+        "must be int | bool (a value of one of several types), but got 'maybe'",
+    )
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "nan", "inf"])
@@ -124,7 +132,9 @@ def test_numbers_at_the_edge():
     assert "bits" in error.message
 
 
-@pytest.mark.parametrize("text", ["\x00", "é", "\U0001f600", "e\u0301", "\u202e", "\u2028", "\U0001d4b3" * 100])
+@pytest.mark.parametrize(
+    "text", ["\x00", "é", "\U0001f600", "e\u0301", "\u202e", "\u2028", "\U0001d4b3" * 100]
+)
 def test_any_unicode_text_passes_and_lengths_count_characters(text):
     assert check("str", text, "strict") == text
     assert check(f"str[min_length={len(text)}, max_length={len(text)}]", text) == text
@@ -160,7 +170,9 @@ def test_many_errors_are_counted_and_the_first_hundred_shown():
 
 def test_recursive_types_are_validated_at_every_level():
     tree = "Tree{value: int, left: Tree?, right: Tree?}"
-    root = check(tree, {"value": 1, "left": {"value": "2", "left": None, "right": None}, "right": None})
+    root = check(
+        tree, {"value": 1, "left": {"value": "2", "left": None, "right": None}, "right": None}
+    )
     assert root.left.value == 2
     [error] = refused(tree, {"value": 1, "left": {"value": 1, "left": {"value": "x", "left": None, "right": None},
                              "right": None}, "right": None})  # fmt: skip
@@ -176,7 +188,9 @@ def test_an_absent_member_stays_absent():
 
 
 def test_members_beyond_the_declared_ones_are_kept_where_they_are_allowed_also_when_written():
-    signature = signature_of("{a: str, open: {b: int}[extra='allow'], shut: {c: int}}[extra='allow']")
+    signature = signature_of(
+        "{a: str, open: {b: int}[extra='allow'], shut: {c: int}}[extra='allow']"
+    )
     value = {"a": "", "more": 1, "open": {"b": 2, "more": [3]}, "shut": {"c": 4, "less": 5}}
     dumped = signature.output_validator.dump(signature.validate_outputs({"x": value}))["x"]
     assert dumped == {**value, "shut": {"c": 4}}
@@ -190,7 +204,11 @@ def test_a_default_is_made_anew_for_each_call():
 
 def test_an_alias_is_read_and_the_name_is_written():
     signature = Signature('-> class_ as "class": int')
-    assert signature.validate_outputs({"class": 1}) == signature.validate_outputs({"class_": 1}) == {"class_": 1}
+    assert (
+        signature.validate_outputs({"class": 1})
+        == signature.validate_outputs({"class_": 1})
+        == {"class_": 1}
+    )
     assert list(signature.to_json_schema()["properties"]) == ["class"]
 
 
@@ -224,7 +242,9 @@ def test_every_mode_compiles_once_whoever_calls_however_often():
 
 def test_parsing_takes_linear_time():
     def seconds(count):
-        text = ", ".join(f'f{n}: list[str][min_items=1] "text"' for n in range(count)) + " -> answer"
+        text = (
+            ", ".join(f'f{n}: list[str][min_items=1] "text"' for n in range(count)) + " -> answer"
+        )
         best = math.inf
         for _ in range(2):
             gc.collect()
@@ -241,7 +261,8 @@ def test_parsing_takes_linear_time():
     assert thousand < 15 * hundred
 
 
-# The exceptions to "what the schema accepts, coercing accepts; what strict accepts, satisfies the schema".
+# The exceptions to "what the schema accepts, coercing accepts; what strict accepts, satisfies the
+# schema".
 
 
 def test_exception_a_whole_number_too_large_for_a_float_satisfies_the_schema_and_is_refused():
@@ -266,7 +287,10 @@ def test_exception_a_float_is_a_multiple_within_rounding_while_the_judge_is_exac
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("list[float][unique=true]", [2**53, 2**53 + 1]), ("list[float[precision=0]][unique=true]", [0.4, 0])],
+    [
+        ("list[float][unique=true]", [2**53, 2**53 + 1]),
+        ("list[float[precision=0]][unique=true]", [0.4, 0]),
+    ],
 )
 def test_exception_uniqueness_is_asked_of_the_values_that_coercing_makes(text, value):
     assert JUDGE(signature_of(text).to_json_schema()).is_valid({"x": value})
@@ -316,7 +340,11 @@ def test_errors_inside_a_class_are_told_in_its_own_words():
     signature = Signature("-> a").append("m", Model)
     for value, path, message in [
         ({"parts": [1, 2]}, "m.parts", "at most one part, but got [1, 2]"),
-        ({"parts": [{"parts": "x"}]}, "m.parts[0].parts", "must be list[int | Model] (a list), but got 'x'"),
+        (
+            {"parts": [{"parts": "x"}]},
+            "m.parts[0].parts",
+            "must be list[int | Model] (a list), but got 'x'",
+        ),
     ]:
         with pytest.raises(InvalidError) as caught:
             signature.validate_outputs({"a": "", "m": value})

@@ -36,7 +36,9 @@ def _asked(module, **inputs):
 
 
 def test_variable_declared_in_line_has_its_default_and_takes_another_value():
-    module = dspex.Predict("question -> answer", temperature=Float(0, 1.5, default=0.25), adapter=OneOf("chat", "json"))
+    module = dspex.Predict(
+        "question -> answer", temperature=Float(0, 1.5, default=0.25), adapter=OneOf("chat", "json")
+    )
     assert _asked(module, question="?")[0].temperature == 0.25
     assert {"self.temperature", "self.adapter", "self.demos"} <= set(module.variables())
     changed = module.assign({"self.temperature": 1.0, "self.adapter": "json"})
@@ -71,7 +73,11 @@ def test_shared_variable_sets_all_its_places_each_through_its_binding():
         ),
         Integer(1, 4, name="size", default=2),
         Composite(var("size") * 100, name="room", paths=("write.max_tokens",)),
-        Constraint(name="small and hot", test=(var("heat") <= 0.8) | (var("size") < 3), rewrite={"heat": 0.8}),
+        Constraint(
+            name="small and hot",
+            test=(var("heat") <= 0.8) | (var("size") < 3),
+            rewrite={"heat": 0.8},
+        ),
     )
     think, write = _asked(module.assign({"heat": 1.0, "size": 3}), question="?")
     assert (think.temperature, write.temperature, write.max_tokens) == (0.8, 0.4, 300)
@@ -81,7 +87,8 @@ def test_shared_variable_sets_all_its_places_each_through_its_binding():
 
 def test_path_from_outside_reaches_settings_and_descriptions_of_an_unmodified_program():
     module = Draft().with_variables(
-        Float(0, 1, name="think.temperature"), Choice("short", "long", name="write.fields.answer.desc")
+        Float(0, 1, name="think.temperature"),
+        Choice("short", "long", name="write.fields.answer.desc"),
     )
     _, write = _asked(module.assign({"write.fields.answer.desc": "long"}), question="?")
     assert "`answer` (str): long" in write.messages[0].content
@@ -111,9 +118,12 @@ def test_choice_between_modules_makes_the_variables_of_the_others_inactive():
 
 def test_stored_program_keeps_its_hash_through_any_number_of_round_trips():
     inner = OneOf(
-        dspex.Predict("question -> answer", temperature=Float(0, 1)), dspex.ChainOfThought("question -> answer")
+        dspex.Predict("question -> answer", temperature=Float(0, 1)),
+        dspex.ChainOfThought("question -> answer"),
     )
-    module = OneOf(dspex.Predict("question -> answer", top_p=Float(0.1, 1)), inner).assign({"self.self": "Switch"})
+    module = OneOf(dspex.Predict("question -> answer", top_p=Float(0.1, 1)), inner).assign(
+        {"self.self": "Switch"}
+    )
     hashes, program = [], module.to_program()
     for _ in range(4):
         hashes.append(program.content_hash)
@@ -135,7 +145,11 @@ class Recall(dspex.Module):
 
 
 def test_retriever_k_binds_the_setting_of_any_module_and_survives_storing():
-    recall = Recall().with_variables(retriever_k("self", highest=4, default=2)).assign({"self.config.k": 3})
+    recall = (
+        Recall()
+        .with_variables(retriever_k("self", highest=4, default=2))
+        .assign({"self.config.k": 3})
+    )
     assert len(recall(question="?").passages) == 3
     program = dspex.Program.from_json(recall.to_program().to_json())
     again = dspex.build(program, code=CodeRoot(folder=Path(__file__).parents[3]))
@@ -160,7 +174,10 @@ def test_strategies_choose_between_ways_of_thinking_over_one_predictor():
     narrow = chosen.with_variables(strategy("self", "ReAct", "Predict"))
     assert narrow.variables()["self.self"].options == ("ReAct", "Predict")
     assert narrow.assign({}).chosen == "ReAct"
-    with pytest.raises(VariableError, match=r"takes the label of an alternative.*not 'Predct'. Did you mean 'Predict'"):
+    with pytest.raises(
+        VariableError,
+        match=r"takes the label of an alternative.*not 'Predct'. Did you mean 'Predict'",
+    ):
         chosen.with_variables(strategy("self", "Predct"))
     with pytest.raises(DefinitionError, match="unknown alternative 'ReAct'"):
         strategies("question -> answer", default="ReAct")
@@ -181,22 +198,40 @@ def test_text_with_options_from_outside_survives_storing():
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: dspex.Predict("a -> b", adapter=OneOf("chat", "jsn")), "one of the adapters chat, json, tools.*'jsn'"),
+        (
+            lambda: dspex.Predict("a -> b", adapter=OneOf("chat", "jsn")),
+            "one of the adapters chat, json, tools.*'jsn'",
+        ),
         (
             lambda: dspex.Predict("a -> b", max_tokens=Float(1, 9)),
             "max_tokens.*a whole number from 1.*declare an Integer",
         ),
         (lambda: dspex.Predict("a -> b", temperature=Float(-1, 1)), "a number from 0, not -1"),
-        (lambda: dspex.Predict("a -> b", top_p=OneOf(0.5, "high")), "a number from 0 to 1, not 'high'"),
-        (lambda: dspex.Predict("a -> b", max_tokens=1.5), "`max_tokens` of Predict takes a whole number"),
+        (
+            lambda: dspex.Predict("a -> b", top_p=OneOf(0.5, "high")),
+            "a number from 0 to 1, not 'high'",
+        ),
+        (
+            lambda: dspex.Predict("a -> b", max_tokens=1.5),
+            "`max_tokens` of Predict takes a whole number",
+        ),
         (lambda: dspex.Predict("a -> b", stop=3), "`stop` of Predict takes a list of texts"),
         (
             lambda: Draft().with_variables(
-                Integer(1, 4, name="n", paths=("think.max_tokens",), bindings={"think.max_tokens": var("n") / 2})
+                Integer(
+                    1,
+                    4,
+                    name="n",
+                    paths=("think.max_tokens",),
+                    bindings={"think.max_tokens": var("n") / 2},
+                )
             ),
             "variable 'n': 'think.max_tokens' takes a whole number from 1, not 0.5",
         ),
-        (lambda: dspex.Predict("question -> b", demos=[{"foo": 1}]), r"fields of the signature \(question, b\), not"),
+        (
+            lambda: dspex.Predict("question -> b", demos=[{"foo": 1}]),
+            r"fields of the signature \(question, b\), not",
+        ),
         (
             lambda: dspex.Predict("question -> b").assign({"self.demos": [{"quest": 1}]}),
             "'self.demos' takes examples.*Did you mean 'question'",
@@ -204,7 +239,10 @@ def test_text_with_options_from_outside_survives_storing():
         (lambda: OneOf(dspex.Predict("a -> b"), default="x"), "unknown alternative 'x'"),
         (lambda: OneOf(dspex.Predict("a -> b"), weights=(1,)), "takes `default=`, not 'weights'"),
         (lambda: OneOf("a", "b", default="a", chosen="b"), "not both"),
-        (lambda: OneOf(dspex.Predict, dspex.ChainOfThought), r"For modules use OneOf\(Predict\(QA\)\)"),
+        (
+            lambda: OneOf(dspex.Predict, dspex.ChainOfThought),
+            r"For modules use OneOf\(Predict\(QA\)\)",
+        ),
     ],
 )
 def test_value_that_its_place_does_not_take_is_refused_where_it_is_declared(make, said):
@@ -221,10 +259,13 @@ def test_default_and_chosen_are_one_thing_for_modules_and_for_values():
 
 def test_computed_setting_is_checked_against_its_place_and_a_whole_one_is_a_whole_number():
     module = dspex.Predict("question -> answer").with_variables(
-        Integer(1, 4, name="n", default=2), Composite(var("n") * 1.5, name="room", paths=("self.max_tokens",))
+        Integer(1, 4, name="n", default=2),
+        Composite(var("n") * 1.5, name="room", paths=("self.max_tokens",)),
     )
     assert type(module.assign({}).settings["max_tokens"]) is int
-    with pytest.raises(VariableError, match=r"'self.max_tokens' takes a whole number from 1, not 1\.5.*round"):
+    with pytest.raises(
+        VariableError, match=r"'self.max_tokens' takes a whole number from 1, not 1\.5.*round"
+    ):
         module.assign({"n": 1})
 
 
@@ -233,7 +274,9 @@ def test_none_as_an_option_leaves_a_setting_unset():
     assert module.variables().complete({})["self.stop"] is None
     assert _asked(module.assign({}), question="?")[0].stop == ()
     assert module.assign({"self.stop": "END"}).settings["stop"] == ["END"]
-    assert module.assign({"self.stop": "END"}).assign({"self.stop": None}).settings == {"temperature": 0.5}
+    assert module.assign({"self.stop": "END"}).assign({"self.stop": None}).settings == {
+        "temperature": 0.5
+    }
 
 
 def test_constraint_holds_for_what_assign_sets():
@@ -244,7 +287,9 @@ def test_constraint_holds_for_what_assign_sets():
     )
     assert module.assign({"self.temperature": 0.5, "h": 1.0}).settings["temperature"] == 0.5
     # "cool" holds at first, by the hot `h` that "calm" then takes away
-    with pytest.raises(VariableError, match=r"'cool' refuses the assignment: .*h=0.5.*; \{.*\} is allowed"):
+    with pytest.raises(
+        VariableError, match=r"'cool' refuses the assignment: .*h=0.5.*; \{.*\} is allowed"
+    ):
         module.assign({"self.temperature": 1.5, "h": 1.0})
     never = Constraint(name="never", test=var("h") > 2)
     with pytest.raises(VariableError, match="after 200 tries; 'never' refused"):
@@ -253,7 +298,9 @@ def test_constraint_holds_for_what_assign_sets():
 
 def test_demonstrations_of_an_alternative_that_is_not_chosen_survive_storing():
     shown = [{"question": "a", "answer": "b"}]
-    module = OneOf(dspex.Predict("question -> answer", demos=shown), dspex.ChainOfThought("question -> answer"))
+    module = OneOf(
+        dspex.Predict("question -> answer", demos=shown), dspex.ChainOfThought("question -> answer")
+    )
     program = module.assign({"self.self": "ChainOfThought"}).to_program()
     again = dspex.build(dspex.Program.from_json(program.to_json()))
     assert again.to_program().content_hash == program.content_hash
@@ -264,13 +311,17 @@ def test_demonstrations_of_an_alternative_that_is_not_chosen_survive_storing():
 
 def test_a_program_as_data_refuses_what_its_module_refuses():
     cool = dspex.Constraint(name="cool", test=dspex.var("self.temperature") < 0.2)
-    module = dspex.Predict("question -> answer").with_variables(dspex.Float(0, 1, name="self.temperature"), cool)
+    module = dspex.Predict("question -> answer").with_variables(
+        dspex.Float(0, 1, name="self.temperature"), cool
+    )
     program = module.to_program()
     assert program.variables() == program.space
     assert program.assign({"self.temperature": 0.1}).assignment == {"self.temperature": 0.1}
     said = []
     for assign in (module.assign, program.assign):
-        with pytest.raises(VariableError, match=r"'cool' refuses the assignment.* is allowed") as refused:
+        with pytest.raises(
+            VariableError, match=r"'cool' refuses the assignment.* is allowed"
+        ) as refused:
             assign({"self.temperature": 0.9})
         said.append(refused.value.message)
     assert said[0] == said[1]

@@ -33,12 +33,23 @@ def _space():
             Composite(var("steps") * 64, name="room"),
             Text(name="instructions"),
         ],
-        [Constraint(name="cool when long", test=(var("steps") < 4) | (var("heat") <= 1), rewrite={"heat": 1.0})],
+        [
+            Constraint(
+                name="cool when long",
+                test=(var("steps") < 4) | (var("heat") <= 1),
+                rewrite={"heat": 1.0},
+            )
+        ],
     )
 
 
 def test_defaults_are_filled_and_composites_computed_in_their_order():
-    assert _space().complete({"kind": "cot"}) == {"kind": "cot", "steps": 2, "heat": 0.5, "room": 128}
+    assert _space().complete({"kind": "cot"}) == {
+        "kind": "cot",
+        "steps": 2,
+        "heat": 0.5,
+        "room": 128,
+    }
 
 
 def test_inactive_variables_and_what_needs_them_have_no_value():
@@ -94,7 +105,9 @@ def test_quasi_random_samples_fill_a_square_more_evenly():
 
 
 def test_weights_and_log_scale_shape_the_samples():
-    space = Space([Choice("a", "b", weights=(9, 1), name="c"), Float(0.001, 1000, log=True, name="x")])
+    space = Space(
+        [Choice("a", "b", weights=(9, 1), name="c"), Float(0.001, 1000, log=True, name="x")]
+    )
     drawn = list(itertools.islice(samples(space, seed=0), 1000))
     assert 850 < sum(values["c"] == "a" for values in drawn) < 950
     assert 450 < sum(values["x"] < 1 for values in drawn) < 550
@@ -104,7 +117,15 @@ def test_space_survives_json():
     space = _space().add(
         Boolean(name="flag"),
         Examples(name="demos", paths=("self.demos",)),
-        Float(1, 10, log=True, prior=(2, 1), name="x", paths=("a.x", "b.x"), bindings={"b.x": var("x") / 2}),
+        Float(
+            1,
+            10,
+            log=True,
+            prior=(2, 1),
+            name="x",
+            paths=("a.x", "b.x"),
+            bindings={"b.x": var("x") / 2},
+        ),
     )
     again = Space.from_dict(json.loads(json.dumps(space.to_dict())))
     assert again.to_dict() == space.to_dict()
@@ -141,10 +162,16 @@ def test_circle_of_variables_is_refused():
         (lambda: Choice("a", "b", weights=(1,)), "as many weights"),
         (lambda: Choice("a", default="b"), "not one of 'a'"),
         (lambda: Text(options=("a", "b"), weights=(1,)), "as many weights"),
-        (lambda: Float(0, 1, step=2), "`step` does not apply to the kind float; it belongs to: integer"),
+        (
+            lambda: Float(0, 1, step=2),
+            "`step` does not apply to the kind float; it belongs to: integer",
+        ),
         (lambda: Integer(0, 9, precision=2), "`precision` does not apply to the kind integer"),
         (lambda: Float(0, 1, options=(0.1, 0.5)), "`options` does not apply to the kind float"),
-        (lambda: Choice("a", low=3), "`low` does not apply to the kind choice; it belongs to: float, integer"),
+        (
+            lambda: Choice("a", low=3),
+            "`low` does not apply to the kind choice; it belongs to: float, integer",
+        ),
         (lambda: Boolean(weights=(1, 2)), "`weights` does not apply to the kind boolean"),
     ],
 )
@@ -172,7 +199,14 @@ def test_value_of_another_kind_is_refused(variable, value):
 
 
 def test_size_and_dimensions_count_what_can_be_searched():
-    space = Space([Boolean(name="a"), Choice(1, 2, 3, name="b"), Integer(0, 8, step=2, name="c"), Text(name="t")])
+    space = Space(
+        [
+            Boolean(name="a"),
+            Choice(1, 2, 3, name="b"),
+            Integer(0, 8, step=2, name="c"),
+            Text(name="t"),
+        ]
+    )
     assert (space.size, space.dimensions) == (30, 3)
     assert Space([Float(0, 1, name="x")]).size == float("inf")
 
@@ -180,9 +214,9 @@ def test_size_and_dimensions_count_what_can_be_searched():
 _leaves = st.one_of(st.sampled_from(["x", "y"]).map(var), st.integers(-5, 5))
 _expressions = st.recursive(
     _leaves,
-    lambda inner: st.tuples(st.sampled_from(["+", "-", "*", "<", "<=", "==", "min", "max"]), inner, inner).map(
-        lambda parts: Expression(parts[0], parts[1:])
-    ),
+    lambda inner: st.tuples(
+        st.sampled_from(["+", "-", "*", "<", "<=", "==", "min", "max"]), inner, inner
+    ).map(lambda parts: Expression(parts[0], parts[1:])),
     max_leaves=12,
 ).filter(lambda made: isinstance(made, Expression))
 
@@ -206,7 +240,8 @@ def test_presets_bring_their_constraints():
     assert space.complete({"self.temperature": 1.4, "self.top_p": 0.2})["self.top_p"] == 1.0
     assert "self.top_p" not in space.complete({})
     reasoning = space.add(
-        strategy("self", "predict", "cot"), reply_room("self.max_tokens", var("self.self").equals("cot"))
+        strategy("self", "predict", "cot"),
+        reply_room("self.max_tokens", var("self.self").equals("cot")),
     )
     assert reasoning.complete({"self.self": "cot", "self.max_tokens": 64})["self.max_tokens"] == 256
     assert reasoning.complete({"self.max_tokens": 64})["self.max_tokens"] == 64
@@ -216,7 +251,10 @@ def test_what_a_later_constraint_rewrites_is_tested_by_the_earlier_ones_again():
     variables = [Float(0, 10, name="a"), Integer(0, 9, default=5, name="b")]
     below = Constraint(name="a stays low", test=var("a") <= 5)
     rewrite = Constraint(name="b stays low", test=var("b") < 3, rewrite={"a": 10.0, "b": 0})
-    with pytest.raises(VariableError, match=r"'a stays low' refuses the assignment: \(a <= 5\) is not true for a=10"):
+    with pytest.raises(
+        VariableError,
+        match=r"'a stays low' refuses the assignment: \(a <= 5\) is not true for a=10",
+    ):
         Space(variables, [below, rewrite]).complete({})
     mended = Constraint(name="a stays low", test=var("a") <= 5, rewrite={"a": 5})
     assert Space(variables, [mended, rewrite]).complete({}) == {"a": 5, "b": 0}
@@ -226,7 +264,9 @@ def test_rewrites_that_undo_one_another_are_named():
     space = Space(
         [Integer(0, 9, name="a"), Integer(0, 9, name="b")],
         [
-            Constraint(name="up", test=(var("a") > var("b")) | (var("a") >= 3), rewrite={"a": 9, "b": 0}),
+            Constraint(
+                name="up", test=(var("a") > var("b")) | (var("a") >= 3), rewrite={"a": 9, "b": 0}
+            ),
             Constraint(name="down", test=var("a") < 5, rewrite={"a": 0}),
         ],
     )
@@ -264,7 +304,9 @@ def test_none_as_an_option_is_a_value_and_numbers_are_taken_as_declared():
     made = space.complete({"f": 0.87654, "n": 2.0, "stop": "x"})
     assert made == {"stop": "x", "f": 0.88, "n": 2}
     assert type(made["n"]) is int
-    assert Space.from_dict(json.loads(json.dumps(space.to_dict()))).complete({}) == space.complete({})
+    assert Space.from_dict(json.loads(json.dumps(space.to_dict()))).complete({}) == space.complete(
+        {}
+    )
 
 
 def test_removed_variable_takes_the_constraints_with_it_that_read_or_rewrite_it():
@@ -292,16 +334,34 @@ _a = Integer(0, 9, name="a")
         (lambda: Choice(int, float), "an option is a JSON value"),
         (lambda: Float(0, 1, when=var("m") == "x"), r"`when` is False.*var\('a'\)\.equals\('x'\)"),
         (lambda: Composite(lambda values: 1), "`compute` is a function"),
-        (lambda: Constraint(name="c", test=var("a") == 1), r"test of the constraint 'c' is False.*equals"),
-        (lambda: Constraint(name="c", test=lambda values: True), "test of the constraint 'c' is a function"),
-        (lambda: Constraint(name="c", test=var("a") < 1, rewrite={"a": lambda values: 0}), "'a' in 'c' is a function"),
-        (lambda: Space([_a], [Constraint(name="c", test=var("a") < 1, rewrite={"a": var("zzz")})]), "variable 'zzz'"),
         (
-            lambda: Space([_a], [Constraint(name="c", test=var("a") < 1, rewrite={"a": 10})]).check_rewrites(),
+            lambda: Constraint(name="c", test=var("a") == 1),
+            r"test of the constraint 'c' is False.*equals",
+        ),
+        (
+            lambda: Constraint(name="c", test=lambda values: True),
+            "test of the constraint 'c' is a function",
+        ),
+        (
+            lambda: Constraint(name="c", test=var("a") < 1, rewrite={"a": lambda values: 0}),
+            "'a' in 'c' is a function",
+        ),
+        (
+            lambda: Space(
+                [_a], [Constraint(name="c", test=var("a") < 1, rewrite={"a": var("zzz")})]
+            ),
+            "variable 'zzz'",
+        ),
+        (
+            lambda: Space(
+                [_a], [Constraint(name="c", test=var("a") < 1, rewrite={"a": 10})]
+            ).check_rewrites(),
             "'c' cannot rewrite.*0 to 9",
         ),
         (
-            lambda: Space([Float(0, 1, name="h", paths=("think.x",), bindings={"thnk.x": var("h") / 2})]),
+            lambda: Space(
+                [Float(0, 1, name="h", paths=("think.x",), bindings={"thnk.x": var("h") / 2})]
+            ),
             "'thnk.x', which is not one of its paths. Did you mean 'think.x'",
         ),
         (
@@ -317,7 +377,15 @@ def test_declaration_that_would_fail_later_is_refused_at_once(make, said):
 
 def test_arithmetic_takes_a_variable_on_either_side():
     values = {"k": 7}
-    made = [1 / var("k"), -var("k"), 15 // var("k"), 15 % var("k"), var("k") // 2, var("k") % 4, var("k") * -1]
+    made = [
+        1 / var("k"),
+        -var("k"),
+        15 // var("k"),
+        15 % var("k"),
+        var("k") // 2,
+        var("k") % 4,
+        var("k") * -1,
+    ]
     assert [one(values) for one in made] == [1 / 7, -7, 2, 1, 3, 3, -7]
 
 
@@ -328,12 +396,18 @@ _junk = st.sampled_from(
 
 @given(st.data())
 def test_spoilt_space_is_read_or_refused_with_a_variable_error(data):
-    whole = json.loads(json.dumps(_space().add(Float(1, 9, prior=(2, 1), name="x", paths=("a",))).to_dict()))
+    whole = json.loads(
+        json.dumps(_space().add(Float(1, 9, prior=(2, 1), name="x", paths=("a",))).to_dict())
+    )
     place = whole
     while True:
         keys = list(place) if isinstance(place, dict) else range(len(place))
         key = data.draw(st.sampled_from(list(keys)))
-        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.integers(0, 3)) == 0:
+        if (
+            not isinstance(place[key], dict | list)
+            or not place[key]
+            or data.draw(st.integers(0, 3)) == 0
+        ):
             break
         place = place[key]
     if data.draw(st.booleans()) and isinstance(place, dict):
@@ -346,7 +420,9 @@ def test_spoilt_space_is_read_or_refused_with_a_variable_error(data):
         return
 
 
-@pytest.mark.parametrize("junk", [None, 3, "x", {}, [3], [[]], [{}], {"variables": [{"kind": []}]}, {"variables": 3}])
+@pytest.mark.parametrize(
+    "junk", [None, 3, "x", {}, [3], [[]], [{}], {"variables": [{"kind": []}]}, {"variables": 3}]
+)
 def test_junk_is_no_space(junk):
     with pytest.raises(VariableError):
         Space.from_dict(junk)
@@ -365,13 +441,17 @@ def test_rewrite_to_what_a_held_variable_does_not_take_refuses_by_name():
     space = Space([Float(0, 1.5, name="t"), Choice(0.2, name="p")], [rule])
     drawn = [values["t"] for values in itertools.islice(samples(space, seed=0), 50)]
     assert max(drawn) <= 1
-    with pytest.raises(VariableError, match=r"'neutral' cannot rewrite the assignment.*one of 0\.2"):
+    with pytest.raises(
+        VariableError, match=r"'neutral' cannot rewrite the assignment.*one of 0\.2"
+    ):
         space.complete({"t": 1.2})
 
 
 def test_spread_samples_cover_every_option_whatever_its_weight():
     space = Space([Choice(*"abcd", name="letter", weights=(0.94, 0.03, 0.03, 0))])
-    drawn = [values["letter"] for values in itertools.islice(samples(space, seed=0, method="quasi"), 30)]
+    drawn = [
+        values["letter"] for values in itertools.islice(samples(space, seed=0, method="quasi"), 30)
+    ]
     assert all(set(drawn[start : start + 3]) == {"a", "b", "c"} for start in range(0, 30, 3))
 
 
@@ -380,7 +460,8 @@ def test_spread_samples_cover_every_option_whatever_its_weight():
     [
         (
             var("kind").equals("cott"),
-            r"the condition of 'steps' compares 'kind' with 'cott'.*Did you mean 'cot'\?.*'predict', 'cot'",
+            r"the condition of 'steps' compares 'kind' with 'cott'.*Did you mean "
+            r"'cot'\?.*'predict', 'cot'",
         ),
         (var("kind").differs("react"), "'kind' with 'react'.*'predict', 'cot'"),
         (var("kind").is_in(["cot", "react"]), "'kind' with 'react'"),
@@ -388,15 +469,26 @@ def test_spread_samples_cover_every_option_whatever_its_weight():
         (var("flag").equals("yes"), "'flag' with 'yes'.*True, False"),
     ],
 )
-def test_a_condition_on_an_option_that_does_not_exist_is_refused_when_the_space_is_declared(condition, message):
+def test_a_condition_on_an_option_that_does_not_exist_is_refused_when_the_space_is_declared(
+    condition, message
+):
     variables = [Choice("predict", "cot", name="kind"), Boolean(name="flag")]
     with pytest.raises(VariableError, match=message):
         Space([*variables, Integer(1, 5, name="steps", when=condition)])
     with pytest.raises(VariableError, match="the test of the constraint 'rule'"):
         Space(variables, [Constraint(name="rule", test=condition)])
     stored = Space(variables).to_dict()
-    steps = {"name": "steps", "kind": "integer", "low": 1, "high": 5, "default": 2, "when": condition.to_data()}
-    old = Space.from_dict({"variables": [*(stored["variables"] if isinstance(stored, dict) else stored), steps]})
+    steps = {
+        "name": "steps",
+        "kind": "integer",
+        "low": 1,
+        "high": 5,
+        "default": 2,
+        "when": condition.to_data(),
+    }
+    old = Space.from_dict(
+        {"variables": [*(stored["variables"] if isinstance(stored, dict) else stored), steps]}
+    )
     assert "steps" in old  # what an earlier version stored still opens
 
 

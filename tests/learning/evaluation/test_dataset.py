@@ -18,9 +18,19 @@ def _written(tmp_path, name, data):
 
 
 def test_all_three_formats_give_the_same_rows_and_checksum(tmp_path):
-    csv = _written(tmp_path, "a.csv", '\ufefftext,label\r\n"one, two",x\r\n\r\nthree,y\r\n'.encode())
-    jsonl = _written(tmp_path, "b.jsonl", b'{"text": "one, two", "label": "x"}\n\n{"text": "three", "label": "y"}\n')
-    listed = _written(tmp_path, "c.json", b'\xef\xbb\xbf[{"text":"one, two","label":"x"},{"label":"y","text":"three"}]')
+    csv = _written(
+        tmp_path, "a.csv", '\ufefftext,label\r\n"one, two",x\r\n\r\nthree,y\r\n'.encode()
+    )
+    jsonl = _written(
+        tmp_path,
+        "b.jsonl",
+        b'{"text": "one, two", "label": "x"}\n\n{"text": "three", "label": "y"}\n',
+    )
+    listed = _written(
+        tmp_path,
+        "c.json",
+        b'\xef\xbb\xbf[{"text":"one, two","label":"x"},{"label":"y","text":"three"}]',
+    )
     read = [dspex.Dataset.from_file(file) for file in (csv, jsonl, listed)]
     assert [row.to_dict() for row in read[0]] == [
         {"text": "one, two", "label": "x"},
@@ -57,7 +67,11 @@ def test_all_three_formats_give_the_same_rows_and_checksum(tmp_path):
         ),
         ("a.jsonl", b'{"a": 1}\n{"a": "\\ud800"}\n', "line 2: this is not JSON"),
         ("a.json", b"[{}, " + b'{"a":' * 100_000, "nested deeper than 200 levels"),
-        ("a.csv", b",".join(b"c%d" % n for n in range(50_000)) + b"\n1,2\n", "line 2: 2 values for 50000 columns"),
+        (
+            "a.csv",
+            b",".join(b"c%d" % n for n in range(50_000)) + b"\n1,2\n",
+            "line 2: 2 values for 50000 columns",
+        ),
     ],
 )
 def test_bad_file_is_refused_with_file_and_line(tmp_path, name, data, said):
@@ -68,10 +82,14 @@ def test_bad_file_is_refused_with_file_and_line(tmp_path, name, data, said):
     assert said in caught.value.message
 
 
-@pytest.mark.parametrize(("name", "problem"), [("rows", "a file without extension"), ("rows.xls", "a .xls file")])
+@pytest.mark.parametrize(
+    ("name", "problem"), [("rows", "a file without extension"), ("rows.xls", "a .xls file")]
+)
 def test_a_file_of_another_kind_is_refused(tmp_path, name, problem):
     (tmp_path / name).write_text("text\na\n")
-    with pytest.raises(DefinitionError, match=f"{problem} cannot be read; use .csv, .jsonl or .json"):
+    with pytest.raises(
+        DefinitionError, match=f"{problem} cannot be read; use .csv, .jsonl or .json"
+    ):
         dspex.Dataset.from_file(tmp_path / name)
 
 
@@ -120,7 +138,9 @@ def test_missing_file_is_said(tmp_path):
 
 
 def _labelled(count):
-    return dspex.Dataset.from_rows([{"text": f"t{n}", "label": "ab"[n % 4 == 0]} for n in range(count)])
+    return dspex.Dataset.from_rows(
+        [{"text": f"t{n}", "label": "ab"[n % 4 == 0]} for n in range(count)]
+    )
 
 
 def test_stratified_split_is_disjoint_complete_seeded_and_keeps_the_shares():
@@ -157,7 +177,9 @@ def test_unknown_field_names_the_known_ones():
 
 def test_split_gives_as_many_parts_as_it_is_asked_for_or_says_why_not():
     data = dspex.Dataset.from_rows([{"n": n} for n in range(100)])
-    with pytest.raises(DefinitionError, match=r"parts of 0\.999 leave no row of the 100 .* for the last part"):
+    with pytest.raises(
+        DefinitionError, match=r"parts of 0\.999 leave no row of the 100 .* for the last part"
+    ):
         data.split(0.999, seed=0)
     with pytest.raises(DefinitionError, match="has no rows"):
         data.split(float("nan"), seed=0)

@@ -24,7 +24,9 @@ class Sort(dspex.Signature):
     label: Literal["a", "b"] = dspex.Output()
 
 
-ROWS = dspex.Dataset.from_rows([{"text": t, "label": t[0]} for t in ("a1", "b1", "a2", "boom", "b2")])
+ROWS = dspex.Dataset.from_rows(
+    [{"text": t, "label": t[0]} for t in ("a1", "b1", "a2", "boom", "b2")]
+)
 
 
 def _last(request):
@@ -59,7 +61,9 @@ def test_failing_example_is_a_row_with_an_error_and_no_zero(rulebook):
 
 def test_program_as_data_scores_like_its_module(rulebook):
     with dspex.context(model=rulebook(_echo)):
-        report = run(aevaluate(dspex.Predict(Sort).to_program(), ROWS, dspex.exact_match, concurrency=1))
+        report = run(
+            aevaluate(dspex.Predict(Sort).to_program(), ROWS, dspex.exact_match, concurrency=1)
+        )
     assert report.mean == 0.75
 
 
@@ -83,8 +87,14 @@ def test_report_without_scores_has_no_mean_instead_of_zero(rulebook):
 @pytest.mark.parametrize(
     ("metric", "said"),
     [
-        (lambda example, prediction: prediction.team == example["label"], "the program produces label"),
-        (lambda example, prediction: example["team"] == prediction.label, "the example has text, label"),
+        (
+            lambda example, prediction: prediction.team == example["label"],
+            "the program produces label",
+        ),
+        (
+            lambda example, prediction: example["team"] == prediction.label,
+            "the example has text, label",
+        ),
         (lambda example, prediction: 1 / 0, "ZeroDivisionError"),
         (lambda example, prediction: None, "returned None"),
         (lambda example, prediction: sys.exit(3), "raised: SystemExit: 3"),
@@ -95,7 +105,10 @@ def test_report_without_scores_has_no_mean_instead_of_zero(rulebook):
             lambda example, prediction: _raised(ModelError("the judge is on fire")),
             "raised: ModelError: the judge is on",
         ),
-        (lambda example, prediction: dspex.Predict("a -> b")(a="1").b, r"a metric cannot await.*Judge"),
+        (
+            lambda example, prediction: dspex.Predict("a -> b")(a="1").b,
+            r"a metric cannot await.*Judge",
+        ),
     ],
 )
 def test_broken_metric_ends_the_evaluation_with_a_clear_error(rulebook, metric, said):
@@ -113,7 +126,10 @@ def test_data_without_an_input_is_refused_before_any_call(rulebook):
 
 def test_several_metrics_are_scored_in_one_pass(rulebook):
     model = rulebook(_echo)
-    metrics = {"right": dspex.exact_match, "is_b": lambda example, prediction: prediction.label == "b"}
+    metrics = {
+        "right": dspex.exact_match,
+        "is_b": lambda example, prediction: prediction.label == "b",
+    }
     with dspex.context(model=model):
         report = run(aevaluate(dspex.Predict(Sort), ROWS[:3], metrics))
     assert len(model.requests) == 3
@@ -145,12 +161,16 @@ def test_exact_match_reads_numbers_and_truth_values_written_as_text():
 
 
 def test_repeats_are_rows_of_their_own_and_count_as_one_example():
-    rows = dspex.Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(30)])
+    rows = dspex.Dataset.from_rows(
+        [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(30)]
+    )
     program, model = dspex.Predict("question -> answer"), SimulatedModel(seed=5)
     with dspex.context(model=model):
         report = run(aevaluate(program, rows, dspex.exact_match, repeats=4))
         once = run(aevaluate(program, rows, dspex.exact_match))
-    assert [(row.index, row.repeat) for row in report.rows] == [(n, k) for n in range(30) for k in range(4)]
+    assert [(row.index, row.repeat) for row in report.rows] == [
+        (n, k) for n in range(30) for k in range(4)
+    ]
     assert [row.score for row in report.rows if row.repeat == 0] == [row.score for row in once.rows]
     assert (report.repeats, report.scored, once.repeats) == (4, 120, 1)
     assert report.to_dict()["dataset"]["rows"] == 30
@@ -159,7 +179,8 @@ def test_repeats_are_rows_of_their_own_and_count_as_one_example():
     assert set(means.values()) > {0.25, 0.5}
     assert 0.2 < report.unsteadiness() < 0.6
     assert math.isnan(once.unsteadiness())
-    # as wide as 30 examples allow: 120 runs that were taken for independent would say less than half of it
+    # as wide as 30 examples allow: 120 runs that were taken for independent would say less than
+    # half of it
     low, high = report.interval().low, report.interval().high
     assert high - low > 0.11
     found = dspex.compare(report, once)
@@ -170,7 +191,10 @@ def test_repeats_are_rows_of_their_own_and_count_as_one_example():
 
 def test_repeats_and_concurrency_are_at_least_one(rulebook):
     for flags in ({"repeats": 0}, {"concurrency": 0}):
-        with dspex.context(model=rulebook(_echo)), pytest.raises(DefinitionError, match="at least 1, not 0"):
+        with (
+            dspex.context(model=rulebook(_echo)),
+            pytest.raises(DefinitionError, match="at least 1, not 0"),
+        ):
             run(aevaluate(dspex.Predict(Sort), ROWS, dspex.exact_match, **flags))
 
 
@@ -201,7 +225,9 @@ class Reader(dspex.Module):
     signature = Read
 
     def __init__(self) -> None:
-        self.ask = dspex.Predict(dspex.Signature("address: str -> old").append("invoice", Invoice).remove("old"))
+        self.ask = dspex.Predict(
+            dspex.Signature("address: str -> old").append("invoice", Invoice).remove("old")
+        )
 
     async def forward(self, picture: Image) -> dict[str, Invoice]:
         return {"invoice": (await self.ask.acall(address=picture.url))["invoice"]}
@@ -210,8 +236,14 @@ class Reader(dspex.Module):
 def test_rows_may_hold_pictures_and_models_and_files_what_models_are_made_of(rulebook):
     reply = {"invoice": {"total": 3, "lines": ["a"]}}
     pictures = [Image(url=f"http://example.org/{n}.png") for n in range(4)]
-    typed = [{"picture": picture, "invoice": Invoice(total=n, lines=["a"])} for n, picture in enumerate(pictures)]
-    read = [{"picture": picture, "invoice": {"total": n, "lines": ["a"]}} for n, picture in enumerate(pictures)]
+    typed = [
+        {"picture": picture, "invoice": Invoice(total=n, lines=["a"])}
+        for n, picture in enumerate(pictures)
+    ]
+    read = [
+        {"picture": picture, "invoice": {"total": n, "lines": ["a"]}}
+        for n, picture in enumerate(pictures)
+    ]
     reports = []
     with dspex.context(model=rulebook(lambda _: json.dumps(reply))):
         for rows in (typed, read):
@@ -247,10 +279,15 @@ def test_exact_match_compares_what_values_mean(expected, found, same):
 
 def test_a_value_without_a_json_form_is_refused_before_any_call(rulebook):
     model = rulebook(_echo)
-    rows = dspex.Dataset.from_rows([{"text": "a1", "label": "a"}, {"text": "a2", "label": object()}])
+    rows = dspex.Dataset.from_rows(
+        [{"text": "a1", "label": "a"}, {"text": "a2", "label": object()}]
+    )
     with (
         dspex.context(model=model),
-        pytest.raises(DefinitionError, match=r"row 1 of 'dataset': the value of 'label' .*object has no JSON form"),
+        pytest.raises(
+            DefinitionError,
+            match=r"row 1 of 'dataset': the value of 'label' .*object has no JSON form",
+        ),
     ):
         run(aevaluate(dspex.Predict(Sort), rows, dspex.exact_match))
     assert not model.requests

@@ -15,18 +15,29 @@ def _report(*rows):
 
 
 def test_columns_of_the_data_never_hide_those_of_the_report():
-    row = {"index": "mine", "error": "theirs", "data.error": "too", "out.answer": "told", "answer": "b"}
+    row = {
+        "index": "mine",
+        "error": "theirs",
+        "data.error": "too",
+        "out.answer": "told",
+        "answer": "b",
+    }
     lines = list(csv.reader(io.StringIO(to_csv(_report(row, row)))))
     assert len(set(lines[0])) == len(lines[0])
     found = dict(zip(lines[0], lines[2], strict=True))
     assert (found["index"], found["error"], found["score.exact_match"]) == ("1", "", "1.0")
-    assert (found["data.index"], found["data.data.error"], found["data.error"]) == ("mine", "theirs", "too")
+    assert (found["data.index"], found["data.data.error"], found["data.error"]) == (
+        "mine",
+        "theirs",
+        "too",
+    )
     assert (found["out.answer"], found["data.out.answer"]) == ("b", "told")
     assert "<th>data.index</th>" in to_html(_report(row))
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "\n=1+1", "\r=1+1", "\t=1+1", " =1+1", "\t", "+1", " @x", "\ufeff=1", "\uff1d1"]
+    "text",
+    ["=1+1", "\n=1+1", "\r=1+1", "\t=1+1", " =1+1", "\t", "+1", " @x", "\ufeff=1", "\uff1d1"],
 )
 def test_no_cell_and_no_header_is_a_formula(text):
     lines = list(csv.reader(io.StringIO(to_csv(_report({text: text, "answer": "b"})), newline="")))
@@ -34,4 +45,10 @@ def test_no_cell_and_no_header_is_a_formula(text):
 
 
 def test_what_is_no_formula_stays_as_it_is():
-    assert [safe(value) for value in ("a = b", "", -1, None, ["=1"])] == ["a = b", "", -1, None, ["=1"]]
+    assert [safe(value) for value in ("a = b", "", -1, None, ["=1"])] == [
+        "a = b",
+        "",
+        -1,
+        None,
+        ["=1"],
+    ]

@@ -13,7 +13,9 @@ from dspex.learning.evaluation.judge import Judge, judged
 from dspex.sync import run
 from dspex.testing import ScriptedModel
 
-ROWS = dspex.Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(24)])
+ROWS = dspex.Dataset.from_rows(
+    [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(24)]
+)
 STRICT = "Judge the outputs of a program by the criterion."
 
 
@@ -25,7 +27,9 @@ def _answer(request):
     """A judge that is strict as it is told, and would be lenient with any other instruction."""
     system = request.messages[0].content
     if "score" in system:
-        return _laid_out(reason="so", score=0.2 if STRICT in system and request.temperature is None else 1.0)
+        return _laid_out(
+            reason="so", score=0.2 if STRICT in system and request.temperature is None else 1.0
+        )
     return _laid_out(description="rows", instruction="Be lenient.", answer="?")
 
 
@@ -33,13 +37,20 @@ def test_a_search_improves_the_program_and_never_the_judge():
     pytest.importorskip("optuna")
     module = Judge(dspex.Predict("question -> answer"), "is right")
     assert list(module.variables()) == ["program.instructions", "program.demos"]
-    with pytest.raises(DefinitionError, match=r"takes no variable in the slot 'temperature' of 'judge\.temperature'"):
+    with pytest.raises(
+        DefinitionError,
+        match=r"takes no variable in the slot 'temperature' of 'judge\.temperature'",
+    ):
         module.with_variables(dspex.Float(0, 1, name="judge.temperature"))
     bootstrap = dspex.BootstrapFewShot(threshold=0.5, rounds=2)
-    recipe = dspex.Joint(trials=6, cohort=3, first_rows=4, sets=2, instructions=3, bootstrap=bootstrap)
+    recipe = dspex.Joint(
+        trials=6, cohort=3, first_rows=4, sets=2, instructions=3, bootstrap=bootstrap
+    )
     with dspex.context(model=ScriptedModel(_answer)):
         search = dspex.Search(test=ROWS[12:])
-        outcome = run(dspex.aoptimize(module, recipe, train=ROWS[:12], metric=judged, search=search))
+        outcome = run(
+            dspex.aoptimize(module, recipe, train=ROWS[:12], metric=judged, search=search)
+        )
     assert {row.score for trial in outcome.trials for row in trial.report.rows} == {0.2}
     assert not outcome.verdict.is_better
     assert isinstance(outcome.program.program, dspex.Predict)
@@ -53,7 +64,11 @@ def test_a_program_as_data_is_judged_like_its_module():
 
 
 def test_a_judge_is_stored_and_built_again_with_what_it_judges():
-    module = Judge(dspex.Predict("question -> answer", temperature=0.5), "is right", model="http://127.0.0.1:1/v1#m")
+    module = Judge(
+        dspex.Predict("question -> answer", temperature=0.5),
+        "is right",
+        model="http://127.0.0.1:1/v1#m",
+    )
     program = module.to_program("judged_qa")
     again = build(Program.from_dict(json.loads(program.to_json())))
     assert isinstance(again, JudgedModule)
@@ -75,7 +90,12 @@ def test_a_stored_judge_scores_and_changes_with_its_program_alone():
 def test_a_judge_within_a_module_and_around_another_module_is_stored():
     retried = Retry(Judge(dspex.ChainOfThought("question -> answer"), "is right"), attempts=2)
     program = retried.to_program("p")
-    assert [node.kind for node in program.root.walk()] == ["retry", "judge", "chain_of_thought", "predict"]
+    assert [node.kind for node in program.root.walk()] == [
+        "retry",
+        "judge",
+        "chain_of_thought",
+        "predict",
+    ]
     assert build(program).to_program("p") == program
 
 

@@ -44,7 +44,9 @@ class Taking:
 
 async def scored(model, clock, *, concurrency=1):
     context = RunContext(model=model, clock=clock)
-    report = await dspex.aevaluate(PROGRAM, ROWS, dspex.exact_match, context=context, concurrency=concurrency)
+    report = await dspex.aevaluate(
+        PROGRAM, ROWS, dspex.exact_match, context=context, concurrency=concurrency
+    )
     assert report.mean == 1.0
     return [row.seconds for row in report.rows]
 
@@ -77,7 +79,9 @@ def test_waiting_for_a_turn_does_not_count():
         clock = FakeClock()
         async with searching(clock, MemoryJournal(), concurrency=1) as answers:
             gated = await scored(AnsweredModel(Taking(clock), answers), clock, concurrency=6)
-        limited = await scored(Limiting(Taking(clock), concurrency=1, clock=clock), clock, concurrency=6)
+        limited = await scored(
+            Limiting(Taking(clock), concurrency=1, clock=clock), clock, concurrency=6
+        )
         return gated, limited
 
     assert run(main()) == ([2.0] * 6,) * 2
@@ -96,7 +100,9 @@ def test_a_pause_does_not_count_and_takes_no_time_of_the_budget():
         async with searching(clock, MemoryJournal(), control) as answers:
             answers.budget.seconds = 20
             answers.budget.begin()
-            work = asyncio.create_task(scored(AnsweredModel(Pausing(clock), answers), clock, concurrency=2))
+            work = asyncio.create_task(
+                scored(AnsweredModel(Pausing(clock), answers), clock, concurrency=2)
+            )
             while answers._paused_at is None:
                 await asyncio.sleep(0)
             await clock.advance(1000)

@@ -5,11 +5,20 @@ import random
 import pytest
 
 from dspex.errors import DefinitionError
-from dspex.learning.evaluation.statistics import bootstrap, mcnemar, mean_interval, percentile, sign_flip, wilson
+from dspex.learning.evaluation.statistics import (
+    bootstrap,
+    mcnemar,
+    mean_interval,
+    percentile,
+    sign_flip,
+    wilson,
+)
 
 
 def test_wilson_agrees_with_published_values():
-    interval = wilson(8, 10)  # Newcombe 1998, Stat. Med. 17: table I for other counts; this one by its formula
+    interval = wilson(
+        8, 10
+    )  # Newcombe 1998, Stat. Med. 17: table I for other counts; this one by its formula
     assert (interval.low, interval.high) == pytest.approx((0.4902, 0.9433), abs=5e-4)
     assert wilson(0, 10).low == 0.0
     assert wilson(10, 10).high == 1.0
@@ -46,7 +55,10 @@ def test_sign_flip_is_exact_for_few_pairs_and_agrees_with_sampling_for_many():
     flips = itertools.product((1, -1), repeat=4)
     moved = [value for value in few if value]
     observed = abs(sum(moved))
-    wanted = [abs(sum(s * v for s, v in zip(signs, moved, strict=True))) >= observed - 1e-12 for signs in flips]
+    wanted = [
+        abs(sum(s * v for s, v in zip(signs, moved, strict=True))) >= observed - 1e-12
+        for signs in flips
+    ]
     assert sign_flip(few) == pytest.approx(sum(wanted) / 16)
     rng = random.Random(3)
     many = [rng.gauss(0.3, 1.0) for _ in range(100)]
@@ -62,7 +74,11 @@ def test_sign_flip_does_not_depend_on_the_unit(scale):
 
 
 def test_what_is_no_share_is_refused():
-    for wrong in (lambda: wilson(5, 4), lambda: wilson(3, 4, confidence=95), lambda: bootstrap([1, 2], confidence=1)):
+    for wrong in (
+        lambda: wilson(5, 4),
+        lambda: wilson(3, 4, confidence=95),
+        lambda: bootstrap([1, 2], confidence=1),
+    ):
         with pytest.raises(DefinitionError):
             wrong()
 

@@ -15,7 +15,10 @@ from dspex.learning.optimizers.labeled_few_shot import demonstration
 from dspex.learning.optimizers.proposer import Task
 from dspex.testing import ScriptedModel
 
-TRIAGE = "text, tags: list[str] -> urgent: bool, count: int, score: float?, team: Literal['a', 'b'], who: P{name: str}"
+TRIAGE = (
+    "text, tags: list[str] -> urgent: bool, count: int, score: float?, team: Literal['a', 'b'], "
+    "who: P{name: str}"
+)
 ROWS = [
     {
         "text": "5",
@@ -26,11 +29,35 @@ ROWS = [
         "team": "a",
         "who": '{"name": "n"}',
     },
-    {"text": "b", "tags": "[]", "urgent": "False", "count": "7", "score": "0.5", "team": "b", "who": '{"name": "m"}'},
+    {
+        "text": "b",
+        "tags": "[]",
+        "urgent": "False",
+        "count": "7",
+        "score": "0.5",
+        "team": "b",
+        "who": '{"name": "m"}',
+    },
 ]
 TYPED = [
-    {"text": "5", "tags": ["x", "y"], "urgent": True, "count": 42, "score": None, "team": "a", "who": {"name": "n"}},
-    {"text": "b", "tags": [], "urgent": False, "count": 7, "score": 0.5, "team": "b", "who": {"name": "m"}},
+    {
+        "text": "5",
+        "tags": ["x", "y"],
+        "urgent": True,
+        "count": 42,
+        "score": None,
+        "team": "a",
+        "who": {"name": "n"},
+    },
+    {
+        "text": "b",
+        "tags": [],
+        "urgent": False,
+        "count": 7,
+        "score": 0.5,
+        "team": "b",
+        "who": {"name": "m"},
+    },
 ]
 
 
@@ -83,6 +110,13 @@ def test_an_evaluation_gives_typed_rows_to_programs_and_metrics() -> None:
 def test_labelled_demonstrations_of_a_search_are_typed() -> None:
     module = dspex.Predict("text, tags: list[str] -> urgent: bool, count: int")
     task = Task(program=module.to_program(), train=Dataset.from_rows(ROWS * 8), seed=0)
-    assert demonstration(task, task.train[0]) == {"text": "5", "tags": ["x", "y"], "urgent": True, "count": 42}
+    assert demonstration(task, task.train[0]) == {
+        "text": "5",
+        "tags": ["x", "y"],
+        "urgent": True,
+        "count": 42,
+    }
     (candidate,) = LabeledFewShot(k=2, candidates=1).start(task).ask(1)
-    assert all(type(demo["urgent"]) is bool for demos in candidate.assignment.values() for demo in demos)
+    assert all(
+        type(demo["urgent"]) is bool for demos in candidate.assignment.values() for demo in demos
+    )

@@ -31,7 +31,9 @@ def test_a_row_stands_for_the_assignment_that_is_made_of_it(space):
         assert len(pool) > 20
         for row, key in enumerate(pool.keys()):
             values = candidates.values(pool, row)
-            assert values == {name: value for name, value in space.complete(values).items() if name in values}
+            assert values == {
+                name: value for name, value in space.complete(values).items() if name in values
+            }
             assert {name for name in candidates.names if name in values} == space.active(values)
             assert candidates.encode([values]).keys() == [key]
 

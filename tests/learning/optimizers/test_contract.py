@@ -7,7 +7,14 @@ from typing import Literal
 import pytest
 
 import dspex
-from dspex.learning.optimizers import BootstrapFewShot, Candidate, Joint, MIPROv2, RandomSearch, Task
+from dspex.learning.optimizers import (
+    BootstrapFewShot,
+    Candidate,
+    Joint,
+    MIPROv2,
+    RandomSearch,
+    Task,
+)
 from dspex.learning.optimizers.proposer import Question
 from dspex.sync import run
 from dspex.testing import ScriptedModel
@@ -28,7 +35,9 @@ OPTIMIZERS = {
     "labelled": dspex.LabeledFewShot(k=3, candidates=3),
     "bootstrap": FEW,
     "random": dspex.RandomSearch(bootstrap=FEW, candidates=3),
-    "mipro": dspex.MIPROv2(trials=6, minibatch=6, full_every=3, instructions=3, sets=3, bootstrap=FEW),
+    "mipro": dspex.MIPROv2(
+        trials=6, minibatch=6, full_every=3, instructions=3, sets=3, bootstrap=FEW
+    ),
     "joint": dspex.Joint(trials=6, cohort=3, first_rows=4, instructions=3, sets=2, bootstrap=FEW),
 }
 
@@ -135,7 +144,9 @@ def test_wrong_answers_of_the_teacher_are_not_shown(rulebook):
 
     recipe = dspex.BootstrapFewShot(max_bootstrapped=4, max_labelled=0)
     with dspex.context(model=rulebook(answer)):
-        outcome = run(dspex.aoptimize(dspex.Predict(Sort), recipe, train=TRAIN, metric=dspex.exact_match))
+        outcome = run(
+            dspex.aoptimize(dspex.Predict(Sort), recipe, train=TRAIN, metric=dspex.exact_match)
+        )
     shown = outcome.trials[-1].candidate.assignment["self.demos"]
     assert [demo["text"] for demo in shown] == ["a0", "a1", "a2", "a3"]
     assert all(demo["label"] == demo["text"][0] for demo in shown)
@@ -152,7 +163,9 @@ def test_joint_search_finds_the_best_mix_of_numbers_choices_and_modules(rulebook
         return json.dumps({"label": label})
 
     plain = dspex.Predict("text -> label", temperature=dspex.Float(0, 1.4))
-    careful = dspex.Predict(dspex.Signature("text -> label", "Sort carefully."), temperature=dspex.Float(0, 1.4))
+    careful = dspex.Predict(
+        dspex.Signature("text -> label", "Sort carefully."), temperature=dspex.Float(0, 1.4)
+    )
     program = dspex.OneOf(plain, careful)
     recipe = dspex.Joint(trials=24, cohort=6, first_rows=6, instructions=1, sets=0)
     with dspex.context(model=rulebook(answer)):
@@ -161,7 +174,9 @@ def test_joint_search_finds_the_best_mix_of_numbers_choices_and_modules(rulebook
     assert outcome.best.candidate.assignment["self.self"] == "Predict2"
     names = [name for name in outcome.best.candidate.assignment if name.endswith("temperature")]
     assert names == ["alternatives['Predict2'].temperature"]
-    assert all(re.search(r"on (all|\d+) rows", trial.candidate.label) for trial in outcome.trials[1:])
+    assert all(
+        re.search(r"on (all|\d+) rows", trial.candidate.label) for trial in outcome.trials[1:]
+    )
 
 
 @pytest.mark.filterwarnings("ignore:8 of 8 rows of trial 0 failed")
@@ -178,7 +193,11 @@ def test_joint_search_finds_the_best_mix_of_numbers_choices_and_modules(rulebook
 def test_a_program_of_which_every_row_fails_is_rescued_by_demonstrations(optimizer):
     def answer(request):
         number = request.messages[-1].content.partition("number ")[2][:1]
-        return f"[[ ## number ## ]]\n{number}" if len(request.messages) > 2 else "no idea how that should look"
+        return (
+            f"[[ ## number ## ]]\n{number}"
+            if len(request.messages) > 2
+            else "no idea how that should look"
+        )
 
     rows = dspex.Dataset.from_rows([{"question": f"number {n}", "number": n} for n in range(8)])
     with dspex.context(model=ScriptedModel(answer)):

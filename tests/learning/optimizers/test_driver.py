@@ -22,7 +22,9 @@ class Sort(dspex.Signature):
 
 
 TRAIN = dspex.Dataset.from_rows([{"text": f"{c}{n}", "label": c} for c in "abc" for n in range(4)])
-TEST = dspex.Dataset.from_rows([{"text": f"{c}{n}", "label": c} for c in "abc" for n in range(4, 16)])
+TEST = dspex.Dataset.from_rows(
+    [{"text": f"{c}{n}", "label": c} for c in "abc" for n in range(4, 16)]
+)
 FEW = dspex.LabeledFewShot(per_class=1, candidates=6)
 
 
@@ -39,7 +41,12 @@ def _optimize(model, search, optimizer=FEW, **more):
     with dspex.context(model=model):
         return run(
             dspex.aoptimize(
-                dspex.Predict(Sort), optimizer, train=TRAIN, metric=dspex.exact_match, search=search, **more
+                dspex.Predict(Sort),
+                optimizer,
+                train=TRAIN,
+                metric=dspex.exact_match,
+                search=search,
+                **more,
             )
         )
 
@@ -49,7 +56,9 @@ def _facts(outcome):
 
 
 def test_program_as_it_is_is_the_first_trial_and_wins_ties(rulebook):
-    outcome = _optimize(rulebook(lambda request: json.dumps({"label": _text(request)[0]})), Search())
+    outcome = _optimize(
+        rulebook(lambda request: json.dumps({"label": _text(request)[0]})), Search()
+    )
     assert outcome.trials[0].candidate.assignment == {}
     assert outcome.best.number == 0
     assert not outcome.program.demos
@@ -133,7 +142,9 @@ def test_cancelled_search_returns_what_it_found(rulebook):
     control = Control()
     outcome = _optimize(
         rulebook(_shows_c0),
-        Search(control=control, on_trial=lambda trial: control.cancel() if trial.number == 2 else None),
+        Search(
+            control=control, on_trial=lambda trial: control.cancel() if trial.number == 2 else None
+        ),
     )
     assert outcome.stopped == "cancelled"
     assert len(outcome.trials) == 3
@@ -167,7 +178,10 @@ def test_estimate_comes_first_and_bounds_what_is_spent(rulebook):
     told = []
     model = rulebook(_shows_c0)
     outcome = _optimize(
-        model, Search(on_estimate=lambda estimate: told.append((estimate, len(model.requests))), test=TEST)
+        model,
+        Search(
+            on_estimate=lambda estimate: told.append((estimate, len(model.requests))), test=TEST
+        ),
     )
     estimate, calls_then = told[0]
     assert calls_then == 3
@@ -208,7 +222,8 @@ def test_winner_that_does_not_generalize_leaves_the_program_as_it_was(rulebook):
 def test_doubtful_data_is_warned_about(rulebook):
     with pytest.warns(UserWarning, match="4 rows of the test split are training rows too"):
         outcome = _optimize(
-            rulebook(_shows_c0), Search(test=dspex.Dataset.from_rows([*TEST, *TRAIN[:4]]), on_trial=None)
+            rulebook(_shows_c0),
+            Search(test=dspex.Dataset.from_rows([*TEST, *TRAIN[:4]]), on_trial=None),
         )
     assert len(outcome.warnings) == 1
     with (
@@ -242,7 +257,10 @@ def test_broken_metric_ends_the_search(rulebook):
     def broken(example, prediction):
         return 1 / 0
 
-    with dspex.context(model=rulebook(_shows_c0)), pytest.raises(DefinitionError, match="'broken' raised"):
+    with (
+        dspex.context(model=rulebook(_shows_c0)),
+        pytest.raises(DefinitionError, match="'broken' raised"),
+    ):
         run(dspex.aoptimize(dspex.Predict(Sort), FEW, train=TRAIN, metric=broken))
 
 
@@ -267,7 +285,9 @@ class _Fixed:
 
 
 def test_limits_come_before_the_objective_and_trials_can_be_picked_afterwards(rulebook):
-    demos = [[dict(row) for row in TRAIN[:n]] for n in (1, 9)]  # the second shows c0: right, and dear
+    demos = [
+        [dict(row) for row in TRAIN[:n]] for n in (1, 9)
+    ]  # the second shows c0: right, and dear
     metrics = {"right": dspex.exact_match, "short": lambda example, prediction: 1.0}
 
     def search(**more):
@@ -276,7 +296,9 @@ def test_limits_come_before_the_objective_and_trials_can_be_picked_afterwards(ru
             return run(
                 dspex.aoptimize(
                     dspex.Predict(Sort),
-                    _Fixed(*(Candidate(label=str(len(d)), assignment={"self.demos": d}) for d in demos)),
+                    _Fixed(
+                        *(Candidate(label=str(len(d)), assignment={"self.demos": d}) for d in demos)
+                    ),
                     train=TRAIN,
                     metric=metrics,
                     search=Search(**more),
@@ -372,7 +394,9 @@ class _Given:
 def test_a_candidate_that_a_constraint_refuses_fails_and_the_search_goes_on(rulebook):
     cool = dspex.Constraint(name="cool", test=dspex.var("self.temperature") < 0.5)
     program = dspex.Predict(Sort).with_variables(dspex.Float(0, 1, name="self.temperature"), cool)
-    hot, mild = (Candidate(label=f"at {heat}", assignment={"self.temperature": heat}) for heat in (0.9, 0.4))
+    hot, mild = (
+        Candidate(label=f"at {heat}", assignment={"self.temperature": heat}) for heat in (0.9, 0.4)
+    )
     given, model = _Given(hot, mild), rulebook(lambda _: json.dumps({"label": "a"}))
     with dspex.context(model=model):
         outcome = run(dspex.aoptimize(program, given, train=TRAIN, metric=dspex.exact_match))
@@ -386,7 +410,9 @@ def test_a_candidate_that_a_constraint_refuses_fails_and_the_search_goes_on(rule
 
 
 def test_a_candidate_that_shows_every_row_is_warned_about_and_does_not_count(rulebook):
-    rows = dspex.Dataset.from_rows([{"text": text, "label": text[0]} for text in ("a0", "b0", "c0", "a1", "b1")])
+    rows = dspex.Dataset.from_rows(
+        [{"text": text, "label": text[0]} for text in ("a0", "b0", "c0", "a1", "b1")]
+    )
     model = rulebook(lambda request: json.dumps({"label": _text(request)[0]}))
     recipe = dspex.BootstrapFewShot(max_bootstrapped=5, max_labelled=0)
     with dspex.context(model=model):

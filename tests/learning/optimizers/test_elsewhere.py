@@ -49,10 +49,14 @@ def _needs_an_example(request):
     """Right where the step that answers is shown how, or drawn at temperature 1."""
     number = request.messages[-1].content.partition("number ")[2][:1]
     is_good = len(request.messages) > 2 or request.temperature == 1.0
-    return _fields(reasoning=f"because {number}", query=f"for {number}", answer=number if is_good else "?")
+    return _fields(
+        reasoning=f"because {number}", query=f"for {number}", answer=number if is_good else "?"
+    )
 
 
-on_dspy = pytest.mark.skipif(importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'")
+on_dspy = pytest.mark.skipif(
+    importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'"
+)
 ROWS = dspex.Dataset.from_rows([{"question": f"number {n}", "answer": str(n)} for n in range(8)])
 
 
@@ -61,12 +65,19 @@ def test_a_shared_variable_is_bound_and_unknown_places_are_refused(rulebook):
     module = Backed(program, NativeBackend()).with_variables(
         dspex.Text(options=TEXTS, name="style", paths=("self.instructions",))
     )
-    model = rulebook(lambda request: json.dumps({"answer": "1" if "Guess." in request.messages[0].content else "0"}))
+    model = rulebook(
+        lambda request: json.dumps(
+            {"answer": "1" if "Guess." in request.messages[0].content else "0"}
+        )
+    )
     with dspex.context(model=model):
         assert module.assign({"style": "Guess."})(question="?").answer == "1"
         assert module(question="?").answer == "0"
     assert list(module.variables()) == ["self.demos", "style"]
-    with pytest.raises(DefinitionError, match=r"no place 'answer.instructions'; it has: self.demos, self.instructions"):
+    with pytest.raises(
+        DefinitionError,
+        match=r"no place 'answer.instructions'; it has: self.demos, self.instructions",
+    ):
         module.with_variables(dspex.Text(name="x", paths=("answer.instructions",)))
 
 
@@ -78,9 +89,13 @@ def optimized(tmp_path, model, recipe, *bound):
 
     async def main():
         async with asyncio.timeout(120), DspyBackend(config) as bridge:
-            module = Backed(await bridge.import_program("rag_by_path:Rag"), bridge).with_variables(*bound)
+            module = Backed(await bridge.import_program("rag_by_path:Rag"), bridge).with_variables(
+                *bound
+            )
             with dspex.context(model=model):
-                outcome = await dspex.aoptimize(module, recipe, train=ROWS, metric=dspex.exact_match)
+                outcome = await dspex.aoptimize(
+                    module, recipe, train=ROWS, metric=dspex.exact_match
+                )
                 report = await dspex.aevaluate(outcome.program, ROWS, dspex.exact_match)
             return outcome, report
 
@@ -97,7 +112,9 @@ def test_a_program_in_a_process_of_its_own_tells_what_its_steps_did(rulebook):
         async with asyncio.timeout(60), IsolatedBackend() as backend:
             with dspex.context(model=model):
                 recipe = dspex.BootstrapFewShot(max_bootstrapped=2, max_labelled=0, rounds=2)
-                return await dspex.aoptimize(Backed(program, backend), recipe, train=ROWS, metric=dspex.exact_match)
+                return await dspex.aoptimize(
+                    Backed(program, backend), recipe, train=ROWS, metric=dspex.exact_match
+                )
 
     outcome = asyncio.run(main())
     assert (outcome.trials[0].score, outcome.best.score) == (0.0, 1.0)
@@ -143,9 +160,16 @@ def test_each_step_of_a_dspy_program_gets_demonstrations_of_its_own_runs(ruleboo
     assert outcome.trials[0].score == 0.0
     assert report.mean == 1.0
     found = outcome.program.to_program().assignment
-    assert found["search.demos"] == [{"question": f"number {n}", "query": f"for {n}"} for n in range(2)]
+    assert found["search.demos"] == [
+        {"question": f"number {n}", "query": f"for {n}"} for n in range(2)
+    ]
     assert found["answer.predict.demos"] == [
-        {"question": f"number {n}", "query": f"for {n}", "reasoning": f"because {n}", "answer": str(n)}
+        {
+            "question": f"number {n}",
+            "query": f"for {n}",
+            "reasoning": f"because {n}",
+            "answer": str(n),
+        }
         for n in range(2)
     ]
     assert {request.temperature for request in model.requests} == {None, 1.0}
@@ -158,7 +182,9 @@ def test_settings_and_demonstrations_of_a_dspy_program_are_searched_together(rul
         """Right with an example and at a low temperature; with one of both for half of the rows, else for a quarter."""
         number = request.messages[-1].content.partition("number ")[2][:1]
         merits = (len(request.messages) > 2) + (request.temperature in {None, 0.0})
-        return _fields(reasoning="so", query="q", answer="?" if int(number) % (4, 2, 1)[merits] else number)
+        return _fields(
+            reasoning="so", query="q", answer="?" if int(number) % (4, 2, 1)[merits] else number
+        )
 
     heat = dspex.OneOf(1.5, 0.0).named("heat", "answer.predict.temperature")
     recipe = dspex.Joint(trials=8, cohort=4, first_rows=4, keep=2, instructions=1, sets=2)

@@ -9,11 +9,18 @@ from dspex.learning.optimizers import Joint, Search
 from dspex.sync import run
 from dspex.testing import SimulatedModel
 
-ROWS = [{"question": f"question {n} {'and more ' * (n % 7)}", "answer": f"answer {n}"} for n in range(40)]
+ROWS = [
+    {"question": f"question {n} {'and more ' * (n % 7)}", "answer": f"answer {n}"}
+    for n in range(40)
+]
 TRAIN = dspex.Dataset.from_rows(ROWS)
-TEST = dspex.Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(50, 70)])
+TEST = dspex.Dataset.from_rows(
+    [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(50, 70)]
+)
 PROGRAM = dspex.Predict("question -> answer").with_variables(
-    dspex.Text("Answer.", options=("Answer.", "Be careful and exact, " * 9), name="self.instructions"),
+    dspex.Text(
+        "Answer.", options=("Answer.", "Be careful and exact, " * 9), name="self.instructions"
+    ),
     dspex.Float(0, 1.5, name="self.temperature"),
 )
 
@@ -54,9 +61,22 @@ def test_no_search_uses_more_than_was_estimated(optimizer):
     ("recipe", "rows"),
     [
         (Joint(trials=5, cohort=9, first_rows=1, instructions=1, sets=1), 5),
-        (Joint(trials=5, cohort=9, first_rows=1, instructions=1, sets=0, objectives=("-tokens", "failed")), 12),
+        (
+            Joint(
+                trials=5,
+                cohort=9,
+                first_rows=1,
+                instructions=1,
+                sets=0,
+                objectives=("-tokens", "failed"),
+            ),
+            12,
+        ),
         (Joint(trials=12, cohort=4, first_rows=50, instructions=1, sets=1), 12),
-        (Joint(trials=30, cohort=4, first_rows=3, keep=2, instructions=1, sets=1), 12),  # more than there are points
+        (
+            Joint(trials=30, cohort=4, first_rows=3, keep=2, instructions=1, sets=1),
+            12,
+        ),  # more than there are points
     ],
 )
 def test_joint_runs_no_more_often_than_it_says_however_its_cohorts_fall_out(recipe, rows):
@@ -71,7 +91,11 @@ def test_joint_runs_no_more_often_than_it_says_however_its_cohorts_fall_out(reci
         search = Search(rows=rows, on_estimate=told.append)
         with dspex.context(model=SimulatedModel(seed=2)):
             work = dspex.aoptimize(
-                program, replace(recipe, bootstrap=few), train=TRAIN, metric=dspex.exact_match, search=search
+                program,
+                replace(recipe, bootstrap=few),
+                train=TRAIN,
+                metric=dspex.exact_match,
+                search=search,
             )
             outcome = run(work)
         assert outcome.spent.calls <= told[0].calls

@@ -33,7 +33,9 @@ def begun(rulebook, tmp_path):
     """A search that is done, and a function that starts it again with something changed."""
     journal = MemoryJournal()
 
-    def start(*, name="rulebook", metric="example['label'] == prediction.label", program=None, **change):
+    def start(
+        *, name="rulebook", metric="example['label'] == prediction.label", program=None, **change
+    ):
         model = rulebook(lambda _: json.dumps({"label": "a"}))
         model.name = name
         given = {"train": TRAIN, "optimizer": FEW, "adapter": None, **change}
@@ -42,7 +44,11 @@ def begun(rulebook, tmp_path):
         optimizer, adapter = given.pop("optimizer"), given.pop("adapter")
         with dspex.context(model=model, adapter=adapter):
             predict = program or dspex.Predict("text -> label")
-            run(dspex.aoptimize(predict, optimizer, metric=_metric(tmp_path, metric), search=search, **given))
+            run(
+                dspex.aoptimize(
+                    predict, optimizer, metric=_metric(tmp_path, metric), search=search, **given
+                )
+            )
         return model
 
     start()
@@ -57,8 +63,14 @@ def begun(rulebook, tmp_path):
         ({"metric": "example['label'] in prediction.label"}, r"the metric 'right' changed"),
         ({"seed": 3}, r"the seed was '0, None' and is '3, None'"),
         ({"train": TRAIN[:7]}, "the training rows changed"),
-        ({"optimizer": dspex.LabeledFewShot(per_class=1, candidates=3)}, "the options of the optimizer"),
-        ({"optimizer": Joint(trials=2)}, r"the optimizer was 'LabeledFewShot' and is 'Joint'; the options"),
+        (
+            {"optimizer": dspex.LabeledFewShot(per_class=1, candidates=3)},
+            "the options of the optimizer",
+        ),
+        (
+            {"optimizer": Joint(trials=2)},
+            r"the optimizer was 'LabeledFewShot' and is 'Joint'; the options",
+        ),
         ({"program": dspex.Predict("text -> label: bool")}, "the program changed"),
         ({"adapter": "json"}, "the adapter was 'none' and is 'JSONAdapter'"),
         ({"on_error": -1.0, "rows": 3}, "rows was 'None' and is '3'; .*on_error was 'None' and is"),
@@ -82,7 +94,11 @@ def test_what_a_metric_closes_over_counts_and_a_journal_of_old_is_refused(rulebo
     def start(size):
         with dspex.context(model=rulebook(lambda _: json.dumps({"label": "a"}))):
             work = dspex.aoptimize(
-                dspex.Predict("text -> label"), FEW, train=TRAIN, metric=at_least(size), search=Search(journal=journal)
+                dspex.Predict("text -> label"),
+                FEW,
+                train=TRAIN,
+                metric=at_least(size),
+                search=Search(journal=journal),
             )
             run(work)
 

@@ -17,24 +17,36 @@ from dspex.testing import SimulatedModel
 
 pytest.importorskip("optuna")
 
-TRAIN = dspex.Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(24)])
+TRAIN = dspex.Dataset.from_rows(
+    [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(24)]
+)
 TEXTS = ("Answer.", "Be careful.", "Be exact.", "Be careful and exact.")
 PLAIN, REASONING = "alternatives['Predict']", "alternatives['ChainOfThought'].predict"
 
 
 def _program():
-    either = dspex.OneOf(dspex.Predict("question -> answer"), dspex.ChainOfThought("question -> answer"))
+    either = dspex.OneOf(
+        dspex.Predict("question -> answer"), dspex.ChainOfThought("question -> answer")
+    )
     return either.with_variables(
-        dspex.Text(TEXTS[0], options=TEXTS, name="style", paths=(f"{PLAIN}.instructions", f"{REASONING}.instructions")),
+        dspex.Text(
+            TEXTS[0],
+            options=TEXTS,
+            name="style",
+            paths=(f"{PLAIN}.instructions", f"{REASONING}.instructions"),
+        ),
         Examples(name="demos", paths=(f"{PLAIN}.demos", f"{REASONING}.demos")),
-        dspex.Float(0, 1.5, name="heat", paths=(f"{PLAIN}.temperature", f"{REASONING}.temperature")),
+        dspex.Float(
+            0, 1.5, name="heat", paths=(f"{PLAIN}.temperature", f"{REASONING}.temperature")
+        ),
     )
 
 
 def _search(program, **recipe):
     few = dspex.BootstrapFewShot(max_bootstrapped=3, max_labelled=4)
     optimizer = dspex.Joint(
-        **{"trials": 24, "cohort": 6, "first_rows": 6, "instructions": 1, "sets": 3, **recipe}, bootstrap=few
+        **{"trials": 24, "cohort": 6, "first_rows": 6, "instructions": 1, "sets": 3, **recipe},
+        bootstrap=few,
     )
     with dspex.context(model=SimulatedModel(seed=4)):
         return run(dspex.aoptimize(program, optimizer, train=TRAIN, metric=dspex.exact_match))
@@ -42,7 +54,9 @@ def _search(program, **recipe):
 
 @pytest.fixture(scope="module")
 def outcome():
-    return _search(_program().assign({"style": TEXTS[0], "heat": 0.0}), objectives=("exact_match", "-usd"))
+    return _search(
+        _program().assign({"style": TEXTS[0], "heat": 0.0}), objectives=("exact_match", "-usd")
+    )
 
 
 def _tried(outcome, name):
@@ -75,7 +89,9 @@ def test_a_larger_batch_begins_with_the_smaller_one(outcome):
 def test_the_winner_is_chosen_by_estimates_and_they_are_shown(outcome):
     final = [trial.number for trial in outcome.trials if trial.candidate.is_final]
     assert set(outcome.estimated) == set(final)
-    assert outcome.best.number == max(final, key=lambda number: outcome.estimated[number]["exact_match"])
+    assert outcome.best.number == max(
+        final, key=lambda number: outcome.estimated[number]["exact_match"]
+    )
     assert all(figures["usd"] > 0 for figures in outcome.estimated.values())
 
 
@@ -93,7 +109,11 @@ def test_only_the_named_variables_are_searched():
 
 def test_demonstrations_of_a_shared_variable_come_from_whichever_module_ran():
     found = _search(_program().assign({"self.self": "ChainOfThought"}), only=("demos",))
-    shown = [trial.candidate.assignment.get("demos", []) for trial in found.trials if trial.candidate.batch]
+    shown = [
+        trial.candidate.assignment.get("demos", [])
+        for trial in found.trials
+        if trial.candidate.batch
+    ]
     assert any("reasoning" in demo for demos in shown for demo in demos)
 
 
@@ -122,10 +142,14 @@ def test_prompt_changes_show_the_inputs_of_an_example(outcome):
 
 
 def _trial(score, rows):
-    scored = [Row(index=n, example=dspex.Example(n=n), scores={"score": found}) for n, found in rows]
+    scored = [
+        Row(index=n, example=dspex.Example(n=n), scores={"score": found}) for n, found in rows
+    ]
     report = Report(rows=tuple(scored), metrics=("score",), dataset="", checksum="")
     candidate = Candidate(label="", assignment={})
-    return Trial(number=0, candidate=candidate, report=report, score=score, figures={"score": score})
+    return Trial(
+        number=0, candidate=candidate, report=report, score=score, figures={"score": score}
+    )
 
 
 def test_rows_of_several_batches_count_once_each():
@@ -154,7 +178,12 @@ def test_random_search_in_heats_scores_only_the_best_of_each_on_all_rows():
     optimizer = RandomSearch(bootstrap=few, candidates=4, first_rows=5, heat=3)
     with dspex.context(model=SimulatedModel(seed=4)):
         found = run(
-            dspex.aoptimize(dspex.Predict("question -> answer"), optimizer, train=TRAIN, metric=dspex.exact_match)
+            dspex.aoptimize(
+                dspex.Predict("question -> answer"),
+                optimizer,
+                train=TRAIN,
+                metric=dspex.exact_match,
+            )
         )
     finals = [trial for trial in found.trials[1:] if trial.candidate.is_final]
     heats = [trial for trial in found.trials if trial.candidate.batch]
@@ -166,10 +195,14 @@ def test_random_search_in_heats_scores_only_the_best_of_each_on_all_rows():
 
 
 def test_a_set_that_could_not_be_scored_loses_its_heat_to_one_with_a_score_below_0():
-    rows = dspex.Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(8)])
+    rows = dspex.Dataset.from_rows(
+        [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(8)]
+    )
     few = dspex.BootstrapFewShot(max_bootstrapped=0, max_labelled=2)
     recipe = dspex.RandomSearch(bootstrap=few, candidates=0, first_rows=2, heat=2)
-    proposer = recipe.start(Task(program=dspex.Predict("question -> answer").to_program(), train=rows))
+    proposer = recipe.start(
+        Task(program=dspex.Predict("question -> answer").to_program(), train=rows)
+    )
     for number, score in enumerate((None, -0.5)):
         (asked,) = proposer.ask(1)
         assert not asked.is_final
@@ -181,20 +214,36 @@ def test_a_set_that_could_not_be_scored_loses_its_heat_to_one_with_a_score_below
 def test_conditions_and_constraints_on_a_text_are_kept_in_the_search():
     text = dspex.var("self.instructions")
     program = dspex.Predict("question -> answer").with_variables(
-        dspex.Text("Answer.", options=("Answer.", "Be careful.", "Be exact."), name="self.instructions"),
+        dspex.Text(
+            "Answer.", options=("Answer.", "Be careful.", "Be exact."), name="self.instructions"
+        ),
         dspex.Float(0, 1, name="self.temperature", when=text.differs("Be exact.")),
         dspex.Float(0, 1, name="self.top_p"),
-        dspex.Constraint(name="careful is cool", test=~text.equals("Be careful.") | (dspex.var("self.top_p") < 0.3)),
+        dspex.Constraint(
+            name="careful is cool",
+            test=~text.equals("Be careful.") | (dspex.var("self.top_p") < 0.3),
+        ),
     )
-    rows = dspex.Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(12)])
+    rows = dspex.Dataset.from_rows(
+        [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(12)]
+    )
     recipe = dspex.Joint(trials=12, cohort=4, first_rows=4, instructions=1, sets=1)
     with dspex.context(model=SimulatedModel(seed=1)):
         outcome = run(dspex.aoptimize(program, recipe, train=rows, metric=dspex.exact_match))
-    tried = [trial.candidate.assignment for trial in outcome.trials if "self.top_p" in trial.candidate.assignment]
+    tried = [
+        trial.candidate.assignment
+        for trial in outcome.trials
+        if "self.top_p" in trial.candidate.assignment
+    ]
     said = [values.get("self.instructions", "Answer.") for values in tried]
     assert set(said) == {"Answer.", "Be careful.", "Be exact."}
     assert all(
-        ("self.temperature" in values) == (text != "Be exact.") for text, values in zip(said, tried, strict=True)
+        ("self.temperature" in values) == (text != "Be exact.")
+        for text, values in zip(said, tried, strict=True)
     )
-    assert all(values["self.top_p"] < 0.3 for text, values in zip(said, tried, strict=True) if text == "Be careful.")
+    assert all(
+        values["self.top_p"] < 0.3
+        for text, values in zip(said, tried, strict=True)
+        if text == "Be careful."
+    )
     assert not any(trial.report.failed for trial in outcome.trials)

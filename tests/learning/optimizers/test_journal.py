@@ -56,7 +56,8 @@ def test_a_file_that_is_no_journal_is_refused_with_its_line(tmp_path):
 def test_two_processes_do_not_write_to_one_file(tmp_path):
     file = tmp_path / "j.jsonl"
     other = (
-        "import signal, sys; from dspex.optimizers import JsonlJournal; from dspex.sync import run\n"
+        "import signal, sys; from dspex.optimizers import JsonlJournal; from dspex.sync import "
+        "run\n"
         "journal = JsonlJournal(sys.argv[1]); run(journal.append({'of': 'other'}))\n"
         "print('ready', flush=True); signal.pause()"
     )
@@ -64,7 +65,9 @@ def test_two_processes_do_not_write_to_one_file(tmp_path):
         child.wait_for_line("ready")
         with JsonlJournal(file) as journal:
             for work in (journal.entries, lambda: journal.append({})):
-                with pytest.raises(ConflictError, match="another process searches with the journal"):
+                with pytest.raises(
+                    ConflictError, match="another process searches with the journal"
+                ):
                     run(work())
             child.process.kill()
             child.process.wait()

@@ -18,11 +18,15 @@ class Sort(dspex.Signature):
     label: Literal["a", "b", "c"] = dspex.Output()
 
 
-TRAIN = dspex.Dataset.from_rows([{"text": f"{c}{n}", "label": c, "note": "x"} for c in "abc" for n in range(4)])
+TRAIN = dspex.Dataset.from_rows(
+    [{"text": f"{c}{n}", "label": c, "note": "x"} for c in "abc" for n in range(4)]
+)
 
 
 def _candidates(optimizer, seed=0, train=TRAIN):
-    proposer = optimizer.start(Task(program=dspex.Predict(Sort).to_program(), train=train, seed=seed))
+    proposer = optimizer.start(
+        Task(program=dspex.Predict(Sort).to_program(), train=train, seed=seed)
+    )
     return list(proposer.ask(100))
 
 
@@ -51,7 +55,9 @@ def test_demonstrations_that_leave_no_row_to_score_are_refused():
 
 def test_rows_without_the_outputs_are_refused():
     with pytest.raises(DefinitionError, match="takes rows of text"):
-        _candidates(dspex.LabeledFewShot(k=1), train=dspex.Dataset.from_rows([{"text": "a"}, {"text": "b"}]))
+        _candidates(
+            dspex.LabeledFewShot(k=1), train=dspex.Dataset.from_rows([{"text": "a"}, {"text": "b"}])
+        )
 
 
 def _shows_c0(request):
@@ -87,13 +93,18 @@ def test_best_candidate_wins_and_progress_is_told(rulebook):
     assert progress[-1].attributes["best"] == 1.0
     assert progress[-1].attributes["calls"] == 6 * len(outcome.trials)
     assert progress[-1].attributes["best_trial"] == outcome.best.number
-    assert progress[-1].attributes["front"] == [trial.number for trial in outcome.front("exact_match", "-tokens")]
+    assert progress[-1].attributes["front"] == [
+        trial.number for trial in outcome.front("exact_match", "-tokens")
+    ]
     assert f"best 1.000 (trial {outcome.best.number})" in progress[-1].message
     assert [row["score"] for row in outcome.table()] == [trial.score for trial in outcome.trials]
 
 
 def test_search_where_nothing_could_be_scored_is_an_error(rulebook):
-    with dspex.context(model=rulebook(lambda request: "no json")), pytest.raises(DefinitionError, match="first error"):
+    with (
+        dspex.context(model=rulebook(lambda request: "no json")),
+        pytest.raises(DefinitionError, match="first error"),
+    ):
         run(
             dspex.aoptimize(
                 dspex.Predict(Sort),

@@ -49,8 +49,12 @@ class _EachServer:
 def servers(rulebook):
     """Two servers that call their model `m`; the second one is always right."""
     models = {}
-    for url, answer in zip(URLS, (lambda _: "z", lambda request: request.messages[-1].content), strict=True):
-        model = rulebook(lambda request, answer=answer: json.dumps({"label": _letter(answer(request))}))
+    for url, answer in zip(
+        URLS, (lambda _: "z", lambda request: request.messages[-1].content), strict=True
+    ):
+        model = rulebook(
+            lambda request, answer=answer: json.dumps({"label": _letter(answer(request))})
+        )
         model.name = "m"
         model.identity = ModelIdentity(provider="openai-compatible", base_url=url, name="m")
         models[f"{url}#m"] = model
@@ -65,7 +69,9 @@ def searched(models, journal):
     program = dspex.Predict("text -> label", model=dspex.OneOf(*models, name="server"))
     search = Search(journal=journal)
     context = replace(current(), models=models.__getitem__)
-    work = dspex.aoptimize(program, EachServer(), train=TRAIN, metric=dspex.exact_match, context=context, search=search)
+    work = dspex.aoptimize(
+        program, EachServer(), train=TRAIN, metric=dspex.exact_match, context=context, search=search
+    )
     return run(work)
 
 
@@ -76,7 +82,9 @@ def test_a_choice_of_two_servers_with_one_name_asks_both_and_reports_their_own_a
     scores = {trial.candidate.assignment.get("server"): trial.score for trial in outcome.trials}
     assert (scores["http://a/v1#m"], scores["http://b/v1#m"]) == (0.0, 1.0)
     again = servers(rulebook)
-    assert [trial.score for trial in searched(again, journal).trials] == [trial.score for trial in outcome.trials]
+    assert [trial.score for trial in searched(again, journal).trials] == [
+        trial.score for trial in outcome.trials
+    ]
     assert not any(model.requests for model in again.values())
 
 
@@ -103,9 +111,15 @@ def test_answers_of_old_go_to_the_first_model_of_the_name(rulebook):
     usage = msgspec.to_builtins(Usage(calls=1))
 
     async def main():
-        async with Answers(MemoryJournal(), budget=Budget(), control=Control(), concurrency=1) as answers:
-            answers.remember({"kind": "answer", "key": key, "model": "m", "text": "old", "usage": usage})
-            return [(await answers.answer(model, request, "")).text for model in (first, second, first)]
+        async with Answers(
+            MemoryJournal(), budget=Budget(), control=Control(), concurrency=1
+        ) as answers:
+            answers.remember(
+                {"kind": "answer", "key": key, "model": "m", "text": "old", "usage": usage}
+            )
+            return [
+                (await answers.answer(model, request, "")).text for model in (first, second, first)
+            ]
 
     assert run(main()) == ["old", '{"label": "a"}', "old"]
     assert (len(first.requests), len(second.requests)) == (0, 1)

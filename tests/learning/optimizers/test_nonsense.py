@@ -41,7 +41,9 @@ def _start(optimizer=FEW, *, train=TRAIN, metric=dspex.exact_match, model=None, 
     model = model or SimulatedModel(seed=1)
     with dspex.context(model=model):
         program = dspex.Predict("question -> answer")
-        run(dspex.aoptimize(program, optimizer, train=train, metric=metric, search=Search(**search)))
+        run(
+            dspex.aoptimize(program, optimizer, train=train, metric=metric, search=Search(**search))
+        )
     return model
 
 
@@ -56,15 +58,24 @@ def _start(optimizer=FEW, *, train=TRAIN, metric=dspex.exact_match, model=None, 
         ({"on_error": math.nan}, "on_error is the score of a failed row"),
         ({"train": ROWS}, "the training rows must be a Dataset, not list"),
         ({"test": ROWS}, "the test rows must be a Dataset"),
-        ({"optimizer": RandomSearch}, r"is not an optimizer; create one, such as dspex\.RandomSearch"),
+        (
+            {"optimizer": RandomSearch},
+            r"is not an optimizer; create one, such as dspex\.RandomSearch",
+        ),
         ({"optimizer": "joint"}, "'joint' is not an optimizer"),
         ({"optimizer": MIPROv2(full_every=0)}, "trials, minibatch and full_every are at least 1"),
-        ({"optimizer": MIPROv2(bootstrap=BootstrapFewShot(max_labelled=-3))}, "max_labelled are at least 0"),
+        (
+            {"optimizer": MIPROv2(bootstrap=BootstrapFewShot(max_labelled=-3))},
+            "max_labelled are at least 0",
+        ),
         ({"optimizer": BootstrapFewShot(rounds=0)}, "rounds at least 1"),
         ({"optimizer": BootstrapFewShot(teacher={"self.modle": 1})}, "no variable 'self.modle'"),
         ({"optimizer": RandomSearch(candidates=-1)}, "candidates is at least 0"),
         ({"optimizer": Joint(sets=-1)}, "instructions and sets at least 0"),
-        ({"optimizer": Joint(objectives=("exact_match", "-dollars"))}, "unknown figure 'dollars'.*usd"),
+        (
+            {"optimizer": Joint(objectives=("exact_match", "-dollars"))},
+            "unknown figure 'dollars'.*usd",
+        ),
         ({"metric": "exact_match"}, "is 'exact_match', not a function"),
         ({"metric": [dspex.exact_match]}, "several by name"),
         ({"metric": _later}, "'_later' is async, and metrics run inline"),
@@ -80,7 +91,9 @@ def test_nonsense_is_refused_before_any_call(given, said):
     assert not model.calls
 
 
-@pytest.mark.parametrize(("optimizer", "module"), [(MIPROv2(), "optuna"), (MIPROv2(), "numpy"), (Joint(), "numpy")])
+@pytest.mark.parametrize(
+    ("optimizer", "module"), [(MIPROv2(), "optuna"), (MIPROv2(), "numpy"), (Joint(), "numpy")]
+)
 def test_a_package_that_is_missing_is_missed_before_any_call(monkeypatch, optimizer, module):
     pytest.importorskip("optuna")
     monkeypatch.setitem(sys.modules, module, None)
@@ -98,17 +111,28 @@ def test_an_objective_that_has_no_price_ends_the_search_after_the_first_rows():
     assert len(model.requests) == len(TRAIN)
 
 
-@pytest.mark.parametrize("limit", [{"usd": -1}, {"calls": -1}, {"tokens": math.nan}, {"seconds": "60"}])
+@pytest.mark.parametrize(
+    "limit", [{"usd": -1}, {"calls": -1}, {"tokens": math.nan}, {"seconds": "60"}]
+)
 def test_a_limit_of_a_budget_is_a_number_from_0(limit):
-    with pytest.raises(DefinitionError, match=f"budget in {next(iter(limit))} must be a number of at least 0"):
+    with pytest.raises(
+        DefinitionError, match=f"budget in {next(iter(limit))} must be a number of at least 0"
+    ):
         Budget(**limit)
 
 
 def test_a_metric_may_return_any_finite_number():
     np = pytest.importorskip("numpy")
-    for value, score in ((np.bool_(True), 1.0), (np.float32(0.5), 0.5), (np.int64(1), 1.0), (Fraction(1, 4), 0.25)):
+    for value, score in (
+        (np.bool_(True), 1.0),
+        (np.float32(0.5), 0.5),
+        (np.int64(1), 1.0),
+        (Fraction(1, 4), 0.25),
+    ):
         with dspex.context(model=SimulatedModel(seed=1)):
-            work = dspex.aevaluate(dspex.Predict("question -> answer"), TRAIN[:1], lambda _, __, v=value: v)
+            work = dspex.aevaluate(
+                dspex.Predict("question -> answer"), TRAIN[:1], lambda _, __, v=value: v
+            )
             assert run(work).mean == score
 
 
@@ -129,7 +153,11 @@ def test_a_model_that_may_be_chosen_and_has_no_key_is_missed_before_any_call():
     )
     with dspex.context(model=model):
         work = dspex.aoptimize(
-            program, FEW, train=TRAIN, metric=dspex.exact_match, context=replace(current(), models=opened)
+            program,
+            FEW,
+            train=TRAIN,
+            metric=dspex.exact_match,
+            context=replace(current(), models=opened),
         )
         with pytest.raises(ConfigurationError, match="needs an API key"):
             run(work)

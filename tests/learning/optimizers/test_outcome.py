@@ -22,17 +22,26 @@ from dspex.testing import ScriptedModel, SimulatedModel
 
 def _rows(count, first=0):
     return dspex.Dataset.from_rows(
-        [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(first, first + count)]
+        [
+            {"question": f"question {n}", "answer": f"answer {n}"}
+            for n in range(first, first + count)
+        ]
     )
 
 
 def _trial(number, values, score):
-    return Trial(number=number, candidate=Candidate(label="", assignment=values), report=None, score=score)
+    return Trial(
+        number=number, candidate=Candidate(label="", assignment=values), report=None, score=score
+    )
 
 
 def test_importance_finds_the_variable_that_mattered():
     trials = [
-        _trial(n, {"mode": "ab"[n % 2], "heat": (n * 7 % 40) / 40, "noise": "xyz"[n % 3]}, (n % 2) + (n * 7 % 40) / 20)
+        _trial(
+            n,
+            {"mode": "ab"[n % 2], "heat": (n * 7 % 40) / 40, "noise": "xyz"[n % 3]},
+            (n % 2) + (n * 7 % 40) / 20,
+        )
         for n in range(120)
     ]
     shares = importance(trials)
@@ -46,9 +55,14 @@ def test_numbers_are_cut_into_quarters_however_many_trials_there_are(count):
     """A group of its own for each number would explain all of the variance, whatever the number does."""
     scores = [(n * n % count) / count for n in range(count)]
     trials = [_trial(n, {"heat": n / count}, score) for n, score in enumerate(scores)]
-    quarters = [[n for n in range(count) if sum(n >= count * part // 4 for part in (1, 2, 3)) == q] for q in range(4)]
+    quarters = [
+        [n for n in range(count) if sum(n >= count * part // 4 for part in (1, 2, 3)) == q]
+        for q in range(4)
+    ]
     means = [fmean(scores[n] for n in group) for group in quarters]
-    within = sum((scores[n] - mean) ** 2 for group, mean in zip(quarters, means, strict=True) for n in group)
+    within = sum(
+        (scores[n] - mean) ** 2 for group, mean in zip(quarters, means, strict=True) for n in group
+    )
     total, noise = sum((score - fmean(scores)) ** 2 for score in scores), within / (count - 4)
     omega_squared = max(0.0, (total - within - 3 * noise) / (total + noise))
     assert importance(trials)["heat"] == pytest.approx(omega_squared)
@@ -58,7 +72,9 @@ def test_ablation_leaves_out_what_a_constraint_does_not_let_go():
     module = dspex.Predict("question -> answer").with_variables(
         dspex.Float(0, 1, name="self.temperature"),
         dspex.Integer(1, 9, name="size"),
-        dspex.Constraint(name="both", test=(dspex.var("size") < 5) | (dspex.var("self.temperature") > 0.5)),
+        dspex.Constraint(
+            name="both", test=(dspex.var("size") < 5) | (dspex.var("self.temperature") > 0.5)
+        ),
     )
     with dspex.context(model=SimulatedModel(seed=1)):
         winner = _trial(0, {"self.temperature": 0.9, "size": 7}, 1.0)
@@ -78,8 +94,14 @@ def test_what_is_picked_is_judged_as_in_the_search_and_a_figure_that_nobody_has_
     with pytest.raises(DefinitionError, match="none of 3 trials on all rows is within usd<=1"):
         outcome.pick("usd<=1", maximize="exact_match")
     lines = list(csv.DictReader(io.StringIO(sheet(outcome))))
-    assert [(line["usd"], line["failed"], line["rows"]) for line in lines] == [("", "0", "8"), *[("", "0", "6")] * 2]
-    better = replace(outcome, estimated={0: {"exact_match": 0.1}, 1: {"exact_match": 0.3}, 2: {"exact_match": 0.2}})
+    assert [(line["usd"], line["failed"], line["rows"]) for line in lines] == [
+        ("", "0", "8"),
+        *[("", "0", "6")] * 2,
+    ]
+    better = replace(
+        outcome,
+        estimated={0: {"exact_match": 0.1}, 1: {"exact_match": 0.3}, 2: {"exact_match": 0.2}},
+    )
     assert better.pick(maximize="exact_match").number == 1
     assert better.pick("exact_match<=0.25", maximize="exact_match").number == 2
 
@@ -94,7 +116,9 @@ def test_ablation_takes_back_one_value_at_a_time():
 
 
 def test_report_is_written_as_text_csv_and_html_without_running_anything_in_it():
-    rows = dspex.Dataset.from_rows([{"question": "question 1", "answer": "=cmd()"}, {"question": "<b>", "answer": "x"}])
+    rows = dspex.Dataset.from_rows(
+        [{"question": "question 1", "answer": "=cmd()"}, {"question": "<b>", "answer": "x"}]
+    )
     with dspex.context(model=SimulatedModel(seed=1)):
         report = run(dspex.aevaluate(dspex.Predict("question -> answer"), rows, dspex.exact_match))
     assert "0.000" in to_text({"it": report})
@@ -128,17 +152,29 @@ def test_what_changed_is_told_of_a_program_that_cannot_be_stored_too():
 
         def __init__(self):
             heat = dspex.Float(0, 1.5)
-            self.ask = dspex.Predict("question -> answer", temperature=heat, demos=[{"question": "1", "answer": "2"}])
+            self.ask = dspex.Predict(
+                "question -> answer", temperature=heat, demos=[{"question": "1", "answer": "2"}]
+            )
 
         async def forward(self, question):
             return await self.ask.acall(question=question)
 
     program = Local().assign({"ask.temperature": 1.25})
-    recipe = dspex.Joint(trials=4, cohort=4, first_rows=4, instructions=1, sets=1, only=("ask.temperature",))
+    recipe = dspex.Joint(
+        trials=4, cohort=4, first_rows=4, instructions=1, sets=1, only=("ask.temperature",)
+    )
     with dspex.context(model=SimulatedModel(seed=1)):
         search = dspex.Search(insists=True, maximize="-tokens")
-        outcome = run(dspex.aoptimize(program, recipe, train=_rows(12), metric=dspex.exact_match, search=search))
-        changed = next(trial for trial in outcome.trials if trial.candidate.assignment.get("ask.temperature", 1.25) < 1)
+        outcome = run(
+            dspex.aoptimize(
+                program, recipe, train=_rows(12), metric=dspex.exact_match, search=search
+            )
+        )
+        changed = next(
+            trial
+            for trial in outcome.trials
+            if trial.candidate.assignment.get("ask.temperature", 1.25) < 1
+        )
     outcome = replace(outcome, best=changed)
     said = outcome.changes()
     assert "  -1.25\n" in said

@@ -63,7 +63,8 @@ def test_an_exhausted_space_ends_the_suggestions():
 
 def test_constraints_hold_for_every_suggestion_and_failures_are_avoided():
     space = Space(
-        [Float(0, 1, name="x"), Float(0, 1, name="y")], [Constraint(name="half", test=var("x") + var("y") <= 1)]
+        [Float(0, 1, name="x"), Float(0, 1, name="y")],
+        [Constraint(name="half", test=var("x") + var("y") <= 1)],
     )
     sampler, late = Sampler(space, seed=3), []
     for turn in range(20):
@@ -77,8 +78,14 @@ def test_constraints_hold_for_every_suggestion_and_failures_are_avoided():
 
 def test_noise_is_told_from_effects_and_shared_options_share_what_was_seen():
     """ "good" was right 5 times of 6 in each of four places; one lucky "bad" was right 6 times of 6."""
-    sampler = Sampler(Space([Choice("bad", "good", name="kind"), Choice(*range(6), name="place")]), startup=1)
-    seen = [("good", n, 5 / 6) for n in range(4)] + [("bad", n, 1 / 6) for n in range(5)] + [("bad", 5, 1.0)]
+    sampler = Sampler(
+        Space([Choice("bad", "good", name="kind"), Choice(*range(6), name="place")]), startup=1
+    )
+    seen = (
+        [("good", n, 5 / 6) for n in range(4)]
+        + [("bad", n, 1 / 6) for n in range(5)]
+        + [("bad", 5, 1.0)]
+    )
     for kind, place, score in seen:
         sampler.first({"kind": kind, "place": place})
         number, _ = sampler.suggest()
@@ -116,7 +123,9 @@ def test_a_value_stands_at_its_place(variable, values):
         place = place_of(variable, value)
         assert 0 <= place <= 1
         found = value_at(variable, min(place, 1 - 1e-12))
-        assert found == (pytest.approx(value, rel=1e-6, abs=1e-9) if isinstance(value, float) else value)
+        assert found == (
+            pytest.approx(value, rel=1e-6, abs=1e-9) if isinstance(value, float) else value
+        )
         assert type(found) is type(value)
     assert assignment_at(Space([variable]), lambda name: 0.0) == {"x": value_at(variable, 0.0)}
 

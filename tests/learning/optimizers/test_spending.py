@@ -30,7 +30,9 @@ FEW = dspex.LabeledFewShot(per_class=1, candidates=6)
 def _search(model, search, optimizer=FEW):
     with dspex.context(model=model):
         return run(
-            dspex.aoptimize(dspex.Predict(Sort), optimizer, train=TRAIN, metric=dspex.exact_match, search=search)
+            dspex.aoptimize(
+                dspex.Predict(Sort), optimizer, train=TRAIN, metric=dspex.exact_match, search=search
+            )
         )
 
 
@@ -66,7 +68,9 @@ def test_rows_that_fail_count_too(rulebook):
 
 def _better_shown(request):
     is_shown = len(request.messages) > 2
-    return json.dumps({"label": request.messages[-1].content.rpartition("\n")[2][0] if is_shown else "a"})
+    return json.dumps(
+        {"label": request.messages[-1].content.rpartition("\n")[2][0] if is_shown else "a"}
+    )
 
 
 class _Timed:
@@ -93,7 +97,9 @@ class _Timed:
         pass
 
 
-def test_seconds_end_a_search_with_what_it_found_and_those_of_an_earlier_life_count(rulebook, tmp_path):
+def test_seconds_end_a_search_with_what_it_found_and_those_of_an_earlier_life_count(
+    rulebook, tmp_path
+):
     clock, file = FakeClock(), tmp_path / "j.jsonl"
     model = _Timed(rulebook, clock)
     budget = Budget(seconds=20, clock=clock)
@@ -135,7 +141,11 @@ def test_a_program_that_hangs_outside_of_its_model_is_cancelled_too(rulebook):
     with dspex.context(model=model):
         outcome = run(
             dspex.aoptimize(
-                Hanging(), FEW, train=TRAIN, metric=dspex.exact_match, search=Search(budget=Budget(seconds=0.5))
+                Hanging(),
+                FEW,
+                train=TRAIN,
+                metric=dspex.exact_match,
+                search=Search(budget=Budget(seconds=0.5)),
             )
         )
     assert outcome.stopped == "budget: the budget of 0.5 seconds is used up"
@@ -146,16 +156,25 @@ def test_a_program_that_hangs_outside_of_its_model_is_cancelled_too(rulebook):
 def test_time_is_kept_for_the_comparison_on_held_out_rows(rulebook):
     clock = FakeClock()
     model = _Timed(rulebook, clock)
-    test = dspex.Dataset.from_rows([{"text": f"{c}{n}", "label": c} for c in "ab" for n in range(4, 10)])
+    test = dspex.Dataset.from_rows(
+        [{"text": f"{c}{n}", "label": c} for c in "ab" for n in range(4, 10)]
+    )
     search = Search(budget=Budget(seconds=50, clock=clock), concurrency=1, test=test)
     with dspex.context(model=model):
         context = replace(dspex.execution.context.current(), clock=clock)
         outcome = run(
             dspex.aoptimize(
-                dspex.Predict(Sort), FEW, train=TRAIN, metric=dspex.exact_match, search=search, context=context
+                dspex.Predict(Sort),
+                FEW,
+                train=TRAIN,
+                metric=dspex.exact_match,
+                search=search,
+                context=context,
             )
         )
-    assert outcome.stopped.startswith("budget: the budget of 50 seconds is used up (24 calls are reserved")
+    assert outcome.stopped.startswith(
+        "budget: the budget of 50 seconds is used up (24 calls are reserved"
+    )
     assert clock.monotonic_ns() <= 50e9
     assert outcome.best.number == 1
     assert outcome.verdict is not None
@@ -179,18 +198,28 @@ class _Careful(dspex.Module):
 
 
 @pytest.mark.parametrize("calls", [25, 47])
-def test_a_trial_that_the_budget_cuts_short_does_not_count_though_the_program_goes_on_without_its_model(calls):
-    rows = dspex.Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(20)])
+def test_a_trial_that_the_budget_cuts_short_does_not_count_though_the_program_goes_on_without_its_model(
+    calls,
+):
+    rows = dspex.Dataset.from_rows(
+        [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(20)]
+    )
 
     def start(search):
         with dspex.context(model=SimulatedModel(seed=1)):
             recipe = dspex.RandomSearch(candidates=3)
-            return run(dspex.aoptimize(_Careful(), recipe, train=rows, metric=dspex.exact_match, search=search))
+            return run(
+                dspex.aoptimize(
+                    _Careful(), recipe, train=rows, metric=dspex.exact_match, search=search
+                )
+            )
 
     outcome = start(Search(budget=Budget(calls=calls), concurrency=3))
     assert outcome.stopped
     assert outcome.spent.calls == calls
-    assert all(trial.report.usage.calls for trial in outcome.trials)  # none of them was answered without the model
+    assert all(
+        trial.report.usage.calls for trial in outcome.trials
+    )  # none of them was answered without the model
     with pytest.raises(BudgetError, match="too small for one candidate"):
         start(Search(budget=Budget(calls=19)))
 
@@ -201,23 +230,43 @@ def test_a_search_that_is_cancelled_before_anything_was_scored_says_so(rulebook,
     control.cancel()
     model = rulebook(lambda _: "{}")
     search = Search(control=control, on_estimate=None if told is None else told.append)
-    with dspex.context(model=model), pytest.raises(ExecutionError, match="cancelled before the unchanged program"):
-        run(dspex.aoptimize(dspex.Predict("text -> label"), FEW, train=TRAIN, metric=dspex.exact_match, search=search))
+    with (
+        dspex.context(model=model),
+        pytest.raises(ExecutionError, match="cancelled before the unchanged program"),
+    ):
+        run(
+            dspex.aoptimize(
+                dspex.Predict("text -> label"),
+                FEW,
+                train=TRAIN,
+                metric=dspex.exact_match,
+                search=search,
+            )
+        )
     assert not model.requests
     assert not told
 
 
 def test_a_budget_counts_each_call_once_though_the_search_is_started_again(rulebook):
-    held_out = dspex.Dataset.from_rows([{"text": f"{c}{n}", "label": c} for c in "ab" for n in range(4, 8)])
+    held_out = dspex.Dataset.from_rows(
+        [{"text": f"{c}{n}", "label": c} for c in "ab" for n in range(4, 8)]
+    )
     limited = Search(test=held_out, budget=Budget(calls=90), journal=MemoryJournal())
     model = rulebook(lambda _: json.dumps({"label": "a"}))
-    for search in (limited, limited, replace(limited, maximize="-tokens"), replace(limited, subject_to=["failed<=0"])):
+    for search in (
+        limited,
+        limited,
+        replace(limited, maximize="-tokens"),
+        replace(limited, subject_to=["failed<=0"]),
+    ):
         outcome = _search(model, search)
         assert outcome.stopped is None
         assert limited.budget.spent.calls == outcome.spent.calls == len(model.requests)
     other = replace(limited, budget=Budget(calls=90))
     _search(model, other)
-    assert other.budget.spent.calls == len(model.requests)  # another budget counts what was spent before
+    assert other.budget.spent.calls == len(
+        model.requests
+    )  # another budget counts what was spent before
 
 
 def test_time_between_two_starts_of_a_search_does_not_count(rulebook):

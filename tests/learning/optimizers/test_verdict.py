@@ -73,7 +73,9 @@ def test_failed_rows_count_as_the_worst_in_the_verdict():
     assert judge(report([None] * 9), report([None] * 9), goal()) == "every held-out row failed"
     # where less is better a failure is no zero
     assert not judge(report([0.2] * 20), report([None] * 18 + [0.1] * 2), goal("-right")).is_better
-    assert judge(report([0.2] * 20), report([None] * 18 + [0.1] * 2), goal("-right", on_error=0)).is_better
+    assert judge(
+        report([0.2] * 20), report([None] * 18 + [0.1] * 2), goal("-right", on_error=0)
+    ).is_better
 
 
 def test_verdict_is_on_what_was_maximized():
@@ -91,7 +93,9 @@ def test_verdict_is_on_what_was_maximized():
     unknown = report([1] * 5, usd=[None] * 5)
     assert "could not be measured" in judge(unknown, unknown, goal("-usd"))
     slow = judge(
-        report([1] * 9, seconds=[2.0] * 9), report([1] * 9, seconds=[1.0 + n / 99 for n in range(9)]), goal("-p95")
+        report([1] * 9, seconds=[2.0] * 9),
+        report([1] * 9, seconds=[1.0 + n / 99 for n in range(9)]),
+        goal("-p95"),
     )
     assert slow.is_better
 
@@ -122,8 +126,13 @@ class Sort(dspex.Signature):
 
 
 TRAIN = dspex.Dataset.from_rows([{"text": f"{c}{n}", "label": c} for c in "abc" for n in range(4)])
-TEST = dspex.Dataset.from_rows([{"text": f"{c}{n}", "label": c} for c in "abc" for n in range(4, 16)])
-METRICS = {"right": dspex.exact_match, "short": lambda example, prediction: float(prediction.label == "a")}
+TEST = dspex.Dataset.from_rows(
+    [{"text": f"{c}{n}", "label": c} for c in "abc" for n in range(4, 16)]
+)
+METRICS = {
+    "right": dspex.exact_match,
+    "short": lambda example, prediction: float(prediction.label == "a"),
+}
 
 
 class _Fixed:
@@ -147,7 +156,9 @@ class _Fixed:
 
 
 def says(*instructions):
-    return _Fixed(*(Candidate(label=text, assignment={"self.instructions": text}) for text in instructions))
+    return _Fixed(
+        *(Candidate(label=text, assignment={"self.instructions": text}) for text in instructions)
+    )
 
 
 def answer(request):
@@ -166,7 +177,11 @@ def optimize(model, optimizer, program=None, **search):
     with dspex.context(model=model):
         return run(
             dspex.aoptimize(
-                program or dspex.Predict(Sort), optimizer, train=TRAIN, metric=METRICS, search=Search(**search)
+                program or dspex.Predict(Sort),
+                optimizer,
+                train=TRAIN,
+                metric=METRICS,
+                search=Search(**search),
             )
         )
 
@@ -178,7 +193,9 @@ def test_candidate_that_fails_on_most_rows_does_not_win_and_is_warned_about(rule
     assert outcome.best.candidate.label == "Good."
     assert not outcome.warnings
     with (
-        pytest.warns(UserWarning, match="24 of 36 rows of the best candidate on held-out rows failed"),
+        pytest.warns(
+            UserWarning, match="24 of 36 rows of the best candidate on held-out rows failed"
+        ),
         pytest.warns(UserWarning, match="8 of 12 rows of trial 1 failed and count as the worst"),
     ):
         alone = optimize(rulebook(answer), says("Frail."), test=TEST, insists=True)
@@ -205,7 +222,9 @@ def test_budget_without_room_for_the_comparison_changes_nothing(rulebook):
     assert (outcome.best.number, outcome.verdict, len(model.requests)) == (0, None, 12)
     assert "72 calls are reserved" in outcome.stopped
     assert outcome.conclusion == "the unchanged program was the only trial"
-    insisted = optimize(rulebook(answer), says("Good."), test=TEST, budget=Budget(calls=60), insists=True)
+    insisted = optimize(
+        rulebook(answer), says("Good."), test=TEST, budget=Budget(calls=60), insists=True
+    )
     assert insisted.program.signature.instructions == "Good."
     assert insisted.verdict is None
     assert "there was no comparison on held-out rows" in insisted.conclusion
@@ -214,13 +233,21 @@ def test_budget_without_room_for_the_comparison_changes_nothing(rulebook):
 def test_search_resumed_within_its_budget_ends_as_an_undisturbed_one(rulebook, tmp_path):
     whole, calls = tmp_path / "whole.jsonl", 12 * 3 + 2 * 36 + 5
     optimizer = says("Good.", "other", "third")
-    first = optimize(rulebook(answer), optimizer, test=TEST, budget=Budget(calls=calls), journal=JsonlJournal(whole))
+    first = optimize(
+        rulebook(answer),
+        optimizer,
+        test=TEST,
+        budget=Budget(calls=calls),
+        journal=JsonlJournal(whole),
+    )
     lines = whole.read_bytes().splitlines(keepends=True)
     for kept in (20, 40, 60, 90, len(lines)):
         cut = tmp_path / f"{kept}.jsonl"
         cut.write_bytes(b"".join(lines[:kept]))
         model = rulebook(answer)
-        again = optimize(model, optimizer, test=TEST, budget=Budget(calls=calls), journal=JsonlJournal(cut))
+        again = optimize(
+            model, optimizer, test=TEST, budget=Budget(calls=calls), journal=JsonlJournal(cut)
+        )
         assert again.table() == first.table()
         assert str(again.verdict) == str(first.verdict)
         assert again.program.signature.instructions == "Good."
@@ -233,7 +260,9 @@ def test_cancelled_search_leaves_the_program_as_it_was_and_keeps_the_candidate(r
         if trial.number == 1:
             control.cancel()
 
-    outcome = optimize(rulebook(answer), says("Good.", "more"), test=TEST, control=control, on_trial=cancel)
+    outcome = optimize(
+        rulebook(answer), says("Good.", "more"), test=TEST, control=control, on_trial=cancel
+    )
     assert outcome.verdict is None
     assert outcome.program.signature.instructions == "Sort the text."
     assert outcome.kept == "the winner could not be compared on the held-out rows: cancelled"
@@ -269,7 +298,8 @@ class Unpriced:
 
 def test_limit_that_nobody_meets_is_said_and_leaves_the_program(rulebook):
     with pytest.warns(
-        UserWarning, match=r"no program within the limits: right>=2 \(the best of 2 candidates reached 1\)"
+        UserWarning,
+        match=r"no program within the limits: right>=2 \(the best of 2 candidates reached 1\)",
     ):
         outcome = optimize(rulebook(answer), says("Good."), test=TEST, subject_to=["right>=2"])
     assert not outcome.verdict.is_better
@@ -329,7 +359,9 @@ def test_limits_may_be_negative():
 def test_same_rows_in_validation_and_test_and_one_class_only_are_warned_about(rulebook):
     with pytest.warns(UserWarning, match="36 rows of the test split are validation rows too"):
         outcome = optimize(rulebook(answer), says("Good."), validation=TEST, test=TEST)
-    assert outcome.warnings == ("36 rows of the test split are validation rows too (the first: row 0)",)
+    assert outcome.warnings == (
+        "36 rows of the test split are validation rows too (the first: row 0)",
+    )
     with pytest.warns(UserWarning, match="every test row has the same 'label'"):
         optimize(rulebook(answer), says("Good."), test=TEST[:12])
 
@@ -338,20 +370,36 @@ def test_same_rows_in_validation_and_test_and_one_class_only_are_warned_about(ru
     ("settings", "variable"),
     [
         ({"temperature": 0.9}, dspex.Float(0, 1, name="h", paths=("self.temperature",))),
-        ({"temperature": 0.9}, dspex.Float(0, 1, name="h", default=0.3, paths=("self.temperature",))),
-        ({"temperature": 0.9}, dspex.Float(0, 0.5, name="h", paths=("self.temperature",))),  # does not hold it
+        (
+            {"temperature": 0.9},
+            dspex.Float(0, 1, name="h", default=0.3, paths=("self.temperature",)),
+        ),
+        (
+            {"temperature": 0.9},
+            dspex.Float(0, 0.5, name="h", paths=("self.temperature",)),
+        ),  # does not hold it
         ({}, dspex.Float(0, 1, name="h", paths=("self.temperature",))),  # left to the provider
     ],
 )
-def test_program_as_it_is_runs_as_it_is_set_until_a_variable_is_assigned(rulebook, settings, variable):
+def test_program_as_it_is_runs_as_it_is_set_until_a_variable_is_assigned(
+    rulebook, settings, variable
+):
     model = rulebook(answer)
     program = dspex.Predict(Sort, **settings).with_variables(variable)
     untouched = settings.get("temperature")
     warmer = Candidate(label="warmer", assignment={"h": 0.4})
-    outcome = optimize(model, _Fixed(warmer, Candidate(label="text", assignment={"self.instructions": "x"})), program)
+    outcome = optimize(
+        model,
+        _Fixed(warmer, Candidate(label="text", assignment={"self.instructions": "x"})),
+        program,
+    )
     temperatures = [request.temperature for request in model.requests]
     assert temperatures == [untouched] * 12 + [0.4] * 12 + [untouched] * 12
     assert dspex.build(program.to_program()).settings.get("temperature") == untouched
-    assert program.assign({"h": 0.4}).assign({"self.instructions": "x"}).settings["temperature"] == 0.4
-    assert program.variables()["h"].default == (0.9 if untouched and variable.high == 1 else variable.default)
+    assert (
+        program.assign({"h": 0.4}).assign({"self.instructions": "x"}).settings["temperature"] == 0.4
+    )
+    assert program.variables()["h"].default == (
+        0.9 if untouched and variable.high == 1 else variable.default
+    )
     assert outcome.trials[0].candidate.assignment == {}

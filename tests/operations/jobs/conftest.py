@@ -41,7 +41,11 @@ def opened(tmp_path: Path) -> Opened:
 
 
 @asynccontextmanager
-async def inline(store: Store, handler: Handler, *, policy: JobPolicy = QUICK) -> AsyncIterator[InlineEngine]:
+async def inline(
+    store: Store, handler: Handler, *, policy: JobPolicy = QUICK
+) -> AsyncIterator[InlineEngine]:
     """An engine in this process with one handler for evaluations."""
-    async with InlineEngine(store, a_runner(store, {"evaluation": handler}, policy=policy)) as engine:
+    async with InlineEngine(
+        store, a_runner(store, {"evaluation": handler}, policy=policy)
+    ) as engine:
         yield engine

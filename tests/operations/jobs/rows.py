@@ -16,7 +16,9 @@ from dspex.operations.resources.programs import Programs
 ROWS = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(12)]
 
 
-async def a_program(store: Store, *, name: str = "qa", backend: str = "mock", **settings: Any) -> ProgramRecord:
+async def a_program(
+    store: Store, *, name: str = "qa", backend: str = "mock", **settings: Any
+) -> ProgramRecord:
     """Store a program of one predictor."""
     heavy = HeavyWork()
     programs = Programs(store, clock=SystemClock(), new_id=new_id, backends=_Any(), heavy=heavy)
@@ -37,7 +39,9 @@ class _Any(dict[str, object]):
         """Refuse nothing."""
 
 
-async def a_dataset(store: Store, rows: list[Any] | None = None, *, name: str = "questions") -> DatasetRecord:
+async def a_dataset(
+    store: Store, rows: list[Any] | None = None, *, name: str = "questions"
+) -> DatasetRecord:
     """Store a data set."""
     now, rows = datetime.now(UTC), rows or ROWS
     made = DatasetRecord(
@@ -58,7 +62,9 @@ async def a_dataset(store: Store, rows: list[Any] | None = None, *, name: str = 
     return made
 
 
-async def a_job(store: Store, *, program: ProgramRecord | None = None, **values: Any) -> EvaluationRecord:
+async def a_job(
+    store: Store, *, program: ProgramRecord | None = None, **values: Any
+) -> EvaluationRecord:
     """Store a queued evaluation."""
     program = program or await a_program(store, name=f"qa-{new_id()}")
     data = await a_dataset(store, values.pop("rows", None), name=f"questions-{new_id()}")

@@ -54,7 +54,9 @@ def workers(settings: Settings, status: str) -> list[Any]:
 def dspex(folder: Path, *arguments: str) -> Any:
     """Run a command of dspex in a folder, and return its JSON."""
     command = [sys.executable, "-m", "dspex", *arguments]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=60)
+    result = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=True, timeout=60
+    )
     return json.loads(result.stdout)
 
 
@@ -67,7 +69,9 @@ def serve(folder: Path) -> Iterator[Child]:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
-def test_the_embedded_server_runs_a_job_and_takes_its_worker_with_it(tmp_path: Path, ending: int) -> None:
+def test_the_embedded_server_runs_a_job_and_takes_its_worker_with_it(
+    tmp_path: Path, ending: int
+) -> None:
     settings = Settings(state_dir=tmp_path / ".dspex")
     prepare(settings)
     with serve(tmp_path) as server:

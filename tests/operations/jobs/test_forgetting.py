@@ -37,9 +37,15 @@ def tickets(at: World) -> str:
 
 async def aged(at: World, *jobs: Any) -> None:
     """Make these jobs, all workers that are gone and all tickets 40 days old."""
-    changes = [Update(resource=DOMAIN["evaluation"], id=job.id, values={"finished_at": LONG_AGO}) for job in jobs]
+    changes = [
+        Update(resource=DOMAIN["evaluation"], id=job.id, values={"finished_at": LONG_AGO})
+        for job in jobs
+    ]
     workers = await at.workers("stopped")
-    changes += [Update(resource=DOMAIN["job_worker"], id=row.id, values={"updated_at": LONG_AGO}) for row in workers]
+    changes += [
+        Update(resource=DOMAIN["job_worker"], id=row.id, values={"updated_at": LONG_AGO})
+        for row in workers
+    ]
     await at.store.write(*changes)
     async with at.services.data.writing() as connection:
         moment = int(LONG_AGO.timestamp() * 1000)
@@ -48,7 +54,9 @@ async def aged(at: World, *jobs: Any) -> None:
 
 async def count(at: World) -> int:
     async with at.services.data.reading() as connection:
-        return int((await connection.execute(sa.text(f"SELECT count(*) FROM {tickets(at)}"))).scalar() or 0)  # noqa: S608
+        return int(
+            (await connection.execute(sa.text(f"SELECT count(*) FROM {tickets(at)}"))).scalar() or 0  # noqa: S608
+        )
 
 
 def test_a_worker_deletes_what_old_jobs_left_and_nothing_of_unfinished_ones(
@@ -60,7 +68,9 @@ def test_a_worker_deletes_what_old_jobs_left_and_nothing_of_unfinished_ones(
             failed = await noted(at, status="failed", finished_at=datetime.now(UTC))
             old = await noted(at, status="failed")
             gone = dataclasses.replace(old, id=new_id())
-            await SQLJournal(at.services.data, gone.id).append(ENTRY)  # of a job whose row was deleted
+            await SQLJournal(at.services.data, gone.id).append(
+                ENTRY
+            )  # of a job whose row was deleted
             done = await at.job()
             with at.worker() as worker:
                 await at.until_status(done, "completed")
@@ -71,13 +81,24 @@ def test_a_worker_deletes_what_old_jobs_left_and_nothing_of_unfinished_ones(
             with at.worker(DSPEX_KEEP_JOB_DAYS="30"):
 
                 async def is_clean() -> bool:
-                    left = [*await journal(at, old), *await journal(at, done), *await at.workers("stopped")]
-                    left += [*await at.statuses(old), *await at.statuses(done), *await journal(at, gone)]
+                    left = [
+                        *await journal(at, old),
+                        *await journal(at, done),
+                        *await at.workers("stopped"),
+                    ]
+                    left += [
+                        *await at.statuses(old),
+                        *await at.statuses(done),
+                        *await journal(at, gone),
+                    ]
                     return not left and not await count(at)
 
                 await at.until(is_clean)
                 assert [await journal(at, job) for job in (paused, failed)] == [[ENTRY], [ENTRY]]
-                assert [await at.statuses(job) for job in (paused, failed)] == [["queued"], ["queued"]]
+                assert [await at.statuses(job) for job in (paused, failed)] == [
+                    ["queued"],
+                    ["queued"],
+                ]
                 row = await at.row(done)
                 assert (row.status, len(row.rows)) == ("completed", 20)
                 await at.act("resume_evaluation", JobRef(id=paused.id))

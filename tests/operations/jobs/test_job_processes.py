@@ -96,7 +96,9 @@ def test_a_job_whose_code_gives_no_control_back_fails_and_holds_up_no_other(
             await at.until_at_work(stuck)
             for _ in range(2):
                 assert await at.run(await at.job("quick")) == "completed"
-            assert len(at.started) == 2  # the second one of these took over the process of the first
+            assert (
+                len(at.started) == 2
+            )  # the second one of these took over the process of the first
             assert await run == "failed"
             error = (await at.row(stuck)).error
             assert error["code"] == "worker_stalled"
@@ -155,7 +157,9 @@ def test_a_job_that_is_stopped_leaves_within_its_grace_whatever_its_code_does(
 
 
 @pytest.mark.parametrize("act", ["compute", "deaf", "wait"])
-def test_a_worker_that_stops_hands_back_also_what_does_not_leave(opened: Opened, tmp_path: Path, act: str) -> None:
+def test_a_worker_that_stops_hands_back_also_what_does_not_leave(
+    opened: Opened, tmp_path: Path, act: str
+) -> None:
     async def work() -> None:
         async with bench(opened, tmp_path) as at:
             job, later = await at.job(act), await at.job("quick")
@@ -173,7 +177,9 @@ def test_a_worker_that_stops_hands_back_also_what_does_not_leave(opened: Opened,
     finish(work())
 
 
-def test_a_job_that_runs_for_too_long_fails_with_the_setting_that_says_so(opened: Opened, tmp_path: Path) -> None:
+def test_a_job_that_runs_for_too_long_fails_with_the_setting_that_says_so(
+    opened: Opened, tmp_path: Path
+) -> None:
     async def work() -> None:
         async with bench(opened, tmp_path, replace(POLICY, longest_run=0.2)) as at:
             job = await at.job("wait")
@@ -184,7 +190,9 @@ def test_a_job_that_runs_for_too_long_fails_with_the_setting_that_says_so(opened
     finish(work())
 
 
-def test_a_job_for_which_no_process_starts_waits_for_a_better_time(opened: Opened, tmp_path: Path) -> None:
+def test_a_job_for_which_no_process_starts_waits_for_a_better_time(
+    opened: Opened, tmp_path: Path
+) -> None:
     async def work() -> None:
         async with bench(opened, tmp_path) as at:
             for start in (_refuse, _end_at_once):
@@ -207,4 +215,6 @@ async def _refuse() -> JobProcess:
 
 
 async def _end_at_once() -> JobProcess:
-    return await JobProcess.start(lambda _channel: [sys.executable, "-c", ""], environment=ENVIRONMENT, mark="test")
+    return await JobProcess.start(
+        lambda _channel: [sys.executable, "-c", ""], environment=ENVIRONMENT, mark="test"
+    )

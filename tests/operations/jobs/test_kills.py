@@ -34,7 +34,11 @@ async def is_whole(at: World, job: Any) -> None:
 
 def job_process_of(worker: int) -> int | None:
     """The youngest process of a worker that is no watchdog."""
-    members = [pid for pid in process_tree(worker)[1:] if b"--channel" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    members = [
+        pid
+        for pid in process_tree(worker)[1:]
+        if b"--channel" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
     return members[-1] if members else None
 
 
@@ -78,7 +82,11 @@ def test_workers_and_processes_of_jobs_are_killed_at_any_moment(
                 for _ in range(4):
                     await asyncio.sleep(chance.uniform(0.5, 3.0))
                     at_risk = chance.choice(workers)
-                    pid = at_risk.process.pid if chance.random() < 0.5 else job_process_of(at_risk.process.pid)
+                    pid = (
+                        at_risk.process.pid
+                        if chance.random() < 0.5
+                        else job_process_of(at_risk.process.pid)
+                    )
                     if pid is None:
                         continue
                     os.kill(pid, signal.SIGKILL)

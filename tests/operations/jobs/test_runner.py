@@ -17,7 +17,9 @@ EVALUATION = DOMAIN["evaluation"]
 
 
 async def events(store: Store, job: Any) -> list[tuple[str, str]]:
-    rows = await store.select(DOMAIN["event"], Query(where={"subject_id": job.id}, oldest_first=True))
+    rows = await store.select(
+        DOMAIN["event"], Query(where={"subject_id": job.id}, oldest_first=True)
+    )
     assert {row.topic for row in rows} <= {"evaluation"}
     return [(row.payload["status"], row.payload["message"]) for row in rows]
 
@@ -34,7 +36,12 @@ def test_a_job_is_taken_worked_on_and_completed_with_an_event_for_each_step(open
             await engine.finished(job.id)
             row = await store.get(EVALUATION, id=job.id)
             assert row is not None
-            assert (row.status, row.mean, row.progress, row.attempts) == ("completed", 0.5, {"done": 1, "of": 2}, 1)
+            assert (row.status, row.mean, row.progress, row.attempts) == (
+                "completed",
+                0.5,
+                {"done": 1, "of": 2},
+                1,
+            )
             assert row.started_at is not None
             assert row.finished_at is not None
             assert await events(store, job) == [
@@ -60,7 +67,9 @@ def test_progress_is_written_while_the_job_runs(opened: Opened) -> None:
             job = await a_job(store)
             await engine.enqueue(EVALUATION, job.id)
             await going.wait()
-            while (row := await store.get(EVALUATION, id=job.id)) is not None and row.progress != {"done": 1}:
+            while (row := await store.get(EVALUATION, id=job.id)) is not None and row.progress != {
+                "done": 1
+            }:
                 await asyncio.sleep(0.01)
             assert row is not None
             assert row.status == "running"
@@ -97,7 +106,9 @@ def test_what_may_pass_is_tried_again_and_what_may_not_is_not(opened: Opened) ->
     assert (status, starts, error["message"]) == ("failed", [1], "wrong")
     status, _, error, _ = finish(outcome(ZeroDivisionError("a bug"), 9))
     assert status == "failed"
-    assert re.fullmatch(r"ZeroDivisionError: a bug \(.*test_runner\.py:\d+ in .*handler\)", error["message"])
+    assert re.fullmatch(
+        r"ZeroDivisionError: a bug \(.*test_runner\.py:\d+ in .*handler\)", error["message"]
+    )
 
 
 def test_a_retry_that_got_on_begins_to_count_anew(opened: Opened) -> None:
@@ -124,7 +135,9 @@ def test_a_retry_that_got_on_begins_to_count_anew(opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("status", ["paused", "cancelled"])
-def test_a_job_that_others_stopped_leaves_within_a_second_and_writes_nothing(opened: Opened, status: str) -> None:
+def test_a_job_that_others_stopped_leaves_within_a_second_and_writes_nothing(
+    opened: Opened, status: str
+) -> None:
     async def work() -> None:
         going, left = asyncio.Event(), asyncio.Event()
 
@@ -163,8 +176,13 @@ def test_one_turn_is_run_once_however_often_it_is_handed_out(opened: Opened) -> 
 
         async with opened() as store, opened() as other:
             job = await a_job(store)
-            runners = [a_runner(store, {"evaluation": handler}), a_runner(other, {"evaluation": handler})]
-            found = await asyncio.gather(*(runner.run("evaluation", job.id, 0) for runner in runners * 4))
+            runners = [
+                a_runner(store, {"evaluation": handler}),
+                a_runner(other, {"evaluation": handler}),
+            ]
+            found = await asyncio.gather(
+                *(runner.run("evaluation", job.id, 0) for runner in runners * 4)
+            )
             assert sorted(found) == ["completed", *["stale"] * 7]
             assert runs == [0]
 
@@ -185,17 +203,28 @@ def test_who_was_taken_for_dead_records_no_result(opened: Opened) -> None:
 
         async with opened() as store:
             job = await a_job(store)
-            first = asyncio.create_task(a_runner(store, {"evaluation": slow}).run("evaluation", job.id, 0))
+            first = asyncio.create_task(
+                a_runner(store, {"evaluation": slow}).run("evaluation", job.id, 0)
+            )
             await going.wait()
-            moved = Update(resource=EVALUATION, id=job.id, values={"status": "queued"}, increments={"turn": 1})
+            moved = Update(
+                resource=EVALUATION, id=job.id, values={"status": "queued"}, increments={"turn": 1}
+            )
             await store.write(moved)
-            assert await a_runner(store, {"evaluation": quick}).run("evaluation", job.id, 1) == "completed"
+            assert (
+                await a_runner(store, {"evaluation": quick}).run("evaluation", job.id, 1)
+                == "completed"
+            )
             go_on.set()
             assert await first == "stopped"
             row = await store.get(EVALUATION, id=job.id)
             assert row is not None
             assert row.mean == 0.9
-            assert [status for status, _ in await events(store, job)] == ["running", "running", "completed"]
+            assert [status for status, _ in await events(store, job)] == [
+                "running",
+                "running",
+                "completed",
+            ]
 
     finish(work())
 
@@ -219,7 +248,12 @@ def test_a_worker_that_stops_hands_its_jobs_back(opened: Opened) -> None:
             assert await task == "stopped"
             row = await store.get(EVALUATION, id=job.id)
             assert row is not None
-            assert (row.status, row.turn, row.attempts, row.progress) == ("queued", 1, 0, {"done": 3})
+            assert (row.status, row.turn, row.attempts, row.progress) == (
+                "queued",
+                1,
+                0,
+                {"done": 3},
+            )
             assert row.waiting == "handed back by a worker that stopped"
             assert await runner.run("evaluation", later.id, 0) == "refused"
             row = await store.get(EVALUATION, id=later.id)
@@ -248,7 +282,9 @@ def test_a_worker_that_leaves_waits_for_its_jobs_and_hears_what_they_raise(opene
 
         async with opened() as store:
             job = await a_job(store)
-            task = asyncio.create_task(a_runner(store, {"evaluation": handler}).run("evaluation", job.id, 0))
+            task = asyncio.create_task(
+                a_runner(store, {"evaluation": handler}).run("evaluation", job.id, 0)
+            )
             await going.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):

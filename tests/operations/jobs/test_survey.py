@@ -23,7 +23,9 @@ POLICY = JobPolicy(deaths=2)
 
 
 async def a_worker(store: Store, code: tuple[str, str] = ("", "")) -> Any:
-    row = enrolled(new_id(), clock=SystemClock(), host="here", pid=1, queues=["evaluation"], code=lambda: code)
+    row = enrolled(
+        new_id(), clock=SystemClock(), host="here", pid=1, queues=["evaluation"], code=lambda: code
+    )
     await store.write(Insert(row))
     return row
 
@@ -47,7 +49,11 @@ def test_a_worker_that_stands_still_for_two_seconds_of_watching_is_dead(opened: 
                 await clock.advance(0.5)
                 assert await status(store, silent) == "alive"
             await mine.tick()
-            assert [await status(store, worker) for worker in (silent, lively, me)] == ["dead", "alive", "alive"]
+            assert [await status(store, worker) for worker in (silent, lively, me)] == [
+                "dead",
+                "alive",
+                "alive",
+            ]
             assert mine.buried == [silent.id]
             assert not await Survey(store, policy=POLICY, clock=clock, me=silent.id).tick()
 
@@ -68,7 +74,9 @@ def test_time_in_which_nobody_could_look_does_not_count(opened: Opened) -> None:
     finish(work())
 
 
-@pytest.mark.parametrize(("wait", "is_due"), [(-1, True), (0, True), (5, False), (60, False), (3600, True)])
+@pytest.mark.parametrize(
+    ("wait", "is_due"), [(-1, True), (0, True), (5, False), (60, False), (3600, True)]
+)
 def test_a_job_waits_for_its_retry_but_not_for_a_clock_that_was_ahead(
     opened: Opened, wait: float, *, is_due: bool
 ) -> None:
@@ -87,7 +95,9 @@ def test_a_job_waits_for_its_retry_but_not_for_a_clock_that_was_ahead(
     finish(work())
 
 
-def test_jobs_that_nobody_can_run_keep_no_later_one_waiting(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_that_nobody_can_run_keep_no_later_one_waiting(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sweeper, "_AT_ONCE", 2)
 
     async def work() -> None:
@@ -130,10 +140,16 @@ def test_jobs_of_the_dead_are_queued_again_until_they_look_like_murderers(opened
             await asyncio.gather(sweeper.tick(), sweeper.tick())  # two survivors at once
             row = await store.get(EVALUATION, id=job.id)
             assert row is not None
-            assert (row.status, row.turn, row.waiting) == ("queued", 1, "its worker is gone; it goes on where it was")
+            assert (row.status, row.turn, row.waiting) == (
+                "queued",
+                1,
+                "its worker is gone; it goes on where it was",
+            )
             await sweeper.tick()
             assert noted[-1] == ("evaluation", 1)
-            await store.write(Update(resource=EVALUATION, id=job.id, values={**running, "attempts": 2}))
+            await store.write(
+                Update(resource=EVALUATION, id=job.id, values={**running, "attempts": 2})
+            )
             await sweeper.tick()
             row = await store.get(EVALUATION, id=job.id)
             assert row is not None
@@ -178,7 +194,9 @@ def test_a_job_that_waits_for_its_next_attempt_is_not_handed_out(opened: Opened)
 
             await a_worker(store)
             now = SystemClock().now()
-            job = await a_job(store, retry_at=now + timedelta(minutes=1), waiting="retry in a minute")
+            job = await a_job(
+                store, retry_at=now + timedelta(minutes=1), waiting="retry in a minute"
+            )
             sweeper = Sweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note)
             await sweeper.tick()
             assert noted == []

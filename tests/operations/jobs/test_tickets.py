@@ -28,7 +28,9 @@ QUICK = JobPolicy(poll=0.02, concurrency=2)
 
 @pytest.mark.full
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(opened: Opened, tmp_path: Path) -> None:
+def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(
+    opened: Opened, tmp_path: Path
+) -> None:
     """Noted twice, run once; on the loop and thread of the worker; JSON, our version, WAL."""
 
     async def work() -> None:
@@ -64,7 +66,9 @@ def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(opened: Ope
                     while await asyncio.to_thread(tickets.spent, names) != {names[0]}:
                         await asyncio.sleep(0.01)
                     await asyncio.to_thread(tickets.discard, ["nobody"])
-                    await asyncio.to_thread(tickets.discard, [])  # DBOS takes an empty list for all of them
+                    await asyncio.to_thread(
+                        tickets.discard, []
+                    )  # DBOS takes an empty list for all of them
                     assert await asyncio.to_thread(tickets.spent, []) == set()
                     assert await asyncio.to_thread(tickets.spent, [names[1]]) == set()
                     now = SystemClock().now()
@@ -75,12 +79,16 @@ def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(opened: Ope
                             await asyncio.sleep(0.01)
                         # with the one that waits where this worker does not look
                         assert await asyncio.to_thread(tickets.forget, now + timedelta(days=1)) == 3
-                        assert await asyncio.to_thread(tickets.spent, [*spent, names[1]]) == {*spent, names[1]}
+                        assert await asyncio.to_thread(tickets.spent, [*spent, names[1]]) == {
+                            *spent,
+                            names[1],
+                        }
                 finally:
                     await asyncio.to_thread(tickets.stop)
         connection = sqlite3.connect(tmp_path / "dspex.sqlite3")
         query = (
-            "select application_version, serialization, workflow_input.inputs, executor_id from workflow_status "
+            "select application_version, serialization, workflow_input.inputs, executor_id from "
+            "workflow_status "
             "join workflow_input using (workflow_uuid)"
         )
         rows = connection.execute(query).fetchall()
@@ -96,14 +104,18 @@ def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(opened: Ope
 
 
 @pytest.mark.full
-def test_a_database_that_is_away_is_a_storage_error_whatever_is_asked(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_database_that_is_away_is_a_storage_error_whatever_is_asked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.CRITICAL, logger="dbos")
 
     async def run(_queue: str, _job_id: UUID, _turn: int) -> str:
         return "completed"
 
     async def work(own: PostgresServer, url: str) -> None:
-        tickets = Tickets(url, executor="me", run=run, loop=asyncio.get_running_loop(), policy=QUICK)
+        tickets = Tickets(
+            url, executor="me", run=run, loop=asyncio.get_running_loop(), policy=QUICK
+        )
         await asyncio.to_thread(tickets.start, [("evaluation", "evaluation")])
         own.stop("QUIT")
         for call in (
@@ -134,8 +146,13 @@ def test_connections_for_dbos_have_our_settings(tmp_path: Path) -> None:
             for name in ("journal_mode", "synchronous", "foreign_keys")
         ]
         assert found == ["wal", 1, 1]
-        with sqlite3.connect(tmp_path / "some.sqlite3", timeout=0) as other, pytest.raises(sqlite3.OperationalError):
-            other.execute("begin immediate")  # a transaction holds the lock from its first statement on
+        with (
+            sqlite3.connect(tmp_path / "some.sqlite3", timeout=0) as other,
+            pytest.raises(sqlite3.OperationalError),
+        ):
+            other.execute(
+                "begin immediate"
+            )  # a transaction holds the lock from its first statement on
         other.close()
     engine.dispose()
 
@@ -144,7 +161,8 @@ def test_connections_for_dbos_have_our_settings(tmp_path: Path) -> None:
 def test_nothing_but_a_worker_imports_dbos() -> None:
     """It takes 2 s: neither the command line nor a server nor an action on a job pays for it."""
     script = (
-        "import sys, dspex.bootstrap, dspex.surfaces.cli.worker, dspex.surfaces.cli.serve, dspex.surfaces.api, "
+        "import sys, dspex.bootstrap, dspex.surfaces.cli.worker, dspex.surfaces.cli.serve, "
+        "dspex.surfaces.api, "
         "dspex.operations.jobs, dspex.operations.workflows; sys.exit('dbos' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0

@@ -73,7 +73,9 @@ class World:
 
     async def job(self, *, concurrency: int = 1, metric: str = "exact_match") -> Any:
         configuration = {"concurrency": concurrency}
-        input = CreateEvaluation(program="qa", dataset="questions", metrics=[metric], configuration=configuration)
+        input = CreateEvaluation(
+            program="qa", dataset="questions", metrics=[metric], configuration=configuration
+        )
         return await self.act("create_evaluation", input)
 
     async def row(self, job: Any) -> Any:
@@ -95,8 +97,10 @@ class World:
         except TimeoutError:
             row = await self.row(job)
             raise AssertionError(
-                f"the job is {row.status} (turn {row.turn}, attempts {row.attempts}, waiting: {row.waiting}, worker "
-                f"{row.worker}), its events: {await self.statuses(job)}, alive: {await self.workers()}, "
+                f"the job is {row.status} (turn {row.turn}, attempts {row.attempts}, waiting: "
+                f"{row.waiting}, worker "
+                f"{row.worker}), its events: {await self.statuses(job)}, alive: "
+                f"{await self.workers()}, "
                 f"{sum(self.model.answered.values())} answers"
             ) from None
 
@@ -116,15 +120,30 @@ class World:
 
     async def statuses(self, job: Any) -> list[str]:
         query = Query(where={"subject_id": job.id}, oldest_first=True, limit=500)
-        told = [event.payload["status"] for event in await self.store.select(DOMAIN["event"], query)]
-        return [status for number, status in enumerate(told) if number == 0 or told[number - 1] != status]
+        told = [
+            event.payload["status"] for event in await self.store.select(DOMAIN["event"], query)
+        ]
+        return [
+            status
+            for number, status in enumerate(told)
+            if number == 0 or told[number - 1] != status
+        ]
 
     @contextmanager
     def worker(self, **extra: str) -> Iterator[Child]:
-        env = {name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")} | extra
+        env = {
+            name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")
+        } | extra
         if self.settings.database_url is not None:
             env["DSPEX_DATABASE_URL"] = self.settings.database_url.reveal()
-        command = [sys.executable, "-m", "dspex", "worker", "--state-dir", str(self.settings.state_dir)]
+        command = [
+            sys.executable,
+            "-m",
+            "dspex",
+            "worker",
+            "--state-dir",
+            str(self.settings.state_dir),
+        ]
         with Child(command, cwd=self.folder, env=env) as child:
             yield child
 
@@ -132,7 +151,10 @@ class World:
 @asynccontextmanager
 async def world(settings: Settings, folder: Path, *, seconds: float = 0.05) -> AsyncIterator[World]:
     model = Slow(seconds)
-    async with ModelServer({"m": model}) as server, open_services(settings, code=CodeRoot(folder)) as services:
+    async with (
+        ModelServer({"m": model}) as server,
+        open_services(settings, code=CodeRoot(folder)) as services,
+    ):
         store = services.operations.floor.store
         await a_program(store, backend="native", model=f"{server.url}#m")
         await a_dataset(store, ROWS)
@@ -143,7 +165,9 @@ async def journal(at: World, job: Any) -> list[Any]:
     return list(await SQLJournal(at.services.data, job.id).entries())
 
 
-def test_survivors_take_the_jobs_of_the_dead_and_of_the_stopped(on_each_database: Settings, tmp_path: Path) -> None:
+def test_survivors_take_the_jobs_of_the_dead_and_of_the_stopped(
+    on_each_database: Settings, tmp_path: Path
+) -> None:
     """A killed worker, then one that is stopped and goes on later: each answer is asked for and kept once."""
 
     async def work() -> None:
@@ -166,8 +190,11 @@ def test_survivors_take_the_jobs_of_the_dead_and_of_the_stopped(on_each_database
                 await at.until(goes_on)
                 stopped = await at.holder(job)
                 signal_process_tree(stopped.pid, signal.SIGSTOP)
-                # a process that is stopped while it holds SQLite's lock lets nobody write before it goes on
-                asyncio.get_running_loop().call_later(6.0, signal_process_tree, stopped.pid, signal.SIGCONT)
+                # a process that is stopped while it holds SQLite's lock lets nobody write before it
+                # goes on
+                asyncio.get_running_loop().call_later(
+                    6.0, signal_process_tree, stopped.pid, signal.SIGCONT
+                )
                 row = await at.until_status(job, "completed")
 
                 async def lives_anew() -> bool:
@@ -186,10 +213,14 @@ def test_survivors_take_the_jobs_of_the_dead_and_of_the_stopped(on_each_database
                     "completed",
                 ]
                 entries = await journal(at, job)
-                assert sorted(entry["index"] for entry in entries if entry["kind"] == "row") == list(range(20))
+                assert sorted(
+                    entry["index"] for entry in entries if entry["kind"] == "row"
+                ) == list(range(20))
                 assert len({entry["key"] for entry in entries if entry["kind"] == "answer"}) == 20
                 assert sum(entry["kind"] == "answer" for entry in entries) == 20
-                assert sum(at.model.asked.values()) <= 22  # what was under way at the kill and at the stop
+                assert (
+                    sum(at.model.asked.values()) <= 22
+                )  # what was under way at the kill and at the stop
                 dead = await at.workers("dead")
                 assert {worker.pid for worker in dead} == {
                     child.process.pid for child in children if child.process.poll() is not None
@@ -204,7 +235,9 @@ def test_a_job_is_paused_resumed_handed_back_and_cancelled_from_another_process(
     async def work() -> None:
         async with world(on_each_database, tmp_path, seconds=0.1) as at:
             job = await at.job()
-            assert (await at.row(job)).waiting == "no worker is running; start one with `dspex worker`"
+            assert (
+                await at.row(job)
+            ).waiting == "no worker is running; start one with `dspex worker`"
             with at.worker() as first:
                 await at.until_status(job, "running")
 
@@ -223,7 +256,10 @@ def test_a_job_is_paused_resumed_handed_back_and_cancelled_from_another_process(
                 await at.until(asks)
                 assert first.stop(within=15) == 0
                 row = await at.row(job)
-                assert (row.status, row.waiting) == ("queued", "handed back by a worker that stopped")
+                assert (row.status, row.waiting) == (
+                    "queued",
+                    "handed back by a worker that stopped",
+                )
                 assert [worker.status for worker in await at.workers("stopped")] == ["stopped"]
             with at.worker():
                 row = await at.until_status(job, "completed")
@@ -279,7 +315,9 @@ def test_a_worker_with_nothing_to_do_lives_on_beyond_its_looks_for_lost_tickets(
 
     async def work() -> None:
         async with world(on_each_database, tmp_path, seconds=0) as at:
-            env = {name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")}
+            env = {
+                name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")
+            }
             if at.settings.database_url is not None:
                 env["DSPEX_DATABASE_URL"] = at.settings.database_url.reveal()
             command = [sys.executable, "idle.py", str(at.settings.state_dir)]
@@ -331,13 +369,18 @@ def test_a_job_whose_metric_blocks_is_ended_and_keeps_no_other_from_running(
                     await at.act("cancel_evaluation", JobRef(id=stuck.id))
 
                     async def is_quiet() -> bool:
-                        return len(process_tree(row.pid)) <= 3  # the watchdog, and one process that waits for a job
+                        return (
+                            len(process_tree(row.pid)) <= 3
+                        )  # the watchdog, and one process that waits for a job
 
                     await at.until(is_quiet, within=20)
                 else:
                     assert await asyncio.to_thread(worker.stop, within=40) == 0
                     row = await at.row(stuck)
-                    assert (row.status, row.waiting) == ("queued", "handed back by a worker that stopped")
+                    assert (row.status, row.waiting) == (
+                        "queued",
+                        "handed back by a worker that stopped",
+                    )
                     return
                 await at.until_status(await at.job(), "completed")
                 assert len(await at.workers()) == 1
@@ -412,7 +455,9 @@ def test_a_worker_is_stopped_also_while_its_database_is_away(tmp_path: Path) -> 
         own.start()
 
 
-def test_a_worker_is_stopped_with_a_job_while_its_database_is_away_and_another_goes_on(tmp_path: Path) -> None:
+def test_a_worker_is_stopped_with_a_job_while_its_database_is_away_and_another_goes_on(
+    tmp_path: Path,
+) -> None:
     with PostgresServer() as own:
         url = own.url(own.make())
         migrated(url)
@@ -430,7 +475,9 @@ def test_a_worker_is_stopped_with_a_job_while_its_database_is_away_and_another_g
                 with at.worker():
                     row = await at.until_status(job, "completed")
                 assert len(row.rows) == 20
-                entries = [entry["index"] for entry in await journal(at, job) if entry["kind"] == "row"]
+                entries = [
+                    entry["index"] for entry in await journal(at, job) if entry["kind"] == "row"
+                ]
                 assert sorted(entries) == list(range(20))
 
         finish(work(), within=120)

@@ -52,19 +52,25 @@ async def opened(file: Path) -> AsyncIterator[SQLStore]:
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_file_is_refused_and_its_copy_serves_again(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_file_is_refused_and_its_copy_serves_again(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
     file, copy = tmp_path / "db", tmp_path / "copy"
 
     async def fill() -> None:
         async with opened(file) as store:
-            await store.write(*(Insert(signature(version=n, instructions="x" * 3000)) for n in range(ROWS)))
+            await store.write(
+                *(Insert(signature(version=n, instructions="x" * 3000)) for n in range(ROWS))
+            )
 
     async def ask() -> None:
         async with opened(file) as store:
             with pytest.raises(StorageError, match=r"damaged|migrate|does not exist"):
                 await store.select(SIGNATURE, Query(limit=1000))
             with pytest.raises(StorageError):
-                await store.write(Insert(signature(version=1)))  # taken already, if its index could be read
+                await store.write(
+                    Insert(signature(version=1))
+                )  # taken already, if its index could be read
 
     async def whole() -> None:
         async with opened(file) as store:
@@ -100,7 +106,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.bridge
-def test_a_disk_that_fills_up_keeps_what_was_acknowledged_and_serves_when_there_is_room(small_disk: Path) -> None:
+def test_a_disk_that_fills_up_keeps_what_was_acknowledged_and_serves_when_there_is_room(
+    small_disk: Path,
+) -> None:
     url = f"sqlite+aiosqlite:///{small_disk / 'db'}"
     migrated(url)
     script = ROOT / "tests" / "support" / "writing_rows.py"

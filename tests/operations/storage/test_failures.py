@@ -40,7 +40,9 @@ def file_url(tmp_path: Path) -> str:
 
 @pytest.fixture(params=DATABASES)
 def url(request: pytest.FixtureRequest) -> str:
-    return str(request.getfixturevalue("postgres_url" if request.param == "postgres" else "file_url"))
+    return str(
+        request.getfixturevalue("postgres_url" if request.param == "postgres" else "file_url")
+    )
 
 
 def writing(url: str, first: int, count: int, *limit: int) -> Child:
@@ -82,7 +84,9 @@ def test_a_full_disk_refuses_the_write_and_keeps_the_rest(file_url: str) -> None
 
 
 @pytest.mark.bridge
-def test_a_file_that_may_not_grow_refuses_writes_and_keeps_what_it_acknowledged(file_url: str) -> None:
+def test_a_file_that_may_not_grow_refuses_writes_and_keeps_what_it_acknowledged(
+    file_url: str,
+) -> None:
     with writing(file_url, 0, 10_000, 600_000) as child:
         child.wait_for_line("refused: cannot write the database")
     assert "the disk is full, or fails" in child.seen[-1]
@@ -112,7 +116,9 @@ def test_two_processes_write_into_one_file_and_neither_is_refused(file_url: str)
     assert versions(file_url) == {*range(400), *range(1000, 1400)} == told(first) | told(second)
 
 
-def test_a_file_moved_away_is_noticed_before_a_write_goes_nowhere(file_url: str, tmp_path: Path) -> None:
+def test_a_file_moved_away_is_noticed_before_a_write_goes_nowhere(
+    file_url: str, tmp_path: Path
+) -> None:
     async def work() -> None:
         async with opened(file_url) as store:
             await store.write(Insert(signature(version=1)))
@@ -130,7 +136,9 @@ def test_a_file_moved_away_is_noticed_before_a_write_goes_nowhere(file_url: str,
 def test_a_closed_database_takes_no_writes_and_keeps_those_it_took(url: str) -> None:
     async def work() -> None:
         async with opened(url) as store:
-            waiting = [asyncio.create_task(store.write(Insert(signature(version=n)))) for n in range(40)]
+            waiting = [
+                asyncio.create_task(store.write(Insert(signature(version=n)))) for n in range(40)
+            ]
             await asyncio.sleep(0)
             await store._database.aclose()
             await asyncio.gather(*waiting)
@@ -170,9 +178,12 @@ def test_a_server_that_is_not_there_or_does_not_let_us_in_is_said_without_the_pa
 ) -> None:
     with_password = postgres_url.replace("postgres@", "postgres:geheim@")
     cases = {
-        f"postgresql://postgres:geheim@/db?host={tmp_path}": "no server answers there; start it, or correct",
+        f"postgresql://postgres:geheim@/db?host={tmp_path}": "no server answers there; start it, or "
+        "correct",
         _other_name(with_password): "make the database",
-        with_password.replace("postgres:geheim", "nobody_known:geheim"): "correct the user and password|nobody_known",
+        with_password.replace(
+            "postgres:geheim", "nobody_known:geheim"
+        ): "correct the user and password|nobody_known",
     }
 
     async def work(url: str, message: str) -> None:
@@ -197,7 +208,9 @@ def _other_name(url: str) -> str:
 @pytest.mark.full
 def test_a_server_that_takes_no_writes_is_said_to_be_none_for_this(postgres_url: str) -> None:
     name = postgres_url.partition("?")[0].rpartition("/")[2]
-    asyncio.run(execute(postgres_url, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
+    asyncio.run(
+        execute(postgres_url, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    )
 
     async def work() -> None:
         async with opened(postgres_url) as store:
@@ -210,13 +223,17 @@ def test_a_server_that_takes_no_writes_is_said_to_be_none_for_this(postgres_url:
 
 @pytest.mark.full
 @pytest.mark.parametrize("ending", ["INT", "QUIT"])
-def test_a_database_restarted_under_load_is_found_again_and_holds_all_that_was_acknowledged(ending: str) -> None:
+def test_a_database_restarted_under_load_is_found_again_and_holds_all_that_was_acknowledged(
+    ending: str,
+) -> None:
     with PostgresServer(is_durable=True) as own:
         migrated(own.url())
         acknowledged, refused = finish(_through_a_restart(own, ending))
         found = versions(own.url())
     assert refused
-    assert not [error for error in refused if not (isinstance(error, StorageError) and error.is_retryable)]
+    assert not [
+        error for error in refused if not (isinstance(error, StorageError) and error.is_retryable)
+    ]
     assert acknowledged <= found
 
 
@@ -257,9 +274,14 @@ async def _through_a_restart(own: PostgresServer, ending: str) -> tuple[set[int]
 
 
 @pytest.mark.full
-def test_idle_connections_that_the_server_ended_are_replaced_without_an_error(postgres_url: str) -> None:
+def test_idle_connections_that_the_server_ended_are_replaced_without_an_error(
+    postgres_url: str,
+) -> None:
     name = postgres_url.partition("?")[0].rpartition("/")[2]
-    ending = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = "
+    ending = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND "
+        "datname = "
+    )
 
     async def work() -> None:
         async with opened(postgres_url) as store:
@@ -280,9 +302,14 @@ def test_two_servers_that_move_the_same_counters_never_fail(postgres_url: str) -
 
             async def count(store: SQLStore, order: int) -> None:
                 for row in rows[::order] * 10:
-                    await store.write(Update(resource=SIGNATURE, id=row.id, increments={"version": 1}), Insert(event()))
+                    await store.write(
+                        Update(resource=SIGNATURE, id=row.id, increments={"version": 1}),
+                        Insert(event()),
+                    )
 
-            await asyncio.gather(*(count(store, order) for store in (first, second) for order in (1, -1) * 4))
+            await asyncio.gather(
+                *(count(store, order) for store in (first, second) for order in (1, -1) * 4)
+            )
             found = await first.select(SIGNATURE, Query(oldest_first=True))
             assert [row.version - 1000 * n for n, row in enumerate(found)] == [160] * 6
 

@@ -68,12 +68,18 @@ FAULTS = {
         refuses="run fewer servers",
     ),
     "nobody is let in": Fault(
-        begin=("ALTER ROLE app NOLOGIN", KILL), end=("ALTER ROLE app LOGIN",), refuses="correct the user"
+        begin=("ALTER ROLE app NOLOGIN", KILL),
+        end=("ALTER ROLE app LOGIN",),
+        refuses="correct the user",
     ),
-    "the disk is full": Fault(begin=raising("53100"), end=UNRAISED, refuses="make room and try again"),
+    "the disk is full": Fault(
+        begin=raising("53100"), end=UNRAISED, refuses="make room and try again"
+    ),
     "the disk fails": Fault(begin=raising("58030"), end=UNRAISED, refuses="IOError"),
     "memory runs out": Fault(begin=raising("53200"), end=UNRAISED, refuses="OutOfMemory"),
-    "transactions are in each other's way": Fault(begin=raising("40001"), end=UNRAISED, refuses="Serialization"),
+    "transactions are in each other's way": Fault(
+        begin=raising("40001"), end=UNRAISED, refuses="Serialization"
+    ),
     "they wait for each other": Fault(begin=raising("40P01"), end=UNRAISED, refuses="Deadlock"),
 }
 
@@ -82,7 +88,13 @@ FAULTS = {
 def server() -> Iterator[PostgresServer]:
     with PostgresServer() as own:
         # a server of tests keeps no commit through a crash, unless a role asks for it
-        asyncio.run(execute(own.url(), f"CREATE ROLE {ROLE} LOGIN", f"ALTER ROLE {ROLE} SET synchronous_commit = on"))
+        asyncio.run(
+            execute(
+                own.url(),
+                f"CREATE ROLE {ROLE} LOGIN",
+                f"ALTER ROLE {ROLE} SET synchronous_commit = on",
+            )
+        )
         yield own
 
 
@@ -146,7 +158,9 @@ async def load(url: str) -> Any:
         await database.aclose()
 
 
-async def through(server: PostgresServer, name: str, act: Callable[[Load], Awaitable[None]]) -> Load:
+async def through(
+    server: PostgresServer, name: str, act: Callable[[Load], Awaitable[None]]
+) -> Load:
     """Let `act` do something to a database under load; check what holds whatever that was, and return the load."""
     async with load(server.url(name).replace("postgres@", f"{ROLE}@")) as at:
         await at.until_more()
@@ -167,7 +181,9 @@ async def through(server: PostgresServer, name: str, act: Callable[[Load], Await
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_fault_of_the_server_loses_nothing_and_passes(server: PostgresServer, database: str, fault: Fault) -> None:
+def test_a_fault_of_the_server_loses_nothing_and_passes(
+    server: PostgresServer, database: str, fault: Fault
+) -> None:
     async def act(at: Load) -> None:
         await execute(server.url(database), *fault.begin)
         if fault.refuses:
@@ -177,14 +193,18 @@ def test_a_fault_of_the_server_loses_nothing_and_passes(server: PostgresServer, 
     finish(through(server, database, act))
 
 
-def test_a_process_of_the_server_that_is_killed_takes_nothing_with_it(server: PostgresServer, database: str) -> None:
+def test_a_process_of_the_server_that_is_killed_takes_nothing_with_it(
+    server: PostgresServer, database: str
+) -> None:
     """The server ends all its sessions then, and recovers."""
 
     async def act(at: Load) -> None:
         import asyncpg
 
         connection = await asyncpg.connect(server.url(database))
-        pid = await connection.fetchval("SELECT pid FROM pg_stat_activity WHERE usename = 'app' LIMIT 1")
+        pid = await connection.fetchval(
+            "SELECT pid FROM pg_stat_activity WHERE usename = 'app' LIMIT 1"
+        )
         os.kill(pid, signal.SIGKILL)
         await at.until(lambda: at.refused)
         connection.terminate()

@@ -15,7 +15,13 @@ from dspex.bootstrap import new_id
 from dspex.bootstrap.database import database_of
 from dspex.errors import ConflictError, DspexError, InternalError
 from dspex.operations.resources import DOMAIN, Insert, Query, Resource, Update
-from dspex.operations.resources.resource import _COMPARISONS, AttributeKind, Embedding, Probability, Row
+from dspex.operations.resources.resource import (
+    _COMPARISONS,
+    AttributeKind,
+    Embedding,
+    Probability,
+    Row,
+)
 from dspex.operations.storage import SQLStore, ensure_tables, migrate
 from dspex.operations.storage.kinds import STORED_KINDS
 from dspex.operations.storage.values import moment_text
@@ -95,13 +101,19 @@ def test_a_value_of_each_kind_is_inserted_changed_expected_and_emptied(
                 return getattr(stored, kind)
 
             assert (await value(row), await value(other)) == (first, None)
-            changes = [Update(resource=SAMPLE, id=each.id, values={kind: second}) for each in (row, other)]
+            changes = [
+                Update(resource=SAMPLE, id=each.id, values={kind: second}) for each in (row, other)
+            ]
             await asyncio.gather(*(store.write(change) for change in changes))  # grouped
             assert (await value(row), await value(other)) == (second, second)
             assert type(await value(row)) is type(second)
             if not STORED_KINDS[kind].is_long:
-                taken = Update(resource=SAMPLE, id=row.id, values={kind: first}, expected={kind: second})
-                outcomes = await asyncio.gather(store.write(taken), store.write(taken), return_exceptions=True)
+                taken = Update(
+                    resource=SAMPLE, id=row.id, values={kind: first}, expected={kind: second}
+                )
+                outcomes = await asyncio.gather(
+                    store.write(taken), store.write(taken), return_exceptions=True
+                )
                 assert [type(outcome) for outcome in outcomes] == [type(None), ConflictError]
                 assert await store.count(SAMPLE, {kind: first}) == 1
             await store.write(Update(resource=SAMPLE, id=row.id, values={kind: None}))
@@ -133,7 +145,9 @@ def test_a_bad_write_fails_alone(on_each_database: Settings, act: str, at: int) 
             good = [Insert(sample(text=f"good {number}")) for number in range(2)]
             good.append(Update(resource=SAMPLE, id=row.id, values={"text": "after"}))
             changes: list[Any] = [*good[:at], bad, *good[at:]]
-            outcomes = await asyncio.gather(*(store.write(change) for change in changes), return_exceptions=True)
+            outcomes = await asyncio.gather(
+                *(store.write(change) for change in changes), return_exceptions=True
+            )
             errors = [outcome for outcome in outcomes if outcome is not None]
             assert [type(error) for error in errors] == [InternalError]
             assert isinstance(errors[0], DspexError)

@@ -20,16 +20,21 @@ async def ways_to(url: str, table: str) -> set[str]:
     """Return by what the rows of a table were found so far."""
     connection = await asyncpg.connect(url)
     try:
-        scanned = await connection.fetchval("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = $1", table)
+        scanned = await connection.fetchval(
+            "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = $1", table
+        )
         used = await connection.fetch(
-            "SELECT indexrelname FROM pg_stat_user_indexes WHERE relname = $1 AND idx_scan > 0", table
+            "SELECT indexrelname FROM pg_stat_user_indexes WHERE relname = $1 AND idx_scan > 0",
+            table,
         )
     finally:
         await connection.close()
     return {f"scan {scanned}"} | {row[0] for row in used}
 
 
-def test_a_write_finds_its_rows_by_id_though_it_names_states_that_many_rows_have_had(postgres_url: str) -> None:
+def test_a_write_finds_its_rows_by_id_though_it_names_states_that_many_rows_have_had(
+    postgres_url: str,
+) -> None:
     async def work() -> tuple[set[str], set[str]]:
         database = Database(postgres_url)
         store = SQLStore(database)
@@ -39,7 +44,12 @@ def test_a_write_finds_its_rows_by_id_though_it_names_states_that_many_rows_have
             keys = [new_id() for _ in range(10)]
             await asyncio.gather(*(store.write(Insert(replace(job, id=key))) for key in keys))
             ended = [
-                Update(resource=EVALUATION, id=key, values={"status": "cancelled"}, statuses=("queued",))
+                Update(
+                    resource=EVALUATION,
+                    id=key,
+                    values={"status": "cancelled"},
+                    statuses=("queued",),
+                )
                 for key in keys
             ]
             await asyncio.gather(*map(store.write, ended))

@@ -29,14 +29,19 @@ def dspex(folder: Path, url: str, *arguments: str) -> "subprocess.CompletedProce
 
 
 @pytest.mark.parametrize("mode", ["transaction", "statement"])
-def test_a_pooler_that_shares_sessions_is_refused(postgres_url: str, tmp_path: Path, mode: str) -> None:
+def test_a_pooler_that_shares_sessions_is_refused(
+    postgres_url: str, tmp_path: Path, mode: str
+) -> None:
     with pooled(postgres_url, mode=mode) as url:
 
         async def work() -> None:
             database = Database(url)
             try:
                 store = SQLStore(database)
-                for attempt in (store.count(DOMAIN["signature"], {}), store.write(Insert(signature()))):
+                for attempt in (
+                    store.count(DOMAIN["signature"], {}),
+                    store.write(Insert(signature())),
+                ):
                     with pytest.raises(ConfigurationError, match="pool_mode=session"):
                         await attempt
                 with pytest.raises(ConfigurationError, match="pool_mode=session"):
@@ -53,7 +58,9 @@ def test_a_pooler_that_shares_sessions_is_refused(postgres_url: str, tmp_path: P
             assert "Traceback" not in result.stderr
 
 
-def test_a_pooler_that_keeps_sessions_apart_serves_stores_and_jobs(postgres_url: str, tmp_path: Path) -> None:
+def test_a_pooler_that_keeps_sessions_apart_serves_stores_and_jobs(
+    postgres_url: str, tmp_path: Path
+) -> None:
     with pooled(postgres_url, mode="session") as url:
 
         async def work() -> None:

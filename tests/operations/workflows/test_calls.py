@@ -51,7 +51,9 @@ def test_a_model_that_is_away_ends_the_run_and_all_its_calls() -> None:
         other = asyncio.create_task(JobModel(Waiting("x"), run).complete(Request(messages=())))
         await asyncio.sleep(0)
         with pytest.raises(asyncio.CancelledError):
-            await JobModel(ScriptedModel(ModelUnavailableError("away")), run).complete(Request(messages=()))
+            await JobModel(ScriptedModel(ModelUnavailableError("away")), run).complete(
+                Request(messages=())
+            )
         assert run.failure is not None
         assert run.failure.is_retryable
         with pytest.raises(asyncio.CancelledError):

@@ -19,7 +19,12 @@ from dspex.execution.clients import LanguageModel, Request, Response
 from dspex.execution.modules import CodeRoot
 from dspex.operations.jobs import InlineEngine, JobPolicy, JobRows, Runner
 from dspex.operations.resources import DOMAIN, Actor, Operations, Query
-from dspex.operations.resources.job_inputs import CreateEvaluation, CreateOptimization, JobRef, KnownMetrics
+from dspex.operations.resources.job_inputs import (
+    CreateEvaluation,
+    CreateOptimization,
+    JobRef,
+    KnownMetrics,
+)
 from dspex.operations.storage import SQLJournal
 from dspex.settings import Settings
 from dspex.testing import SimulatedModel
@@ -35,7 +40,12 @@ class Wrapped:
     """A model that does something else first."""
 
     def __init__(self, model: LanguageModel, before: Callable[[], Any]) -> None:
-        self.model, self.name, self.capabilities, self.before = model, model.name, model.capabilities, before
+        self.model, self.name, self.capabilities, self.before = (
+            model,
+            model.name,
+            model.capabilities,
+            before,
+        )
 
     async def complete(self, request: Request) -> Response:
         await asyncio.sleep(0)
@@ -74,7 +84,9 @@ async def here(
 ) -> AsyncIterator[Here]:
     settings = Settings(state_dir=folder / "state", cache_dir=folder / "cache", **given)
     async with open_services(settings, code=code) as opened:
-        services = dataclasses.replace(opened, context=dataclasses.replace(opened.context, model=model))
+        services = dataclasses.replace(
+            opened, context=dataclasses.replace(opened.context, model=model)
+        )
         store = services.operations.floor.store
         rows = JobRows(store, policy=POLICY, clock=SystemClock(), new_id=new_id)
         runner = Runner(rows, handlers=handlers_of(services, code=code), policy=POLICY)
@@ -89,7 +101,9 @@ def test_an_evaluation_on_the_mock_backend_is_a_job(tmp_path: Path) -> None:
             store = at.services.operations.floor.store
             await a_program(store)
             await a_dataset(store, ROWS)
-            given = CreateEvaluation(program="qa", dataset="questions", metrics=["exact_match", "f1"])
+            given = CreateEvaluation(
+                program="qa", dataset="questions", metrics=["exact_match", "f1"]
+            )
             row = await at.ended("create_evaluation", given)
             assert (row.status, row.mean, row.error) == ("completed", 0.0, None)
             assert row.interval[0] == 0.0
@@ -98,7 +112,9 @@ def test_an_evaluation_on_the_mock_backend_is_a_job(tmp_path: Path) -> None:
             assert set(row.rows[7]["scores"]) == {"exact_match", "f1"}
             assert (row.progress["done"], row.progress["of"]) == (30, 30)
             assert row.p50_ms > 0
-            events = await store.select(DOMAIN["event"], Query(where={"subject_id": row.id}, oldest_first=True))
+            events = await store.select(
+                DOMAIN["event"], Query(where={"subject_id": row.id}, oldest_first=True)
+            )
             assert {event.topic for event in events} == {"evaluation"}
             assert events[0].payload["status"] == "queued"
             assert events[-1].payload["status"] == "completed"
@@ -121,7 +137,9 @@ def test_an_evaluation_goes_on_where_it_was_and_asks_nothing_twice(tmp_path: Pat
             store = at.services.operations.floor.store
             await a_program(store, backend="native")
             await a_dataset(store, ROWS)
-            given = CreateEvaluation(program="qa", dataset="questions", configuration={"concurrency": 1})
+            given = CreateEvaluation(
+                program="qa", dataset="questions", configuration={"concurrency": 1}
+            )
             row = await at.ended("create_evaluation", given)
             assert (row.status, row.attempts) == ("completed", 2)
             assert model.calls == 30
@@ -131,7 +149,9 @@ def test_an_evaluation_goes_on_where_it_was_and_asks_nothing_twice(tmp_path: Pat
             await a_dataset(store, ROWS)
             undisturbed = await at.ended("create_evaluation", given)
         found = [(line["outputs"], line["scores"], line["usage"]) for line in row.rows]
-        assert found == [(line["outputs"], line["scores"], line["usage"]) for line in undisturbed.rows]
+        assert found == [
+            (line["outputs"], line["scores"], line["usage"]) for line in undisturbed.rows
+        ]
         assert row.cost_usd == pytest.approx(undisturbed.cost_usd)
 
     finish(work())
@@ -149,7 +169,9 @@ def test_a_refusal_is_a_failed_row_and_not_a_failed_job(tmp_path: Path) -> None:
             store = at.services.operations.floor.store
             await a_program(store, backend="native")
             await a_dataset(store, ROWS)
-            row = await at.ended("create_evaluation", CreateEvaluation(program="qa", dataset="questions"))
+            row = await at.ended(
+                "create_evaluation", CreateEvaluation(program="qa", dataset="questions")
+            )
             assert row.status == "completed"
             assert sum("RefusedError" in (line["error"] or "") for line in row.rows) == 3
 
@@ -172,7 +194,10 @@ def test_a_paused_job_goes_on_and_a_cancelled_one_does_not(tmp_path: Path, step:
             store = at.services.operations.floor.store
             await a_program(store, backend="native")
             await a_dataset(store, ROWS)
-            settings = {"concurrency": 1, "options": {"k": 2}}  # so that no answer is on its way when it is stopped
+            settings = {
+                "concurrency": 1,
+                "options": {"k": 2},
+            }  # so that no answer is on its way when it is stopped
             given = CreateOptimization(program="qa", dataset="questions", configuration=settings)
             job = await at.act("create_optimization", given)
             await reached.wait()
@@ -203,15 +228,21 @@ def test_a_paused_job_goes_on_and_a_cancelled_one_does_not(tmp_path: Path, step:
 
 
 @pytest.mark.parametrize("optimizer", ["LabeledFewShot", "BootstrapFewShot", "MIPROv2"])
-def test_an_optimization_makes_a_version_that_says_who_made_it(tmp_path: Path, optimizer: str) -> None:
+def test_an_optimization_makes_a_version_that_says_who_made_it(
+    tmp_path: Path, optimizer: str
+) -> None:
     async def work() -> None:
         async with here(tmp_path, SimulatedModel()) as at:
             store = at.services.operations.floor.store
             before = await a_program(store, backend="native")
             await a_dataset(store, ROWS)
-            options = {"MIPROv2": {"trials": 6}, "LabeledFewShot": {"candidates": 3, "k": 4}}.get(optimizer, {})
+            options = {"MIPROv2": {"trials": 6}, "LabeledFewShot": {"candidates": 3, "k": 4}}.get(
+                optimizer, {}
+            )
             settings = {"options": options, "insist": True}
-            given = CreateOptimization(program="qa", dataset="questions", optimizer=optimizer, configuration=settings)
+            given = CreateOptimization(
+                program="qa", dataset="questions", optimizer=optimizer, configuration=settings
+            )
             row = await at.ended("create_optimization", given)
             assert row.status == "completed", row.error
             assert row.trials[0]["label"] == "the program as it is"
@@ -219,7 +250,11 @@ def test_an_optimization_makes_a_version_that_says_who_made_it(tmp_path: Path, o
             assert row.result_version_id is not None, row.best
             made = await store.get(DOMAIN["program_version"], id=row.result_version_id)
             assert made is not None
-            assert (made.number, made.made_by, made.parent_id) == (2, f"job {row.id}", before.current_version_id)
+            assert (made.number, made.made_by, made.parent_id) == (
+                2,
+                f"job {row.id}",
+                before.current_version_id,
+            )
             assert (await at.program()).current_version_id == made.id
             assert made.assignment
 
@@ -234,7 +269,11 @@ def test_an_optimization_takes_an_objective_and_limits_and_leaves_the_program_wh
             store = at.services.operations.floor.store
             await a_program(store, backend="native")
             await a_dataset(store, ROWS)
-            settings = {"options": {"candidates": 3, "k": 4}, "maximize": "-tokens", "subject_to": ["exact_match>=2"]}
+            settings = {
+                "options": {"candidates": 3, "k": 4},
+                "maximize": "-tokens",
+                "subject_to": ["exact_match>=2"],
+            }
             given = CreateOptimization(program="qa", dataset="questions", configuration=settings)
             with pytest.warns(UserWarning, match="no program within the limits"):
                 row = await at.ended("create_optimization", given)
@@ -250,7 +289,9 @@ def test_an_optimization_takes_an_objective_and_limits_and_leaves_the_program_wh
     finish(work())
 
 
-def test_an_optimization_whose_budget_does_not_reach_the_comparison_stores_no_version(tmp_path: Path) -> None:
+def test_an_optimization_whose_budget_does_not_reach_the_comparison_stores_no_version(
+    tmp_path: Path,
+) -> None:
     async def work() -> None:
         async with here(tmp_path, SimulatedModel()) as at:
             store = at.services.operations.floor.store
@@ -270,7 +311,9 @@ def test_without_a_significant_improvement_the_program_stays(tmp_path: Path) -> 
             store = at.services.operations.floor.store
             before = await a_program(store)
             await a_dataset(store, ROWS)
-            row = await at.ended("create_optimization", CreateOptimization(program="qa", dataset="questions"))
+            row = await at.ended(
+                "create_optimization", CreateOptimization(program="qa", dataset="questions")
+            )
             assert row.status == "completed", row.error
             assert row.result_version_id is None
             assert row.best["is_better"] is False
@@ -290,12 +333,21 @@ def test_a_metric_may_be_code_of_the_root_and_nothing_else(tmp_path: Path) -> No
             store = at.services.operations.floor.store
             await a_program(store)
             await a_dataset(store, ROWS)
-            for bad in ("os:getcwd", "exact_macth", "../x:y", "job_scores", "tests.support.waiting:finish", 3):
+            for bad in (
+                "os:getcwd",
+                "exact_macth",
+                "../x:y",
+                "job_scores",
+                "tests.support.waiting:finish",
+                3,
+            ):
                 given = CreateEvaluation(program="qa", dataset="questions", metrics=[bad])
                 with pytest.raises(InvalidError) as caught:
                     await at.act("create_evaluation", given)
                 assert caught.value.fields[0].path == "metrics[0]"
-            given = CreateEvaluation(program="qa", dataset="questions", metrics=["job_scores:length"])
+            given = CreateEvaluation(
+                program="qa", dataset="questions", metrics=["job_scores:length"]
+            )
             row = await at.ended("create_evaluation", given)
             assert (row.status, row.mean > 5) == ("completed", True), row.error
             assert row.needs["code"] == "default"
@@ -312,7 +364,9 @@ def test_a_caller_of_an_api_names_registered_metrics_and_no_code(tmp_path: Path)
     caller = Actor(name="boss", scopes=frozenset({"admin"}), key_id=UUID(int=1))
 
     async def work() -> None:
-        async with here(tmp_path, code=CodeRoot(tmp_path), metrics={"kind": "job_tones:tone"}) as at:
+        async with here(
+            tmp_path, code=CodeRoot(tmp_path), metrics={"kind": "job_tones:tone"}
+        ) as at:
             store = at.services.operations.floor.store
             await a_program(store)
             await a_dataset(store, ROWS)
@@ -320,16 +374,23 @@ def test_a_caller_of_an_api_names_registered_metrics_and_no_code(tmp_path: Path)
             makers = ("create_evaluation", "create_optimization")
             for bad in ("job_tones:tone", "kind=job_tones:tone", "kid"):
                 for make, given in zip(makers, (CreateEvaluation, CreateOptimization), strict=True):
-                    with pytest.raises(InvalidError, match="exact_match, contains, f1, judged, kind") as caught:
+                    with pytest.raises(
+                        InvalidError, match="exact_match, contains, f1, judged, kind"
+                    ) as caught:
                         await at.act(make, given(program="qa", dataset="questions", metrics=[bad]))
                     assert caught.value.fields[0].path == "metrics[0]"
             assert not (tmp_path / "imported").exists()
             found = await at.act("known_metrics", KnownMetrics())
             assert found.names == ["exact_match", "contains", "f1", "judged", "kind"]
             row = await at.ended(
-                "create_evaluation", CreateEvaluation(program="qa", dataset="questions", metrics=["kind"])
+                "create_evaluation",
+                CreateEvaluation(program="qa", dataset="questions", metrics=["kind"]),
             )
-            assert (row.status, row.mean, row.metrics) == ("completed", 0.25, ["kind=job_tones:tone"]), row.error
+            assert (row.status, row.mean, row.metrics) == (
+                "completed",
+                0.25,
+                ["kind=job_tones:tone"],
+            ), row.error
             assert set(row.rows[0]["scores"]) == {"kind"}
             assert row.needs["code"] == "default"
 
@@ -360,7 +421,10 @@ def test_what_is_wrong_with_an_optimization_is_said_at_its_creation(
             await a_program(store)
             await a_dataset(store, ROWS)
             with pytest.raises(InvalidError) as caught:
-                await at.act("create_optimization", CreateOptimization(program="qa", dataset="questions", **values))
+                await at.act(
+                    "create_optimization",
+                    CreateOptimization(program="qa", dataset="questions", **values),
+                )
             assert caught.value.fields[0].path == field
             assert await store.count(DOMAIN["optimization_job"], {}) == 0
 
@@ -398,12 +462,17 @@ def test_an_optimizer_of_dspy_is_a_job_that_asks_nothing_twice(
             before = await a_program(store, backend="dspy")
             await a_dataset(store, ROWS)
             given = CreateOptimization(
-                program="qa", dataset="questions", optimizer=optimizer, configuration={**settings, "insist": True}
+                program="qa",
+                dataset="questions",
+                optimizer=optimizer,
+                configuration={**settings, "insist": True},
             )
             row = await at.ended("create_optimization", given)
             assert row.status == "completed", row.error
             assert row.attempts == 2
-            assert ("scored" in row.progress) == (optimizer != "LabeledFewShot")  # it chooses, and scores nothing
+            assert ("scored" in row.progress) == (
+                optimizer != "LabeledFewShot"
+            )  # it chooses, and scores nothing
             made = await store.get(DOMAIN["program_version"], id=row.result_version_id)
             assert made is not None
             if optimizer != "MIPROv2":  # its best may be one without demonstrations

@@ -55,7 +55,9 @@ class Server:
         **headers: str,
     ) -> Answered:
         """Ask once; `key` is a name in `keys` or a text, `body` a JSON value or raw bytes, `pairs` more headers."""
-        raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        raw = (
+            body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        )
         given = {"host": "127.0.0.1", "content-length": str(len(raw))}
         given |= {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None:
@@ -83,7 +85,9 @@ class Server:
 
     async def graphql(self, query: str, *, key: str | None = None, **variables: Any) -> Any:
         """Ask by GraphQL and return the answer's body."""
-        answer = await self.ask("POST", "/graphql", key=key, body={"query": query, "variables": variables})
+        answer = await self.ask(
+            "POST", "/graphql", key=key, body={"query": query, "variables": variables}
+        )
         assert answer.status == 200, answer.body
         return answer.json
 
@@ -94,7 +98,9 @@ class Server:
 
     async def give_key(self, name: str, *scopes: str, **given: Any) -> str:
         """Make a key and keep its text under its name."""
-        issued = await self.perform("create_api_key", CreateApiKey(name=name, scopes=list(scopes), **given))
+        issued = await self.perform(
+            "create_api_key", CreateApiKey(name=name, scopes=list(scopes), **given)
+        )
         self.keys[name] = issued.key
         return issued.key
 
@@ -119,7 +125,9 @@ def _scope(kind: str, path: str, headers: dict[str, str], *, method: str = "GET"
         "root_path": "",
         "scheme": "http",
         "http_version": "1.1",
-        "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
+        "headers": [
+            (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
+        ],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),
         "subprotocols": ["graphql-transport-ws"],
@@ -146,7 +154,9 @@ class Socket:
         scope = _scope("websocket", "/graphql", {"host": "127.0.0.1", **headers})
         self._to.put_nowait({"type": "websocket.connect"})
         self.gone = asyncio.Event()
-        self.task = asyncio.ensure_future(server.app(scope, lambda: _told(self._to, self.gone), self._from.put))
+        self.task = asyncio.ensure_future(
+            server.app(scope, lambda: _told(self._to, self.gone), self._from.put)
+        )
 
     async def event(self) -> Any:
         """Return the next event of the server."""
@@ -199,16 +209,22 @@ async def serving(
 class Call:
     """One POST whose answer is read as it comes, by a client that may leave before its end."""
 
-    def __init__(self, server: Server, path: str, body: Any, *, key: str | None = None, **headers: str) -> None:
+    def __init__(
+        self, server: Server, path: str, body: Any, *, key: str | None = None, **headers: str
+    ) -> None:
         self._parts: asyncio.Queue[Any] = asyncio.Queue()
         self._to: asyncio.Queue[Any] = asyncio.Queue()
         given = {"host": "127.0.0.1", "content-type": "application/json", **headers}
         if key is not None:
             given["authorization"] = f"Bearer {server.keys.get(key, key)}"
-        self._to.put_nowait({"type": "http.request", "body": json.dumps(body).encode(), "more_body": False})
+        self._to.put_nowait(
+            {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}
+        )
         scope = _scope("http", path, given, method="POST")
         self.gone = asyncio.Event()
-        self.task = asyncio.ensure_future(server.app(scope, lambda: _told(self._to, self.gone), self._parts.put))
+        self.task = asyncio.ensure_future(
+            server.app(scope, lambda: _told(self._to, self.gone), self._parts.put)
+        )
 
     async def part(self) -> Any:
         """Return the next event of the server."""

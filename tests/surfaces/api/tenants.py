@@ -40,12 +40,20 @@ async def fill(server: Server, workspace: str) -> dict[str, Any]:
         if (found and resource.unique == (("workspace",),)) or resource.name == "workspace":
             rows[resource.name] = found[0]
             continue
-        rows[resource.name] = _row(resource, workspace, rows, new_id=server.services.operations.floor.new_id)
+        rows[resource.name] = _row(
+            resource, workspace, rows, new_id=server.services.operations.floor.new_id
+        )
         await store.write(Insert(rows[resource.name]))
     return rows
 
 
-def _row(resource: Resource[Any], workspace: str, rows: dict[str, Any], *, new_id: Callable[[], uuid.UUID]) -> Any:
+def _row(
+    resource: Resource[Any],
+    workspace: str,
+    rows: dict[str, Any],
+    *,
+    new_id: Callable[[], uuid.UUID],
+) -> Any:
     hints = typing.get_type_hints(resource.entity)
     values: dict[str, Any] = {}
     for part in resource.attributes:
@@ -103,7 +111,14 @@ def sample(hint: Any) -> Any:
         return members[0]
     if members and type(None) in members:
         return sample(next(member for member in members if member is not type(None)))
-    plain: dict[Any, Any] = {dict: {}, list: [], uuid.UUID: str(uuid.UUID(int=7)), str: "x", int: 1, float: 1.0}
+    plain: dict[Any, Any] = {
+        dict: {},
+        list: [],
+        uuid.UUID: str(uuid.UUID(int=7)),
+        str: "x",
+        int: 1,
+        float: 1.0,
+    }
     return plain.get(origin or hint, True)
 
 
@@ -118,13 +133,18 @@ def bodies(action: Action, ids: list[str], texts: list[str]) -> Iterator[dict[st
     }
     yield needed
     for part in fields:
-        kinds = {typing.get_origin(kind) or kind for kind in (hints[part.name], *typing.get_args(hints[part.name]))}
+        kinds = {
+            typing.get_origin(kind) or kind
+            for kind in (hints[part.name], *typing.get_args(hints[part.name]))
+        }
         if uuid.UUID in kinds:
             yield from ({**needed, part.name: key} for key in ids)
         elif list in kinds:
             yield from ({**needed, part.name: [value]} for value in itertools.chain(ids[:3], texts))
         elif dict in kinds:
-            yield from ({**needed, part.name: {key: value}} for value in texts for key in _keys(value))
+            yield from (
+                {**needed, part.name: {key: value}} for value in texts for key in _keys(value)
+            )
         elif str in kinds:
             yield from ({**needed, part.name: value} for value in itertools.chain(texts, ids[:3]))
 

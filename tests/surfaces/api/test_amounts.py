@@ -12,7 +12,9 @@ from dspex.surfaces.api.amounts import BYTES_EACH, FIXED, check_values
 from dspex.surfaces.api.decoding import decoded
 
 TEXTS = st.text(alphabet='ab,[]{}"\\ é', max_size=6)
-VALUES = st.recursive(st.none() | st.integers() | TEXTS, lambda part: st.lists(part) | st.dictionaries(TEXTS, part))
+VALUES = st.recursive(
+    st.none() | st.integers() | TEXTS, lambda part: st.lists(part) | st.dictionaries(TEXTS, part)
+)
 
 
 def amount(value: Any) -> int:

@@ -26,15 +26,28 @@ def sample(hint: Any) -> Any:
         return members[0]
     if members and type(None) in members:
         return sample(next(member for member in members if member is not type(None)))
-    plain: dict[Any, Any] = {dict: {}, list: [], uuid.UUID: str(uuid.UUID(int=7)), str: "x", int: 1, float: 1.0}
+    plain: dict[Any, Any] = {
+        dict: {},
+        list: [],
+        uuid.UUID: str(uuid.UUID(int=7)),
+        str: "x",
+        int: 1,
+        float: 1.0,
+    }
     return plain.get(origin or hint, True)
 
 
 def body_of(action: Action) -> dict[str, Any]:
     """The smallest body that can be read as the action's input."""
     hints = typing.get_type_hints(action.input)
-    needed = [part for part in dataclasses.fields(action.input) if part.default is dataclasses.MISSING]
-    return {part.name: sample(hints[part.name]) for part in needed if part.default_factory is dataclasses.MISSING}
+    needed = [
+        part for part in dataclasses.fields(action.input) if part.default is dataclasses.MISSING
+    ]
+    return {
+        part.name: sample(hints[part.name])
+        for part in needed
+        if part.default_factory is dataclasses.MISSING
+    }
 
 
 @pytest.mark.parametrize("scope", [*SCOPES, "none"])
@@ -46,14 +59,19 @@ def test_an_action_is_refused_to_every_key_without_its_scope(tmp_path: Path, sco
                 await _give(server, f"k-{workspace}", scope, workspace)
                 for action in DOMAIN.actions:
                     path = f"/v1/actions/{action.name}"
-                    answer = await server.ask("POST", path, key=f"k-{workspace}", body=body_of(action))
+                    answer = await server.ask(
+                        "POST", path, key=f"k-{workspace}", body=body_of(action)
+                    )
                     may = scope in {action.scope, "admin"}
                     if not may:
                         assert answer.status == 403, (action.name, answer.body)
                         assert repr(action.scope) in answer.json["error"]["message"]
                     elif workspace is None:
                         assert answer.status != 403, (action.name, answer.body)
-                    assert answer.status < 500 or answer.json["error"]["retryable"], (action.name, answer.body)
+                    assert answer.status < 500 or answer.json["error"]["retryable"], (
+                        action.name,
+                        answer.body,
+                    )
 
     finish(work())
 
@@ -71,7 +89,9 @@ async def _give(server: Server, name: str, scope: str, workspace: str | None) ->
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_a_resource_is_read_with_its_scope_only_and_by_every_surface(tmp_path: Path, scope: str) -> None:
+def test_a_resource_is_read_with_its_scope_only_and_by_every_surface(
+    tmp_path: Path, scope: str
+) -> None:
     async def work() -> None:
         async with serving(tmp_path) as server:
             await server.give_key("k", scope)
@@ -79,8 +99,12 @@ def test_a_resource_is_read_with_its_scope_only_and_by_every_surface(tmp_path: P
                 may = scope in {resource.reading, "admin"}
                 listed = await server.ask("GET", f"/v1/{resource.plural}", key="k")
                 one = await server.ask("GET", f"/v1/{resource.plural}/{uuid.UUID(int=7)}", key="k")
-                assert (listed.status, one.status) == ((200, 404) if may else (403, 403)), resource.name
-                answer = await server.graphql(f"{{ {_camel(resource.plural)} {{ totalCount }} }}", key="k")
+                assert (listed.status, one.status) == ((200, 404) if may else (403, 403)), (
+                    resource.name
+                )
+                answer = await server.graphql(
+                    f"{{ {_camel(resource.plural)} {{ totalCount }} }}", key="k"
+                )
                 refused = [error["extensions"]["type"] for error in answer.get("errors", ())]
                 assert refused == ([] if may else ["ForbiddenError"]), resource.name
 
@@ -95,17 +119,29 @@ def test_rows_of_another_workspace_are_seen_and_changed_by_nobody(tmp_path: Path
                 await server.give_key(name, "admin", workspace=name)
                 await _fill(server, name)
             for resource in READABLE:
-                theirs = (await server.ask("GET", f"/v1/{resource.plural}", key="theirs")).json[resource.plural]
-                mine = (await server.ask("GET", f"/v1/{resource.plural}", key="mine")).json[resource.plural]
-                assert not {row["id"] for row in mine} & {row["id"] for row in theirs}, resource.name
+                theirs = (await server.ask("GET", f"/v1/{resource.plural}", key="theirs")).json[
+                    resource.plural
+                ]
+                mine = (await server.ask("GET", f"/v1/{resource.plural}", key="mine")).json[
+                    resource.plural
+                ]
+                assert not {row["id"] for row in mine} & {row["id"] for row in theirs}, (
+                    resource.name
+                )
                 for row in theirs:
                     await _assert_hidden(server, resource, row)
                 await _assert_unlisted(server, resource, theirs)
             before = await _everything(server, "theirs")
             for action in DOMAIN.actions:
                 for body in await _aimed(server, action):
-                    answer = await server.ask("POST", f"/v1/actions/{action.name}", key="mine", body=body)
-                    assert answer.status in {200, 403, 404, 409, 422}, (action.name, body, answer.body)
+                    answer = await server.ask(
+                        "POST", f"/v1/actions/{action.name}", key="mine", body=body
+                    )
+                    assert answer.status in {200, 403, 404, 409, 422}, (
+                        action.name,
+                        body,
+                        answer.body,
+                    )
             assert await _everything(server, "theirs") == before
 
     finish(work())
@@ -114,9 +150,13 @@ def test_rows_of_another_workspace_are_seen_and_changed_by_nobody(tmp_path: Path
 async def _fill(server: Server, workspace: str) -> None:
     """Put something of every kind that an action can make into a workspace."""
     operations = server.services.operations.as_actor(Actor(name=workspace, workspace=workspace))
-    await operations.create_program(CreateProgram(name="n", signature="q -> n: int", backend="mock"))
+    await operations.create_program(
+        CreateProgram(name="n", signature="q -> n: int", backend="mock")
+    )
     key = {"key": workspace}
-    assert (await server.ask("POST", "/v1/programs/n/execute", body={"inputs": {"q": "?"}}, **key)).status == 200
+    assert (
+        await server.ask("POST", "/v1/programs/n/execute", body={"inputs": {"q": "?"}}, **key)
+    ).status == 200
     now = server.services.operations.floor.clock.now()
     rows = [{"q": "?", "n": 1}]
     dataset = DatasetRecord(
@@ -141,18 +181,32 @@ async def _fill(server: Server, workspace: str) -> None:
 async def _assert_hidden(server: Server, resource: Resource[Any], row: dict[str, Any]) -> None:
     found = await server.ask("GET", f"/v1/{resource.plural}/{row['id']}", key="mine")
     assert found.status == 404, resource.name
-    node = await server.graphql("query($id: ID!) { node(id: $id) { id } }", key="mine", id=row["id"])
+    node = await server.graphql(
+        "query($id: ID!) { node(id: $id) { id } }", key="mine", id=row["id"]
+    )
     assert node == {"data": {"node": None}}
     one = f"query($id: ID!) {{ {_camel(resource.name)}(id: $id) {{ id }} }}"
-    assert (await server.graphql(one, key="mine", id=row["id"]))["data"] == {_camel(resource.name): None}
+    assert (await server.graphql(one, key="mine", id=row["id"]))["data"] == {
+        _camel(resource.name): None
+    }
 
 
-async def _assert_unlisted(server: Server, resource: Resource[Any], theirs: list[dict[str, Any]]) -> None:
+async def _assert_unlisted(
+    server: Server, resource: Resource[Any], theirs: list[dict[str, Any]]
+) -> None:
     """No order, no filter and no cursor of another workspace brings up its rows, or shows what is hidden."""
     keys = {row["id"] for row in theirs}
-    asked = [urlencode({"sort": way + name, "first": 1}) for name in resource.sortable for way in ("", "-")]
+    asked = [
+        urlencode({"sort": way + name, "first": 1})
+        for name in resource.sortable
+        for way in ("", "-")
+    ]
     for wanted in resource.filters.values():
-        values = {row[wanted.attribute.name] for row in theirs if wanted.comparison in {"eq", "in", "gte", "lte"}}
+        values = {
+            row[wanted.attribute.name]
+            for row in theirs
+            if wanted.comparison in {"eq", "in", "gte", "lte"}
+        }
         asked += [urlencode({wanted.name: str(value)}) for value in values - {None}]
     cursors = []
     for query in asked:
@@ -166,7 +220,9 @@ async def _assert_unlisted(server: Server, resource: Resource[Any], theirs: list
         assert not {row["id"] for row in mine[resource.plural]} & keys, query
     for name in resource.hidden:
         for query in (f"sort={name}", f"{name}=x", f"{name}_contains=x"):
-            assert (await server.ask("GET", f"/v1/{resource.plural}?{query}", key="theirs")).status == 422, query
+            assert (
+                await server.ask("GET", f"/v1/{resource.plural}?{query}", key="theirs")
+            ).status == 422, query
 
 
 async def _aimed(server: Server, action: Action) -> list[dict[str, Any]]:
@@ -179,7 +235,9 @@ async def _aimed(server: Server, action: Action) -> list[dict[str, Any]]:
         target = name.removesuffix("_id")
         resource = DOMAIN.get(target)
         if resource is not None:
-            rows = (await server.ask("GET", f"/v1/{resource.plural}", key="theirs")).json[resource.plural]
+            rows = (await server.ask("GET", f"/v1/{resource.plural}", key="theirs")).json[
+                resource.plural
+            ]
             found += [{**body, name: row["id"]} for row in rows]
             everything |= {name: rows[0]["id"]} if rows else {}
     found.append(everything)

@@ -39,15 +39,21 @@ def test_an_operation_on_an_open_websocket_needs_a_key_that_holds_still(tmp_path
                 await server.give_key(name, "admin")
             socket = await _ready(server, "k")
             socket.send(id="1", type="subscribe", payload={"query": EXECUTE % ""})
-            assert (await socket.message())["payload"]["data"]["executeProgram"]["status"] == "COMPLETED"
+            assert (await socket.message())["payload"]["data"]["executeProgram"][
+                "status"
+            ] == "COMPLETED"
             await server.perform("revoke_api_key", RevokeApiKey(name="k"))
-            # Past the second for which a key is remembered, and before anybody has looked again by itself.
+            # Past the second for which a key is remembered, and before anybody has looked again by
+            # itself.
             server.services.keys._cache.clear()
             for number, query in enumerate((EXECUTE % "", MAKE_KEY)):
                 socket.send(id=f"after {number}", type="subscribe", payload={"query": query})
             while (event := await socket.event())["type"] == "websocket.send":
                 assert "after" not in event["text"]
-            assert (event["code"], event["reason"]) == (4403, "Forbidden: this key is unknown, revoked or expired")
+            assert (event["code"], event["reason"]) == (
+                4403,
+                "Forbidden: this key is unknown, revoked or expired",
+            )
             await socket.task
             assert len(await _rows(server)) == 1
             assert {row.name for row in await _rows(server, "api_key")} == {"idle", "k"}
@@ -68,9 +74,15 @@ def test_an_idle_websocket_and_a_stream_end_with_their_key(tmp_path: Path) -> No
             for _ in range(4):
                 await clock.advance(0.5)
             assert (await socket.event())["code"] == 4403
-            first, last = [line for line in (await stream.part())["body"].decode().split("\n\n") if line]
+            first, last = [
+                line for line in (await stream.part())["body"].decode().split("\n\n") if line
+            ]
             told = json.loads(first.removeprefix("event: next\ndata: "))["errors"][0]
-            assert told["extensions"] == {"type": None, "code": "unauthenticated", "retryable": False}
+            assert told["extensions"] == {
+                "type": None,
+                "code": "unauthenticated",
+                "retryable": False,
+            }
             assert last == "event: complete\ndata:"
             await asyncio.gather(socket.task, stream.task)
 
@@ -131,9 +143,13 @@ def test_a_websocket_runs_as_much_at_once_as_its_key_may(tmp_path: Path) -> None
             for _ in range(2):
                 message = await socket.message()
                 assert message["payload"][0]["message"] == "more than 1 requests at once"
-            assert (await server.ask("POST", "/graphql", key="k", body={"query": EXECUTE % ""})).status == 429
+            assert (
+                await server.ask("POST", "/graphql", key="k", body={"query": EXECUTE % ""})
+            ).status == 429
             gate.set()
-            assert (await socket.message())["payload"]["data"]["executeProgram"]["status"] == "COMPLETED"
+            assert (await socket.message())["payload"]["data"]["executeProgram"][
+                "status"
+            ] == "COMPLETED"
             await socket.close()
 
     finish(work())
@@ -146,7 +162,9 @@ def test_a_wrong_key_in_a_websocket_is_a_guess(tmp_path: Path) -> None:
                 socket = await opened(server, {"authorization": f"dspx_{number:032x}_x"})
                 assert (await socket.event())["code"] == 4403
                 await socket.task
-            assert (await server.ask("GET", "/v1/programs", key="dspx_" + "1" * 32 + "_x")).status == 429
+            assert (
+                await server.ask("GET", "/v1/programs", key="dspx_" + "1" * 32 + "_x")
+            ).status == 429
 
     finish(work())
 

@@ -8,10 +8,15 @@ def test_a_counter_of_prometheus_never_falls():
     metrics.executed("default", "completed", {"input_tokens": 5, "output_tokens": 2}, cost_usd=1.0)
     before = metrics.text({})
     for bad in (-1, -(10**21), float("nan"), float("inf")):
-        metrics.executed("default", "completed", {"input_tokens": bad, "output_tokens": bad}, cost_usd=bad)
+        metrics.executed(
+            "default", "completed", {"input_tokens": bad, "output_tokens": bad}, cost_usd=bad
+        )
     after = metrics.text({})
     for name in ("dspex_tokens_total", "dspex_cost_usd_total"):
-        lines = [[line for line in text.splitlines() if line.startswith(name)] for text in (before, after)]
+        lines = [
+            [line for line in text.splitlines() if line.startswith(name)]
+            for text in (before, after)
+        ]
         assert lines[0] == lines[1]
 
 

@@ -55,20 +55,28 @@ def test_a_subscription_keeps_nothing_of_the_events_that_it_has_shown(tmp_path: 
             socket = await opened(server, {"Authorization": f"Bearer {server.keys['k']}"})
             assert (await socket.message())["type"] == "connection_ack"
             before = await _run(server, "one")
-            socket.send(id="1", type="subscribe", payload=follow(program=str(program.id), after=_cursor(before)))
+            socket.send(
+                id="1",
+                type="subscribe",
+                payload=follow(program=str(program.id), after=_cursor(before)),
+            )
             counts = []
             for _ in range(12):
                 await _run(server, "one")
                 for _ in range(2):  # it began, and it ended
                     assert (await socket.message())["type"] == "next"
                 gc.collect()
-                counts.append(sum(type(part).__name__ == "FieldDetails" for part in gc.get_objects()))
+                counts.append(
+                    sum(type(part).__name__ == "FieldDetails" for part in gc.get_objects())
+                )
             assert max(counts[6:]) <= max(counts[:6])
 
     finish(work())
 
 
-def test_a_subscription_over_a_websocket_shows_each_execution_of_its_program(tmp_path: Path) -> None:
+def test_a_subscription_over_a_websocket_shows_each_execution_of_its_program(
+    tmp_path: Path,
+) -> None:
     async def work() -> None:
         async with serving(tmp_path) as server:
             one, other = await server.give_program("one"), await server.give_program("other")
@@ -78,7 +86,9 @@ def test_a_subscription_over_a_websocket_shows_each_execution_of_its_program(tmp
             socket.send(type="ping")
             assert (await socket.message())["type"] == "pong"
             before = await _run(server, "one")
-            socket.send(id="1", type="subscribe", payload=follow(program=str(one.id), after=_cursor(before)))
+            socket.send(
+                id="1", type="subscribe", payload=follow(program=str(one.id), after=_cursor(before))
+            )
             await _run(server, "other")
             ran = await _run(server, "one")
             seen: dict[str, Any] = {}
@@ -99,7 +109,9 @@ def test_a_subscription_over_a_websocket_shows_each_execution_of_its_program(tmp
 
 
 async def _run(server: Server, name: str) -> Any:
-    answer = await server.ask("POST", f"/v1/programs/{name}/execute", key="k", body={"inputs": {"q": "?"}})
+    answer = await server.ask(
+        "POST", f"/v1/programs/{name}/execute", key="k", body={"inputs": {"q": "?"}}
+    )
     assert answer.status == 200
     return answer.json
 
@@ -117,7 +129,10 @@ def test_server_sent_events_give_the_same_until_the_client_goes(tmp_path: Path) 
             gone, parts = asyncio.Event(), asyncio.Queue[bytes]()
             body = json.dumps(follow(after=_cursor(first))).encode()
             scope = _scope(
-                "http", "/graphql/stream", {"host": "127.0.0.1", "content-type": "application/json"}, method="POST"
+                "http",
+                "/graphql/stream",
+                {"host": "127.0.0.1", "content-type": "application/json"},
+                method="POST",
             )
             received = iter([{"type": "http.request", "body": body, "more_body": False}])
 
@@ -138,7 +153,9 @@ def test_server_sent_events_give_the_same_until_the_client_goes(tmp_path: Path) 
             while True:
                 event, _, data = (await parts.get()).decode().partition("\n")
                 assert event == "event: next"
-                found = json.loads(data.removeprefix("data: "))["data"]["executionUpdates"]["execution"]
+                found = json.loads(data.removeprefix("data: "))["data"]["executionUpdates"][
+                    "execution"
+                ]
                 if found["id"] == ran["id"]:
                     break
             gone.set()
@@ -162,15 +179,29 @@ def test_a_websocket_without_a_key_or_from_another_site_is_closed(tmp_path: Path
     finish(work())
 
 
-def test_what_is_no_message_closes_a_websocket_with_the_code_of_the_protocol(tmp_path: Path) -> None:
+def test_what_is_no_message_closes_a_websocket_with_the_code_of_the_protocol(
+    tmp_path: Path,
+) -> None:
     async def work() -> None:
         async with serving(tmp_path, ServerConfig()) as server:
             wrong: list[tuple[list[dict[str, Any]], int]] = [
                 ([{"type": "subscribe", "id": "1", "payload": {"query": "{ __typename }"}}], 4401),
                 ([{"type": "connection_init"}, {"type": "connection_init"}], 4429),
                 ([{"type": "connection_init"}, {"type": "nonsense"}], 4400),
-                ([{"type": "connection_init"}, {"type": "subscribe", "id": "1", "payload": {"query": 7}}], 4400),
-                ([{"type": "connection_init"}, *[{"type": "subscribe", "id": "1", "payload": follow()}] * 2], 4409),
+                (
+                    [
+                        {"type": "connection_init"},
+                        {"type": "subscribe", "id": "1", "payload": {"query": 7}},
+                    ],
+                    4400,
+                ),
+                (
+                    [
+                        {"type": "connection_init"},
+                        *[{"type": "subscribe", "id": "1", "payload": follow()}] * 2,
+                    ],
+                    4409,
+                ),
             ]
             for messages, code in wrong:
                 socket = Socket(server)
@@ -190,7 +221,11 @@ def test_a_wrong_subscription_is_one_error_and_the_socket_stays(tmp_path: Path) 
         async with serving(tmp_path, ServerConfig()) as server:
             socket = await opened(server)
             await socket.message()
-            for payload in (follow(program="no id"), {"query": "subscription { nothing }"}, {"query": "{{{"}):
+            for payload in (
+                follow(program="no id"),
+                {"query": "subscription { nothing }"},
+                {"query": "{{{"},
+            ):
                 socket.send(id="1", type="subscribe", payload=payload)
                 message = await socket.message()
                 assert (message["type"], message["id"]) == ("error", "1")
@@ -206,7 +241,9 @@ M = 'mutation { executeProgram(input: {name: "slow", inputs: {q: "?"}}) { status
 class Never(MockBackend):
     """A backend that does not answer."""
 
-    async def execute_program(self, handle: Any, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+    async def execute_program(
+        self, handle: Any, inputs: Mapping[str, Any], context: RunContext
+    ) -> Prediction:
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -217,7 +254,9 @@ def test_a_mutation_has_its_time_on_every_way_and_is_cancelled_then(tmp_path: Pa
             await server.give_program("slow")
             floor = server.services.operations.floor
             floor.executor.program_cache = ProgramCache(
-                floor.store, backends=Backends({"mock": Never(), "native": NativeBackend()}), clock=floor.clock
+                floor.store,
+                backends=Backends({"mock": Never(), "native": NativeBackend()}),
+                clock=floor.clock,
             )
             assert (await server.ask("POST", "/graphql", body={"query": M})).status == 504
             socket = await opened(server)
@@ -227,11 +266,16 @@ def test_a_mutation_has_its_time_on_every_way_and_is_cancelled_then(tmp_path: Pa
             await socket.close()
             call = Call(server, "/graphql/stream", {"query": M})
             await call.part()
-            streamed = json.loads((await call.part())["body"].decode().removeprefix("event: next\ndata: "))
+            streamed = json.loads(
+                (await call.part())["body"].decode().removeprefix("event: next\ndata: ")
+            )
             await call.task
             for errors in (told["payload"], streamed["errors"]):
                 assert errors[0]["extensions"]["code"] == "timeout"
-            assert await server.services.operations.count(DOMAIN["execution"], {"status": "cancelled"}) == 3
+            assert (
+                await server.services.operations.count(DOMAIN["execution"], {"status": "cancelled"})
+                == 3
+            )
 
     finish(work())
 
@@ -248,13 +292,17 @@ def test_a_stream_whose_body_never_comes_ends(tmp_path: Path) -> None:
                 sent.append(message)
 
             headers = {"host": "127.0.0.1", "content-type": "application/json"}
-            await server.app(_scope("http", "/graphql/stream", headers, method="POST"), receive, send)
+            await server.app(
+                _scope("http", "/graphql/stream", headers, method="POST"), receive, send
+            )
             assert sent[0]["status"] == 504
 
     finish(work())
 
 
-def test_a_subscription_goes_on_behind_rows_that_are_gone_and_texts_that_are_no_unicode(tmp_path: Path) -> None:
+def test_a_subscription_goes_on_behind_rows_that_are_gone_and_texts_that_are_no_unicode(
+    tmp_path: Path,
+) -> None:
     async def work() -> None:
         async with serving(tmp_path, ServerConfig()) as server:
             await server.give_program("one")
@@ -262,9 +310,16 @@ def test_a_subscription_goes_on_behind_rows_that_are_gone_and_texts_that_are_no_
             figures = server.services.operations.floor.figures
             assert figures is not None
             await figures.prune(DOMAIN["execution"], {"id": UUID(gone["id"])}, before=None, keep=0)
-            change = Update(resource=DOMAIN["execution"], id=UUID(odd["id"]), values={"outputs": {"n": "\ud800"}})
+            change = Update(
+                resource=DOMAIN["execution"],
+                id=UUID(odd["id"]),
+                values={"outputs": {"n": "\ud800"}},
+            )
             await server.services.operations.floor.store.write(change)
-            everything = "subscription($after: ID) { executionUpdates(after: $after) { execution { id outputs } } }"
+            everything = (
+                "subscription($after: ID) { executionUpdates(after: $after) { execution { id "
+                "outputs } } }"
+            )
             asked = {"query": everything, "variables": {"after": str(UUID(int=0))}}
             socket = await opened(server)
             await socket.message()
@@ -273,10 +328,14 @@ def test_a_subscription_goes_on_behind_rows_that_are_gone_and_texts_that_are_no_
             await socket.close()
             call = Call(server, "/graphql/stream", asked)
             await call.part()
-            streamed = json.loads((await call.part())["body"].decode().removeprefix("event: next\ndata: "))
+            streamed = json.loads(
+                (await call.part())["body"].decode().removeprefix("event: next\ndata: ")
+            )
             call.go()
             await call.task
-            expected = {"executionUpdates": {"execution": {"id": odd["id"], "outputs": {"n": "\ud800"}}}}
+            expected = {
+                "executionUpdates": {"execution": {"id": odd["id"], "outputs": {"n": "\ud800"}}}
+            }
             assert told == streamed == {"data": expected}
 
     finish(work())

@@ -17,7 +17,10 @@ from tests.support.waiting import finish
 EXECUTION = DOMAIN["execution"]
 
 SDL = Path(__file__).parent / "schema.graphql"
-CREATE = "mutation($input: CreateProgramInput!) { createProgram(input: $input) { id name status signature { name } } }"
+CREATE = (
+    "mutation($input: CreateProgramInput!) { createProgram(input: $input) { id name status "
+    "signature { name } } }"
+)
 EXECUTE = """mutation($input: ExecuteProgramInput!) {
   executeProgram(input: $input) { id status outputs error durationMs program { name executionCount } }
 }"""
@@ -29,11 +32,21 @@ class Answer:
 
     def __init__(self, body: dict[str, Any]) -> None:
         self.data = body["data"]
-        self.errors = [Answer.Error(**{"path": None, "extensions": {}, **error}) for error in body.get("errors", ())]
+        self.errors = [
+            Answer.Error(**{"path": None, "extensions": {}, **error})
+            for error in body.get("errors", ())
+        ]
 
     class Error:
-        def __init__(self, message: str, path: Any, extensions: dict[str, Any], locations: Any = None) -> None:
-            self.message, self.path, self.extensions, self.locations = message, path, extensions, locations
+        def __init__(
+            self, message: str, path: Any, extensions: dict[str, Any], locations: Any = None
+        ) -> None:
+            self.message, self.path, self.extensions, self.locations = (
+                message,
+                path,
+                extensions,
+                locations,
+            )
 
 
 @contextlib.asynccontextmanager
@@ -65,12 +78,19 @@ def test_a_program_is_created_and_executed(tmp_path: Path) -> None:
             assert (found["status"], found["error"]) == ("COMPLETED", None)
             assert isinstance(found["outputs"]["n"], int)
             assert found["program"] == {"name": "n", "executionCount": 1}
-            by_id = await ask(EXECUTE, input={"programId": made.data["createProgram"]["id"], "inputs": {"q": "?"}})
+            by_id = await ask(
+                EXECUTE, input={"programId": made.data["createProgram"]["id"], "inputs": {"q": "?"}}
+            )
             assert by_id.data["executeProgram"]["program"]["executionCount"] == 2
-            asked = '{ programMetrics(input: {name: "n"}) { total completed successRate program { name } } }'
+            asked = (
+                '{ programMetrics(input: {name: "n"}) { total completed successRate program { name '
+                "} } }"
+            )
             figures = {"total": 2, "completed": 2, "successRate": 1.0, "program": {"name": "n"}}
             assert (await ask(asked)).data == {"programMetrics": figures}
-            stored = await ask("query($id: ID!) { execution(id: $id) { outputs trace } }", id=found["id"])
+            stored = await ask(
+                "query($id: ID!) { execution(id: $id) { outputs trace } }", id=found["id"]
+            )
             assert stored.data["execution"]["outputs"] == found["outputs"]
 
     finish(work())
@@ -90,7 +110,9 @@ def test_a_refused_execution_is_a_typed_error_with_field_paths(
 ) -> None:
     async def work() -> None:
         async with served(tmp_path) as (ask, operations):
-            await operations.create_program(CreateProgram(name="n", signature="q -> n: int", backend="mock"))
+            await operations.create_program(
+                CreateProgram(name="n", signature="q -> n: int", backend="mock")
+            )
             answer = await ask(EXECUTE, input=given)
             assert answer.data == {"executeProgram": None}
             [error] = answer.errors
@@ -116,7 +138,9 @@ def test_lists_are_connections_with_pages_filters_and_a_count(tmp_path: Path) ->
     async def work() -> None:
         async with served(tmp_path) as (ask, operations):
             for n in range(5):
-                await operations.create_program(CreateProgram(name=f"p{n}", signature=f"q -> a{n}", backend="mock"))
+                await operations.create_program(
+                    CreateProgram(name=f"p{n}", signature=f"q -> a{n}", backend="mock")
+                )
             query = """query($first: Int!, $after: String, $filter: ProgramFilter) {
               programs(first: $first, after: $after, filter: $filter) {
                 totalCount pageInfo { hasNextPage endCursor } edges { cursor node { name } }
@@ -125,10 +149,14 @@ def test_lists_are_connections_with_pages_filters_and_a_count(tmp_path: Path) ->
             first = (await ask(query, first=3)).data["programs"]
             assert [edge["node"]["name"] for edge in first["edges"]] == ["p4", "p3", "p2"]
             assert (first["totalCount"], first["pageInfo"]["hasNextPage"]) == (5, True)
-            rest = (await ask(query, first=3, after=first["pageInfo"]["endCursor"])).data["programs"]
+            rest = (await ask(query, first=3, after=first["pageInfo"]["endCursor"])).data[
+                "programs"
+            ]
             assert [edge["node"]["name"] for edge in rest["edges"]] == ["p1", "p0"]
             assert rest["pageInfo"]["hasNextPage"] is False
-            some = (await ask(query, first=3, filter={"name": "p2", "status": "READY"})).data["programs"]
+            some = (await ask(query, first=3, filter={"name": "p2", "status": "READY"})).data[
+                "programs"
+            ]
             assert [edge["node"]["name"] for edge in some["edges"]] == ["p2"]
             for wrong in ({"first": 0}, {"first": 100_000}, {"first": 1, "after": "x"}):
                 [error] = (await ask(query, **wrong)).errors
@@ -141,7 +169,9 @@ def test_connections_are_sorted_and_narrowed_by_what_the_resource_says(tmp_path:
     async def work() -> None:
         async with served(tmp_path) as (ask, operations):
             for name in ("b", "a", "c"):
-                await operations.create_program(CreateProgram(name=name, signature="q -> a", backend="mock"))
+                await operations.create_program(
+                    CreateProgram(name=name, signature="q -> a", backend="mock")
+                )
             for name in ("a", "b", "a"):
                 await ask(EXECUTE, input={"name": name, "inputs": {"q": "?"}})
             query = """query($order: ProgramOrder!, $filter: ProgramFilter, $after: String) {
@@ -160,15 +190,28 @@ def test_connections_are_sorted_and_narrowed_by_what_the_resource_says(tmp_path:
 
             assert await names("NAME_ASC") == ["a", "b", "c"]
             assert await names("EXECUTION_COUNT_DESC") == ["a", "b", "c"]
-            assert await names("LAST_EXECUTED_AT_ASC") == ["b", "a", "c"]  # what has never run comes last
+            assert await names("LAST_EXECUTED_AT_ASC") == [
+                "b",
+                "a",
+                "c",
+            ]  # what has never run comes last
             assert await names("LAST_EXECUTED_AT_DESC") == ["a", "b", "c"]
             assert await names("NAME_DESC", executionCountGte=1) == ["b", "a"]
             assert await names("NAME_ASC", nameIn=["c", "a"], statusIn=["READY"]) == ["a", "c"]
-            assert await names("NAME_ASC", lastExecutedAtIsNull=True, createdAtAfter="2020-01-01T00:00:00Z") == ["c"]
-            found = (await ask(query, order="NAME_ASC", filter={"nameContains": "b"})).data["programs"]
+            assert await names(
+                "NAME_ASC", lastExecutedAtIsNull=True, createdAtAfter="2020-01-01T00:00:00Z"
+            ) == ["c"]
+            found = (await ask(query, order="NAME_ASC", filter={"nameContains": "b"})).data[
+                "programs"
+            ]
             assert found["totalCount"] == 1
-            [error] = (await ask(query, order="NAME_ASC", after=found["pageInfo"]["endCursor"][:-4])).errors
-            assert (error.extensions["type"], error.extensions["fields"][0]["path"]) == ("InvalidError", "after")
+            [error] = (
+                await ask(query, order="NAME_ASC", after=found["pageInfo"]["endCursor"][:-4])
+            ).errors
+            assert (error.extensions["type"], error.extensions["fields"][0]["path"]) == (
+                "InvalidError",
+                "after",
+            )
 
     finish(work())
 
@@ -206,8 +249,16 @@ def test_a_wrong_variable_is_a_typed_error_with_its_path(tmp_path: Path) -> None
             for query, variables, path in (
                 (EXECUTE, {"input": {"programId": "not-an-id", "inputs": {}}}, "input.programId"),
                 (listed, {"order": "COLOUR_ASC"}, "order"),
-                (listed, {"order": "NAME_ASC", "filter": {"signatureIdIn": ["x"]}}, "filter.signatureIdIn[0]"),
-                (listed, {"order": "NAME_ASC", "filter": {"createdAtBefore": "now"}}, "filter.createdAtBefore"),
+                (
+                    listed,
+                    {"order": "NAME_ASC", "filter": {"signatureIdIn": ["x"]}},
+                    "filter.signatureIdIn[0]",
+                ),
+                (
+                    listed,
+                    {"order": "NAME_ASC", "filter": {"createdAtBefore": "now"}},
+                    "filter.createdAtBefore",
+                ),
             ):
                 [error] = (await ask(query, **variables)).errors
                 assert error.extensions["type"] == "InvalidError"
@@ -220,7 +271,9 @@ def test_any_row_is_a_node_and_lists_go_either_way(tmp_path: Path) -> None:
     async def work() -> None:
         async with served(tmp_path) as (ask, operations):
             for n in range(3):
-                made = await operations.create_program(CreateProgram(name=f"p{n}", signature="q -> a", backend="mock"))
+                made = await operations.create_program(
+                    CreateProgram(name=f"p{n}", signature="q -> a", backend="mock")
+                )
             node = """query($id: ID!) {
               node(id: $id) { __typename id ... on Program { name } ... on Signature { version } }
             }"""
@@ -244,7 +297,9 @@ def test_any_row_is_a_node_and_lists_go_either_way(tmp_path: Path) -> None:
 def test_what_is_asked_through_fragments_and_aliases_is_read(tmp_path: Path) -> None:
     async def work() -> None:
         async with served(tmp_path) as (ask, operations):
-            await operations.create_program(CreateProgram(name="n", signature="q -> a", backend="mock"))
+            await operations.create_program(
+                CreateProgram(name="n", signature="q -> a", backend="mock")
+            )
             await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
             query = """{
               executions { edges { node { ...Seen } } nodes { mine: trace ... on Execution { of: program { name } } } }
@@ -263,13 +318,21 @@ def test_one_is_found_by_id_or_name_and_a_missing_one_is_null(tmp_path: Path) ->
     async def work() -> None:
         async with served(tmp_path) as (ask, operations):
             made = await operations.create_program(CreateProgram(name="n", signature="q -> a"))
-            query = "query($id: ID, $name: String) { program(id: $id, name: $name) { name currentVersion { number } } }"
+            query = (
+                "query($id: ID, $name: String) { program(id: $id, name: $name) { name "
+                "currentVersion { number } } }"
+            )
             for given in ({"id": str(made.id)}, {"name": "n"}):
-                assert (await ask(query, **given)).data["program"] == {"name": "n", "currentVersion": {"number": 1}}
+                assert (await ask(query, **given)).data["program"] == {
+                    "name": "n",
+                    "currentVersion": {"number": 1},
+                }
             assert (await ask(query, name="other")).data["program"] is None
             [error] = (await ask(query)).errors
             assert "either the id or the name" in error.message
-            signature = await ask('{ signature(name: "n") { inputs outputs instructions contentHash } }')
+            signature = await ask(
+                '{ signature(name: "n") { inputs outputs instructions contentHash } }'
+            )
             assert not signature.errors
 
     finish(work())
@@ -278,7 +341,9 @@ def test_one_is_found_by_id_or_name_and_a_missing_one_is_null(tmp_path: Path) ->
 def test_a_list_with_its_relations_reads_each_table_once(tmp_path: Path) -> None:
     async def work() -> None:
         async with served(tmp_path) as (ask, operations):
-            await operations.create_program(CreateProgram(name="n", signature="q -> a", backend="mock"))
+            await operations.create_program(
+                CreateProgram(name="n", signature="q -> a", backend="mock")
+            )
             for _ in range(10):
                 await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
             seen: list[str] = []
@@ -289,7 +354,9 @@ def test_a_list_with_its_relations_reads_each_table_once(tmp_path: Path) -> None
                 return await page(resource, query, most=most)
 
             operations.store.page = counted  # type: ignore[method-assign]
-            answer = await ask("{ executions(first: 10) { nodes { id program { name signature { name } } } } }")
+            answer = await ask(
+                "{ executions(first: 10) { nodes { id program { name signature { name } } } } }"
+            )
             assert len(answer.data["executions"]["nodes"]) == 10
             assert seen == ["execution", "program", "signature"]
 
@@ -299,18 +366,30 @@ def test_a_list_with_its_relations_reads_each_table_once(tmp_path: Path) -> None
 def test_what_a_row_points_to_is_null_when_retention_has_deleted_it(tmp_path: Path) -> None:
     async def work() -> None:
         async with served(tmp_path) as (ask, operations):
-            await operations.create_program(CreateProgram(name="qa", signature="q -> a", backend="mock"))
+            await operations.create_program(
+                CreateProgram(name="qa", signature="q -> a", backend="mock")
+            )
             first, again = [
-                await operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"})) for _ in range(2)
+                await operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"}))
+                for _ in range(2)
             ]
-            await operations.floor.store.write(Update(resource=EXECUTION, id=again.id, values={"retry_of": first.id}))
+            await operations.floor.store.write(
+                Update(resource=EXECUTION, id=again.id, values={"retry_of": first.id})
+            )
             query = "{ executions { nodes { id retryOf { id } program { name } } } }"
             listed = (await ask(query)).data["executions"]["nodes"]
-            assert listed[0] == {"id": str(again.id), "retryOf": {"id": str(first.id)}, "program": {"name": "qa"}}
+            assert listed[0] == {
+                "id": str(again.id),
+                "retryOf": {"id": str(first.id)},
+                "program": {"name": "qa"},
+            }
             assert operations.floor.figures is not None
             await operations.floor.figures.prune(EXECUTION, {"id": first.id}, before=None, keep=0)
             found = await ask(query)
-            assert (found.data["executions"]["nodes"], found.errors) == ([{**listed[0], "retryOf": None}], [])
+            assert (found.data["executions"]["nodes"], found.errors) == (
+                [{**listed[0], "retryOf": None}],
+                [],
+            )
 
     finish(work())
 
@@ -318,7 +397,9 @@ def test_what_a_row_points_to_is_null_when_retention_has_deleted_it(tmp_path: Pa
 def test_a_huge_document_is_refused(tmp_path: Path) -> None:
     async def work() -> None:
         async with served(tmp_path) as (ask, _operations):
-            answer = await ask("{" + " ".join(f"a{n}: programs {{ totalCount }}" for n in range(1000)) + "}")
+            answer = await ask(
+                "{" + " ".join(f"a{n}: programs {{ totalCount }}" for n in range(1000)) + "}"
+            )
             assert "Token limit" in answer.errors[0].message or "tokens" in answer.errors[0].message
 
     finish(work())

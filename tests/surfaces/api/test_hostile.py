@@ -14,16 +14,23 @@ from tests.support.waiting import finish
 from tests.surfaces.api.asking import Server, serving
 
 DEEP = "{ executions { nodes " + "{ program { currentVersion " * 60 + "{ id }" + "} }" * 60 + " } }"
-SECONDS = 1.5  # of CPU, on a slow and busy machine; without the limits the worst of these take minutes
+SECONDS = (
+    1.5  # of CPU, on a slow and busy machine; without the limits the worst of these take minutes
+)
 
 
 def introspection(levels: int) -> str:
-    return "{ __schema { types " + "{ fields { type " * levels + "{ name }" + " } }" * levels + " } }"
+    return (
+        "{ __schema { types " + "{ fields { type " * levels + "{ name }" + " } }" * levels + " } }"
+    )
 
 
 def fragments(count: int) -> str:
     """Each fragment spreads the next one twice: 2^count fields."""
-    parts = [f"fragment F{n} on Query {{ ...F{n + 1} a{n}: __typename ...F{n + 1} }}" for n in range(count)]
+    parts = [
+        f"fragment F{n} on Query {{ ...F{n + 1} a{n}: __typename ...F{n + 1} }}"
+        for n in range(count)
+    ]
     return "{ ...F0 }" + " ".join(parts) + f"fragment F{count} on Query {{ __typename }}"
 
 
@@ -39,18 +46,28 @@ HOSTILE = {
     "itself": "{ ...A } fragment A on Query { ...A __typename }",
     "exploding fragments": fragments(25),
     "many fragments": fragments(200),
-    "huge pages": "{" + " ".join(f"p{n}: executions(first: 200) {{ nodes {{ id }} }}" for n in range(60)) + "}",
+    "huge pages": "{"
+    + " ".join(f"p{n}: executions(first: 200) {{ nodes {{ id }} }}" for n in range(60))
+    + "}",
     "a page of all": "{ executions(first: 2147483648) { nodes { id } } }",
     "many sorted lists": "{"
-    + " ".join(f"p{n}: executions(first: 1, order: COST_USD_DESC) {{ totalCount }}" for n in range(25))
+    + " ".join(
+        f"p{n}: executions(first: 1, order: COST_USD_DESC) {{ totalCount }}" for n in range(25)
+    )
     + "}",
     "sorted by a variable": "query($o: ExecutionOrder!) {"
     + " ".join(f"p{n}: executions(first: 1, order: $o) {{ totalCount }}" for n in range(25))
     + "}",
     "a large set": "{ executions(filter: {actorIn: [" + '"a" ' * 1500 + "]}) { totalCount } }",
-    "a deep filter": "{ executions(filter: " + "{a: " * 400 + "1" + "}" * 400 + ") { totalCount } }",
+    "a deep filter": "{ executions(filter: "
+    + "{a: " * 400
+    + "1"
+    + "}" * 400
+    + ") { totalCount } }",
     "wrong everywhere": "{"
-    + " ".join(f'p{n}: executions(filter: {{createdAtAfter: "{n}"}}) {{ totalCount }}' for n in range(15))
+    + " ".join(
+        f'p{n}: executions(filter: {{createdAtAfter: "{n}"}}) {{ totalCount }}' for n in range(15)
+    )
     + "}",
     "an order of nothing": "{ executions(order: " + "X" * 20_000 + ") { totalCount } }",
     "introspection": introspection(12),
@@ -105,7 +122,9 @@ NO_REQUESTS = (
 def test_hostile_queries_and_bodies_are_answered_in_bounded_time(tmp_path: Path) -> None:
     async def work() -> None:
         async with serving(tmp_path, ServerConfig()) as server:
-            spent = {name: await _asked(server, {"query": query}) for name, query in HOSTILE.items()}
+            spent = {
+                name: await _asked(server, {"query": query}) for name, query in HOSTILE.items()
+            }
             spent |= {repr(body[:60]): await _asked(server, body) for body in NO_REQUESTS}
             assert {name: seconds for name, seconds in spent.items() if seconds > SECONDS} == {}
             assert (await server.graphql("{ __typename }")) == {"data": {"__typename": "Query"}}
@@ -113,20 +132,42 @@ def test_hostile_queries_and_bodies_are_answered_in_bounded_time(tmp_path: Path)
     finish(work())
 
 
-WRONG: list[Any] = [None, True, -1, 2**70, 1e308, "", "\x01", "x" * 5000, [], [[[]]], {}, {"a": [None]}, "\uffff"]
+WRONG: list[Any] = [
+    None,
+    True,
+    -1,
+    2**70,
+    1e308,
+    "",
+    "\x01",
+    "x" * 5000,
+    [],
+    [[[]]],
+    {},
+    {"a": [None]},
+    "\uffff",
+]
 
 
 def test_inputs_of_every_wrong_type_are_typed_errors_on_both_surfaces(tmp_path: Path) -> None:
     async def work() -> None:
         async with serving(tmp_path, ServerConfig()) as server:
             await server.give_program()
-            mutation = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { id } }"
+            mutation = (
+                "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { id } }"
+            )
             for value in WRONG:
-                for given in ({"name": "n", "inputs": {"q": value}}, {"name": value, "inputs": {}}, {"inputs": value}):
+                for given in (
+                    {"name": "n", "inputs": {"q": value}},
+                    {"name": value, "inputs": {}},
+                    {"inputs": value},
+                ):
                     await _asked(server, {"query": mutation, "variables": {"input": given}})
                     answer = await server.ask("POST", "/v1/actions/execute_program", body=given)
                     assert answer.status in {200, 400, 404, 422}, (given, answer.body)
-                answer = await server.ask("POST", "/v1/programs/n/execute", body={"inputs": {"q": value}})
+                answer = await server.ask(
+                    "POST", "/v1/programs/n/execute", body={"inputs": {"q": value}}
+                )
                 assert answer.status in {200, 422}, (value, answer.body)
 
     finish(work())
@@ -137,7 +178,11 @@ def test_inputs_of_every_wrong_type_are_typed_errors_on_both_surfaces(tmp_path: 
     [
         ("activate_version", {"name": "n", "number": 10**30}, 422),
         ("diff_versions", {"name": "n", "first": 1, "second": -(10**30)}, 422),
-        ("create_api_key", {"name": "k", "scopes": ["read"], "expires_at": "9999-12-31T23:59:59-12:00"}, 422),
+        (
+            "create_api_key",
+            {"name": "k", "scopes": ["read"], "expires_at": "9999-12-31T23:59:59-12:00"},
+            422,
+        ),
         ("create_secret", {"name": "k", "text": " "}, 422),
     ],
 )
@@ -153,7 +198,9 @@ def test_a_value_that_no_database_keeps_is_invalid_and_no_fault(
     finish(work())
 
 
-def test_callers_are_not_told_where_a_database_is_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_callers_are_not_told_where_a_database_is_that_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def work() -> None:
         async with serving(tmp_path, ServerConfig()) as server:
             await server.give_program()
@@ -180,7 +227,9 @@ def test_sorted_lists_cost_more_than_those_in_the_order_of_age(tmp_path: Path) -
                 ("COST_USD_ASC", 20, True),
                 ("OLDEST_FIRST", 20, False),
             ):
-                lists = " ".join(f"p{n}: executions(order: {order}) {{ totalCount }}" for n in range(count))
+                lists = " ".join(
+                    f"p{n}: executions(order: {order}) {{ totalCount }}" for n in range(count)
+                )
                 found = await server.graphql("{" + lists + "}")
                 assert ("errors" in found) == is_refused, found
             for name in ("many sorted lists", "sorted by a variable"):

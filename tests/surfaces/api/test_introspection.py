@@ -32,9 +32,13 @@ def ask(engine: Engine, query: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    "variant", VARIANTS, ids=lambda variant: ",".join(f"{k[:4]}{int(v)}" for k, v in variant.items())
+    "variant",
+    VARIANTS,
+    ids=lambda variant: ",".join(f"{k[:4]}{int(v)}" for k, v in variant.items()),
 )
-def test_the_standard_introspection_query_is_answered_in_all_its_variants(engine: Engine, variant: dict) -> None:
+def test_the_standard_introspection_query_is_answered_in_all_its_variants(
+    engine: Engine, variant: dict
+) -> None:
     answer = ask(engine, get_introspection_query(**variant))
     assert "errors" not in answer
     if variant.get("type_depth", 9) > 3:
@@ -43,7 +47,10 @@ def test_the_standard_introspection_query_is_answered_in_all_its_variants(engine
 
 
 def test_a_client_gets_the_very_schema_with_its_defaults(engine: Engine) -> None:
-    answer = ask(engine, get_introspection_query(specified_by_url=True, input_value_deprecation=True, one_of=True))
+    answer = ask(
+        engine,
+        get_introspection_query(specified_by_url=True, input_value_deprecation=True, one_of=True),
+    )
     text = print_schema(build_client_schema(answer["data"]))
     assert "configuration: JSON! = {}" in text.replace("{  }", "{}")
     assert "embeddings: [EmbeddingOfInput!]! = []" in text
@@ -51,16 +58,24 @@ def test_a_client_gets_the_very_schema_with_its_defaults(engine: Engine) -> None
 
 
 def test_what_tools_ask_of_one_type_is_answered(engine: Engine) -> None:
-    answer = ask(engine, '{ a: __type(name: "Query") { fields { name type { name fields { name } } } } __typename }')
+    answer = ask(
+        engine,
+        '{ a: __type(name: "Query") { fields { name type { name fields { name } } } } __typename }',
+    )
     assert answer["data"]["a"]["fields"][0]["name"]
 
 
 TYPES = "types { fields { type { name } } }"
 COSTLY = {
-    "the schema four times": "{ " + " ".join(f"a{n}: __schema {{ {TYPES} }}" for n in range(4)) + " }",
-    "types under many names": "{ __schema { " + " ".join(f"a{n}: {TYPES}" for n in range(10)) + " } }",
+    "the schema four times": "{ "
+    + " ".join(f"a{n}: __schema {{ {TYPES} }}" for n in range(4))
+    + " }",
+    "types under many names": "{ __schema { "
+    + " ".join(f"a{n}: {TYPES}" for n in range(10))
+    + " } }",
     "fields of types of fields": "{ __schema { types { fields { type { fields { name } } } } } }",
-    "types of interfaces of types": "{ __schema { types { interfaces { possibleTypes { name } } } } }",
+    "types of interfaces of types": "{ __schema { types { interfaces { possibleTypes { name } } } } "
+    "}",
     "the same through fragments": "{ __schema { ...A } } fragment A on __Schema { types { ...B } } "
     "fragment B on __Type { fields { type { ...C } } } fragment C on __Type { fields { name } }",
     "very deep": "{ __schema { queryType " + "{ ofType " * 80 + "{ name }" + " }" * 81 + " }",
@@ -74,7 +89,9 @@ def test_introspection_that_grows_is_refused(engine: Engine, name: str) -> None:
 
 
 def test_introspection_weighs_beside_the_rest_of_a_document(engine: Engine) -> None:
-    lists = " ".join(f"a{n}: programs(first: 200) {{ nodes {{ id name status createdAt }} }}" for n in range(20))
+    lists = " ".join(
+        f"a{n}: programs(first: 200) {{ nodes {{ id name status createdAt }} }}" for n in range(20)
+    )
     roots = " ".join(f'b{n}: __type(name: "Query") {{ name }}' for n in range(3))
     assert not engine.prepare(f"{{ {roots} }}").errors
     [error] = ask(engine, f"{{ {lists} {roots} }}")["errors"]

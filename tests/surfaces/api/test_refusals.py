@@ -27,7 +27,10 @@ def test_a_program_has_a_name_by_which_it_can_be_called(tmp_path: Path, name: st
         async with serving(tmp_path, ServerConfig()) as server:
             error = await _refused(server, "create_program", {"name": name, "signature": "q -> a"})
             assert error["type"] == "InvalidError"
-            assert [field["path"] for field in error["fields"]] in (["name"], [])  # U+0000 is refused in any text
+            assert [field["path"] for field in error["fields"]] in (
+                ["name"],
+                [],
+            )  # U+0000 is refused in any text
             await server.give_program("größer als 50%")
             path = "/v1/programs/größer als 50%/execute"
             assert (await server.ask("POST", path, body={"inputs": {"q": "?"}})).status == 200
@@ -48,16 +51,35 @@ def test_an_unknown_field_of_an_execution_names_the_one_that_may_be_meant(tmp_pa
 
 
 def test_values_of_a_configuration_are_checked_when_it_is_given(tmp_path: Path) -> None:
-    wrong = {"temperature": "hot", "max_tokens": -5, "top_p": 2, "stop": [1], "seed": 0.5, "demos": 7, "model": 3}
+    wrong = {
+        "temperature": "hot",
+        "max_tokens": -5,
+        "top_p": 2,
+        "stop": [1],
+        "seed": 0.5,
+        "demos": 7,
+        "model": 3,
+    }
 
     async def work() -> None:
         async with serving(tmp_path, ServerConfig()) as server:
             body = {"name": "n", "signature": "q -> a", "configuration": wrong}
             error = await _refused(server, "create_program", body)
-            assert [field["path"] for field in error["fields"]] == [f"configuration.{name}" for name in wrong]
-            right = {"temperature": 0, "max_tokens": 5, "top_p": 1.0, "stop": "end", "seed": 1, "demos": []}
+            assert [field["path"] for field in error["fields"]] == [
+                f"configuration.{name}" for name in wrong
+            ]
+            right = {
+                "temperature": 0,
+                "max_tokens": 5,
+                "top_p": 1.0,
+                "stop": "end",
+                "seed": 1,
+                "demos": [],
+            }
             body = {"name": "n", "signature": "q -> a", "configuration": right}
-            assert (await server.ask("POST", "/v1/actions/create_program", body=body)).json["status"] == "ready"
+            assert (await server.ask("POST", "/v1/actions/create_program", body=body)).json[
+                "status"
+            ] == "ready"
 
     finish(work())
 
@@ -80,7 +102,9 @@ def test_a_refused_mutation_leaves_the_results_of_the_others(tmp_path: Path) -> 
     finish(work())
 
 
-def test_a_name_that_is_taken_is_a_conflict_that_names_it_and_an_archived_workspace_is_reopened(tmp_path: Path) -> None:
+def test_a_name_that_is_taken_is_a_conflict_that_names_it_and_an_archived_workspace_is_reopened(
+    tmp_path: Path,
+) -> None:
     async def work() -> None:
         async with serving(tmp_path, ServerConfig()) as server:
             await server.give_workspace("team")
@@ -94,7 +118,9 @@ def test_a_name_that_is_taken_is_a_conflict_that_names_it_and_an_archived_worksp
                 assert (error["type"], error["fields"][0]["path"]) == ("ConflictError", "name")
                 assert said in error["message"]
                 assert "UNIQUE" not in error["message"]
-            reopened = await server.ask("POST", "/v1/actions/reopen_workspace", body={"name": "team"})
+            reopened = await server.ask(
+                "POST", "/v1/actions/reopen_workspace", body={"name": "team"}
+            )
             assert (reopened.status, reopened.json["status"]) == (200, "active")
             error = await _refused(server, "create_workspace", {"name": "team"})
             assert error["fields"][0]["path"] == "name"

@@ -23,7 +23,10 @@ from tests.support.waiting import finish
 from tests.surfaces.api.asking import serving
 from tests.surfaces.api.test_graphql import served
 
-EXECUTE = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { status inputs error } }"
+EXECUTE = (
+    "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { status inputs error "
+    "} }"
+)
 WRONG: dict[str, list[Any]] = {
     "UUID": [
         "",
@@ -88,14 +91,22 @@ def test_an_embedding_is_an_input_whose_size_the_signature_says(tmp_path: Path) 
     async def work() -> None:
         async with served(tmp_path) as (ask, operations):
             signature = "v: embedding[dimensions=3], q -> n: int"
-            await operations.create_program(CreateProgram(name="n", signature=signature, backend="mock"))
+            await operations.create_program(
+                CreateProgram(name="n", signature=signature, backend="mock")
+            )
 
             async def execute(*vectors: Any, **inputs: Any) -> Any:
                 given = [{"field": "v", "value": vector} for vector in vectors]
-                return await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?", **inputs}, "embeddings": given})
+                return await ask(
+                    EXECUTE,
+                    input={"name": "n", "inputs": {"q": "?", **inputs}, "embeddings": given},
+                )
 
             done = (await execute([0.1, 2, -3.5])).data["executeProgram"]
-            assert (done["status"], done["inputs"]) == ("COMPLETED", {"v": [0.1, 2.0, -3.5], "q": "?"})
+            assert (done["status"], done["inputs"]) == (
+                "COMPLETED",
+                {"v": [0.1, 2.0, -3.5], "q": "?"},
+            )
             assert (await execute(v=[1, 2, 3])).data["executeProgram"]["status"] == "COMPLETED"
             for answer, path in (
                 (await execute([1.0, 2.0]), "v"),
@@ -145,7 +156,9 @@ class Passage(Row):
 PASSAGE = Resource(name="passage", plural="passages", entity=Passage)
 
 
-def test_a_resource_of_ones_own_may_have_vectors_and_probabilities(on_each_database: Settings) -> None:
+def test_a_resource_of_ones_own_may_have_vectors_and_probabilities(
+    on_each_database: Settings,
+) -> None:
     domain = DOMAIN.extended(PASSAGE)
     fields = core_of(make_schema(domain)).type_map["Passage"].fields
     assert [str(fields[name].type) for name in ("vector", "score")] == ["Embedding!", "Probability"]
@@ -153,7 +166,9 @@ def test_a_resource_of_ones_own_may_have_vectors_and_probabilities(on_each_datab
     async def work() -> None:
         url = on_each_database.database_url
         on_each_database.state_dir.mkdir()
-        database = Database(url.reveal()) if url else Database.embedded(on_each_database.state_dir / "db")
+        database = (
+            Database(url.reveal()) if url else Database.embedded(on_each_database.state_dir / "db")
+        )
         try:
             await migrate(database)
             await ensure_tables(database, domain)
@@ -161,7 +176,9 @@ def test_a_resource_of_ones_own_may_have_vectors_and_probabilities(on_each_datab
             store = SQLStore(database, domain)
             common: Any = {"workspace": "default", "created_at": NOW, "updated_at": NOW}
             rows = [
-                Passage(id=new_id(), **common, text=str(n), vector=Embedding([n / 7, -1.0]), score=score)
+                Passage(
+                    id=new_id(), **common, text=str(n), vector=Embedding([n / 7, -1.0]), score=score
+                )
                 for n, score in enumerate((Probability(0.5), None, Probability(1.0)))
             ]
             await store.write(*map(Insert, rows))
@@ -176,4 +193,6 @@ def test_a_resource_of_ones_own_may_have_vectors_and_probabilities(on_each_datab
 
 def test_ids_are_read_with_and_without_hyphens() -> None:
     key = UUID("01a204e7-d265-770f-a3da-97f8004ff7a9")
-    assert {_scalar("UUID").parse_value(text) for text in (str(key), key.hex, str(key).upper())} == {key}
+    assert {
+        _scalar("UUID").parse_value(text) for text in (str(key), key.hex, str(key).upper())
+    } == {key}

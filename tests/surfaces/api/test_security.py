@@ -35,7 +35,14 @@ def test_only_a_whole_and_active_key_is_let_in(tmp_path: Path) -> None:
             right = await server.give_key("k", "read")
             assert (await server.ask("GET", "/v1/programs", key="k")).status == 200
             other = right[:-1] + ("A" if right[-1] != "A" else "B")
-            for wrong in (None, "nonsense", other, right.upper(), "dspx_" + "0" * 32 + "_" + "x" * 43, right * 9):
+            for wrong in (
+                None,
+                "nonsense",
+                other,
+                right.upper(),
+                "dspx_" + "0" * 32 + "_" + "x" * 43,
+                right * 9,
+            ):
                 answer = await server.ask("GET", "/v1/programs", key=wrong)
                 assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
                 assert right not in answer.body.decode()
@@ -125,7 +132,10 @@ def test_a_key_has_only_so_many_calls_at_once(tmp_path: Path) -> None:
             mock.execute_program = held  # type: ignore[method-assign]
             async with asyncio.TaskGroup() as group:
                 running = [
-                    group.create_task(server.ask("POST", "/v1/programs/n/execute", key="k", body=RUN)) for _ in range(2)
+                    group.create_task(
+                        server.ask("POST", "/v1/programs/n/execute", key="k", body=RUN)
+                    )
+                    for _ in range(2)
                 ]
                 for _ in running:
                     await begun.acquire()
@@ -146,12 +156,15 @@ def test_keys_of_another_workspace_are_rotated_and_ended_by_operators_alone(tmp_
             await server.give_key("leaked", "execute", workspace="team")
 
             async def act(verb: str, key: str, **given: str) -> tuple[int, str]:
-                answer = await server.ask("POST", f"/v1/actions/{verb}_api_key", key=key, body=given)
+                answer = await server.ask(
+                    "POST", f"/v1/actions/{verb}_api_key", key=key, body=given
+                )
                 return answer.status, answer.json.get("error", {}).get("message", "")
 
             assert await act("revoke", "boss", name="leaked") == (
                 404,
-                "there is no api key 'leaked' in the workspace 'default'; there is one in the workspace 'team'",
+                "there is no api key 'leaked' in the workspace 'default'; there is one in the "
+                "workspace 'team'",
             )
             assert (await act("revoke", "chief", name="boss"))[
                 1
@@ -171,9 +184,13 @@ def test_guesses_are_limited_and_lock_out_no_good_key_of_the_same_address(tmp_pa
             for name in names:
                 await server.give_key(name, "read")
             assert {await _status(server, f"dspx_{n:032x}_x") for n in range(20)} == {401, 429}
-            assert {await _status(server, name) for name in names * 20} == {200}  # none of them was seen before
+            assert {await _status(server, name) for name in names * 20} == {
+                200
+            }  # none of them was seen before
             assert await _status(server, f"dspx_{0:032x}_x") == 429
-            forged = await server.ask("GET", "/v1/programs", key=f"dspx_{0:032x}_x", x_forwarded_for="10.0.0.1")
+            forged = await server.ask(
+                "GET", "/v1/programs", key=f"dspx_{0:032x}_x", x_forwarded_for="10.0.0.1"
+            )
             assert forged.status == 429
 
     finish(work())
@@ -211,7 +228,9 @@ def test_guesses_are_limited_and_lock_out_no_good_key_of_the_same_address(tmp_pa
         ({"content_length": "99999999"}, 413),
     ],
 )
-def test_hosts_origins_and_sizes_are_checked_first(tmp_path: Path, headers: dict[str, str], status: int) -> None:
+def test_hosts_origins_and_sizes_are_checked_first(
+    tmp_path: Path, headers: dict[str, str], status: int
+) -> None:
     async def work() -> None:
         async with serving(tmp_path, ServerConfig(hosts=frozenset({"api.example"}))) as server:
             assert (await server.ask("GET", "/v1/programs", **headers)).status == status
@@ -222,13 +241,19 @@ def test_hosts_origins_and_sizes_are_checked_first(tmp_path: Path, headers: dict
 def test_every_answer_tells_browsers_not_to_frame_sniff_or_run_anything(tmp_path: Path) -> None:
     async def work() -> None:
         async with serving(tmp_path) as server:
-            answers = [("GET", path) for path in ("/", "/explorer", "/healthz", "/v1/programs", "/v1/nothing")]
+            answers = [
+                ("GET", path)
+                for path in ("/", "/explorer", "/healthz", "/v1/programs", "/v1/nothing")
+            ]
             for method, path in (*answers, ("PUT", "/graphql"), ("POST", "/graphql")):
                 headers = (await server.ask(method, path)).headers
                 assert headers["x-content-type-options"] == "nosniff", path
                 assert headers["x-frame-options"] == "DENY", path
                 policy = headers["content-security-policy"]
-                assert ("default-src 'none'" in policy, "frame-ancestors 'none'" in policy) == (True, True), path
+                assert ("default-src 'none'" in policy, "frame-ancestors 'none'" in policy) == (
+                    True,
+                    True,
+                ), path
                 assert "unsafe" not in policy, path
 
     finish(work())
@@ -238,14 +263,18 @@ def test_the_explorer_may_run_its_own_script_and_ask_its_own_server_only(tmp_pat
     async def work() -> None:
         async with serving(tmp_path) as server:
             answer = await server.ask("GET", "/explorer")
-            policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+            policy = dict(
+                part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; ")
+            )
             for tag, directive in (("script", "script-src"), ("style", "style-src")):
                 block = answer.body.split(f"<{tag}>".encode())[1].split(f"</{tag}>".encode())[0]
                 digest = base64.b64encode(hashlib.sha256(block).digest()).decode()
                 assert policy[directive] == f"'sha256-{digest}'"
             assert policy["connect-src"] == "'self'"
             page = answer.body.decode()
-            assert not re.findall(r"\son[a-z]+=|style=|<script |<link", page)  # what the policy would stop
+            assert not re.findall(
+                r"\son[a-z]+=|style=|<script |<link", page
+            )  # what the policy would stop
 
     finish(work())
 
@@ -254,7 +283,9 @@ def test_a_header_that_decides_something_is_there_once(tmp_path: Path) -> None:
     async def work() -> None:
         async with serving(tmp_path) as server:
             await server.give_key("k", "read")
-            scope = await server.ask("GET", "/v1/programs", key="k", pairs=[(b"host", b"evil.example")])
+            scope = await server.ask(
+                "GET", "/v1/programs", key="k", pairs=[(b"host", b"evil.example")]
+            )
             assert (scope.status, scope.json["error"]["code"]) == (400, "headers")
 
     finish(work())
@@ -264,11 +295,25 @@ def test_a_body_that_a_page_of_another_site_can_send_is_refused(tmp_path: Path) 
     async def work() -> None:
         async with serving(tmp_path, ServerConfig(body_bytes=1000)) as server:
             body = b'{"query": "{ __typename }"}'
-            wrong = ("text/plain", "application/x-www-form-urlencoded", "", "application/jsonx", "application/json-seq")
+            wrong = (
+                "text/plain",
+                "application/x-www-form-urlencoded",
+                "",
+                "application/jsonx",
+                "application/json-seq",
+            )
             for kind in (*wrong, "application/json/x", "text/plain; application/json"):
-                assert (await server.ask("POST", "/graphql", body=body, content_type=kind)).status == 415
-            for kind in ("application/json", "application/json; charset=utf-8", "Application/JSON ;charset=utf-8"):
-                assert (await server.ask("POST", "/graphql", body=body, content_type=kind)).status == 200
+                assert (
+                    await server.ask("POST", "/graphql", body=body, content_type=kind)
+                ).status == 415
+            for kind in (
+                "application/json",
+                "application/json; charset=utf-8",
+                "Application/JSON ;charset=utf-8",
+            ):
+                assert (
+                    await server.ask("POST", "/graphql", body=body, content_type=kind)
+                ).status == 200
             long = await server.ask("POST", "/graphql", body=b" " * 1001, content_length="10")
             assert long.status == 413
 
@@ -300,18 +345,26 @@ def test_the_trail_names_the_key_and_no_text_of_a_key_or_secret_is_shown_or_kept
         async with serving(tmp_path) as server:
             boss = await server.give_key("boss", "admin")
             made = await server.ask(
-                "POST", "/v1/actions/create_api_key", key="boss", body={"name": "k", "scopes": ["read"]}
+                "POST",
+                "/v1/actions/create_api_key",
+                key="boss",
+                body={"name": "k", "scopes": ["read"]},
             )
             key = made.json["key"]
             for text, verb in (("hush-hush", "create"), ("hush-again", "rotate")):
                 answer = await server.ask(
-                    "POST", f"/v1/actions/{verb}_secret", key="boss", body={"name": "S", "text": text}
+                    "POST",
+                    f"/v1/actions/{verb}_secret",
+                    key="boss",
+                    body={"name": "S", "text": text},
                 )
                 assert answer.status == 200
             seen = ""
             for resource in DOMAIN.values():
                 if not resource.is_internal:
-                    seen += (await server.ask("GET", f"/v1/{resource.plural}", key="boss")).body.decode()
+                    seen += (
+                        await server.ask("GET", f"/v1/{resource.plural}", key="boss")
+                    ).body.decode()
             assert '"actor":"boss"' in seen
             assert '"name":"S"' in seen
             files = b"".join(file.read_bytes() for file in (tmp_path / "state").iterdir())
@@ -322,14 +375,20 @@ def test_the_trail_names_the_key_and_no_text_of_a_key_or_secret_is_shown_or_kept
     finish(work())
 
 
-def test_a_secret_is_read_back_only_with_the_key_and_the_place_that_sealed_it(tmp_path: Path) -> None:
+def test_a_secret_is_read_back_only_with_the_key_and_the_place_that_sealed_it(
+    tmp_path: Path,
+) -> None:
     async def work() -> None:
         async with serving(tmp_path) as server:
             await server.perform("create_secret", CreateSecret(name="A_API_KEY", text="first"))
             await server.perform("rotate_secret", RotateSecret(name="A_API_KEY", text="second"))
             (tmp_path / "held").write_text("third\n")
-            await server.perform("create_secret", CreateSecret(name="B_API_KEY", reference=f"file:{tmp_path}/held"))
-            await server.perform("create_secret", CreateSecret(name="C_API_KEY", reference="env:NOT_SET_ANYWHERE"))
+            await server.perform(
+                "create_secret", CreateSecret(name="B_API_KEY", reference=f"file:{tmp_path}/held")
+            )
+            await server.perform(
+                "create_secret", CreateSecret(name="C_API_KEY", reference="env:NOT_SET_ANYWHERE")
+            )
         async with serving(tmp_path) as again:
             keys = again.services.context.models.settings.keys  # type: ignore[union-attr]
             assert keys["A_API_KEY"].reveal() == "second"
@@ -339,7 +398,9 @@ def test_a_secret_is_read_back_only_with_the_key_and_the_place_that_sealed_it(tm
     finish(work())
 
 
-def test_of_two_who_rotate_a_key_at_once_nobody_gets_a_text_that_does_not_work(tmp_path: Path) -> None:
+def test_of_two_who_rotate_a_key_at_once_nobody_gets_a_text_that_does_not_work(
+    tmp_path: Path,
+) -> None:
     async def work() -> None:
         async with serving(tmp_path) as server:
             await server.give_key("k", "read")
@@ -377,12 +438,25 @@ def test_only_admins_choose_a_model_by_url_or_path_and_nobody_names_code(tmp_pat
             for model in ("http://inside.example/v1#m", "/etc/passwd.gguf"):
                 body = {"name": "n", "signature": "q -> a", "configuration": {"model": model}}
                 refused = await server.ask("POST", path, key="writer", body=body)
-                assert (refused.status, "configuration.model" in refused.json["error"]["message"]) == (403, True)
+                assert (
+                    refused.status,
+                    "configuration.model" in refused.json["error"]["message"],
+                ) == (403, True)
             assert (await server.ask("POST", path, key="boss", body=body)).status == 200
-            prose = {"name": "p", "signature": "q -> a", "configuration": {"instructions": "Cite https://a.example"}}
+            prose = {
+                "name": "p",
+                "signature": "q -> a",
+                "configuration": {"instructions": "Cite https://a.example"},
+            }
             assert (await server.ask("POST", path, key="writer", body=prose)).status == 200
-            for given in ({"module": "os:system"}, {"module": "python"}, {"configuration": {"target": "os:system"}}):
-                answer = await server.ask("POST", path, key="boss", body={"name": "m", "signature": "q -> a", **given})
+            for given in (
+                {"module": "os:system"},
+                {"module": "python"},
+                {"configuration": {"target": "os:system"}},
+            ):
+                answer = await server.ask(
+                    "POST", path, key="boss", body={"name": "m", "signature": "q -> a", **given}
+                )
                 assert answer.status == 422
 
     finish(work())

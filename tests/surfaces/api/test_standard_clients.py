@@ -18,7 +18,10 @@ from tests.surfaces.api.connections.wire import wired
 
 pytestmark = pytest.mark.full
 RUN = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { status } }"
-FOLLOW = 'subscription { executionUpdates(after: "00000000-0000-7000-8000-000000000000") { execution { status } } }'
+FOLLOW = (
+    'subscription { executionUpdates(after: "00000000-0000-7000-8000-000000000000") { execution { '
+    "status } } }"
+)
 
 
 def test_gql_reads_the_schema_checks_against_it_and_follows(tmp_path: Path) -> None:
@@ -56,11 +59,25 @@ def test_a_code_generator_reads_the_schema(tmp_path: Path) -> None:
     def generate(url: str, key: str) -> str:
         source = {url: {"headers": {"authorization": f"Bearer {key}"}}}
         generates = {"schema.ts": {"plugins": ["typescript"]}}
-        (tmp_path / "codegen.json").write_text(json.dumps({"schema": [source], "generates": generates}))
-        (tmp_path / "package.json").write_text(json.dumps({"private": True, "dependencies": CODEGEN}))
-        options = {"cwd": tmp_path, "check": True, "capture_output": True, "text": True, "timeout": 400}
-        subprocess.run([shutil.which("npm"), "install", "--no-audit", "--no-fund", "--silent"], **options)
-        subprocess.run([shutil.which("npx"), "graphql-codegen", "--config", "codegen.json"], **options)
+        (tmp_path / "codegen.json").write_text(
+            json.dumps({"schema": [source], "generates": generates})
+        )
+        (tmp_path / "package.json").write_text(
+            json.dumps({"private": True, "dependencies": CODEGEN})
+        )
+        options = {
+            "cwd": tmp_path,
+            "check": True,
+            "capture_output": True,
+            "text": True,
+            "timeout": 400,
+        }
+        subprocess.run(
+            [shutil.which("npm"), "install", "--no-audit", "--no-fund", "--silent"], **options
+        )
+        subprocess.run(
+            [shutil.which("npx"), "graphql-codegen", "--config", "codegen.json"], **options
+        )
         return (tmp_path / "schema.ts").read_text()
 
     async def work() -> None:

@@ -40,7 +40,9 @@ class Tenants:
         self.server = server
         self.rows = rows
         self.ids = [str(row.id) for row in rows.values()]
-        self.names = sorted({row.name for row in rows.values() if hasattr(row, "name")} | {"theirs"})
+        self.names = sorted(
+            {row.name for row in rows.values() if hasattr(row, "name")} | {"theirs"}
+        )
         self.calls = 0
 
     async def ask(self, method: str, path: str, body: Any = None) -> Answered:
@@ -87,7 +89,9 @@ def test_every_route_is_one_that_these_tests_walk() -> None:
     assert set(ROUTES) == derived | (KNOWN & set(ROUTES))
 
 
-def test_no_list_filter_order_cursor_or_id_of_rest_shows_rows_of_another_tenant(tmp_path: Path) -> None:
+def test_no_list_filter_order_cursor_or_id_of_rest_shows_rows_of_another_tenant(
+    tmp_path: Path,
+) -> None:
     async def work() -> None:
         async with serving(tmp_path) as server:
             found = await tenants(server)
@@ -95,7 +99,9 @@ def test_no_list_filter_order_cursor_or_id_of_rest_shows_rows_of_another_tenant(
             for resource in READABLE:
                 await _walk_list(found, resource, cursors)
             for key in (*found.names, *found.ids):
-                answer = await found.ask("POST", f"/v1/programs/{key}/execute", {"inputs": {"q": "?"}})
+                answer = await found.ask(
+                    "POST", f"/v1/programs/{key}/execute", {"inputs": {"q": "?"}}
+                )
                 assert answer.status == 404
             assert found.calls > 20 * len(READABLE)
 
@@ -134,25 +140,29 @@ async def _cursors(server: Server) -> list[str]:
 def test_no_field_of_graphql_shows_rows_of_another_tenant(tmp_path: Path) -> None:
     assert SCHEMA.query_type is not None
     actions = {camel(action.name) for action in DOMAIN.actions}
-    walked = {"node"} | {camel(name) for resource in READABLE for name in (resource.name, resource.plural)}
+    walked = {"node"} | {
+        camel(name) for resource in READABLE for name in (resource.name, resource.plural)
+    }
     assert set(SCHEMA.query_type.fields) - actions == walked
 
     async def work() -> None:
         async with serving(tmp_path) as server:
             found, cursors = await tenants(server), await _cursors(server)
             for key in found.ids:
-                assert await found.graphql("query($id: ID!) { node(id: $id) { id __typename } }", id=key) == {
-                    "data": {"node": None}
-                }
+                assert await found.graphql(
+                    "query($id: ID!) { node(id: $id) { id __typename } }", id=key
+                ) == {"data": {"node": None}}
             for resource in READABLE:
                 one, many = camel(resource.name), camel(resource.plural)
                 named = get_named_type(SCHEMA.query_type.fields[one].type)  # type: ignore[union-attr]
                 assert is_object_type(named)
                 fields = selection(named, 1)
                 for key in found.ids:
-                    assert (await found.graphql(f"query($id: ID!) {{ {one}(id: $id) {fields} }}", id=key))["data"] == {
-                        one: None
-                    }
+                    assert (
+                        await found.graphql(
+                            f"query($id: ID!) {{ {one}(id: $id) {fields} }}", id=key
+                        )
+                    )["data"] == {one: None}
                 if "name" in SCHEMA.query_type.fields[one].args:  # type: ignore[union-attr]
                     for name in found.names:
                         query = f"query($name: String) {{ {one}(name: $name) {fields} }}"
@@ -184,13 +194,20 @@ def test_no_action_reads_or_changes_rows_of_another_tenant(tmp_path: Path, way: 
                         continue
                     kind, fields = result_of(action)
                     name = f"{action.input.__name__}Input"
-                    query = f"{kind}($input: {name}!) {{ {camel(action.name)}(input: $input) {fields} }}"
-                    await found.graphql(query, input={camel(key): value for key, value in body.items()})
+                    query = (
+                        f"{kind}($input: {name}!) {{ {camel(action.name)}(input: $input) {fields} "
+                        f"}}"
+                    )
+                    await found.graphql(
+                        query, input={camel(key): value for key, value in body.items()}
+                    )
             after = await everything(server, "theirs")
             assert after == before
-            assert {key: rows for key, rows in (await everything(server, "default")).items() if key != "process"} == {
-                key: rows for key, rows in others.items() if key != "process"
-            }
+            assert {
+                key: rows
+                for key, rows in (await everything(server, "default")).items()
+                if key != "process"
+            } == {key: rows for key, rows in others.items() if key != "process"}
             assert found.calls > 300
 
     finish(work())
@@ -207,13 +224,21 @@ def test_no_subscription_tells_of_another_tenant(tmp_path: Path, field: str) -> 
             found = await tenants(server)
             first = "00000000-0000-7000-8000-000000000000"
             for after in (first, str(found.rows["event"].id)):
-                for arguments in (f'after: "{after}"', f'after: "{after}", programId: "{found.rows["program"].id}"'):
+                for arguments in (
+                    f'after: "{after}"',
+                    f'after: "{after}", programId: "{found.rows["program"].id}"',
+                ):
                     query = f"subscription {{ {field}({arguments}) {{ cursor payload }} }}"
                     call = Call(server, "/graphql/stream", {"query": query}, key="mine")
                     start = await call.part()
                     assert start["status"] == 200
                     if field == "executionUpdates" and "programId" not in arguments:
-                        await server.ask("POST", "/v1/programs/own/execute", key="mine", body={"inputs": {"q": "?"}})
+                        await server.ask(
+                            "POST",
+                            "/v1/programs/own/execute",
+                            key="mine",
+                            body={"inputs": {"q": "?"}},
+                        )
                         told = await call.part()
                         assert CANARY.encode() not in told["body"]
                         assert b'"status"' in told["body"] or b'"errors"' in told["body"]
@@ -225,7 +250,10 @@ def test_no_subscription_tells_of_another_tenant(tmp_path: Path, field: str) -> 
     finish(work())
 
 
-TRAP = 'from pathlib import Path\nPath(__file__).with_name("imported").write_text("x")\nmetric = program = print\n'
+TRAP = (
+    'from pathlib import Path\nPath(__file__).with_name("imported").write_text("x")\nmetric = '
+    "program = print\n"
+)
 NAMES = ("trap:metric", "trap", "trap.program", "trap:program", "./trap.py", "file:trap.py")
 
 
@@ -242,27 +270,46 @@ def test_code_files_and_metrics_that_callers_name_are_not_imported(
             await server.give_workspace("mine")
             await server.give_key("k", "admin", workspace=workspace, **UNLIMITED)
             made = {"name": "own", "signature": "q -> n: int", "backend": "mock"}
-            program = (await server.ask("POST", "/v1/actions/create_program", key="k", body=made)).json
+            program = (
+                await server.ask("POST", "/v1/actions/create_program", key="k", body=made)
+            ).json
             rows = {"name": "rows", "rows": [{"q": "?", "n": 1}] * 4}
-            dataset = (await server.ask("POST", "/v1/actions/create_dataset", key="k", body=rows)).json
+            dataset = (
+                await server.ask("POST", "/v1/actions/create_dataset", key="k", body=rows)
+            ).json
             for action in DOMAIN.actions:
                 for body in bodies(action, [program["id"], dataset["id"]], list(names)):
                     full = {**body, **_own(action.input, program, dataset, body)}
-                    answer = await server.ask("POST", f"/v1/actions/{action.name}", key="k", body=full)
-                    assert answer.status < 500 or answer.json["error"]["retryable"], (action.name, full, answer.body)
+                    answer = await server.ask(
+                        "POST", f"/v1/actions/{action.name}", key="k", body=full
+                    )
+                    assert answer.status < 500 or answer.json["error"]["retryable"], (
+                        action.name,
+                        full,
+                        answer.body,
+                    )
                     assert answer.status != 429
             for path in ("/v1/evaluations", "/v1/optimization_jobs"):
                 jobs = (await server.ask("GET", path, key="k")).json
                 assert "trap" not in json.dumps([_names(row) for row in next(iter(jobs.values()))])
-            for row in (await server.ask("GET", "/v1/programs?first=200", key="k")).json["programs"]:
-                await server.ask("POST", f"/v1/programs/{row['id']}/execute", key="k", body={"inputs": {"q": "?"}})
+            for row in (await server.ask("GET", "/v1/programs?first=200", key="k")).json[
+                "programs"
+            ]:
+                await server.ask(
+                    "POST",
+                    f"/v1/programs/{row['id']}/execute",
+                    key="k",
+                    body={"inputs": {"q": "?"}},
+                )
 
     finish(work())
     assert not (tmp_path / "imported").exists()
     assert "trap" not in sys.modules
 
 
-def _own(input_type: type, program: dict[str, Any], dataset: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+def _own(
+    input_type: type, program: dict[str, Any], dataset: dict[str, Any], body: dict[str, Any]
+) -> dict[str, Any]:
     """Return what lets a job begin: a program and a data set that are there."""
     names = {part.name for part in dataclasses.fields(input_type)}
     own = {"program_id": program["id"], "dataset_id": dataset["id"]}

@@ -15,7 +15,9 @@ from dspex.surfaces.cli import main
 from dspex.surfaces.cli.serve import with_isolation
 from tests.support.answering_server import AnsweringServer
 
-DSPY = pytest.mark.skipif(importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'")
+DSPY = pytest.mark.skipif(
+    importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'"
+)
 RAG = """
 import dspy
 
@@ -119,17 +121,36 @@ def test_a_dspy_module_is_stored_versioned_and_run_and_never_imported_here(
     assert (code, out) == (0, "Rag: version 1 (question, reasoning, answer)\n"), err
     assert found(capsys, "import", "rag:Rag", "--init", '{"hops": 2}')["new"] is False
     ran = found(capsys, "run", "Rag", "question=?")
-    assert (ran["backend"], ran["outputs"], len(server.asked)) == ("dspy", {"reasoning": "r", "answer": 7}, 3)
+    assert (ran["backend"], ran["outputs"], len(server.asked)) == (
+        "dspy",
+        {"reasoning": "r", "answer": 7},
+        3,
+    )
     (tmp_path / "rag.py").write_text(RAG.replace("found[-1]", "found[0]"))
     code, _, err = call(capsys, "run", "Rag", "question=?")
     assert code == 1
     assert "import it again" in err
     assert found(capsys, "import", "rag.py:Rag")["version"] == 2
     assert [row["status"] for row in found(capsys, "executions")] == ["failed", "completed"]
-    assert call(capsys, "optimize", "Rag", "data.csv", "--optimizer", "bootstrap", "--csv", "trials.csv")[0] == 0
-    tried = json.loads(list(csv.DictReader((tmp_path / "trials.csv").read_text().splitlines()))[-1]["values"])
-    assert tried["search.demos"] == [{"question": "a", "query": "q"}, {"question": "b", "query": "q"}]
-    assert tried["answer.predict.demos"][0] == {"question": "a", "query": "q", "reasoning": "r", "answer": 7}
+    assert (
+        call(
+            capsys, "optimize", "Rag", "data.csv", "--optimizer", "bootstrap", "--csv", "trials.csv"
+        )[0]
+        == 0
+    )
+    tried = json.loads(
+        list(csv.DictReader((tmp_path / "trials.csv").read_text().splitlines()))[-1]["values"]
+    )
+    assert tried["search.demos"] == [
+        {"question": "a", "query": "q"},
+        {"question": "b", "query": "q"},
+    ]
+    assert tried["answer.predict.demos"][0] == {
+        "question": "a",
+        "query": "q",
+        "reasoning": "r",
+        "answer": 7,
+    }
     assert ("dspy" in sys.modules) == before
 
 
@@ -144,8 +165,14 @@ def test_a_state_that_dspy_saved_is_stored_with_what_it_belongs_to(
         "demos": [{"question": "2 + 2", "reasoning": "sum", "answer": 4}],
         "lm": None,
     }
-    fields = [{"prefix": name, "description": f"the {name}"} for name in ("question", "reasoning", "answer")]
-    state = {"predict": {**predictor, "signature": {"instructions": "Add up.", "fields": fields}}, "metadata": {}}
+    fields = [
+        {"prefix": name, "description": f"the {name}"}
+        for name in ("question", "reasoning", "answer")
+    ]
+    state = {
+        "predict": {**predictor, "signature": {"instructions": "Add up.", "fields": fields}},
+        "metadata": {},
+    }
     (tmp_path / "adder.json").write_text(json.dumps(state))
     code, _, err = call(capsys, "import", "adder.json")
     assert code == 1
@@ -170,11 +197,22 @@ def test_a_state_that_dspy_saved_is_stored_with_what_it_belongs_to(
     assert "the state has 1 fields for the predictor 'search', which has question, query" in err
     four = [*fields, {"prefix": "x", "description": "d"}]
     whole = {
-        "search": {**predictor, "demos": [], "signature": {"instructions": "Find it.", "fields": fields[:2]}},
-        "answer.predict": {**predictor, "demos": [], "signature": {"instructions": "", "fields": four}},
+        "search": {
+            **predictor,
+            "demos": [],
+            "signature": {"instructions": "Find it.", "fields": fields[:2]},
+        },
+        "answer.predict": {
+            **predictor,
+            "demos": [],
+            "signature": {"instructions": "", "fields": four},
+        },
     }
     (tmp_path / "rag.json").write_text(json.dumps(whole))
-    assert found(capsys, "import", "rag.json", "--into", "rag.py:Rag", "--name", "better")["version"] == 1
+    assert (
+        found(capsys, "import", "rag.json", "--into", "rag.py:Rag", "--name", "better")["version"]
+        == 1
+    )
     assert found(capsys, "run", "better", "question=?")["outputs"]["answer"] == 7
     assert "Find it." in json.dumps(server.asked[-2]["messages"])
 
@@ -200,7 +238,10 @@ def test_a_source_that_is_no_program_of_dspy_is_one_clear_message(
 
 
 def test_an_import_that_needs_no_worker_to_be_refused(
-    server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    server: AnsweringServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "broken.json").write_text("{")
@@ -225,11 +266,15 @@ def test_an_import_that_needs_no_worker_to_be_refused(
 
 @pytest.mark.bridge
 def test_one_program_runs_natively_and_in_a_worker_and_each_execution_says_where(
-    server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    server: AnsweringServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     target = f"mixed_{tmp_path.name}.py:Mixed"
     places = [
-        found(capsys, "run", target, "question=?", *flags)["backend"] for flags in ([], ["--backend", "isolated"])
+        found(capsys, "run", target, "question=?", *flags)["backend"]
+        for flags in ([], ["--backend", "isolated"])
     ]
     assert places == ["native", "isolated"]
     report = found(capsys, "eval", target, "data.csv", "--backend", "isolated")
@@ -241,7 +286,9 @@ def test_one_program_runs_natively_and_in_a_worker_and_each_execution_says_where
     assert found(capsys, "run", "Mixed", "question=?", "--backend", "native")["backend"] == "native"
     rows = [(row["backend"], row["outputs"]["answer"]) for row in found(capsys, "executions")]
     assert rows[2:] == [*[("isolated", 7)] * 5, ("native", 7)]
-    code, out, err = call(capsys, "run", f"mixed_{tmp_path.name}.py:where", "text=mine", "--backend", "isolated")
+    code, out, err = call(
+        capsys, "run", f"mixed_{tmp_path.name}.py:where", "text=mine", "--backend", "isolated"
+    )
     assert code == 0
     assert out.startswith("result: ")
     assert "isolated-0: a line of mine" in err
@@ -263,27 +310,40 @@ def test_the_same_program_on_dspy_gives_the_same_outputs_and_scores(
         one = found(capsys, "run", plain, "question=?", "--backend", name)
         assert (one["backend"], one["outputs"]) == (ran, {"answer": 7})
     target = f"mixed_{tmp_path.name}.py:Mixed"
-    native, dspy = [found(capsys, "run", target, "question=?", "--backend", name) for name in ("native", "dspy")]
+    native, dspy = [
+        found(capsys, "run", target, "question=?", "--backend", name) for name in ("native", "dspy")
+    ]
     assert (native["outputs"], native["backend"]) == (dspy["outputs"], "native")
     assert dspy["backend"] == "hybrid"
     trace = found(capsys, "execution", dspy["id"])["trace"]
-    assert [span["path"] for span in trace["spans"] if (span["kind"], span["name"]) == ("backend", "dspy")] == [
+    assert [
+        span["path"]
+        for span in trace["spans"]
+        if (span["kind"], span["name"]) == ("backend", "dspy")
+    ] == [
         "search",
         "answer",
     ]
     means = [
-        found(capsys, "eval", target, "data.csv", "--backend", name)["metrics"]["exact_match"]["mean"]
+        found(capsys, "eval", target, "data.csv", "--backend", name)["metrics"]["exact_match"][
+            "mean"
+        ]
         for name in ("native", "dspy")
     ]
     assert means == [pytest.approx(2 / 3)] * 2
-    code, _, err = call(capsys, "run", f"mixed_{tmp_path.name}.py:where", "text=x", "--backend", "dspy")
+    code, _, err = call(
+        capsys, "run", f"mixed_{tmp_path.name}.py:where", "text=x", "--backend", "dspy"
+    )
     assert code == 1
     assert "runs no part of this program" in err
 
 
 @pytest.mark.bridge
 def test_doctor_says_whether_the_interpreter_for_dspy_has_it(
-    server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    server: AnsweringServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     without = tmp_path / "python"
     without.write_text("#!/bin/sh\necho 'No package metadata was found for dspy' >&2\nexit 1\n")
@@ -296,7 +356,10 @@ def test_doctor_says_whether_the_interpreter_for_dspy_has_it(
 
 
 def test_a_server_beyond_loopback_isolates_code_unless_the_settings_say_otherwise() -> None:
-    assert [with_isolation(Settings(host=host)).isolation for host in ("127.0.0.1", "0.0.0.0")] == [None, "process"]  # noqa: S104
+    assert [with_isolation(Settings(host=host)).isolation for host in ("127.0.0.1", "0.0.0.0")] == [  # noqa: S104
+        None,
+        "process",
+    ]
     assert with_isolation(Settings(host="0.0.0.0", isolation="inline")).isolation == "inline"  # noqa: S104
 
 
@@ -309,14 +372,28 @@ def test_what_a_program_returns_beyond_its_contract_is_shown_recorded_and_compar
     ran = found(capsys, "run", "More", "question=2024")
     assert ran["outputs"] == {"answer": 7, "sources": ["a", "b"], "taken": "tuple"}
     assert found(capsys, "execution", ran["id"])["outputs"] == ran["outputs"]
-    assert 'sources:\n[\n  "n"\n]' in call(capsys, "run", "More", "question=x", 'notes=["n"]', "k=1")[1]
-    rows = [{"question": "q", "answer": 7, "sources": ["a", "b"]}, {"question": "q", "answer": 7, "sources": ["b"]}]
+    assert (
+        'sources:\n[\n  "n"\n]'
+        in call(capsys, "run", "More", "question=x", 'notes=["n"]', "k=1")[1]
+    )
+    rows = [
+        {"question": "q", "answer": 7, "sources": ["a", "b"]},
+        {"question": "q", "answer": 7, "sources": ["b"]},
+    ]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert "0.500" in call(capsys, "eval", "More", "rows.jsonl")[1]
-    assert found(capsys, "import", "rag.py:More", "--signature", "question -> answer: int, missing")["version"] == 2
+    assert (
+        found(capsys, "import", "rag.py:More", "--signature", "question -> answer: int, missing")[
+            "version"
+        ]
+        == 2
+    )
     code, out, err = call(capsys, "run", "More", "question=x")
     assert code == 1, out + err
-    assert "rag:More returned answer, sources, taken, which does not fit its signature (given at import)" in err
+    assert (
+        "rag:More returned answer, sources, taken, which does not fit its signature (given at "
+        "import)" in err
+    )
     assert "--signature 'question -> answer: int, sources: list, taken'" in err
 
 
@@ -325,5 +402,8 @@ def test_what_a_program_returns_beyond_its_contract_is_shown_recorded_and_compar
 def test_a_guessed_contract_is_named_as_one_and_loses_no_answer(
     server: AnsweringServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "its code does not tell its outputs: query is a guess" in call(capsys, "import", "rag.py:Hidden")[2]
+    assert (
+        "its code does not tell its outputs: query is a guess"
+        in call(capsys, "import", "rag.py:Hidden")[2]
+    )
     assert found(capsys, "run", "Hidden", "question=x")["outputs"] == {"size": 1}

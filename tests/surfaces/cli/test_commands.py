@@ -69,11 +69,19 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
     return int(stopped.value.code or 0), printed.out, printed.err
 
 
-def test_a_wrong_declaration_has_the_line_of_its_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_declaration_has_the_line_of_its_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     name = f"wrong_{(folder / 'link.txt').read_text()}"
-    (folder / f"{name}.py").write_text('import dspex\n\nask = dspex.Predict("question -> answer: strr")\n')
+    (folder / f"{name}.py").write_text(
+        'import dspex\n\nask = dspex.Predict("question -> answer: strr")\n'
+    )
     code, _, err = call(capsys, "run", f"{name}.py:ask", "question=?")
-    assert (code, "unknown type 'strr'" in err, f"({name}.py:3 in <module>)" in err) == (1, True, True)
+    assert (code, "unknown type 'strr'" in err, f"({name}.py:3 in <module>)" in err) == (
+        1,
+        True,
+        True,
+    )
 
 
 def test_eval_warns_of_rows_that_expect_what_no_answer_can_be(
@@ -84,7 +92,9 @@ def test_eval_warns_of_rows_that_expect_what_no_answer_can_be(
     assert code == 0
     assert "warning: 1 of 2 rows expect what the program cannot answer; row 1: kind: " in err
     (folder / "labels.csv").write_text("text\nx\n")
-    assert "warning" not in call(capsys, "eval", target("sort"), "labels.csv", "--backend", "mock")[2]
+    assert (
+        "warning" not in call(capsys, "eval", target("sort"), "labels.csv", "--backend", "mock")[2]
+    )
 
 
 def test_an_unknown_command_says_which_is_meant(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +118,9 @@ def test_an_exception_in_the_users_code_has_its_line_everywhere(
     assert [span["error"] for span in trace["spans"]] == [place]
     _, _, err = call(capsys, "eval", target("fail"), "data.csv", "--limit", "1")
     assert place in err
-    isolated = json.loads(call(capsys, "run", target("fail"), "text=a", "--backend", "isolated", "--json")[1])
+    isolated = json.loads(
+        call(capsys, "run", target("fail"), "text=a", "--backend", "isolated", "--json")[1]
+    )
     assert isolated["error"]["message"] == place
     assert str(folder) not in json.dumps([ended, isolated, trace])
 
@@ -131,7 +143,9 @@ def test_jobs_are_shown_without_the_key_of_the_model(
     assert "no job has the id" in call(capsys, "job", "01a204e7-d265-770f-a3da-97f8004ff7a9")[2]
 
 
-def test_run_prints_the_outputs_and_stores_the_execution(target: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_prints_the_outputs_and_stores_the_execution(
+    target: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, err = call(capsys, "run", target("shout"), "text=hi", "times=2")
     assert (code, out) == (0, "result: HIHI\n")
     assert "completed in" in err
@@ -147,7 +161,9 @@ def test_run_prints_the_outputs_and_stores_the_execution(target: Any, capsys: py
     assert [(row["name"], row["execution_count"]) for row in json.loads(out)] == [("shout", 2)]
 
 
-def test_run_reads_values_from_files(target: Any, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_reads_values_from_files(
+    target: Any, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "text.txt").write_text("from a file")
     assert call(capsys, "run", target("shout"), "text=@text.txt")[1] == "result: FROM A FILE\n"
     (folder / "inputs.json").write_text('{"text": "j", "times": 3}')
@@ -177,16 +193,22 @@ def test_a_wrong_call_is_one_clear_message_and_no_traceback(
     assert "Traceback" not in err
 
 
-def test_errors_are_json_where_json_was_asked_for(target: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_json_where_json_was_asked_for(
+    target: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, _ = call(capsys, "run", target("shout"), "txt=hi", "--json")
     error = json.loads(out)["error"]
     assert (code, error["code"]) == (1, "invalid")
     assert {field["path"] for field in error["fields"]} == {"text", "txt"}
 
 
-def test_an_unknown_target_says_how_targets_look(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_target_says_how_targets_look(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert "file.py:name" in call(capsys, "run", "nothing", "text=hi")[2]
-    assert "the file 'nowhere.py' does not exist" in call(capsys, "run", "nowhere.py:x", "text=hi")[2]
+    assert (
+        "the file 'nowhere.py' does not exist" in call(capsys, "run", "nowhere.py:x", "text=hi")[2]
+    )
     name = (folder / "link.txt").read_text()
     assert "(it has: Sort, sort, number)" in call(capsys, "run", f"{name}.py", "text=hi")[2]
 
@@ -196,7 +218,9 @@ def test_a_file_outside_the_code_root_is_refused(
 ) -> None:
     (folder / "below").mkdir()
     monkeypatch.chdir(folder / "below")
-    assert "lies outside the code root" in call(capsys, "run", f"../{target('shout')}", "text=hi")[2]
+    assert (
+        "lies outside the code root" in call(capsys, "run", f"../{target('shout')}", "text=hi")[2]
+    )
 
 
 def test_prompt_shows_what_would_be_sent_and_stores_nothing(
@@ -205,13 +229,20 @@ def test_prompt_shows_what_would_be_sent_and_stores_nothing(
     code, out, _ = call(capsys, "prompt", target("sort"), "text=hello")
     assert code == 0
     assert "[[ ## text ## ]]\nhello" in out
-    request = json.loads(call(capsys, "prompt", target("sort"), "text=hello", "--adapter", "json", "--json")[1])
+    request = json.loads(
+        call(capsys, "prompt", target("sort"), "text=hello", "--adapter", "json", "--json")[1]
+    )
     assert [message["role"] for message in request["messages"]] == ["system", "user"]
     assert not (folder / ".dspex").exists()
-    assert "answered without calling a model" in call(capsys, "prompt", target("shout"), "text=hello")[2]
+    assert (
+        "answered without calling a model"
+        in call(capsys, "prompt", target("shout"), "text=hello")[2]
+    )
 
 
-def test_without_a_model_run_says_how_to_set_one(target: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_model_run_says_how_to_set_one(
+    target: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, _, err = call(capsys, "run", target("sort"), "text=hello")
     assert code == 1
     assert "--model" in err
@@ -228,13 +259,17 @@ def test_eval_shows_the_mean_with_its_interval_and_stores_each_call(
     assert len(json.loads(call(capsys, "executions", "--json")[1])) == 5
 
 
-def test_eval_has_a_gate_filters_and_metrics_of_ones_own(target: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_eval_has_a_gate_filters_and_metrics_of_ones_own(
+    target: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call(capsys, "eval", target("shout"), "data.csv", "--min", "0.6")[0] == 0
     code, _, err = call(capsys, "eval", target("shout"), "data.csv", "--min", "0.9")
     assert code == 1
     assert "below the minimum" in err
     assert "1.000" in call(capsys, "eval", target("shout"), "data.csv", "--where", "text=x")[1]
-    assert "0.500" in call(capsys, "eval", target("shout"), "data.csv", "--metric", target("half"))[1]
+    assert (
+        "0.500" in call(capsys, "eval", target("shout"), "data.csv", "--metric", target("half"))[1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -301,7 +336,9 @@ def test_doctor_says_what_is_there_and_what_is_broken(
     assert "port" in out
 
 
-def test_a_server_beyond_loopback_without_a_key_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_beyond_loopback_without_a_key_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     del folder
     code, _, err = call(capsys, "serve", "--host", "0.0.0.0")  # noqa: S104  # it is refused
     assert code == 1
@@ -316,7 +353,9 @@ def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert "TARGET" in out
 
 
-def test_optimize_says_how_to_name_held_out_rows(folder: Path, target: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_optimize_says_how_to_name_held_out_rows(
+    folder: Path, target: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, _, said = call(capsys, "optimize", target("sort"), "data.csv", "--test", "text=x")
     assert code == 1
     assert "name the training rows by --where split=train" in said
@@ -326,6 +365,8 @@ def test_optimize_says_how_to_name_held_out_rows(folder: Path, target: Any, caps
 def test_optimize_refuses_rows_that_suit_no_predictor(
     folder: Path, target: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, _, said = call(capsys, "optimize", target("sort"), "data.csv", "--model", "http://127.0.0.1:9/v1#none")
+    code, _, said = call(
+        capsys, "optimize", target("sort"), "data.csv", "--model", "http://127.0.0.1:9/v1#none"
+    )
     assert code == 1
     assert "takes rows of text, result as demonstrations" in said

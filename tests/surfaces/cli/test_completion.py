@@ -34,11 +34,14 @@ def test_a_real_bash_completes_commands_and_options(tmp_path: Path) -> None:
     bash = shutil.which("bash")
     if bash is None or not DSPEX.exists():
         pytest.skip("needs bash and the installed `dspex` command")
-    script = subprocess.run([DSPEX, "completion", "bash"], capture_output=True, text=True, check=True, timeout=60)
+    script = subprocess.run(
+        [DSPEX, "completion", "bash"], capture_output=True, text=True, check=True, timeout=60
+    )
     lines = [
         script.stdout,
         "COMP_WORDS=(dspex ev); COMP_CWORD=1; _dspex_completion dspex; echo ${COMPREPLY[@]}",
-        "COMPREPLY=(); COMP_WORDS=(dspex eval --met); COMP_CWORD=2; _dspex_completion dspex; echo ${COMPREPLY[@]}",
+        "COMPREPLY=(); COMP_WORDS=(dspex eval --met); COMP_CWORD=2; _dspex_completion dspex; echo "
+        "${COMPREPLY[@]}",
     ]
     environment = {**os.environ, "PATH": f"{DSPEX.parent}:{os.environ['PATH']}"}
     result = subprocess.run(

@@ -28,7 +28,9 @@ def test_a_file_becomes_a_data_set_that_is_listed_checked_and_sampled(
 ) -> None:
     assert call(capsys, "dataset", "add", "d", "rows.csv", "--split", "test")[0] == 0
     code, out = call(capsys, "datasets", "--json")
-    assert [(row["name"], row["version"], row["split"]) for row in json.loads(out)] == [("d", 1, "test")]
+    assert [(row["name"], row["version"], row["split"]) for row in json.loads(out)] == [
+        ("d", 1, "test")
+    ]
     code, out = call(capsys, "dataset", "check", "d", "--signature", "q -> a: int")
     assert code == 1
     assert "1 rows fit, 1 do not" in out
@@ -38,21 +40,36 @@ def test_a_file_becomes_a_data_set_that_is_listed_checked_and_sampled(
     assert "there is no such file" in call(capsys, "dataset", "add", "d", "none.csv")[1]
 
 
-def test_any_action_is_carried_out_by_its_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_action_is_carried_out_by_its_name(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def do(*arguments: str) -> Any:
         code, out = call(capsys, "do", *arguments)
         assert code == 0, out
         return json.loads(out)
 
-    made = do("create_program", "name=qa", "signature=q -> a", "backend=mock", 'configuration={"store_inputs": true}')
+    made = do(
+        "create_program",
+        "name=qa",
+        "signature=q -> a",
+        "backend=mock",
+        'configuration={"store_inputs": true}',
+    )
     assert (made["status"], "lock_version" in made) == ("ready", False)
     ended = do("execute_program", "name=qa", 'inputs={"q": "?"}', "idempotency_key=k", "timeout=30")
-    assert do("execute_program", "name=qa", 'inputs={"q": "?"}', "idempotency_key=k")["id"] == ended["id"]
+    assert (
+        do("execute_program", "name=qa", 'inputs={"q": "?"}', "idempotency_key=k")["id"]
+        == ended["id"]
+    )
     for other in ("b", "a"):
         do("create_program", f"name={other}", "signature=q -> a", "backend=mock")
-    listed = json.loads(call(capsys, "programs", "--sort", "name", "execution_count_lte=0", "--json")[1])
+    listed = json.loads(
+        call(capsys, "programs", "--sort", "name", "execution_count_lte=0", "--json")[1]
+    )
     assert [row["name"] for row in listed] == ["a", "b"]
-    found = json.loads(call(capsys, "executions", "--sort", "-duration_ms", "status=completed", "--json")[1])
+    found = json.loads(
+        call(capsys, "executions", "--sort", "-duration_ms", "status=completed", "--json")[1]
+    )
     assert [row["id"] for row in found] == [ended["id"]]
     assert call(capsys, "executions", "status=failed")[1].startswith("no execution is stored")
     assert "Did you mean 'status'" in call(capsys, "executions", "statu=failed")[1]

@@ -46,20 +46,28 @@ def _asked(url: str, body: Any = None) -> tuple[int, Any]:
 def test_a_server_that_stops_listens_until_what_runs_has_ended(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(PROGRAM)
     (tmp_path / "go").touch()
-    with Child([sys.executable, "-m", "dspex", "run", "app.py:slow", "text=x"], cwd=tmp_path) as stored:
+    with Child(
+        [sys.executable, "-m", "dspex", "run", "app.py:slow", "text=x"], cwd=tmp_path
+    ) as stored:
         assert stored.process.wait(60) == 0
     (tmp_path / "go").unlink()
     words = [sys.executable, "-m", "dspex", "serve", "--port", "0", "--no-worker"]
     with Child(words, cwd=tmp_path) as server, ThreadPoolExecutor(1) as caller:
         url = re.search(r"http://[\d.:]+", server.wait_for_line("serving http"))[0]  # type: ignore[index]
-        running = caller.submit(_asked, f"{url}/v1/programs/slow/execute", {"inputs": {"text": "kept"}})
+        running = caller.submit(
+            _asked, f"{url}/v1/programs/slow/execute", {"inputs": {"text": "kept"}}
+        )
         server.wait_for_line("begun")
         server.process.send_signal(signal.SIGTERM)
         while (state := _asked(f"{url}/readyz"))[0] == 200:
             continue
         assert state == (503, {"status": "not ready", "problems": ["this server is being stopped"]})
         status, refused = _asked(f"{url}/v1/programs/slow/execute", {"inputs": {"text": "new"}})
-        assert (status, refused["error"]["type"], refused["error"]["retryable"]) == (503, "UnavailableError", True)
+        assert (status, refused["error"]["type"], refused["error"]["retryable"]) == (
+            503,
+            "UnavailableError",
+            True,
+        )
         assert _asked(f"{url}/v1/executions")[0] == 200
         (tmp_path / "go").touch()
         status, row = running.result(30)
@@ -73,17 +81,25 @@ def test_a_server_that_stops_listens_until_what_runs_has_ended(tmp_path: Path) -
 def test_a_second_signal_ends_a_server_at_once_with_its_streams(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(PROGRAM)
     (tmp_path / "go").touch()
-    with Child([sys.executable, "-m", "dspex", "run", "app.py:slow", "text=x"], cwd=tmp_path) as stored:
+    with Child(
+        [sys.executable, "-m", "dspex", "run", "app.py:slow", "text=x"], cwd=tmp_path
+    ) as stored:
         assert stored.process.wait(60) == 0
     (tmp_path / "go").unlink()
     (tmp_path / "dspex.toml").write_text("drain_seconds = 3600")
     words = [sys.executable, "-m", "dspex", "serve", "--port", "0", "--no-worker"]
     with Child(words, cwd=tmp_path) as server, ThreadPoolExecutor(2) as callers:
         url = re.search(r"http://[\d.:]+", server.wait_for_line("serving http"))[0]  # type: ignore[index]
-        query = json.dumps({"query": "subscription { executionUpdates { execution { status } } }"}).encode()
+        query = json.dumps(
+            {"query": "subscription { executionUpdates { execution { status } } }"}
+        ).encode()
         headers = {"Content-Type": "application/json"}
-        with urllib.request.urlopen(urllib.request.Request(f"{url}/graphql/stream", query, headers)) as stream:
-            running = callers.submit(_asked, f"{url}/v1/programs/slow/execute", {"inputs": {"text": "never"}})
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{url}/graphql/stream", query, headers)
+        ) as stream:
+            running = callers.submit(
+                _asked, f"{url}/v1/programs/slow/execute", {"inputs": {"text": "never"}}
+            )
             server.wait_for_line("begun")
             server.process.send_signal(signal.SIGTERM)
             while _asked(f"{url}/readyz")[0] == 200:

@@ -65,7 +65,9 @@ def test_optimize_finds_a_better_program_writes_it_and_goes_on_from_its_journal(
 ) -> None:
     with served({"m": SimulatedModel(seed=1)}) as server:
         model, files = f"{server.url}#m", ["--journal", "search.jsonl", "--out", "better.json"]
-        code, out, err = optimize(capsys, model, *files, "--html", "page.html", "--csv", "trials.csv")
+        code, out, err = optimize(
+            capsys, model, *files, "--html", "page.html", "--csv", "trials.csv"
+        )
         assert code == 0
         assert "significantly better on 80 held-out rows" in out
         assert "estimate: at most" in err
@@ -92,11 +94,16 @@ def test_what_optimize_wrote_is_a_target_and_is_imported_and_loaded(
         question = "question=question 1"
         plain = json.loads(call(capsys, "run", f"{_name(folder)}.py:answer", question, *model)[1])
         ran = json.loads(call(capsys, "run", "better.json", question, *model)[1])
-        assert (ran["status"], ran["program_id"]) == ("completed", plain["program_id"])  # a version of the same program
+        assert (ran["status"], ran["program_id"]) == (
+            "completed",
+            plain["program_id"],
+        )  # a version of the same program
         assert call(capsys, "eval", "better.json", "rows.csv", "--limit", "3", *model)[0] == 0
         asked = call(capsys, "prompt", "better.json", question, *model)[1]
         assert asked != call(capsys, "prompt", f"{_name(folder)}.py:answer", question, *model)[1]
-        imported = json.loads(call(capsys, "import", "better.json", "--name", "better", "--json")[1])
+        imported = json.loads(
+            call(capsys, "import", "better.json", "--name", "better", "--json")[1]
+        )
         again = json.loads(call(capsys, "run", "better", question, *model)[1])
         assert (again["program_id"], again["backend"]) == (imported["id"], "native")
     written = json.loads((folder / "better.json").read_text())
@@ -106,10 +113,15 @@ def test_what_optimize_wrote_is_a_target_and_is_imported_and_loaded(
     fresh.load(folder / "better.json")
     assert (fresh.signature, fresh.demos) == (loaded.signature, loaded.demos)
     code, _, err = call(capsys, "run", "bettr.json", "question=q")
-    assert (code, "the file 'bettr.json' does not exist. Did you mean 'better.json'?" in err) == (1, True)
+    assert (code, "the file 'bettr.json' does not exist. Did you mean 'better.json'?" in err) == (
+        1,
+        True,
+    )
 
 
-def test_optimize_ends_before_its_budget_is_passed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_optimize_ends_before_its_budget_is_passed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     del folder
     with served({"m": SimulatedModel(seed=1)}) as server:
         code, out, err = optimize(capsys, f"{server.url}#m", "--max-calls", "60")
@@ -119,19 +131,38 @@ def test_optimize_ends_before_its_budget_is_passed(folder: Path, capsys: pytest.
     assert "best: trial 0" in out
 
 
-def test_another_winner_is_picked_from_a_finished_search(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "brief.py").write_text("def brief(example, prediction):\n    return len(prediction.answer) < 11\n")
+def test_another_winner_is_picked_from_a_finished_search(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "brief.py").write_text(
+        "def brief(example, prediction):\n    return len(prediction.answer) < 11\n"
+    )
     with served({"m": SimulatedModel(seed=1)}) as server:
         model = f"{server.url}#m"
-        files = ["--journal", "s.jsonl", "--metric", "exact_match", "--metric", "brief.py:brief", "--out", "p.json"]
+        files = [
+            "--journal",
+            "s.jsonl",
+            "--metric",
+            "exact_match",
+            "--metric",
+            "brief.py:brief",
+            "--out",
+            "p.json",
+        ]
         code, out, _ = optimize(capsys, model, *files)
         assert code == 0
-        assert "several at once: trial exact_match brief tokens p95 failed label" in " ".join(out.split())
+        assert "several at once: trial exact_match brief tokens p95 failed label" in " ".join(
+            out.split()
+        )
         asked = server.calls["m"]
-        code, out, _ = optimize(capsys, model, *files, "--pick", "exact_match>=0.3,-tokens", "--json")
+        code, out, _ = optimize(
+            capsys, model, *files, "--pick", "exact_match>=0.3,-tokens", "--json"
+        )
         found = json.loads(out)
         assert code == 0
-        assert server.calls["m"] - asked <= 80  # held-out rows of the one that was picked, and nothing else
+        assert (
+            server.calls["m"] - asked <= 80
+        )  # held-out rows of the one that was picked, and nothing else
         assert found["verdict"]["objective"] == "-tokens"
         assert found["verdict"]["limits"][0].startswith("exact_match>=0.3")
         assert found["best"] in {line["trial"] for line in found["front"]}
@@ -150,12 +181,18 @@ def test_another_winner_is_picked_from_a_finished_search(folder: Path, capsys: p
         (["--subject-to", "p95<<2"], "is not a limit"),
         (["--pick", "cheapest,fastest"], "names 2 figures"),
         (["--pick", "cheapest", "--maximize", "-usd"], "give either --pick or those two"),
-        (["--out", "nowhere/x.json"], "'nowhere/x.json' cannot be written: there is no such folder"),
+        (
+            ["--out", "nowhere/x.json"],
+            "'nowhere/x.json' cannot be written: there is no such folder",
+        ),
         (["--csv", "."], "cannot be written: it is a folder"),
         (["--metric", "exact_match", "--metric", "exact_match"], "two metrics have the same name"),
         (["--objective", "exact_mach"], "unknown figure 'exact_mach'. Did you mean 'exact_match'?"),
         (["--fresh"], "--fresh renames the file of --journal; give --journal too"),
-        (["--optimizer", "random", "--objective", "-usd"], "--objective is an option of --optimizer joint"),
+        (
+            ["--optimizer", "random", "--objective", "-usd"],
+            "--objective is an option of --optimizer joint",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_said_before_anything_is_spent(
@@ -185,7 +222,15 @@ def test_every_request_counts_against_the_budget_also_those_that_are_tried_again
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with served({"m": _Away(seed=1)}) as server:
-        arguments = ["optimize", f"{_name(folder)}.py:answer", "rows.csv", "--model", f"{server.url}#m", "--rows", "3"]
+        arguments = [
+            "optimize",
+            f"{_name(folder)}.py:answer",
+            "rows.csv",
+            "--model",
+            f"{server.url}#m",
+            "--rows",
+            "3",
+        ]
         code, out, err = call(capsys, *arguments, "--max-calls", "14")
         spent = re.search(r"spent: (\d+) calls", out)
         assert (code, spent and int(spent[1]), server.calls["m"]) == (0, 14, 14)
@@ -197,7 +242,15 @@ def test_tokens_and_seconds_end_a_search_and_the_estimate_names_both(
 ) -> None:
     with served({"m": SimulatedModel(seed=1)}) as server:
         model = f"{server.url}#m"
-        arguments = ["optimize", f"{_name(folder)}.py:answer", "rows.csv", "--model", model, "--rows", "40"]
+        arguments = [
+            "optimize",
+            f"{_name(folder)}.py:answer",
+            "rows.csv",
+            "--model",
+            model,
+            "--rows",
+            "40",
+        ]
         code, out, err = call(capsys, *arguments, "--max-tokens", "20000", "--json")
         found = json.loads(out)
         assert (code, found["stopped"][:31]) == (0, "budget: the budget of 20000 tok")
@@ -208,8 +261,16 @@ def test_tokens_and_seconds_end_a_search_and_the_estimate_names_both(
         assert "the budget of 0.001 seconds is used up" in err
 
 
-def test_options_that_an_optimizer_does_not_know_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["optimize", f"{_name(folder)}.py:answer", "rows.csv", "--model", "http://127.0.0.1:1/v1#m"]
+def test_options_that_an_optimizer_does_not_know_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "optimize",
+        f"{_name(folder)}.py:answer",
+        "rows.csv",
+        "--model",
+        "http://127.0.0.1:1/v1#m",
+    ]
     code, _, err = call(capsys, *arguments, "--optimizer", "bootstrap", "--trials", "9")
     assert code != 0
     assert "takes no --trials; 'random' tries many" in err
@@ -232,7 +293,9 @@ def test_a_journal_of_another_model_is_refused_until_it_is_put_aside(
     assert (folder / "j.jsonl.old").read_bytes() == before
 
 
-def test_eval_repeats_rows_writes_files_and_is_a_gate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_eval_repeats_rows_writes_files_and_is_a_gate(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with served({"m": SimulatedModel(seed=1)}) as server:
         arguments = [
             "eval", f"{_name(folder)}.py:answer", "rows.csv", "--limit", "10", "--repeats", "3",
@@ -254,13 +317,27 @@ def test_eval_repeats_rows_writes_files_and_is_a_gate(folder: Path, capsys: pyte
 def test_eval_scores_several_metrics_on_the_rows_that_are_asked_for(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (folder / "shortness.py").write_text("def brief(example, prediction):\n    return len(prediction.answer) < 11\n")
-    rows = [{"question": f"question {n}", "answer": f"answer {n}", "fold": n % 3, "easy": n < 9} for n in range(30)]
+    (folder / "shortness.py").write_text(
+        "def brief(example, prediction):\n    return len(prediction.answer) < 11\n"
+    )
+    rows = [
+        {"question": f"question {n}", "answer": f"answer {n}", "fold": n % 3, "easy": n < 9}
+        for n in range(30)
+    ]
     (folder / "rows.json").write_text(json.dumps(rows))
     with served({"m": SimulatedModel(seed=1)}) as server:
-        arguments = ["eval", f"{_name(folder)}.py:answer", "rows.json", "--model", f"{server.url}#m", "--json"]
+        arguments = [
+            "eval",
+            f"{_name(folder)}.py:answer",
+            "rows.json",
+            "--model",
+            f"{server.url}#m",
+            "--json",
+        ]
         where = ["--where", "fold=1", "--where", "easy=true"]
-        code, out, _ = call(capsys, *arguments, *where, "--metric", "f1", "--metric", "shortness.py:brief")
+        code, out, _ = call(
+            capsys, *arguments, *where, "--metric", "f1", "--metric", "shortness.py:brief"
+        )
         found = json.loads(out)
         assert (code, found["scored"], server.calls["m"]) == (0, 3, 3)
         assert list(found["metrics"]) == ["f1", "brief"]
@@ -275,13 +352,26 @@ def test_optimize_trains_validates_and_tests_on_rows_of_their_own(
     lines = [f"question {n},answer {n},{part}" for n, part in enumerate(parts)]
     (folder / "rows.csv").write_text("\n".join(["question,answer,split", *lines]) + "\n")
     with served({"m": SimulatedModel(seed=1)}) as server:
-        more = ["--validation", "split=validation", "--objective", "exact_match", "--objective", "-tokens"]
+        more = [
+            "--validation",
+            "split=validation",
+            "--objective",
+            "exact_match",
+            "--objective",
+            "-tokens",
+        ]
         code, out, _ = optimize(capsys, f"{server.url}#m", *more, "--json")
         found = json.loads(out)
         assert code == 0
         assert {found["trials"][0]["rows"], found["trials"][-1]["rows"]} == {20}
         assert "on 30 held-out rows" in found["conclusion"]
-        arguments = ["optimize", f"{_name(folder)}.py:answer", "rows.csv", "--validation", "split=validation"]
+        arguments = [
+            "optimize",
+            f"{_name(folder)}.py:answer",
+            "rows.csv",
+            "--validation",
+            "split=validation",
+        ]
         code, _, err = call(capsys, *arguments, "--model", f"{server.url}#m")
         assert code == 1
         assert "name the training rows by --where" in err

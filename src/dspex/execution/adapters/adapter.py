@@ -35,7 +35,9 @@ class Adapter(Protocol):
 
     name: str
 
-    def render(self, signature: Signature, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]) -> Prompt:
+    def render(
+        self, signature: Signature, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
+    ) -> Prompt:
         """Return the prompt for one call; the caller has validated `inputs`."""
         ...
 

@@ -42,11 +42,18 @@ class ChatAdapter:
 
     name = "chat"
 
-    def render(self, signature: Signature, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]) -> Prompt:
+    def render(
+        self, signature: Signature, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
+    ) -> Prompt:
         """Return the system message, demonstrations and input; see `Adapter.render`."""
         plan = _plan(signature)
         examples = (
-            demo_turns(signature, demos, render_inputs=plan.input_layout.text, render_outputs=plan.render_outputs)
+            demo_turns(
+                signature,
+                demos,
+                render_inputs=plan.input_layout.text,
+                render_outputs=plan.render_outputs,
+            )
             if demos
             else ()
         )
@@ -68,7 +75,9 @@ class ChatAdapter:
             outputs[name] = reader(reply[start:])
         if not outputs:
             expected = ", ".join(f"[[ ## {name} ## ]]" for name in readers)
-            raise unreadable_reply(signature, reply, outputs, because=f"it has none of the headers {expected}")
+            raise unreadable_reply(
+                signature, reply, outputs, because=f"it has none of the headers {expected}"
+            )
         return validate_outputs(signature, reply, outputs)
 
     def splitter(self, signature: Signature) -> FieldSplitter:
@@ -78,7 +87,9 @@ class ChatAdapter:
 
 def _compile(signature: Signature) -> _Plan:
     inputs, outputs = signature.input_fields.values(), signature.output_fields.values()
-    layout = "\n\n".join(f"[[ ## {field.wire_name} ## ]]\n{{{field.wire_name}}}" for field in (*inputs, *outputs))
+    layout = "\n\n".join(
+        f"[[ ## {field.wire_name} ## ]]\n{{{field.wire_name}}}" for field in (*inputs, *outputs)
+    )
     inputs_text = f"You are given these fields:\n{describe(inputs)}\n\n" if inputs else ""
     system = (
         f"{inputs_text}You answer with these fields:\n{describe(outputs)}\n\n"

@@ -23,7 +23,9 @@ class Choices:
         """Take a choice type; replies may also name the members of an enumeration."""
         self.values: tuple[Any, ...] = type_.constraint("one_of")
         self._texts = {value for value in self.values if isinstance(value, str)}
-        self._non_texts = {(type(value), value): value for value in self.values if not isinstance(value, str)}
+        self._non_texts = {
+            (type(value), value): value for value in self.values if not isinstance(value, str)
+        }
         self._by_text = {str(value): value for value in self.values if not isinstance(value, str)}
         members = type_.python.__members__ if type_.python is not None else {}
         self._names = {name: member.value for name, member in members.items()}
@@ -31,14 +33,22 @@ class Choices:
     def format(self, value: object) -> str:
         """Return one value as a prompt shows it: unquoted if unambiguous, otherwise as JSON."""
         plain = str(value)
-        is_plain = plain == plain.strip().strip(_QUOTES) and plain and not any(mark in plain for mark in ";\n")
-        return plain if is_plain and _is_same(self.read(plain), value) else json.dumps(value, ensure_ascii=False)
+        is_plain = (
+            plain == plain.strip().strip(_QUOTES)
+            and plain
+            and not any(mark in plain for mark in ";\n")
+        )
+        return (
+            plain
+            if is_plain and _is_same(self.read(plain), value)
+            else json.dumps(value, ensure_ascii=False)
+        )
 
     def format_all(self) -> str:
         """Return all values as a prompt shows them."""
         return "; ".join(map(self.format, self.values))
 
-    def read(self, text: str) -> Any:  # noqa: ANN401
+    def read(self, text: str) -> Any:
         """Return the value that the text of a reply means; return other text stripped."""
         decoded = _json(text)
         if not isinstance(decoded, str) and (type(decoded), decoded) in self._non_texts:
@@ -49,7 +59,7 @@ class Choices:
                 return candidate
         return self._read_inside(bare)
 
-    def fit(self, value: Any) -> Any:  # noqa: ANN401
+    def fit(self, value: Any) -> Any:
         """Return the choice that a value inside a JSON reply means; keep other values."""
         if isinstance(value, str):
             return value if value in self._texts else self.read(value)
@@ -58,7 +68,7 @@ class Choices:
             return text if text in self._texts else value
         return value
 
-    def _read_inside(self, text: str) -> Any:  # noqa: ANN401
+    def _read_inside(self, text: str) -> Any:
         """Strip quotes and type names, layer by layer, until a value remains."""
         rest = text
         while True:
@@ -87,7 +97,7 @@ def _is_same(first: object, second: object) -> bool:
     return type(first) is type(second) and first == second
 
 
-def _json(text: str) -> Any:  # noqa: ANN401
+def _json(text: str) -> Any:
     try:
         value = _decode(text.strip())
     except (ValueError, RecursionError):

@@ -42,17 +42,28 @@ class JSONAdapter:
 
     name = "json"
 
-    def render(self, signature: Signature, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]) -> Prompt:
+    def render(
+        self, signature: Signature, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
+    ) -> Prompt:
         """Return the messages and the schema of the reply; see `Adapter.render`."""
         plan = _plan(signature)
         render_outputs = partial(_write_object, signature.output_fields, plan.guard)
         examples = (
-            demo_turns(signature, demos, render_inputs=plan.input_layout.text, render_outputs=render_outputs)
+            demo_turns(
+                signature,
+                demos,
+                render_inputs=plan.input_layout.text,
+                render_outputs=render_outputs,
+            )
             if demos
             else ()
         )
         user_turn = Message("user", plan.input_layout.text(inputs) or "Begin.")
-        return Prompt(messages=(plan.system, *examples, user_turn), response_schema=plan.schema, json_mode=True)
+        return Prompt(
+            messages=(plan.system, *examples, user_turn),
+            response_schema=plan.schema,
+            json_mode=True,
+        )
 
     def parse(self, signature: Signature, reply: str) -> dict[str, Any]:
         """Return the outputs in the JSON object; see `Adapter.parse`."""
@@ -70,7 +81,7 @@ class JSONAdapter:
         return JSONSplitter({wire: name for wire, name, _ in _plan(signature).outputs})
 
 
-def _read(reply: str) -> Any:  # noqa: ANN401  # any JSON value
+def _read(reply: str) -> Any:
     """Return the JSON in a reply: the whole text, else its first balanced object, else a repair."""
     try:
         return only_object(_decode(reply))

@@ -12,8 +12,15 @@ from dspex.language.signatures.content import Audio, Document, File, Image
 from dspex.language.signatures.records import Record
 
 _CLASSES: Final = (Image, Audio, File)
-_WORDS: Final = {"Image": "a picture", "Audio": "a recording", "File": "a file", "Document": "a document of bytes"}
-_OPEN: Final = frozenset({"any", "ref", "History", "model_output", "tool_result", "function_call", "ToolCalls"})
+_WORDS: Final = {
+    "Image": "a picture",
+    "Audio": "a recording",
+    "File": "a file",
+    "Document": "a document of bytes",
+}
+_OPEN: Final = frozenset(
+    {"any", "ref", "History", "model_output", "tool_result", "function_call", "ToolCalls"}
+)
 """Kinds whose values may hold anything."""
 _MAX_VALUES: Final = 100_000  # checked per field; a larger value would not fit a prompt
 
@@ -41,8 +48,10 @@ class MediaGuard:
             if media is not None:
                 path, kind = media
                 raise MediaError(
-                    f"{path} holds {_WORDS[kind]} ({kind}), but prompts of this version are text and would contain "
-                    "its bytes. Run the program on the backend 'dspy', which sends media, or pass text instead; "
+                    f"{path} holds {_WORDS[kind]} ({kind}), but prompts of this version are text "
+                    "and would contain "
+                    "its bytes. Run the program on the backend 'dspy', which sends media, or pass "
+                    "text instead; "
                     "nothing was sent",
                     path=path,
                     kind=kind,
@@ -55,12 +64,18 @@ _PLAIN: Final = frozenset({str, int, float, bool})
 def _may_hold(type_: Type) -> bool:
     if type_.kind in _WORDS or type_.kind in _OPEN:
         return True
-    if type_.kind in {"list", "set", "tuple", "dict", "object"} and not type_.args and not type_.members:
+    if (
+        type_.kind in {"list", "set", "tuple", "dict", "object"}
+        and not type_.args
+        and not type_.members
+    ):
         return True  # its parts may be anything
-    return any(_may_hold(part) for part in (*type_.args, *(member.type for member in type_.members)))
+    return any(
+        _may_hold(part) for part in (*type_.args, *(member.type for member in type_.members))
+    )
 
 
-def _declared_media(type_: Type, value: Any, path: str) -> Iterator[tuple[str, str]]:  # noqa: ANN401  # any value
+def _declared_media(type_: Type, value: Any, path: str) -> Iterator[tuple[str, str]]:
     """Yield the media that the type declares in the JSON form of a value; ignore instances."""
     if value is None:
         return
@@ -72,12 +87,16 @@ def _declared_media(type_: Type, value: Any, path: str) -> Iterator[tuple[str, s
         yield from _declared_media(part, inner, place)
 
 
-def _typed_parts(type_: Type, value: Any, path: str) -> Iterator[tuple[Type, Any, str]]:  # noqa: ANN401  # any value
+def _typed_parts(type_: Type, value: Any, path: str) -> Iterator[tuple[Type, Any, str]]:
     kind, args = type_.kind, type_.args
     if kind == "union":
         is_reference = isinstance(value, Mapping) and "url" in value
         yield from ((arg, value, path) for arg in args if is_reference or arg.kind not in _WORDS)
-    elif kind in {"list", "set", "tuple"} and args and isinstance(value, list | tuple | set | frozenset):
+    elif (
+        kind in {"list", "set", "tuple"}
+        and args
+        and isinstance(value, list | tuple | set | frozenset)
+    ):
         types = args if kind == "tuple" and len(args) == len(value) else args[:1] * len(value)
         pairs = zip(types, value, strict=True)
         yield from ((arg, part, f"{path}[{number}]") for number, (arg, part) in enumerate(pairs))
@@ -85,7 +104,9 @@ def _typed_parts(type_: Type, value: Any, path: str) -> Iterator[tuple[Type, Any
         if kind == "dict" and len(args) == 2:
             yield from ((args[1], part, f"{path}.{key}") for key, part in value.items())
         members = type_.members if kind == "object" else ()
-        yield from ((member.type, value.get(member.name), f"{path}.{member.name}") for member in members)
+        yield from (
+            (member.type, value.get(member.name), f"{path}.{member.name}") for member in members
+        )
 
 
 def first_media(value: object, path: str) -> tuple[str, str] | None:
@@ -105,7 +126,7 @@ def first_media(value: object, path: str) -> tuple[str, str] | None:
     return None
 
 
-def _parts(value: Any, place: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401  # any value
+def _parts(value: Any, place: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Record):
         value = value.to_dict()
     if isinstance(value, Mapping):

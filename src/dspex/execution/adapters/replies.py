@@ -28,7 +28,9 @@ def takes_text(type_: Type) -> bool:
     """Whether any text is already a value of `type_`, so that it must not be parsed."""
     if type_.kind == "any" and (schema := type_.constraint("schema")) is not None:
         return bool(schema.get("type") == "string")
-    return type_.kind in _TEXT or (type_.kind == "union" and any(takes_text(arg) for arg in type_.args))
+    return type_.kind in _TEXT or (
+        type_.kind == "union" and any(takes_text(arg) for arg in type_.args)
+    )
 
 
 def reader_of(type_: Type) -> Reader:
@@ -41,9 +43,13 @@ def reader_of(type_: Type) -> Reader:
     if type_.kind == "any":
         return _free_value
     is_optional, keeps_text = type_.is_optional, takes_text(type_)
-    choice, is_object, classes = choice_reader(choices), holds_object(type_), _classes_beside_text(type_)
+    choice, is_object, classes = (
+        choice_reader(choices),
+        holds_object(type_),
+        _classes_beside_text(type_),
+    )
 
-    def read(text: str) -> Any:  # noqa: ANN401  # input of the validator
+    def read(text: str) -> Any:
         if choices and (match := choice(text))[0]:
             return match[1]
         text = text.strip()
@@ -67,7 +73,7 @@ def _classes_beside_text(type_: Type) -> tuple[type, ...]:
     return tuple({cls for kind in kinds for cls in _CLASSES.get(kind, (dict, list))})
 
 
-def _free_value(text: str) -> Any:  # noqa: ANN401
+def _free_value(text: str) -> Any:
     """Parse text for a field of any type: JSON, also in a code fence, or a Python literal."""
     text = text.strip()
     fenced = _FENCE.fullmatch(text)
@@ -100,7 +106,7 @@ def fit_of(type_: Type) -> Callable[[Any], Any] | None:
     if reader is None and not is_object:
         return None
 
-    def fit(value: Any) -> Any:  # noqa: ANN401
+    def fit(value: Any) -> Any:
         if isinstance(value, str):
             return value if reader is None else reader(value)
         return only_object(value) if is_object else value
@@ -108,14 +114,20 @@ def fit_of(type_: Type) -> Callable[[Any], Any] | None:
     return fit
 
 
-def _text_in_json(value: Any) -> Any:  # noqa: ANN401
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _text_in_json(value: Any) -> Any:
+    return (
+        value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    )
 
 
 def holds_object(type_: Type) -> bool:
     """Whether a value of `type_` is an object and cannot be a list."""
     kinds = {expand(part).kind for part in (type_.args if type_.kind == "union" else (type_,))}
-    return bool(kinds & {"object", "dict"}) and not kinds & {"list", "tuple", "any", "ref"} and not _is_listed(type_)
+    return (
+        bool(kinds & {"object", "dict"})
+        and not kinds & {"list", "tuple", "any", "ref"}
+        and not _is_listed(type_)
+    )
 
 
 def _is_listed(type_: Type) -> bool:
@@ -123,21 +135,21 @@ def _is_listed(type_: Type) -> bool:
     return any(part.kind in SHORTHAND for part in parts)  # some of these have a list as short form
 
 
-def only_object(value: Any) -> Any:  # noqa: ANN401
+def only_object(value: Any) -> Any:
     """Unwrap a list that holds a single object: some models wrap every answer."""
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
         return value[0]
     return value
 
 
-def _repaired(text: str) -> Any:  # noqa: ANN401
+def _repaired(text: str) -> Any:
     """Repair broken JSON, or return the text, for which the validator then reports an error."""
     if not text.startswith(("{", "[", "```")):
         return {"True": True, "False": False}.get(text, text)
     return repair(text)
 
 
-def repair(text: str) -> Any:  # noqa: ANN401
+def repair(text: str) -> Any:
     """Repair broken JSON (brackets, single quotes, code fences); slow, so parse strictly first."""
     from json_repair import repair_json
 

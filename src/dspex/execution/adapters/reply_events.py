@@ -14,7 +14,9 @@ class ReplyEvents:
 
     __slots__ = ("_attempt", "_emit", "_last", "_path", "_splitter")
 
-    def __init__(self, emit: EmitEvent, splitter: FieldSplitter, *, path: str, attempt: int) -> None:
+    def __init__(
+        self, emit: EmitEvent, splitter: FieldSplitter, *, path: str, attempt: int
+    ) -> None:
         """Take the listener, the splitter of the reply, and the module path for the events."""
         self._emit = emit
         self._splitter = splitter

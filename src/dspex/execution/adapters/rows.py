@@ -30,7 +30,8 @@ def _compile(signature: Signature) -> dict[str, _ReadValue]:
     return {
         field.name: _reader(field)
         for field in signature.fields.values()
-        if not takes_text(field.type) and (field.type.kind != "any" or field.type.constraint("schema") is not None)
+        if not takes_text(field.type)
+        and (field.type.kind != "any" or field.type.constraint("schema") is not None)
     }
 
 
@@ -41,13 +42,15 @@ def _reader(field: Field) -> _ReadValue:
     reader = reader_of(field.type)
     validator = Validator("the value", [replace(field, default=MISSING, alias=None, role="input")])
 
-    def read(text: str) -> Any:  # noqa: ANN401  # any JSON value
+    def read(text: str) -> Any:
         value = reader(text)
         try:
             data = validator.dump(validator({field.name: value}))[field.name]
         except InvalidError:
             return text
-        is_short_form = isinstance(value, str) and isinstance(data, dict | list)  # of a document, for example
+        is_short_form = isinstance(value, str) and isinstance(
+            data, dict | list
+        )  # of a document, for example
         return text if is_short_form else data
 
     return read

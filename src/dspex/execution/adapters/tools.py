@@ -32,7 +32,9 @@ class ToolAdapter:
     def __init__(self) -> None:
         self._json = JSONAdapter()
 
-    def render(self, signature: Signature, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]) -> Prompt:
+    def render(
+        self, signature: Signature, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
+    ) -> Prompt:
         """Return the messages and the answer tool; see `Adapter.render`."""
         plan, inner = _plan(signature), self._json.render(signature, demos, inputs)
         return Prompt(
@@ -57,7 +59,8 @@ def _compile(signature: Signature) -> _Plan:
     system = (
         f"{inputs_text}You answer with these fields:\n{describe(outputs)}\n\n"
         f"Your task: {signature.instructions}\n\n"
-        f"Answer by one call of the tool `{ANSWER}`; without tools, respond with a JSON object of its arguments."
+        f"Answer by one call of the tool `{ANSWER}`; without tools, respond with a JSON object of "
+        "its arguments."
     )
     tool = {
         "name": ANSWER,

@@ -32,7 +32,9 @@ def demo_turns(
         yield Message("assistant", render_outputs(demo))
 
 
-def order_demos(signature: Signature, demos: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], bool]]:
+def order_demos(
+    signature: Signature, demos: Iterable[Mapping[str, Any]]
+) -> list[tuple[Mapping[str, Any], bool]]:
     """Return (demonstration, is complete) pairs, incomplete ones first; skip uninformative ones."""
     complete, partial = [], []
     for demo in demos:
@@ -67,7 +69,11 @@ def _writer_of(type_: Type) -> Callable[[Any], str] | None:
     """Return a function that writes values of `type_` into prompts, None if `text_of` suffices."""
     if holds_binary(type_):
         return lambda value: text_of(value if isinstance(value, str) else as_json(value))
-    texts = {(type(value), value): choice.format(value) for choice in choices_in(type_) for value in choice.values}
+    texts = {
+        (type(value), value): choice.format(value)
+        for choice in choices_in(type_)
+        for value in choice.values
+    }
     return (lambda value: _choice_text(texts, value)) if texts else None
 
 
@@ -109,7 +115,10 @@ class Layout:
             if writer is not None and value is not None:
                 parts.append(header + writer(value))
             else:
-                parts.append(header + (value if type(value) is str else absent if value is None else text_of(value)))
+                parts.append(
+                    header
+                    + (value if type(value) is str else absent if value is None else text_of(value))
+                )
         return "\n\n".join(parts)
 
 
@@ -123,7 +132,10 @@ def _line(field: Field) -> str:
     if field.desc:
         text += f": {field.desc}"
     if _is_nested(field.type):
-        text += f". Its JSON follows this schema: {json.dumps(type_schema(field.type), ensure_ascii=False)}"
+        text += (
+            ". Its JSON follows this schema: "
+            f"{json.dumps(type_schema(field.type), ensure_ascii=False)}"
+        )
     return text
 
 
@@ -158,7 +170,8 @@ def unreadable_reply(
     errors: Sequence[object] = because.fields if isinstance(because, DspexError) else ()
     excerpt = reply if len(reply) <= 500 else f"{reply[:500]}... ({len(reply)} characters)"
     return AdapterError(
-        f"the reply cannot be read as the outputs of {signature.name!r}: {reason}\nThe reply was: {excerpt!r}",
+        f"the reply cannot be read as the outputs of {signature.name!r}: {reason}\nThe reply was: "
+        f"{excerpt!r}",
         signature=signature.name,
         reply=reply,
         parsed=dict(parsed),

@@ -7,7 +7,9 @@ from dspex.execution.context import RunContext
 from dspex.language.programs import Program
 from dspex.language.records import Prediction
 
-BackendCapability = Literal["code_programs", "streaming", "isolation", "deterministic", "optimizing"]
+BackendCapability = Literal[
+    "code_programs", "streaming", "isolation", "deterministic", "optimizing"
+]
 Handle = NewType("Handle", str)
 
 
@@ -30,7 +32,9 @@ class Backend(Protocol):
         """
         ...
 
-    async def execute_program(self, handle: Handle, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+    async def execute_program(
+        self, handle: Handle, inputs: Mapping[str, Any], context: RunContext
+    ) -> Prediction:
         """Run a program once on validated or raw inputs.
 
         Raises:

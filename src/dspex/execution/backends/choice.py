@@ -4,14 +4,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from dspex.errors import FieldError, InvalidError, suggest
+from dspex.error_text import suggest
+from dspex.errors import FieldError, InvalidError
 from dspex.execution.backends.backend import Backend
 from dspex.language.programs import Node, Program
 
 DSPY_KINDS = frozenset({"predict", "chain_of_thought", "react", "program_of_thought", "dspy"})
 DSPY_ONLY = frozenset({"program_of_thought", "dspy"})
 CACHE_LIMIT = 256
-Reason = Literal["asked", "stored", "definition", "test mode", "configuration", "isolation", "default"]
+Reason = Literal[
+    "asked", "stored", "definition", "test mode", "configuration", "isolation", "default"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,9 @@ class BackendPolicy:
 class Backends(Mapping[str, Backend]):
     """The backends of this process by name, and the choice between them."""
 
-    def __init__(self, backends: Mapping[str, Backend], policy: BackendPolicy | None = None) -> None:
+    def __init__(
+        self, backends: Mapping[str, Backend], policy: BackendPolicy | None = None
+    ) -> None:
         """Take the backends: at least "native" and "hybrid", which runs mixed nodes."""
         self._backends = backends
         self._policy = policy or BackendPolicy()
@@ -65,12 +70,18 @@ class Backends(Mapping[str, Backend]):
         if name not in self._backends:
             names = ", ".join(self._backends)
             raise _backend_error(
-                name, f"unknown backend {name!r}.{suggest(name, [*self])} Backends are: {names}", names
+                name,
+                f"unknown backend {name!r}.{suggest(name, [*self])} Backends are: {names}",
+                names,
             )
         if (need := self._policy.missing(name)) is not None:
-            raise _backend_error(name, f"the backend {name!r} {need}", "a backend that is installed")
+            raise _backend_error(
+                name, f"the backend {name!r} {need}", "a backend that is installed"
+            )
 
-    def choose(self, program: Program, *, stored: str = "native", backend: str | None = None) -> Choice:
+    def choose(
+        self, program: Program, *, stored: str = "native", backend: str | None = None
+    ) -> Choice:
         """Return the backend of `program` and the reason for it.
 
         Args:
@@ -91,7 +102,9 @@ class Backends(Mapping[str, Backend]):
         if name in {"native", "dspy"} and mixed:
             name = program.root.backend if program.root.backend != "native" else "hybrid"
         elif name == "isolated" and mixed:
-            message = f"a program with nodes on {', '.join(mixed)} cannot run as a whole in a worker"
+            message = (
+                f"a program with nodes on {', '.join(mixed)} cannot run as a whole in a worker"
+            )
             raise _backend_error(name, message, "'native', which leaves each node where it is")
         for required in {name, *mixed}:
             self.check(required)
@@ -106,7 +119,9 @@ class Backends(Mapping[str, Backend]):
             self._cache[key] = _move_nodes(program, name, supports=supports)
         return self._cache[key]
 
-    def _preference(self, program: Program, stored: str, *, backend: str | None) -> tuple[str, Reason]:
+    def _preference(
+        self, program: Program, stored: str, *, backend: str | None
+    ) -> tuple[str, Reason]:
         policy, root = self._policy, program.root
         if backend is not None:
             return backend, "asked"
@@ -138,10 +153,14 @@ def _move_nodes(program: Program, backend: str, *, supports: Callable[[Node], bo
         return replace(node, children=_map_children(node, move))
 
     root = move(program.root)
-    if not moved_ids or (backend == "native" and any(node.backend != "native" for node in root.walk())):
+    if not moved_ids or (
+        backend == "native" and any(node.backend != "native" for node in root.walk())
+    ):
         kinds = ", ".join(sorted({node.kind for node in program.root.walk()}))
         raise _backend_error(
-            backend, f"the backend {backend!r} runs no part of this program (its kinds: {kinds})", "another"
+            backend,
+            f"the backend {backend!r} runs no part of this program (its kinds: {kinds})",
+            "another",
         )
     return program if root == program.root else replace(program, root=root)
 
@@ -162,6 +181,11 @@ def _map_children(
 
 def _backend_error(value: str, message: str, expected: str) -> InvalidError:
     error = FieldError(
-        field="backend", path="backend", value=value, message=message, constraint="backend", expected=expected
+        field="backend",
+        path="backend",
+        value=value,
+        message=message,
+        constraint="backend",
+        expected=expected,
     )
     return InvalidError(f"backend: {message}", errors=[error])

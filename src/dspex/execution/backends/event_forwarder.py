@@ -28,7 +28,9 @@ class EventForwarder:
         for status in queue:
             await self._emit(status)
 
-    async def start_reply(self, path: str, *, module: int, fields: Mapping[str, str]) -> ReplyEvents:
+    async def start_reply(
+        self, path: str, *, module: int, fields: Mapping[str, str]
+    ) -> ReplyEvents:
         """Start a reply to the module with this number; `fields` maps wire names to fields."""
         attempt = self._attempts[module] = self._attempts.get(module, 0) + 1
         if attempt > 1:
@@ -52,7 +54,9 @@ class _EitherSplitter:
         start = self._text.lstrip()
         if not start:
             return []
-        self._splitter = JSONSplitter(self._names) if start[0] in "{`" else ChatSplitter(self._names)
+        self._splitter = (
+            JSONSplitter(self._names) if start[0] in "{`" else ChatSplitter(self._names)
+        )
         return self._splitter.feed(self._text)
 
     def partial(self) -> dict[str, Any] | None:

@@ -39,7 +39,9 @@ class BackendModule(Module):
     async def _run(
         self, context: RunContext, inputs: Mapping[str, Any]
     ) -> tuple[Mapping[str, object], dict[str, object]]:
-        prediction = await on_loop(_owner.get() or asyncio.get_running_loop(), self._execute(context, inputs))
+        prediction = await on_loop(
+            _owner.get() or asyncio.get_running_loop(), self._execute(context, inputs)
+        )
         fallback = prediction.fallback
         return prediction.to_dict(), {} if fallback is None else {"fallback": fallback.reason}
 
@@ -74,16 +76,24 @@ class HybridBackend:
         module = build(program, code=self._code)
         for node in program.root.walk():
             if node.backend != "native":
-                _replace_module(module, node.id, BackendModule(_node_program(program, node), self._backend(node)))
+                _replace_module(
+                    module,
+                    node.id,
+                    BackendModule(_node_program(program, node), self._backend(node)),
+                )
         return self._modules.put(handle, module)
 
     def _backend(self, node: Node) -> Backend:
         if node.backend not in self._backends:
             names = ", ".join(["native", *self._backends])
-            raise DefinitionError(f"node {node.id!r} names the backend {node.backend!r}; this process has: {names}")
+            raise DefinitionError(
+                f"node {node.id!r} names the backend {node.backend!r}; this process has: {names}"
+            )
         return self._backends[node.backend]
 
-    async def execute_program(self, handle: Handle, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+    async def execute_program(
+        self, handle: Handle, inputs: Mapping[str, Any], context: RunContext
+    ) -> Prediction:
         """Run the tree; see `Backend.execute_program`."""
         token = _owner.set(asyncio.get_running_loop())
         try:
@@ -104,13 +114,18 @@ class HybridBackend:
 def _node_program(program: Program, node: Node) -> Program:
     """Return `node` as a separate program, with its part of the assignment."""
     if node.signature is None:
-        raise DefinitionError(f"node {node.id!r} has no signature, so the backend {node.backend!r} cannot run it alone")
+        raise DefinitionError(
+            f"node {node.id!r} has no signature, so the backend {node.backend!r} cannot run it "
+            "alone"
+        )
     inside = {
         f"self.{path.removeprefix(f'{node.id}.')}": value
         for path, value in program.by_place().items()
         if path.startswith(f"{node.id}.")
     }
-    return Program(name=node.id, signature=node.signature, root=replace(node, id="self"), assignment=inside)
+    return Program(
+        name=node.id, signature=node.signature, root=replace(node, id="self"), assignment=inside
+    )
 
 
 def _replace_module(root: Module, path: str, module: Module) -> None:

@@ -45,13 +45,21 @@ class IsolatedBackend:
         rng: random.Random | None = None,
     ) -> None:
         """Take the code root, which only workers import from, and a time limit for every call."""
-        names: tuple[BackendCapability, ...] = ("isolation",) if code is None else ("isolation", "code_programs")
+        names: tuple[BackendCapability, ...] = (
+            ("isolation",) if code is None else ("isolation", "code_programs")
+        )
         self.capabilities: frozenset[BackendCapability] = frozenset(names)
         config = {} if code is None else {"code": {"folder": str(code.folder), "name": code.name}}
         spec = WorkerSpec(
-            host=HOST, interpreter=sys.executable, config=config, concurrency=4, memory_limit=memory_limit
+            host=HOST,
+            interpreter=sys.executable,
+            config=config,
+            concurrency=4,
+            memory_limit=memory_limit,
         )
-        self._pool = Pool(pool or PoolConfig(name="native", maximum=2, spares=1), spec, observer=observer, rng=rng)
+        self._pool = Pool(
+            pool or PoolConfig(name="native", maximum=2, spares=1), spec, observer=observer, rng=rng
+        )
         self._seconds = seconds
         self._programs: HandleCache[tuple[Program, LoadRequest]] = HandleCache()
 
@@ -60,7 +68,10 @@ class IsolatedBackend:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self._pool.stop()
 
@@ -74,17 +85,25 @@ class IsolatedBackend:
         if not self._programs.touch(handle):
             args = {"program": program.to_dict()}
             load_request = LoadRequest(handle=handle, args=args)
-            await self._pool.call("create_program", args, seconds=self._seconds, program=load_request)
+            await self._pool.call(
+                "create_program", args, seconds=self._seconds, program=load_request
+            )
             self._programs.put(handle, (program, load_request))
         return handle
 
-    async def execute_program(self, handle: Handle, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+    async def execute_program(
+        self, handle: Handle, inputs: Mapping[str, Any], context: RunContext
+    ) -> Prediction:
         """Run a program once in a worker; see `Backend.execute_program`."""
         if context.is_bounded:
-            return await call_guarded(context, lambda inside: self.execute_program(handle, inputs, inside))
+            return await call_guarded(
+                context, lambda inside: self.execute_program(handle, inputs, inside)
+            )
         program, load_request = self._programs.get(handle)
         attempt = context.rollout
-        context = replace(context, rollout=0) if attempt else context  # the worker continues from there
+        context = (
+            replace(context, rollout=0) if attempt else context
+        )  # the worker continues from there
         validator = program.signature.input_validator
         model = model_for_run(context, None)
         args = {
@@ -99,13 +118,19 @@ class IsolatedBackend:
         }
         run = context.run or TraceRecorder(context.observer, context.clock, {})
         first = len(run.spans)
-        span = run.begin("backend", self.name, parent_id=context.parent_id, path=context.path or "self")
+        span = run.begin(
+            "backend", self.name, parent_id=context.parent_id, path=context.path or "self"
+        )
         forwarder = None if context.emit is None else EventForwarder(context.emit)
         answerer = Answerer(context=context, span=span, model=model, forwarder=forwarder)
         why = reason(program, self.name, context)
         try:
             answer = await self._pool.call(
-                "execute_program", args, seconds=self._seconds, handler=answerer, program=load_request
+                "execute_program",
+                args,
+                seconds=self._seconds,
+                handler=answerer,
+                program=load_request,
             )
             if forwarder is not None:
                 await forwarder.flush()
@@ -131,7 +156,8 @@ def _adapter_name(context: RunContext) -> str | None:
     """Return the name of the context's adapter; a worker can only use adapters that have a name."""
     if context.adapter is not None and context.adapter not in ADAPTERS.values():
         raise ConfigurationError(
-            f"the adapter {context.adapter.name!r} is a custom object, which workers cannot use; set one of "
+            f"the adapter {context.adapter.name!r} is a custom object, which workers cannot use; "
+            "set one of "
             f"{', '.join(ADAPTERS)}, or run the program natively"
         )
     return None if context.adapter is None else context.adapter.name

@@ -25,7 +25,10 @@ class PooledBackend(Backend, Protocol):
         ...
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Stop the workers."""
         ...
@@ -44,7 +47,9 @@ class LazyBackend(Generic[P]):
     Owned by one event loop. It keeps the programs, so that a handle outlives the workers behind it.
     """
 
-    def __init__(self, name: str, capabilities: frozenset[BackendCapability], create: Callable[[], P]) -> None:
+    def __init__(
+        self, name: str, capabilities: frozenset[BackendCapability], create: Callable[[], P]
+    ) -> None:
         """Take the factory of the backend, which may import what only this backend needs."""
         self.name = name
         self.capabilities = capabilities
@@ -94,12 +99,16 @@ class LazyBackend(Generic[P]):
         handle = await self._run_on(lambda backend: backend.create_program(program))
         return self._programs.put(handle, program)
 
-    async def execute_program(self, handle: Handle, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+    async def execute_program(
+        self, handle: Handle, inputs: Mapping[str, Any], context: RunContext
+    ) -> Prediction:
         """Run a program in a worker; see `Backend.execute_program`."""
         program = self._programs.get(handle)
 
         async def run(backend: P) -> Prediction:
-            return await backend.execute_program(await backend.create_program(program), inputs, context)
+            return await backend.execute_program(
+                await backend.create_program(program), inputs, context
+            )
 
         return await self._run_on(run)
 

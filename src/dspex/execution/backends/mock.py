@@ -32,7 +32,12 @@ class MockBackend:
     capabilities: frozenset[BackendCapability] = frozenset({"deterministic"})
 
     def __init__(
-        self, script: Script | None = None, *, delay: float = 0.0, clock: Clock | None = None, kept_calls: int = 1000
+        self,
+        script: Script | None = None,
+        *,
+        delay: float = 0.0,
+        clock: Clock | None = None,
+        kept_calls: int = 1000,
     ) -> None:
         """Take the script, the seconds before each answer, and the number of calls in `calls`."""
         self.calls: deque[tuple[Handle, Mapping[str, Any]]] = deque(maxlen=kept_calls)
@@ -46,13 +51,17 @@ class MockBackend:
         """Store the program; see `Backend.create_program`."""
         return self._programs.put(Handle(program.content_hash), program)
 
-    async def execute_program(self, handle: Handle, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+    async def execute_program(
+        self, handle: Handle, inputs: Mapping[str, Any], context: RunContext
+    ) -> Prediction:
         """Return the next answer; see `Backend.execute_program`."""
         program = self._programs.get(handle)
         signature, why = program.signature, reason(program, self.name, context)
         values = signature.validate_inputs(inputs)
         run = context.run or TraceRecorder(context.observer, context.clock, {})
-        span = run.begin("backend", self.name, parent_id=context.parent_id, path=context.path or "self")
+        span = run.begin(
+            "backend", self.name, parent_id=context.parent_id, path=context.path or "self"
+        )
         self.calls.append((handle, values))
         self._count += 1
         try:
@@ -75,7 +84,10 @@ class MockBackend:
     def _answer(self, handle: Handle, values: Mapping[str, Any]) -> Mapping[str, Any]:
         if self._script is None:
             fields = self._programs.get(handle).signature.output_fields.values()
-            return {field.name: _mock_value(field, f"{handle}{sorted(values.items())!r}") for field in fields}
+            return {
+                field.name: _mock_value(field, f"{handle}{sorted(values.items())!r}")
+                for field in fields
+            }
         if callable(self._script):
             answer = self._script(values)
         else:
@@ -85,11 +97,15 @@ class MockBackend:
         return answer
 
 
-def _mock_value(field: Field, seed: str) -> Any:  # noqa: ANN401  # any value of the field's type
+def _mock_value(field: Field, seed: str) -> Any:
     if field.default is not MISSING:
         return field.default
-    number = int.from_bytes(hashlib.blake2b(f"{seed}{field.name}".encode(), digest_size=4).digest(), "big")
+    number = int.from_bytes(
+        hashlib.blake2b(f"{seed}{field.name}".encode(), digest_size=4).digest(), "big"
+    )
     try:
         return example(field.type, field.name, number)
     except SignatureError as error:
-        raise SignatureError(f"the mock cannot make up an answer for {field.name!r}: {error.message}") from error
+        raise SignatureError(
+            f"the mock cannot make up an answer for {field.name!r}: {error.message}"
+        ) from error

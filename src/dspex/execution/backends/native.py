@@ -27,9 +27,15 @@ class NativeBackend:
     async def create_program(self, program: Program) -> Handle:
         """Build the program's modules; see `Backend.create_program`."""
         handle = Handle(program.content_hash)
-        return handle if self._modules.touch(handle) else self._modules.put(handle, build(program, code=self._code))
+        return (
+            handle
+            if self._modules.touch(handle)
+            else self._modules.put(handle, build(program, code=self._code))
+        )
 
-    async def execute_program(self, handle: Handle, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+    async def execute_program(
+        self, handle: Handle, inputs: Mapping[str, Any], context: RunContext
+    ) -> Prediction:
         """Call the root module; see `Backend.execute_program`."""
         module = self._modules.get(handle)
         return await module.acall(context, **await with_instances(module, inputs))

@@ -26,7 +26,9 @@ from dspex.telemetry import Silent, Status, StreamEvent
 
 Fields = dict[str, dict[str, str]]
 LIMIT = 256  # spans in one reply; a program that loops must not fill it
-_current_module: "ContextVar[tuple[int | None, str]]" = ContextVar("dspex_current_module", default=(None, ""))
+_current_module: "ContextVar[tuple[int | None, str]]" = ContextVar(
+    "dspex_current_module", default=(None, "")
+)
 
 
 class LocalRun(TraceRecorder):
@@ -48,13 +50,29 @@ class LocalRun(TraceRecorder):
 def _span_row(span: Span) -> tuple[Any, ...]:
     attributes = plain(span.attributes)
     times = (span.start_ns, span.end_ns)
-    return (span.span_id, span.parent_id, span.kind, span.name, span.path, *times, span.error, attributes)
+    return (
+        span.span_id,
+        span.parent_id,
+        span.kind,
+        span.name,
+        span.path,
+        *times,
+        span.error,
+        attributes,
+    )
 
 
 class WorkerModel:
     """The parent's model as a program in a worker sees it, for one call."""
 
-    def __init__(self, call: Any, about: dict[str, Any], fields: Fields, *, model: str | None = None) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        call: Any,
+        about: dict[str, Any],
+        fields: Fields,
+        *,
+        model: str | None = None,
+    ) -> None:
         """Take the call that the program runs for, and the model.
 
         Args:
@@ -72,7 +90,10 @@ class WorkerModel:
     async def complete(self, request: Request) -> Response:
         """Call the model through the parent, which streams to its own listener."""
         span, path = _current_module.get()
-        request_data: dict[str, Any] = {"request": msgspec.to_builtins(request), "model": self._model}
+        request_data: dict[str, Any] = {
+            "request": msgspec.to_builtins(request),
+            "model": self._model,
+        }
         request_data |= {"span": span, "path": path}
         if path in self._fields:
             request_data["fields"] = self._fields[path]
@@ -101,13 +122,13 @@ class NativeHost:
         """Return the host's part of the handshake."""
         return {"host": "native"}
 
-    def _create(self, call: Any, args: dict[str, Any]) -> str:  # noqa: ANN401
+    def _create(self, call: Any, args: dict[str, Any]) -> str:
         program = Program.from_dict(args["program"])
         if program.content_hash not in self._modules:
             self._modules[program.content_hash] = build(program, code=self._code)
         return program.content_hash
 
-    def _execute(self, call: Any, args: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+    def _execute(self, call: Any, args: dict[str, Any]) -> dict[str, Any]:
         module, clock = self._modules.get(args["handle"]), SystemClock()
         if module is None:
             raise NotFoundError(f"this worker holds no program {args['handle']!r}; create it first")
@@ -116,8 +137,13 @@ class NativeHost:
         fields: Fields | None = _fields(module) if args.get("stream") else None
 
         async def emit(event: StreamEvent) -> None:
-            if isinstance(event, Status) and event.state != "again":  # the parent sees other events itself
-                call.emit("stream", {"path": event.path, "name": event.name, "state": event.state, "outputs": {}})
+            if (
+                isinstance(event, Status) and event.state != "again"
+            ):  # the parent sees other events itself
+                call.emit(
+                    "stream",
+                    {"path": event.path, "name": event.name, "state": event.state, "outputs": {}},
+                )
 
         calls: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
 
@@ -126,7 +152,9 @@ class NativeHost:
             calls.append((path, _plain(part, inputs), _plain(part, outputs)))
 
         def model(name: str) -> WorkerModel:
-            return WorkerModel(call, call.callback("model", {"name": name}), fields or {}, model=name)
+            return WorkerModel(
+                call, call.callback("model", {"name": name}), fields or {}, model=name
+            )
 
         context = RunContext(
             model=WorkerModel(call, args["model"], fields or {}),
@@ -148,11 +176,12 @@ class NativeHost:
         outputs = _plain(module, prediction.to_dict())
         if place := find_non_finite(outputs):
             raise ExecutionError(
-                f"the program returned a value that JSON cannot represent ({place.lstrip('.')}): return a finite number"
+                f"the program returned a value that JSON cannot represent ({place.lstrip('.')}): "
+                "return a finite number"
             )
         return {"outputs": outputs}
 
-    def _delete(self, call: Any, args: dict[str, Any]) -> None:  # noqa: ANN401
+    def _delete(self, call: Any, args: dict[str, Any]) -> None:
         self._modules.pop(args["handle"], None)
 
 
@@ -165,7 +194,7 @@ def _plain(module: Module, values: Mapping[str, object]) -> dict[str, Any]:
     }
 
 
-async def _acall(module: Module, context: RunContext, inputs: dict[str, Any]) -> Any:  # noqa: ANN401
+async def _acall(module: Module, context: RunContext, inputs: dict[str, Any]) -> Any:
     return await module.acall(context, **await with_instances(module, inputs))
 
 

@@ -29,7 +29,12 @@ class OptimizingBackend(Backend, Protocol):
     """A backend with the capability "optimizing". Its model calls count in the caller's context."""
 
     async def optimize_program(
-        self, handle: Handle, work: Optimization, context: RunContext, *, on_progress: Progress | None = None
+        self,
+        handle: Handle,
+        work: Optimization,
+        context: RunContext,
+        *,
+        on_progress: Progress | None = None,
     ) -> Program:
         """Return an improved copy of a program. A cancelled search ends within a second.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from dspex.errors import shorten
+from dspex.error_text import shorten
 from dspex.language.programs import Program
 
 GUESS = "guess"
@@ -43,7 +43,7 @@ def dump_outputs(program: Program, outputs: Mapping[str, Any]) -> dict[str, Any]
     return {**dumped, **more}
 
 
-def _json_form(value: object) -> Any:  # noqa: ANN401  # any JSON value
+def _json_form(value: object) -> Any:
     from pydantic_core import PydanticSerializationError, to_json
 
     try:

@@ -24,7 +24,9 @@ Score = float | Mapping[str, Any]
 Metric = Callable[[Mapping[str, Any], Mapping[str, Any]], Score | Awaitable[Score]]
 
 
-async def score_row(metric: Metric, row: Mapping[str, Any], outputs: Mapping[str, Any]) -> float | dict[str, Any]:
+async def score_row(
+    metric: Metric, row: Mapping[str, Any], outputs: Mapping[str, Any]
+) -> float | dict[str, Any]:
     """Return the result of a sync or async metric for one row.
 
     The result is a score, or `{"score": ..., "feedback": "why"}` for optimizers that read feedback.
@@ -37,21 +39,37 @@ async def score_row(metric: Metric, row: Mapping[str, Any], outputs: Mapping[str
         verdict = await result if inspect.isawaitable(result) else result
         score = float(verdict["score"] if isinstance(verdict, Mapping) else verdict)
         if not math.isfinite(score):
-            raise DefinitionError(f"the metric returned {score!r}, which is not a score; return a finite number")
+            raise DefinitionError(
+                f"the metric returned {score!r}, which is not a score; return a finite number"
+            )
     if not isinstance(verdict, Mapping):
         return score
     feedback = verdict.get("feedback")
     return {"score": score, **({} if feedback is None else {"feedback": str(feedback)})}
 
 
-def find_non_finite(value: Any, path: str = "") -> str | None:  # noqa: ANN401  # any JSON value
+def find_non_finite(value: Any, path: str = "") -> str | None:
     """Return the place of the first nan or infinity in `value`, None if JSON can represent it."""
     if isinstance(value, float):
         return None if math.isfinite(value) else f"{path}: {value!r}"
     if isinstance(value, Mapping):
-        return next((place for key, part in value.items() if (place := find_non_finite(part, f"{path}.{key}"))), None)
+        return next(
+            (
+                place
+                for key, part in value.items()
+                if (place := find_non_finite(part, f"{path}.{key}"))
+            ),
+            None,
+        )
     if isinstance(value, list):
-        return next((place for n, part in enumerate(value) if (place := find_non_finite(part, f"{path}[{n}]"))), None)
+        return next(
+            (
+                place
+                for n, part in enumerate(value)
+                if (place := find_non_finite(part, f"{path}[{n}]"))
+            ),
+            None,
+        )
     return None
 
 
@@ -63,7 +81,8 @@ def check_sendable(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     if place := find_non_finite(inputs):
         raise InvalidError(
-            f"an input is not a finite number ({place.lstrip('.')}), and workers receive JSON: leave it out"
+            f"an input is not a finite number ({place.lstrip('.')}), and workers receive JSON: "
+            "leave it out"
         )
     return inputs
 
@@ -110,17 +129,25 @@ class Answerer:
     reply: str = ""
     _span_ids: dict[int, int] = field(default_factory=dict)
 
-    async def on_callback(self, command: str, args: Any) -> Any:  # noqa: ANN401  # any JSON value
+    async def on_callback(self, command: str, args: Any) -> Any:
         """Answer one callback."""
         if self.forwarder is not None:
             await self.forwarder.flush()
         match command:
             case "lm":
-                model = self.model if args.get("own") is None else self.context.model_for(args["own"])
-                return await self._complete_chat(_chat_request(args, self.context, model), model, args)
+                model = (
+                    self.model if args.get("own") is None else self.context.model_for(args["own"])
+                )
+                return await self._complete_chat(
+                    _chat_request(args, self.context, model), model, args
+                )
             case "complete":
-                model = self.model if args["model"] is None else self.context.model_for(args["model"])
-                response = await self._complete(msgspec.convert(args["request"], Request), model, args)
+                model = (
+                    self.model if args["model"] is None else self.context.model_for(args["model"])
+                )
+                response = await self._complete(
+                    msgspec.convert(args["request"], Request), model, args
+                )
                 return msgspec.to_builtins(msgspec.structs.replace(response, identity=None))
             case "model":
                 return describe_model(self.context.model_for(args["name"]))
@@ -128,9 +155,11 @@ class Answerer:
                 return await self._call_tool(args["name"], args["arguments"])
             case "metric" if self.metric is not None:
                 return await score_row(self.metric, args["example"], args["prediction"])
-        raise DefinitionError(f"a program in a worker asked for {command!r}, which this run does not offer")
+        raise DefinitionError(
+            f"a program in a worker asked for {command!r}, which this run does not offer"
+        )
 
-    def on_event(self, event: str, data: Any) -> None:  # noqa: ANN401
+    def on_event(self, event: str, data: Any) -> None:
         """Record spans and predictor calls; forward other events to the caller and the observer."""
         if event == "spans":
             self._record_spans(data)
@@ -144,24 +173,29 @@ class Answerer:
         self.on_progress(event, data)
         self.context.say(
             Event(
-                name="progress", message=event, trace_id=self.span.run.trace_id, attributes={"event": event, **fields}
+                name="progress",
+                message=event,
+                trace_id=self.span.run.trace_id,
+                attributes={"event": event, **fields},
             )
         )
 
-    def _record_spans(self, data: Any) -> None:  # noqa: ANN401
+    def _record_spans(self, data: Any) -> None:
         try:
             items = msgspec.convert(data, list[_WorkerSpan])
         except msgspec.ValidationError as error:
             self.context.say(Event(name="log", message=f"the worker sent invalid spans: {error}"))
             return
         run = self.span.run
-        clock_offset = run.clock.monotonic_ns() - _CLOCK.monotonic_ns()  # the caller may use another clock
+        clock_offset = (
+            run.clock.monotonic_ns() - _CLOCK.monotonic_ns()
+        )  # the caller may use another clock
         for item in items:
             span = item.to_span(self, trace_id=run.trace_id, clock_offset=clock_offset)
             run.spans.append(span)
             run.observer.on_span(span)
 
-    def _record_calls(self, data: Any) -> None:  # noqa: ANN401
+    def _record_calls(self, data: Any) -> None:
         if self.context.note is None:
             return
         for path, inputs, outputs in data:
@@ -182,7 +216,9 @@ class Answerer:
             return outer
         return inner if outer in {"", "self"} else f"{outer}.{inner}"
 
-    async def _complete_chat(self, request: Request, model: LanguageModel, args: Mapping[str, Any]) -> dict[str, Any]:
+    async def _complete_chat(
+        self, request: Request, model: LanguageModel, args: Mapping[str, Any]
+    ) -> dict[str, Any]:
         response = await self._complete(request, model, args)
         usage, self.reply = response.usage, response.text
         return {
@@ -196,7 +232,9 @@ class Answerer:
             },
         }
 
-    async def _complete(self, request: Request, model: LanguageModel, args: Mapping[str, Any]) -> Response:
+    async def _complete(
+        self, request: Request, model: LanguageModel, args: Mapping[str, Any]
+    ) -> Response:
         parent, path = self.span_id(args.get("span")), self.full_path(args.get("path", ""))
         span = self.span.run.begin("model", model.name, parent_id=parent, path=path)
         if self.context.records_payloads:
@@ -217,20 +255,26 @@ class Answerer:
         )
         return response
 
-    async def _complete_guarded(self, request: Request, model: LanguageModel, args: Mapping[str, Any]) -> Response:
+    async def _complete_guarded(
+        self, request: Request, model: LanguageModel, args: Mapping[str, Any]
+    ) -> Response:
         events = None
         if self.forwarder is not None and (fields := args.get("fields")):
-            events = await self.forwarder.start_reply(self.full_path(args["path"]), module=args["span"], fields=fields)
+            events = await self.forwarder.start_reply(
+                self.full_path(args["path"]), module=args["span"], fields=fields
+            )
         emit = None if events is None else events.take
         response = await ask_within(self.context.budget, model, request, emit=emit)
         if events is not None:
             await events.end()
         return response
 
-    async def _call_tool(self, name: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    async def _call_tool(self, name: str, arguments: Mapping[str, Any]) -> Any:
         tool = self.tools.get(name)
         if tool is None:
-            raise ToolError(f"this process has no tool {name!r}; tools are: {', '.join(self.tools) or 'none'}")
+            raise ToolError(
+                f"this process has no tool {name!r}; tools are: {', '.join(self.tools) or 'none'}"
+            )
         span = self.span.run.begin("tool", name, parent_id=self.span.id, path=self.span.path)
         try:
             with boundary(ToolError, f"tool {name!r} failed"):

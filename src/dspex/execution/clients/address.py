@@ -39,7 +39,9 @@ class ServerAddress:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise ConfigurationError(f"the URL of a model server is malformed: {type(error).__name__}") from None
+            raise ConfigurationError(
+                f"the URL of a model server is malformed: {type(error).__name__}"
+            ) from None
         host = (parts.hostname or "").lower()
         place = f"[{host}]" if ":" in host else host
         if port is not None and port != _PORTS.get(parts.scheme.lower()):
@@ -68,7 +70,9 @@ class ServerAddress:
         if not self.password and self.user:
             values.append(self.user)  # a key in place of the user name
         tokens = [header.removeprefix("Basic ") for header in self.headers.values()]
-        return tuple(text for value in (*values, *tokens) if value for text in {value, quote(value, safe="")})
+        return tuple(
+            text for value in (*values, *tokens) if value for text in {value, quote(value, safe="")}
+        )
 
     @property
     def has_secrets(self) -> bool:

@@ -82,7 +82,9 @@ class AnthropicModel:
         self._model = model
         self.reply_limit = max_tokens
         headers = {"anthropic-version": "2023-06-01", **({"x-api-key": api_key} if api_key else {})}
-        self._endpoint = ModelEndpoint(self.name, address, "messages", headers=headers, transport=transport)
+        self._endpoint = ModelEndpoint(
+            self.name, address, "messages", headers=headers, transport=transport
+        )
         self._price = self.identity.price
 
     def __repr__(self) -> str:
@@ -90,14 +92,18 @@ class AnthropicModel:
 
     async def complete(self, request: Request) -> Response:
         """Answer `request` with one POST; see `LanguageModel.complete`."""
-        return self._read_response(self._endpoint.check(await self._endpoint.post(self._body(request))))
+        return self._read_response(
+            self._endpoint.check(await self._endpoint.post(self._body(request)))
+        )
 
     async def stream(self, request: Request, emit: Emit) -> Response:
         """Answer `request` in chunks; see `StreamingModel.stream`."""
         forwarder = ChunkForwarder(request, emit)
         buffer = _StreamBuffer(self._endpoint, forwarder)
         body = await self._endpoint.events({**self._body(request), "stream": True}, buffer.take)
-        return await forwarder.end(self._response(buffer.reply()) if body is None else self._read_response(body))
+        return await forwarder.end(
+            self._response(buffer.reply()) if body is None else self._read_response(body)
+        )
 
     async def aclose(self) -> None:
         """Close this loop's connections."""
@@ -115,14 +121,19 @@ class AnthropicModel:
             model=self.name,
             identity=self.identity,
             finish_reason=reply.stop_reason,
-            tool_calls=tuple(ToolCall(b.id, b.name, b.input) for b in reply.content if b.type == "tool_use"),
+            tool_calls=tuple(
+                ToolCall(b.id, b.name, b.input) for b in reply.content if b.type == "tool_use"
+            ),
         )
 
     def _usage(self, counts: _Usage) -> tuple[Usage, str | None]:
         cached = counts.cache_read_input_tokens or 0  # not included in the input tokens of the API
         input_counts = (counts.input_tokens or 0, cached, counts.cache_creation_input_tokens or 0)
         return usage_of(
-            self._price, input_counts=input_counts, output_counts=(counts.output_tokens or 0,), cached=cached
+            self._price,
+            input_counts=input_counts,
+            output_counts=(counts.output_tokens or 0,),
+            cached=cached,
         )
 
     def _body(self, request: Request) -> dict[str, Any]:
@@ -131,7 +142,9 @@ class AnthropicModel:
             "max_tokens": request.max_tokens or self.reply_limit,
             "messages": _turns(request.messages),
         }
-        if system := "\n\n".join(message.content for message in request.messages if message.role == "system"):
+        if system := "\n\n".join(
+            message.content for message in request.messages if message.role == "system"
+        ):
             body["system"] = system
         for name in ("temperature", "top_p"):
             if (value := getattr(request, name)) is not None:
@@ -140,11 +153,21 @@ class AnthropicModel:
             body["stop_sequences"] = request.stop
         if request.tools:
             body["tools"] = [
-                {"name": tool.name, "description": tool.description, "input_schema": tool.parameters}
+                {
+                    "name": tool.name,
+                    "description": tool.description,
+                    "input_schema": tool.parameters,
+                }
                 for tool in request.tools
             ]
-            choices = {"auto": {"type": "auto"}, "required": {"type": "any"}, "none": {"type": "none"}}
-            body["tool_choice"] = choices.get(request.tool_choice, {"type": "tool", "name": request.tool_choice})
+            choices = {
+                "auto": {"type": "auto"},
+                "required": {"type": "any"},
+                "none": {"type": "none"},
+            }
+            body["tool_choice"] = choices.get(
+                request.tool_choice, {"type": "tool", "name": request.tool_choice}
+            )
         return body
 
 
@@ -165,10 +188,13 @@ def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
 
 def _blocks(message: Message) -> list[dict[str, Any]]:
     if message.role == "tool":
-        return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.content}]
+        return [
+            {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.content}
+        ]
     text = [{"type": "text", "text": message.content}] if message.content else []
     calls = [
-        {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments} for call in message.tool_calls
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
+        for call in message.tool_calls
     ]
     return [*text, *calls]
 

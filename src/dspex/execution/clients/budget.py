@@ -10,7 +10,13 @@ from dataclasses import dataclass
 import msgspec
 
 from dspex.clock import Clock, SystemClock
-from dspex.errors import BudgetError, ContextTooLongError, DefinitionError, RateLimitedError, UnavailableError
+from dspex.errors import (
+    BudgetError,
+    ContextTooLongError,
+    DefinitionError,
+    RateLimitedError,
+    UnavailableError,
+)
 from dspex.execution.clients.bounds import PromptBounds
 from dspex.execution.clients.identity import ModelIdentity, identify
 from dspex.execution.clients.language_model import Request, Response
@@ -32,7 +38,10 @@ class Spend(msgspec.Struct, frozen=True):
     def __add__(self, amount: "Spend") -> "Spend":
         """Return the sum."""
         return Spend(
-            self.calls + amount.calls, self.tokens + amount.tokens, self.usd + amount.usd, self.seconds + amount.seconds
+            self.calls + amount.calls,
+            self.tokens + amount.tokens,
+            self.usd + amount.usd,
+            self.seconds + amount.seconds,
         )
 
 
@@ -98,9 +107,16 @@ class Budget:
         Raises:
             DefinitionError: a limit is not a number, or below 0.
         """
-        for name, limit in {"usd": usd, "tokens": tokens, "calls": calls, "seconds": seconds}.items():
+        for name, limit in {
+            "usd": usd,
+            "tokens": tokens,
+            "calls": calls,
+            "seconds": seconds,
+        }.items():
             if limit is not None and not (isinstance(limit, int | float) and limit >= 0):
-                raise DefinitionError(f"the limit of a budget in {name} must be a number of at least 0, not {limit!r}")
+                raise DefinitionError(
+                    f"the limit of a budget in {name} must be a number of at least 0, not {limit!r}"
+                )
         self.usd = usd
         self.tokens = tokens
         self.calls = calls
@@ -145,7 +161,10 @@ class Budget:
 
     def count(self, source: object, entries: int) -> None:
         """Remember how many entries of a record are booked here, to avoid booking them twice."""
-        self._entry_counts[id(source)] = source, entries  # keep the object alive, so that its id stays unique
+        self._entry_counts[id(source)] = (
+            source,
+            entries,
+        )  # keep the object alive, so that its id stays unique
 
     def keep(self, amount: Spend) -> None:
         """Withhold `amount` for later use, replacing the earlier amount; no call waits for it."""
@@ -180,13 +199,17 @@ class Budget:
 
     def left_seconds(self) -> float | None:
         """Return the remaining seconds (negative once they are over), None if unlimited."""
-        return None if self.seconds is None else self.seconds - self.elapsed - self._withheld.seconds
+        return (
+            None if self.seconds is None else self.seconds - self.elapsed - self._withheld.seconds
+        )
 
     def time_is_up(self) -> BudgetError:
         """Return the error for a call that there is no time for."""
         return BudgetError(f"the budget of {self.seconds:g} seconds is used up", limit="seconds")
 
-    async def admit(self, request: Request, model: ModelIdentity | str, *, reply: int | None = None) -> Reservation:
+    async def admit(
+        self, request: Request, model: ModelIdentity | str, *, reply: int | None = None
+    ) -> Reservation:
         """Reserve what `request` may use; if necessary, wait for calls in progress.
 
         Pass the reservation to exactly one of `settle`, `fail` or `release`. `reply` is the model's
@@ -224,7 +247,9 @@ class Budget:
             dollars = usage.cost_usd
             if dollars is None:
                 price = None if self.usd is None else self._known_price(reservation.model)
-                dollars = 0.0 if price is None else price.cost(usage.input_tokens, usage.output_tokens)
+                dollars = (
+                    0.0 if price is None else price.cost(usage.input_tokens, usage.output_tokens)
+                )
             self._add(usage, dollars)
             if usage.calls:
                 self._learn(reservation, usage)
@@ -273,7 +298,9 @@ class Budget:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_wake, turn)
 
-    def _try_reserve(self, request: Request, model: ModelIdentity, *, reply: int | None) -> Reservation | None:
+    def _try_reserve(
+        self, request: Request, model: ModelIdentity, *, reply: int | None
+    ) -> Reservation | None:
         """Return a reservation for the call, None if it has to wait."""
         remaining = self.left_seconds()
         if remaining is not None and remaining <= self._quickest_call.get(model.label, 0.0):
@@ -314,13 +341,17 @@ class Budget:
             remaining = self.tokens - self._used_tokens - prompt_tokens
             headrooms.append(
                 _Headroom(
-                    "tokens", remaining - sum(reservation.tokens for reservation in self._open.values()), remaining
+                    "tokens",
+                    remaining - sum(reservation.tokens for reservation in self._open.values()),
+                    remaining,
                 )
             )
         if self.usd is not None and price is not None:
             money = self.usd - self._used_usd - price.cost(prompt_tokens, 0)
             reserved = sum(reservation.usd for reservation in self._open.values())
-            price_per_token = (price.cost(prompt_tokens, 1_000_000) - price.cost(prompt_tokens, 0)) / 1e6
+            price_per_token = (
+                price.cost(prompt_tokens, 1_000_000) - price.cost(prompt_tokens, 0)
+            ) / 1e6
             headrooms.append(
                 _Headroom(
                     "usd",
@@ -344,20 +375,28 @@ class Budget:
     def _price_of(self, model: ModelIdentity) -> Price:
         price = self._known_price(model)
         if price is None:
-            message = f"the price of {model.label!r} is unknown, so a budget in dollars cannot be enforced"
+            message = (
+                f"the price of {model.label!r} is unknown, so a budget in dollars cannot be "
+                "enforced"
+            )
             raise BudgetError(f"{message}; limit tokens or calls", limit="usd")
         return price
 
-    def _refuse_reply(self, limit: str, prompt_tokens: int, *, minimum: int, price: Price | None) -> None:
+    def _refuse_reply(
+        self, limit: str, prompt_tokens: int, *, minimum: int, price: Price | None
+    ) -> None:
         if limit == "tokens" or price is None:
-            self._refuse(limit, self.tokens or 0, used=self._used_tokens, amount=prompt_tokens + minimum)
+            self._refuse(
+                limit, self.tokens or 0, used=self._used_tokens, amount=prompt_tokens + minimum
+            )
         else:
             amount = price.cost(prompt_tokens, minimum)
             self._refuse(limit, self.usd or 0.0, used=self._used_usd, amount=amount)
 
     def _refuse(self, unit: str, limit: float, *, used: float, amount: float) -> None:
         raise BudgetError(
-            f"the budget of {limit:g} {unit} does not allow this call: {used:g} are spent or reserved, and it may use "
+            f"the budget of {limit:g} {unit} does not allow this call: {used:g} are spent or "
+            "reserved, and it may use "
             f"{amount:g}",
             limit=unit,
         )
@@ -382,7 +421,9 @@ def _is_unbilled(error: BaseException) -> bool:
     status = context.get("status")
     if context.get("is_sent") is False:
         return True
-    return isinstance(status, int) and ((400 <= status < 500 and status != 408) or status in _UNBILLED)
+    return isinstance(status, int) and (
+        (400 <= status < 500 and status != 408) or status in _UNBILLED
+    )
 
 
 def _wake(turn: "asyncio.Future[None]") -> None:

@@ -35,7 +35,9 @@ class _Meter:
 
     __slots__ = ("budget", "is_inside", "is_over", "on_lost", "outer", "reply", "reservation")
 
-    def __init__(self, budget: Budget, model: LanguageModel, on_lost: Callable[[Spend], None] | None) -> None:
+    def __init__(
+        self, budget: Budget, model: LanguageModel, on_lost: Callable[[Spend], None] | None
+    ) -> None:
         self.budget = budget
         self.on_lost = on_lost
         self.outer = _current_meter.get()
@@ -67,7 +69,10 @@ class _Meter:
         self.budget.settle(reservation, response)
         if reservation.is_squeezed and response.finish_reason in _TRUNCATED:
             model = reservation.model.label
-            message = f"the budget left {reservation.reply} tokens for a reply of {model!r}, and it needed more"
+            message = (
+                f"the budget left {reservation.reply} tokens for a reply of {model!r}, and it "
+                "needed more"
+            )
             lost(ModelError(message))  # other budgets have to count the call
             raise BudgetError(message, limit="tokens")
 
@@ -118,7 +123,9 @@ async def ask_within(
     """
     if budget is None:
         return await ask(model, request, emit)
-    outer = next((meter for meter in _meters() if meter.budget is budget and not meter.is_inside), None)
+    outer = next(
+        (meter for meter in _meters() if meter.budget is budget and not meter.is_inside), None
+    )
     meter = outer or _Meter(budget, model, on_lost)
     meter.is_inside = outer is not None  # the inner reservation replaces the outer one
     await meter.begin(request, identify(model))
@@ -137,7 +144,9 @@ async def ask_within(
     return response
 
 
-async def _ask_in_time(budget: Budget, model: LanguageModel, request: Request, *, emit: Emit | None) -> Response:
+async def _ask_in_time(
+    budget: Budget, model: LanguageModel, request: Request, *, emit: Emit | None
+) -> Response:
     remaining, start = budget.left_seconds(), budget.now()
     if remaining is None:
         return (await ask(model, request, emit)).with_seconds(budget.now() - start)

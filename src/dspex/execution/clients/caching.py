@@ -11,7 +11,14 @@ import msgspec
 
 from dspex.clock import Clock, SystemClock
 from dspex.errors import StorageError, boundary
-from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask, emit_whole
+from dspex.execution.clients.language_model import (
+    Emit,
+    LanguageModel,
+    Request,
+    Response,
+    ask,
+    emit_whole,
+)
 from dspex.execution.clients.request_keys import request_key
 from dspex.execution.clients.wrapper import Wrapper
 from dspex.language.records import Usage
@@ -49,17 +56,23 @@ class ResponseStore:
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch(mode=0o600)  # it holds prompts; SQLite creates its other files with the same mode
+            self.path.touch(
+                mode=0o600
+            )  # it holds prompts; SQLite creates its other files with the same mode
             connection = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute("CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, value BLOB NOT NULL)")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, value BLOB NOT NULL)"
+            )
             self._connection = connection
         return self._connection
 
     def _get(self, key: str) -> bytes | None:
         with boundary(StorageError, f"the cache {str(self.path)!r} cannot be read"):
-            row = self._open().execute("SELECT value FROM responses WHERE key = ?", (key,)).fetchone()
+            row = (
+                self._open().execute("SELECT value FROM responses WHERE key = ?", (key,)).fetchone()
+            )
             return None if row is None else bytes(row[0])
 
     def _put(self, key: str, value: bytes) -> None:
@@ -97,7 +110,11 @@ class Caching(Wrapper):
         """Answer from memory, the file, or the model; a cached answer is a single chunk."""
         key = request_key(self.identity, request)
         response = await self._lookup(key)
-        return await (self._ask(key, request, emit) if response is None else emit_whole(request, response, emit))
+        return await (
+            self._ask(key, request, emit)
+            if response is None
+            else emit_whole(request, response, emit)
+        )
 
     async def aclose(self) -> None:
         """Close the wrapped model and the file."""
@@ -110,7 +127,11 @@ class Caching(Wrapper):
             response = self._memory.get(key)
             if response is not None:
                 self._memory.move_to_end(key)
-        if response is None and self._store is not None and (data := await self._store.get(key)) is not None:
+        if (
+            response is None
+            and self._store is not None
+            and (data := await self._store.get(key)) is not None
+        ):
             response = self._remember(key, _decode(data))
         if response is None:
             self.misses += 1
@@ -121,7 +142,9 @@ class Caching(Wrapper):
     async def _ask(self, key: str, request: Request, emit: Emit | None) -> Response:
         start = self._clock.monotonic_ns()
         response = await ask(self.model, request, emit)
-        return await self._save(key, response.with_seconds((self._clock.monotonic_ns() - start) / 1e9))
+        return await self._save(
+            key, response.with_seconds((self._clock.monotonic_ns() - start) / 1e9)
+        )
 
     async def _save(self, key: str, response: Response) -> Response:
         free = self._remember(key, msgspec.structs.replace(response, usage=Usage()))

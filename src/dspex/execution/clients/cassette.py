@@ -8,7 +8,14 @@ import msgspec
 
 from dspex.errors import ConfigurationError, ModelError, StorageError, boundary
 from dspex.execution.clients.identity import ModelIdentity
-from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask, emit_whole
+from dspex.execution.clients.language_model import (
+    Emit,
+    LanguageModel,
+    Request,
+    Response,
+    ask,
+    emit_whole,
+)
 from dspex.execution.clients.request_keys import key_by_name, request_key
 from dspex.execution.clients.wrapper import Wrapper
 
@@ -67,7 +74,8 @@ class Recording(Wrapper):
         if self._mode == "replay":
             last = request.messages[-1].content[-200:] if request.messages else ""
             raise ModelError(
-                f"{str(self.path)!r} has no answer to this request to {self.identity.label!r}, which ends in {last!r}"
+                f"{str(self.path)!r} has no answer to this request to {self.identity.label!r}, "
+                f"which ends in {last!r}"
             )
         response = await ask(self.model, request, emit)
         self._write(_Line(key, msgspec.to_builtins(request), response, self.identity))
@@ -85,7 +93,9 @@ class Recording(Wrapper):
     def _read(self) -> None:
         if not self.path.exists():
             if self._mode == "replay":
-                raise ConfigurationError(f"there is no recording {str(self.path)!r}; record it first")
+                raise ConfigurationError(
+                    f"there is no recording {str(self.path)!r}; record it first"
+                )
             return
         with boundary(ConfigurationError, f"{str(self.path)!r} is not a recording"):
             for text in self.path.read_bytes().splitlines():

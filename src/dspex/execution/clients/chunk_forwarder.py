@@ -35,7 +35,9 @@ class ChunkForwarder:
 
     async def values(self, arguments: object) -> None:
         """Forward the arguments of a call that arrived in one chunk."""
-        await self.arguments(msgspec.json.encode(arguments).decode(), 0 if self._call is None else -1)
+        await self.arguments(
+            msgspec.json.encode(arguments).decode(), 0 if self._call is None else -1
+        )
 
     async def end(self, response: Response) -> Response:
         """Forward the whole reply if no chunk was forwarded, and return it."""

@@ -6,13 +6,13 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
+from dspex.error_text import shorten
 from dspex.errors import (
     ContextTooLongError,
     ModelError,
     ModelUnavailableError,
     RateLimitedError,
     RefusedError,
-    shorten,
 )
 from dspex.execution.clients.address import ServerAddress
 from dspex.execution.clients.prices import Price
@@ -31,7 +31,13 @@ _SHORT = 4  # the same for credentials in a URL
 _NOT_QUOTED = "(its message is hidden, because a workspace chose that server)"
 _SILENT = "(it gave no reason)"
 _MAX_QUOTE = 2000  # characters of a server's error message
-_TOO_LONG = ("context length", "context window", "prompt is too long", "maximum number of tokens", "context_length")
+_TOO_LONG = (
+    "context length",
+    "context window",
+    "prompt is too long",
+    "maximum number of tokens",
+    "context_length",
+)
 
 
 class ModelEndpoint:
@@ -62,11 +68,17 @@ class ModelEndpoint:
         self._address = address
         self._target = address.url(path)
         self._headers = {"content-type": "application/json", **headers, **address.headers}
-        tokens = [value.removeprefix("Bearer ") for name, value in headers.items() if name in _KEYED]
-        keys = {key for key in tokens if len(key) >= _SECRET} | {key for key in address.secrets if len(key) >= _SHORT}
+        tokens = [
+            value.removeprefix("Bearer ") for name, value in headers.items() if name in _KEYED
+        ]
+        keys = {key for key in tokens if len(key) >= _SECRET} | {
+            key for key in address.secrets if len(key) >= _SHORT
+        }
         self._keys = [key.encode() for key in sorted(keys, key=len, reverse=True)]
         self._transport = transport or Transport()
-        self._quotes_errors = self._transport.quotes_errors or (self._is_provider and provider not in SELF_HOSTED)
+        self._quotes_errors = self._transport.quotes_errors or (
+            self._is_provider and provider not in SELF_HOSTED
+        )
 
     def post(self, body: Mapping[str, Any]) -> Awaitable[Answer]:
         """Send one request; pass the answer to `check`."""
@@ -83,7 +95,11 @@ class ModelEndpoint:
         return self._without_keys(answer.body)
 
     async def events(
-        self, body: Mapping[str, Any], take: Callable[[bytes], Awaitable[None]], *, path: str | None = None
+        self,
+        body: Mapping[str, Any],
+        take: Callable[[bytes], Awaitable[None]],
+        *,
+        path: str | None = None,
     ) -> bytes | None:
         """Pass the data of each event to `take`; return the body if the answer is not a stream.
 
@@ -93,7 +109,9 @@ class ModelEndpoint:
             ModelError: the class says what happened.
         """
         target = self._target if path is None else self._address.url(path)
-        answer = await self._transport.events(target, json_bytes(body), headers=self._headers, take=take)
+        answer = await self._transport.events(
+            target, json_bytes(body), headers=self._headers, take=take
+        )
         if answer is not None and answer.status != 200:
             self._fail(answer)
         return None if answer is None else self._without_keys(answer.body)
@@ -115,9 +133,14 @@ class ModelEndpoint:
 
     def unreadable_error(self, error: Exception, body: bytes) -> ModelError:
         """Return the error for an answer that is not a model reply."""
-        start = f"; the body begins {shorten(self._without_keys(body)[:120])}" if self._is_provider else ""
+        start = (
+            f"; the body begins {shorten(self._without_keys(body)[:120])}"
+            if self._is_provider
+            else ""
+        )
         return ModelError(
-            f"{self.url} answered with something that is not a model reply: {error}, in {len(body)} bytes{start}. "
+            f"{self.url} answered with something that is not a model reply: {error}, in "
+            f"{len(body)} bytes{start}. "
             "Check that the URL ends in the API version (such as /v1)"
         )
 
@@ -135,7 +158,9 @@ class ModelEndpoint:
             if self._quotes_errors
             else _NOT_QUOTED
         )
-        return ModelUnavailableError(f"{self.name} at {self.url} failed in the middle of its reply: {text}")
+        return ModelUnavailableError(
+            f"{self.name} at {self.url} failed in the middle of its reply: {text}"
+        )
 
     def _without_keys(self, body: bytes) -> bytes:
         for key in self._keys:
@@ -147,7 +172,9 @@ class ModelEndpoint:
         code, reason = _error_of(self._without_keys(answer.body), quotes_all=self._is_provider)
         text = reason if self._quotes_errors else _NOT_QUOTED
         message = f"{self.name} at {self.url} answered {answer.status}: {text}"
-        is_long = answer.status in {400, 413, 422} and any(words in reason.lower() for words in _TOO_LONG)
+        is_long = answer.status in {400, 413, 422} and any(
+            words in reason.lower() for words in _TOO_LONG
+        )
         if code == "context_length_exceeded" or is_long:
             raise ContextTooLongError(message)
         if answer.status == 429:
@@ -155,12 +182,20 @@ class ModelEndpoint:
         if answer.status >= 500 or answer.status == 408:
             after = _seconds(answer.headers.get("retry-after"))
             raise ModelUnavailableError(message, retry_after=after, status=answer.status)
-        hint = {401: " Is the API key set and right?", 404: " Is the model's name right, and the base URL?"}
+        hint = {
+            401: " Is the API key set and right?",
+            404: " Is the model's name right, and the base URL?",
+        }
         raise RefusedError(message + hint.get(answer.status, ""), status=answer.status)
 
 
 def usage_of(
-    price: Price | None, *, input_counts: Counts, output_counts: Counts, cached: int = 0, reasoning: int = 0
+    price: Price | None,
+    *,
+    input_counts: Counts,
+    output_counts: Counts,
+    cached: int = 0,
+    reasoning: int = 0,
 ) -> tuple[Usage, str | None]:
     """Return the usage of one call, and a text with the implausible counts that were ignored.
 
@@ -177,7 +212,11 @@ def usage_of(
     if _are_counts(input_counts) and _are_counts(output_counts):
         input_tokens, output_tokens = sum(input_counts), sum(output_counts)
         if 0 <= cached <= input_tokens and 0 <= reasoning <= LARGEST:
-            cost = None if price is None else price.cost(input_tokens, output_tokens, cached_tokens=cached)
+            cost = (
+                None
+                if price is None
+                else price.cost(input_tokens, output_tokens, cached_tokens=cached)
+            )
             usage = Usage(
                 input_tokens=input_tokens,
                 output_tokens=output_tokens,
@@ -189,7 +228,9 @@ def usage_of(
             return usage, None
         usage, _ = usage_of(price, input_counts=input_counts, output_counts=output_counts)
         return usage, f"cached {shorten(cached, 40)}, reasoning {shorten(reasoning, 40)}"
-    return Usage(calls=1, cost_usd=None), f"input {shorten(input_counts, 80)}, output {shorten(output_counts, 80)}"
+    return Usage(
+        calls=1, cost_usd=None
+    ), f"input {shorten(input_counts, 80)}, output {shorten(output_counts, 80)}"
 
 
 def _are_counts(parts: Counts) -> bool:

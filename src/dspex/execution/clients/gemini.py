@@ -80,7 +80,11 @@ class GeminiModel:
         self._path = f"models/{model}"
         headers = {"x-goog-api-key": api_key} if api_key else {}
         self._endpoint = ModelEndpoint(
-            self.name, address, f"{self._path}:generateContent", headers=headers, transport=transport
+            self.name,
+            address,
+            f"{self._path}:generateContent",
+            headers=headers,
+            transport=transport,
         )
         self._price = self.identity.price
 
@@ -111,7 +115,9 @@ class GeminiModel:
         body = await self._endpoint.events(self._body(request), take, path=path)
         if body is not None:
             return await forwarder.end(self._response([self._read(body)], body))
-        is_finished = any(candidate.finish_reason for chunk in chunks for candidate in chunk.candidates[:1])
+        is_finished = any(
+            candidate.finish_reason for chunk in chunks for candidate in chunk.candidates[:1]
+        )
         if not is_finished and not any(chunk.prompt_feedback for chunk in chunks):
             raise self._endpoint.truncated_error()
         return await forwarder.end(self._response(chunks, b""))
@@ -126,12 +132,20 @@ class GeminiModel:
     def _response(self, chunks: list[_Reply], body: bytes) -> Response:
         candidates = [chunk.candidates[0] for chunk in chunks if chunk.candidates]
         if not candidates:
-            block_reason = next((c.prompt_feedback.block_reason for c in chunks if c.prompt_feedback), None)
+            block_reason = next(
+                (c.prompt_feedback.block_reason for c in chunks if c.prompt_feedback), None
+            )
             if block_reason:
                 raise RefusedError(f"{self.name} refuses the prompt: {block_reason}")
             raise self._endpoint.unreadable_error(ValueError("it has no candidates"), body)
-        parts = [part for candidate in candidates for part in (candidate.content.parts if candidate.content else ())]
-        counts = next((chunk.usage_metadata for chunk in reversed(chunks) if chunk.usage_metadata), _Usage())
+        parts = [
+            part
+            for candidate in candidates
+            for part in (candidate.content.parts if candidate.content else ())
+        ]
+        counts = next(
+            (chunk.usage_metadata for chunk in reversed(chunks) if chunk.usage_metadata), _Usage()
+        )
         usage, ignored = usage_of(
             self._price,
             input_counts=(counts.prompt_token_count,),
@@ -146,7 +160,12 @@ class GeminiModel:
             model=self.name,
             identity=self.identity,
             finish_reason=next(
-                (candidate.finish_reason for candidate in reversed(candidates) if candidate.finish_reason), None
+                (
+                    candidate.finish_reason
+                    for candidate in reversed(candidates)
+                    if candidate.finish_reason
+                ),
+                None,
             ),
             tool_calls=tuple(
                 ToolCall(f"call_{n}", part.function_call.name, part.function_call.args or {})
@@ -157,7 +176,9 @@ class GeminiModel:
 
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {"contents": _turns(request.messages)}
-        if system := "\n\n".join(message.content for message in request.messages if message.role == "system"):
+        if system := "\n\n".join(
+            message.content for message in request.messages if message.role == "system"
+        ):
             body["systemInstruction"] = {"parts": [{"text": system}]}
         if settings := _settings(request):
             body["generationConfig"] = settings
@@ -165,12 +186,20 @@ class GeminiModel:
             body["tools"] = [
                 {
                     "functionDeclarations": [
-                        {"name": tool.name, "description": tool.description, "parametersJsonSchema": tool.parameters}
+                        {
+                            "name": tool.name,
+                            "description": tool.description,
+                            "parametersJsonSchema": tool.parameters,
+                        }
                         for tool in request.tools
                     ]
                 }
             ]
-            choices = {"auto": {"mode": "AUTO"}, "required": {"mode": "ANY"}, "none": {"mode": "NONE"}}
+            choices = {
+                "auto": {"mode": "AUTO"},
+                "required": {"mode": "ANY"},
+                "none": {"mode": "NONE"},
+            }
             choice = {"mode": "ANY", "allowedFunctionNames": [request.tool_choice]}
             body["toolConfig"] = {"functionCallingConfig": choices.get(request.tool_choice, choice)}
         return body
@@ -193,14 +222,18 @@ def _settings(request: Request) -> dict[str, Any]:
         "seed": request.seed,
         "stopSequences": request.stop or None,
         "responseJsonSchema": request.response_schema,
-        "responseMimeType": "application/json" if request.response_schema or request.json_mode else None,
+        "responseMimeType": "application/json"
+        if request.response_schema or request.json_mode
+        else None,
     }
     return {name: value for name, value in settings.items() if value is not None}
 
 
 def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
     turns: list[dict[str, Any]] = []
-    names: dict[str, str] = {call.id: call.name for message in messages for call in message.tool_calls}
+    names: dict[str, str] = {
+        call.id: call.name for message in messages for call in message.tool_calls
+    }
     for message in messages:
         if message.role == "system":
             continue
@@ -218,4 +251,10 @@ def _parts(message: Message, names: dict[str, str]) -> list[dict[str, Any]]:
         name = names.get(message.tool_call_id or "", "")
         return [{"functionResponse": {"name": name, "response": {"result": message.content}}}]
     text = [{"text": message.content}] if message.content else []
-    return [*text, *({"functionCall": {"name": call.name, "args": call.arguments}} for call in message.tool_calls)]
+    return [
+        *text,
+        *(
+            {"functionCall": {"name": call.name, "args": call.arguments}}
+            for call in message.tool_calls
+        ),
+    ]

@@ -55,7 +55,11 @@ class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         if self.provider not in PROVIDERS:
             return None
         price = price_of(f"{self.provider}/{self.name}")
-        return price_of(f"google/{self.name}") if price is None and self.provider == "gemini" else price
+        return (
+            price_of(f"google/{self.name}")
+            if price is None and self.provider == "gemini"
+            else price
+        )
 
 
 class Identified(Protocol):
@@ -93,4 +97,6 @@ def server_identity(
     prefix, _, model_name = (name or "").partition("/")
     if provider is None and model_name and prefix in PROVIDERS:
         provider, model = prefix, model_name
-    return ModelIdentity(provider=provider or COMPATIBLE, base_url=address.base_url, name=model, revision=revision)
+    return ModelIdentity(
+        provider=provider or COMPATIBLE, base_url=address.base_url, name=model, revision=revision
+    )

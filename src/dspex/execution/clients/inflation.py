@@ -7,7 +7,9 @@ from typing import Final
 from dspex.errors import ModelError
 
 ACCEPTED: Final = "gzip, deflate"
-_STEP: Final = 1024 * 1024  # decoded bytes at a time; between steps the event loop may run other tasks
+_STEP: Final = (
+    1024 * 1024
+)  # decoded bytes at a time; between steps the event loop may run other tasks
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _PLAIN: Final = frozenset({"", "identity"})
 
@@ -26,7 +28,9 @@ class Inflator:
         self._encoding = encoding.strip().lower()
         self._name = name
         if self._encoding not in {"gzip", "x-gzip", "deflate"}:
-            raise ModelError(f"{name} answered in the encoding {encoding[:40]!r}; supported are: {ACCEPTED}")
+            raise ModelError(
+                f"{name} answered in the encoding {encoding[:40]!r}; supported are: {ACCEPTED}"
+            )
         self._decoder: zlib._Decompress | None = None
 
     def feed(self, part: bytes) -> Iterator[bytes]:
@@ -40,7 +44,9 @@ class Inflator:
             try:
                 content = decoder.decompress(part, _STEP)
             except zlib.error as error:
-                raise ModelError(f"{self._name} answered with something that is not {self._encoding}") from error
+                raise ModelError(
+                    f"{self._name} answered with something that is not {self._encoding}"
+                ) from error
             part = decoder.unconsumed_tail
             if decoder.eof:  # a gzip file may have several members
                 part, self._decoder = decoder.unused_data, None
@@ -50,7 +56,9 @@ class Inflator:
                 yield content
 
     def _begin(self, part: bytes) -> "zlib._Decompress":
-        is_zlib = part[0] & 0x0F == 8  # RFC 9110 means zlib by "deflate"; some servers send bare deflate data
+        is_zlib = (
+            part[0] & 0x0F == 8
+        )  # RFC 9110 means zlib by "deflate"; some servers send bare deflate data
         bare = zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS
         self._decoder = zlib.decompressobj(bare if self._encoding == "deflate" else _GZIP)
         return self._decoder

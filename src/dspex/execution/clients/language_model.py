@@ -8,7 +8,9 @@ import msgspec
 from dspex.execution.clients.identity import ModelIdentity
 from dspex.language.records import Message, ToolCall, Usage
 
-Capability = Literal["response_schema", "json_mode", "constrained_decoding", "seed", "tools", "streaming"]
+Capability = Literal[
+    "response_schema", "json_mode", "constrained_decoding", "seed", "tools", "streaming"
+]
 Emit = Callable[[str], Awaitable[None]]
 _WORDS = frozenset({"auto", "required", "none"})
 

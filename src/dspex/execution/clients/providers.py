@@ -2,7 +2,8 @@
 
 from typing import Final
 
-# provider -> (base URL, environment variable of its key or None); OpenAI-compatible except the last two
+# provider -> (base URL, environment variable of its key or None); OpenAI-compatible except the last
+# two
 PROVIDERS: Final[dict[str, tuple[str, str | None]]] = {
     "openai": ("https://api.openai.com/v1", "OPENAI_API_KEY"),
     "openrouter": ("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
@@ -23,7 +24,11 @@ SELF_HOSTED: Final = frozenset({"ollama"})
 def self_hosted_url(text: str) -> str | None:
     """Return the URL of the self-hosted server in a model string ("ollama/NAME"), or None."""
     provider, _, name = text.partition("/")
-    return PROVIDERS[provider][0] if provider in SELF_HOSTED and name and not text.endswith(".gguf") else None
+    return (
+        PROVIDERS[provider][0]
+        if provider in SELF_HOSTED and name and not text.endswith(".gguf")
+        else None
+    )
 
 
 def provider_at(base_url: str) -> str | None:

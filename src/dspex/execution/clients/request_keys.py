@@ -9,7 +9,9 @@ from dspex.language.records.canonical import content_hash
 
 def request_key(model: ModelIdentity, request: Request) -> str:
     """Return a hash of model and request that is stable across processes."""
-    return content_hash({"model": msgspec.to_builtins(model), "request": msgspec.to_builtins(request)})
+    return content_hash(
+        {"model": msgspec.to_builtins(model), "request": msgspec.to_builtins(request)}
+    )
 
 
 def key_by_name(name: str, request: Request) -> str:

@@ -82,10 +82,14 @@ class ResponsesModel:
         address = ServerAddress.of(base_url)
         self.name = name or model
         self.identity = server_identity(model, address, name=name, revision=revision)
-        self.capabilities: frozenset[Capability] = frozenset({"response_schema", "json_mode", "tools", "streaming"})
+        self.capabilities: frozenset[Capability] = frozenset(
+            {"response_schema", "json_mode", "tools", "streaming"}
+        )
         self._model = model
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._endpoint = ModelEndpoint(self.name, address, "responses", headers=headers, transport=transport)
+        self._endpoint = ModelEndpoint(
+            self.name, address, "responses", headers=headers, transport=transport
+        )
         self._price = self.identity.price
 
     def __repr__(self) -> str:
@@ -93,7 +97,9 @@ class ResponsesModel:
 
     async def complete(self, request: Request) -> Response:
         """Answer `request` with one POST; see `LanguageModel.complete`."""
-        return self._read_response(self._endpoint.check(await self._endpoint.post(self._body(request))))
+        return self._read_response(
+            self._endpoint.check(await self._endpoint.post(self._body(request)))
+        )
 
     async def stream(self, request: Request, emit: Emit) -> Response:
         """Answer `request` in chunks; see `StreamingModel.stream`."""
@@ -106,12 +112,19 @@ class ResponsesModel:
             event = self._endpoint.read(_decode_event, data)
             if event.type == "response.output_text.delta" and isinstance(event.delta, str):
                 await forwarder.text(event.delta)
-            elif event.type == "response.function_call_arguments.delta" and isinstance(event.delta, str):
+            elif event.type == "response.function_call_arguments.delta" and isinstance(
+                event.delta, str
+            ):
                 await forwarder.arguments(event.delta, event.output_index)
-            elif event.type in {"response.completed", "response.incomplete"} and event.response is not None:
+            elif (
+                event.type in {"response.completed", "response.incomplete"}
+                and event.response is not None
+            ):
                 replies.append(event.response)
             elif event.type in {"response.failed", "error"}:
-                raise self._endpoint.stream_error(event.response.error if event.response else event.message)
+                raise self._endpoint.stream_error(
+                    event.response.error if event.response else event.message
+                )
 
         body = await self._endpoint.events({**self._body(request), "stream": True}, take)
         if body is not None:
@@ -130,7 +143,9 @@ class ResponsesModel:
     def _response(self, reply: _Reply) -> Response:
         if reply.error is not None:
             raise self._endpoint.stream_error(reply.error)
-        parts = [part for item in reply.output if item.type == "message" for part in item.content or ()]
+        parts = [
+            part for item in reply.output if item.type == "message" for part in item.content or ()
+        ]
         refusals = [part.refusal for part in parts if part.type == "refusal"]
         calls = [item for item in reply.output if item.type == "function_call"]
         text = "".join(part.text for part in parts if part.type == "output_text")
@@ -142,7 +157,9 @@ class ResponsesModel:
             input_counts=(counts.input_tokens,),
             output_counts=(counts.output_tokens,),
             cached=counts.input_tokens_details.cached_tokens if counts.input_tokens_details else 0,
-            reasoning=counts.output_tokens_details.reasoning_tokens if counts.output_tokens_details else 0,
+            reasoning=counts.output_tokens_details.reasoning_tokens
+            if counts.output_tokens_details
+            else 0,
         )
         return Response(
             text=text,
@@ -151,7 +168,9 @@ class ResponsesModel:
             model=self.name,
             identity=self.identity,
             finish_reason="length" if reply.status == "incomplete" else "stop",
-            tool_calls=tuple(ToolCall(item.call_id, item.name, arguments_of(item.arguments)) for item in calls),
+            tool_calls=tuple(
+                ToolCall(item.call_id, item.name, arguments_of(item.arguments)) for item in calls
+            ),
         )
 
     def _body(self, request: Request) -> dict[str, Any]:
@@ -166,7 +185,14 @@ class ResponsesModel:
                 body[name] = value
         if request.response_schema is not None:
             schema = request.response_schema
-            body["text"] = {"format": {"type": "json_schema", "name": "outputs", "strict": True, "schema": schema}}
+            body["text"] = {
+                "format": {
+                    "type": "json_schema",
+                    "name": "outputs",
+                    "strict": True,
+                    "schema": schema,
+                }
+            }
         elif request.json_mode:
             body["text"] = {"format": {"type": "json_object"}}
         if request.tools:
@@ -188,7 +214,13 @@ class ResponsesModel:
 
 def _items(message: Message) -> list[dict[str, Any]]:
     if message.role == "tool":
-        return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": message.content}]
+        return [
+            {
+                "type": "function_call_output",
+                "call_id": message.tool_call_id,
+                "output": message.content,
+            }
+        ]
     calls = [
         {
             "type": "function_call",
@@ -198,5 +230,7 @@ def _items(message: Message) -> list[dict[str, Any]]:
         }
         for call in message.tool_calls
     ]
-    text = [{"role": message.role, "content": message.content}] if message.content or not calls else []
+    text = (
+        [{"role": message.role, "content": message.content}] if message.content or not calls else []
+    )
     return [*text, *calls]

@@ -43,7 +43,9 @@ class Retrying(Wrapper):
                 response = await ask(self.model, request, stream)
                 return response.with_seconds((self._clock.monotonic_ns() - start) / 1e9)
             except ModelError as error:
-                wait = None if stream is not None and stream.has_chunks else self._wait(error, attempt)
+                wait = (
+                    None if stream is not None and stream.has_chunks else self._wait(error, attempt)
+                )
                 if wait is None:
                     raise
                 lost(error)

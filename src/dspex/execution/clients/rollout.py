@@ -27,8 +27,16 @@ class Rollout(Wrapper):
     async def answer(self, request: Request, emit: Emit | None) -> Response:
         """Answer the request as a new one."""
         rollout = self.number * _INNER + request.rollout
-        seed = ((request.seed or 0) + self.number) % _SEEDS if "seed" in self.capabilities else request.seed
-        temperature = None if request.temperature is None else max(request.temperature, LEAST_TEMPERATURE)
+        seed = (
+            ((request.seed or 0) + self.number) % _SEEDS
+            if "seed" in self.capabilities
+            else request.seed
+        )
+        temperature = (
+            None if request.temperature is None else max(request.temperature, LEAST_TEMPERATURE)
+        )
         return await ask(
-            self.model, msgspec.structs.replace(request, rollout=rollout, seed=seed, temperature=temperature), emit
+            self.model,
+            msgspec.structs.replace(request, rollout=rollout, seed=seed, temperature=temperature),
+            emit,
         )

@@ -44,7 +44,9 @@ class Transport:
         """
         self.limits = limits or Limits()
         self.quotes_errors = quotes_errors
-        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopSession] = WeakKeyDictionary()
+        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopSession] = (
+            WeakKeyDictionary()
+        )
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send one request.
@@ -54,10 +56,16 @@ class Transport:
             ModelUnavailableError: the connection failed, or the response exceeds the limit.
         """
         session = self._sessions.get(asyncio.get_running_loop())
-        session = session if session is not None and not session.http.closed else await self._open_session()
+        session = (
+            session
+            if session is not None and not session.http.closed
+            else await self._open_session()
+        )
         task = session.deadlines.begin()
         try:
-            async with await session.http.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            async with await session.http.post(
+                url, data=body, headers=headers, allow_redirects=False
+            ) as response:
                 length = response.content_length
                 is_small = length is not None and length <= self.limits.body
                 is_whole = is_small and "content-encoding" not in response.headers
@@ -72,7 +80,12 @@ class Transport:
             session.deadlines.end(task)
 
     async def events(
-        self, url: str, body: bytes, *, headers: Mapping[str, str], take: Callable[[bytes], Awaitable[None]]
+        self,
+        url: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, str],
+        take: Callable[[bytes], Awaitable[None]],
     ) -> Answer | None:
         """Send one request and pass the data of each server-sent event to `take`.
 
@@ -86,7 +99,9 @@ class Transport:
         session = await self._open_session()
         task = session.deadlines.begin()
         try:
-            async with await session.http.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            async with await session.http.post(
+                url, data=body, headers=headers, allow_redirects=False
+            ) as response:
                 if response.status != 200 or response.content_type != "text/event-stream":
                     return Answer(response.status, response.headers, await self._read(response))
                 await self._split(response, take)
@@ -99,7 +114,9 @@ class Transport:
             session.deadlines.end(task)
         return None
 
-    async def _split(self, response: "aiohttp.ClientResponse", take: Callable[[bytes], Awaitable[None]]) -> None:
+    async def _split(
+        self, response: "aiohttp.ClientResponse", take: Callable[[bytes], Awaitable[None]]
+    ) -> None:
         split = EventSplitter()
 
         async def cut(part: bytes) -> None:
@@ -108,11 +125,15 @@ class Transport:
 
         await self._decoded(response, cut)
 
-    async def _decoded(self, response: "aiohttp.ClientResponse", take: Callable[[bytes], Awaitable[None]]) -> None:
+    async def _decoded(
+        self, response: "aiohttp.ClientResponse", take: Callable[[bytes], Awaitable[None]]
+    ) -> None:
         """Pass the decoded body to `take` in chunks; the limit applies to the decoded bytes."""
         encoding, url = response.headers.get("content-encoding", ""), str(response.url)
         size = received = 0
-        inflator = None if is_plain(encoding) else Inflator(encoding, ServerAddress.of(url).base_url)
+        inflator = (
+            None if is_plain(encoding) else Inflator(encoding, ServerAddress.of(url).base_url)
+        )
         async for part in response.content.iter_any():
             received += len(part)
             self._check(received, url)
@@ -128,12 +149,15 @@ class Transport:
         import aiohttp
 
         url = ServerAddress.of(url).base_url
-        if isinstance(error, DspexError) or (isinstance(error, asyncio.CancelledError) and not is_over):
+        if isinstance(error, DspexError) or (
+            isinstance(error, asyncio.CancelledError) and not is_over
+        ):
             return error
         if is_over or isinstance(error, TimeoutError):
             limit = self.limits
             return ModelTimeoutError(
-                f"no answer from {url} in time (the limits: {limit.connect:g} s to connect, {limit.read:g} s of "
+                f"no answer from {url} in time (the limits: {limit.connect:g} s to connect, "
+                f"{limit.read:g} s of "
                 f"silence, {limit.total:g} s in all)"
             )
         if isinstance(error, aiohttp.ClientError | OSError | ValueError):
@@ -146,7 +170,9 @@ class Transport:
     def _check(self, size: int, url: str) -> None:
         if size > self.limits.body:
             url = ServerAddress.of(url).base_url
-            raise ModelUnavailableError(f"the answer from {url} is longer than {self.limits.body} bytes")
+            raise ModelUnavailableError(
+                f"the answer from {url} is longer than {self.limits.body} bytes"
+            )
 
     async def _read(self, response: "aiohttp.ClientResponse") -> bytes:
         if response.content_length is not None:

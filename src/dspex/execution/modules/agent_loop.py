@@ -8,7 +8,13 @@ from dspex.errors import BudgetError, CheckError, DefinitionError, InvalidError,
 from dspex.execution.adapters.media import MediaGuard, first_media
 from dspex.execution.clients import LanguageModel, Request, Response, ToolSpec
 from dspex.execution.context import RunContext, TraceRecorder, current, payload, use_context
-from dspex.execution.modules.model_call import CHECK_FAILED, MAX_RETRIES, complete, enforce_checks, note_suggestion
+from dspex.execution.modules.model_call import (
+    CHECK_FAILED,
+    MAX_RETRIES,
+    complete,
+    enforce_checks,
+    note_suggestion,
+)
 from dspex.execution.tools import ToolSet
 from dspex.language.records import Message, Prediction, ToolCall, Usage
 from dspex.language.signatures import Signature
@@ -16,7 +22,12 @@ from dspex.language.signatures.codec import plain
 from dspex.telemetry import Partial, Status
 
 FINISH = "finish"
-THOUGHT, TOOL_NAME, TOOL_ARGUMENTS, TRAJECTORY = "next_thought", "next_tool_name", "next_tool_args", "trajectory"
+THOUGHT, TOOL_NAME, TOOL_ARGUMENTS, TRAJECTORY = (
+    "next_thought",
+    "next_tool_name",
+    "next_tool_args",
+    "trajectory",
+)
 
 
 class ToolCaller:
@@ -34,10 +45,18 @@ class ToolCaller:
         self._max_usd = max_usd
         self.steps: list[dict[str, Any]] = []
 
-    def add_step(self, thought: str, tool: str, arguments: Mapping[str, Any], **outcome: Any) -> None:  # noqa: ANN401
+    def add_step(
+        self,
+        thought: str,
+        tool: str,
+        arguments: Mapping[str, Any],
+        **outcome: Any,
+    ) -> None:
         """Add a step to the trajectory: the thought, the call, and its outcome."""
         defaults = {"observation": None, "ms": None, "error": None}
-        self.steps.append({"thought": thought, "tool": tool, "arguments": plain(arguments), **defaults, **outcome})
+        self.steps.append(
+            {"thought": thought, "tool": tool, "arguments": plain(arguments), **defaults, **outcome}
+        )
 
     async def call(self, name: str, arguments: Mapping[str, Any], *, thought: str) -> str:
         """Call a tool, add the step, and return the observation, which may be an error."""
@@ -51,14 +70,25 @@ class ToolCaller:
             with use_context(context.below(span)):
                 result = await self.tools.run(name, arguments)
         except ToolError as error:
-            finished_span, error_text, text = span.end(error=error), error.message, f"error: {error.message}"
+            finished_span, error_text, text = (
+                span.end(error=error),
+                error.message,
+                f"error: {error.message}",
+            )
         except BaseException as error:
             span.end(error=error)
             raise
         else:
             text = result if isinstance(result, str) else _observation(result)
             finished_span = span.end(outputs=text if context.records_payloads else None)
-        self.add_step(thought, name, arguments, observation=text, ms=finished_span.seconds * 1e3, error=error_text)
+        self.add_step(
+            thought,
+            name,
+            arguments,
+            observation=text,
+            ms=finished_span.seconds * 1e3,
+            error=error_text,
+        )
         await _emit_status(context, name, "done")
         return text
 
@@ -76,16 +106,23 @@ class ToolCaller:
             if span.kind == "model" and span.usage is not None:
                 usage += span.usage
         if tokens is not None and usage.total_tokens >= tokens:
-            raise BudgetError(f"the agent has used {usage.total_tokens} of {tokens} tokens", limit="tokens")
+            raise BudgetError(
+                f"the agent has used {usage.total_tokens} of {tokens} tokens", limit="tokens"
+            )
         if usd is not None and (usage.cost_usd is None or usage.cost_usd >= usd):
-            raise BudgetError(f"the agent has spent {usage.cost_usd} of {usd:g} dollars", limit="usd")
+            raise BudgetError(
+                f"the agent has spent {usage.cost_usd} of {usd:g} dollars", limit="usd"
+            )
 
 
 def _observation(result: object) -> str:
     media = first_media(result, "the result")
     if media is None:
         return payload(result)
-    return f"error: {media[0]} holds media ({media[1]}), which cannot be shown to you; use what the tool says in text"
+    return (
+        f"error: {media[0]} holds media ({media[1]}), which cannot be shown to you; use what the "
+        "tool says in text"
+    )
 
 
 async def _emit_status(context: RunContext, tool: str, state: str) -> None:
@@ -113,11 +150,14 @@ class NativeLoop:
         self._model = model
         self._context = current()
         self._rejections = 0
-        finish = ToolSpec(FINISH, "Give the answer, once you know it.", signature.to_json_schema("generic"))
+        finish = ToolSpec(
+            FINISH, "Give the answer, once you know it.", signature.to_json_schema("generic")
+        )
         self._specs = (*caller.tools.specs(), finish)
         self._system = Message(
             "system",
-            f"{instructions.rstrip()}\n\nCall the tools that you are given; end by calling `{FINISH}` with the answer.",
+            f"{instructions.rstrip()}\n\nCall the tools that you are given; end by calling "
+            f"`{FINISH}` with the answer.",
         )
 
     async def run(
@@ -155,25 +195,35 @@ class NativeLoop:
                 messages.append(Message("tool", observation, tool_call_id=call.id))
         raise BudgetError(f"the agent gave no valid answer within {turns} turns", limit="turns")
 
-    def _objection(self, prediction: Prediction, message: str, call_id: str) -> tuple[Message, Message]:
+    def _objection(
+        self, prediction: Prediction, message: str, call_id: str
+    ) -> tuple[Message, Message]:
         """Return an answer that `Assert` refused as a tool call, with the reason as its result."""
         call = ToolCall(call_id, FINISH, _output_values(self._signature, prediction))
         text = f"error: {CHECK_FAILED}{message}\nAnswer again, whole."
-        return Message("assistant", "", tool_calls=(call,)), Message("tool", text, tool_call_id=call_id)
+        return Message("assistant", "", tool_calls=(call,)), Message(
+            "tool", text, tool_call_id=call_id
+        )
 
     async def _complete(self, messages: list[Message], choice: str, turn: int) -> Response:
         settings = {"seed": self._context.seed, **self._settings}
         if "seed" not in self._model.capabilities:
             settings.pop("seed")
-        request = Request(messages=tuple(messages), tools=self._specs, tool_choice=choice, **settings)
+        request = Request(
+            messages=tuple(messages), tools=self._specs, tool_choice=choice, **settings
+        )
         return await complete(current(), self._model, request, field=THOUGHT, attempt=turn)
 
-    async def _handle_call(self, call: ToolCall, thought: str) -> tuple[Mapping[str, Any] | None, str]:
+    async def _handle_call(
+        self, call: ToolCall, thought: str
+    ) -> tuple[Mapping[str, Any] | None, str]:
         """Return the outputs if this call is a valid answer; else None and the observation."""
         if call.name != FINISH:
             return None, await self._caller.call(call.name, call.arguments, thought=thought)
         try:
-            outputs = self._signature.validate_outputs(_by_field_name(self._signature, call.arguments))
+            outputs = self._signature.validate_outputs(
+                _by_field_name(self._signature, call.arguments)
+            )
             enforce_checks(self._signature, outputs, self._note)
         except InvalidError as error:
             return None, self._reject(call, thought, error.message)
@@ -186,7 +236,9 @@ class NativeLoop:
         return outputs, ""
 
     def _reject(self, call: ToolCall, thought: str, reason: str) -> str:
-        self._caller.add_step(thought, FINISH, call.arguments, observation=f"error: {reason}", error=reason)
+        self._caller.add_step(
+            thought, FINISH, call.arguments, observation=f"error: {reason}", error=reason
+        )
         return f"error: {reason}"
 
     def _note(self, message: str) -> None:
@@ -209,10 +261,13 @@ def demo_messages(signature: Signature, demos: Iterable[Mapping[str, Any]]) -> I
         if not any(demo.get(name) is not None for name in signature.input_fields):
             continue
         if demo.get(TOOL_NAME) and demo[TOOL_NAME] != FINISH:
-            call = ToolCall(f"example_{next(number)}", demo[TOOL_NAME], plain(demo.get(TOOL_ARGUMENTS) or {}))
+            call = ToolCall(
+                f"example_{next(number)}", demo[TOOL_NAME], plain(demo.get(TOOL_ARGUMENTS) or {})
+            )
             thought, result = demo.get(THOUGHT) or "", "(an example: what it returned is left out)"
         elif all(
-            demo.get(name) is not None or not field.is_required for name, field in signature.output_fields.items()
+            demo.get(name) is not None or not field.is_required
+            for name, field in signature.output_fields.items()
         ):
             call = ToolCall(f"example_{next(number)}", FINISH, _output_values(signature, demo))
             thought, result = demo.get("reasoning") or "", "(an example: accepted)"

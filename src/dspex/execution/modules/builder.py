@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dspex.errors import ConflictError, DefinitionError, shorten
+from dspex.error_text import shorten
+from dspex.errors import ConflictError, DefinitionError
 from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code import CodeRoot, check_source, with_code
 from dspex.execution.modules.files import read_state
@@ -49,7 +50,9 @@ def build(program: Program, *, code: CodeRoot | None = None) -> Module:
 def _build_node(node: Node, code: CodeRoot | None) -> Module:
     build_node = _KINDS.get(node.kind)
     if build_node is None:
-        raise DefinitionError(f"unknown kind of module {node.kind!r}; kinds are: {', '.join(_KINDS)}")
+        raise DefinitionError(
+            f"unknown kind of module {node.kind!r}; kinds are: {', '.join(_KINDS)}"
+        )
     module = build_node(node, code)
     return module if node.backend == "native" else module.on(node.backend)
 
@@ -68,7 +71,9 @@ def _signature(node: Node) -> Signature:
 def _python(node: Node, code: CodeRoot | None) -> Module:
     target = node.config.get("target", "")
     if code is None:
-        raise DefinitionError(f"{target!r} is code, and code is not loaded here: run it from the folder that holds it")
+        raise DefinitionError(
+            f"{target!r} is code, and code is not loaded here: run it from the folder that holds it"
+        )
     cls = code.load(target)
     if isinstance(cls, FunctionModule):
         check_source(cls.function, node.config, source=cls.__source_hash__)
@@ -84,10 +89,14 @@ def _python(node: Node, code: CodeRoot | None) -> Module:
 def _check_parts(node: Node, module: Module) -> None:
     """Raise unless the module built from code has the parts of `node`, with the same source."""
     prefix = "" if node.id == "self" else f"{node.id}."
-    parts = {path if path == "self" else f"{prefix}{path}": part for path, part in module.named_modules()}
+    parts = {
+        path if path == "self" else f"{prefix}{path}": part for path, part in module.named_modules()
+    }
     stored = {child.id: child for child in node.walk() if child is not node}
     if missing := stored.keys() - parts.keys():
-        raise ConflictError(f"{node.config['target']!r} no longer has the parts {', '.join(sorted(missing))}")
+        raise ConflictError(
+            f"{node.config['target']!r} no longer has the parts {', '.join(sorted(missing))}"
+        )
     for path, child in stored.items():
         part = parts[path]
         if child.kind == "python":
@@ -100,7 +109,11 @@ def _source_hashes(node: Node) -> dict[str, str]:
     hashes: dict[str, str] = {}
     for child in node.walk():
         tools = child.config.get("tools", ()) if child.kind == "react" else ()
-        for config in (child.config, *tools, *(tool["permit"] for tool in tools if "permit" in tool)):
+        for config in (
+            child.config,
+            *tools,
+            *(tool["permit"] for tool in tools if "permit" in tool),
+        ):
             if "target" in config:
                 hashes[config["target"].partition(":")[0]] = config.get("source_hash", "")
             for target, source in config.get("checks", {}).items():
@@ -112,7 +125,11 @@ def _construct(cls: type[Module], parameters: inspect.Signature, init: Mapping[s
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
     for name, value in init.items():
-        kind = parameters.parameters[name].kind if name in parameters.parameters else inspect.Parameter.KEYWORD_ONLY
+        kind = (
+            parameters.parameters[name].kind
+            if name in parameters.parameters
+            else inspect.Parameter.KEYWORD_ONLY
+        )
         if kind is inspect.Parameter.VAR_POSITIONAL:
             positional.extend(value)
         elif kind is inspect.Parameter.VAR_KEYWORD:
@@ -139,7 +156,9 @@ def _chain_of_thought(node: Node, code: CodeRoot | None) -> Module:
 def _react(node: Node, code: CodeRoot | None) -> Module:
     config, children = dict(node.config), node.children.get("tools", {})
     modules = (
-        {name: _build_node(child, code) for name, child in children.items()} if isinstance(children, Mapping) else {}
+        {name: _build_node(child, code) for name, child in children.items()}
+        if isinstance(children, Mapping)
+        else {}
     )
     tools = [tool_of(tool, modules, code) for tool in config.pop("tools", ())]
     module = ReAct(with_code(_signature(node), code, config.pop("checks", None)), tools, **config)
@@ -164,7 +183,9 @@ def _child(node: Node, name: str, *, code: CodeRoot | None, kind: type[M]) -> M:
     child = node.children.get(name)
     module = _build_node(child, code) if isinstance(child, Node) else None
     if not isinstance(module, kind):
-        raise DefinitionError(f"the node {node.id!r} of kind {node.kind!r} has no {name!r} that is a {kind.__name__}")
+        raise DefinitionError(
+            f"the node {node.id!r} of kind {node.kind!r} has no {name!r} that is a {kind.__name__}"
+        )
     return module
 
 
@@ -201,7 +222,8 @@ def load_program(path: str | Path) -> Program:
     stored = read_state(Path(path))["program"]
     if stored is None:
         raise DefinitionError(
-            f"{str(path)!r} holds the state of a module but not its class: create the module, then call its load(...)"
+            f"{str(path)!r} holds the state of a module but not its class: create the module, "
+            "then call its load(...)"
         )
     return Program.from_dict(stored)
 
@@ -218,6 +240,7 @@ def module_of(target: "Module | Program | type[Module]", *, code: CodeRoot | Non
         return build(target, code=code)
     if not (isinstance(target, type) and issubclass(target, Module)):
         raise DefinitionError(
-            f"{shorten(target)} is not a program; pass a Module or a Program, such as Predict('a -> b')"
+            f"{shorten(target)} is not a program; pass a Module or a Program, such as Predict('a "
+            "-> b')"
         )
     return target()

@@ -27,12 +27,14 @@ class ChainOfThought(Module):
         demos: Iterable[Mapping[str, Any]] = (),
         model: LanguageModel | str | None = None,
         adapter: Adapter | str | None = None,
-        **settings: Any,  # noqa: ANN401  # those of Predict
+        **settings: Any,
     ) -> None:
         """Take the signature; the other arguments are those of `Predict`."""
         self.steps = steps
         self.declared = Signature.of(signature)
-        type_, desc = ("list[str]", "the steps to the answer") if steps else ("str", "think step by step")
+        type_, desc = (
+            ("list[str]", "the steps to the answer") if steps else ("str", "think step by step")
+        )
         reasoned = self.declared.prepend("reasoning", type_, desc=desc)
         self.predict = Predict(reasoned, demos=demos, model=model, adapter=adapter, **settings)
 
@@ -40,7 +42,7 @@ class ChainOfThought(Module):
         """Return the signature, `reasoning` included."""
         return self.predict.signature
 
-    async def forward(self, **inputs: Any) -> Prediction:  # noqa: ANN401
+    async def forward(self, **inputs: Any) -> Prediction:
         """Call the model once."""
         return await self.predict.acall(**inputs)
 
@@ -53,4 +55,10 @@ class ChainOfThought(Module):
         below = "predict" if path == "self" else f"{path}.predict"
         config = {"steps": True} if self.steps else {}
         children = {"predict": self.predict.node(below)}
-        return Node(id=path, kind="chain_of_thought", signature=self.declared, config=config, children=children)
+        return Node(
+            id=path,
+            kind="chain_of_thought",
+            signature=self.declared,
+            config=config,
+            children=children,
+        )

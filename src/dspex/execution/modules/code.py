@@ -15,8 +15,16 @@ from typing import Any
 
 import msgspec
 
-from dspex.errors import ConflictError, DefinitionError, DspexError, boundary, place_of, suggest
-from dspex.execution.modules.source import digest, file_hash, local_modules, module_hash, source_hash, watch
+from dspex.error_text import place_of, suggest
+from dspex.errors import ConflictError, DefinitionError, DspexError, boundary
+from dspex.execution.modules.source import (
+    digest,
+    file_hash,
+    local_modules,
+    module_hash,
+    source_hash,
+    watch,
+)
 from dspex.language.signatures import FieldCheck, Signature
 
 
@@ -27,7 +35,7 @@ class CodeRoot:
     folder: Path
     name: str = "default"
 
-    def load(self, target: str) -> Any:  # noqa: ANN401  # whatever the target names
+    def load(self, target: str) -> Any:
         """Return the object "pkg.mod:name" in this folder.
 
         Raises:
@@ -65,7 +73,8 @@ class CodeRoot:
             raise type(error)(f"{error.message} ({place})", **error.context) from error
         except SystemExit as error:
             raise DefinitionError(
-                f'{failure}: it asked to end the process: SystemExit({error.code!r}); use `if __name__ == "__main__":`'
+                f"{failure}: it asked to end the process: SystemExit({error.code!r}); use `if "
+                '__name__ == "__main__":`'
             ) from error
 
     def update(self, sources: Mapping[str, str]) -> None:
@@ -109,9 +118,12 @@ class CodeRoot:
     def _check_place(self, target: str, places: Sequence[str | None]) -> None:
         """Raise unless one of `places` is in this folder; pass if there are none."""
         root = self.folder.resolve()
-        if places and not any(place and Path(place).resolve().is_relative_to(root) for place in places):
+        if places and not any(
+            place and Path(place).resolve().is_relative_to(root) for place in places
+        ):
             raise DefinitionError(
-                f"{target!r} lies outside the code root, the folder that dspex was started in: it is "
+                f"{target!r} lies outside the code root, the folder that dspex was started in: it "
+                "is "
                 f"{Path(places[0]).name if places[0] else 'a part of Python'!r}"
             )
 
@@ -135,7 +147,8 @@ def code_config(
     """
     if "<locals>" in code.__qualname__ or code.__module__ == "__main__":
         raise DefinitionError(
-            f"{code.__qualname__} cannot be found by import; define it at the top of a module file to store "
+            f"{code.__qualname__} cannot be found by import; define it at the top of a module "
+            "file to store "
             "programs of it"
         )
     return {
@@ -156,7 +169,9 @@ def function_config(function: Callable[..., Any], what: str) -> dict[str, Any]:
     except DefinitionError as error:
         raise DefinitionError(f"{what} cannot be stored: {error.message}") from None
     except (AttributeError, TypeError):  # a built-in function, an object that can be called
-        raise DefinitionError(f"{what} cannot be stored: {function!r} is not a function with a source file") from None
+        raise DefinitionError(
+            f"{what} cannot be stored: {function!r} is not a function with a source file"
+        ) from None
     return {"target": config["target"], "source_hash": config["source_hash"]}
 
 
@@ -173,7 +188,9 @@ def checks_config(signature: Signature) -> dict[str, Any]:
     return {"checks": hashes} if hashes else {}
 
 
-def with_code(signature: Signature, code: CodeRoot | None = None, hashes: Mapping[str, str] | None = None) -> Signature:
+def with_code(
+    signature: Signature, code: CodeRoot | None = None, hashes: Mapping[str, str] | None = None
+) -> Signature:
     """Return a signature whose checks can run; checks read from data are loaded from `code`.
 
     Raises:
@@ -187,7 +204,10 @@ def with_code(signature: Signature, code: CodeRoot | None = None, hashes: Mappin
         checks = [replace(check, function=_load_check(check, code, name)) for check in field.checks]
         for check in checks:
             if check.function is not None and hashes is not None:
-                check_source(check.function, {"target": check.target, "source_hash": hashes.get(check.target)})
+                check_source(
+                    check.function,
+                    {"target": check.target, "source_hash": hashes.get(check.target)},
+                )
         fields.append(replace(field, checks=tuple(checks)))
     return Signature.from_fields(signature.name, fields, signature.instructions)
 
@@ -197,14 +217,17 @@ def _load_check(check: FieldCheck, code: CodeRoot | None, field: str) -> Callabl
         return check.function
     if code is None:
         raise DefinitionError(
-            f"the check {check.target!r} of {field!r} is code, and code is not loaded here: build the program in the "
+            f"the check {check.target!r} of {field!r} is code, and code is not loaded here: build "
+            "the program in the "
             "folder that holds it"
         )
     function: Callable[..., Any] = code.load(check.target)
     return function
 
 
-def constructor_arguments(instance: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def constructor_arguments(
+    instance: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the constructor arguments of `instance` by parameter name, as JSON values.
 
     Raises:
@@ -212,7 +235,9 @@ def constructor_arguments(instance: object, args: tuple[Any, ...], kwargs: Mappi
     """
     cls = type(instance)
     bound = inspect.signature(cls.__init__).bind(instance, *args, **kwargs)
-    return {name: _json_argument(cls, name, value) for name, value in list(bound.arguments.items())[1:]}
+    return {
+        name: _json_argument(cls, name, value) for name, value in list(bound.arguments.items())[1:]
+    }
 
 
 def _json_argument(cls: type, name: str, value: object) -> object:
@@ -220,12 +245,15 @@ def _json_argument(cls: type, name: str, value: object) -> object:
         return msgspec.json.decode(msgspec.json.encode(value))
     except (TypeError, ValueError) as error:
         raise DefinitionError(
-            f"the constructor argument {name!r} of {cls.__name__} is not a JSON value ({type(value).__name__}), "
+            f"the constructor argument {name!r} of {cls.__name__} is not a JSON value "
+            f"({type(value).__name__}), "
             "so a stored program could not be rebuilt; pass names or settings instead"
         ) from error
 
 
-def check_source(code: type | Callable[..., Any], config: Mapping[str, Any], *, source: str | None = None) -> None:
+def check_source(
+    code: type | Callable[..., Any], config: Mapping[str, Any], *, source: str | None = None
+) -> None:
     """Raise unless the code is what was stored; `source` is the hash of its source, if known.
 
     Raises:
@@ -236,7 +264,10 @@ def check_source(code: type | Callable[..., Any], config: Mapping[str, Any], *, 
         return
     if file_hash(code) == expected:
         raise ConflictError(
-            f"this process loaded {config['target']!r} before its file was edited, and the program was stored from "
+            f"this process loaded {config['target']!r} before its file was edited, and the "
+            "program was stored from "
             "the edited file; restart this process"
         )
-    raise ConflictError(f"the code of {config['target']!r} has changed since the program was stored; store it again")
+    raise ConflictError(
+        f"the code of {config['target']!r} has changed since the program was stored; store it again"
+    )

@@ -26,9 +26,17 @@ def with_current_default(variable: Variable, settings: Sequence[Any]) -> Variabl
 def values_beside_slots(space: Space, assigned: Assignment) -> dict[str, Any]:
     """Return the values that no slot stores, such as those of inactive variables."""
     active = space.complete(assigned)
-    return {name: value for name, value in assigned.items() if name not in active or not is_stored_in_slot(space[name])}
+    return {
+        name: value
+        for name, value in assigned.items()
+        if name not in active or not is_stored_in_slot(space[name])
+    }
 
 
 def is_stored_in_slot(variable: Variable) -> bool:
     """Return whether the slot of the variable stores its value."""
-    return variable.paths == (variable.name,) and variable.kind in {"text", "examples"} and not variable.options
+    return (
+        variable.paths == (variable.name,)
+        and variable.kind in {"text", "examples"}
+        and not variable.options
+    )

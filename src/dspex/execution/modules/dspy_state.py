@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dspex.errors import DefinitionError, shorten
+from dspex.error_text import shorten
+from dspex.errors import DefinitionError
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.predict import Predict
 from dspex.execution.modules.settings import SETTINGS, setting_problem
@@ -46,13 +47,18 @@ def from_dspy_state(module: Module, state: Mapping[str, Any]) -> None:
     parts = _by_path(module, state)
     if parts.keys() != predictors.keys():
         raise DefinitionError(
-            f"the state is of a program with the predictors {', '.join(parts) or 'none'}; this module has "
+            f"the state is of a program with the predictors {', '.join(parts) or 'none'}; this "
+            "module has "
             f"{', '.join(predictors) or 'none'}"
         )
     states = {path: _parse_state(predictors[path], path, part) for path, part in parts.items()}
     for path, part in states.items():
         predictor = predictors[path]
-        predictor.signature, predictor.demos, predictor.foreign = part.signature, part.demos, part.foreign
+        predictor.signature, predictor.demos, predictor.foreign = (
+            part.signature,
+            part.demos,
+            part.foreign,
+        )
         if part.model is not None:
             predictor.model, predictor.settings = part.model, part.settings
 
@@ -60,7 +66,10 @@ def from_dspy_state(module: Module, state: Mapping[str, Any]) -> None:
 def to_dspy_state(module: Module) -> dict[str, Any]:
     """Return the state of `module` in the format of dspy, without API keys."""
     states = {path: _dump_state(predictor) for path, predictor in _predictors(module).items()}
-    return {**(states["self"] if _is_lone(module) else states), "metadata": {"dependency_versions": {}}}
+    return {
+        **(states["self"] if _is_lone(module) else states),
+        "metadata": {"dependency_versions": {}},
+    }
 
 
 def _is_lone(module: Module) -> bool:
@@ -78,7 +87,7 @@ def _predictors(module: Module) -> dict[str, Predict]:
     return {path: part for path, part in module.named_modules() if isinstance(part, Predict)}
 
 
-def _parse_state(predictor: Predict, path: str, part: Any) -> _PredictorState:  # noqa: ANN401  # what a file holds
+def _parse_state(predictor: Predict, path: str, part: Any) -> _PredictorState:
     """Return the validated state of one predictor.
 
     Raises:
@@ -102,14 +111,17 @@ def _parse_state(predictor: Predict, path: str, part: Any) -> _PredictorState:  
     name, settings = (None, {}) if model is None else _model_of(model, place)
     return _PredictorState(
         signature=updated,
-        demos=[dict(_expect(demo, dict, f"{place}: demos[{index}]")) for index, demo in enumerate(demos)],
+        demos=[
+            dict(_expect(demo, dict, f"{place}: demos[{index}]"))
+            for index, demo in enumerate(demos)
+        ],
         model=name,
         settings=settings,
         foreign={**part, "lm": model and _without_secrets(model)},
     )
 
 
-def _model_of(model: Any, place: str) -> tuple[str, dict[str, Any]]:  # noqa: ANN401
+def _model_of(model: Any, place: str) -> tuple[str, dict[str, Any]]:
     lm = _expect(model, dict, f"{place}: lm")
     settings = {name: lm[name] for name in SETTINGS if lm.get(name) is not None}
     for name, value in settings.items():
@@ -118,9 +130,11 @@ def _model_of(model: Any, place: str) -> tuple[str, dict[str, Any]]:  # noqa: AN
     return _expect(lm.get("model"), str, f"{place}: lm.model"), settings
 
 
-def _expect(value: Any, type_: type[T], place: str) -> T:  # noqa: ANN401
+def _expect(value: Any, type_: type[T], place: str) -> T:
     if not isinstance(value, type_):
-        raise DefinitionError(f"{place} is {_NAMES[type_]}, not {shorten(value)}; nothing was changed")
+        raise DefinitionError(
+            f"{place} is {_NAMES[type_]}, not {shorten(value)}; nothing was changed"
+        )
     return value
 
 
@@ -155,7 +169,11 @@ def _signature(signature: Signature, prefixes: list[str | None]) -> dict[str, An
 def _model(predictor: Predict, foreign: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if not isinstance(predictor.model, str):
         return None
-    extra = {name: value for name, value in (foreign or {}).items() if name not in SETTINGS or value is None}
+    extra = {
+        name: value
+        for name, value in (foreign or {}).items()
+        if name not in SETTINGS or value is None
+    }
     return {"model_type": "chat", **extra, "model": predictor.model, **plain(predictor.settings)}
 
 

@@ -46,7 +46,11 @@ def read_state(path: Path) -> dict[str, Any]:
             if isinstance(data, dict) and "metadata" in data
             else ""
         )
-        raise DefinitionError(f"{str(path)!r} holds neither a program nor a state that dspex saved.{hint}")
+        raise DefinitionError(
+            f"{str(path)!r} holds neither a program nor a state that dspex saved.{hint}"
+        )
     if data["format"] != FORMAT:
-        raise DefinitionError(f"{str(path)!r} has format {data['format']!r}; this dspex reads {FORMAT}: update dspex")
+        raise DefinitionError(
+            f"{str(path)!r} has format {data['format']!r}; this dspex reads {FORMAT}: update dspex"
+        )
     return {**data, "values": {}}

@@ -32,9 +32,13 @@ class FunctionModule(Module):
 
     def node(self, path: str) -> Node:
         """Return the function as data: its import path and the hash of its source."""
-        return Node(id=path, kind="python", config=code_config(self.function, {}, source=self.__source_hash__))
+        return Node(
+            id=path,
+            kind="python",
+            config=code_config(self.function, {}, source=self.__source_hash__),
+        )
 
-    async def forward(self, **inputs: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    async def forward(self, **inputs: Any) -> Mapping[str, Any]:
         """Check the inputs, call the function, and return its outputs by field name."""
         values = self.signature.validate_inputs(inputs)
         if inspect.iscoroutinefunction(self.function):
@@ -43,12 +47,12 @@ class FunctionModule(Module):
             result = await in_thread(self.function, **values)
         return self._outputs(result)
 
-    def _outputs(self, result: Any) -> Mapping[str, Any]:  # noqa: ANN401  # whatever the function returns
+    def _outputs(self, result: Any) -> Mapping[str, Any]:
         if self._returns_one_value and not self._is_by_name(result):
             return self.signature.validate_outputs({"result": result})
         return self.signature.validate_outputs(members_by_name(result))
 
-    def _is_by_name(self, result: Any) -> bool:  # noqa: ANN401
+    def _is_by_name(self, result: Any) -> bool:
         """Whether the result is `{"result": ...}` and the declared type is not a mapping."""
         if not isinstance(result, Mapping) or list(result) != ["result"]:
             return False

@@ -5,7 +5,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dspex.errors import DefinitionError, InvalidError, shorten
+from dspex.error_text import shorten
+from dspex.errors import DefinitionError, InvalidError
 from dspex.execution.context import RunContext, current
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
@@ -31,29 +32,38 @@ def context_of(
         fields = list(contract().input_fields)
     except DefinitionError:
         fields = list(inspect.signature(forward).parameters)
-    raise _positional_error(name, fields, positional if isinstance(context, RunContext) else (context, *positional))
+    raise _positional_error(
+        name, fields, positional if isinstance(context, RunContext) else (context, *positional)
+    )
 
 
 def _positional_error(name: str, fields: Sequence[str], values: Sequence[object]) -> InvalidError:
     texts = [*(shorten(value, 40) for value in values), *["..."] * (len(fields) - len(values))]
     call = ", ".join(f"{field}={text}" for field, text in zip(fields, texts, strict=False))
-    count_hint = f"; it has {len(fields)} inputs, not {len(values)}" if len(values) > len(fields) else ""
+    count_hint = (
+        f"; it has {len(fields)} inputs, not {len(values)}" if len(values) > len(fields) else ""
+    )
     return InvalidError(f"pass the inputs of {name} by name: write program({call}){count_hint}")
 
 
-def call_problem(name: str, forward: Callable[..., Any], inputs: Mapping[str, Any]) -> InvalidError | None:
+def call_problem(
+    name: str, forward: Callable[..., Any], inputs: Mapping[str, Any]
+) -> InvalidError | None:
     """Return the error if `forward` cannot be called with `inputs`."""
     parameters = inspect.signature(forward)
     try:
         parameters.bind(**inputs)
     except TypeError as error:
         return InvalidError(
-            f"the inputs of {name} do not fit: {error}; it takes: {', '.join(parameters.parameters) or 'none'}"
+            f"the inputs of {name} do not fit: {error}; it takes: "
+            f"{', '.join(parameters.parameters) or 'none'}"
         )
     return None
 
 
-async def cancel_and_drain(task: asyncio.Task[Prediction], events: asyncio.Queue[StreamEvent | None]) -> None:
+async def cancel_and_drain(
+    task: asyncio.Task[Prediction], events: asyncio.Queue[StreamEvent | None]
+) -> None:
     """Cancel a run without a listener and wait for its end; drain `events`, so that it can emit."""
     if task.done():
         return

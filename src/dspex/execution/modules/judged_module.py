@@ -12,7 +12,8 @@ from dspex.language.signatures import Signature
 
 _JUDGE = Signature(
     "criterion, task, inputs, outputs -> reason, score: probability",
-    "Judge the outputs of a program by the criterion. First give a short reason, then a score from 0 (not at all) to 1 "
+    "Judge the outputs of a program by the criterion. First give a short reason, then a score "
+    "from 0 (not at all) to 1 "
     "(entirely).",
 )
 
@@ -50,7 +51,7 @@ class JudgedModule(Module):
         program: Module,
         criterion: str,
         *,
-        model: Any = None,  # noqa: ANN401  # as in Predict
+        model: Any = None,
     ) -> None:
         """Take the module, the criterion, and the judging model (by default the context's)."""
         self.program = program
@@ -66,10 +67,12 @@ class JudgedModule(Module):
         signature: Signature = self.program.contract()
         for name in ("judged", "because"):
             if name in signature.fields:
-                raise DefinitionError(f"the program has a field {name!r}, which a Judge adds itself; rename the field")
+                raise DefinitionError(
+                    f"the program has a field {name!r}, which a Judge adds itself; rename the field"
+                )
         return signature.append("judged", "probability").append("because", str)
 
-    async def forward(self, **inputs: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    async def forward(self, **inputs: Any) -> Mapping[str, Any]:
         """Run the program, then the judge."""
         outputs = (await self.program.acall(**inputs)).to_dict()
         verdict = await self.judge.acall(
@@ -84,4 +87,9 @@ class JudgedModule(Module):
         """Return this module as data."""
         below = "" if path == "self" else f"{path}."
         config = {"criterion": self.criterion, **self.judge.config(f"{below}judge")}
-        return Node(id=path, kind="judge", config=config, children={"program": self.program.node(f"{below}program")})
+        return Node(
+            id=path,
+            kind="judge",
+            config=config,
+            children={"program": self.program.node(f"{below}program")},
+        )

@@ -33,7 +33,9 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
     signature: Signature | None = None
     inputs: Mapping[str, Any] | None = None
 
-    async def start(self, request: Request, signature: Signature, inputs: Mapping[str, Any]) -> Request:
+    async def start(
+        self, request: Request, signature: Signature, inputs: Mapping[str, Any]
+    ) -> Request:
         """Emit the status event, and return the request with all objections to earlier answers."""
         self.signature, self.inputs = signature, inputs
         if self.context.emit is not None:
@@ -80,7 +82,9 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
     def _reply_events(self, emit: EmitEvent) -> ReplyEvents | None:
         if self.signature is None or not isinstance(self.adapter, StreamingAdapter):
             return None
-        return ReplyEvents(emit, self.adapter.splitter(self.signature), path=self.span.path, attempt=self.attempt)
+        return ReplyEvents(
+            emit, self.adapter.splitter(self.signature), path=self.span.path, attempt=self.attempt
+        )
 
     def report_fallback(self, reason: str) -> None:
         """Report to the observer that another call follows, and why."""
@@ -132,7 +136,12 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
 def note_suggestion(context: RunContext, message: str, *, path: str, trace_id: str | None) -> None:
     """Report to the observer that a suggestion was not met."""
     context.say(
-        Event(name="log", message=f"suggestion not met: {message}", trace_id=trace_id, attributes={"path": path})
+        Event(
+            name="log",
+            message=f"suggestion not met: {message}",
+            trace_id=trace_id,
+            attributes={"path": path},
+        )
     )
 
 
@@ -167,11 +176,17 @@ async def complete(
         span.end(error=error)
         raise
     text = payload(response) if context.records_payloads else None
-    span.end(usage=response.usage.of_model(response.label), attributes=response.span_attributes(), outputs=text)
+    span.end(
+        usage=response.usage.of_model(response.label),
+        attributes=response.span_attributes(),
+        outputs=text,
+    )
     return response
 
 
-def enforce_checks(signature: Signature, outputs: Mapping[str, Any], note: Callable[[str], None]) -> None:
+def enforce_checks(
+    signature: Signature, outputs: Mapping[str, Any], note: Callable[[str], None]
+) -> None:
     """Run the checks of `signature` on `outputs`.
 
     Unmet suggestions go to `note` if all required checks pass.
@@ -202,7 +217,9 @@ def _retry_request(request: Request, reply: str, what: str) -> Request:
 
 
 def _turns(reply: str, what: str) -> tuple[Message, Message]:
-    return Message("assistant", reply), Message("user", f"{what}\nAnswer again, whole and in the same layout.")
+    return Message("assistant", reply), Message(
+        "user", f"{what}\nAnswer again, whole and in the same layout."
+    )
 
 
 def _arguments(response: Response) -> str:

@@ -45,28 +45,36 @@ class Module:
     isolation: ClassVar[Literal["inline", "process"]] = "inline"
     __source_hash__: str | None = None  # hash of the source that a user's class was compiled from
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         """Record the source hash now, because the file may be edited while the class is in use."""
         super().__init_subclass__(**kwargs)
         cls.__source_hash__ = hash_at_definition(cls)
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Record the constructor arguments: a stored program is rebuilt from them."""
         instance = super().__new__(cls)
         instance.__dict__["_init"] = (args, kwargs)
         return instance
 
-    async def forward(self, **inputs: Any) -> Any:  # noqa: ANN401
+    async def forward(self, **inputs: Any) -> Any:
         """Compute and return a `Prediction` or a mapping of outputs. Subclasses implement it."""
-        raise DefinitionError(f"{type(self).__name__} has no forward method; write `async def forward(self, ...)`")
+        raise DefinitionError(
+            f"{type(self).__name__} has no forward method; write `async def forward(self, ...)`"
+        )
 
-    def __call__(self, context: RunContext | None = None, /, *positional: Never, **inputs: Any) -> Prediction:  # noqa: ANN401
+    def __call__(
+        self,
+        context: RunContext | None = None,
+        /,
+        *positional: Never,
+        **inputs: Any,
+    ) -> Prediction:
         """Run and return the prediction: the synchronous form of `await acall(...)`."""
         if positional:
             self.context_of(context, *positional)
         return run_sync(self.acall(context, **inputs))
 
-    async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:  # noqa: ANN401
+    async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:
         """Run in `context`, by default the current one.
 
         Raises:
@@ -77,7 +85,10 @@ class Module:
         context = self.context_of(context)
         if context.is_bounded or context.is_recorded:
             return await self.run_outermost(context, inputs)
-        if context.memo is not None and (prediction := context.memo.recall(self, inputs)) is not None:
+        if (
+            context.memo is not None
+            and (prediction := context.memo.recall(self, inputs)) is not None
+        ):
             return prediction
         run = context.run or TraceRecorder(context.observer, context.clock, self._paths())
         first = len(run.spans)
@@ -97,7 +108,11 @@ class Module:
         span.end(attributes=attributes)
         if context.emit is not None:
             await context.emit(Status(path, name, "done"))
-        trace = run.trace(span.id, first=first) if context.run else Trace(run.trace_id, tuple(run.spans))
+        trace = (
+            run.trace(span.id, first=first)
+            if context.run
+            else Trace(run.trace_id, tuple(run.spans))
+        )
         prediction = Prediction.of_run(outputs, trace)
         return prediction if context.memo is None else context.memo.record(self, inputs, prediction)
 
@@ -120,7 +135,9 @@ class Module:
                 with use_context(replace(context, memo=memo)):
                     return await self._forward(inputs), {"asserted_again": tries} if tries else {}
             except UnmetError as error:
-                next_memo = memo.retry_with(error.of, error.message) if tries < MAX_RETRIES else None
+                next_memo = (
+                    memo.retry_with(error.of, error.message) if tries < MAX_RETRIES else None
+                )
                 if next_memo is None:
                     raise
                 memo, tries = next_memo, tries + 1
@@ -137,13 +154,16 @@ class Module:
             raise
         except SystemExit as error:  # it would end the event loop, and all other tasks with it
             code = f"SystemExit({error.code!r})"
-            raise ExecutionError(f"{type(self).__name__} asked to end the process: {code}; return or raise") from error
+            raise ExecutionError(
+                f"{type(self).__name__} asked to end the process: {code}; return or raise"
+            ) from error
         if isinstance(result, Prediction):
             return result.to_dict()
         if isinstance(result, Mapping):
             return dict(result)
         raise DefinitionError(
-            f"forward of {type(self).__name__} returned {type(result).__name__}; return a Prediction or a dict of "
+            f"forward of {type(self).__name__} returned {type(result).__name__}; return a "
+            "Prediction or a dict of "
             "outputs"
         )
 
@@ -151,9 +171,20 @@ class Module:
         """Return the context of a call; see `invocation.context_of`."""
         if isinstance(context, RunContext) and not positional:
             return context
-        return context_of(context, positional, name=type(self).__name__, contract=self.contract, forward=self.forward)
+        return context_of(
+            context,
+            positional,
+            name=type(self).__name__,
+            contract=self.contract,
+            forward=self.forward,
+        )
 
-    async def stream(self, context: RunContext | None = None, /, **inputs: Any) -> AsyncIterator[StreamEvent]:  # noqa: ANN401
+    async def stream(
+        self,
+        context: RunContext | None = None,
+        /,
+        **inputs: Any,
+    ) -> AsyncIterator[StreamEvent]:
         """Run like `acall` and yield the events of all modules; the last event is `Finished`.
 
         A slow consumer slows down the run. Closing the iterator (`aclose`, `contextlib.aclosing`)
@@ -211,7 +242,8 @@ class Module:
         declared = getattr(self, "signature", None)
         if declared is None:
             raise DefinitionError(
-                f"{type(self).__name__} has no signature; declare `signature = 'question -> answer'` in the class"
+                f"{type(self).__name__} has no signature; declare `signature = 'question -> "
+                "answer'` in the class"
             )
         return Signature.of(declared)
 
@@ -236,14 +268,22 @@ class Module:
             signature=signature,
             root=with_backends(
                 self.node("self"),
-                {path: part.__dict__[_BACKEND] for path, part in self.named_modules() if _BACKEND in part.__dict__},
+                {
+                    path: part.__dict__[_BACKEND]
+                    for path, part in self.named_modules()
+                    if _BACKEND in part.__dict__
+                },
             ),
             space=self.variables(),
             assignment=self.assignment(),
         )
 
     def _all_slots(self) -> list[tuple[str, Slot]]:
-        return [(f"{path}.{name}", slot) for path, part in self.named_modules() for name, slot in part.slots().items()]
+        return [
+            (f"{path}.{name}", slot)
+            for path, part in self.named_modules()
+            for name, slot in part.slots().items()
+        ]
 
     def variables(self) -> Space:
         """Return the space of all variables of this module and its descendants.
@@ -255,10 +295,19 @@ class Module:
         additions: tuple[Variable | Constraint, ...] = self.__dict__.get("_added_variables", ())
         bound = [item for item in additions if isinstance(item, Variable)]
         bound_paths = {path for variable in bound for path in variable.paths}
-        declared = [variable for path, part in self.named_modules() for variable in part.own_variables(path)]
-        variables = [*(variable for variable in declared if not set(variable.paths) <= bound_paths), *bound]
+        declared = [
+            variable for path, part in self.named_modules() for variable in part.own_variables(path)
+        ]
+        variables = [
+            *(variable for variable in declared if not set(variable.paths) <= bound_paths),
+            *bound,
+        ]
         taken_paths = {path for variable in variables for path in variable.paths}
-        free = [Variable(name=p, kind=slot.kind, paths=(p,)) for p, slot in self._all_slots() if p not in taken_paths]
+        free = [
+            Variable(name=p, kind=slot.kind, paths=(p,))
+            for p, slot in self._all_slots()
+            if p not in taken_paths
+        ]
         items = [*free, *variables]
         constraints = [item for item in additions if isinstance(item, Constraint)]
         stored_order: tuple[str, ...] = self.__dict__.get("_order", ())
@@ -266,7 +315,9 @@ class Module:
             check_conditions({variable.name: variable for variable in items}, constraints)
         for path, part in self.named_modules():
             items = [part.with_condition(path, variable) for variable in items]
-        return Space.derived(items, constraints, order=stored_order)  # a stored program keeps its content hash
+        return Space.derived(
+            items, constraints, order=stored_order
+        )  # a stored program keeps its content hash
 
     def own_variables(self, path: str) -> Sequence[Variable]:
         """Return the variables declared inline in this module, which is at `path`."""
@@ -289,10 +340,14 @@ class Module:
             VariableError: two variables have the same name, or an expression reads an unknown one.
             DefinitionError: a path does not exist.
         """
-        items = [self._resolve_variable(item) if isinstance(item, Variable) else item for item in additions]
+        items = [
+            self._resolve_variable(item) if isinstance(item, Variable) else item
+            for item in additions
+        ]
         module = self._deep_copy()
         module.__dict__["_added_variables"] = (*self.__dict__.get("_added_variables", ()), *items)
-        module.variables().check_rewrites()  # `variables` raises if names or expressions are inconsistent
+        # `variables` raises if names or expressions are inconsistent
+        module.variables().check_rewrites()
         return module
 
     def _resolve_variable(self, variable: Variable) -> Variable:
@@ -301,7 +356,9 @@ class Module:
         for path in variable.paths:
             part, slot = self._resolve_path(path)
             if not part.takes(slot):
-                raise DefinitionError(f"{type(part).__name__} takes no variable in the slot {slot!r} of {path!r}")
+                raise DefinitionError(
+                    f"{type(part).__name__} takes no variable in the slot {slot!r} of {path!r}"
+                )
             part.check_variable(variable, path, slot)
         return with_current_default(
             variable, [part.setting(slot) for part, slot in map(self._resolve_path, variable.paths)]
@@ -315,12 +372,16 @@ class Module:
         """
         for value in variable.sample_values(path):
             if expected := self.unfit(slot, value):
-                raise VariableError(f"variable {variable.name or path!r}: {path!r} takes {expected}")
+                raise VariableError(
+                    f"variable {variable.name or path!r}: {path!r} takes {expected}"
+                )
 
     def adopt(self, space: Space, assigned: Assignment) -> None:
         """Adopt variables and values of a stored program; only for modules under construction."""
         variables = self.variables()
-        additions = [variable for name, variable in space.items() if variables.get(name) != variable]
+        additions = [
+            variable for name, variable in space.items() if variables.get(name) != variable
+        ]
         if additions or space.constraints:
             self.__dict__["_added_variables"] = (*additions, *space.constraints)
         self.__dict__["_order"] = tuple(space)
@@ -328,7 +389,7 @@ class Module:
         if values:
             self.__dict__["_assigned"] = values
 
-    def setting(self, slot: str) -> Any:  # noqa: ANN401  # any JSON value
+    def setting(self, slot: str) -> Any:
         """Return the value of a slot that `bind` accepts; None if unset or not a plain value."""
         name = self._setting_attribute(slot)
         return None if name is None else getattr(self, name)
@@ -343,7 +404,11 @@ class Module:
     def _setting_attribute(self, slot: str) -> str | None:
         """Return the attribute behind a slot such as `config.k`, or None."""
         prefix, _, name = slot.partition(".")
-        is_setting = isinstance(vars(self).get(name), str | int | float) and name != "signature" and name[0] != "_"
+        is_setting = (
+            isinstance(vars(self).get(name), str | int | float)
+            and name != "signature"
+            and name[0] != "_"
+        )
         return name if prefix == "config" and is_setting else None
 
     def unfit(self, slot: str, value: object) -> str:
@@ -353,7 +418,9 @@ class Module:
             return ""
         kind = type(getattr(self, name))
         fits = type(value) is kind or (kind is float and type(value) is int)
-        return "" if fits else f"a value like {getattr(self, name)!r}: {kind.__name__}, not {value!r}"
+        return (
+            "" if fits else f"a value like {getattr(self, name)!r}: {kind.__name__}, not {value!r}"
+        )
 
     def _owner_path(self, path: str) -> str | None:
         """Return the path of the innermost module that contains `path`."""
@@ -363,13 +430,19 @@ class Module:
     def _resolve_path(self, path: str) -> tuple["Module", str]:
         parts, place = dict(self.named_modules()), self._owner_path(path)
         if place is None:
-            raise DefinitionError(f"the program has nothing at {path!r}; it has: {', '.join(parts)}")
+            raise DefinitionError(
+                f"the program has nothing at {path!r}; it has: {', '.join(parts)}"
+            )
         return parts[place], path[len(place) + 1 :]
 
     def assignment(self) -> dict[str, Any]:
         """Return the current values of variables: assigned, or set in their slots."""
         space = self.variables()
-        slots = {path: slot.value for path, slot in self._all_slots() if slot.value is not None and path in space}
+        slots = {
+            path: slot.value
+            for path, slot in self._all_slots()
+            if slot.value is not None and path in space
+        }
         return {**slots, **self.__dict__.get("_assigned", {})}
 
     def state(self) -> Mapping[str, Any]:
@@ -401,7 +474,8 @@ class Module:
         saved = read_state(Path(path))
         if missing := saved["parts"].keys() - parts.keys():
             raise DefinitionError(
-                f"the state in {str(path)!r} has parts that this module lacks: {', '.join(sorted(missing))}"
+                f"the state in {str(path)!r} has parts that this module lacks: "
+                f"{', '.join(sorted(missing))}"
             )
         for place, state in saved["parts"].items():
             parts[place].restore(state)
@@ -411,7 +485,9 @@ class Module:
     def node(self, path: str) -> Node:
         """Return this module and its descendants as data: its class, arguments and children."""
         below = "" if path == "self" else f"{path}."
-        children: dict[str, Children] = {rel: child.node(f"{below}{rel}") for rel, child in self.children()}
+        children: dict[str, Children] = {
+            rel: child.node(f"{below}{rel}") for rel, child in self.children()
+        }
         args, kwargs = self.__dict__["_init"]
         init = constructor_arguments(self, args, kwargs)
         config = code_config(type(self), init, source=self.__source_hash__)
@@ -423,7 +499,7 @@ class Module:
         """Return the variable slots of this module, without its descendants."""
         return {}
 
-    def bind(self, slot: str, value: Any) -> None:  # noqa: ANN401  # any JSON value
+    def bind(self, slot: str, value: Any) -> None:
         """Set one slot; only for modules under construction, never for running ones.
 
         Raises:
@@ -435,7 +511,7 @@ class Module:
         slots = ", ".join(self.slots()) or "none"
         raise DefinitionError(f"{type(self).__name__} has no slot {slot!r}; its slots are: {slots}")
 
-    def bind_path(self, path: str, value: Any) -> None:  # noqa: ANN401
+    def bind_path(self, path: str, value: Any) -> None:
         """Set the slot at `path`, in this module or a descendant.
 
         Raises:
@@ -463,7 +539,11 @@ class Module:
         assigned = {**previous, **space.normalize(values)}
         # unassigned places keep their values, even if the default of their variable differs
         changed = (
-            {name for name, value in space.complete(previous).items() if value != space[name].default}
+            {
+                name
+                for name, value in space.complete(previous).items()
+                if value != space[name].default
+            }
             if previous
             else ()
         )
@@ -478,7 +558,12 @@ class Module:
         return module
 
     def _deep_copy(self) -> Self:
-        memo = {id(item): item for _, part in self.named_modules() for item in part.shared() if item is not None}
+        memo = {
+            id(item): item
+            for _, part in self.named_modules()
+            for item in part.shared()
+            if item is not None
+        }
         return copy.deepcopy(self, memo)
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dspex.errors import AdapterError, CheckError, DefinitionError, shorten, suggest
+from dspex.error_text import shorten, suggest
+from dspex.errors import AdapterError, CheckError, DefinitionError
 from dspex.execution.adapters import Adapter, JSONAdapter, Prompt, ToolAdapter, read_row
 from dspex.execution.clients import LanguageModel, Request, ToolSpec
 from dspex.execution.clients.address import credentials_of, without_credentials
@@ -40,8 +41,10 @@ def _model_string(path: str, model: LanguageModel | str) -> str:
         return model.name
     if credentials_of(model):
         raise DefinitionError(
-            f"the model of {path!r} is a URL with credentials, which would be stored with the program; write "
-            f"{without_credentials(model)!r} and set DSPEX_API_KEY, or set the model by dspex.configure"
+            f"the model of {path!r} is a URL with credentials, which would be stored with the "
+            "program; write "
+            f"{without_credentials(model)!r} and set DSPEX_API_KEY, or set the model by "
+            "dspex.configure"
         )
     return model
 
@@ -70,7 +73,7 @@ class Predict(Module):
         model: LanguageModel | str | Variable | None = None,
         adapter: Adapter | str | Variable | None = None,
         repairs: int = 1,
-        **settings: Any,  # noqa: ANN401  # named and checked below
+        **settings: Any,
     ) -> None:
         """Take the signature and the settings of this module.
 
@@ -95,9 +98,13 @@ class Predict(Module):
         for name in settings:
             if name not in SETTINGS:
                 hint = suggest(name, SETTINGS)
-                raise DefinitionError(f"Predict has no setting {name!r}.{hint} Settings are: {', '.join(SETTINGS)}")
+                raise DefinitionError(
+                    f"Predict has no setting {name!r}.{hint} Settings are: {', '.join(SETTINGS)}"
+                )
         values: dict[str, Any] = {"model": model, "adapter": adapter, **settings}
-        self._declared = {name: value for name, value in values.items() if isinstance(value, Variable)}
+        self._declared = {
+            name: value for name, value in values.items() if isinstance(value, Variable)
+        }
         values |= {name: variable.default for name, variable in self._declared.items()}
         own_model, own_adapter = values.pop("model"), values.pop("adapter")
         self.signature = with_code(Signature.of(signature))
@@ -105,8 +112,14 @@ class Predict(Module):
         self.model: LanguageModel | str | None = own_model
         self.adapter = find_adapter(own_adapter)
         self.repairs = repairs
-        self.foreign: Mapping[str, Any] = {}  # parts of an imported dspy state without a counterpart here
-        self.settings = {name: normalize_setting(name, value) for name, value in values.items() if value is not None}
+        self.foreign: Mapping[
+            str, Any
+        ] = {}  # parts of an imported dspy state without a counterpart here
+        self.settings = {
+            name: normalize_setting(name, value)
+            for name, value in values.items()
+            if value is not None
+        }
         for slot, value in {"demos": self.demos, **self.settings}.items():
             if expected := self.unfit(slot, value):
                 raise DefinitionError(f"`{slot}` of Predict takes {expected}")
@@ -130,7 +143,8 @@ class Predict(Module):
         """Return this predictor as data."""
         if type(self) is not Predict:
             raise DefinitionError(
-                f"{type(self).__name__} at {path!r} extends Predict; use a Predict inside a Module instead"
+                f"{type(self).__name__} at {path!r} extends Predict; use a Predict inside a "
+                "Module instead"
             )
         config = {**self._config(path), **checks_config(self.signature)}
         return Node(id=path, kind="predict", signature=self.signature, config=config)
@@ -145,14 +159,19 @@ class Predict(Module):
             if self.adapter not in ADAPTERS.values():
                 names = ", ".join(ADAPTERS)
                 raise DefinitionError(
-                    f"the adapter of {path!r} is a custom object; set it by name ({names}) to store it"
+                    f"the adapter of {path!r} is a custom object; set it by name ({names}) to "
+                    "store it"
                 )
             config["adapter"] = self.adapter.name
         return config
 
     def state(self) -> Mapping[str, Any]:
         """Return signature, demonstrations and settings."""
-        return {"signature": self.signature.to_dict(), "demos": plain(self.demos), "config": self._config("self")}
+        return {
+            "signature": self.signature.to_dict(),
+            "demos": plain(self.demos),
+            "config": self._config("self"),
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Load signature, demonstrations and settings; model or adapter objects and checks stay."""
@@ -161,7 +180,9 @@ class Predict(Module):
         fields = [
             replace(
                 field,
-                type=current[name].type if name in current and current[name].type == field.type else field.type,
+                type=current[name].type
+                if name in current and current[name].type == field.type
+                else field.type,
                 checks=current[name].checks if name in current else (),
             )
             for name, field in stored.fields.items()
@@ -181,7 +202,7 @@ class Predict(Module):
         """Return the slots of instructions (part of the signature) and demonstrations."""
         return {"instructions": Slot("text"), "demos": Slot("examples", plain(self.demos) or None)}
 
-    def bind(self, slot: str, value: Any) -> None:  # noqa: ANN401
+    def bind(self, slot: str, value: Any) -> None:
         """Set instructions, demonstrations, model, adapter, a setting or a field description."""
         if slot == "demos":
             self.demos = [read_row(self.signature, demo) for demo in value]
@@ -193,13 +214,15 @@ class Predict(Module):
             self.adapter = find_adapter(value)
         elif slot in SETTINGS:
             others = {name: setting for name, setting in self.settings.items() if name != slot}
-            self.settings = others if value is None else {**others, slot: normalize_setting(slot, value)}
+            self.settings = (
+                others if value is None else {**others, slot: normalize_setting(slot, value)}
+            )
         elif (name := _described_field(slot)) in self.signature.fields:
             self.signature = self.signature.with_field(name, desc=value)
         else:
             super().bind(slot, value)
 
-    def setting(self, slot: str) -> Any:  # noqa: ANN401
+    def setting(self, slot: str) -> Any:
         """Return a setting, model string or adapter name of this predictor; None if it has none."""
         if slot == "model":
             return self.model if isinstance(self.model, str) else None
@@ -226,12 +249,18 @@ class Predict(Module):
         for demo in value if isinstance(value, list | tuple) else ():
             if not fields.keys() & demo.keys():
                 hint = suggest(next(iter(demo), ""), list(fields))
-                return f"examples with fields of the signature ({', '.join(fields)}), not {shorten(demo)}.{hint}"
+                return (
+                    f"examples with fields of the signature ({', '.join(fields)}), not "
+                    f"{shorten(demo)}.{hint}"
+                )
         return ""
 
     def own_variables(self, path: str) -> Sequence[Variable]:
         """Return the inline variables, named by their paths unless they have names."""
-        return [variable.named(f"{path}.{slot}", f"{path}.{slot}") for slot, variable in self._declared.items()]
+        return [
+            variable.named(f"{path}.{slot}", f"{path}.{slot}")
+            for slot, variable in self._declared.items()
+        ]
 
     def shared(self) -> Sequence[object]:
         """Return signature, model and adapter."""
@@ -245,9 +274,11 @@ class Predict(Module):
             ConfigurationError: no model is set (its capabilities determine the layout).
         """
         adapter = context.adapter_for(self.adapter, context.model_for(self.model))
-        return adapter.render(self.signature, self.demos, self.signature.input_validator(inputs)), adapter
+        return adapter.render(
+            self.signature, self.demos, self.signature.input_validator(inputs)
+        ), adapter
 
-    async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:  # noqa: ANN401
+    async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:
         """Call the model; see `Module.acall`."""
         # one function, few objects and no context variable: thousands of these run at once
         context = current() if context is None else self.context_of(context)
@@ -269,7 +300,9 @@ class Predict(Module):
             model = context.model_for(self.model)
             adapter = context.adapter_for(self.adapter, model)
             call = ModelCall(context, run, span, model, adapter)
-            request = self._request(adapter.render(signature, self.demos, values), model, seed=context.seed)
+            request = self._request(
+                adapter.render(signature, self.demos, values), model, seed=context.seed
+            )
             if context.objections or context.emit is not None:
                 request = await call.start(request, signature, values)
             while True:
@@ -286,7 +319,11 @@ class Predict(Module):
         span.end(attributes=call.attributes())
         if context.emit is not None or context.note is not None:
             await _report_outputs(context, path, inputs=values, outputs=outputs)
-        trace = run.trace(span.id, first=first) if context.run else Trace(run.trace_id, tuple(run.spans))
+        trace = (
+            run.trace(span.id, first=first)
+            if context.run
+            else Trace(run.trace_id, tuple(run.spans))
+        )
         prediction = Prediction.of_run(outputs, trace, fallback=call.fallback)
         return prediction if memo is None else memo.record(self, inputs, prediction)
 
@@ -308,7 +345,9 @@ class Predict(Module):
             return repair_request(request, reply, error=error)
         if call.fallback is not None or isinstance(call.adapter, JSONAdapter | ToolAdapter):
             raise error
-        call.fallback = Fallback(source=call.adapter.name, target=_FALLBACK.name, reason=error.message)
+        call.fallback = Fallback(
+            source=call.adapter.name, target=_FALLBACK.name, reason=error.message
+        )
         call.report_fallback(error.message)
         call.adapter = _FALLBACK
         prompt = _FALLBACK.render(self.signature, self.demos, values)
@@ -323,7 +362,9 @@ class Predict(Module):
             settings.pop("seed")
         if prompt.answer_tool is not None and "tools" in capabilities:
             tool = ToolSpec(**prompt.answer_tool)
-            return Request(messages=prompt.messages, tools=(tool,), tool_choice=tool.name, **settings)
+            return Request(
+                messages=prompt.messages, tools=(tool,), tool_choice=tool.name, **settings
+            )
         return Request(
             messages=prompt.messages,
             response_schema=prompt.response_schema if "response_schema" in capabilities else None,

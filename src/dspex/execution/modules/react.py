@@ -47,7 +47,7 @@ class ReAct(Module):
         max_tokens: int | None = None,
         max_usd: float | None = None,
         model: LanguageModel | str | None = None,
-        **settings: Any,  # noqa: ANN401  # those of Predict, except max_tokens
+        **settings: Any,
     ) -> None:
         """Take the signature and the tools.
 
@@ -68,14 +68,18 @@ class ReAct(Module):
         self.signature = Signature.of(signature)
         self.tools = tools if isinstance(tools, ToolSet) else ToolSet(tools)
         if FINISH in self.tools:
-            raise DefinitionError(f"a tool may not be named {FINISH!r}: that is how the model ends; rename it")
+            raise DefinitionError(
+                f"a tool may not be named {FINISH!r}: that is how the model ends; rename it"
+            )
         self.max_turns = max_turns
         self.max_tokens = max_tokens
         self.max_usd = max_usd
         self.react = Predict(self._step_signature(), model=model, **settings)
-        self.extract = ChainOfThought(self._with_trajectory(self.signature), model=model, **settings)
+        self.extract = ChainOfThought(
+            self._with_trajectory(self.signature), model=model, **settings
+        )
 
-    async def forward(self, **inputs: Any) -> Prediction | Mapping[str, Any]:  # noqa: ANN401
+    async def forward(self, **inputs: Any) -> Prediction | Mapping[str, Any]:
         """Run until there is an answer; the output `trajectory` lists the steps.
 
         Each step has the thought, the tool, its arguments, the observation, the milliseconds and
@@ -95,13 +99,19 @@ class ReAct(Module):
     def _native_loop(self, caller: ToolCaller, model: LanguageModel) -> NativeLoop:
         instructions = self.react.signature.instructions.split("The tools are:")[0]
         settings = self.react.settings
-        return NativeLoop(self.signature, caller, model=model, instructions=instructions, settings=settings)
+        return NativeLoop(
+            self.signature, caller, model=model, instructions=instructions, settings=settings
+        )
 
-    async def _run_in_text(self, values: Mapping[str, Any], caller: ToolCaller) -> Mapping[str, Any]:
+    async def _run_in_text(
+        self, values: Mapping[str, Any], caller: ToolCaller
+    ) -> Mapping[str, Any]:
         trajectory: list[str] = []
         for turn in range(1, self.max_turns + 1):
             caller.check_limits()
-            step = await self.react.acall(**values, **{TRAJECTORY: "\n".join(trajectory) or "(nothing yet)"})
+            step = await self.react.acall(
+                **values, **{TRAJECTORY: "\n".join(trajectory) or "(nothing yet)"}
+            )
             name, arguments = step.next_tool_name, step.next_tool_args
             if name == FINISH:
                 caller.add_step(str(step[THOUGHT]), name, arguments)
@@ -109,10 +119,13 @@ class ReAct(Module):
             observation = await caller.call(name, arguments, thought=str(step[THOUGHT]))
             call = f"{name}({msgspec.json.encode(arguments).decode()})"
             trajectory.append(
-                f"Thought {turn}: {step[THOUGHT]}\nCall {turn}: {call}\nObservation {turn}: {observation}"
+                f"Thought {turn}: {step[THOUGHT]}\nCall {turn}: {call}\nObservation {turn}: "
+                f"{observation}"
             )
         caller.check_limits()
-        answer = await self.extract.acall(**values, **{TRAJECTORY: "\n".join(trajectory) or "(nothing)"})
+        answer = await self.extract.acall(
+            **values, **{TRAJECTORY: "\n".join(trajectory) or "(nothing)"}
+        )
         return {name: answer[name] for name in self.signature.output_fields}
 
     def children(self) -> Iterator[tuple[str, Module]]:
@@ -124,13 +137,24 @@ class ReAct(Module):
 
     def shared(self) -> Sequence[object]:
         """Return the tool functions, which may be bound to objects that cannot be copied."""
-        return [part for tool in self.tools.values() if tool.module is None for part in (tool.call, tool.policy)]
+        return [
+            part
+            for tool in self.tools.values()
+            if tool.module is None
+            for part in (tool.call, tool.policy)
+        ]
 
     def _step_signature(self) -> Signature:
-        lines = [f"- {spec.name}: {spec.description} Arguments: {_schema_text(spec)}" for spec in self.tools.specs()]
-        outputs = ", ".join(f"`{field.wire_name}`" for field in self.signature.output_fields.values())
+        lines = [
+            f"- {spec.name}: {spec.description} Arguments: {_schema_text(spec)}"
+            for spec in self.tools.specs()
+        ]
+        outputs = ", ".join(
+            f"`{field.wire_name}`" for field in self.signature.output_fields.values()
+        )
         instructions = (
-            f"{self.signature.instructions}\n\nYou are an agent. In each turn, look at the course so far, think, "
+            f"{self.signature.instructions}\n\nYou are an agent. In each turn, look at the course "
+            "so far, think, "
             f"and call one tool, until you know enough to give {outputs}. The tools are:\n" + "\n".join(lines)
             + f"\n- {FINISH}: ends the course; its arguments are {{}}."
         )  # fmt: skip
@@ -144,7 +168,9 @@ class ReAct(Module):
 
     @staticmethod
     def _with_trajectory(signature: Signature) -> Signature:
-        return signature.append(TRAJECTORY, role="input", desc="what was thought, called and observed so far")
+        return signature.append(
+            TRAJECTORY, role="input", desc="what was thought, called and observed so far"
+        )
 
     def node(self, path: str) -> Node:
         """Return this agent as data: tools are import paths of functions, or modules.
@@ -164,10 +190,18 @@ class ReAct(Module):
             "react": self.react.node(f"{below}react"),
             "extract": self.extract.node(f"{below}extract"),
         }
-        modules = {name: tool.module for name, tool in self.tools.items() if isinstance(tool.module, Module)}
+        modules = {
+            name: tool.module
+            for name, tool in self.tools.items()
+            if isinstance(tool.module, Module)
+        }
         if modules:
-            children["tools"] = {name: module.node(f"{below}tools[{name!r}]") for name, module in modules.items()}
-        return Node(id=path, kind="react", signature=self.signature, config=config, children=children)
+            children["tools"] = {
+                name: module.node(f"{below}tools[{name!r}]") for name, module in modules.items()
+            }
+        return Node(
+            id=path, kind="react", signature=self.signature, config=config, children=children
+        )
 
 
 def _schema_text(spec: ToolSpec) -> str:

@@ -4,11 +4,14 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from dspex.errors import shorten
+from dspex.error_text import shorten
 from dspex.execution.context import ADAPTERS
 
 SETTINGS = ("temperature", "max_tokens", "top_p", "stop", "seed")
-_RANGES = {"temperature": (0.0, math.inf, "a number from 0"), "top_p": (0.0, 1.0, "a number from 0 to 1")}
+_RANGES = {
+    "temperature": (0.0, math.inf, "a number from 0"),
+    "top_p": (0.0, 1.0, "a number from 0 to 1"),
+}
 _WHOLE = {"max_tokens": (1, "a whole number from 1"), "seed": (0, "a whole number from 0")}
 
 
@@ -18,7 +21,11 @@ def setting_problem(slot: str, value: object) -> str:
         return ""
     if slot in _RANGES:
         low, high, description = _RANGES[slot]
-        return "" if _is_number(value) and low <= value <= high else f"{description}, not {shorten(value)}"
+        return (
+            ""
+            if _is_number(value) and low <= value <= high
+            else f"{description}, not {shorten(value)}"
+        )
     if slot in _WHOLE:
         return _integer_problem(value, *_WHOLE[slot])
     if slot == "stop":
@@ -27,9 +34,14 @@ def setting_problem(slot: str, value: object) -> str:
         )
         return "" if fits else f"a list of texts that end the reply, not {shorten(value)}"
     if slot == "adapter" and isinstance(value, str):
-        return "" if value in ADAPTERS else f"one of the adapters {', '.join(ADAPTERS)}, not {value!r}"
+        return (
+            "" if value in ADAPTERS else f"one of the adapters {', '.join(ADAPTERS)}, not {value!r}"
+        )
     if slot in {"model", "adapter"} and isinstance(value, bool | int | float | list | Mapping):
-        return f"a name such as {'local/gemma3-270m' if slot == 'model' else 'chat'!r}, not {shorten(value)}"
+        return (
+            f"a name such as {'local/gemma3-270m' if slot == 'model' else 'chat'!r}, not "
+            f"{shorten(value)}"
+        )
     return ""
 
 
@@ -37,7 +49,10 @@ def _integer_problem(value: object, low: int, description: str) -> str:
     if not _is_number(value) or value < low:
         return f"{description}, not {shorten(value)}"
     if value != int(value):
-        return f"{description}, not {value!r}; declare an Integer, or round it: (var('a') * 1.5).round()"
+        return (
+            f"{description}, not {value!r}; declare an Integer, or round it: (var('a') * "
+            "1.5).round()"
+        )
     return ""
 
 
@@ -45,7 +60,7 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def normalize_setting(slot: str, value: Any) -> Any:  # noqa: ANN401  # any JSON value
+def normalize_setting(slot: str, value: Any) -> Any:
     """Return a valid value as requests need it: 128.0 tokens as 128, one stop text as a list."""
     if slot in _WHOLE and isinstance(value, float) and value.is_integer():
         return int(value)

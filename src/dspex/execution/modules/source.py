@@ -50,7 +50,11 @@ class CodeFinder:
     ) -> ModuleSpec | None:
         """Return the spec of a module; see `importlib.abc.MetaPathFinder.find_spec`."""
         spec = PathFinder.find_spec(fullname, path, target)
-        if spec is not None and type(spec.loader) is SourceFileLoader and self._has(spec.loader.path):
+        if (
+            spec is not None
+            and type(spec.loader) is SourceFileLoader
+            and self._has(spec.loader.path)
+        ):
             spec.loader = HashedLoader(spec.loader.name, spec.loader.path)
         return spec
 
@@ -69,7 +73,9 @@ def watch(folder: Path) -> CodeFinder:
     finder = next((finder for finder in sys.meta_path if isinstance(finder, CodeFinder)), None)
     if finder is None:
         finder = CodeFinder()
-        place = sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else len(sys.meta_path)
+        place = (
+            sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else len(sys.meta_path)
+        )
         sys.meta_path.insert(place, finder)
     if folder.resolve() not in finder.folders:
         finder.folders.append(folder.resolve())

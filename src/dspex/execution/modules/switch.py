@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dspex.errors import DefinitionError, suggest
+from dspex.error_text import suggest
+from dspex.errors import DefinitionError
 from dspex.execution.modules.module import Module
 from dspex.language.programs import Node
 from dspex.language.signatures import Signature
@@ -35,7 +36,7 @@ class Switch(Module):
         """Return the signature of the chosen alternative."""
         return self.alternatives[self.chosen].contract()
 
-    async def forward(self, **inputs: Any) -> Any:  # noqa: ANN401
+    async def forward(self, **inputs: Any) -> Any:
         """Run the chosen alternative."""
         return await self.alternatives[self.chosen].acall(**inputs)
 
@@ -43,19 +44,30 @@ class Switch(Module):
         """Return the switch and all its alternatives as data."""
         below = "" if path == "self" else f"{path}."
         children = {
-            label: module.node(f"{below}alternatives[{label!r}]") for label, module in self.alternatives.items()
+            label: module.node(f"{below}alternatives[{label!r}]")
+            for label, module in self.alternatives.items()
         }
         first = next(iter(self.alternatives))
         config = {} if self.chosen == first else {"chosen": self.chosen}
         return Node(
-            id=path, kind="switch", signature=self.contract(), config=config, children={"alternatives": children}
+            id=path,
+            kind="switch",
+            signature=self.contract(),
+            config=config,
+            children={"alternatives": children},
         )
 
     def own_variables(self, path: str) -> Sequence[Variable]:
         """Return the choice."""
         name = f"{path}.self"
         return [
-            Variable(name=name, kind="module", options=tuple(self.alternatives), default=self.chosen, paths=(name,))
+            Variable(
+                name=name,
+                kind="module",
+                options=tuple(self.alternatives),
+                default=self.chosen,
+                paths=(name,),
+            )
         ]
 
     def with_condition(self, path: str, variable: Variable) -> Variable:
@@ -74,18 +86,19 @@ class Switch(Module):
                 )
         return variable
 
-    def bind(self, slot: str, value: Any) -> None:  # noqa: ANN401
+    def bind(self, slot: str, value: Any) -> None:
         """Choose an alternative by its label."""
         if slot != "self":
             super().bind(slot, value)
         if value not in self.alternatives:
             hint = suggest(str(value), list(self.alternatives))
             raise DefinitionError(
-                f"unknown alternative {value!r}.{hint} Alternatives are: {', '.join(self.alternatives)}"
+                f"unknown alternative {value!r}.{hint} Alternatives are: "
+                f"{', '.join(self.alternatives)}"
             )
         self.chosen = value
 
-    def setting(self, slot: str) -> Any:  # noqa: ANN401
+    def setting(self, slot: str) -> Any:
         """Return the chosen label."""
         return self.chosen if slot == "self" else super().setting(slot)
 
@@ -101,7 +114,7 @@ class Switch(Module):
         return f"the label of an alternative ({', '.join(self.alternatives)}), not {value!r}.{hint}"
 
 
-def OneOf(*options: Any, **more: Any) -> Any:  # noqa: ANN401, N802  # a Variable, or a Switch of modules
+def OneOf(*options: Any, **more: Any) -> Any:  # noqa: N802  # a Variable, or a Switch of modules
     """Declare a choice between values (a `Choice`), or between modules (a `Switch`).
 
     Modules are labelled by class ("Predict", "ChainOfThought"), with a number for repeated classes.
@@ -114,7 +127,9 @@ def OneOf(*options: Any, **more: Any) -> Any:  # noqa: ANN401, N802  # a Variabl
     """
     if "chosen" in more:
         if "default" in more:
-            raise DefinitionError("OneOf takes `default=` or `chosen=`, not both: they are synonyms")
+            raise DefinitionError(
+                "OneOf takes `default=` or `chosen=`, not both: they are synonyms"
+            )
         more["default"] = more.pop("chosen")
     are_modules = {isinstance(option, Module) for option in options}
     if True not in are_modules:
@@ -124,17 +139,26 @@ def OneOf(*options: Any, **more: Any) -> Any:  # noqa: ANN401, N802  # a Variabl
     return _switch_of(options, **more)
 
 
-def _switch_of(modules: Sequence[Module], default: Module | str | None = None, **unknown: object) -> Switch:
+def _switch_of(
+    modules: Sequence[Module], default: Module | str | None = None, **unknown: object
+) -> Switch:
     if unknown:
         raise DefinitionError(
-            f"OneOf of modules takes `default=`, not {next(iter(unknown))!r}; add constraints on the choice with "
+            f"OneOf of modules takes `default=`, not {next(iter(unknown))!r}; add constraints on "
+            "the choice with "
             "`with_variables`"
         )
     alternatives: dict[str, Module] = {}
     for module in modules:
         name = type(module).__name__
-        label = name if name not in alternatives else f"{name}{sum(key.startswith(name) for key in alternatives) + 1}"
+        label = (
+            name
+            if name not in alternatives
+            else f"{name}{sum(key.startswith(name) for key in alternatives) + 1}"
+        )
         alternatives[label] = module
     if isinstance(default, Module):
-        default = next((label for label, module in alternatives.items() if module is default), repr(default))
+        default = next(
+            (label for label, module in alternatives.items() if module is default), repr(default)
+        )
     return Switch(alternatives, chosen=default)

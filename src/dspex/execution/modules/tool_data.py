@@ -26,7 +26,9 @@ def tool_config(tool: Tool) -> dict[str, Any]:
     return config
 
 
-def tool_of(config: Mapping[str, Any], modules: Mapping[str, Module], code: CodeRoot | None) -> Tool:
+def tool_of(
+    config: Mapping[str, Any], modules: Mapping[str, Module], code: CodeRoot | None
+) -> Tool:
     """Return the tool behind the result of `tool_config`.
 
     Args:
@@ -41,16 +43,25 @@ def tool_of(config: Mapping[str, Any], modules: Mapping[str, Module], code: Code
     policy = Policy(**{name: config[name] for name in ("timeout", "retries") if name in config})
     if "permit" in config:
         policy = Policy(
-            timeout=policy.timeout, retries=policy.retries, permit=_function(config["permit"], code, "a permission")
+            timeout=policy.timeout,
+            retries=policy.retries,
+            permit=_function(config["permit"], code, "a permission"),
         )
     if "module" in config:
         name = config["module"]
         if name not in modules:
-            raise DefinitionError(f"the tool {name!r} is a module, but the stored agent has no module of this name")
-        return Tool.from_module(modules[name], name=name, description=config["description"], policy=policy)
+            raise DefinitionError(
+                f"the tool {name!r} is a module, but the stored agent has no module of this name"
+            )
+        return Tool.from_module(
+            modules[name], name=name, description=config["description"], policy=policy
+        )
     function = _function(config, code, "a tool")
     return Tool.from_function(
-        function, name=config.get("name", ""), description=config.get("description", ""), policy=policy
+        function,
+        name=config.get("name", ""),
+        description=config.get("description", ""),
+        policy=policy,
     )
 
 
@@ -62,11 +73,13 @@ def _policy_config(tool: Tool) -> dict[str, Any]:
     if policy.retries:
         config["retries"] = policy.retries
     if policy.permit is not None:
-        config["permit"] = function_config(policy.permit, f"the permission of the tool {tool.name!r}")
+        config["permit"] = function_config(
+            policy.permit, f"the permission of the tool {tool.name!r}"
+        )
     return config
 
 
-def _function(config: Mapping[str, Any], code: CodeRoot | None, what: str) -> Any:  # noqa: ANN401
+def _function(config: Mapping[str, Any], code: CodeRoot | None, what: str) -> Any:
     target = config["target"]
     if code is None:
         raise DefinitionError(f"{target!r} is {what}, which is code, and code is not loaded here")

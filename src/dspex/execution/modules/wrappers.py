@@ -19,7 +19,9 @@ class Parallel(Module):
     A row that fails has None in `results` and its error in `errors`; the other rows continue.
     """
 
-    signature = Signature("rows: list[dict] -> results: list[any], errors: list[any]", name="Parallel")
+    signature = Signature(
+        "rows: list[dict] -> results: list[any], errors: list[any]", name="Parallel"
+    )
 
     def __init__(self, module: Module, *, concurrency: int = 16) -> None:
         """Take the module, and how many rows run at once."""
@@ -28,7 +30,7 @@ class Parallel(Module):
         self.module = module
         self.concurrency = concurrency
 
-    async def forward(self, **inputs: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    async def forward(self, **inputs: Any) -> Mapping[str, Any]:
         """Run the module on all rows."""
         rows: Sequence[Mapping[str, Any]] = self.signature.validate_inputs(inputs)["rows"]
         results: list[Prediction | None] = [None] * len(rows)
@@ -52,7 +54,9 @@ class Parallel(Module):
         """Return this module as data."""
         below = "module" if path == "self" else f"{path}.module"
         children = {"module": self.module.node(below)}
-        return Node(id=path, kind="parallel", config={"concurrency": self.concurrency}, children=children)
+        return Node(
+            id=path, kind="parallel", config={"concurrency": self.concurrency}, children=children
+        )
 
 
 class Retry(Module):
@@ -62,7 +66,11 @@ class Retry(Module):
     """
 
     def __init__(
-        self, module: Module, *, attempts: int = 3, accept: Callable[[Prediction], bool] | None = None
+        self,
+        module: Module,
+        *,
+        attempts: int = 3,
+        accept: Callable[[Prediction], bool] | None = None,
     ) -> None:
         """Take the module, the most attempts, and the test of an answer."""
         if attempts < 1:
@@ -75,7 +83,7 @@ class Retry(Module):
         """Return the signature of the module."""
         return self.module.contract()
 
-    async def forward(self, **inputs: Any) -> Prediction:  # noqa: ANN401
+    async def forward(self, **inputs: Any) -> Prediction:
         """Run until an answer is accepted.
 
         Raises:
@@ -92,7 +100,9 @@ class Retry(Module):
                 continue
             if self.accept is None or self.accept(prediction):
                 return prediction
-        raise ExecutionError(f"none of {self.attempts} answers of {type(self.module).__name__} was accepted")
+        raise ExecutionError(
+            f"none of {self.attempts} answers of {type(self.module).__name__} was accepted"
+        )
 
     def node(self, path: str) -> Node:
         """Return this module as data.
@@ -102,7 +112,8 @@ class Retry(Module):
         """
         if self.accept is not None:
             raise DefinitionError(
-                f"Retry at {path!r} has a function `accept`; write a Module class around it to store it"
+                f"Retry at {path!r} has a function `accept`; write a Module class around it to "
+                "store it"
             )
         below = "module" if path == "self" else f"{path}.module"
         children = {"module": self.module.node(below)}

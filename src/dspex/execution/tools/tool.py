@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from dspex.clock import Clock, SystemClock
-from dspex.errors import DefinitionError, DspexError, InvalidError, SignatureError, ToolError, shorten
+from dspex.error_text import shorten
+from dspex.errors import DefinitionError, DspexError, InvalidError, SignatureError, ToolError
 from dspex.execution.clients import ToolSpec
 from dspex.language.signatures import MISSING, Field, Signature, Type
 from dspex.language.signatures.annotations import from_annotation
@@ -26,7 +27,7 @@ class Runnable(Protocol):
         """Return the signature: input and output fields."""
         ...
 
-    async def acall(self, **inputs: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    async def acall(self, **inputs: Any) -> Mapping[str, Any]:
         """Run and return the outputs."""
         ...
 
@@ -63,7 +64,12 @@ class Tool:
 
     @classmethod
     def from_function(
-        cls, function: Callable[..., Any], *, name: str = "", description: str = "", policy: Policy | None = None
+        cls,
+        function: Callable[..., Any],
+        *,
+        name: str = "",
+        description: str = "",
+        policy: Policy | None = None,
     ) -> "Tool":
         """Return a tool that calls `function` (sync or async); its parameters are the arguments.
 
@@ -71,14 +77,24 @@ class Tool:
             SignatureError: a parameter has no type annotation, or an unsupported one.
         """
         if not callable(function):
-            raise DefinitionError(f"{shorten(function)} is not a tool; give a function whose parameters have types")
+            raise DefinitionError(
+                f"{shorten(function)} is not a tool; give a function whose parameters have types"
+            )
         tool_name = name or function.__name__
         text = description or inspect.getdoc(function) or tool_name
         signature = _signature(tool_name, function)
-        return cls(name=tool_name, description=text, signature=signature, call=function, policy=policy or Policy())
+        return cls(
+            name=tool_name,
+            description=text,
+            signature=signature,
+            call=function,
+            policy=policy or Policy(),
+        )
 
     @classmethod
-    def from_module(cls, module: Runnable, *, name: str, description: str = "", policy: Policy | None = None) -> "Tool":
+    def from_module(
+        cls, module: Runnable, *, name: str, description: str = "", policy: Policy | None = None
+    ) -> "Tool":
         """Return a tool that runs `module`, such as another agent; usage and trace nest."""
         signature = module.contract()
         return cls(
@@ -97,9 +113,11 @@ class Tool:
 
     def spec(self) -> ToolSpec:
         """Return the specification that models receive."""
-        return ToolSpec(self.name, self.description, self.signature.to_json_schema("generic", purpose="inputs"))
+        return ToolSpec(
+            self.name, self.description, self.signature.to_json_schema("generic", purpose="inputs")
+        )
 
-    async def run(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401  # any value that the tool returns
+    async def run(self, arguments: Mapping[str, Any]) -> Any:
         """Validate the arguments, check permission, and call.
 
         Raises:
@@ -110,7 +128,9 @@ class Tool:
             values = self.signature.validate_inputs(arguments)
         except InvalidError as error:
             raise ToolError(f"{self.name}: {error.message}", errors=list(error.fields)) from error
-        if self.policy.permit is not None and not await _await_if_needed(self.policy.permit(self.name, values)):
+        if self.policy.permit is not None and not await _await_if_needed(
+            self.policy.permit(self.name, values)
+        ):
             raise ToolError(f"{self.name}: this call is not permitted")
         attempt = 0
         while True:
@@ -122,7 +142,7 @@ class Tool:
             attempt += 1
             await self.clock.sleep(0.1 * 2**attempt)
 
-    async def _attempt(self, values: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    async def _attempt(self, values: Mapping[str, Any]) -> Any:
         limit = None
         try:
             async with asyncio.timeout(self.policy.timeout) as limit:
@@ -131,7 +151,9 @@ class Tool:
                 return await in_thread(self.call, **values)
         except TimeoutError as error:
             if limit is not None and limit.expired():
-                raise ToolError(f"{self.name}: no answer within {self.policy.timeout:g} s") from error
+                raise ToolError(
+                    f"{self.name}: no answer within {self.policy.timeout:g} s"
+                ) from error
             raise ToolError(f"{self.name} failed: TimeoutError: {error}") from error
         except DspexError as error:
             raise ToolError(f"{self.name} failed: {error.message}") from error
@@ -148,7 +170,7 @@ class _ModuleCall:
 
     module: Runnable
 
-    async def __call__(self, **arguments: Any) -> Any:  # noqa: ANN401
+    async def __call__(self, **arguments: Any) -> Any:
         prediction = await self.module.acall(**arguments)
         declared = self.module.contract().output_fields  # without the trajectory of an agent
         outputs = {name: prediction[name] for name in declared if name in prediction}
@@ -167,14 +189,30 @@ def _signature(name: str, function: Callable[..., Any]) -> Signature:
     """Return the signature of a function: its parameters as inputs, any value as output."""
     result = Field(name="result_", alias="result", type=Type("any"), role="output")
     hints = inspect.get_annotations(function, eval_str=True)
-    fields = [_field(name, parameter, hints) for parameter in inspect.signature(function).parameters.values()]
+    fields = [
+        _field(name, parameter, hints)
+        for parameter in inspect.signature(function).parameters.values()
+    ]
     return Signature.from_fields(name, [*fields, result], inspect.getdoc(function) or "")
 
 
 def _field(tool: str, parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Field:
-    if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}:
-        raise SignatureError(f"the tool {tool!r} has the parameter {parameter}; tools take named parameters only")
+    if parameter.kind in {
+        parameter.VAR_POSITIONAL,
+        parameter.VAR_KEYWORD,
+        parameter.POSITIONAL_ONLY,
+    }:
+        raise SignatureError(
+            f"the tool {tool!r} has the parameter {parameter}; tools take named parameters only"
+        )
     if parameter.name not in hints:
-        raise SignatureError(f"the parameter {parameter.name!r} of the tool {tool!r} has no type; annotate it")
+        raise SignatureError(
+            f"the parameter {parameter.name!r} of the tool {tool!r} has no type; annotate it"
+        )
     default = MISSING if parameter.default is parameter.empty else plain(parameter.default)
-    return Field(name=parameter.name, type=from_annotation(hints[parameter.name]), role="input", default=default)
+    return Field(
+        name=parameter.name,
+        type=from_annotation(hints[parameter.name]),
+        role="input",
+        default=default,
+    )

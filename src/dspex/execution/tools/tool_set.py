@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from dspex.errors import DefinitionError, ToolError, suggest
+from dspex.error_text import suggest
+from dspex.errors import DefinitionError, ToolError
 from dspex.execution.clients import ToolSpec
 from dspex.execution.tools.tool import Policy, Tool
 
@@ -15,7 +16,10 @@ class ToolSet(Mapping[str, Tool]):
     __slots__ = ("_tools",)
 
     def __init__(
-        self, tools: "Iterable[Tool | Callable[..., Any]]" = (), *, policies: Mapping[str, Policy] | None = None
+        self,
+        tools: "Iterable[Tool | Callable[..., Any]]" = (),
+        *,
+        policies: Mapping[str, Policy] | None = None,
     ) -> None:
         """Take tools and typed functions, and the policies of some of them by name.
 
@@ -25,11 +29,15 @@ class ToolSet(Mapping[str, Tool]):
         self._tools: dict[str, Tool] = {}
         for tool in map(Tool.of, tools):
             if tool.name in self._tools:
-                raise DefinitionError(f"two tools are named {tool.name!r}; give one of them another name")
+                raise DefinitionError(
+                    f"two tools are named {tool.name!r}; give one of them another name"
+                )
             self._tools[tool.name] = tool
         for name, policy in (policies or {}).items():
             if name not in self._tools:
-                raise DefinitionError(f"there is no tool {name!r} for this policy.{suggest(name, list(self._tools))}")
+                raise DefinitionError(
+                    f"there is no tool {name!r} for this policy.{suggest(name, list(self._tools))}"
+                )
             self._tools[name] = replace(self._tools[name], policy=policy)
 
     def __getitem__(self, name: str) -> Tool:
@@ -45,7 +53,7 @@ class ToolSet(Mapping[str, Tool]):
         """Return the specifications that models receive."""
         return tuple(tool.spec() for tool in self._tools.values())
 
-    async def run(self, name: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    async def run(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """Call one tool; see `Tool.run`.
 
         Raises:
@@ -53,5 +61,8 @@ class ToolSet(Mapping[str, Tool]):
         """
         if name not in self._tools:
             names = ", ".join(self._tools)
-            raise ToolError(f"there is no tool {name!r}.{suggest(name, list(self._tools))} The tools are: {names}")
+            raise ToolError(
+                f"there is no tool {name!r}.{suggest(name, list(self._tools))} The tools are: "
+                f"{names}"
+            )
         return await self._tools[name].run(arguments)

@@ -24,7 +24,15 @@ class CircuitBreaker:
     Owned by one event loop.
     """
 
-    __slots__ = ("_active_probes", "_clock", "_config", "_failures", "_opened_at", "_successes", "state")
+    __slots__ = (
+        "_active_probes",
+        "_clock",
+        "_config",
+        "_failures",
+        "_opened_at",
+        "_successes",
+        "state",
+    )
 
     def __init__(self, config: BreakerConfig, clock: Clock) -> None:
         """Start closed."""
@@ -49,7 +57,8 @@ class CircuitBreaker:
             self.state, self._successes, self._active_probes = "half_open", 0, 0
         if self.state == "open" or self._active_probes + self._successes >= self._config.probes:
             raise CircuitOpenError(
-                f"the workers failed {self._config.failures} times in a row; the next calls are admitted in "
+                f"the workers failed {self._config.failures} times in a row; the next calls are "
+                "admitted in "
                 f"{max(wait, 0):.1f} s",
                 retry_after=max(wait, 0.0),
             )
@@ -72,7 +81,9 @@ class CircuitBreaker:
     def record_failure(self) -> None:
         """Record an incident."""
         self._failures += 1
-        if self.state == "half_open" or (self.state == "closed" and self._failures >= self._config.failures):
+        if self.state == "half_open" or (
+            self.state == "closed" and self._failures >= self._config.failures
+        ):
             self.state, self._opened_at, self._failures = "open", self._now(), 0
 
     def _now(self) -> float:

@@ -28,7 +28,16 @@ from dspex.errors import (
     WorkerProtocolError,
     WorkerTimeoutError,
 )
-from dspex.execution.workers.wire import JSON, LIMIT, Fault, FrameError, FrameSplitter, Incoming, decode, encode
+from dspex.execution.workers.wire import (
+    JSON,
+    LIMIT,
+    Fault,
+    FrameError,
+    FrameSplitter,
+    Incoming,
+    decode,
+    encode,
+)
 
 _ERRORS: Mapping[str, type[DspexError]] = {
     kind.code: kind
@@ -56,11 +65,11 @@ _CHUNK = 1 << 17
 class CallHandler(Protocol):
     """Handles the callbacks and events of one request. Called on the event loop of the request."""
 
-    async def on_callback(self, command: str, args: Any) -> Any:  # noqa: ANN401  # any JSON value
+    async def on_callback(self, command: str, args: Any) -> Any:
         """Answer a callback with a JSON value. An error raised here fails the request."""
         ...
 
-    def on_event(self, event: str, data: Any) -> None:  # noqa: ANN401
+    def on_event(self, event: str, data: Any) -> None:
         """Handle an event without blocking. An error raised here fails the request."""
         ...
 
@@ -70,11 +79,13 @@ class SilentHandler:
 
     __slots__ = ()
 
-    async def on_callback(self, command: str, args: Any) -> Any:  # noqa: ANN401
+    async def on_callback(self, command: str, args: Any) -> Any:
         """Refuse."""
-        raise WorkerProtocolError(f"the worker asked for {command!r} in a request that takes no callbacks")
+        raise WorkerProtocolError(
+            f"the worker asked for {command!r} in a request that takes no callbacks"
+        )
 
-    def on_event(self, event: str, data: Any) -> None:  # noqa: ANN401
+    def on_event(self, event: str, data: Any) -> None:
         """Do nothing."""
 
 
@@ -127,7 +138,8 @@ class WorkerConnection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        # Always a stream transport; those of other event loops (uvloop) do not inherit from asyncio's.
+        # Always a stream transport; those of other event loops (uvloop) do not inherit from
+        # asyncio's.
         self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -180,7 +192,7 @@ class WorkerConnection(asyncio.BufferedProtocol):
         *,
         seconds: float | None = None,
         handler: CallHandler | None = None,
-    ) -> Any:  # noqa: ANN401  # any JSON value
+    ) -> Any:
         """Send a request and return its reply.
 
         Cancellation or a timeout asks the child to stop; the slot stays taken until it has stopped.
@@ -207,7 +219,9 @@ class WorkerConnection(asyncio.BufferedProtocol):
             async with asyncio.timeout(seconds):
                 return await pending.future
         except TimeoutError:
-            raise WorkerTimeoutError(f"the worker did not answer {command!r} within {seconds:g} s") from None
+            raise WorkerTimeoutError(
+                f"the worker did not answer {command!r} within {seconds:g} s"
+            ) from None
         finally:
             self._release(number, pending)
 
@@ -235,7 +249,9 @@ class WorkerConnection(asyncio.BufferedProtocol):
         pending = self._pending.get(message.id)
         if pending is None:
             if message.id > self._last_number or message.id < 0:
-                raise WorkerProtocolError(f"the worker answered request {message.id}, which was never made")
+                raise WorkerProtocolError(
+                    f"the worker answered request {message.id}, which was never made"
+                )
         elif message.is_reply:
             del self._pending[message.id]
             self._settle(message, pending)
@@ -259,7 +275,11 @@ class WorkerConnection(asyncio.BufferedProtocol):
     def _handle_channel_error(self, message: Incoming) -> None:
         """Handle request 0: replies to `cancel`, and errors that mean the child cannot serve."""
         if isinstance(message.error, Fault) and message.error.code != "cancelled":
-            self.fail(WorkerLostError(f"the worker cannot serve: {message.error.message}", fault=message.error))
+            self.fail(
+                WorkerLostError(
+                    f"the worker cannot serve: {message.error.message}", fault=message.error
+                )
+            )
 
     def _settle(self, message: Incoming, pending: _Pending) -> None:
         if pending.future.done():
@@ -273,12 +293,16 @@ class WorkerConnection(asyncio.BufferedProtocol):
         if fault.call is not None and (cause := pending.errors.get(fault.call)) is not None:
             return cause
         kind = _ERRORS.get(fault.code, ExecutionError)
-        text = fault.message if fault.type in {"", kind.__name__} else f"{fault.type}: {fault.message}"
+        text = (
+            fault.message if fault.type in {"", kind.__name__} else f"{fault.type}: {fault.message}"
+        )
         return kind(text, remote_type=fault.type, traceback=fault.traceback, remote_code=fault.code)
 
     def _start_callback(self, message: Incoming, pending: _Pending) -> None:
         if message.cmd is msgspec.UNSET:
-            raise WorkerProtocolError(f"callback {message.call} of request {message.id} has no command")
+            raise WorkerProtocolError(
+                f"callback {message.call} of request {message.id} has no command"
+            )
         task = asyncio.get_running_loop().create_task(self._answer_callback(message, pending))
         pending.callbacks.add(task)
         task.add_done_callback(pending.callbacks.discard)
@@ -299,7 +323,9 @@ def _handler_error(error: Exception, event: str) -> DspexError:
     """Return the error of an event handler as not retryable: a retry would fail the same way."""
     if isinstance(error, DspexError) and not error.is_retryable:
         return error
-    failure = ExecutionError(f"the handler of the event {event!r} failed: {type(error).__name__}: {error}")
+    failure = ExecutionError(
+        f"the handler of the event {event!r} failed: {type(error).__name__}: {error}"
+    )
     failure.__cause__ = error
     return failure
 

@@ -110,7 +110,10 @@ class Pool:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.stop()
 
@@ -154,7 +157,9 @@ class Pool:
         if self._failure is None or isinstance(self._failure, PoolRestingError):
             self._failure = WorkerLostError(f"pool {self.config.name!r} has ended")
         self._queue.fail(self._failure)
-        await asyncio.gather(*self._start_tasks, return_exceptions=True)  # a cancelled start would lose its worker
+        await asyncio.gather(
+            *self._start_tasks, return_exceptions=True
+        )  # a cancelled start would lose its worker
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
@@ -170,7 +175,7 @@ class Pool:
         seconds: float | None = None,
         handler: CallHandler | None = None,
         program: LoadRequest | None = None,
-    ) -> Any:  # noqa: ANN401  # any JSON value
+    ) -> Any:
         """Make one request on a worker and return its reply.
 
         Raises:
@@ -187,7 +192,9 @@ class Pool:
         deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
         try:
             worker = await self._lease(program.handle if program else "", deadline)
-            reply = await self._call_on(worker, command, args, deadline=deadline, handler=handler, program=program)
+            reply = await self._call_on(
+                worker, command, args, deadline=deadline, handler=handler, program=program
+            )
         except WorkerError as error:
             self._counts["rejected" if isinstance(error, PoolExhaustedError) else "failed"] += 1
             if isinstance(error, WorkerTimeoutError):
@@ -195,10 +202,14 @@ class Pool:
                 # the worker's error names only the seconds that remained after the queue
                 if seconds is not None and _remaining(deadline) == 0:
                     raise WorkerTimeoutError(
-                        f"pool {self.config.name!r} did not answer {command!r} within {seconds:g} s", seconds=seconds
+                        f"pool {self.config.name!r} did not answer {command!r} within {seconds:g} "
+                        "s",
+                        seconds=seconds,
                     ) from None
             raise
-        except DspexError:  # the worker replied: an error in the program is not a failure of the worker
+        except (
+            DspexError
+        ):  # the worker replied: an error in the program is not a failure of the worker
             self._breaker.record_success()
             raise
         else:
@@ -218,7 +229,7 @@ class Pool:
         deadline: float | None,
         handler: CallHandler | None,
         program: LoadRequest | None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         worker.release()
         if program is None:
             return await worker.call(command, args, seconds=_remaining(deadline), handler=handler)
@@ -228,7 +239,9 @@ class Pool:
                 await worker.load(program.handle, program.args, seconds=_remaining(deadline))
                 needs_call = command != "create_program"
             finally:
-                if not needs_call:  # no reply will free the slot, so give it to the next call in the queue
+                if (
+                    not needs_call
+                ):  # no reply will free the slot, so give it to the next call in the queue
                     self._queue.serve(self._choose_worker)
             if not needs_call:
                 return program.handle
@@ -237,7 +250,9 @@ class Pool:
     async def broadcast(self, command: str, args: Mapping[str, Any]) -> None:
         """Make the same request on every ready worker, spares included; ignores failures."""
         ready = [worker for worker in self._workers if worker.state == "ready"]
-        await asyncio.gather(*(worker.call(command, args) for worker in ready), return_exceptions=True)
+        await asyncio.gather(
+            *(worker.call(command, args) for worker in ready), return_exceptions=True
+        )
 
     def forget(self, handle: str) -> None:
         """Record that no worker has the program any more."""
@@ -259,7 +274,11 @@ class Pool:
         for worker in self._workers:
             worker.check()
         idle = self._clock.monotonic_ns() / 1e9 - self._last_used
-        if self._target > self.config.minimum and not len(self._queue) and idle > self.config.idle_seconds:
+        if (
+            self._target > self.config.minimum
+            and not len(self._queue)
+            and idle > self.config.idle_seconds
+        ):
             newest = next(reversed(self._workers), None)
             if newest is not None and not newest.busy:
                 self._target -= 1
@@ -296,10 +315,14 @@ class Pool:
         return [child for child in self._supervisor.children.values() if isinstance(child, Worker)]
 
     def _supervise(self) -> Supervisor:
-        policy = RestartPolicy(intensity=self.config.intensity, backoff=Backoff(healthy=0.2), stops_together=True)
+        policy = RestartPolicy(
+            intensity=self.config.intensity, backoff=Backoff(healthy=0.2), stops_together=True
+        )
         self._numbers = itertools.count()
         children = [self._child_spec() for _ in range(self.config.minimum + self.config.spares)]
-        return Supervisor(self.config.name, children, policy=policy, clock=self._clock, rng=self._rng)
+        return Supervisor(
+            self.config.name, children, policy=policy, clock=self._clock, rng=self._rng
+        )
 
     def _check_running(self) -> None:
         if isinstance(self._failure, PoolRestingError):
@@ -313,7 +336,11 @@ class Pool:
 
         def create() -> Worker:
             return Worker(
-                name, self.spec, run=self._run_mark, observer=self._observer, on_change=self._on_worker_change
+                name,
+                self.spec,
+                run=self._run_mark,
+                observer=self._observer,
+                on_change=self._on_worker_change,
             )
 
         return ChildSpec(name=name, create=create)
@@ -335,7 +362,9 @@ class Pool:
             self._failed_starts = 0
         elif worker.state == "lost" and not worker.about and worker.failure is not None:
             self._failed_starts += 1
-            if self._failed_starts >= _FAILED_STARTS and not any(peer.about for peer in self._workers):
+            if self._failed_starts >= _FAILED_STARTS and not any(
+                peer.about for peer in self._workers
+            ):
                 self._queue.fail(start_error(self.spec, worker.failure.message))
 
     def _fill_serving(self) -> None:
@@ -347,8 +376,12 @@ class Pool:
 
     def _choose_worker(self, handle: str) -> Worker | None:
         """Return the least busy worker, preferably one that has the program."""
-        free = [worker for worker in self._workers if worker.has_slot and worker.name in self._serving]
-        return min(free, key=lambda worker: (worker.busy, handle not in worker.loaded), default=None)
+        free = [
+            worker for worker in self._workers if worker.has_slot and worker.name in self._serving
+        ]
+        return min(
+            free, key=lambda worker: (worker.busy, handle not in worker.loaded), default=None
+        )
 
     async def _lease(self, handle: str, deadline: float | None) -> Worker:
         worker = self._choose_worker(handle) if not len(self._queue) else None
@@ -387,7 +420,8 @@ class Pool:
     async def _rest(self, error: DspexError, seconds: float) -> None:
         self._rest_ends = self._clock.monotonic_ns() / 1e9 + seconds
         self._failure = PoolRestingError(
-            f"pool {self.config.name!r} rests for {seconds:g} s before it starts again: {error.message}",
+            f"pool {self.config.name!r} rests for {seconds:g} s before it starts again: "
+            f"{error.message}",
             retry_after=seconds,
         )
         self._queue.fail(self._failure)
@@ -398,11 +432,17 @@ class Pool:
         if self._is_stopping:
             return None
         self._restarts += self._supervisor.total_restarts
-        self._supervisor, self._target, self._failed_starts = self._supervise(), self.config.minimum, 0
+        self._supervisor, self._target, self._failed_starts = (
+            self._supervise(),
+            self.config.minimum,
+            0,
+        )
         self._serving.clear()
         self._failure = None
         start_task = self._spawn(self._supervisor.start())
-        self._start_tasks.add(start_task)  # `stop` waits for it: a cancelled start would lose its workers
+        self._start_tasks.add(
+            start_task
+        )  # `stop` waits for it: a cancelled start would lose its workers
         start_task.add_done_callback(self._start_tasks.discard)
         try:
             await asyncio.shield(start_task)

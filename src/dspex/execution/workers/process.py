@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,11 @@ class ChildProcess:
     """
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", transports: list[asyncio.BaseTransport], *, mark: str
+        self,
+        process: "subprocess.Popen[bytes]",
+        transports: list[asyncio.BaseTransport],
+        *,
+        mark: str,
     ) -> None:
         """Take the process and the transports that `start` created."""
         self.pid = process.pid
@@ -97,14 +102,17 @@ class ChildProcess:
         pipes = [os.pipe() for _ in range(2)]
         child_channels = [pair[1].fileno() for pair in pairs]
         try:
-            process = _spawn(spec, mark, channels=child_channels, outputs=[pipe[1] for pipe in pipes])
+            process = _spawn(
+                spec, mark, channels=child_channels, outputs=[pipe[1] for pipe in pipes]
+            )
         except OSError as error:
             for pair in pairs:
                 pair[0].close()
             for read_end, _ in pipes:
                 os.close(read_end)
             raise WorkerStartError(
-                f"the interpreter {spec.interpreter!r} could not be started: {error}; name a Python executable"
+                f"the interpreter {spec.interpreter!r} could not be started: {error}; name a "
+                "Python executable"
             ) from error
         finally:
             for pair in pairs:
@@ -118,8 +126,8 @@ class ChildProcess:
             transport, _ = await loop.create_connection(lambda item=connection: item, sock=pair[0])  # type: ignore[misc]
             transports.append(transport)
         for (read_end, _), name in zip(pipes, ("stdout", "stderr"), strict=True):
-            lines = _LineReader(lambda line, stream=name: on_line(stream, line))  # type: ignore[misc]
-            pipe, _ = await loop.connect_read_pipe(lambda item=lines: item, os.fdopen(read_end, "rb", 0))  # type: ignore[misc]
+            reader = partial(_LineReader, partial(on_line, name))
+            pipe, _ = await loop.connect_read_pipe(reader, os.fdopen(read_end, "rb", 0))
             transports.append(pipe)
         return cls(process, transports, mark=mark)
 
@@ -187,7 +195,9 @@ class ChildProcess:
             return None
 
 
-def _spawn(spec: WorkerSpec, run: str, *, channels: list[int], outputs: list[int]) -> "subprocess.Popen[bytes]":
+def _spawn(
+    spec: WorkerSpec, run: str, *, channels: list[int], outputs: list[int]
+) -> "subprocess.Popen[bytes]":
     options: dict[str, Any] = {
         "channel": channels[0],
         "health": channels[1],
@@ -232,4 +242,6 @@ def _settle(future: "asyncio.Future[None]") -> None:
 
 def start_error(spec: WorkerSpec, cause: object) -> WorkerError:
     """Return the error of a worker that did not complete its handshake."""
-    return WorkerStartError(f"the worker ({spec.host.name} on {spec.interpreter}) did not start: {cause}")
+    return WorkerStartError(
+        f"the worker ({spec.host.name} on {spec.interpreter}) did not start: {cause}"
+    )

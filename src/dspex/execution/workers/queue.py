@@ -29,7 +29,8 @@ class Queue:
         """
         if len(self._waiters) >= self._limit:
             raise PoolExhaustedError(
-                f"pool {self._name!r} has no free worker and {self._limit} calls wait already; call again later, or "
+                f"pool {self._name!r} has no free worker and {self._limit} calls wait already; "
+                "call again later, or "
                 "raise its maximum or its queue_limit"
             )
         waiter: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
@@ -42,7 +43,9 @@ class Queue:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 waiter.result().release()
             if isinstance(error, TimeoutError):
-                raise PoolExhaustedError(f"no worker of pool {self._name!r} was free by the deadline") from None
+                raise PoolExhaustedError(
+                    f"no worker of pool {self._name!r} was free by the deadline"
+                ) from None
             raise
         finally:
             if entry in self._waiters:

@@ -59,7 +59,10 @@ class StatusPublisher:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._is_open = False
         if self._task is not None:
@@ -78,7 +81,11 @@ class StatusPublisher:
         """Write the file once."""
         pid, started, what = self._about
         status = ProcessStatus(
-            pid=pid, started=started, what=what, told_at=self._clock.now(), pools=tuple(self.pools())
+            pid=pid,
+            started=started,
+            what=what,
+            told_at=self._clock.now(),
+            pools=tuple(self.pools()),
         )
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -108,7 +115,10 @@ def read_statuses(folder: Path) -> list[ProcessStatus]:
     for file in files:
         try:
             status = msgspec.json.decode(file.read_bytes(), type=ProcessStatus)
-        except (OSError, msgspec.DecodeError):  # the process ended meanwhile, or the file is not ours
+        except (
+            OSError,
+            msgspec.DecodeError,
+        ):  # the process ended meanwhile, or the file is not ours
             continue
         if is_running(status.pid, status.started):
             statuses.append(status)

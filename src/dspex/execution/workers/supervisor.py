@@ -122,7 +122,10 @@ class Supervisor:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.stop()
 
@@ -157,7 +160,9 @@ class Supervisor:
     async def add(self, spec: ChildSpec) -> None:
         """Start another child, last in order; does nothing after the end of the supervisor."""
         if any(slot.spec.name == spec.name for slot in self._slots):
-            raise DefinitionError(f"supervisor {self.name!r} has a child {spec.name!r} already; name it differently")
+            raise DefinitionError(
+                f"supervisor {self.name!r} has a child {spec.name!r} already; name it differently"
+            )
         async with self._lock:
             if self._end_event.is_set():  # nothing would supervise it
                 return
@@ -226,7 +231,9 @@ class Supervisor:
             return
         now = self._now()
         if error is not None:
-            slot.failures = 1 if now - slot.started_at >= self._policy.backoff.healthy else slot.failures + 1
+            slot.failures = (
+                1 if now - slot.started_at >= self._policy.backoff.healthy else slot.failures + 1
+            )
         if error is not None and not self._failure_window.add(now):
             await self._give_up(slot, error)
             return
@@ -242,7 +249,8 @@ class Supervisor:
         if delay:
             self._spawn(self._wake_after(delay))
         else:
-            self._wake_event.set()  # the caller may be `add` instead of the task that starts children
+            # the caller may be `add` instead of the task that starts children
+            self._wake_event.set()
 
     async def _wake_after(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
@@ -258,7 +266,8 @@ class Supervisor:
     async def _give_up(self, slot: _Slot, error: DspexError) -> None:
         limit = self._policy.intensity
         self._failure = RestartLimitError(
-            f"supervisor {self.name!r} gave up: its children failed more than {limit.restarts} times in "
+            f"supervisor {self.name!r} gave up: its children failed more than {limit.restarts} "
+            "times in "
             f"{limit.seconds:g} s, last {slot.spec.name!r}: {error.message}",
             last=error,
         )

@@ -5,8 +5,16 @@ from typing import Any
 
 import msgspec
 
-from dspex.errors import FrameTooLargeError, NotJsonError, WorkerProtocolError, shorten
-from dspex.execution.workers.child.frames import JSON, LIMIT, MSGPACK, FrameError, FrameSplitter, pack
+from dspex.error_text import shorten
+from dspex.errors import FrameTooLargeError, NotJsonError, WorkerProtocolError
+from dspex.execution.workers.child.frames import (
+    JSON,
+    LIMIT,
+    MSGPACK,
+    FrameError,
+    FrameSplitter,
+    pack,
+)
 
 PROTOCOL = 1
 _ENCODE_ERRORS = (TypeError, ValueError, OverflowError, RecursionError, msgspec.EncodeError)
@@ -53,7 +61,10 @@ class Incoming(msgspec.Struct, frozen=True):
         return self.ok is not msgspec.UNSET or self.error is not msgspec.UNSET
 
 
-_DECODERS = {JSON: msgspec.json.Decoder(Incoming).decode, MSGPACK: msgspec.msgpack.Decoder(Incoming).decode}
+_DECODERS = {
+    JSON: msgspec.json.Decoder(Incoming).decode,
+    MSGPACK: msgspec.msgpack.Decoder(Incoming).decode,
+}
 _ENCODERS = {JSON: msgspec.json.Encoder().encode, MSGPACK: msgspec.msgpack.Encoder().encode}
 
 
@@ -66,9 +77,18 @@ def decode(codec: int, payload: bytes) -> Incoming:
     try:
         message = _DECODERS[codec](payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WorkerProtocolError(f"a frame does not hold a message ({error}): {shorten(payload)}") from error
-    if message.is_reply + (message.event is not msgspec.UNSET) + (message.call is not msgspec.UNSET) != 1:
-        raise WorkerProtocolError(f"a message is neither a reply nor an event nor a callback: {shorten(payload)}")
+        raise WorkerProtocolError(
+            f"a frame does not hold a message ({error}): {shorten(payload)}"
+        ) from error
+    if (
+        message.is_reply
+        + (message.event is not msgspec.UNSET)
+        + (message.call is not msgspec.UNSET)
+        != 1
+    ):
+        raise WorkerProtocolError(
+            f"a message is neither a reply nor an event nor a callback: {shorten(payload)}"
+        )
     return message
 
 
@@ -85,13 +105,16 @@ def encode(message: dict[str, Any], *, codec: int = JSON, limit: int = LIMIT) ->
     except _ENCODE_ERRORS as error:
         where, value = _find_unencodable(message, _ENCODERS[codec])
         raise NotJsonError(
-            f"{where} is not a JSON value: {shorten(value)} ({error}); pass text, numbers, lists and mappings",
+            f"{where} is not a JSON value: {shorten(value)} ({error}); pass text, numbers, lists "
+            "and mappings",
             where=where,
         ) from error
     try:
         return pack(codec, payload, limit)
     except FrameError as error:
-        raise FrameTooLargeError(f"{error}; pass less data, or raise frame_limit of the worker") from None
+        raise FrameTooLargeError(
+            f"{error}; pass less data, or raise frame_limit of the worker"
+        ) from None
 
 
 def _find_unencodable(message: dict[str, Any], encoder: Callable[[Any], bytes]) -> tuple[str, Any]:

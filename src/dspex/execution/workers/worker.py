@@ -6,7 +6,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Literal
 
-from dspex.errors import DspexError, WorkerError, WorkerLostError, WorkerProtocolError, WorkerStartError
+from dspex.errors import (
+    DspexError,
+    WorkerError,
+    WorkerLostError,
+    WorkerProtocolError,
+    WorkerStartError,
+)
 from dspex.execution.workers.connection import CallHandler, WorkerConnection
 from dspex.execution.workers.loaded import LoadedPrograms
 from dspex.execution.workers.process import ChildProcess, start_error
@@ -88,7 +94,11 @@ class Worker:
         """
         try:
             self._process = await ChildProcess.start(
-                self.spec, run=self._run_mark, channel=self._channel, health=self._health, on_line=self._log_line
+                self.spec,
+                run=self._run_mark,
+                channel=self._channel,
+                health=self._health,
+                on_line=self._log_line,
             )
         except WorkerStartError as error:
             self._give_up(error)
@@ -113,7 +123,9 @@ class Worker:
             self._give_up(start_error(self.spec, error.message))
             return
         self.about, self.served = about, 0
-        self._channel.codec = self.spec.codec if self.spec.codec in about.get("codecs", ()) else JSON
+        self._channel.codec = (
+            self.spec.codec if self.spec.codec in about.get("codecs", ()) else JSON
+        )
         self._set_state("ready", f"python {about.get('python')}")
         if not self.ready.done():
             self.ready.set_result(None)
@@ -127,11 +139,15 @@ class Worker:
 
     def _set_state(self, state: WorkerState, reason: str) -> None:
         self.state, self.reason = state, reason
-        self._report("worker", f"worker {self.name} is {state}: {reason}", state=state, pid=self.pid)
+        self._report(
+            "worker", f"worker {self.name} is {state}: {reason}", state=state, pid=self.pid
+        )
         self._on_change(self)
 
     def _report(self, name: Literal["worker", "log"], message: str, **attributes: object) -> None:
-        self._observer.on_event(Event(name=name, message=message, attributes={"worker": self.name, **attributes}))
+        self._observer.on_event(
+            Event(name=name, message=message, attributes={"worker": self.name, **attributes})
+        )
 
     def _log_line(self, stream: str, line: str) -> None:
         self._report("log", line, stream=stream)
@@ -156,8 +172,13 @@ class Worker:
             self._set_state("lost", error.message)
 
     async def call(
-        self, command: str, args: Mapping[str, Any], *, seconds: float | None = None, handler: CallHandler | None = None
-    ) -> Any:  # noqa: ANN401  # any JSON value
+        self,
+        command: str,
+        args: Mapping[str, Any],
+        *,
+        seconds: float | None = None,
+        handler: CallHandler | None = None,
+    ) -> Any:
         """Make one request (see `WorkerConnection.request`); kills a child that does not stop."""
         try:
             return await self._channel.request(command, args, seconds=seconds, handler=handler)
@@ -166,19 +187,25 @@ class Worker:
                 self._spawn(self._free_or_kill())
             raise
 
-    async def load(self, handle: str, args: Mapping[str, Any], *, seconds: float | None = None) -> None:
+    async def load(
+        self, handle: str, args: Mapping[str, Any], *, seconds: float | None = None
+    ) -> None:
         """Create a program unless it is loaded; unloads the least recently used ones to make room.
 
         Raises:
             DspexError: the error that the child returned.
         """
         if (unload_task := self._unload_tasks.get(handle)) is not None:
-            await asyncio.wait({unload_task})  # the child runs commands concurrently: a create may overtake a delete
+            await asyncio.wait(
+                {unload_task}
+            )  # the child runs commands concurrently: a create may overtake a delete
         if handle not in self.loaded:
             await self.call("create_program", args, seconds=seconds)
             self.loaded.add(handle)
             for handle_to_drop in self.loaded.take_surplus():
-                unload_task = self._unload_tasks[handle_to_drop] = self._spawn(self._unload(handle_to_drop))
+                unload_task = self._unload_tasks[handle_to_drop] = self._spawn(
+                    self._unload(handle_to_drop)
+                )
                 unload_task.add_done_callback(partial(self._forget_unload, handle_to_drop))
 
     async def _unload(self, handle: str) -> None:
@@ -211,15 +238,24 @@ class Worker:
         self.memory = self._process.memory() or self.memory
         limit = self.spec.memory_limit
         if limit is not None and self.memory > limit * _HARD_LIMIT:
-            self.discard(f"it uses {self.memory >> 20} MiB of memory; the limit is {limit >> 20} MiB")
+            self.discard(
+                f"it uses {self.memory >> 20} MiB of memory; the limit is {limit >> 20} MiB"
+            )
         elif limit is not None and self.memory > limit and self.state == "ready":
-            self._set_state("draining", f"it uses {self.memory >> 20} MiB of memory; the limit is {limit >> 20} MiB")
+            self._set_state(
+                "draining",
+                f"it uses {self.memory >> 20} MiB of memory; the limit is {limit >> 20} MiB",
+            )
 
     async def _ping(self) -> None:
         with contextlib.suppress(WorkerError):  # `_on_channel_end` reports it
             reply = await self._health.request("ping", {})
             self._missed_pings = 0
-            if self._process is not None and self._process.memory() is None and isinstance(reply, dict):
+            if (
+                self._process is not None
+                and self._process.memory() is None
+                and isinstance(reply, dict)
+            ):
                 self.memory = int(reply.get("memory", 0))
 
     def drain(self, reason: str) -> None:
@@ -252,7 +288,11 @@ class Worker:
             error = WorkerLostError(f"worker {self.name} ended with exit code {code}")
         self._on_channel_end(error or WorkerLostError(f"worker {self.name} has ended"))
         if not self.ready.done():
-            self._give_up(start_error(self.spec, error.message if error else f"it ended with exit code {code}"))
+            self._give_up(
+                start_error(
+                    self.spec, error.message if error else f"it ended with exit code {code}"
+                )
+            )
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Union
 
-from dspex.errors import DefinitionError, shorten
+from dspex.error_text import shorten
+from dspex.errors import DefinitionError
 from dspex.language.signatures import Signature
 
 Children = Union["Node", tuple["Node", ...], Mapping[str, "Node"]]
@@ -41,7 +42,9 @@ class Node:
         if self.config:
             data["config"] = dict(self.config)
         if self.children:
-            data["children"] = {name: _child_to_data(child) for name, child in self.children.items()}
+            data["children"] = {
+                name: _child_to_data(child) for name, child in self.children.items()
+            }
         return data
 
     @classmethod
@@ -60,13 +63,17 @@ class Node:
             backend=data.get("backend", "native"),
             signature=None if signature is None else Signature.from_dict(signature),
             config=data.get("config", {}),
-            children={name: _child_from_data(child) for name, child in data.get("children", {}).items()},
+            children={
+                name: _child_from_data(child) for name, child in data.get("children", {}).items()
+            },
         )
 
 
 def with_backends(node: Node, backends: Mapping[str, str]) -> Node:
     """Return the tree of `node` with the backends of `backends`, a mapping by path."""
-    children = {name: _child_with_backends(child, backends) for name, child in node.children.items()}
+    children = {
+        name: _child_with_backends(child, backends) for name, child in node.children.items()
+    }
     return replace(node, backend=backends.get(node.id, node.backend), children=children)
 
 
@@ -84,7 +91,7 @@ def _each(child: Children) -> tuple["Node", ...]:
     return tuple(child.values()) if isinstance(child, Mapping) else child
 
 
-def _child_to_data(child: Children) -> Any:  # noqa: ANN401  # a node, a list or a mapping
+def _child_to_data(child: Children) -> Any:
     if isinstance(child, Node):
         return child.to_dict()
     if isinstance(child, Mapping):
@@ -92,7 +99,7 @@ def _child_to_data(child: Children) -> Any:  # noqa: ANN401  # a node, a list or
     return [node.to_dict() for node in child]
 
 
-def _child_from_data(data: Any) -> Children:  # noqa: ANN401
+def _child_from_data(data: Any) -> Children:
     if isinstance(data, list):
         return tuple(Node.from_dict(item) for item in data)
     if isinstance(data, Mapping) and "nodes" in data:

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from dspex.errors import DefinitionError, VariableError, shorten
+from dspex.error_text import shorten
+from dspex.errors import DefinitionError, VariableError
 from dspex.language.programs.node import Node
 from dspex.language.records.canonical import content_hash
 from dspex.language.signatures import Signature
@@ -41,7 +42,9 @@ class Program:
         assigned = {**self.assignment, **self.space.normalize(values)}
         if self.space.constraints:
             try:
-                self.space.complete({name: value for name, value in assigned.items() if name in self.space})
+                self.space.complete(
+                    {name: value for name, value in assigned.items() if name in self.space}
+                )
             except VariableError as error:
                 raise explain_refusal(self.space, error) from error
         return replace(self, assignment=assigned)
@@ -92,7 +95,8 @@ class Program:
             definition, assignment = data["definition"], data["assignment"]
             if definition["format"] != FORMAT:
                 raise DefinitionError(
-                    f"the program has format {definition['format']!r}; this dspex reads format {FORMAT}: update dspex"
+                    f"the program has format {definition['format']!r}; this dspex reads format "
+                    f"{FORMAT}: update dspex"
                 )
             return cls(
                 name=definition["name"],
@@ -112,7 +116,9 @@ class Program:
         try:
             return cls.from_dict(msgspec.json.decode(text))
         except msgspec.DecodeError as error:
-            raise DefinitionError(f"this is not a stored program: it is not JSON: {error}") from error
+            raise DefinitionError(
+                f"this is not a stored program: it is not JSON: {error}"
+            ) from error
 
     @cached_property
     def content_hash(self) -> str:

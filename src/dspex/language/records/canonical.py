@@ -14,7 +14,9 @@ def canonical_json(value: object) -> str:
         TypeError: `value` is not JSON (a class instance, a set).
         ValueError: `value` has NaN or an infinity, or contains itself.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
 
 
 def json_bytes(value: object, *, unknown: Callable[[object], object] | None = None) -> bytes:
@@ -33,13 +35,17 @@ def json_bytes(value: object, *, unknown: Callable[[object], object] | None = No
 
 def content_hash(value: object) -> str:
     """Return BLAKE2b-256 over the canonical JSON of `value`, in hexadecimal."""
-    return hashlib.blake2b(canonical_json(value).encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()
+    return hashlib.blake2b(
+        canonical_json(value).encode("utf-8", "surrogatepass"), digest_size=32
+    ).hexdigest()
 
 
 def list_hash(values: Iterable[object]) -> str:
     """Return the `content_hash` of the list of `values`, with one value in memory at a time."""
     digest = hashlib.blake2b(b"[", digest_size=32)
     for index, value in enumerate(values):
-        digest.update(f"{',' if index else ''}{canonical_json(value)}".encode("utf-8", "surrogatepass"))
+        digest.update(
+            f"{',' if index else ''}{canonical_json(value)}".encode("utf-8", "surrogatepass")
+        )
     digest.update(b"]")
     return digest.hexdigest()

@@ -67,14 +67,16 @@ class Prediction(Mapping[str, object]):
         """Tokens, calls and cost of the whole run."""
         return self._usage if self._usage is not None else self.trace.usage
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # a field has whatever type its signature gives it
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         try:
             return self._outputs[name]
         except KeyError:
             fields = ", ".join(self._outputs) or "none"
-            raise AttributeError(f"the prediction has no field {name!r}; its fields are: {fields}") from None
+            raise AttributeError(
+                f"the prediction has no field {name!r}; its fields are: {fields}"
+            ) from None
 
     def __getitem__(self, name: str) -> object:
         return self._outputs[name]
@@ -86,7 +88,9 @@ class Prediction(Mapping[str, object]):
         return len(self._outputs)
 
     def __repr__(self) -> str:
-        return f"Prediction({', '.join(f'{name}={value!r}' for name, value in self._outputs.items())})"
+        return (
+            f"Prediction({', '.join(f'{name}={value!r}' for name, value in self._outputs.items())})"
+        )
 
     def to_dict(self) -> dict[str, object]:
         """Return the output fields as a new dict."""

@@ -7,7 +7,9 @@ from dspex.language.signatures.builtin import expand
 from dspex.language.signatures.types import Type
 
 ALL: Final = "*"  # the label for "try every member"
-_NEVER_OBJECTS: Final = frozenset({"str", "int", "float", "bool", "atom", "none", "binary", "list", "tuple"})
+_NEVER_OBJECTS: Final = frozenset(
+    {"str", "int", "float", "bool", "atom", "none", "binary", "list", "tuple"}
+)
 
 
 def can_be_picked(parts: list[Type]) -> bool:
@@ -17,7 +19,8 @@ def can_be_picked(parts: list[Type]) -> bool:
     """
     objects = [part for part in parts if part.kind == "object"]
     return len(objects) > 1 and all(
-        part.python is None if part.kind == "object" else expand(part).kind in _NEVER_OBJECTS for part in parts
+        part.python is None if part.kind == "object" else expand(part).kind in _NEVER_OBJECTS
+        for part in parts
     )
 
 
@@ -37,14 +40,16 @@ def picker(labels: Mapping[str, Type]) -> Callable[[Any], str]:
         if part.kind == "object"
     ]
 
-    def pick(value: Any) -> str:  # noqa: ANN401
+    def pick(value: Any) -> str:
         if type(value) is not dict:
             return ALL
         keys = value.keys()
         fitting = [label for label, required, _ in shapes if required <= keys]
         if fitting:
             return fitting[0] if len(fitting) == 1 else ALL
-        label, _, _ = max(shapes, key=lambda shape: (len(shape[1] & keys), len(shape[2] & keys) - len(shape[2])))
+        label, _, _ = max(
+            shapes, key=lambda shape: (len(shape[1] & keys), len(shape[2] & keys) - len(shape[2]))
+        )
         return label
 
     return pick

@@ -26,7 +26,7 @@ _DICTS = {dict, Mapping, MutableMapping}
 _CONSTRAINTS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
 
 
-def from_annotation(hint: Any) -> Type:  # noqa: ANN401  # an annotation is any object
+def from_annotation(hint: Any) -> Type:
     """Return the type for `hint`: a Python annotation, the text of a type, or a `Type` itself.
 
     Raises:
@@ -41,7 +41,7 @@ class AnnotationReader:
     def __init__(self) -> None:
         self.enclosing: list[tuple[type, str]] = []
 
-    def read(self, hint: Any) -> Type:  # noqa: ANN401
+    def read(self, hint: Any) -> Type:
         """Return the type for `hint`."""
         if isinstance(hint, Type):
             return hint
@@ -60,7 +60,7 @@ class AnnotationReader:
             return self._generic(hint, origin)
         return self._class(hint)
 
-    def _generic(self, hint: Any, origin: Any) -> Type:  # noqa: ANN401
+    def _generic(self, hint: Any, origin: Any) -> Type:
         args = get_args(hint)
         if origin is Literal:
             return make("atom", constraints={"one_of": tuple(args)})
@@ -75,28 +75,34 @@ class AnnotationReader:
         if origin is tuple:
             return self._tuple(hint, args)
         if origin in {set, frozenset}:
-            return make("list", *(self.read(arg) for arg in args), constraints={"unique": True}, python=hint)
+            return make(
+                "list", *(self.read(arg) for arg in args), constraints={"unique": True}, python=hint
+            )
         return self._class(hint)
 
-    def _tuple(self, hint: Any, args: tuple[Any, ...]) -> Type:  # noqa: ANN401
+    def _tuple(self, hint: Any, args: tuple[Any, ...]) -> Type:
         if len(args) == 2 and args[1] is Ellipsis:
             return make("list", self.read(args[0]), python=hint)
         return make("tuple", *(self.read(arg) for arg in args))
 
-    def with_metadata(self, hint: Any, metadata: tuple[Any, ...]) -> Type:  # noqa: ANN401
+    def with_metadata(self, hint: Any, metadata: tuple[Any, ...]) -> Type:
         """Read the constraints of `Annotated[T, Field(ge=0)]` and of annotated-types metadata."""
         inner = self.read(hint)
         rules: dict[str, Any] = {}
         # pydantic's FieldInfo keeps its metadata in `metadata`
         parts = [part for item in metadata for part in [item, *getattr(item, "metadata", ())]]
         for part, name in itertools.product(parts, _CONSTRAINTS):
-            if (value := getattr(part, name, None)) is not None and isinstance(value, int | float | str):
+            if (value := getattr(part, name, None)) is not None and isinstance(
+                value, int | float | str
+            ):
                 rules[name] = value
-        tags = [tag for item in metadata if isinstance(tag := getattr(item, "discriminator", None), str)]
+        tags = [
+            tag for item in metadata if isinstance(tag := getattr(item, "discriminator", None), str)
+        ]
         type_ = with_rules(inner, rules)
         return tagged(type_, tags[0]) if tags and type_.kind == "union" else type_
 
-    def _class(self, hint: Any) -> Type:  # noqa: ANN401
+    def _class(self, hint: Any) -> Type:
         from dspex.language.signatures.classes import class_type, is_model, type_from_schema
 
         if isinstance(hint, type) and issubclass(hint, enum.Enum):
@@ -112,8 +118,10 @@ class AnnotationReader:
             if type_ is not None:
                 return type_
         raise SignatureError(
-            f"no field type corresponds to the annotation {hint!r}; use str, int, float, bool, bytes, Literal, an "
-            "Enum, list[T], dict[str, T], T | None, a union of these, Any, a pydantic model, a dataclass or a TypedDict"
+            f"no field type corresponds to the annotation {hint!r}; use str, int, float, bool, "
+            "bytes, Literal, an "
+            "Enum, list[T], dict[str, T], T | None, a union of these, Any, a pydantic model, a "
+            "dataclass or a TypedDict"
         )
 
 
@@ -127,17 +135,27 @@ def with_rules(type_: Type, rules: dict[str, Any]) -> Type:
     if type_.kind == "union" and not type_.constraints and len(members) == 1:
         return union(*(arg if arg.kind == "none" else with_rules(arg, rules) for arg in type_.args))
     suffix = {"list": "items", "dict": "size"}.get(type_.kind, "length")
-    renamed = {name.replace("length", suffix) if name.endswith("_length") else name: rules[name] for name in rules}
+    renamed = {
+        name.replace("length", suffix) if name.endswith("_length") else name: rules[name]
+        for name in rules
+    }
     if type_.kind == "union":
-        return union(*type_.args, *()) if not renamed else make("union", *type_.args, constraints=renamed)
+        return (
+            union(*type_.args, *())
+            if not renamed
+            else make("union", *type_.args, constraints=renamed)
+        )
     python = None
     if type_.python is not None:
         from pydantic import Field
 
         python = Annotated[
-            type_.python, Field(**{name: value for name, value in rules.items() if name in _CONSTRAINTS})
+            type_.python,
+            Field(**{name: value for name, value in rules.items() if name in _CONSTRAINTS}),
         ]
-    return make(type_.kind, *type_.args, constraints={**dict(type_.constraints), **renamed}, python=python)
+    return make(
+        type_.kind, *type_.args, constraints={**dict(type_.constraints), **renamed}, python=python
+    )
 
 
 def _enumeration(hint: type[enum.Enum]) -> Type:
@@ -147,7 +165,8 @@ def _enumeration(hint: type[enum.Enum]) -> Type:
     if not all(type(value) in {str, int, float, bool} for value in values):
         # JSON cannot represent these values
         raise SignatureError(
-            f"the enumeration {hint.__name__} has values that JSON cannot represent ({values[0]!r}); use strings or "
+            f"the enumeration {hint.__name__} has values that JSON cannot represent "
+            f"({values[0]!r}); use strings or "
             "numbers as its values"
         )
     return make("atom", constraints={"one_of": values}, python=hint)

@@ -41,18 +41,27 @@ def _optional(name: str, type_: Type) -> Member:
 
 def _embedding(rules: dict[str, Any]) -> Type:
     bounds = {"ge": rules.get("min_value"), "le": rules.get("max_value")}
-    number = make("float", constraints={name: value for name, value in bounds.items() if value is not None})
+    number = make(
+        "float", constraints={name: value for name, value in bounds.items() if value is not None}
+    )
     size = rules.get("dimensions")
     return make("list", number, constraints={"min_items": size, "max_items": size} if size else {})
 
 
 def _chain(rules: dict[str, Any]) -> Type:
-    step = make("str", constraints={"pattern": rules["step_format"]} if "step_format" in rules else {})
-    return make("list", step, constraints={"max_items": rules["max_steps"]} if "max_steps" in rules else {})
+    step = make(
+        "str", constraints={"pattern": rules["step_format"]} if "step_format" in rules else {}
+    )
+    return make(
+        "list", step, constraints={"max_items": rules["max_steps"]} if "max_steps" in rules else {}
+    )
 
 
 def _count(rules: dict[str, Any]) -> Type:
-    return make("int", constraints={"ge": 0, **({"le": rules["max_tokens"]} if "max_tokens" in rules else {})})
+    return make(
+        "int",
+        constraints={"ge": 0, **({"le": rules["max_tokens"]} if "max_tokens" in rules else {})},
+    )
 
 
 def _constant(type_: Type) -> Callable[[dict[str, Any]], Type]:
@@ -83,7 +92,11 @@ _USAGE = _object(
     Member("output_tokens", _INT, is_required=False, default=0),
 )
 _CITATION = _object(
-    content.Citation, Member("text", _STR), _optional("source", _STR), _optional("start", _INT), _optional("end", _INT)
+    content.Citation,
+    Member("text", _STR),
+    _optional("source", _STR),
+    _optional("start", _INT),
+    _optional("end", _INT),
 )
 _TURN = _object(content.Turn, Member("role", _STR), Member("content", _ANY))
 
@@ -100,23 +113,45 @@ _EXPANSIONS: dict[str, Callable[[dict[str, Any]], Type]] = {
     "function_call": _constant(_CALL),
     "tool_result": _constant(_RESULT),
     "Image": _constant(
-        _object(content.Image, Member("url", _STR), _optional("media_type", _STR), _optional("detail", _STR))
+        _object(
+            content.Image,
+            Member("url", _STR),
+            _optional("media_type", _STR),
+            _optional("detail", _STR),
+        )
     ),
     "Audio": _constant(_object(content.Audio, Member("url", _STR), _optional("media_type", _STR))),
     "File": _constant(
-        _object(content.File, Member("url", _STR), _optional("name", _STR), _optional("media_type", _STR))
+        _object(
+            content.File,
+            Member("url", _STR),
+            _optional("name", _STR),
+            _optional("media_type", _STR),
+        )
     ),
     "Document": _constant(
-        _object(content.Document, Member("text", _STR), _optional("title", _STR), _optional("source", _STR))
+        _object(
+            content.Document,
+            Member("text", _STR),
+            _optional("title", _STR),
+            _optional("source", _STR),
+        )
     ),
     "Code": _constant(_object(content.Code, Member("text", _STR), _optional("language", _STR))),
     "History": _constant(
-        _object(content.History, Member("messages", make("list", _TURN), is_required=False, default=[]))
+        _object(
+            content.History, Member("messages", make("list", _TURN), is_required=False, default=[])
+        )
     ),
     "ToolCalls": _constant(
-        _object(content.ToolCalls, Member("calls", make("list", _CALL), is_required=False, default=[]))
+        _object(
+            content.ToolCalls, Member("calls", make("list", _CALL), is_required=False, default=[])
+        )
     ),
     "Citations": _constant(
-        _object(content.Citations, Member("items", make("list", _CITATION), is_required=False, default=[]))
+        _object(
+            content.Citations,
+            Member("items", make("list", _CITATION), is_required=False, default=[]),
+        )
     ),
 }

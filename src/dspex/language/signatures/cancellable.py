@@ -1,7 +1,8 @@
 """Validates large values with an error limit, cancellation, and a chance for other threads to run.
 
 pydantic-core validates a whole value in one uninterruptible step and keeps every error. A
-cancellable validator returns to Python for each item of a list or mapping: slower, but with control.
+cancellable validator returns to Python for each item of a list or mapping: slower, but with
+control.
 """
 
 from collections.abc import Callable
@@ -43,7 +44,7 @@ def check_items(schema: Schema) -> Schema:
     return core_schema.with_info_wrap_validator_function(_item, schema)
 
 
-def _item(value: Any, check: Any, info: Any) -> Any:  # noqa: ANN401
+def _item(value: Any, check: Any, info: Any) -> Any:
     run: CancellableRun = info.context
     run.step()
     if run.errors >= ERROR_LIMIT:
@@ -60,7 +61,7 @@ def alternative(schema: Schema) -> Schema:
     return core_schema.with_info_wrap_validator_function(_alternative, schema)
 
 
-def _alternative(value: Any, check: Any, info: Any) -> Any:  # noqa: ANN401
+def _alternative(value: Any, check: Any, info: Any) -> Any:
     run: CancellableRun = info.context
     before, run.errors = run.errors, 0
     try:
@@ -74,7 +75,7 @@ def summarize_errors(schema: Schema) -> Schema:
     return core_schema.no_info_wrap_validator_function(_summarize_errors, schema)
 
 
-def _summarize_errors(value: Any, check: Any) -> Any:  # noqa: ANN401
+def _summarize_errors(value: Any, check: Any) -> Any:
     try:
         return check(value)
     except ValidationError as error:
@@ -87,7 +88,7 @@ def _summarize_errors(value: Any, check: Any) -> Any:  # noqa: ANN401
 def limit_unknown_members(schema: Schema, most_declared: int) -> Schema:
     """Wrap the schema of a closed object, so that too many unknown members become one error."""
 
-    def check(value: Any) -> Any:  # noqa: ANN401
+    def check(value: Any) -> Any:
         if isinstance(value, dict) and len(value) > most_declared + ERROR_LIMIT:
             raise PydanticCustomError(
                 "too_many",

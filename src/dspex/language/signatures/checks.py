@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from dspex.errors import InvalidError, SignatureError, shorten
+from dspex.error_text import shorten
+from dspex.errors import InvalidError, SignatureError
 from dspex.language.signatures.field import Field
 from dspex.language.signatures.limits import check_limit
 from dspex.language.signatures.patterns import engine_pattern, pattern_states
@@ -18,7 +19,9 @@ _WORD = re.compile(r"[^\W\d]\w*")
 _PATTERNS = frozenset({"pattern", "step_format"})
 
 
-def check_fields(signature: str, fields: Sequence[Field], *, reserved: frozenset[str]) -> tuple[Field, ...]:
+def check_fields(
+    signature: str, fields: Sequence[Field], *, reserved: frozenset[str]
+) -> tuple[Field, ...]:
     """Check `fields` together and return them with their defaults as JSON data.
 
     Raises:
@@ -26,7 +29,8 @@ def check_fields(signature: str, fields: Sequence[Field], *, reserved: frozenset
     """
     if not any(field.role == "output" for field in fields):
         raise SignatureError(
-            f"signature {signature!r} has no output field; write '... -> answer' or mark a field with Output()"
+            f"signature {signature!r} has no output field; write '... -> answer' or mark a field "
+            "with Output()"
         )
     names: set[str] = set()
     result = []
@@ -36,13 +40,16 @@ def check_fields(signature: str, fields: Sequence[Field], *, reserved: frozenset
         for name in {field.name, field.wire_name}:
             if name in names:
                 raise SignatureError(
-                    f"signature {signature!r} has two fields named {name!r}; rename one of them", field=at
+                    f"signature {signature!r} has two fields named {name!r}; rename one of them",
+                    field=at,
                 )
         names |= {field.name, field.wire_name}
         _check_type(signature, field, at=at)
         if field.checks and field.role == "input":
             raise SignatureError(
-                f"signature {signature!r}: the input {field.name!r} has a check; only outputs can have checks", field=at
+                f"signature {signature!r}: the input {field.name!r} has a check; only outputs can "
+                "have checks",
+                field=at,
             )
         result.append(_with_checked_default(signature, field, at=at))
     return tuple(result)
@@ -70,8 +77,10 @@ def _check_name(signature: str, field: Field, *, reserved: frozenset[str], at: i
             field=at,
         )
     raise SignatureError(
-        f"signature {signature!r}: {name!r} is not a legal field name (a Python identifier that begins with a "
-        f"letter and is not a keyword); name it {name.strip('_')}_ and give alias={name!r} to keep the name for models",
+        f"signature {signature!r}: {name!r} is not a legal field name (a Python identifier that "
+        "begins with a "
+        f"letter and is not a keyword); name it {name.strip('_')}_ and give alias={name!r} to "
+        "keep the name for models",
         field=at,
     )
 
@@ -155,7 +164,8 @@ def _check_member_defaults(signature: str, field: Field, type_: Type, *, at: int
             check_default(probe)
         except InvalidError as error:
             raise SignatureError(
-                f"signature {signature!r}: field {field.name!r}: the default of member {member.name!r} does not fit "
+                f"signature {signature!r}: field {field.name!r}: the default of member "
+                f"{member.name!r} does not fit "
                 f"its type: {error.fields[0].message}",
                 field=at,
             ) from None
@@ -182,7 +192,10 @@ def _with_checked_default(signature: str, field: Field, *, at: int) -> Field:
 
 def default_instructions(fields: Sequence[Field]) -> str:
     """Return a sentence that names the fields, for a signature without instructions."""
-    sides = {role: [f"`{field.wire_name}`" for field in fields if field.role == role] for role in ("input", "output")}
+    sides = {
+        role: [f"`{field.wire_name}`" for field in fields if field.role == role]
+        for role in ("input", "output")
+    }
     if not sides["input"]:
         return f"Produce {', '.join(sides['output'])}."
     return f"From {', '.join(sides['input'])}, produce {', '.join(sides['output'])}."

@@ -6,7 +6,14 @@ from typing import Any
 from dspex.errors import SignatureError
 from dspex.language.signatures.conditions import FieldCheck
 from dspex.language.signatures.field import Field
-from dspex.language.signatures.types import MISSING, Member, Type, constrained_union, make, object_type
+from dspex.language.signatures.types import (
+    MISSING,
+    Member,
+    Type,
+    constrained_union,
+    make,
+    object_type,
+)
 
 FORMAT = 1
 _DEPTH = 100
@@ -17,7 +24,7 @@ def fields_to_dicts(fields: Mapping[str, Field]) -> list[dict[str, Any]]:
     return [_field_to_dict(field) for field in fields.values()]
 
 
-def fields_from_dicts(data: Any) -> list[Field]:  # noqa: ANN401  # untrusted data
+def fields_from_dicts(data: Any) -> list[Field]:
     """Rebuild fields from the output of `fields_to_dicts`.
 
     Raises:
@@ -26,11 +33,17 @@ def fields_from_dicts(data: Any) -> list[Field]:  # noqa: ANN401  # untrusted da
     try:
         return [_field_from_dict(item) for item in data]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise SignatureError(f"this is not a stored signature: {type(error).__name__}: {error}") from error
+        raise SignatureError(
+            f"this is not a stored signature: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _field_to_dict(field: Field) -> dict[str, Any]:
-    data: dict[str, Any] = {"name": field.name, "role": field.role, "type": type_to_dict(field.type)}
+    data: dict[str, Any] = {
+        "name": field.name,
+        "role": field.role,
+        "type": type_to_dict(field.type),
+    }
     if field.desc:
         data["desc"] = field.desc
     if field.alias:
@@ -53,7 +66,9 @@ def _check_to_dict(check: FieldCheck) -> dict[str, Any]:
 
 def _check_from_dict(data: Mapping[str, Any]) -> FieldCheck:
     return FieldCheck(
-        target=_text(data["target"]), message=_text(data.get("message", "")), is_required=data.get("required", True)
+        target=_text(data["target"]),
+        message=_text(data.get("message", "")),
+        is_required=data.get("required", True),
     )
 
 
@@ -133,9 +148,11 @@ def _member_from_dict(data: Mapping[str, Any], depth: int) -> Member:
     )
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401  # any value to any JSON value
+def plain(value: Any) -> Any:
     """Return `value` as JSON data: models as dicts, enum members as values, tuples as lists."""
-    if value is None or (isinstance(value, str | int | float | bool) and type(value) in {str, int, float, bool}):
+    if value is None or (
+        isinstance(value, str | int | float | bool) and type(value) in {str, int, float, bool}
+    ):
         return value
     from pydantic_core import to_jsonable_python
 

@@ -40,13 +40,19 @@ if TYPE_CHECKING:
 
 Mode = Literal["coerce", "strict"]
 Schema = core_schema.CoreSchema
-_RENAMED = {"min_items": "min_length", "max_items": "max_length", "min_size": "min_length", "max_size": "max_length"}
+_RENAMED = {
+    "min_items": "min_length",
+    "max_items": "max_length",
+    "min_size": "min_length",
+    "max_size": "max_length",
+}
 
 
 class Compiler:
     """Compiles types to core schemas; `finish` adds the definitions of recursive types.
 
-    Schemas of a cancellable compiler need a `CancellableRun` as validation context; see `cancellable`.
+    Schemas of a cancellable compiler need a `CancellableRun` as validation context; see
+    `cancellable`.
     """
 
     def __init__(self, mode: Mode, *, is_cancellable: bool = False) -> None:
@@ -79,7 +85,7 @@ class Compiler:
         if member is None or self.is_strict:
             return schema
 
-        def expand_shorthand(value: Any) -> Any:  # noqa: ANN401
+        def expand_shorthand(value: Any) -> Any:
             if isinstance(value, str | list):
                 return {member: value}
             return from_dspy_calls(value) if kind == "ToolCalls" else value
@@ -89,19 +95,32 @@ class Compiler:
     def _str(self, type_: Type) -> Schema:
         rules = dict(type_.constraints)
         format_ = rules.pop("format", None)
-        options: dict[str, Any] = {**rules, "strict": self.is_strict, "coerce_numbers_to_str": not self.is_strict}
-        schema: Schema = _pattern_schema(options) if "pattern" in rules else core_schema.str_schema(**options)
+        options: dict[str, Any] = {
+            **rules,
+            "strict": self.is_strict,
+            "coerce_numbers_to_str": not self.is_strict,
+        }
+        schema: Schema = (
+            _pattern_schema(options) if "pattern" in rules else core_schema.str_schema(**options)
+        )
         if format_ is None:
             return schema
         shape = core_schema.str_schema(pattern=FORMATS[format_], metadata={"format": format_})
         format_schema = core_schema.custom_error_schema(
-            shape, "format", custom_error_message="{problem}", custom_error_context={"problem": f"expected a {format_}"}
+            shape,
+            "format",
+            custom_error_message="{problem}",
+            custom_error_context={"problem": f"expected a {format_}"},
         )
         return core_schema.chain_schema([schema, format_schema])
 
     def _int(self, type_: Type) -> Schema:
         schema = self._exact_int(type_)
-        return core_schema.no_info_before_validator_function(whole_number, schema) if self.is_strict else schema
+        return (
+            core_schema.no_info_before_validator_function(whole_number, schema)
+            if self.is_strict
+            else schema
+        )
 
     def _exact_int(self, type_: Type) -> Schema:
         return core_schema.int_schema(**dict(type_.constraints), strict=self.is_strict)
@@ -109,9 +128,13 @@ class Compiler:
     def _float(self, type_: Type) -> Schema:
         rules = dict(type_.constraints)
         precision = rules.pop("precision", None)
-        schema: Schema = core_schema.float_schema(**rules, allow_inf_nan=False, strict=self.is_strict)
+        schema: Schema = core_schema.float_schema(
+            **rules, allow_inf_nan=False, strict=self.is_strict
+        )
         if precision is not None:
-            schema = core_schema.no_info_after_validator_function(round_to(precision, is_strict=self.is_strict), schema)
+            schema = core_schema.no_info_after_validator_function(
+                round_to(precision, is_strict=self.is_strict), schema
+            )
         return schema
 
     def _bool(self, _: Type) -> Schema:
@@ -128,9 +151,15 @@ class Compiler:
     def _binary(self, _: Type) -> Schema:
         schema = core_schema.bytes_schema(
             strict=True,
-            serialization=core_schema.plain_serializer_function_ser_schema(binary_to_text, when_used="json"),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                binary_to_text, when_used="json"
+            ),
         )
-        return schema if self.is_strict else core_schema.no_info_before_validator_function(text_to_binary, schema)
+        return (
+            schema
+            if self.is_strict
+            else core_schema.no_info_before_validator_function(text_to_binary, schema)
+        )
 
     def _atom(self, type_: Type) -> Schema:
         values = type_.constraint("one_of")
@@ -146,7 +175,9 @@ class Compiler:
         items = self._item(self.compile(type_.args[0])) if type_.args else core_schema.any_schema()
         # always strict: a lax list iterates over any object; tuples and sets are read as JSON
         schema: Schema = core_schema.list_schema(items, strict=True, **rules)
-        return core_schema.no_info_after_validator_function(check_unique, schema) if unique else schema
+        return (
+            core_schema.no_info_after_validator_function(check_unique, schema) if unique else schema
+        )
 
     def _tuple(self, type_: Type) -> Schema:
         items = [self.compile(arg) for arg in type_.args]
@@ -154,20 +185,30 @@ class Compiler:
         if not self.is_strict:
             return schema
         kinds = (list, tuple)
-        return core_schema.chain_schema([core_schema.is_instance_schema(kinds, cls_repr="list"), schema])
+        return core_schema.chain_schema(
+            [core_schema.is_instance_schema(kinds, cls_repr="list"), schema]
+        )
 
     def _dict(self, type_: Type) -> Schema:
         rules = {_RENAMED.get(name, name): value for name, value in type_.constraints}
         required = rules.pop("required_keys", ())
         keys, values = (
-            (self.compile(arg) for arg in type_.args) if type_.args else (core_schema.str_schema(strict=True), None)
+            (self.compile(arg) for arg in type_.args)
+            if type_.args
+            else (core_schema.str_schema(strict=True), None)
         )
         if values is not None:
             values = self._item(values)
         schema: Schema = core_schema.dict_schema(keys, values, strict=self.is_strict, **rules)
         if required:
-            schema = core_schema.no_info_after_validator_function(check_required_keys(required), schema)
-        return schema if self.is_strict else core_schema.no_info_before_validator_function(pairs_to_dict, schema)
+            schema = core_schema.no_info_after_validator_function(
+                check_required_keys(required), schema
+            )
+        return (
+            schema
+            if self.is_strict
+            else core_schema.no_info_before_validator_function(pairs_to_dict, schema)
+        )
 
     def _union(self, type_: Type) -> Schema:
         tag = type_.constraint("tag")
@@ -198,7 +239,9 @@ class Compiler:
         whole = core_schema.union_schema(ordered)
         if not can_be_picked(parts):
             return whole
-        choices: dict[Hashable, Schema] = {label: schemas[label] for label, part in labels.items() if part.members}
+        choices: dict[Hashable, Schema] = {
+            label: schemas[label] for label, part in labels.items() if part.members
+        }
         return core_schema.tagged_union_schema({**choices, ALL: whole}, picker(labels))
 
     def _share(self, schema: Schema) -> Schema:
@@ -236,7 +279,9 @@ class Compiler:
 
     def _member(self, member: Member) -> Schema:
         schema = self.compile(member.type)
-        may_be_absent = not member.is_required and member.default is MISSING and not member.type.is_optional
+        may_be_absent = (
+            not member.is_required and member.default is MISSING and not member.type.is_optional
+        )
         if self.is_strict or not may_be_absent or member.type.kind == "any":
             return schema
         return core_schema.no_info_wrap_validator_function(absent_if_null, schema)
@@ -249,10 +294,14 @@ class Compiler:
 
     def _record(self, type_: Type, compiled: list[tuple[Member, Schema]]) -> Schema:
         fields = {
-            member.name: core_schema.model_field(_with_default(member, schema), validation_alias=self._aliases(member))
+            member.name: core_schema.model_field(
+                _with_default(member, schema), validation_alias=self._aliases(member)
+            )
             for member, schema in compiled
         }
-        has_absent = any(not member.is_required and member.default is MISSING for member, _ in compiled)
+        has_absent = any(
+            not member.is_required and member.default is MISSING for member, _ in compiled
+        )
         extra = self._extra(type_)
         return core_schema.model_schema(
             record_class(type_.title),
@@ -290,7 +339,9 @@ class Compiler:
         has_bytes = holds_binary(type_)
         if not self.is_strict and not has_bytes:
             class_schema = self._hoist(_class_schema(type_.python))
-            return cancellable.summarize_errors(class_schema) if self._is_cancellable else class_schema
+            return (
+                cancellable.summarize_errors(class_schema) if self._is_cancellable else class_schema
+            )
         outer, self._is_plain = self._is_plain, True
         shape = self.compile(replace(type_, python=None))
         self._is_plain = outer
@@ -302,9 +353,13 @@ class Compiler:
         if self._is_plain:
             return shape
         serialization = (
-            core_schema.plain_serializer_function_ser_schema(as_json, when_used="json") if has_bytes else None
+            core_schema.plain_serializer_function_ser_schema(as_json, when_used="json")
+            if has_bytes
+            else None
         )
-        return core_schema.chain_schema([shape, self._hoist(_class_schema(type_.python))], serialization=serialization)
+        return core_schema.chain_schema(
+            [shape, self._hoist(_class_schema(type_.python))], serialization=serialization
+        )
 
     def _hoist(self, schema: Schema) -> Schema:
         """Move definitions to the outermost schema, where pydantic-core expects them."""
@@ -322,7 +377,7 @@ def _with_default(member: Member, schema: Schema) -> Schema:
     return core_schema.with_default_schema(schema, default=member.default, validate_default=True)
 
 
-def _class_schema(python: Any) -> Schema:  # noqa: ANN401
+def _class_schema(python: Any) -> Schema:
     """Return pydantic's core schema of a class or annotation."""
     from pydantic import BaseModel, TypeAdapter
     from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
@@ -346,5 +401,7 @@ def _pattern_schema(options: dict[str, Any]) -> Schema:
     pattern = engine_pattern(options.pop("pattern"))
     if longest is None or longest >= options.get("max_length", longest + 1):
         return core_schema.str_schema(**options, pattern=pattern)
-    short = core_schema.no_info_after_validator_function(check_length(longest), core_schema.str_schema(**options))
+    short = core_schema.no_info_after_validator_function(
+        check_length(longest), core_schema.str_schema(**options)
+    )
     return core_schema.chain_schema([short, core_schema.str_schema(pattern=pattern)])

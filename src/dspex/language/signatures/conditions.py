@@ -73,14 +73,19 @@ def _target(function: Condition) -> str:
     return f"{module}:{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 
-def _pairs(checks: Any) -> Iterator[tuple[Condition, str]]:  # noqa: ANN401  # unchecked user input
+def _pairs(checks: Any) -> Iterator[tuple[Condition, str]]:
     if checks is None:
         return
     for item in checks if isinstance(checks, list) else [checks]:
         function, message = item if isinstance(item, tuple) and len(item) == 2 else (item, "")
-        if not callable(function) or not isinstance(message, str) or inspect.iscoroutinefunction(function):
+        if (
+            not callable(function)
+            or not isinstance(message, str)
+            or inspect.iscoroutinefunction(function)
+        ):
             raise SignatureError(
-                f"a check is a plain function of the value, or (function, message), not {item!r}; write "
+                f"a check is a plain function of the value, or (function, message), not {item!r}; "
+                "write "
                 "`check=is_short` or `check=(is_short, 'use at most five words')`"
             )
         yield function, message

@@ -15,7 +15,16 @@ _ANTHROPIC = "https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/imple
 _GEMINI = "https://ai.google.dev/api/caching#Schema"
 _MCP = "https://modelcontextprotocol.io/specification/2025-06-18/server/tools"
 _NESTED = ("properties", "$defs", "patternProperties", "dependentSchemas")
-_INSIDE = ("items", "additionalProperties", "propertyNames", "not", "if", "then", "else", "contains")
+_INSIDE = (
+    "items",
+    "additionalProperties",
+    "propertyNames",
+    "not",
+    "if",
+    "then",
+    "else",
+    "contains",
+)
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 Node = dict[str, Any]
 Problems = Iterator[str]
@@ -33,10 +42,12 @@ class ProviderRule:
 
 def problems(provider: str, schema: Node) -> list[str]:
     """Return how `schema` violates the rules of `provider`; empty if it conforms."""
-    return [problem for rule in RULES if rule.provider == provider for problem in rule.check(schema)]
+    return [
+        problem for rule in RULES if rule.provider == provider for problem in rule.check(schema)
+    ]
 
 
-def walk(schema: Any, path: str = "#", depth: int = 0) -> Iterator[tuple[str, Node, int]]:  # noqa: ANN401
+def walk(schema: Any, path: str = "#", depth: int = 0) -> Iterator[tuple[str, Node, int]]:
     """Yield each schema within `schema`: its path, itself, and its depth in nested objects."""
     if not isinstance(schema, dict):
         return
@@ -112,7 +123,9 @@ def _size_limits(schema: Node) -> Problems:
     for enum in enums:
         if len(enum) > 250 and sum(len(str(value)) for value in enum) > 15000:
             yield f"an enum of {len(enum)} values has more than 15000 characters"
-    size = sum(len(name) for _, node, _ in walk(schema) for key in _NESTED for name in node.get(key, ()))
+    size = sum(
+        len(name) for _, node, _ in walk(schema) for key in _NESTED for name in node.get(key, ())
+    )
     size += sum(len(str(value)) for enum in enums for value in enum)
     if size > 120_000:
         yield f"names and enum values have {size} characters, more than 120000"
@@ -134,7 +147,10 @@ def _property_names(pattern: str) -> Callable[[Node], Problems]:
         for path, node, _ in walk(schema):
             for name in node.get("properties", ()):
                 if not legal.fullmatch(name):
-                    yield f"{path}: the name {name!r} does not match {pattern}; give the field another alias"
+                    yield (
+                        f"{path}: the name {name!r} does not match {pattern}; give the field "
+                        "another alias"
+                    )
 
     return check
 
@@ -154,7 +170,9 @@ def _one_type(schema: Node) -> Problems:
 def _no_reference(schema: Node) -> Problems:
     for path, node, _ in walk(schema):
         if "$ref" in node or "$defs" in node:
-            yield f"{path}: recursive types are not supported, because this dialect has no references"
+            yield (
+                f"{path}: recursive types are not supported, because this dialect has no references"
+            )
             return
 
 
@@ -174,11 +192,26 @@ GEMINI_KEYWORDS = (
     "minProperties", "maxProperties", "minLength", "maxLength", "pattern", "example", "anyOf", "propertyOrdering",
     "default", "items", "minimum", "maximum",
 )  # fmt: skip
-OPENAI_FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
+OPENAI_FORMATS = (
+    "date-time",
+    "time",
+    "date",
+    "duration",
+    "email",
+    "hostname",
+    "ipv4",
+    "ipv6",
+    "uuid",
+)
 
 
-def _rules(provider: str, *rows: tuple[str, str, Callable[[Node], Problems]]) -> tuple[ProviderRule, ...]:
-    return tuple(ProviderRule(provider=provider, text=text, source=source, check=check) for text, source, check in rows)
+def _rules(
+    provider: str, *rows: tuple[str, str, Callable[[Node], Problems]]
+) -> tuple[ProviderRule, ...]:
+    return tuple(
+        ProviderRule(provider=provider, text=text, source=source, check=check)
+        for text, source, check in rows
+    )
 
 
 RULES: tuple[ProviderRule, ...] = (
@@ -214,7 +247,10 @@ RULES: tuple[ProviderRule, ...] = (
         ("only the string formats enum and date-time", _GEMINI, _formats("enum", "date-time")),
     ),
     *_rules("mcp", ("inputSchema and outputSchema are objects", _MCP, _root_is_object)),
-    *_rules("generic", ("a signature is an object", "https://json-schema.org/draft/2020-12", _root_is_object)),
+    *_rules(
+        "generic",
+        ("a signature is an object", "https://json-schema.org/draft/2020-12", _root_is_object),
+    ),
 )
 PROVIDER_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
 NAME_SOURCES = {

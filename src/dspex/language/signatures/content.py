@@ -48,7 +48,9 @@ class File:
     media_type: str | None = None
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, name: str, media_type: str = "application/octet-stream") -> "File":
+    def from_bytes(
+        cls, data: bytes, *, name: str, media_type: str = "application/octet-stream"
+    ) -> "File":
         """Return the file with these bytes, as a data URI."""
         return cls(_data_uri(data, media_type), name, media_type)
 

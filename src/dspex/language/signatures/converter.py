@@ -128,7 +128,9 @@ def _python(type_: Type) -> str:
             return repr(type_text(type_, full=True))  # quoted like a forward reference
         case kind:
             name = TABLE[kind].python if kind in TABLE else kind
-            text = f"{name}[{', '.join(_python(arg) for arg in type_.args)}]" if type_.args else name
+            text = (
+                f"{name}[{', '.join(_python(arg) for arg in type_.args)}]" if type_.args else name
+            )
     options = ", ".join(f"{name}={value!r}" for name, value in rules.items())
     return f"Annotated[{text}, Field({options})]" if options else text
 
@@ -170,7 +172,7 @@ def _annotated(inner: Type, marks: list[ast.expr]) -> Type:
     return with_rules(inner, rules)
 
 
-def _value(node: ast.expr) -> Any:  # noqa: ANN401  # any JSON value
+def _value(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
     except ValueError:
@@ -207,7 +209,9 @@ def _read_graphql(text: str) -> Type:
         elif word in _FROM_GRAPHQL:
             type_ = make(_FROM_GRAPHQL[word])
         else:
-            raise SignatureError(f"{text!r}: unknown scalar {word!r}; scalars are: {', '.join(_FROM_GRAPHQL)}")
+            raise SignatureError(
+                f"{text!r}: unknown scalar {word!r}; scalars are: {', '.join(_FROM_GRAPHQL)}"
+            )
         if words and words[0] == "!":
             words.pop(0)
             return type_

@@ -4,7 +4,8 @@ import inspect
 import sys
 from typing import Any
 
-from dspex.errors import SignatureError, suggest
+from dspex.error_text import suggest
+from dspex.errors import SignatureError
 from dspex.language.signatures.annotations import from_annotation, with_rules
 from dspex.language.signatures.field import Field, Mark
 from dspex.language.signatures.grammar import parse_type
@@ -18,7 +19,9 @@ def declared_fields(cls: type) -> list[Field]:
     Raises:
         SignatureError: a declaration is wrong; the message names the class and the field.
     """
-    hints = {name: _resolve_hint(cls, name, hint) for name, hint in inspect.get_annotations(cls).items()}
+    hints = {
+        name: _resolve_hint(cls, name, hint) for name, hint in inspect.get_annotations(cls).items()
+    }
     for name, value in list(vars(cls).items()):
         if isinstance(value, Mark) and name not in hints:
             raise SignatureError(f"{cls.__name__}.{name} has no type; write `{name}: str = ...`")
@@ -31,7 +34,7 @@ def declared_fields(cls: type) -> list[Field]:
     return fields
 
 
-def _resolve_hint(cls: type, name: str, hint: Any) -> Any:  # noqa: ANN401
+def _resolve_hint(cls: type, name: str, hint: Any) -> Any:
     """Resolve a quoted annotation: as Python if possible, otherwise as the text of a type."""
     if not isinstance(hint, str):
         return hint
@@ -42,7 +45,9 @@ def _resolve_hint(cls: type, name: str, hint: Any) -> Any:  # noqa: ANN401
     probe.__annotations__ = {name: hint}
     space = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
     try:
-        return inspect.get_annotations(probe, globals=space, locals=dict(vars(cls)), eval_str=True)[name]
+        return inspect.get_annotations(probe, globals=space, locals=dict(vars(cls)), eval_str=True)[
+            name
+        ]
     except NameError as error:
         missing = error.name
     except (SyntaxError, TypeError):
@@ -53,13 +58,14 @@ def _resolve_hint(cls: type, name: str, hint: Any) -> Any:  # noqa: ANN401
         if not missing or missing in {*KINDS, *ALIASES}:
             raise SignatureError(f"{cls.__name__}.{name}: {error.message}") from None
         raise SignatureError(
-            f"{cls.__name__}.{name}: {missing!r} is neither defined in the scope of the class nor a type."
+            f"{cls.__name__}.{name}: {missing!r} is neither defined in the scope of the class nor "
+            "a type."
             f"{suggest(missing, [*KINDS, *ALIASES])} Define it above, at module level, or drop "
             "`from __future__ import annotations`"
         ) from None
 
 
-def _field(owner: str, name: str, *, hint: Any, mark: Any) -> Field:  # noqa: ANN401  # whatever the class body holds
+def _field(owner: str, name: str, *, hint: Any, mark: Any) -> Field:
     if not isinstance(mark, Mark):
         mark = Mark(role="input", desc="", default=mark, alias=None, constraints=())
     try:

@@ -34,7 +34,9 @@ class SignatureProperty(Generic[R]):
 
     def __get__(self, instance: object | None, owner: type) -> R:
         value = (
-            instance if instance is not None else owner.__dict__.get("__signature_value__") or declared_signature(owner)
+            instance
+            if instance is not None
+            else owner.__dict__.get("__signature_value__") or declared_signature(owner)
         )
         try:
             return value.__dict__[self.name]  # type: ignore[no-any-return]
@@ -50,5 +52,7 @@ def declared_signature(owner: type[S]) -> S:
     """
     value: S | None = owner.__dict__.get("__signature_value__")
     if value is None:
-        raise SignatureError("Signature itself has no fields: subclass it, or write Signature('question -> answer')")
+        raise SignatureError(
+            "Signature itself has no fields: subclass it, or write Signature('question -> answer')"
+        )
     return value

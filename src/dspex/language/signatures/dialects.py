@@ -27,12 +27,14 @@ _MAPS = ("properties", "$defs")
 def openai_schema(node: Schema | bool) -> Schema:  # noqa: FBT001  # true and false are schemas
     """Return OpenAI's strict form: every property required, no others, mappings as lists of pairs.
 
-    Optional properties become nullable. A property with a default other than null must be given; its
-    description states the default.
+    Optional properties become nullable. A property with a default other than null must be given;
+    its description states the default.
     """
     if isinstance(node, bool):
         return {}
-    schema = _each_child({key: value for key, value in node.items() if key not in {"title", "allOf"}}, openai_schema)
+    schema = _each_child(
+        {key: value for key, value in node.items() if key not in {"title", "allOf"}}, openai_schema
+    )
     notes = {key: schema.pop(key) for key in _OPENAI_NOTES if key in schema}
     if "oneOf" in schema:
         schema["anyOf"] = schema.pop("oneOf")
@@ -43,7 +45,9 @@ def openai_schema(node: Schema | bool) -> Schema:  # noqa: FBT001  # true and fa
     if "properties" in schema:
         required = node.get("required", [])
         schema["properties"] = {
-            name: part if name in required or _has_default(node["properties"][name]) else _nullable(part)
+            name: part
+            if name in required or _has_default(node["properties"][name])
+            else _nullable(part)
             for name, part in schema["properties"].items()
         }
         schema |= {"required": list(schema["properties"]), "additionalProperties": False}
@@ -72,12 +76,22 @@ def gemini_schema(node: Schema | bool) -> Schema:  # noqa: FBT001
     if "enum" in schema and schema.get("type") != "string":
         notes["one of"] = schema.pop("enum")
     for key in schema:
-        if key not in {*GEMINI_KEYWORDS, "$defs", "$ref", "allOf"} and schema[key] not in (True, False, {}):
+        if key not in {*GEMINI_KEYWORDS, "$defs", "$ref", "allOf"} and schema[key] not in (
+            True,
+            False,
+            {},
+        ):
             notes[_NOTE_WORDS.get(key, key)] = schema[key]
-    return _with_notes({key: value for key, value in schema.items() if key in {*GEMINI_KEYWORDS, "$defs"}}, notes)
+    return _with_notes(
+        {key: value for key, value in schema.items() if key in {*GEMINI_KEYWORDS, "$defs"}}, notes
+    )
 
 
-_NOTE_WORDS = {"exclusiveMinimum": "more than", "exclusiveMaximum": "less than", "additionalProperties": "each value"}
+_NOTE_WORDS = {
+    "exclusiveMinimum": "more than",
+    "exclusiveMaximum": "less than",
+    "additionalProperties": "each value",
+}
 
 
 def _each_child(node: Schema, change: Callable[[Schema], Schema]) -> Schema:
@@ -123,13 +137,20 @@ def _pairs(schema: Schema, notes: dict[str, Any]) -> Schema:
 
 def _nullable(schema: Schema) -> Schema:
     kind = schema.get("type")
-    if kind == "null" or (isinstance(kind, list) and "null" in kind) or {"type": "null"} in schema.get("anyOf", []):
+    if (
+        kind == "null"
+        or (isinstance(kind, list) and "null" in kind)
+        or {"type": "null"} in schema.get("anyOf", [])
+    ):
         return schema
     if kind is not None and not {"enum", "properties", "items"} & schema.keys():
         return {**schema, "type": [*(kind if isinstance(kind, list) else [kind]), "null"]}
     outer = {key: schema[key] for key in ("description",) if key in schema}
     inner = {key: value for key, value in schema.items() if key not in outer}
-    return {"anyOf": [*(inner["anyOf"] if set(inner) == {"anyOf"} else [inner]), {"type": "null"}], **outer}
+    return {
+        "anyOf": [*(inner["anyOf"] if set(inner) == {"anyOf"} else [inner]), {"type": "null"}],
+        **outer,
+    }
 
 
 def _flat_types(node: Schema, notes: dict[str, Any]) -> Schema:

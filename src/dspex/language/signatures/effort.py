@@ -38,9 +38,15 @@ def effort_of(type_: Type) -> Effort:
     if pattern is not None:
         states = max(states, pattern_states(pattern))
     alternatives = max((part.alternatives for part in parts), default=1)
-    if inner.kind == "union" and inner.constraint("tag") is None and not can_be_picked(list(inner.args)):
+    if (
+        inner.kind == "union"
+        and inner.constraint("tag") is None
+        and not can_be_picked(list(inner.args))
+    ):
         alternatives = sum(part.alternatives for part in parts)
-    return Effort(alternatives=alternatives, states=states, parts=1 + sum(part.parts for part in parts))
+    return Effort(
+        alternatives=alternatives, states=states, parts=1 + sum(part.parts for part in parts)
+    )
 
 
 def _effort_of_schema(schema: Mapping[str, Any]) -> Effort:
@@ -93,12 +99,12 @@ def efforts_of(fields: Iterable[Field]) -> dict[str, Effort]:
 _PLAIN_EFFORT: Final = Effort(alternatives=1, states=0)
 
 
-def size_of(value: Any) -> int:  # noqa: ANN401  # any JSON value
+def size_of(value: Any) -> int:
     """Return the number of values in a JSON value, including itself."""
     return _size(value)[0]
 
 
-def _size(value: Any) -> tuple[int, int]:  # noqa: ANN401  # any JSON value
+def _size(value: Any) -> tuple[int, int]:
     """Return the number of values in `value`, including itself, and the characters in its texts."""
     if type(value) is str:
         return 1, len(value)
@@ -120,5 +126,7 @@ def _size(value: Any) -> tuple[int, int]:  # noqa: ANN401  # any JSON value
 def too_much(name: str, reason: str) -> InvalidError:
     """Return the error for inputs that exceed the limit of one call."""
     message = f"this is too much for one call: {reason}"
-    error = FieldError(field=name, path=name, value=None, message=message, constraint="work", expected="less")
+    error = FieldError(
+        field=name, path=name, value=None, message=message, constraint="work", expected="less"
+    )
     return InvalidError(f"{name}: {message}", errors=[error])

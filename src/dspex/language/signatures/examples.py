@@ -29,7 +29,7 @@ def _day(number: int) -> str:
     return f"{number % 28 + 1:02}"
 
 
-def example(type_: Type, name: str, number: int) -> Any:  # noqa: ANN401  # any value of the type
+def example(type_: Type, name: str, number: int) -> Any:
     """Return a value that coercing validation accepts; it depends only on `name` and `number`.
 
     Raises:
@@ -44,16 +44,16 @@ class _ExampleBuilder:
     def __init__(self, enclosing: tuple[Type, ...]) -> None:
         self._enclosing = enclosing
 
-    def build(self, type_: Type, name: str, number: int) -> Any:  # noqa: ANN401
+    def build(self, type_: Type, name: str, number: int) -> Any:
         inner = expand(type_)
         method = self._methods.get(inner.kind)
         return f"{name}-{number % 1000}" if method is None else method(self, inner, name, number)
 
-    def _atom(self, type_: Type, _: str, number: int) -> Any:  # noqa: ANN401
+    def _atom(self, type_: Type, _: str, number: int) -> Any:
         choices = type_.constraint("one_of")
         return choices[number % len(choices)]
 
-    def _union(self, type_: Type, name: str, number: int) -> Any:  # noqa: ANN401
+    def _union(self, type_: Type, name: str, number: int) -> Any:
         return self.build(self._simplest(type_), name, number)
 
     def _tuple(self, type_: Type, name: str, number: int) -> list[Any]:
@@ -79,11 +79,16 @@ class _ExampleBuilder:
         at = 0
         while len(keys) < least and at < least + len(keys) + 1000:
             dict_key = (
-                name if key.kind == "str" and not key.constraints and at == 0 else self.build(key, name, number + at)
+                name
+                if key.kind == "str" and not key.constraints and at == 0
+                else self.build(key, name, number + at)
             )
             keys += [] if dict_key in keys else [dict_key]
             at += 1
-        return {dict_key: self.build(value, str(dict_key), number + at) for at, dict_key in enumerate(keys)}
+        return {
+            dict_key: self.build(value, str(dict_key), number + at)
+            for at, dict_key in enumerate(keys)
+        }
 
     def _object(self, type_: Type, _: str, number: int) -> dict[str, Any]:
         maker = _ExampleBuilder((*self._enclosing, type_))
@@ -96,11 +101,13 @@ class _ExampleBuilder:
     def _ref(self, type_: Type, _: str, number: int) -> dict[str, Any]:
         places = [at for at, part in enumerate(self._enclosing) if part.title == type_.title]
         if not places or len(places) > _DEPTH:
-            raise SignatureError(f"{type_.title!r} has no finite value: each one must contain another")
+            raise SignatureError(
+                f"{type_.title!r} has no finite value: each one must contain another"
+            )
         outer = self._enclosing[places[-1]]
         return _ExampleBuilder(self._enclosing)._object(outer, type_.title, number)  # noqa: SLF001  # the same class
 
-    def _any(self, type_: Type, name: str, number: int) -> Any:  # noqa: ANN401
+    def _any(self, type_: Type, name: str, number: int) -> Any:
         schema = type_.constraint("schema")
         if schema is None:
             return f"{name}-{number % 1000}"
@@ -150,11 +157,17 @@ def _number(type_: Type, number: int) -> float:
     if high is None:
         high = low + 99
     digits = rules.get("precision")
-    step = rules.get("multiple_of", 1 if type_.kind == "int" else None if digits is None else 10.0**-digits)
+    step = rules.get(
+        "multiple_of", 1 if type_.kind == "int" else None if digits is None else 10.0**-digits
+    )
     if step is None:
         return float(low + (high - low) * (number % 98 + 1) / 99)  # strictly between the bounds
     first, last = math.ceil(low / step), math.floor(high / step)
     first += "gt" in rules and first * step <= low
     last -= "lt" in rules and last * step >= high
     value = (first + number % max(1, last - first + 1)) * step
-    return int(value) if type_.kind == "int" else float(value if digits is None else round(value, digits))
+    return (
+        int(value)
+        if type_.kind == "int"
+        else float(value if digits is None else round(value, digits))
+    )

@@ -33,7 +33,9 @@ class Field:
     @property
     def is_required(self) -> bool:
         """Whether a value must be given: without a default, unless an absent value means null."""
-        return self.default is MISSING and (not self.type.is_optional or bool(self.type.constraint("required")))
+        return self.default is MISSING and (
+            not self.type.is_optional or bool(self.type.constraint("required"))
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,13 @@ class Mark:
     checks: tuple[FieldCheck, ...] = ()
 
 
-def Input(desc: str = "", *, default: Any = MISSING, alias: str | None = None, **constraints: Any) -> Any:  # noqa: ANN401, N802
+def Input(  # noqa: N802
+    desc: str = "",
+    *,
+    default: Any = MISSING,
+    alias: str | None = None,
+    **constraints: Any,
+) -> Any:
     """Mark a field of a signature class as an input; a bare annotation is also an input.
 
     Args:
@@ -57,18 +65,24 @@ def Input(desc: str = "", *, default: Any = MISSING, alias: str | None = None, *
         alias: the name that models see, if it differs from the Python name.
         constraints: rules of the field's type, such as `ge=0` or `max_length=200`.
     """
-    return Mark(role="input", desc=desc, default=default, alias=alias, constraints=tuple(sorted(constraints.items())))
+    return Mark(
+        role="input",
+        desc=desc,
+        default=default,
+        alias=alias,
+        constraints=tuple(sorted(constraints.items())),
+    )
 
 
 def Output(  # noqa: N802
     desc: str = "",
     *,
-    default: Any = MISSING,  # noqa: ANN401
+    default: Any = MISSING,
     alias: str | None = None,
     check: Conditions | None = None,
     suggest: Conditions | None = None,
-    **constraints: Any,  # noqa: ANN401
-) -> Any:  # noqa: ANN401
+    **constraints: Any,
+) -> Any:
     """Mark a field of a signature class as an output.
 
     Args:
@@ -83,4 +97,6 @@ def Output(  # noqa: N802
     """
     checks = field_checks(check, is_required=True) + field_checks(suggest, is_required=False)
     rules = tuple(sorted(constraints.items()))
-    return Mark(role="output", desc=desc, default=default, alias=alias, constraints=rules, checks=checks)
+    return Mark(
+        role="output", desc=desc, default=default, alias=alias, constraints=rules, checks=checks
+    )

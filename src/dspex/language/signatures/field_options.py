@@ -23,7 +23,7 @@ class FieldOptions(TypedDict, total=False):
     suggest: Conditions | None
 
 
-def create_field(name: str, type_: Any, options: FieldOptions) -> Field:  # noqa: ANN401
+def create_field(name: str, type_: Any, options: FieldOptions) -> Field:
     """Return a new field; `type_` is an annotation or the text of a type."""
     field_type = with_rules(from_annotation(type_), dict(options.get("constraints", {})))
     return Field(
@@ -37,12 +37,16 @@ def create_field(name: str, type_: Any, options: FieldOptions) -> Field:  # noqa
     )
 
 
-def update_field(field: Field, type_: Any, options: FieldOptions) -> Field:  # noqa: ANN401
+def update_field(field: Field, type_: Any, options: FieldOptions) -> Field:
     """Return `field` with `type_`, unless it is None, and `options` applied."""
     field_type = field.type if type_ is None else from_annotation(type_)
-    changes: dict[str, Any] = {key: options[key] for key in ("role", "desc", "default", "alias") if key in options}
+    changes: dict[str, Any] = {
+        key: options[key] for key in ("role", "desc", "default", "alias") if key in options
+    }
     rules = dict(options.get("constraints", {}))
-    return replace(field, type=with_rules(field_type, rules), checks=_checks(options, field.checks), **changes)
+    return replace(
+        field, type=with_rules(field_type, rules), checks=_checks(options, field.checks), **changes
+    )
 
 
 def _checks(options: FieldOptions, current: tuple[FieldCheck, ...]) -> tuple[FieldCheck, ...]:
@@ -50,7 +54,9 @@ def _checks(options: FieldOptions, current: tuple[FieldCheck, ...]) -> tuple[Fie
     checks: tuple[FieldCheck, ...] = ()
     for name, is_required in (("check", True), ("suggest", False)):
         if name in options:
-            checks += field_checks(cast("Conditions | None", options.get(name)), is_required=is_required)
+            checks += field_checks(
+                cast("Conditions | None", options.get(name)), is_required=is_required
+            )
         else:
             checks += tuple(check for check in current if check.is_required is is_required)
     return checks

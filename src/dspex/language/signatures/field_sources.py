@@ -14,7 +14,15 @@ from dspex.language.signatures.names import field_name
 from dspex.language.signatures.schema_keywords import ANNOTATIONS, KEYWORDS
 from dspex.language.signatures.schema_reader import SchemaReader
 from dspex.language.signatures.schema_scalars import BeyondTypes
-from dspex.language.signatures.types import MISSING, Member, Type, constrained_union, make, standalone_members, union
+from dspex.language.signatures.types import (
+    MISSING,
+    Member,
+    Type,
+    constrained_union,
+    make,
+    standalone_members,
+    union,
+)
 
 _ARGUMENT = re.compile(r"^\s{0,12}\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.+)$")
 WHOLE_FIELD = "value"
@@ -40,7 +48,7 @@ def tool_parts(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, str] | 
     return None
 
 
-def schema_fields(  # noqa: PLR0913  # each is a parameter of `Signature.from_json_schema`
+def schema_fields(
     schema: Mapping[str, Any] | bool,  # noqa: FBT001  # true and false are schemas
     role: Role,
     *,
@@ -66,10 +74,13 @@ def schema_fields(  # noqa: PLR0913  # each is a parameter of `Signature.from_js
             reason = str(error)
         else:
             if members or is_tool:
-                return member_fields([_require_null(member) for member in members], role, reserved=reserved)
+                return member_fields(
+                    [_require_null(member) for member in members], role, reserved=reserved
+                )
     if is_tool and not field:
         raise SignatureError(
-            f"the parameters of this tool cannot be separate fields: {reason}. Remove that rule, or read them as "
+            f"the parameters of this tool cannot be separate fields: {reason}. Remove that rule, "
+            "or read them as "
             "one field with field='arguments'"
         )
     whole = _require_null(Member(field or WHOLE_FIELD, reader.root_type()))
@@ -85,7 +96,9 @@ def _require_null(member: Member) -> Member:
     return replace(member, type=constrained_union(member.type, {"required": True}))
 
 
-def member_fields(members: Sequence[Member], role: Role, *, reserved: frozenset[str]) -> list[Field]:
+def member_fields(
+    members: Sequence[Member], role: Role, *, reserved: frozenset[str]
+) -> list[Field]:
     """Return members as fields; names that are not legal are changed and kept as aliases."""
     legal_names = {member.name for member in members if is_legal_name(member.name, reserved)}
     used_names = set(reserved) | legal_names
@@ -99,14 +112,19 @@ def member_fields(members: Sequence[Member], role: Role, *, reserved: frozenset[
             used_names.add(name)
         type_, default = _null_when_absent(member)
         alias = member.name if name != member.name else None
-        fields.append(Field(name=name, type=type_, role=role, desc=member.desc, default=default, alias=alias))
+        fields.append(
+            Field(name=name, type=type_, role=role, desc=member.desc, default=default, alias=alias)
+        )
     return fields
 
 
 def _null_when_absent(member: Member) -> tuple[Type, Any]:
     """Return a member's type and default; a field cannot be absent, so absence becomes None."""
     if member.is_required or member.default is not MISSING or member.type == make("any"):
-        return member.type, None if not member.is_required and member.default is MISSING else member.default
+        return (
+            member.type,
+            None if not member.is_required and member.default is MISSING else member.default,
+        )
     return union(member.type, make("none")), None
 
 
@@ -125,26 +143,35 @@ def function_parts(function: Callable[..., Any]) -> tuple[list[Field], str]:
     fields = []
     for parameter in shape.parameters.values():
         if parameter.kind in {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
-            raise SignatureError(f"{function.__name__}: a signature cannot have *{parameter.name}; name its parameters")
+            raise SignatureError(
+                f"{function.__name__}: a signature cannot have *{parameter.name}; name its "
+                "parameters"
+            )
         if parameter.annotation is inspect.Parameter.empty:
-            raise SignatureError(f"{function.__name__}: parameter {parameter.name!r} has no annotation")
+            raise SignatureError(
+                f"{function.__name__}: parameter {parameter.name!r} has no annotation"
+            )
         default = MISSING if parameter.default is inspect.Parameter.empty else parameter.default
         type_ = _read_annotation(function, parameter.name, parameter.annotation)
         desc = descriptions.get(parameter.name, "")
-        fields.append(Field(name=parameter.name, type=type_, role="input", desc=desc, default=default))
+        fields.append(
+            Field(name=parameter.name, type=type_, role="input", desc=desc, default=default)
+        )
     return [*fields, *_output_fields(function, shape.return_annotation)], summary
 
 
-def _read_annotation(function: Callable[..., Any], name: str, hint: Any) -> Type:  # noqa: ANN401
+def _read_annotation(function: Callable[..., Any], name: str, hint: Any) -> Type:
     try:
         return from_annotation(hint)
     except SignatureError as error:
         raise SignatureError(f"{function.__name__}: {name}: {error.message}") from None
 
 
-def _output_fields(function: Callable[..., Any], hint: Any) -> list[Field]:  # noqa: ANN401
+def _output_fields(function: Callable[..., Any], hint: Any) -> list[Field]:
     if hint is inspect.Signature.empty or hint is None:
-        raise SignatureError(f"{function.__name__} has no return annotation; add one, as in `-> str`")
+        raise SignatureError(
+            f"{function.__name__} has no return annotation; add one, as in `-> str`"
+        )
     type_ = _read_annotation(function, "return", hint)
     if type_.kind == "object":
         return member_fields(standalone_members(type_), "output", reserved=frozenset())

@@ -1,16 +1,17 @@
 """The string form: `"question, context: list[str] -> answer: str[max_length=200] "the answer", score: float?"`.
 
-signature = fields_of | [NAME | STRING] "(" fields_of ")" [STRING]     the name, and the instructions
-fields_of = [fields] "->" fields
+signature = fields_of | [NAME | STRING] "(" fields_of ")" [STRING]     the name, and the
+instructions fields_of = [fields] "->" fields
 fields    = field {"," field}
-field     = NAME ["as" STRING] [":" type] [STRING] ["=" value] [STRING]  alias, type, description, default
-type      = postfix {"|" postfix}
+field     = NAME ["as" STRING] [":" type] [STRING] ["=" value] [STRING]  alias, type, description,
+default type      = postfix {"|" postfix}
 postfix   = atom {"?" | "[" rules "]"}
 atom      = NAME ["[" bracket "]"] | "(" type ")" | [NAME] "{" [member {"," member}] "}"
 bracket   = rules | (type | value) {"," (type | value)}
 rules     = NAME "=" value {"," NAME "=" value}
-member    = (NAME | STRING) ["?"] ":" type [STRING] ["=" value] [STRING]   "?" after the name: may be absent
-value     = STRING | NUMBER | "true" | "false" | "null" | "[" [value {"," value}] "]" | "{" [STRING ":" value ...] "}"
+member    = (NAME | STRING) ["?"] ":" type [STRING] ["=" value] [STRING]   "?" after the name: may
+be absent value     = STRING | NUMBER | "true" | "false" | "null" | "[" [value {"," value}] "]" |
+"{" [STRING ":" value ...] "}"
 
 In `Node{value: int, children: list[Node]}`, the name of an enclosing object refers to that object.
 """
@@ -18,13 +19,29 @@ In `Node{value: int, children: list[Node]}`, the name of an enclosing object ref
 from dataclasses import dataclass
 from typing import Any
 
-from dspex.errors import SignatureError, suggest
+from dspex.error_text import suggest
+from dspex.errors import SignatureError
 from dspex.language.signatures.field import Field, Role
 from dspex.language.signatures.kinds import ALIASES, KINDS
 from dspex.language.signatures.tokens import Token, fail, tokenize, unquote
-from dspex.language.signatures.types import MISSING, Member, Type, make, object_type, union, unknown_type
+from dspex.language.signatures.types import (
+    MISSING,
+    Member,
+    Type,
+    make,
+    object_type,
+    union,
+    unknown_type,
+)
 
-_WORDS: dict[str, Any] = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
+_WORDS: dict[str, Any] = {
+    "true": True,
+    "True": True,
+    "false": False,
+    "False": False,
+    "null": None,
+    "None": None,
+}
 _DEPTH = 50
 _DIGITS = 4000  # more than Python converts to a number
 
@@ -50,7 +67,9 @@ def parse(text: str, types: dict[str, Type] | None = None) -> ParsedSignature:
     is_wrapped = parser.is_parenthesized()
     if is_wrapped:
         token = parser.take() if parser.peek().text != "(" else None
-        name = "" if token is None else unquote(token.text) if token.kind == "string" else token.text
+        name = (
+            "" if token is None else unquote(token.text) if token.kind == "string" else token.text
+        )
         parser.expect("(", "'('")
     fields = parser.all_fields()
     if is_wrapped:
@@ -101,11 +120,18 @@ class _Parser:
 
     def is_parenthesized(self) -> bool:
         first, second = self.peek(), self.peek(1)
-        return first.text == "(" or (first.kind in {"name", "string"} and second.kind == "mark" and second.text == "(")
+        return first.text == "(" or (
+            first.kind in {"name", "string"} and second.kind == "mark" and second.text == "("
+        )
 
     def all_fields(self) -> tuple[Field, ...]:
         inputs = () if self.peek().kind == "arrow" else self.fields("input")
-        self.expect("arrow", "',' or '->' between inputs and outputs" if inputs else "'->' between inputs and outputs")
+        self.expect(
+            "arrow",
+            "',' or '->' between inputs and outputs"
+            if inputs
+            else "'->' between inputs and outputs",
+        )
         return (*inputs, *self.fields("output"))
 
     def fields(self, role: Role) -> tuple[Field, ...]:
@@ -123,7 +149,9 @@ class _Parser:
             alias = unquote(self.expect("string", "the alias in quotes").text)
         type_ = self.type() if self.accept(":") else make("str")
         desc, default = self.description_and_default()
-        return Field(name=token.text, type=type_, role=role, desc=desc, default=default, alias=alias)
+        return Field(
+            name=token.text, type=type_, role=role, desc=desc, default=default, alias=alias
+        )
 
     def description_and_default(self) -> tuple[str, Any]:
         """Read a description and a default, in either order."""
@@ -152,7 +180,9 @@ class _Parser:
         while True:
             token = self.peek()
             if self.accept("?"):
-                while self.accept("?"):  # repeated marks mean the same, and each would walk the whole type
+                while self.accept(
+                    "?"
+                ):  # repeated marks mean the same, and each would walk the whole type
                     pass
                 type_ = union(type_, make("none"))
             elif self.accept("["):
@@ -177,9 +207,17 @@ class _Parser:
         args: list[Any] = []
         rules: dict[str, Any] = {}
         columns: dict[str, int] = {}
-        if token.text not in KINDS and token.text not in ALIASES and token.text not in {"Literal", "Optional"}:
+        if (
+            token.text not in KINDS
+            and token.text not in ALIASES
+            and token.text not in {"Literal", "Optional"}
+        ):
             self.fail_unknown(token)
-        while self.peek().text == "[" and self.peek().kind == "mark" and (not rules or token.text in {"list", "dict"}):
+        while (
+            self.peek().text == "["
+            and self.peek().kind == "mark"
+            and (not rules or token.text in {"list", "dict"})
+        ):
             self.take()
             self.bracket(args, rules, columns)
             self.expect("]", "',' or ']'")
@@ -190,7 +228,7 @@ class _Parser:
         near = f" ({token.text!r} is read as a type here)" if self.peek().kind == "name" else ""
         fail(self.text, token.column, unknown_type(token.text) + hint + near)
 
-    def build_at(self, token: Token, columns: dict[str, int], build: Any) -> Type:  # noqa: ANN401
+    def build_at(self, token: Token, columns: dict[str, int], build: Any) -> Type:
         """Build a type; an error points at the wrong constraint or name."""
         try:
             return build()  # type: ignore[no-any-return]
@@ -219,7 +257,9 @@ class _Parser:
                 columns[self.take().text] = token.column
                 self.take()
                 rules[token.text] = self.value()
-            elif token.kind in {"string", "number"} or (token.text in _WORDS and token.text not in {"None", "null"}):
+            elif token.kind in {"string", "number"} or (
+                token.text in _WORDS and token.text not in {"None", "null"}
+            ):
                 args.append(_Value(self.value()))
             else:
                 args.append(self.type())
@@ -256,7 +296,7 @@ class _Parser:
         required = default is MISSING and not may_be_absent
         return Member(name, type_, desc, is_required=required, default=default)
 
-    def value(self) -> Any:  # noqa: ANN401  # any JSON value
+    def value(self) -> Any:
         self.enter_level()
         token = self.take()
         self.depth -= 1
@@ -313,10 +353,18 @@ class _Value:
 def _build_type(name: str, args: list[Any], rules: dict[str, Any]) -> Type:
     if name in {"Literal", "atom"}:
         values = [_literal(arg) for arg in args]
-        return make("atom", constraints={**rules, "one_of": [*values, *rules.get("one_of", ())]} if values else rules)
+        return make(
+            "atom",
+            constraints={**rules, "one_of": [*values, *rules.get("one_of", ())]}
+            if values
+            else rules,
+        )
     for arg in args:
         if isinstance(arg, _Value):
-            raise SignatureError(f"type {name!r} takes types and name=value constraints in brackets, not {arg.value!r}")
+            raise SignatureError(
+                f"type {name!r} takes types and name=value constraints in brackets, not "
+                f"{arg.value!r}"
+            )
     if name == "Optional":
         if len(args) != 1:
             raise SignatureError("Optional takes one type: Optional[int], or int?")
@@ -324,12 +372,14 @@ def _build_type(name: str, args: list[Any], rules: dict[str, Any]) -> Type:
     return make(name, *args, constraints=rules)
 
 
-def _literal(arg: object) -> Any:  # noqa: ANN401
+def _literal(arg: object) -> Any:
     if isinstance(arg, _Value):
         return arg.value
     if isinstance(arg, Type) and arg.kind == "none":
         return None
-    raise SignatureError("a Literal holds values, not types: quote strings, as in Literal['a', 'b']")
+    raise SignatureError(
+        "a Literal holds values, not types: quote strings, as in Literal['a', 'b']"
+    )
 
 
 def _with_rules(type_: Type, rules: dict[str, Any]) -> Type:
@@ -339,5 +389,7 @@ def _with_rules(type_: Type, rules: dict[str, Any]) -> Type:
         return make("union", type_, constraints={**dict(type_.constraints), **rules})
     members = tuple(arg for arg in type_.args if arg.kind != "none")
     if type_.kind == "union" and len(members) == 1:
-        return union(*(arg if arg.kind == "none" else _with_rules(arg, rules) for arg in type_.args))
+        return union(
+            *(arg if arg.kind == "none" else _with_rules(arg, rules) for arg in type_.args)
+        )
     return make(type_.kind, *type_.args, constraints={**dict(type_.constraints), **rules})

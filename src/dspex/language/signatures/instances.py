@@ -28,7 +28,11 @@ def with_json_values(
     if not isinstance(error, ValidationError) or not isinstance(values, Mapping):
         return None
     plain = _DATA | _NOT_STRICT if is_strict else _DATA
-    names = {item["loc"][0] for item in _errors(error) if item["loc"] and type(item["input"]) not in plain}
+    names = {
+        item["loc"][0]
+        for item in _errors(error)
+        if item["loc"] and type(item["input"]) not in plain
+    }
     if not names:
         return None
     changed = dict(values)
@@ -38,7 +42,11 @@ def with_json_values(
         for name in {field.name, field.wire_name} & changed.keys():
             try:
                 changed[name] = to_json_data(changed[name], keeps_bytes=holds_binary(field.type))
-            except (ValueError, TypeError, RecursionError):  # without a JSON form, the first error is reported
+            except (
+                ValueError,
+                TypeError,
+                RecursionError,
+            ):  # without a JSON form, the first error is reported
                 return None
     return changed
 
@@ -47,12 +55,13 @@ def _errors(error: ValidationError) -> Sequence[Any]:
     return error.errors(include_url=False, include_context=False)
 
 
-def to_json_data(value: Any, *, keeps_bytes: bool) -> Any:  # noqa: ANN401  # any value to any JSON value
+def to_json_data(value: Any, *, keeps_bytes: bool) -> Any:
     """Return `value` as JSON data: objects by alias, sets as lists, dates as strings.
 
     Args:
         value: an instance, or data that holds instances at any depth.
-        keeps_bytes: leave bytes as they are. Classes encode them in different ways, our types as base64.
+        keeps_bytes: leave bytes as they are. Classes encode them in different ways, our types as
+            base64.
 
     Raises:
         ValueError: `value` has no JSON form, or contains itself.
@@ -62,12 +71,12 @@ def to_json_data(value: Any, *, keeps_bytes: bool) -> Any:  # noqa: ANN401  # an
     return _plain(_python_form(value), bytes)
 
 
-def as_json(value: Any) -> Any:  # noqa: ANN401
+def as_json(value: Any) -> Any:
     """Return an instance as JSON data, with bytes as base64."""
     return _plain(_python_form(value), binary_to_text)
 
 
-def has_bytes(value: Any) -> bool:  # noqa: ANN401
+def has_bytes(value: Any) -> bool:
     """Whether an instance contains bytes at any depth."""
     try:
         level = [_python_form(value)]
@@ -77,15 +86,19 @@ def has_bytes(value: Any) -> bool:  # noqa: ANN401
         part = level.pop()
         if isinstance(part, bytes | bytearray | memoryview):
             return True
-        level += part.values() if isinstance(part, dict) else part if isinstance(part, _LISTS) else ()
+        level += (
+            part.values() if isinstance(part, dict) else part if isinstance(part, _LISTS) else ()
+        )
     return False
 
 
-def _python_form(value: Any) -> Any:  # noqa: ANN401
-    return SchemaSerializer(core_schema.any_schema()).to_python(value, by_alias=True, warnings=False)
+def _python_form(value: Any) -> Any:
+    return SchemaSerializer(core_schema.any_schema()).to_python(
+        value, by_alias=True, warnings=False
+    )
 
 
-def _plain(value: Any, binary: Callable[[bytes], bytes | str]) -> Any:  # noqa: ANN401
+def _plain(value: Any, binary: Callable[[bytes], bytes | str]) -> Any:
     if type(value) in _SCALARS:
         return value
     if isinstance(value, bytes | bytearray | memoryview):

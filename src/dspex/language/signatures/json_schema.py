@@ -21,7 +21,7 @@ _KEYWORDS = {
 Schema = dict[str, Any]
 
 
-def _rename_references(schema: Any, names: dict[str, str]) -> Any:  # noqa: ANN401  # a schema, true or false
+def _rename_references(schema: Any, names: dict[str, str]) -> Any:
     """Return `schema` with its references changed to the new names of definitions."""
     if not isinstance(schema, dict):
         return schema
@@ -49,7 +49,8 @@ def fields_schema(
     if title:
         schema["title"] = title
     schema["properties"] = {
-        key(field): writer.property_schema(field.type, field.desc, field.default) for field in listed
+        key(field): writer.property_schema(field.type, field.desc, field.default)
+        for field in listed
     }
     schema["required"] = [key(field) for field in listed if field.is_required]
     schema["additionalProperties"] = False
@@ -77,7 +78,7 @@ class SchemaWriter:
         """Return `schema` with the definitions that it refers to."""
         return {**schema, "$defs": self._definitions} if self._definitions else schema
 
-    def property_schema(self, type_: Type, desc: str, default: Any) -> Schema:  # noqa: ANN401  # any JSON value
+    def property_schema(self, type_: Type, desc: str, default: Any) -> Schema:
         """Return the schema of one property."""
         schema = self.write(type_)
         if desc:
@@ -96,7 +97,10 @@ class SchemaWriter:
         return method(type_)
 
     def _rules(self, base: str, type_: Type) -> Schema:
-        return {"type": base, **{_KEYWORDS[name]: value for name, value in type_.constraints if name in _KEYWORDS}}
+        return {
+            "type": base,
+            **{_KEYWORDS[name]: value for name, value in type_.constraints if name in _KEYWORDS},
+        }
 
     def _str(self, type_: Type) -> Schema:
         schema = self._rules("string", type_)
@@ -116,7 +120,11 @@ class SchemaWriter:
     def _float(self, type_: Type) -> Schema:
         schema = self._rules("number", type_)
         precision = type_.constraint("precision")
-        return schema if precision is None else {**schema, "description": f"at most {precision} decimals"}
+        return (
+            schema
+            if precision is None
+            else {**schema, "description": f"at most {precision} decimals"}
+        )
 
     def _bool(self, _: Type) -> Schema:
         return {"type": "boolean"}
@@ -127,9 +135,9 @@ class SchemaWriter:
 
     def _adopt(self, schema: Schema) -> Schema:
         """Return a standalone schema as a part of this one, with its definitions moved to ours."""
-        definitions: Schema = with_format_patterns(schema.get("$defs", {}) and {"$defs": schema["$defs"]}).get(
-            "$defs", {}
-        )
+        definitions: Schema = with_format_patterns(
+            schema.get("$defs", {}) and {"$defs": schema["$defs"]}
+        ).get("$defs", {})
         names = {name: self._definition_name(name, part) for name, part in definitions.items()}
         for name, part in definitions.items():
             self._definitions[names[name]] = _rename_references(part, names)
@@ -137,7 +145,7 @@ class SchemaWriter:
         result: Schema = _rename_references(with_format_patterns(bare), names)
         return result
 
-    def _definition_name(self, name: str, part: Any) -> str:  # noqa: ANN401
+    def _definition_name(self, name: str, part: Any) -> str:
         """Return `name` if it is free or already has this definition, otherwise a new name."""
         wish, number = name, 2
         while name in self._names and self._adopted_definitions.get(name) != part:
@@ -154,7 +162,13 @@ class SchemaWriter:
 
     def _atom(self, type_: Type) -> Schema:
         values = list(type_.constraint("one_of"))
-        names = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
+        names = {
+            str: "string",
+            bool: "boolean",
+            int: "integer",
+            float: "number",
+            type(None): "null",
+        }
         kinds = list(dict.fromkeys(names[type(value)] for value in values))
         if "number" in kinds and "integer" in kinds:
             kinds.remove("integer")
@@ -202,7 +216,9 @@ class SchemaWriter:
             self._key(member.name): self.property_schema(member.type, member.desc, member.default)
             for member in type_.members
         }
-        schema["required"] = [self._key(member.name) for member in type_.members if member.is_required]
+        schema["required"] = [
+            self._key(member.name) for member in type_.members if member.is_required
+        ]
         schema["additionalProperties"] = type_.constraint("extra") == "allow"
         self._enclosing.pop()
         if name not in self._referred:

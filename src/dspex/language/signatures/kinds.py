@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 ConstraintKind = Literal[
-    "count", "size", "number", "step", "regex", "format", "choices", "flag", "names", "name", "extra", "schema"
+    "count",
+    "size",
+    "number",
+    "step",
+    "regex",
+    "format",
+    "choices",
+    "flag",
+    "names",
+    "name",
+    "extra",
+    "schema",
 ]
 
 
@@ -31,7 +42,11 @@ _NUMBER: dict[str, ConstraintKind] = {
 _STR: dict[str, ConstraintKind] = {
     "min_length": "count", "max_length": "count", "pattern": "regex", "format": "format", "choices": "choices",
 }  # fmt: skip
-_EMBEDDING: dict[str, ConstraintKind] = {"dimensions": "size", "min_value": "number", "max_value": "number"}
+_EMBEDDING: dict[str, ConstraintKind] = {
+    "dimensions": "size",
+    "min_value": "number",
+    "max_value": "number",
+}
 
 KINDS: dict[str, Kind] = {
     "str": Kind(text="text", group="basic", constraints=_STR),
@@ -89,7 +104,8 @@ ALIASES = {
 CONSTRAINT_ALIASES = {"min": "ge", "max": "le", "gteq": "ge", "lteq": "le"}
 
 FORMATS: dict[str, str] = {
-    "date-time": r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt ]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?"
+    "date-time": r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt "
+    r"]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?"
     r"([Zz]|[+-]([01]\d|2[0-3]):?[0-5]\d)?$",
     "date": r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$",
     "time": r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?([Zz]|[+-]([01]\d|2[0-3]):?[0-5]\d)?$",

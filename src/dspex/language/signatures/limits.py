@@ -23,7 +23,9 @@ LIMITS: Final[dict[str, SizeLimit]] = {
     "name": SizeLimit(what="characters in the name of a field, member or object", most=200),
     "fields": SizeLimit(what="fields in a signature", most=1_000),
     "members": SizeLimit(what="members in an object", most=1_000),
-    "parts": SizeLimit(what="types within a signature, those inside other types included", most=20_000),
+    "parts": SizeLimit(
+        what="types within a signature, those inside other types included", most=20_000
+    ),
     "depth": SizeLimit(what="levels of types inside each other", most=100),
     "alternatives": SizeLimit(what="alternatives in a union without a tag", most=100),
     "choices": SizeLimit(what="values in a choice", most=10_000),
@@ -43,4 +45,6 @@ def check_limit(name: str, amount: int, where: str) -> None:
     """
     limit = LIMITS[name]
     if amount > limit.most:
-        raise SignatureError(f"{where}: {amount} {limit.what}, more than the {limit.most} allowed", limit=name)
+        raise SignatureError(
+            f"{where}: {amount} {limit.what}, more than the {limit.most} allowed", limit=name
+        )

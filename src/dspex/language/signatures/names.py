@@ -53,7 +53,11 @@ def key_name(name: str) -> str:
 
 def original_name(name: str) -> str:
     """Return the name that `provider_name` escaped."""
-    return "" if name == "_x_" else _TOKEN.sub(lambda match: chr(int(match[1], 16)) if match[1] else ".", name)
+    return (
+        ""
+        if name == "_x_"
+        else _TOKEN.sub(lambda match: chr(int(match[1], 16)) if match[1] else ".", name)
+    )
 
 
 def field_name(wire: str, used_names: Container[str]) -> str:

@@ -29,7 +29,9 @@ _CLASSES = {
 }
 
 
-def matching_text(pattern: str, number: int, *, min_length: int = 0, max_length: float = float("inf")) -> str:
+def matching_text(
+    pattern: str, number: int, *, min_length: int = 0, max_length: float = float("inf")
+) -> str:
     """Return a text of `min_length` to `max_length` characters that matches `pattern`.
 
     Different `number`s give different texts, as far as the pattern allows.
@@ -44,13 +46,16 @@ def matching_text(pattern: str, number: int, *, min_length: int = 0, max_length:
             if min_length <= len(candidate) <= max_length and matches(candidate):
                 return candidate
     raise SignatureError(
-        f"no text was found that matches the pattern {pattern!r}; give one in a script or as a default"
+        f"no text was found that matches the pattern {pattern!r}; give one in a script or as a "
+        "default"
     )
 
 
 def _search(pattern: str) -> Callable[[str], bool]:
     """Return a function that searches a text for `pattern` in linear time."""
-    validator = SchemaValidator(core_schema.str_schema(pattern=engine_pattern(pattern), regex_engine="rust-regex"))
+    validator = SchemaValidator(
+        core_schema.str_schema(pattern=engine_pattern(pattern), regex_engine="rust-regex")
+    )
 
     def matches(text: str) -> bool:
         try:
@@ -67,7 +72,11 @@ def _candidates(pattern: str, number: int, min_length: int) -> Iterator[str]:
 
     try:
         tree = _parser.parse(pattern)
-    except (re.error, RecursionError, OverflowError):  # a pattern that only the linear-time engine knows
+    except (
+        re.error,
+        RecursionError,
+        OverflowError,
+    ):  # a pattern that only the linear-time engine knows
         return
     for extra in count():
         try:
@@ -85,10 +94,10 @@ class _TextWriter:
         self._groups: dict[int | None, str] = {}
         self._steps = 0
 
-    def sequence(self, tree: Any) -> str:  # noqa: ANN401  # a parse tree of the standard library
+    def sequence(self, tree: Any) -> str:
         return "".join(self._element(str(code), argument) for code, argument in tree)
 
-    def _element(self, code: str, argument: Any) -> str:  # noqa: ANN401
+    def _element(self, code: str, argument: Any) -> str:
         self._steps += 1
         if self._steps > _STEPS:
             raise NotImplementedError("too long")
@@ -105,7 +114,7 @@ class _TextWriter:
                 return ""  # checked later on the whole text
         return self._compound(code, argument)
 
-    def _compound(self, code: str, argument: Any) -> str:  # noqa: ANN401
+    def _compound(self, code: str, argument: Any) -> str:
         match code:
             case "BRANCH":
                 return self.sequence(argument[1][self._number % len(argument[1])])
@@ -114,7 +123,9 @@ class _TextWriter:
                 return text
             case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
                 low, high, inner = argument
-                return "".join(self.sequence(inner) for _ in range(min(low + self._extra, int(high), _STEPS)))
+                return "".join(
+                    self.sequence(inner) for _ in range(min(low + self._extra, int(high), _STEPS))
+                )
             case "ATOMIC_GROUP":
                 return self.sequence(argument)
             case "GROUPREF":
@@ -126,7 +137,7 @@ class _TextWriter:
         return characters[self._number % len(characters)]
 
 
-def _members(parts: Any) -> list[str]:  # noqa: ANN401
+def _members(parts: Any) -> list[str]:
     is_negated = bool(parts) and str(parts[0][0]) == "NEGATE"
     characters: list[str] = []
     for code, argument in parts[1:] if is_negated else parts:
@@ -140,5 +151,9 @@ def _members(parts: Any) -> list[str]:  # noqa: ANN401
                 characters += _CLASSES[str(argument)]
     if not is_negated:
         return characters
-    shape = re.compile("[" + "".join(re.escape(char) for char in characters) + "]") if characters else None
+    shape = (
+        re.compile("[" + "".join(re.escape(char) for char in characters) + "]")
+        if characters
+        else None
+    )
     return [char for char in _CANDIDATES if shape is None or not shape.match(char)]

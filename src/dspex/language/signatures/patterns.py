@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from dspex.errors import SignatureError, shorten
+from dspex.error_text import shorten
+from dspex.errors import SignatureError
 from dspex.language.signatures.limits import LIMITS, PATTERN_WORK, check_limit
 
 _parser: Any = re._parser  # type: ignore[attr-defined]  # noqa: SLF001  # the only parser of Python's own notation
@@ -42,11 +43,12 @@ def check_pattern(pattern: str) -> None:
     _check_linear(pattern, _parse(pattern))
 
 
-def _check_linear(pattern: str, tree: Any) -> None:  # noqa: ANN401
+def _check_linear(pattern: str, tree: Any) -> None:
     problem = _unsupported_part(tree)
     if problem:
         raise SignatureError(
-            f"the pattern {shorten(pattern)} has {problem}, which cannot be matched in linear time; write it without, "
+            f"the pattern {shorten(pattern)} has {problem}, which cannot be matched in linear "
+            "time; write it without, "
             "or check an output with a function: Output(check=...)"
         )
     check_limit("pattern_states", _states(tree), f"the pattern {shorten(pattern)}")
@@ -82,7 +84,8 @@ def engine_pattern(pattern: str) -> str:
         if text is not None and _is_accepted(text):
             return text
     raise SignatureError(
-        f"the linear-time engine does not support the pattern {shorten(pattern)}; write it more simply"
+        f"the linear-time engine does not support the pattern {shorten(pattern)}; write it more "
+        "simply"
     )
 
 
@@ -101,10 +104,12 @@ def longest_match(pattern: str) -> int | None:
 LONGEST_TEXT: Final = 4 * 1024 * 1024
 
 
-def _parse(pattern: str) -> Any:  # noqa: ANN401  # a parse tree of the standard library
+def _parse(pattern: str) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # about brackets inside classes, which are literal here
+            warnings.simplefilter(
+                "ignore", FutureWarning
+            )  # about brackets inside classes, which are literal here
             return _parser.parse(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise SignatureError(f"{shorten(pattern)} is not a regular expression: {error}") from None
@@ -120,7 +125,7 @@ def _is_accepted(text: str) -> bool:
     return True
 
 
-def _unsupported_part(tree: Any) -> str:  # noqa: ANN401
+def _unsupported_part(tree: Any) -> str:
     for operator, argument in tree:
         if problem := _UNSUPPORTED.get(str(operator)) or next(
             filter(None, map(_unsupported_part, _subpatterns(operator, argument))), ""
@@ -129,7 +134,7 @@ def _unsupported_part(tree: Any) -> str:  # noqa: ANN401
     return ""
 
 
-def _subpatterns(operator: Any, argument: Any) -> Sequence[Any]:  # noqa: ANN401
+def _subpatterns(operator: Any, argument: Any) -> Sequence[Any]:
     match str(operator):
         case "BRANCH":
             return argument[1]  # type: ignore[no-any-return]
@@ -138,7 +143,7 @@ def _subpatterns(operator: Any, argument: Any) -> Sequence[Any]:  # noqa: ANN401
     return []
 
 
-def _states(tree: Any) -> int:  # noqa: ANN401
+def _states(tree: Any) -> int:
     """Return the number of states with expanded repetitions; stop counting above the limit."""
     most = LIMITS["pattern_states"].most
     total = 0
@@ -146,14 +151,16 @@ def _states(tree: Any) -> int:  # noqa: ANN401
         below = sum(map(_states, _subpatterns(operator, argument)))
         if str(operator) in {"MAX_REPEAT", "MIN_REPEAT"}:
             least, greatest = int(argument[0]), int(argument[1])
-            below = max(below, 1) * max(1, least + 1 if greatest == int(_parser.MAXREPEAT) else greatest)
+            below = max(below, 1) * max(
+                1, least + 1 if greatest == int(_parser.MAXREPEAT) else greatest
+            )
         total += below + _node_states(str(operator), argument)
         if total > most:
             return total
     return total
 
 
-def _node_states(operator: str, argument: Any) -> int:  # noqa: ANN401
+def _node_states(operator: str, argument: Any) -> int:
     if operator == "IN":
         return sum(_node_states(str(part), value) for part, value in argument)
     if operator == "CATEGORY":
@@ -162,7 +169,7 @@ def _node_states(operator: str, argument: Any) -> int:  # noqa: ANN401
     return _ANY_STATES if operator in {"ANY", "NOT_LITERAL", "NEGATE", "RANGE"} else 1
 
 
-def _translation(tree: Any, pattern: str) -> str | None:  # noqa: ANN401
+def _translation(tree: Any, pattern: str) -> str | None:
     """Return the pattern in the engine's notation: other escapes, and brackets inside classes."""
     flags = "".join(letter for flag, letter in _FLAGS.items() if tree.state.flags & flag)
     try:
@@ -171,7 +178,7 @@ def _translation(tree: Any, pattern: str) -> str | None:  # noqa: ANN401
         return None
 
 
-def _translate(tree: Any) -> str:  # noqa: ANN401
+def _translate(tree: Any) -> str:
     return "".join(_WRITERS[str(operator)](argument) for operator, argument in tree)
 
 
@@ -180,24 +187,27 @@ def _literal(code: int) -> str:
     return char if char.isalnum() or char in " _" else f"\\x{{{code:X}}}"
 
 
-def _class(argument: Any) -> str:  # noqa: ANN401
+def _class(argument: Any) -> str:
     return "[" + "".join(_CLASS_WRITERS[str(part)](value) for part, value in argument) + "]"
 
 
-def _category(argument: Any) -> str:  # noqa: ANN401
+def _category(argument: Any) -> str:
     name = str(argument).removeprefix("CATEGORY_")
     text = _CLASSES[name.removeprefix("NOT_")][0]
     return text.upper() if name.startswith("NOT_") else text
 
 
-def _group(argument: Any) -> str:  # noqa: ANN401
+def _group(argument: Any) -> str:
     _, flags_on, flags_off, inside = argument
-    plus, minus = ("".join(letter for flag, letter in _FLAGS.items() if part & flag) for part in (flags_on, flags_off))
+    plus, minus = (
+        "".join(letter for flag, letter in _FLAGS.items() if part & flag)
+        for part in (flags_on, flags_off)
+    )
     return f"(?{plus}{f'-{minus}' if minus else ''}:{_translate(inside)})"
 
 
 def _repeat(mark: str) -> Callable[[Any], str]:
-    def write(argument: Any) -> str:  # noqa: ANN401
+    def write(argument: Any) -> str:
         least, greatest, inside = argument
         most = "" if int(greatest) == int(_parser.MAXREPEAT) else int(greatest)
         return f"(?:{_translate(inside)}){{{int(least)},{most}}}{mark}"

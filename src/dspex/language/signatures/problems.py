@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from dspex.errors import FieldError, InvalidError, suggest
+from dspex.error_text import suggest
+from dspex.errors import FieldError, InvalidError
 from dspex.language.signatures.alternatives import ALL
 from dspex.language.signatures.builtin import expand
 from dspex.language.signatures.field import Field
@@ -33,8 +34,10 @@ _MESSAGES = {
     "pattern": "must match the pattern {pattern!r}", "one_of": "must be {expected}",
     "finite": "must be finite: JSON has no NaN or infinity",
     "depth": "is nested too deeply, or contains itself",
-    "min_items": "must have at least {min_length} items", "max_items": "must have at most {max_length} items",
-    "min_size": "must have at least {min_length} keys", "max_size": "must have at most {max_length} keys",
+    "min_items": "must have at least {min_length} items", "max_items": "must have at most {max_length} "
+            "items",
+    "min_size": "must have at least {min_length} keys", "max_size": "must have at most {max_length} "
+            "keys",
 }  # fmt: skip
 
 
@@ -79,10 +82,14 @@ def invalid_error(
             break
         field_error = _field_error(item, place, fields, suggests=len(errors) < _SUGGESTIONS)
         errors.setdefault((field_error.path, field_error.message), field_error)
-    lines = "".join(f"\n  {field_error.path}: {field_error.message}" for field_error in errors.values())
+    lines = "".join(
+        f"\n  {field_error.path}: {field_error.message}" for field_error in errors.values()
+    )
     more = f"\n  and {omitted} more" if omitted else ""
     return InvalidError(
-        f"{what} do not fit:{lines}{more}", errors=list(errors.values()), error_count=len(errors) + omitted
+        f"{what} do not fit:{lines}{more}",
+        errors=list(errors.values()),
+        error_count=len(errors) + omitted,
     )
 
 
@@ -95,8 +102,12 @@ def _locate(location: Sequence[str | int], fields: Mapping[str, Field]) -> _Loca
     if not location:
         return _Location("", None)
     name = str(location[0])
-    field = fields.get(name) or next((field for field in fields.values() if field.alias == name), None)
-    return _Walk(field.name if field else _clip(name), field.type if field else None).to(location[1:])
+    field = fields.get(name) or next(
+        (field for field in fields.values() if field.alias == name), None
+    )
+    return _Walk(field.name if field else _clip(name), field.type if field else None).to(
+        location[1:]
+    )
 
 
 class _Walk:
@@ -161,33 +172,51 @@ class _Walk:
             return
         is_ours = label.isdecimal() and int(label) < len(parts)  # labels of pydantic-core are names
         self.type = (
-            parts[int(label)] if is_ours else next((part for part in parts if label in {part.title, part.kind}), None)
+            parts[int(label)]
+            if is_ours
+            else next((part for part in parts if label in {part.title, part.kind}), None)
         )
         self.unions = (*self.unions, self.path)
         self.is_branch_itself = True
 
     def _extend(self, part: str | int) -> None:
         part = _clip(part) if isinstance(part, str) else part
-        self.path += f"[{part}]" if isinstance(part, int) else f".{part}" if str(part).isidentifier() else f"[{part!r}]"
+        self.path += (
+            f"[{part}]"
+            if isinstance(part, int)
+            else f".{part}"
+            if str(part).isidentifier()
+            else f"[{part!r}]"
+        )
 
 
 def _field_error(
     item: Mapping[str, Any], place: _Location, fields: Mapping[str, Field], *, suggests: bool
 ) -> FieldError:
     name = str(item["loc"][0]) if item["loc"] else ""
-    field = fields.get(name) or next((field for field in fields.values() if field.alias == name), None)
+    field = fields.get(name) or next(
+        (field for field in fields.values() if field.alias == name), None
+    )
     field_name = field.name if field else _clip(name)
     rule, value = item["type"], item["input"]
-    expected = _expected(field.type if field and place.is_branch_itself else place.type, fields, name=field_name)
+    expected = _expected(
+        field.type if field and place.is_branch_itself else place.type, fields, name=field_name
+    )
     if rule == "missing":
         return FieldError(
-            field=field_name, path=place.path, value=None, message=f"required, but missing. Give {expected}",
+            field=field_name, path=place.path, value=None, message="required, but missing. Give "
+                    f"{expected}",
             constraint="missing", expected=expected,
         )  # fmt: skip
     if rule == "extra_forbidden":
         message = _unknown_name(item["loc"], fields, suggests=suggests)
         return FieldError(
-            field=field_name, path=place.path, value=value, message=message, constraint=rule, expected="no such field"
+            field=field_name,
+            path=place.path,
+            value=value,
+            message=message,
+            constraint=rule,
+            expected="no such field",
         )
     if not item["loc"]:
         expected = f"a mapping with the fields {_names(fields)}"
@@ -198,11 +227,15 @@ def _field_error(
     )  # fmt: skip
 
 
-def _constraint_and_message(item: Mapping[str, Any], place: _Location, expected: str) -> tuple[str, str]:
+def _constraint_and_message(
+    item: Mapping[str, Any], place: _Location, expected: str
+) -> tuple[str, str]:
     """Return the violated constraint and the message about it."""
     rule, context = item["type"], item.get("ctx", {})
     if rule in {"too_short", "too_long"}:
-        sizes = _SIZES.get(expand(place.type).kind if place.type else "", ("min_items", "max_items"))
+        sizes = _SIZES.get(
+            expand(place.type).kind if place.type else "", ("min_items", "max_items")
+        )
         constraint = sizes[rule == "too_long"]
     else:
         constraint = _CONSTRAINTS.get(rule, rule)
@@ -211,22 +244,33 @@ def _constraint_and_message(item: Mapping[str, Any], place: _Location, expected:
     if constraint in _MESSAGES and not place.is_branch_itself:
         return constraint, _MESSAGES[constraint].format(**context)
     if constraint == "tag":
-        return constraint, f"must have a member {context['discriminator']} that selects one of the objects"
+        return (
+            constraint,
+            f"must have a member {context['discriminator']} that selects one of the objects",
+        )
     if place.is_branch_itself or _is_type_error(rule):
         return "type", f"must be {expected}"
     return constraint, str(item["msg"]).removeprefix("Value error, ")
 
 
 def _is_type_error(rule: str) -> bool:
-    return rule.endswith(("_type", "_parsing", "_from_float", "_size", "_attributes_type")) or rule == "is_instance_of"
+    return (
+        rule.endswith(("_type", "_parsing", "_from_float", "_size", "_attributes_type"))
+        or rule == "is_instance_of"
+    )
 
 
-def _unknown_name(location: Sequence[str | int], fields: Mapping[str, Field], *, suggests: bool) -> str:
+def _unknown_name(
+    location: Sequence[str | int], fields: Mapping[str, Field], *, suggests: bool
+) -> str:
     if len(location) == 1:
         names, what = list(fields), "field"
     else:
         walk = _locate(location[:-1], fields)
-        names, what = [member.name for member in expand(walk.type).members] if walk.type else [], "member"
+        names, what = (
+            [member.name for member in expand(walk.type).members] if walk.type else [],
+            "member",
+        )
     hint = suggest(str(location[-1]), names) if suggests else ""
     return f"unknown {what}.{hint} {what.capitalize()}s are: {_names(names)}"
 

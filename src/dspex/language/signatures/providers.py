@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dspex.errors import SignatureError, suggest
+from dspex.error_text import suggest
+from dspex.errors import SignatureError
 from dspex.language.signatures.checks import walk_type
 from dspex.language.signatures.conformance import problems
 from dspex.language.signatures.dialects import gemini_schema, openai_schema
@@ -30,17 +31,23 @@ def provider_schema(  # the parameters of `Signature.to_json_schema`
     Raises:
         SignatureError: `provider` or `purpose` is unknown, or the dialect cannot express a field.
     """
-    for value, choices, what in ((provider, PROVIDERS, "schema dialect"), (purpose, PURPOSES, "purpose")):
+    for value, choices, what in (
+        (provider, PROVIDERS, "schema dialect"),
+        (purpose, PURPOSES, "purpose"),
+    ):
         if value not in choices:
             raise SignatureError(
-                f"unknown {what} {value!r}.{suggest(value, choices)} Choices are: {', '.join(choices)}"
+                f"unknown {what} {value!r}.{suggest(value, choices)} Choices are: "
+                f"{', '.join(choices)}"
             )
     role = "input" if purpose in {"inputs", "tool"} else "output"
     if strict and provider != "openai":
         raise SignatureError(f"only 'openai' has a strict form, not {provider!r}; leave strict out")
     side = [field for field in fields.values() if field.role == role]
     rename = key_name if provider == "anthropic" else str
-    general = fields_schema(side, key=lambda field: rename(field.wire_name), title=name, member_key=rename)
+    general = fields_schema(
+        side, key=lambda field: rename(field.wire_name), title=name, member_key=rename
+    )
     is_strict = provider == "openai" and strict is not False
     schema, faults = _dialect(provider, side, general, is_strict=is_strict)
     if faults and is_strict and strict is None and purpose in {"tool", "structured"}:
@@ -54,13 +61,17 @@ def provider_schema(  # the parameters of `Signature.to_json_schema`
             problems=faults,
         )
     if purpose == "tool":
-        return _tool(provider, provider_name(name), instructions, schema=schema, is_strict=is_strict)
+        return _tool(
+            provider, provider_name(name), instructions, schema=schema, is_strict=is_strict
+        )
     if purpose == "structured":
         return _structured(provider, name, schema, is_strict=is_strict)
     return schema
 
 
-def _dialect(provider: str, fields: list[Field], general: Schema, *, is_strict: bool) -> tuple[Schema, list[str]]:
+def _dialect(
+    provider: str, fields: list[Field], general: Schema, *, is_strict: bool
+) -> tuple[Schema, list[str]]:
     """Return the schema in the provider's dialect, and its violations of the provider's rules."""
     if provider == "openai" and not is_strict:
         return general, problems("generic", general)
@@ -68,23 +79,29 @@ def _dialect(provider: str, fields: list[Field], general: Schema, *, is_strict: 
     inexpressible = [
         f"{field.name}: strict form cannot express one of its JSON Schema rules"
         for field in fields
-        if is_strict and any(part.constraint("schema") is not None for part, _ in walk_type(field.type))
+        if is_strict
+        and any(part.constraint("schema") is not None for part, _ in walk_type(field.type))
     ]
     return schema, [*inexpressible, *problems(provider, schema)]
 
 
-def copy_json(node: Any) -> Any:  # noqa: ANN401  # any JSON value
+def copy_json(node: Any) -> Any:
     """Return a deep copy of JSON data, which the caller may change."""
     if isinstance(node, dict):
         return {key: copy_json(value) for key, value in node.items()}
     return [copy_json(item) for item in node] if isinstance(node, list) else node
 
 
-def _tool(provider: str, name: str, instructions: str, *, schema: Schema, is_strict: bool) -> dict[str, Any]:
+def _tool(
+    provider: str, name: str, instructions: str, *, schema: Schema, is_strict: bool
+) -> dict[str, Any]:
     header = {"name": name, "description": instructions}
     match provider:
         case "openai":
-            return {"type": "function", "function": {**header, "parameters": schema, "strict": is_strict}}
+            return {
+                "type": "function",
+                "function": {**header, "parameters": schema, "strict": is_strict},
+            }
         case "anthropic":
             return {**header, "input_schema": schema}
         case "mcp":

@@ -10,9 +10,14 @@ class Record:
     """An object with members by attribute (`person.name`) and by key (`person["name"]`)."""
 
     # pydantic-core writes to these slots
-    __slots__ = ("__dict__", "__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__")
+    __slots__ = (
+        "__dict__",
+        "__pydantic_extra__",
+        "__pydantic_fields_set__",
+        "__pydantic_private__",
+    )
 
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401  # any member's value
+    def __getitem__(self, name: str) -> Any:
         return self.to_dict()[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -55,4 +60,6 @@ def record_class(title: str) -> type[Record]:
 
     whole = core_schema.plain_serializer_function_ser_schema(Record.to_dict)
     serializer = SchemaSerializer(core_schema.any_schema(serialization=whole))
-    return type(title or "Object", (Record,), {"__slots__": (), "__pydantic_serializer__": serializer})
+    return type(
+        title or "Object", (Record,), {"__slots__": (), "__pydantic_serializer__": serializer}
+    )

@@ -36,7 +36,10 @@ def has_open_reference(type_: Type, enclosing: frozenset[str] = frozenset()) -> 
     if type_.kind == "ref":
         return type_.title not in enclosing
     within = enclosing | {type_.title} if type_.kind == "object" else enclosing
-    return any(has_open_reference(part, within) for part in [*type_.args, *(member.type for member in type_.members)])
+    return any(
+        has_open_reference(part, within)
+        for part in [*type_.args, *(member.type for member in type_.members)]
+    )
 
 
 def _check_union(union: Type, enclosing: Mapping[str, Type], where: str) -> None:
@@ -44,21 +47,29 @@ def _check_union(union: Type, enclosing: Mapping[str, Type], where: str) -> None
     for part in union.args:
         name = part.title or part.kind
         for entry in set(_entries(part, enclosing)):
-            first = next((entries[key] for key in _equivalent_entries(entry, entries, enclosing)), None)
+            first = next(
+                (entries[key] for key in _equivalent_entries(entry, entries, enclosing)), None
+            )
             if first is not None:
                 raise SignatureError(
-                    f"{where}: {first} and {name} both lead back to an enclosing object through {entry!r}, and nothing "
-                    "distinguishes them. Give each object of the union a member with a different text, and name it: "
+                    f"{where}: {first} and {name} both lead back to an enclosing object through "
+                    f"{entry!r}, and nothing "
+                    "distinguishes them. Give each object of the union a member with a different "
+                    "text, and name it: "
                     "(A{kind: Literal['a'], ...} | B{kind: Literal['b'], ...})[tag='kind']",
                     constraint="tag",
                 )
         entries |= dict.fromkeys(_entries(part, enclosing), name)
 
 
-def _equivalent_entries(entry: str, entries: Mapping[str, str], enclosing: Mapping[str, Type]) -> Iterator[str]:
+def _equivalent_entries(
+    entry: str, entries: Mapping[str, str], enclosing: Mapping[str, Type]
+) -> Iterator[str]:
     """Yield those of `entries` that can be the same part of a value as `entry`."""
     for candidate in entries:
-        if entry == candidate or (_VALUES in {entry, candidate} and _ITEMS not in {entry, candidate}):
+        if entry == candidate or (
+            _VALUES in {entry, candidate} and _ITEMS not in {entry, candidate}
+        ):
             yield candidate
         elif {entry, candidate} == {_ITEMS, _VALUES} and any(map(_is_pair, enclosing.values())):
             yield candidate  # a list of pairs is read as a mapping
@@ -71,10 +82,16 @@ def _is_pair(type_: Type) -> bool:
 def _entries(part: Type, enclosing: Mapping[str, Type]) -> Iterator[str]:
     """Yield the parts of a value of `part` through which it leads back to an enclosing object."""
     if part.kind == "ref" and part.title in enclosing:
-        yield from (member.name for member in enclosing[part.title].members if has_open_reference(member.type))
+        yield from (
+            member.name
+            for member in enclosing[part.title].members
+            if has_open_reference(member.type)
+        )
     elif part.kind == "object":
         within = frozenset({part.title})
-        yield from (member.name for member in part.members if has_open_reference(member.type, within))
+        yield from (
+            member.name for member in part.members if has_open_reference(member.type, within)
+        )
     elif part.kind == "union":
         for arg in part.args:
             yield from _entries(arg, enclosing)

@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dspex.errors import SignatureError, shorten, suggest
+from dspex.error_text import shorten, suggest
+from dspex.errors import SignatureError
 from dspex.language.signatures.kinds import FORMATS, ConstraintKind
 from dspex.language.signatures.limits import check_limit
 from dspex.language.signatures.patterns import check_pattern
@@ -12,7 +13,7 @@ from dspex.language.signatures.patterns import check_pattern
 _LARGEST_COUNT = 2**31
 
 
-def check_rule(kind: str, name: str, *, rule: ConstraintKind, value: Any) -> Any:  # noqa: ANN401  # any value in, a JSON one out
+def check_rule(kind: str, name: str, *, rule: ConstraintKind, value: Any) -> Any:
     """Check and return `value` for constraint `name` of `kind`.
 
     Raises:
@@ -23,7 +24,8 @@ def check_rule(kind: str, name: str, *, rule: ConstraintKind, value: Any) -> Any
         expected, accepts = "a whole number", lambda _: False
     if not accepts(value):
         raise SignatureError(
-            f"constraint {name!r} of type {kind!r} takes {expected}, not {shorten(value)}.{_hint(rule, value)}",
+            f"constraint {name!r} of type {kind!r} takes {expected}, not "
+            f"{shorten(value)}.{_hint(rule, value)}",
             constraint=name,
         )
     try:
@@ -42,7 +44,9 @@ def check_together(kind: str, rules: Mapping[str, Any]) -> None:
             open_ended = low == "gt" or high == "lt"
             if rules[low] > rules[high] or (open_ended and rules[low] == rules[high]):
                 raise SignatureError(
-                    f"type {kind!r}: {low}={rules[low]!r} and {high}={rules[high]!r} leave no value", constraint=high
+                    f"type {kind!r}: {low}={rules[low]!r} and {high}={rules[high]!r} leave no "
+                    "value",
+                    constraint=high,
                 )
     if kind == "atom" and len(rules) > 1:
         constraint = next(name for name in rules if name != "one_of")
@@ -72,18 +76,28 @@ def _linear_pattern(pattern: str) -> str:
 
 
 def _is_choice(value: object) -> bool:
-    return value is None or type(value) in {str, int, bool} or (type(value) is float and math.isfinite(value))
+    return (
+        value is None
+        or type(value) in {str, int, bool}
+        or (type(value) is float and math.isfinite(value))
+    )
 
 
 def _are_choices(value: object) -> bool:
-    return isinstance(value, list | tuple) and bool(value) and all(_is_choice(item) for item in value)
+    return (
+        isinstance(value, list | tuple) and bool(value) and all(_is_choice(item) for item in value)
+    )
 
 
 def _are_names(value: object) -> bool:
-    return isinstance(value, list | tuple) and bool(value) and all(isinstance(item, str) for item in value)
+    return (
+        isinstance(value, list | tuple)
+        and bool(value)
+        and all(isinstance(item, str) for item in value)
+    )
 
 
-def _compiled_schema(value: Any) -> Any:  # noqa: ANN401
+def _compiled_schema(value: Any) -> Any:
     """Return a schema in its normalized form, after checking that it compiles."""
     from dspex.language.signatures.schema_check import schema_check
     from dspex.language.signatures.schema_document import SchemaDocument
@@ -94,7 +108,7 @@ def _compiled_schema(value: Any) -> Any:  # noqa: ANN401
     return schema
 
 
-def _unique(values: Any) -> tuple[Any, ...]:  # noqa: ANN401
+def _unique(values: Any) -> tuple[Any, ...]:
     check_limit("choices", len(values), "choices")
     return tuple({(type(value), value): value for value in values}.values())
 

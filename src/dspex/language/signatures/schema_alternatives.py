@@ -15,7 +15,11 @@ def common_tag(type_: Type) -> str | None:
     for member in type_.args[0].members:
         values = [tag_values(arg, member.name) for arg in type_.args]
         flat = [value for part in values for value in part]
-        if all(values) and len(set(flat)) == len(flat) and all(_has_required(arg, member.name) for arg in type_.args):
+        if (
+            all(values)
+            and len(set(flat)) == len(flat)
+            and all(_has_required(arg, member.name) for arg in type_.args)
+        ):
             return member.name
     return None
 
@@ -38,7 +42,9 @@ def are_disjoint(parts: Iterable[Schema | bool], definitions: Mapping[str, Any])
                 return False
             kinds |= here
             continue
-        keys = {(type(value).__name__ if isinstance(value, bool) else "", value) for value in listed}
+        keys = {
+            (type(value).__name__ if isinstance(value, bool) else "", value) for value in listed
+        }
         here = set().union(*(kinds_of(value) - {"integer"} for value in listed))
         if keys & values or here & kinds:
             return False

@@ -34,10 +34,13 @@ class SchemaCheck:
         """Compile `schema`, which may refer only to its `$defs`.
 
         Raises:
-            SignatureError: it is not a JSON Schema 2020-12, or has a pattern that is not linear-time.
+            SignatureError: it is not a JSON Schema 2020-12, or has a pattern that is not
+            linear-time.
         """
         self.patterns = tuple(_patterns(schema))
-        check_limit("all_pattern_states", sum(map(schema_pattern_states, _patterns(schema))), "a schema")
+        check_limit(
+            "all_pattern_states", sum(map(schema_pattern_states, _patterns(schema))), "a schema"
+        )
         self._validator = _validator(schema)
         self._cost = _Cost(schema)
 
@@ -46,11 +49,14 @@ class SchemaCheck:
         """The maximum number of steps for one value inside a value."""
         return self._cost.each
 
-    def problem(self, value: Any) -> str:  # noqa: ANN401  # any JSON value
+    def problem(self, value: Any) -> str:
         """Return what is wrong with `value`, or an empty text."""
         steps = self._cost.of(value)
         if steps > STEPS:
-            return f"is too large for the alternatives of its schema: about {steps:,} steps, more than {STEPS:,}"
+            return (
+                f"is too large for the alternatives of its schema: about {steps:,} steps, more "
+                f"than {STEPS:,}"
+            )
         try:
             if self._validator.is_valid(value):
                 return ""
@@ -58,7 +64,9 @@ class SchemaCheck:
             return "contains half a surrogate pair, which is not valid text"
         except ValueError as error:  # a value that JSON cannot represent
             return f"is not JSON: {error!s:.200}"
-        if steps > _MAX_EXPLAINED_STEPS or self._cost.is_recursive:  # only the verdict has a bounded cost there
+        if (
+            steps > _MAX_EXPLAINED_STEPS or self._cost.is_recursive
+        ):  # only the verdict has a bounded cost there
             return "does not fit its schema"
         texts = []
         for fault in self._validator.iter_errors(value):
@@ -94,13 +102,15 @@ def _compile(text: str) -> SchemaCheck:
     return SchemaCheck(json.loads(text))
 
 
-def with_format_patterns(schema: Any) -> Any:  # noqa: ANN401  # a schema, true or false
+def with_format_patterns(schema: Any) -> Any:
     """Return `schema` with each known format written out as the pattern that our types use."""
     if not isinstance(schema, Mapping):
         return schema
     result = with_subschemas(schema, with_format_patterns)
     if "$defs" in result:
-        result["$defs"] = {name: with_format_patterns(part) for name, part in result["$defs"].items()}
+        result["$defs"] = {
+            name: with_format_patterns(part) for name, part in result["$defs"].items()
+        }
     shape = FORMATS.get(result.get("format", ""))
     if shape is not None:
         if "pattern" in result:
@@ -125,14 +135,19 @@ def _validator(schema: Schema) -> "Draft202012Validator":
     except ValidationError as error:
         if error.message.endswith(_NOT_A_PATTERN):
             raise SignatureError(
-                f"the pattern {error.instance!r:.200} cannot be matched in linear time (look-around "
+                f"the pattern {error.instance!r:.200} cannot be matched in linear time "
+                "(look-around "
                 "and back-references cannot), or is too large; write it without them",
                 constraint="schema",
             ) from None
         place = "/".join(map(str, error.instance_path))
-        raise SignatureError(f"this is not a JSON Schema: {place}: {error.message:.300}", constraint="schema") from None
+        raise SignatureError(
+            f"this is not a JSON Schema: {place}: {error.message:.300}", constraint="schema"
+        ) from None
     except (ValueError, TypeError) as error:
-        raise SignatureError(f"this is not a JSON Schema: {error!s:.300}", constraint="schema") from None
+        raise SignatureError(
+            f"this is not a JSON Schema: {error!s:.300}", constraint="schema"
+        ) from None
 
 
 class _Cost:
@@ -154,11 +169,11 @@ class _Cost:
         """The bound for one part of a value."""
         return self._whole
 
-    def of(self, value: Any) -> int:  # noqa: ANN401
+    def of(self, value: Any) -> int:
         """Return the bound for one value."""
         return self._whole * (_parts(value) if self._whole > 1 else 1)
 
-    def _of_schema(self, schema: Any, depth: int) -> int:  # noqa: ANN401
+    def _of_schema(self, schema: Any, depth: int) -> int:
         if not isinstance(schema, Mapping):
             return 1
         if depth > 400:
@@ -187,12 +202,18 @@ class _Cost:
         return self._costs[name]
 
 
-def _parts(value: Any) -> int:  # noqa: ANN401
+def _parts(value: Any) -> int:
     """Return the number of values in `value`, including itself; shared containers count once."""
     count, pending, visited = 1, [value], {id(value)}
     while pending:
         part = pending.pop()
-        inside = part.values() if isinstance(part, dict) else part if isinstance(part, list | tuple) else ()
+        inside = (
+            part.values()
+            if isinstance(part, dict)
+            else part
+            if isinstance(part, list | tuple)
+            else ()
+        )
         count += len(inside)
         for child in inside:
             if isinstance(child, dict | list | tuple) and id(child) not in visited:

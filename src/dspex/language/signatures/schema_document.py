@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, urljoin
 
-from dspex.errors import SignatureError, suggest
+from dspex.error_text import suggest
+from dspex.errors import SignatureError
 from dspex.language.signatures.kinds import FORMATS
 from dspex.language.signatures.schema_keywords import ANNOTATIONS, KEYWORDS, TYPES, subschemas
 from dspex.language.signatures.schema_patterns import without_look_ahead
@@ -47,7 +48,8 @@ class SchemaDocument:
             resources: additional schemas for references, by URI.
 
         Raises:
-            SignatureError: it is not a schema, has an unknown reference, or is too large; the message has the
+            SignatureError: it is not a schema, has an unknown reference, or is too large; the
+            message has the
                 path.
         """
         self.foreign = foreign or {}
@@ -64,7 +66,9 @@ class SchemaDocument:
         self.root = self._convert(source, "", "#")
         while self._pending:
             name, node, base, pointer = self._pending.pop()
-            self.definitions[name] = self.root if node is source else self._convert(node, base, pointer)
+            self.definitions[name] = (
+                self.root if node is source else self._convert(node, base, pointer)
+            )
         self.root_name = self._names.get(id(source), "")
 
     def standalone(self, schema: Schema | bool) -> Schema:  # noqa: FBT001
@@ -82,9 +86,12 @@ class SchemaDocument:
                 pending.extend(self._closures[name])
         if not names:
             return schema
-        return {**schema, "$defs": {name: self.definitions[name] for name in self.definitions if name in names}}
+        return {
+            **schema,
+            "$defs": {name: self.definitions[name] for name in self.definitions if name in names},
+        }
 
-    def _convert(self, node: Any, base: str, pointer: str, *, depth: int = 0) -> Schema | bool:  # noqa: ANN401
+    def _convert(self, node: Any, base: str, pointer: str, *, depth: int = 0) -> Schema | bool:
         self.parts += 1
         if self.parts > PARTS:
             raise SignatureError(f"a schema of more than {PARTS} parts")
@@ -98,7 +105,9 @@ class SchemaDocument:
         schema: Schema = {}
         for name, value in _modernize(node, is_old=self.is_old).items():
             if name == "$dynamicRef" or (name == "$recursiveRef" and value == "#"):
-                schema["$ref"] = self._dynamic(value if name == "$dynamicRef" else "#", base, pointer)
+                schema["$ref"] = self._dynamic(
+                    value if name == "$dynamicRef" else "#", base, pointer
+                )
             elif name == "$ref":
                 schema["$ref"] = self._reference(value, base, pointer)
             elif name in ANNOTATIONS:
@@ -107,22 +116,35 @@ class SchemaDocument:
                 self._add(schema, name, value=value, base=base, pointer=pointer, depth=depth)
         return _tidy(schema)
 
-    def _add(self, schema: Schema, name: str, *, value: Any, base: str, pointer: str, depth: int) -> None:  # noqa: ANN401
+    def _add(
+        self,
+        schema: Schema,
+        name: str,
+        *,
+        value: Any,
+        base: str,
+        pointer: str,
+        depth: int,
+    ) -> None:
         """Check one keyword and add it to `schema`."""
         place = f"{pointer}/{name}"
 
-        def inner(part: Any, at: str) -> Schema | bool:  # noqa: ANN401
+        def inner(part: Any, at: str) -> Schema | bool:
             return self._convert(part, base, at, depth=depth + 1)
 
         match KEYWORDS[name].takes:
             case "schema":
                 schema[name] = inner(value, place)
             case "schemas":
-                _expect(isinstance(value, list) and bool(value), place, "a list of schemas", value=value)
+                _expect(
+                    isinstance(value, list) and bool(value), place, "a list of schemas", value=value
+                )
                 schema[name] = [inner(part, f"{place}/{at}") for at, part in enumerate(value)]
             case "named schemas":
                 _expect(isinstance(value, Mapping), place, "an object of schemas", value=value)
-                schema[name] = {str(key): inner(part, f"{place}/{key}") for key, part in value.items()}
+                schema[name] = {
+                    str(key): inner(part, f"{place}/{key}") for key, part in value.items()
+                }
             case "types":
                 self._add_types(schema, value, pointer)
             case "names" if self.foreign and not isinstance(value, list):
@@ -132,7 +154,7 @@ class SchemaDocument:
                 schema[name] = convert(value)
                 _expect(schema[name] is not _INVALID, place, expected, value=value)
 
-    def _add_types(self, schema: Schema, value: Any, pointer: str) -> None:  # noqa: ANN401
+    def _add_types(self, schema: Schema, value: Any, pointer: str) -> None:
         words = value if isinstance(value, list) else [value]
         kinds = []
         for word in words:
@@ -142,29 +164,37 @@ class SchemaDocument:
             if kind == "any":
                 return
             if kind not in TYPES:
-                raise SignatureError(f"{pointer}: unknown type {kind!r:.100}.{suggest(kind[:50], TYPES)}")
+                raise SignatureError(
+                    f"{pointer}: unknown type {kind!r:.100}.{suggest(kind[:50], TYPES)}"
+                )
             kinds.append(kind)
         _expect(bool(kinds), f"{pointer}/type", "at least one type", value=value)
         schema["type"] = kinds[0] if len(kinds) == 1 else list(dict.fromkeys(kinds))
 
-    def _reference(self, ref: Any, base: str, pointer: str) -> str:  # noqa: ANN401
+    def _reference(self, ref: Any, base: str, pointer: str) -> str:
         _expect(isinstance(ref, str), f"{pointer}/$ref", "a string", value=ref)
         node, inner_base, token = self._index.resolve(ref, base, pointer)
         key: object = id(node) if isinstance(node, Mapping) else (inner_base, ref)
         if key not in self._names:
-            name = self._free_name(token or (str(node.get("title", "")) if isinstance(node, Mapping) else ""))
+            name = self._free_name(
+                token or (str(node.get("title", "")) if isinstance(node, Mapping) else "")
+            )
             self._names[key] = name
             self.definitions[name] = {}  # reserves the order of first use
             self._pending.append((name, node, inner_base, ref))
         return _REF + self._names[key]
 
-    def _dynamic(self, ref: Any, base: str, pointer: str) -> str:  # noqa: ANN401
+    def _dynamic(self, ref: Any, base: str, pointer: str) -> str:
         """Resolve a dynamic reference as a plain one; raise if it could mean several anchors."""
         anchor = str(ref).rpartition("#")[2]
         if anchor and self._index.dynamic_anchors.count(anchor) > 1:
-            raise SignatureError(f"{pointer}: the dynamic reference {ref!r} can mean more than one schema")
+            raise SignatureError(
+                f"{pointer}: the dynamic reference {ref!r} can mean more than one schema"
+            )
         if not anchor and self._index.has_resources:
-            raise SignatureError(f"{pointer}: a recursive reference in a schema of several resources")
+            raise SignatureError(
+                f"{pointer}: a recursive reference in a schema of several resources"
+            )
         return self._reference(ref, base, pointer)
 
     def _free_name(self, wish: str) -> str:
@@ -178,7 +208,7 @@ class SchemaDocument:
 class _ReferenceIndex:
     """Resolves the references of one document: resources by URI, anchors, and JSON pointers."""
 
-    def __init__(self, root: Any, further: Mapping[str, Any]) -> None:  # noqa: ANN401
+    def __init__(self, root: Any, further: Mapping[str, Any]) -> None:
         self.resources: dict[str, Any] = {}
         self.anchors: dict[tuple[str, str], Any] = {}
         self.dynamic_anchors: list[str] = []
@@ -187,7 +217,7 @@ class _ReferenceIndex:
         self.resources[""] = root
         self.has_resources = len({id(node) for node in self.resources.values()}) > 1
 
-    def _walk(self, root: Any, uri: str) -> None:  # noqa: ANN401
+    def _walk(self, root: Any, uri: str) -> None:
         pending: list[tuple[Any, str]] = [(root, uri)]
         while pending:
             node, base = pending.pop()
@@ -216,7 +246,8 @@ class _ReferenceIndex:
             self.resources.setdefault(uri, self._external[uri])
         if uri not in self.resources:
             raise SignatureError(
-                f"{pointer}: the reference {ref!r:.200} points outside the schema, and nothing is fetched: pass its "
+                f"{pointer}: the reference {ref!r:.200} points outside the schema, and nothing is "
+                "fetched: pass its "
                 "target as resources={uri: schema}"
             )
         fragment = unquote(fragment)
@@ -231,13 +262,15 @@ class _ReferenceIndex:
             try:
                 node = node[int(key)] if isinstance(node, list) else node[key]
             except (KeyError, IndexError, ValueError, TypeError):
-                raise SignatureError(f"{pointer}: the reference {ref!r:.200} has no target") from None
+                raise SignatureError(
+                    f"{pointer}: the reference {ref!r:.200} has no target"
+                ) from None
             if isinstance(node, Mapping) and at < len(tokens) - 1:
                 base = _base_of(node, base)
         return node, base, tokens[-1] if tokens else ""
 
 
-def references(schema: Any) -> Iterator[str]:  # noqa: ANN401
+def references(schema: Any) -> Iterator[str]:
     """Yield the names of the definitions that a converted schema refers to."""
     pending = [schema]
     while pending:
@@ -252,7 +285,13 @@ def _raw_subschemas(node: Mapping[str, Any]) -> Iterator[Any]:
     """Yield the schemas inside an unchecked schema."""
     for name, value in node.items():
         takes = "named schemas" if name in {*_CONTAINERS, "dependencies"} else None
-        takes = takes or ("schema" if name == "additionalItems" else KEYWORDS[name].takes if name in KEYWORDS else "")
+        takes = takes or (
+            "schema"
+            if name == "additionalItems"
+            else KEYWORDS[name].takes
+            if name in KEYWORDS
+            else ""
+        )
         if takes in {"schema", "schemas"} and isinstance(value, list):
             yield from value
         elif takes == "schema":
@@ -281,7 +320,9 @@ def _modernize(node: Mapping[str, Any], *, is_old: bool) -> dict[str, Any]:
     if not isinstance(schema.get("examples", []), list):
         del schema["examples"]
     if "$ref" in schema and is_old:  # earlier drafts ignore the other keywords
-        return {name: value for name, value in schema.items() if name == "$ref" or name in ANNOTATIONS}
+        return {
+            name: value for name, value in schema.items() if name == "$ref" or name in ANNOTATIONS
+        }
     _modernize_lists(schema)
     _modernize_bounds(schema)
     if isinstance(schema.get("dependencies"), Mapping):
@@ -293,7 +334,10 @@ def _modernize(node: Mapping[str, Any], *, is_old: bool) -> dict[str, Any]:
             for name in others:
                 schema.pop(name, None)
     if schema.pop("nullable", False) is True:
-        return {"anyOf": [schema, {"type": "null"}], **{key: schema[key] for key in ANNOTATIONS & schema.keys()}}
+        return {
+            "anyOf": [schema, {"type": "null"}],
+            **{key: schema[key] for key in ANNOTATIONS & schema.keys()},
+        }
     return schema
 
 
@@ -324,7 +368,12 @@ def _tidy(schema: Schema) -> Schema:
         del schema["pattern"]
     if shape is not None and {"pattern": shape} in schema.get("allOf", ()):
         schema["allOf"] = [part for part in schema["allOf"] if part != {"pattern": shape}]
-    for name, empty in (("allOf", []), ("required", []), ("uniqueItems", False), ("patternProperties", {})):
+    for name, empty in (
+        ("allOf", []),
+        ("required", []),
+        ("uniqueItems", False),
+        ("patternProperties", {}),
+    ):
         if name in schema and schema[name] == empty:
             del schema[name]
     if schema.get("propertyNames") in (True, {}):
@@ -337,26 +386,30 @@ _INVALID: Any = object()
 
 def _expect(is_right: bool, place: str, expected: str, *, value: object) -> None:  # noqa: FBT001
     if not is_right:
-        raise SignatureError(f"{place}: this is not a JSON Schema: expected {expected}, not {value!r:.100}")
+        raise SignatureError(
+            f"{place}: this is not a JSON Schema: expected {expected}, not {value!r:.100}"
+        )
 
 
-def _number(value: Any) -> Any:  # noqa: ANN401
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+def _number(value: Any) -> Any:
+    is_number = (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    )
     return value if is_number else _INVALID
 
 
-def _count(value: Any) -> Any:  # noqa: ANN401
+def _count(value: Any) -> Any:
     number = _number(value)
     is_count = number is not _INVALID and number >= 0 and number == int(number)
     return int(number) if is_count else _INVALID
 
 
-def _names(value: Any) -> Any:  # noqa: ANN401
+def _names(value: Any) -> Any:
     is_right = isinstance(value, list) and all(isinstance(name, str) for name in value)
     return list(dict.fromkeys(value)) if is_right else _INVALID
 
 
-def _named_names(value: Any) -> Any:  # noqa: ANN401
+def _named_names(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return _INVALID
     result = {str(key): _names(names) for key, names in value.items()}

@@ -18,7 +18,9 @@ _FEW = 4
 _CHECKS = 100  # of parts; each compiles a schema
 
 
-def schema_example(schema: Mapping[str, Any], formats: Mapping[str, str], name: str, *, number: int) -> Any:  # noqa: ANN401
+def schema_example(
+    schema: Mapping[str, Any], formats: Mapping[str, str], name: str, *, number: int
+) -> Any:
     """Return a value that is valid by `schema`; `formats` has a text of each known format.
 
     Raises:
@@ -35,14 +37,16 @@ def schema_example(schema: Mapping[str, Any], formats: Mapping[str, str], name: 
 class _CandidateBuilder:
     """Generates values that may be valid, likely ones first."""
 
-    def __init__(self, definitions: Mapping[str, Any], formats: Mapping[str, str], name: str, *, number: int) -> None:
+    def __init__(
+        self, definitions: Mapping[str, Any], formats: Mapping[str, str], name: str, *, number: int
+    ) -> None:
         self._definitions = definitions
         self._formats = formats
         self._text = f"{name}-{number % 1000}"
         self._number = number
         self._checks = iter(range(_CHECKS))
 
-    def values(self, schema: Any, depth: int) -> Iterator[Any]:  # noqa: ANN401
+    def values(self, schema: Any, depth: int) -> Iterator[Any]:
         """Yield candidates for one schema."""
         if not isinstance(schema, Mapping):
             schema = {}
@@ -91,7 +95,7 @@ class _CandidateBuilder:
             case "object":
                 yield self._mapping(schema, depth)
 
-    def _first(self, schema: Any, depth: int) -> Any:  # noqa: ANN401
+    def _first(self, schema: Any, depth: int) -> Any:
         """Return the first valid candidate for a nested schema, or else the first candidate."""
         check = None
         if isinstance(schema, Mapping) and next(self._checks, None) is not None:
@@ -106,7 +110,9 @@ class _CandidateBuilder:
             yield self._formats[schema["format"]]
         if "pattern" in schema:
             try:
-                yield matching_text(schema["pattern"], self._number, min_length=least, max_length=most)
+                yield matching_text(
+                    schema["pattern"], self._number, min_length=least, max_length=most
+                )
             except SignatureError:
                 return
         yield self._text[: len(self._text) if most == math.inf else int(most)].ljust(least, "x")
@@ -122,23 +128,34 @@ class _CandidateBuilder:
 
     def _list(self, schema: Mapping[str, Any], depth: int) -> list[Any]:
         places = schema.get("prefixItems", [])
-        items = [self._first(part, depth) for part in places[: max(schema.get("minItems", 0), 1) if places else 0]]
+        items = [
+            self._first(part, depth)
+            for part in places[: max(schema.get("minItems", 0), 1) if places else 0]
+        ]
         if "contains" in schema:
             items += [self._first(schema["contains"], depth)] * schema.get("minContains", 1)
         while len(items) < min(schema.get("minItems", 0), 100):
             at = len(items)
-            maker = _CandidateBuilder(self._definitions, self._formats, f"{self._text}{at}", number=self._number + at)
+            maker = _CandidateBuilder(
+                self._definitions, self._formats, f"{self._text}{at}", number=self._number + at
+            )
             maker._checks = self._checks  # the same class
-            items.append(maker._first(places[at] if at < len(places) else schema.get("items"), depth))
+            items.append(
+                maker._first(places[at] if at < len(places) else schema.get("items"), depth)
+            )
         return items
 
     def _mapping(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
         rest = schema.get("additionalProperties", {})
         properties, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
         required, dependent = list(schema.get("required", ())), schema.get("dependentRequired", {})
-        required += [dependent_name for name in required for dependent_name in dependent.get(name, ())]
+        required += [
+            dependent_name for name in required for dependent_name in dependent.get(name, ())
+        ]
         result = {name: self._first(properties.get(name, rest), depth) for name in required}
-        more = chain(properties.items(), self._matching(patterns), ((f"key{at}", rest) for at in range(1000)))
+        more = chain(
+            properties.items(), self._matching(patterns), ((f"key{at}", rest) for at in range(1000))
+        )
         for name, part in more:
             if len(result) >= min(schema.get("minProperties", 0), 100):
                 break
@@ -150,7 +167,10 @@ class _CandidateBuilder:
         """Yield names that match each pattern in turn."""
         for at, (pattern, part) in product(range(20), patterns.items()):
             with contextlib.suppress(SignatureError):
-                yield matching_text(pattern, self._number + at, min_length=0, max_length=math.inf), part
+                yield (
+                    matching_text(pattern, self._number + at, min_length=0, max_length=math.inf),
+                    part,
+                )
             yield f"{pattern.strip('^$')}{at}", part
 
 
@@ -163,4 +183,6 @@ def _alternatives(schema: Mapping[str, Any]) -> Iterator[list[Any]]:
         yield [{"not": schema["if"]}, schema.get("else", True)]
 
 
-_CHOICES = frozenset({"default", "examples", "enum", "const", "anyOf", "oneOf", "if", "then", "else"})
+_CHOICES = frozenset(
+    {"default", "examples", "enum", "const", "anyOf", "oneOf", "if", "then", "else"}
+)

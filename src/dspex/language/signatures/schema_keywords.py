@@ -95,7 +95,7 @@ def subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
                 yield from ((name, part) for part in value.values())
 
 
-def with_subschemas(schema: Mapping[str, Any], change: Any) -> dict[str, Any]:  # noqa: ANN401  # a function of schemas
+def with_subschemas(schema: Mapping[str, Any], change: Any) -> dict[str, Any]:
     """Return `schema` with `change` applied to each schema directly inside it."""
     result = dict(schema)
     for name, value in schema.items():
@@ -121,7 +121,7 @@ def assertions(schema: Mapping[str, Any], kind: str = "") -> set[str]:
     }
 
 
-def kinds_of(value: Any) -> set[str]:  # noqa: ANN401
+def kinds_of(value: Any) -> set[str]:
     """Return the JSON types of a value; a whole number has two."""
     match value:
         case None:
@@ -137,12 +137,16 @@ def kinds_of(value: Any) -> set[str]:  # noqa: ANN401
     return {"array"} if isinstance(value, list) else {"object"}
 
 
-def is_equal(first: Any, second: Any) -> bool:  # noqa: ANN401
+def is_equal(first: Any, second: Any) -> bool:
     """Whether two JSON values are equal: numbers by value, and never equal to booleans."""
     if isinstance(first, bool) or isinstance(second, bool):
         return first is second
     if isinstance(first, list) and isinstance(second, list):
-        return len(first) == len(second) and all(is_equal(a, b) for a, b in zip(first, second, strict=True))
+        return len(first) == len(second) and all(
+            is_equal(a, b) for a, b in zip(first, second, strict=True)
+        )
     if isinstance(first, Mapping) and isinstance(second, Mapping):
-        return first.keys() == second.keys() and all(is_equal(first[key], second[key]) for key in first)
+        return first.keys() == second.keys() and all(
+            is_equal(first[key], second[key]) for key in first
+        )
     return bool(first == second)

@@ -29,10 +29,14 @@ def merge_all_of(schema: Schema, definitions: Mapping[str, Any]) -> Schema:
     return _merge_parts(schema, definitions, itertools.count())
 
 
-def _merge_parts(schema: Schema, definitions: Mapping[str, Any], counter: "itertools.count[int]") -> Schema:
+def _merge_parts(
+    schema: Schema, definitions: Mapping[str, Any], counter: "itertools.count[int]"
+) -> Schema:
     if next(counter) > _PARTS:  # parts that refer to each other multiply
         raise SignatureError(f"allOf of more than {_PARTS} parts")
-    parts: list[Any] = [{name: value for name, value in schema.items() if name not in {"allOf", "$ref"}}]
+    parts: list[Any] = [
+        {name: value for name, value in schema.items() if name not in {"allOf", "$ref"}}
+    ]
     if "$ref" in schema:
         parts.append(definitions[schema["$ref"].rpartition("/")[2]])
     parts.extend(schema.get("allOf", ()))
@@ -42,7 +46,11 @@ def _merge_parts(schema: Schema, definitions: Mapping[str, Any], counter: "itert
             continue
         if not isinstance(part, Mapping):
             raise SignatureError("no value matches")
-        flat = _merge_parts(dict(part), definitions, counter) if {"allOf", "$ref"} & part.keys() else part
+        flat = (
+            _merge_parts(dict(part), definitions, counter)
+            if {"allOf", "$ref"} & part.keys()
+            else part
+        )
         _check_independent(whole, flat)
         for name, value in flat.items():
             _add(whole, name, value)
@@ -59,7 +67,7 @@ def _check_independent(whole: Schema, part: Mapping[str, Any]) -> None:
                 raise SignatureError(f"{name!r} depends on the keywords beside it")
 
 
-def _add(whole: Schema, name: str, value: Any) -> None:  # noqa: ANN401
+def _add(whole: Schema, name: str, value: Any) -> None:
     if name not in whole:
         whole[name] = value
     elif name in ANNOTATIONS or (whole[name] == value and type(whole[name]) is type(value)):
@@ -72,9 +80,11 @@ def _add(whole: Schema, name: str, value: Any) -> None:  # noqa: ANN401
         raise SignatureError(f"the parts of allOf have different {name!r}")
 
 
-def _types(left_types: Any, right_types: Any) -> Any:  # noqa: ANN401
+def _types(left_types: Any, right_types: Any) -> Any:
     """Return the types that both allow."""
-    first, second = (set(kinds if isinstance(kinds, list) else [kinds]) for kinds in (left_types, right_types))
+    first, second = (
+        set(kinds if isinstance(kinds, list) else [kinds]) for kinds in (left_types, right_types)
+    )
     for kinds, others in ((first, second), (second, first)):
         if "number" in kinds:
             kinds |= others & {"integer"}

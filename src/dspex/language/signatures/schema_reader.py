@@ -12,8 +12,24 @@ from dspex.language.signatures.schema_alternatives import are_disjoint, common_t
 from dspex.language.signatures.schema_document import Schema, SchemaDocument
 from dspex.language.signatures.schema_keywords import assertions
 from dspex.language.signatures.schema_merge import merge_all_of
-from dspex.language.signatures.schema_scalars import BeyondTypes, choice, key, no_rules, number, string
-from dspex.language.signatures.types import MISSING, Member, Type, make, object_type, standalone_members, tagged, union
+from dspex.language.signatures.schema_scalars import (
+    BeyondTypes,
+    choice,
+    key,
+    no_rules,
+    number,
+    string,
+)
+from dspex.language.signatures.types import (
+    MISSING,
+    Member,
+    Type,
+    make,
+    object_type,
+    standalone_members,
+    tagged,
+    union,
+)
 from dspex.language.signatures.validation import check_default, is_plain_default
 
 # type names of other languages in function descriptions, and their JSON types
@@ -69,7 +85,9 @@ class SchemaReader:
         """
         self._parts, self._open_names = 0, []
         try:
-            return self._limit_type(self._read(self.document.root, self.document.root_name), self.document.root)
+            return self._limit_type(
+                self._read(self.document.root, self.document.root_name), self.document.root
+            )
         except SchemaTooLarge:
             self._parts = 0
             return self._any_by_schema()
@@ -101,12 +119,19 @@ class SchemaReader:
         if type_.kind == "dict" and not type_.args and not type_.constraints:
             return ()
         if type_.kind != "object":
-            raise BeyondTypes(f"it describes a value of type {type_.kind!r}, not an object with properties")
-        whole = merge_all_of(root, self.document.definitions) if {"$ref", "allOf"} & root.keys() else root
+            raise BeyondTypes(
+                f"it describes a value of type {type_.kind!r}, not an object with properties"
+            )
+        whole = (
+            merge_all_of(root, self.document.definitions)
+            if {"$ref", "allOf"} & root.keys()
+            else root
+        )
         properties = whole.get("properties", {})
         try:
             members = tuple(
-                self._limit_member(member, properties.get(member.name)) for member in standalone_members(type_)
+                self._limit_member(member, properties.get(member.name))
+                for member in standalone_members(type_)
             )
             return members if _is_within_limits(members) else self._object_by_schemas(root).members
         except SchemaTooLarge:
@@ -116,7 +141,11 @@ class SchemaReader:
         """Follow references to the object that the document describes; return it and its name."""
         root, name = self.document.root, self.document.root_name
         visited: set[str] = set()
-        while isinstance(root, Mapping) and assertions(root) == {"$ref"} and root["$ref"] not in visited:
+        while (
+            isinstance(root, Mapping)
+            and assertions(root) == {"$ref"}
+            and root["$ref"] not in visited
+        ):
             visited.add(root["$ref"])
             name = root["$ref"].rpartition("/")[2]
             root = self.document.definitions[name]
@@ -239,7 +268,9 @@ class SchemaReader:
         parts = schema[keyword]
         if "type" in rules:
             shared = {"type": schema["type"]}
-            parts = [merge_all_of({"allOf": [shared, part]}, self.document.definitions) for part in parts]
+            parts = [
+                merge_all_of({"allOf": [shared, part]}, self.document.definitions) for part in parts
+            ]
         type_ = union(*(self._read(part) for part in parts))
         tag = schema.get("discriminator")
         word = tag.get("propertyName") if isinstance(tag, Mapping) else None
@@ -247,7 +278,11 @@ class SchemaReader:
             word = common_tag(type_)
         if isinstance(word, str) and type_.kind == "union":
             return tagged(type_, word)
-        if keyword == "oneOf" and len(parts) > 1 and not are_disjoint(parts, self.document.definitions):
+        if (
+            keyword == "oneOf"
+            and len(parts) > 1
+            and not are_disjoint(parts, self.document.definitions)
+        ):
             raise BeyondTypes("the alternatives of 'oneOf' overlap")
         return type_
 
@@ -257,7 +292,9 @@ class SchemaReader:
             is_closed = items is False or schema.get("maxItems") == len(places)
             if rules - {"prefixItems", "items", "minItems", "maxItems"} or not is_closed:
                 raise BeyondTypes("a list with fixed first items and other rules")
-            if schema.get("minItems") != len(places) or schema.get("maxItems", len(places)) < len(places):
+            if schema.get("minItems") != len(places) or schema.get("maxItems", len(places)) < len(
+                places
+            ):
                 raise BeyondTypes("a list with fixed first items, of any length")
             return make("tuple", *(self._read(part) for part in places))
         no_rules(rules - {"items", "minItems", "maxItems", "uniqueItems"})
@@ -306,7 +343,9 @@ class SchemaReader:
 
     def _title(self, schema: Schema, name: str) -> str:
         wish = str(schema.get("title") or name)
-        word = "".join(char if char.isascii() and (char.isalnum() or char == "_") else "_" for char in wish)
+        word = "".join(
+            char if char.isascii() and (char.isalnum() or char == "_") else "_" for char in wish
+        )
         word = f"_{word}" if word[:1].isdigit() else word
         titles = {title for _, title in self._open_names}
         number, title = 2, word or ("Object" if name else "")
@@ -317,23 +356,37 @@ class SchemaReader:
     def _mapping(self, schema: Schema, rules: set[str]) -> Type:
         no_rules(
             rules
-            - {"properties", "required", "additionalProperties", "propertyNames", "minProperties", "maxProperties"}
+            - {
+                "properties",
+                "required",
+                "additionalProperties",
+                "propertyNames",
+                "minProperties",
+                "maxProperties",
+            }
         )
         sizes = {"minProperties": "min_size", "maxProperties": "max_size"}
-        constraints: dict[str, Any] = {name: schema[word] for word, name in sizes.items() if word in schema}
+        constraints: dict[str, Any] = {
+            name: schema[word] for word, name in sizes.items() if word in schema
+        }
         if schema.get("required"):
             constraints["required_keys"] = schema["required"]
         extra, names = schema.get("additionalProperties", True), schema.get("propertyNames")
         if extra is True and names is None:
             return make("dict", constraints=constraints)
         value = make("any") if extra is True else self._read(extra)
-        return make("dict", make("str") if names is None else key(names), value, constraints=constraints)
+        return make(
+            "dict", make("str") if names is None else key(names), value, constraints=constraints
+        )
 
 
 def _is_within_limits(members: Sequence[Member]) -> bool:
     """Whether one signature can have all of `members`."""
     names = (f"f{at}" for at in range(len(members)))
-    fields = [Field(name=name, type=member.type, role="output") for name, member in zip(names, members, strict=True)]
+    fields = [
+        Field(name=name, type=member.type, role="output")
+        for name, member in zip(names, members, strict=True)
+    ]
     try:
         check_size("a schema", fields)
     except SignatureError:
@@ -341,7 +394,7 @@ def _is_within_limits(members: Sequence[Member]) -> bool:
     return True
 
 
-def _size(schema: Any) -> int:  # noqa: ANN401
+def _size(schema: Any) -> int:
     """Return the approximate number of schemas in JSON data."""
     count, pending = 0, [schema]
     while pending:
@@ -354,7 +407,7 @@ def _size(schema: Any) -> int:  # noqa: ANN401
     return count // 3  # most schemas have one or two keywords
 
 
-def _description(schema: Any) -> str:  # noqa: ANN401
+def _description(schema: Any) -> str:
     """Return the description of a property, including that of the items of a list."""
     if not isinstance(schema, Mapping):
         return ""
@@ -362,7 +415,7 @@ def _description(schema: Any) -> str:  # noqa: ANN401
     return text if items in text else f"{text} (each item: {items})".strip()
 
 
-def _fits(type_: Type, default: Any) -> bool:  # noqa: ANN401
+def _fits(type_: Type, default: Any) -> bool:
     field = Field(name="default", type=type_, role="input", default=default)
     if refers_outside(type_):
         return False

@@ -81,7 +81,7 @@ def number(kind: str, schema: Schema, rules: set[str]) -> Type:
     return make("int" if kind == "integer" else "float", constraints=constraints)
 
 
-def _whole(name: str, value: Any) -> Any:  # noqa: ANN401
+def _whole(name: str, value: Any) -> Any:
     """Return a bound of an integer type as an integer."""
     if isinstance(value, int):
         return value

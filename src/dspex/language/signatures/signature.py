@@ -6,15 +6,25 @@ from functools import cached_property, lru_cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, Self, Union, Unpack, cast
 
-from dspex.errors import SignatureError, suggest
+from dspex.error_text import suggest
+from dspex.errors import SignatureError
 from dspex.language.signatures.annotations import from_annotation
 from dspex.language.signatures.checks import check_fields, default_instructions
 from dspex.language.signatures.codec import FORMAT, fields_from_dicts, fields_to_dicts
 from dspex.language.signatures.conditions import FieldCheck
 from dspex.language.signatures.declaration import declared_fields
-from dspex.language.signatures.descriptors import SignatureMethod, SignatureProperty, declared_signature
+from dspex.language.signatures.descriptors import (
+    SignatureMethod,
+    SignatureProperty,
+    declared_signature,
+)
 from dspex.language.signatures.field import Field, Role
-from dspex.language.signatures.field_options import FieldOptions, create_field, field_summary, update_field
+from dspex.language.signatures.field_options import (
+    FieldOptions,
+    create_field,
+    field_summary,
+    update_field,
+)
 from dspex.language.signatures.grammar import parse
 from dspex.language.signatures.tokens import fail
 from dspex.language.signatures.validation import Mode, Validator
@@ -54,7 +64,12 @@ class Signature:
     __signature_value__: "Signature"
 
     def __init__(
-        self, text: str, instructions: str = "", *, name: str = "", types: Mapping[str, Any] | None = None
+        self,
+        text: str,
+        instructions: str = "",
+        *,
+        name: str = "",
+        types: Mapping[str, Any] | None = None,
     ) -> None:
         """Parse the string form; the default instructions are a sentence that names the fields.
 
@@ -62,22 +77,29 @@ class Signature:
             text: the string form; see `docs/signatures.md`.
             instructions: what the model should do.
             name: the name of the signature.
-            types: additional types for `text` by name: an annotation, the text of a type, or a `Type`.
+            types: additional types for `text` by name: an annotation, the text of a type, or a
+                `Type`.
         """
         if not isinstance(text, str):
-            raise SignatureError(f"expected the string form, such as 'question -> answer', not {text!r}")
+            raise SignatureError(
+                f"expected the string form, such as 'question -> answer', not {text!r}"
+            )
         parsed = parse(text, {word: from_annotation(hint) for word, hint in (types or {}).items()})
         try:
-            self._initialize(name or parsed.name or _NAMELESS, parsed.fields, instructions or parsed.instructions)
+            self._initialize(
+                name or parsed.name or _NAMELESS, parsed.fields, instructions or parsed.instructions
+            )
         except SignatureError as error:
             at = error.context.get("field")
             if isinstance(at, int):
                 fail(text, parsed.columns[at], error.message, context=error.context)
             raise
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        parents = [Signature.of(base) for base in cls.__bases__ if "__signature_value__" in base.__dict__]
+        parents = [
+            Signature.of(base) for base in cls.__bases__ if "__signature_value__" in base.__dict__
+        ]
         fields = {field.name: field for parent in parents for field in parent.fields.values()}
         fields |= {field.name: field for field in declared_fields(cls)}
         inherited = parents[0]._parts[2] if parents else ""  # noqa: SLF001  # the declared instructions, not the default
@@ -102,23 +124,34 @@ class Signature:
         if isinstance(signature, type) and issubclass(signature, Signature):
             return declared_signature(signature)
         raise SignatureError(
-            f"expected a Signature, a subclass of it or a string such as 'question -> answer', not {signature!r}"
+            "expected a Signature, a subclass of it or a string such as 'question -> answer', "
+            f"not {signature!r}"
         )
 
     def _initialize(self, name: str, fields: tuple[Field, ...], instructions: str) -> None:
-        ordered = tuple(field for role in ("input", "output") for field in fields if field.role == role)
+        ordered = tuple(
+            field for role in ("input", "output") for field in fields if field.role == role
+        )
         if ordered != fields:  # errors give the index of a field in the text
             check_fields(name, fields, reserved=_RESERVED)
         ordered = check_fields(name, ordered, reserved=_RESERVED)
         text = inspect.cleandoc(instructions)
         usual = default_instructions(ordered)
-        self.__dict__["_parts"] = (name, ordered, "" if text in {usual, inspect.cleandoc(usual)} else text)
+        self.__dict__["_parts"] = (
+            name,
+            ordered,
+            "" if text in {usual, inspect.cleandoc(usual)} else text,
+        )
 
-    def _replace(self, fields: Iterable[Field] | None = None, instructions: str | None = None) -> "Signature":
+    def _replace(
+        self, fields: Iterable[Field] | None = None, instructions: str | None = None
+    ) -> "Signature":
         """Return a variant that shares the compiled validators of unchanged sides."""
         name, current_fields, text = self._parts
         value = Signature.from_fields(
-            name, current_fields if fields is None else fields, text if instructions is None else instructions
+            name,
+            current_fields if fields is None else fields,
+            text if instructions is None else instructions,
         )
         for side in ("input", "output"):
             validator: Validator = getattr(self, f"{side}_validator")
@@ -128,7 +161,8 @@ class Signature:
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(
-            f"a signature is immutable: {name!r} cannot be set; use an operation such as with_instructions"
+            f"a signature is immutable: {name!r} cannot be set; use an operation such as "
+            "with_instructions"
         )
 
     @SignatureProperty
@@ -169,7 +203,9 @@ class Signature:
     @SignatureProperty
     def output_checks(self) -> tuple[tuple[str, FieldCheck], ...]:
         """The checks of the outputs: (field, check) pairs."""
-        return tuple((name, check) for name, field in self.output_fields.items() for check in field.checks)
+        return tuple(
+            (name, check) for name, field in self.output_fields.items() for check in field.checks
+        )
 
     @SignatureProperty
     def content_hash(self) -> str:
@@ -196,7 +232,9 @@ class Signature:
         is a plain namespace.
         """
         value = declared_signature(cls)
-        outputs = value.validate_outputs({name: values[name] for name in value.output_fields if name in values})
+        outputs = value.validate_outputs(
+            {name: values[name] for name in value.output_fields if name in values}
+        )
         return cast("Self", SimpleNamespace(**outputs))
 
     @SignatureMethod
@@ -205,20 +243,27 @@ class Signature:
         return self._replace(instructions=instructions)
 
     @SignatureMethod
-    def append(self, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
+    def append(self, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":
         """Add a field after those of its role. `type_` is an annotation or the text of a type.
 
-        `options` are `role` (default "output"), `desc`, `default`, `alias`, `constraints`, `check` and `suggest`.
+        `options` are `role` (default "output"), `desc`, `default`, `alias`, `constraints`, `check`
+        and `suggest`.
         """
         return self._replace([*self.fields.values(), create_field(name, type_, options)])
 
     @SignatureMethod
-    def prepend(self, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
+    def prepend(self, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":
         """Add a field before those of its role; the arguments are those of `append`."""
         return self._replace([create_field(name, type_, options), *self.fields.values()])
 
     @SignatureMethod
-    def insert(self, index: int, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
+    def insert(
+        self,
+        index: int,
+        name: str,
+        type_: Any = str,
+        **options: Unpack[FieldOptions],
+    ) -> "Signature":
         """Add a field at `index` among those of its role (negative: from the end)."""
         new_field = create_field(name, type_, options)
         same = [field for field in self.fields.values() if field.role == new_field.role]
@@ -228,7 +273,9 @@ class Signature:
                 f"{name!r} cannot be inserted at {index}"
             )
         same.insert(index if index >= 0 else len(same) + 1 + index, new_field)
-        return self._replace([*same, *(field for field in self.fields.values() if field.role != new_field.role)])
+        return self._replace(
+            [*same, *(field for field in self.fields.values() if field.role != new_field.role)]
+        )
 
     @SignatureMethod
     def remove(self, name: str) -> "Signature":
@@ -237,14 +284,21 @@ class Signature:
         return self._replace([field for field in self.fields.values() if field.name != name])
 
     @SignatureMethod
-    def with_field(self, name: str, type_: Any = None, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
+    def with_field(
+        self,
+        name: str,
+        type_: Any = None,
+        **options: Unpack[FieldOptions],
+    ) -> "Signature":
         """Return the signature with the type and `options` of one field changed.
 
         `default=dspex.MISSING` removes a default.
         """
         self._check_field(name)
         changed = update_field(self.fields[name], type_, options)
-        return self._replace([changed if field.name == name else field for field in self.fields.values()])
+        return self._replace(
+            [changed if field.name == name else field for field in self.fields.values()]
+        )
 
     @SignatureMethod
     def extend(self, other: SignatureLike) -> "Signature":
@@ -263,7 +317,8 @@ class Signature:
             existing = fields.setdefault(name, field)
             if (existing.type, existing.role) != (field.type, field.role):
                 raise SignatureError(
-                    f"{self.name!r} and {right.name!r} have different fields {name!r}: {field_summary(existing)} here, "
+                    f"{self.name!r} and {right.name!r} have different fields {name!r}: "
+                    f"{field_summary(existing)} here, "
                     f"{field_summary(field)} there; rename one, or remove one with remove({name!r})"
                 )
         return self._replace(fields.values(), self._parts[2] or right._parts[2])  # noqa: SLF001  # the same class
@@ -282,7 +337,8 @@ class Signature:
         """Return the schema of this signature for `provider`.
 
         Args:
-            provider: "generic" (JSON Schema 2020-12), "openai" (strict form), "anthropic", "gemini" or "mcp".
+            provider: "generic" (JSON Schema 2020-12), "openai" (strict form), "anthropic", "gemini"
+                or "mcp".
             purpose: "inputs" or "outputs" for the bare schema of one side, with properties by wire
                 name; "tool" for the provider's tool definition with the inputs as parameters;
                 "structured" for the part of a request that defines the outputs.
@@ -296,11 +352,18 @@ class Signature:
         """
         from dspex.language.signatures.providers import copy_json, provider_schema
 
-        schemas: dict[tuple[str, str, bool | None], dict[str, Any]] = self.__dict__.setdefault("_schemas", {})
+        schemas: dict[tuple[str, str, bool | None], dict[str, Any]] = self.__dict__.setdefault(
+            "_schemas", {}
+        )
         key = (provider, purpose, strict)
         if key not in schemas:
             schemas[key] = provider_schema(
-                self.name, self.instructions, self.fields, provider=provider, purpose=purpose, strict=strict
+                self.name,
+                self.instructions,
+                self.fields,
+                provider=provider,
+                purpose=purpose,
+                strict=strict,
             )
         schema: dict[str, Any] = copy_json(schemas[key])
         return schema
@@ -327,19 +390,23 @@ class Signature:
         """
         if not isinstance(data, Mapping) or not {"name", "fields"} <= data.keys():
             raise SignatureError(
-                "this is not a stored signature: expected an object with name, instructions and fields"
+                "this is not a stored signature: expected an object with name, instructions and "
+                "fields"
             )
         if data.get("format", FORMAT) != FORMAT:
             raise SignatureError(
-                f"this signature is stored in format {data['format']!r}; this version reads format {FORMAT}"
+                f"this signature is stored in format {data['format']!r}; this version reads "
+                f"format {FORMAT}"
             )
         name, instructions = data["name"], data.get("instructions", "")
         if not isinstance(name, str) or not isinstance(instructions, str):
-            raise SignatureError("this is not a stored signature: name and instructions must be strings")
+            raise SignatureError(
+                "this is not a stored signature: name and instructions must be strings"
+            )
         return Signature.from_fields(name, fields_from_dicts(data["fields"]), instructions)
 
     @classmethod
-    def from_json_schema(  # noqa: PLR0913
+    def from_json_schema(
         cls,
         schema: Mapping[str, Any] | bool,  # noqa: FBT001
         *,
@@ -361,7 +428,8 @@ class Signature:
             name: the name of the signature; by default the tool's name or the schema's title.
             role: the role of the properties of a bare schema. Inputs also get an output `result`.
             instructions: what the model should do; by default the description.
-            foreign: additional type names and their JSON types, such as `schema_reader.FOREIGN_TYPES`.
+            foreign: additional type names and their JSON types, such as
+                `schema_reader.FOREIGN_TYPES`.
             resources: additional schemas for references, by URI; nothing is ever fetched.
             field: read the whole schema as one field of this name.
 
@@ -374,7 +442,11 @@ class Signature:
             raise SignatureError(f"expected a schema, an object, not {schema!r:.200}")
         texts: Mapping[str, Any] = {} if isinstance(schema, bool) else schema
         tool = tool_parts(texts)
-        inner, title, description = tool or (schema, str(texts.get("title", "")), str(texts.get("description", "")))
+        inner, title, description = tool or (
+            schema,
+            str(texts.get("title", "")),
+            str(texts.get("description", "")),
+        )
         side: Role = "input" if tool else role
         fields = schema_fields(
             inner,
@@ -386,13 +458,22 @@ class Signature:
             is_tool=tool is not None,
         )
         if side == "input":
-            output_name = "result" if all(field.wire_name != "result" for field in fields) else "result_"
+            output_name = (
+                "result" if all(field.wire_name != "result" for field in fields) else "result_"
+            )
             fields.append(Field(name=output_name, type=from_annotation(Any), role="output"))
-        return Signature.from_fields(name or title or _NAMELESS, fields, instructions or description)
+        return Signature.from_fields(
+            name or title or _NAMELESS, fields, instructions or description
+        )
 
     @classmethod
     def from_pydantic(
-        cls, model: "type[BaseModel]", *, name: str = "", role: Role = "output", instructions: str = ""
+        cls,
+        model: "type[BaseModel]",
+        *,
+        name: str = "",
+        role: Role = "output",
+        instructions: str = "",
     ) -> "Signature":
         """Return a signature with the fields of a pydantic model, dataclass or TypedDict.
 

@@ -17,7 +17,9 @@ def type_text(type_: Type, *, full: bool = False) -> str:
         case "union":
             return _union_text(type_, full=full)
         case "atom":
-            return f"Literal[{', '.join(value_text(choice) for choice in type_.constraint('one_of'))}]"
+            return (
+                f"Literal[{', '.join(value_text(choice) for choice in type_.constraint('one_of'))}]"
+            )
         case "object":
             return _object_text(type_) if full else (type_.title or "object")
         case "ref":
@@ -40,7 +42,8 @@ def _union_text(type_: Type, *, full: bool) -> str:
         inner = type_text(parts[0], full=full)
         return f"({inner})?" if parts[0].kind == "union" else f"{inner}?"
     texts = [
-        f"({type_text(arg, full=full)})" if arg.kind == "union" else type_text(arg, full=full) for arg in type_.args
+        f"({type_text(arg, full=full)})" if arg.kind == "union" else type_text(arg, full=full)
+        for arg in type_.args
     ]
     joined = " | ".join(texts)
     return f"({joined}){_rules_text(type_)}" if type_.constraints else joined
@@ -77,7 +80,9 @@ def value_text(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(value_text(item) for item in value)}]"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{_quoted(key)}: {value_text(item)}' for key, item in value.items())}}}"
+        return (
+            f"{{{', '.join(f'{_quoted(key)}: {value_text(item)}' for key, item in value.items())}}}"
+        )
     return json.dumps(value)
 
 
@@ -89,14 +94,17 @@ def fields_text(fields: Iterable[Field], *, full: bool = True) -> str:
 def _field_text(field: Field, *, full: bool) -> str:
     alias = f" as {_quoted(field.alias)}" if field.alias else ""
     return (
-        f"{field.name}{alias}: {type_text(field.type, full=full)}{_description_and_default(field.desc, field.default)}"
+        f"{field.name}{alias}: "
+        f"{type_text(field.type, full=full)}{_description_and_default(field.desc, field.default)}"
     )
 
 
 def signature_text(name: str, fields: Iterable[Field], *, instructions: str) -> str:
     """Return the whole string form, without `name` and `instructions` if they are empty."""
     listed = list(fields)
-    sides = [fields_text(field for field in listed if field.role == role) for role in ("input", "output")]
+    sides = [
+        fields_text(field for field in listed if field.role == role) for role in ("input", "output")
+    ]
     body = f"{sides[0]} -> {sides[1]}".strip()
     if not name and not instructions:
         return body

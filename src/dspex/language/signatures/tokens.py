@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from dspex.errors import SignatureError, shorten
+from dspex.error_text import shorten
+from dspex.errors import SignatureError
 from dspex.language.signatures.limits import check_limit
 
 _TOKEN = re.compile(
@@ -49,20 +50,26 @@ def tokenize(text: str) -> list[Token]:
             if char in "\"'":
                 fail(text, position, f"the string is not closed; close it with {char}")
             fail(
-                text, position, f"expected a field name, a type or one of -> : , = | ? [ ] ( ) {{ }}, but read {char!r}"
+                text,
+                position,
+                f"expected a field name, a type or one of -> : , = | ? [ ] ( ) {{ }}, but read "
+                f"{char!r}",
             )
         tokens.append(Token(match.lastgroup, match[0], position))
         position = _SPACE.match(text, match.end()).end()  # type: ignore[union-attr]
     return [*tokens, Token("end", "", len(text))]
 
 
-def fail(text: str, column: int, problem: str, *, context: Mapping[str, object] | None = None) -> NoReturn:
+def fail(
+    text: str, column: int, problem: str, *, context: Mapping[str, object] | None = None
+) -> NoReturn:
     """Raise a `SignatureError` that states `problem` and marks `column` (from 0) of `text`."""
     start, end = max(0, column - _CONTEXT), column + _CONTEXT
     before, after = "..." if start else "", "..." if end < len(text) else ""
     excerpt = "".join(char if char.isprintable() else " " for char in text[start:end])
     raise SignatureError(
-        f"at column {column + 1}: {problem}\n  {before}{excerpt}{after}\n  {' ' * (len(before) + column - start)}^",
+        f"at column {column + 1}: {problem}\n  {before}{excerpt}{after}\n  "
+        f"{' ' * (len(before) + column - start)}^",
         **{**(context or {}), "column": column + 1},
     )
 

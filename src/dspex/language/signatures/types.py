@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from dspex.errors import SignatureError, suggest
+from dspex.error_text import suggest
+from dspex.errors import SignatureError
 from dspex.language.signatures.kinds import ALIASES, CONSTRAINT_ALIASES, KINDS
 from dspex.language.signatures.rules import check_rule, check_together
 
@@ -46,10 +47,10 @@ class Member:
 class Type:
     """A kind, its arguments and its constraints.
 
-    `list`, `tuple` and `dict` have their element types in `args`, a `union` its members in the order
-    in which they are tried. An `object` has a `title` and `members`; a `ref` inside it names an
-    enclosing object by `title`. `python` is the user's class, if there is one: validation creates
-    its instances. It is not compared, so that a type rebuilt from data equals the original.
+    `list`, `tuple` and `dict` have their element types in `args`, a `union` its members in the
+    order in which they are tried. An `object` has a `title` and `members`; a `ref` inside it names
+    an enclosing object by `title`. `python` is the user's class, if there is one: validation
+    creates its instances. It is not compared, so that a type rebuilt from data equals the original.
     """
 
     kind: str
@@ -64,17 +65,21 @@ class Type:
     def __post_init__(self) -> None:
         if self.constraints:
             object.__setattr__(
-                self, "key", repr(self.constraints) if self.kind != "any" else _canonical_text(self.constraints)
+                self,
+                "key",
+                repr(self.constraints) if self.kind != "any" else _canonical_text(self.constraints),
             )
 
-    def constraint(self, name: str) -> Any:  # noqa: ANN401  # any JSON value
+    def constraint(self, name: str) -> Any:
         """Return the value of one constraint, or None if it is not set."""
         return dict(self.constraints).get(name)
 
     @property
     def is_optional(self) -> bool:
         """Whether None is one of its values."""
-        return self.kind == "none" or (self.kind == "union" and any(arg.is_optional for arg in self.args))
+        return self.kind == "none" or (
+            self.kind == "union" and any(arg.is_optional for arg in self.args)
+        )
 
     @property
     def has_classes(self) -> bool:
@@ -88,11 +93,17 @@ def _canonical_text(constraints: tuple[tuple[str, Any], ...]) -> str:
     return json.dumps(constraints, sort_keys=True)
 
 
-def make(name: str, *args: Type, constraints: Mapping[str, Any] | None = None, python: Any = None) -> Type:  # noqa: ANN401
+def make(
+    name: str,
+    *args: Type,
+    constraints: Mapping[str, Any] | None = None,
+    python: Any = None,
+) -> Type:
     """Check and return a type of one registered kind.
 
     Raises:
-        SignatureError: the kind is unknown, it has too many arguments, or a constraint is unknown or
+        SignatureError: the kind is unknown, it has too many arguments, or a constraint is unknown
+        or
             has a wrong value. `context["constraint"]` names that constraint.
     """
     kind = ALIASES.get(name, name)
@@ -100,20 +111,31 @@ def make(name: str, *args: Type, constraints: Mapping[str, Any] | None = None, p
         raise SignatureError(unknown_type(name))
     rules = _check_constraints(kind, constraints or {})
     if len(args) > KINDS[kind].arity:
-        raise SignatureError(f"type {kind!r} takes at most {KINDS[kind].arity} type arguments, not {len(args)}")
+        raise SignatureError(
+            f"type {kind!r} takes at most {KINDS[kind].arity} type arguments, not {len(args)}"
+        )
     if kind == "dict" and len(args) == 1:
-        raise SignatureError("type 'dict' takes two type arguments, for keys and values: dict[str, int]")
+        raise SignatureError(
+            "type 'dict' takes two type arguments, for keys and values: dict[str, int]"
+        )
     if kind == "dict" and args:
         _check_key(args[0])
     if kind == "str" and "choices" in rules:
-        kind, rules = "atom", {"one_of": rules["choices"], **{k: v for k, v in rules.items() if k != "choices"}}
+        kind, rules = (
+            "atom",
+            {"one_of": rules["choices"], **{k: v for k, v in rules.items() if k != "choices"}},
+        )
         rules = _check_constraints("atom", rules)
     if kind == "atom" and not rules:
-        raise SignatureError("type 'atom' needs its values: atom[one_of=['a', 'b']] or Literal['a', 'b']")
+        raise SignatureError(
+            "type 'atom' needs its values: atom[one_of=['a', 'b']] or Literal['a', 'b']"
+        )
     if kind == "atom" and None in rules["one_of"]:
         others = [value for value in rules["one_of"] if value is not None]
         return (
-            union(make("atom", constraints={"one_of": others}, python=python), make("none")) if others else Type("none")
+            union(make("atom", constraints={"one_of": others}, python=python), make("none"))
+            if others
+            else Type("none")
         )
     if kind == "union":
         return constrained_union(union(*args), rules)
@@ -123,7 +145,9 @@ def make(name: str, *args: Type, constraints: Mapping[str, Any] | None = None, p
 def unknown_type(name: str) -> str:
     """Return the message about an unknown type."""
     names = [kind for kind in KINDS if kind not in {"ref", "union", "object", "none"}]
-    return f"unknown type {name!r}.{suggest(name, [*names, *ALIASES])} Types are: {', '.join(names)}"
+    return (
+        f"unknown type {name!r}.{suggest(name, [*names, *ALIASES])} Types are: {', '.join(names)}"
+    )
 
 
 def _check_constraints(kind: str, constraints: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,7 +175,9 @@ def _check_key(key: Type) -> None:
         key.kind == "atom" and all(isinstance(value, str) for value in key.constraint("one_of"))
     )
     if not is_text and not (key.kind == "int" and not key.constraints):
-        raise SignatureError("the keys of a dict are str (with or without constraints), int, or a choice of strings")
+        raise SignatureError(
+            "the keys of a dict are str (with or without constraints), int, or a choice of strings"
+        )
 
 
 def union(*members: Type) -> Type:
@@ -173,16 +199,20 @@ def constrained_union(type_: Type, rules: Mapping[str, Any]) -> Type:
         return type_
     if type_.kind != "union" or not type_.is_optional:
         raise SignatureError(
-            "required=true needs a union with none: (int | none)[required=true]", constraint="required"
+            "required=true needs a union with none: (int | none)[required=true]",
+            constraint="required",
         )
-    return Type("union", type_.args, tuple(sorted({**dict(type_.constraints), "required": True}.items())))
+    return Type(
+        "union", type_.args, tuple(sorted({**dict(type_.constraints), "required": True}.items()))
+    )
 
 
 def tagged(type_: Type, tag: str) -> Type:
     """Return the union of objects that the member `tag` distinguishes.
 
     Raises:
-        SignatureError: a member of the union is not an object, or its tag is missing, is not a choice of
+        SignatureError: a member of the union is not an object, or its tag is missing, is not a
+        choice of
             strings, or is not unique.
     """
     if type_.kind != "union":
@@ -195,7 +225,8 @@ def tagged(type_: Type, tag: str) -> Type:
         values = tag_values(arg, tag)
         if not values or texts & set(values):
             raise SignatureError(
-                f"tag={tag!r}: each object of the union needs a required member {tag!r} with unique values, such "
+                f"tag={tag!r}: each object of the union needs a required member {tag!r} with "
+                "unique values, such "
                 f"as {tag}: Literal['cat']; {arg.title or arg.kind!r} has none",
                 constraint="tag",
             )
@@ -222,13 +253,15 @@ def object_type(
     members: tuple[Member, ...],
     *,
     constraints: Mapping[str, Any] | None = None,
-    python: Any = None,  # noqa: ANN401
+    python: Any = None,
 ) -> Type:
     """Return an object type with `members`, whose names must be unique."""
     names: set[str] = set()
     for member in members:
         if member.name in names:
-            raise SignatureError(f"object {title!r} has two members named {member.name!r}", member=member.name)
+            raise SignatureError(
+                f"object {title!r} has two members named {member.name!r}", member=member.name
+            )
         names.add(member.name)
     rules = _check_constraints("object", constraints or {})
     return Type("object", (), tuple(sorted(rules.items())), title, members, python)
@@ -245,8 +278,12 @@ def _fill_reference(type_: Type, whole: Type) -> Type:
     if type_.kind == "object" and type_.title == whole.title:  # the name means this object inside
         return type_
     args = tuple(_fill_reference(arg, whole) for arg in type_.args)
-    members = tuple(replace(member, type=_fill_reference(member.type, whole)) for member in type_.members)
+    members = tuple(
+        replace(member, type=_fill_reference(member.type, whole)) for member in type_.members
+    )
     if args == type_.args and members == type_.members:
         return type_
     # a class resolves its annotations itself; a generic type is rebuilt from its arguments
-    return replace(type_, args=args, members=members, python=type_.python if type_.kind == "object" else None)
+    return replace(
+        type_, args=args, members=members, python=type_.python if type_.kind == "object" else None
+    )

@@ -61,7 +61,8 @@ class Validator:
         """Whether exactly these field objects are validated."""
         candidates = list(fields)
         return len(candidates) == len(self._fields) and all(
-            current is candidate for current, candidate in zip(self._fields.values(), candidates, strict=True)
+            current is candidate
+            for current, candidate in zip(self._fields.values(), candidates, strict=True)
         )
 
     def __call__(self, values: Mapping[str, Any], *, mode: Mode = "coerce") -> dict[str, Any]:
@@ -111,7 +112,10 @@ class Validator:
         """Whether `__call__` takes at most a few milliseconds for `amount`, with compilation."""
         if not amount.is_quick:
             return False
-        return "coerce" in self._checks or sum(part.parts for part in self._field_efforts().values()) <= _FEW_TYPES
+        return (
+            "coerce" in self._checks
+            or sum(part.parts for part in self._field_efforts().values()) <= _FEW_TYPES
+        )
 
     def _amounts(self) -> "Callable[[Mapping[str, Any]], WorkAmount]":
         from dspex.language.signatures.effort import amount_of
@@ -160,7 +164,11 @@ class Validator:
             after: the validated values. Defaults that were filled in do not count.
         """
         dumped = self.dump(after)
-        return tuple(name for name in after if name in before and not is_same_json(before[name], dumped[name]))
+        return tuple(
+            name
+            for name in after
+            if name in before and not is_same_json(before[name], dumped[name])
+        )
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema 2020-12 of the mapping, with properties by field name."""
@@ -185,7 +193,9 @@ class Validator:
                 self._checks[mode] = validator.validate_python
         return self._checks[mode]
 
-    def _retry_as_json(self, values: Mapping[str, Any], error: ValueError, mode: Mode) -> dict[str, Any]:
+    def _retry_as_json(
+        self, values: Mapping[str, Any], error: ValueError, mode: Mode
+    ) -> dict[str, Any]:
         """Retry with refused instances as JSON data, or raise the error.
 
         A type that was rebuilt from data does not know the classes of the original type.
@@ -199,7 +209,9 @@ class Validator:
         except ValueError as second:
             raise self._invalid(*self._limit_errors(data, second, mode)) from None
 
-    def _with_json_values(self, values: Mapping[str, Any], error: ValueError, mode: Mode) -> dict[str, Any] | None:
+    def _with_json_values(
+        self, values: Mapping[str, Any], error: ValueError, mode: Mode
+    ) -> dict[str, Any] | None:
         from dspex.language.signatures.instances import with_json_values
 
         return with_json_values(values, error, self._fields, is_strict=mode == "strict")
@@ -209,10 +221,14 @@ class Validator:
             from pydantic_core import SchemaValidator
 
             with self._compiling:
-                self._cancellable[mode] = SchemaValidator(fields_core_schema(self.fields, mode, is_cancellable=True))
+                self._cancellable[mode] = SchemaValidator(
+                    fields_core_schema(self.fields, mode, is_cancellable=True)
+                )
         return self._cancellable[mode]
 
-    def _limit_errors(self, values: Mapping[str, Any], error: ValueError, mode: Mode) -> tuple[ValueError, int | None]:
+    def _limit_errors(
+        self, values: Mapping[str, Any], error: ValueError, mode: Mode
+    ) -> tuple[ValueError, int | None]:
         """Return the error; if it has too many problems, a shorter one and their number."""
         from pydantic_core import ValidationError
 
@@ -231,7 +247,7 @@ class Validator:
         return invalid_error(error, self.what, fields=self._fields, count=count)
 
 
-def is_same_json(value: Any, dumped: Any) -> bool:  # noqa: ANN401
+def is_same_json(value: Any, dumped: Any) -> bool:
     """Whether `value` has the same JSON text as `dumped`; 1 and 1.0 differ."""
     from pydantic_core import PydanticSerializationError, to_json
 
@@ -241,7 +257,9 @@ def is_same_json(value: Any, dumped: Any) -> bool:  # noqa: ANN401
         return False
 
 
-def fields_core_schema(fields: Sequence[Field], mode: Mode, *, is_cancellable: bool = False) -> "CoreSchema":
+def fields_core_schema(
+    fields: Sequence[Field], mode: Mode, *, is_cancellable: bool = False
+) -> "CoreSchema":
     """Return the core schema of a mapping with exactly `fields`, with any field names."""
     from pydantic_core import core_schema
 
@@ -254,7 +272,9 @@ def fields_core_schema(fields: Sequence[Field], mode: Mode, *, is_cancellable: b
         if not field.is_required:
             schema = core_schema.with_default_schema(schema, default=_default(field))
         alias = _aliases(field) if mode == "coerce" else None
-        members[field.name] = core_schema.typed_dict_field(schema, required=field.is_required, validation_alias=alias)
+        members[field.name] = core_schema.typed_dict_field(
+            schema, required=field.is_required, validation_alias=alias
+        )
     whole: CoreSchema = core_schema.typed_dict_schema(members, extra_behavior="forbid")
     if is_cancellable:
         from dspex.language.signatures.cancellable import limit_unknown_members
@@ -271,7 +291,7 @@ def _aliases(field: Field) -> list[list[str | int]] | None:
     return [[name] for name in dict.fromkeys([field.alias, *provider_names, field.name])]
 
 
-def _default(field: Field) -> Any:  # noqa: ANN401
+def _default(field: Field) -> Any:
     """Return the default, which is JSON data, as a validated value, or None."""
     if field.default is MISSING or is_plain_default(field):
         return None if field.default is MISSING else field.default

@@ -15,14 +15,16 @@ _EXACT = 2.0**53  # larger floats do not represent exactly one integer
 _PLAIN = (*_SCALARS, dict, list)
 
 
-def check_depth(value: Any) -> Any:  # noqa: ANN401  # `any` takes any value
+def check_depth(value: Any) -> Any:
     """Raise if containers are nested deeper than `DEPTH_LIMIT`, too deep to write as JSON."""
     if is_too_deep(value):
-        raise PydanticCustomError("depth", "nested deeper than {limit} levels", {"limit": DEPTH_LIMIT})
+        raise PydanticCustomError(
+            "depth", "nested deeper than {limit} levels", {"limit": DEPTH_LIMIT}
+        )
     return value
 
 
-def is_too_deep(value: Any) -> bool:  # noqa: ANN401
+def is_too_deep(value: Any) -> bool:
     """Whether containers in `value` are nested deeper than `DEPTH_LIMIT`."""
     level = [value] if isinstance(value, dict | list | tuple) else []
     for _ in range(DEPTH_LIMIT):
@@ -39,7 +41,7 @@ def fits_schema(schema: Mapping[str, Any]) -> Callable[[Any], Any]:
 
     compiled = schema_check(schema)
 
-    def check(value: Any) -> Any:  # noqa: ANN401
+    def check(value: Any) -> Any:
         check_depth(value)
         problem = compiled.problem(_as_json(value))
         if problem:
@@ -49,7 +51,7 @@ def fits_schema(schema: Mapping[str, Any]) -> Callable[[Any], Any]:
     return check
 
 
-def _as_json(value: Any) -> Any:  # noqa: ANN401
+def _as_json(value: Any) -> Any:
     """Return a value as JSON data; plain data is returned as it is."""
     pending, visited = [value], {id(value)}
     while pending:
@@ -63,31 +65,33 @@ def _as_json(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
-def _children(part: Any) -> list[Any]:  # noqa: ANN401
+def _children(part: Any) -> list[Any]:
     inside = part.values() if isinstance(part, dict) else part
     return [child for child in inside if isinstance(child, dict | list | tuple)]
 
 
-def check_unique(values: Any) -> Any:  # noqa: ANN401
+def check_unique(values: Any) -> Any:
     """Raise if a list holds two values that are equal as JSON."""
     positions: dict[Any, int] = {}
     for at, value in enumerate(values):
         key = _identity(value)
         if key in positions:
             raise PydanticCustomError(
-                "unique", "the values at {first} and {second} are equal", {"first": positions[key], "second": at}
+                "unique",
+                "the values at {first} and {second} are equal",
+                {"first": positions[key], "second": at},
             )
         positions[key] = at
     return values
 
 
-def _identity(value: Any) -> Any:  # noqa: ANN401
+def _identity(value: Any) -> Any:
     if type(value) in {str, int, float, bool}:
         return (type(value) is bool, value)
     return json.dumps(_numbers(to_jsonable_python(value, fallback=repr)), sort_keys=True)
 
 
-def _numbers(value: Any) -> Any:  # noqa: ANN401
+def _numbers(value: Any) -> Any:
     """Return `value` with 1.0 as 1 at any depth: in JSON they are equal."""
     if isinstance(value, dict):
         return {key: _numbers(item) for key, item in value.items()}
@@ -125,9 +129,11 @@ def check_required_keys(names: Sequence[str]) -> Callable[[Any], Any]:
     return check
 
 
-def pairs_to_dict(value: Any) -> Any:  # noqa: ANN401
+def pairs_to_dict(value: Any) -> Any:
     """Read `[{"key": k, "value": v}]` as a mapping; providers with fixed names use this form."""
-    if type(value) is not list or not all(isinstance(pair, dict) and pair.keys() == {"key", "value"} for pair in value):
+    if type(value) is not list or not all(
+        isinstance(pair, dict) and pair.keys() == {"key", "value"} for pair in value
+    ):
         return value
     result = {pair["key"]: pair["value"] for pair in value}
     if len(result) < len(value):
@@ -135,18 +141,20 @@ def pairs_to_dict(value: Any) -> Any:  # noqa: ANN401
     return result
 
 
-def pick_atom(values: Sequence[Any], *, python: Any, is_strict: bool) -> Callable[[Any], Any]:  # noqa: ANN401
+def pick_atom(values: Sequence[Any], *, python: Any, is_strict: bool) -> Callable[[Any], Any]:
     """Return a function that selects one of `values`, or the member of the enumeration `python`."""
     members = list(python) if python is not None else []
     results = {
-        _identity(value): members[at] if members else value for at, value in enumerate(values) if value is not None
+        _identity(value): members[at] if members else value
+        for at, value in enumerate(values)
+        if value is not None
     }
     texts = {} if is_strict else {str(value): result for (_, value), result in results.items()}
     if python is not None and not is_strict:  # values take precedence: other processes send them
         texts = {**python.__members__, **texts}
     expected = " or ".join(repr(value) for value in values)
 
-    def check(value: Any) -> Any:  # noqa: ANN401
+    def check(value: Any) -> Any:
         if python is not None and isinstance(value, python):
             return value
         if value is None and None in values:
@@ -162,16 +170,20 @@ def pick_atom(values: Sequence[Any], *, python: Any, is_strict: bool) -> Callabl
     return check
 
 
-def absent_if_null(value: Any, check: Callable[[Any], Any]) -> Any:  # noqa: ANN401
+def absent_if_null(value: Any, check: Callable[[Any], Any]) -> Any:
     """Omit an optional member that is null: strict form writes absence as null."""
     if value is None:
         raise PydanticOmit
     return check(value)
 
 
-def whole_number(value: Any) -> Any:  # noqa: ANN401
+def whole_number(value: Any) -> Any:
     """Return 1 for 1.0: in JSON they are the same number."""
-    return int(value) if type(value) is float and value.is_integer() and abs(value) <= _EXACT else value
+    return (
+        int(value)
+        if type(value) is float and value.is_integer() and abs(value) <= _EXACT
+        else value
+    )
 
 
 def round_to(precision: int, *, is_strict: bool) -> Callable[[float], float]:
@@ -180,13 +192,15 @@ def round_to(precision: int, *, is_strict: bool) -> Callable[[float], float]:
     def check(value: float) -> float:
         rounded = round(value, precision)
         if is_strict and rounded != value:
-            raise PydanticCustomError("precision", "more than {precision} decimals", {"precision": precision})
+            raise PydanticCustomError(
+                "precision", "more than {precision} decimals", {"precision": precision}
+            )
         return rounded
 
     return check
 
 
-def text_to_binary(value: Any) -> Any:  # noqa: ANN401
+def text_to_binary(value: Any) -> Any:
     """Read base64 text as bytes."""
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
@@ -205,14 +219,21 @@ def binary_to_text(value: bytes) -> str:
     return base64.b64encode(value).decode("ascii")
 
 
-def from_dspy_calls(value: Any) -> Any:  # noqa: ANN401
+def from_dspy_calls(value: Any) -> Any:
     """Convert dspy's `{"tool_calls": [{"name", "args"}]}` to our form; keep other values."""
-    if not isinstance(value, dict) or "calls" in value or not isinstance(value.get("tool_calls"), list):
+    if (
+        not isinstance(value, dict)
+        or "calls" in value
+        or not isinstance(value.get("tool_calls"), list)
+    ):
         return value
     return {"calls": [_from_dspy_call(call) for call in value["tool_calls"]]}
 
 
-def _from_dspy_call(call: Any) -> Any:  # noqa: ANN401
+def _from_dspy_call(call: Any) -> Any:
     if not isinstance(call, dict) or "arguments" in call or "args" not in call:
         return call
-    return {"arguments": call["args"], **{key: value for key, value in call.items() if key != "args"}}
+    return {
+        "arguments": call["args"],
+        **{key: value for key, value in call.items() if key != "args"},
+    }

@@ -2,7 +2,15 @@
 
 from dspex.language.variables.constraint import Constraint
 from dspex.language.variables.expression import Expression, var
-from dspex.language.variables.kinds import Boolean, Choice, Composite, Examples, Float, Integer, Text
+from dspex.language.variables.kinds import (
+    Boolean,
+    Choice,
+    Composite,
+    Examples,
+    Float,
+    Integer,
+    Text,
+)
 from dspex.language.variables.sampling import samples
 from dspex.language.variables.space import Assignment, Space
 from dspex.language.variables.variable import Variable, VariableKind

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from dspex.errors import VariableError, suggest
+from dspex.error_text import suggest
+from dspex.errors import VariableError
 from dspex.language.variables.constraint import Constraint
 from dspex.language.variables.expression import Expression
 from dspex.language.variables.variable import Variable
@@ -33,18 +34,25 @@ def _check(expression: Expression, where: str, variables: Mapping[str, Variable]
         hint = suggest(value, texts) if isinstance(value, str) else ""
         known = ", ".join(map(repr, _values(variable)))
         raise VariableError(
-            f"{where} compares {name!r} with {value!r}, which it never is.{hint} Its values are: {known}"
+            f"{where} compares {name!r} with {value!r}, which it never is.{hint} Its values are: "
+            f"{known}"
         )
 
 
 def _comparisons(expression: Expression) -> Iterator[tuple[str, Any]]:
     """Yield the variables that are compared with constants, and the constants."""
     if expression.op in {"==", "!=", "in"} and len(expression.args) == 2:
-        names = [part.args[0] for part in expression.args if isinstance(part, Expression) and part.op == "var"]
+        names = [
+            part.args[0]
+            for part in expression.args
+            if isinstance(part, Expression) and part.op == "var"
+        ]
         constants = [part for part in expression.args if not isinstance(part, Expression)]
         if len(names) == len(constants) == 1:
             options = constants[0] if expression.op == "in" else constants
-            yield from ((names[0], option) for option in options if isinstance(options, list | tuple))
+            yield from (
+                (names[0], option) for option in options if isinstance(options, list | tuple)
+            )
     for part in expression.args:
         if isinstance(part, Expression):
             yield from _comparisons(part)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dspex.errors import VariableError, shorten
+from dspex.error_text import shorten
+from dspex.errors import VariableError
 from dspex.language.variables.expression import Expression, expression_problem
 
 
@@ -35,11 +36,18 @@ class Constraint:
         what = f"the test of the constraint {self.name!r}"
         if problem := expression_problem(self.test, what):
             raise VariableError(problem, constraint=self.name)
-        if not isinstance(self.rewrite, Mapping) or not all(isinstance(name, str) for name in self.rewrite):
-            problem = f"a rewrite gives values by variable name, such as {{'a': 1}}, not {shorten(self.rewrite)}"
+        if not isinstance(self.rewrite, Mapping) or not all(
+            isinstance(name, str) for name in self.rewrite
+        ):
+            problem = (
+                f"a rewrite gives values by variable name, such as {{'a': 1}}, not "
+                f"{shorten(self.rewrite)}"
+            )
             raise VariableError(f"the constraint {self.name!r}: {problem}", constraint=self.name)
         for name, value in self.rewrite.items():
-            if callable(value) and (problem := expression_problem(value, f"the rewrite of {name!r} in {self.name!r}")):
+            if callable(value) and (
+                problem := expression_problem(value, f"the rewrite of {name!r} in {self.name!r}")
+            ):
                 raise VariableError(problem, constraint=self.name)
 
     def holds(self, values: Mapping[str, Any]) -> bool:
@@ -49,18 +57,26 @@ class Constraint:
     def reads(self) -> set[str]:
         """Return the names of the variables that its test and its rewrites read or set."""
         rewrite_names = {
-            name for value in self.rewrite.values() if isinstance(value, Expression) for name in value.variables()
+            name
+            for value in self.rewrite.values()
+            if isinstance(value, Expression)
+            for name in value.variables()
         }
         return {*self.test.variables(), *self.rewrite, *rewrite_names}
 
     def rewritten(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the rewritten values by variable name."""
-        return {name: value(values) if isinstance(value, Expression) else value for name, value in self.rewrite.items()}
+        return {
+            name: value(values) if isinstance(value, Expression) else value
+            for name, value in self.rewrite.items()
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return the constraint as JSON-ready data."""
         rewrite = {
-            name: {"expression": value.to_data()} if isinstance(value, Expression) else {"value": value}
+            name: {"expression": value.to_data()}
+            if isinstance(value, Expression)
+            else {"value": value}
             for name, value in self.rewrite.items()
         }
         return {"name": self.name, "test": self.test.to_data(), "rewrite": rewrite}
@@ -74,7 +90,9 @@ class Constraint:
         """
         try:
             rewrite = {
-                name: Expression.from_data(value["expression"]) if "expression" in value else value["value"]
+                name: Expression.from_data(value["expression"])
+                if "expression" in value
+                else value["value"]
                 for name, value in data.get("rewrite", {}).items()
             }
             return cls(name=data["name"], test=Expression.from_data(data["test"]), rewrite=rewrite)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dspex.errors import VariableError, shorten
+from dspex.error_text import shorten
+from dspex.errors import VariableError
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "+": operator.add,
@@ -38,8 +39,8 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 class Expression:
     """An operation on variables, constants and other expressions: `var("k") * 2 <= 16`.
 
-    Arithmetic and ordering use operators. Equality is a method (`var("model").equals("a")`), because `==` compares
-    two expressions as data.
+    Arithmetic and ordering use operators. Equality is a method (`var("model").equals("a")`),
+    because `==` compares two expressions as data.
     """
 
     op: str
@@ -49,11 +50,15 @@ class Expression:
         """Check the operation and the argument of `var`."""
         if self.op == "var":
             if len(self.args) != 1 or not isinstance(self.args[0], str):
-                raise VariableError(f"var takes the name of a variable, such as var('k'), not {shorten(self.args)}")
+                raise VariableError(
+                    f"var takes the name of a variable, such as var('k'), not {shorten(self.args)}"
+                )
         elif self.op not in _OPERATIONS:
-            raise VariableError(f"unknown operation {self.op!r}; operations are: var, {', '.join(_OPERATIONS)}")
+            raise VariableError(
+                f"unknown operation {self.op!r}; operations are: var, {', '.join(_OPERATIONS)}"
+            )
 
-    def __call__(self, values: Mapping[str, Any]) -> Any:  # noqa: ANN401  # any JSON value
+    def __call__(self, values: Mapping[str, Any]) -> Any:
         """Compute the value.
 
         Raises:
@@ -61,13 +66,17 @@ class Expression:
         """
         if self.op == "var":
             if self.args[0] not in values:
-                raise VariableError(f"{self} needs the variable {self.args[0]!r}, which has no value here")
+                raise VariableError(
+                    f"{self} needs the variable {self.args[0]!r}, which has no value here"
+                )
             return values[self.args[0]]
         parts = [part(values) if isinstance(part, Expression) else part for part in self.args]
         try:
             return _OPERATIONS[self.op](*parts)
         except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
-            raise VariableError(f"{self} cannot be computed from {shorten(parts)}: {error}") from error
+            raise VariableError(
+                f"{self} cannot be computed from {shorten(parts)}: {error}"
+            ) from error
 
     def variables(self) -> Iterator[str]:
         """Yield the names of the variables that it reads."""
@@ -90,7 +99,13 @@ class Expression:
         """Return the expression as JSON: the operation and its arguments, constants wrapped as `{"value": x}`."""
         if self.op == "var":
             return ["var", self.args[0]]
-        return [self.op, *(part.to_data() if isinstance(part, Expression) else {"value": part} for part in self.args)]
+        return [
+            self.op,
+            *(
+                part.to_data() if isinstance(part, Expression) else {"value": part}
+                for part in self.args
+            ),
+        ]
 
     @classmethod
     def from_data(cls, data: Sequence[Any]) -> "Expression":
@@ -106,7 +121,9 @@ class Expression:
         parts: list[Any] = []
         for part in data[1:]:
             if isinstance(part, Mapping) and "value" not in part:
-                raise VariableError(f"a constant in an expression is written {{'value': x}}, not {shorten(part)}")
+                raise VariableError(
+                    f"a constant in an expression is written {{'value': x}}, not {shorten(part)}"
+                )
             parts.append(part["value"] if isinstance(part, Mapping) else cls.from_data(part))
         return cls(data[0], tuple(parts))
 
@@ -191,7 +208,9 @@ class Expression:
         return Expression("not", (self,))
 
     def __bool__(self) -> bool:
-        raise VariableError(f"{self} has no truth value before it is computed; combine tests with &, | and ~")
+        raise VariableError(
+            f"{self} has no truth value before it is computed; combine tests with &, | and ~"
+        )
 
     def __hash__(self) -> int:
         return hash(str(self.to_data()))
@@ -221,4 +240,6 @@ def expression_problem(value: object, what: str) -> str:
         )
     if callable(value):
         return f"{what} is a function; it has to be data: write it with var, such as var('a') <= 3"
-    return f"{what} is {shorten(value)}, not an expression; write one with var, such as var('a') <= 3"
+    return (
+        f"{what} is {shorten(value)}, not an expression; write one with var, such as var('a') <= 3"
+    )

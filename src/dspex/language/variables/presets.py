@@ -9,11 +9,13 @@ from dspex.language.variables.space import Space
 from dspex.language.variables.variable import Variable
 
 
-def model_settings(path: str = "self", *, models: Sequence[str] = (), adapters: Sequence[str] = ()) -> Space:
+def model_settings(
+    path: str = "self", *, models: Sequence[str] = (), adapters: Sequence[str] = ()
+) -> Space:
     """Return temperature, top_p and max_tokens of one module, and optionally its model and adapter.
 
-    `top_p` is searched only above temperature 0, where it has an effect. Assignments with both values far from neutral
-    are rewritten, because providers advise to change only one of the two.
+    `top_p` is searched only above temperature 0, where it has an effect. Assignments with both
+    values far from neutral are rewritten, because providers advise to change only one of the two.
     """
     temperature, top_p = f"{path}.temperature", f"{path}.top_p"
     variables: list[Variable] = [
@@ -36,15 +38,17 @@ def model_settings(path: str = "self", *, models: Sequence[str] = (), adapters: 
 def strategy(path: str, *labels: str) -> Variable:
     """Return the choice between the alternatives of the switch at `path`; the first label is the default.
 
-    It binds only to a switch: `OneOf(Predict(QA), ChainOfThought(QA))`, or the result of `strategies(QA)` of
-    `dspex.variables`. Such a switch already has this variable with all its labels; `with_variables` replaces it, to
-    offer fewer labels or another default.
+    It binds only to a switch: `OneOf(Predict(QA), ChainOfThought(QA))`, or the result of
+    `strategies(QA)` of `dspex.variables`. Such a switch already has this variable with all its
+    labels; `with_variables` replaces it, to offer fewer labels or another default.
 
     Raises:
         VariableError: there are no labels, or two are equal.
     """
     default = labels[0] if labels else None
-    return Variable(name=f"{path}.self", kind="module", options=labels, default=default, paths=(f"{path}.self",))
+    return Variable(
+        name=f"{path}.self", kind="module", options=labels, default=default, paths=(f"{path}.self",)
+    )
 
 
 def demonstration_count(highest: int = 8) -> Variable:
@@ -55,8 +59,8 @@ def demonstration_count(highest: int = 8) -> Variable:
 def retriever_k(path: str, highest: int = 20, *, default: int | None = None) -> Variable:
     """Return the number of passages that the module at `path` retrieves.
 
-    It binds to any module that reads an attribute `k` when it runs; the slot is `config.k`. The default is 5, or
-    `highest` if that is less.
+    It binds to any module that reads an attribute `k` when it runs; the slot is `config.k`. The
+    default is 5, or `highest` if that is less.
     """
     default_k = min(5, highest) if default is None else default
     return Integer(1, highest, default=default_k).named(f"{path}.config.k", f"{path}.config.k")

@@ -8,22 +8,27 @@ from itertools import accumulate
 from statistics import NormalDist
 from typing import Any, Literal
 
-from dspex.errors import VariableError, shorten
+from dspex.error_text import shorten
+from dspex.errors import VariableError
 from dspex.language.variables.space import Space
 from dspex.language.variables.variable import Variable
 
 TRIES = 200
 
 
-def samples(space: Space, *, seed: int, method: Literal["random", "quasi"] = "random") -> Iterator[dict[str, Any]]:
+def samples(
+    space: Space, *, seed: int, method: Literal["random", "quasi"] = "random"
+) -> Iterator[dict[str, Any]]:
     """Yield an endless sequence of assignments, determined by `seed`.
 
-    "quasi" spreads them evenly: numbers by a Halton sequence with a random shift (J. H. Halton, 1960; R. Cranley and
-    T. N. L. Patterson, 1976), choices in rounds, so that n samples cover all n options with a weight above 0.
-    Inactive variables are left out. An assignment that a constraint refuses is drawn again, at most 200 times.
+    "quasi" spreads them evenly: numbers by a Halton sequence with a random shift (J. H. Halton,
+    1960; R. Cranley and T. N. L. Patterson, 1976), choices in rounds, so that n samples cover all n
+    options with a weight above 0. Inactive variables are left out. An assignment that a constraint
+    refuses is drawn again, at most 200 times.
 
     Raises:
-        VariableError: no assignment satisfied the constraints; the message names the constraint that refused most.
+        VariableError: no assignment satisfied the constraints; the message names the constraint
+        that refused most.
     """
     rng = random.Random(seed)  # noqa: S311  # explores, keeps no secret
     names = [name for name in space.order if space[name].is_searchable]
@@ -53,8 +58,12 @@ def assignment_at(space: Space, place: Callable[[str], float]) -> dict[str, Any]
     Raises:
         VariableError: a constraint refuses it.
     """
-    values = space.complete(_draw_values(space, [name for name in space.order if space[name].is_searchable], place))
-    return {name: values[name] for name in space.order if name in values and space[name].is_searchable}
+    values = space.complete(
+        _draw_values(space, [name for name in space.order if space[name].is_searchable], place)
+    )
+    return {
+        name: values[name] for name in space.order if name in values and space[name].is_searchable
+    }
 
 
 def explain_refusal(space: Space, error: VariableError) -> VariableError:
@@ -78,7 +87,9 @@ def _rounds(variable: Variable, rng: random.Random) -> Iterator[float]:
         yield from [(reach[part] + weights[part] * rng.random()) / reach[-1] for part in order]
 
 
-def _first_allowed(space: Space, draw: Callable[[], dict[str, Any]], *, step: Callable[[], None]) -> dict[str, Any]:
+def _first_allowed(
+    space: Space, draw: Callable[[], dict[str, Any]], *, step: Callable[[], None]
+) -> dict[str, Any]:
     refusals: Counter[str] = Counter()
     for _ in range(TRIES):
         step()
@@ -91,7 +102,8 @@ def _first_allowed(space: Space, draw: Callable[[], dict[str, Any]], *, step: Ca
             refusals[str(constraint)] += 1
     worst, times = refusals.most_common(1)[0]
     raise VariableError(
-        f"no assignment satisfies the constraints after {TRIES} tries; {worst!r} refused {times} of them: loosen it, "
+        f"no assignment satisfies the constraints after {TRIES} tries; {worst!r} refused {times} "
+        "of them: loosen it, "
         "or widen its variables"
     )
 
@@ -112,7 +124,7 @@ def options(variable: Variable) -> tuple[Any, ...]:
     return (False, True) if variable.kind == "boolean" else variable.options
 
 
-def place_of(variable: Variable, value: Any) -> float:  # noqa: ANN401
+def place_of(variable: Variable, value: Any) -> float:
     """Return a quantile (0 to 1) at which `value_at` returns `value`, the inverse of `value_at`.
 
     Raises:
@@ -121,7 +133,9 @@ def place_of(variable: Variable, value: Any) -> float:  # noqa: ANN401
     variable.check(value)
     if choices := options(variable):
         weights = variable.weights or (1.0,) * len(choices)
-        index = next((n for n, it in enumerate(choices) if type(it) is type(value) and it == value), None)
+        index = next(
+            (n for n, it in enumerate(choices) if type(it) is type(value) and it == value), None
+        )
         if index is None:
             raise VariableError(f"{value!r} is not an option of {variable.name!r}")
         return (sum(weights[:index]) + weights[index] / 2) / sum(weights)
@@ -139,7 +153,7 @@ def place_of(variable: Variable, value: Any) -> float:  # noqa: ANN401
     return float((value - low) / (high - low))
 
 
-def value_at(variable: Variable, place: float) -> Any:  # noqa: ANN401  # any JSON value
+def value_at(variable: Variable, place: float) -> Any:
     """Return the value at quantile `place` (0 to 1) of the variable's distribution."""
     if variable.kind == "boolean":
         return place >= 0.5
@@ -177,7 +191,11 @@ def rounded(variable: Variable, value: float) -> float:
     if variable.kind == "integer":
         steps = min(int((high - low) // variable.step), round((value - low) / variable.step))
         return int(low) + steps * variable.step
-    return value if variable.precision is None else min(high, max(low, round(value, variable.precision)))
+    return (
+        value
+        if variable.precision is None
+        else min(high, max(low, round(value, variable.precision)))
+    )
 
 
 def _primes() -> Iterator[int]:

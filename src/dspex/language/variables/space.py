@@ -5,7 +5,8 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from dspex.errors import VariableError, shorten, suggest
+from dspex.error_text import shorten, suggest
+from dspex.errors import VariableError
 from dspex.language.variables.conditions import check_conditions
 from dspex.language.variables.constraint import Constraint
 from dspex.language.variables.expression import Expression
@@ -24,24 +25,32 @@ class Space(Mapping[str, Variable]):
 
     __slots__ = ("_constraints", "_order", "_variables")
 
-    def __init__(self, variables: Iterable[Variable] = (), constraints: Iterable[Constraint] = ()) -> None:
+    def __init__(
+        self, variables: Iterable[Variable] = (), constraints: Iterable[Constraint] = ()
+    ) -> None:
         """Take variables with unique names, and constraints between them.
 
         Raises:
-            VariableError: two variables share a name, an expression reads an unknown variable, variables depend
-                on each other in a cycle, or a condition compares a variable with a value that it never has.
+            VariableError: two variables share a name, an expression reads an unknown variable,
+            variables depend
+                on each other in a cycle, or a condition compares a variable with a value that it
+                never has.
         """
         self._set(variables, constraints)
         check_conditions(self._variables, self._constraints)
 
     @classmethod
     def derived(
-        cls, variables: Iterable[Variable], constraints: Iterable[Constraint] = (), *, order: Sequence[str] = ()
+        cls,
+        variables: Iterable[Variable],
+        constraints: Iterable[Constraint] = (),
+        *,
+        order: Sequence[str] = (),
     ) -> "Space":
         """Return the space of what was declared before: stored, or a part of another space; first those in `order`.
 
-        Its conditions are not looked at: what was stored by an earlier version still opens, and a part may lack the
-        options that they name.
+        Its conditions are not looked at: what was stored by an earlier version still opens, and a
+        part may lack the options that they name.
         """
         space = cls.__new__(cls)
         places = {name: place for place, name in enumerate(order)}
@@ -53,7 +62,9 @@ class Space(Mapping[str, Variable]):
         self._variables: dict[str, Variable] = {}
         for variable in variables:
             if variable.name in self._variables:
-                raise VariableError(f"two variables are named {variable.name!r}; rename one of them")
+                raise VariableError(
+                    f"two variables are named {variable.name!r}; rename one of them"
+                )
             self._variables[variable.name] = variable
         self._constraints = tuple(constraints)
         self._order = self._sort()
@@ -95,7 +106,9 @@ class Space(Mapping[str, Variable]):
         for name in names:
             self._get(name)
         remaining = [variable for name, variable in self._variables.items() if name not in names]
-        return Space.derived(remaining, [rule for rule in self._constraints if not rule.reads() & set(names)])
+        return Space.derived(
+            remaining, [rule for rule in self._constraints if not rule.reads() & set(names)]
+        )
 
     def check(self, assignment: Assignment) -> None:
         """Check that all names are known and all values fit.
@@ -130,11 +143,13 @@ class Space(Mapping[str, Variable]):
     def complete(self, assignment: Assignment) -> dict[str, Any]:
         """Return `assignment` with defaults filled in, composites computed and constraints applied.
 
-        Constraints are applied in order until none rewrites anything, so the result satisfies all of them. Inactive
-        variables are left out, and so are texts and examples without a value or default, which keep the program's own.
+        Constraints are applied in order until none rewrites anything, so the result satisfies all
+        of them. Inactive variables are left out, and so are texts and examples without a value or
+        default, which keep the program's own.
 
         Raises:
-            VariableError: a value does not fit, a constraint refuses the assignment, or constraints undo each
+            VariableError: a value does not fit, a constraint refuses the assignment, or constraints
+            undo each
                 other's rewrites; the message names them.
         """
         assigned = self.normalize(assignment)
@@ -149,12 +164,16 @@ class Space(Mapping[str, Variable]):
             results.append(values)
         names = list(dict.fromkeys(name for rewriting in passes for name in rewriting))
         raise VariableError(
-            f"the constraints {', '.join(map(repr, names))} undo each other's rewrites endlessly (after "
-            f"{len(passes)} passes); change a rewrite, or remove one so that its constraint refuses",
+            f"the constraints {', '.join(map(repr, names))} undo each other's rewrites endlessly "
+            "(after "
+            f"{len(passes)} passes); change a rewrite, or remove one so that its constraint "
+            "refuses",
             constraint=" and ".join(names),
         )
 
-    def _apply_constraints(self, assigned: dict[str, Any], values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    def _apply_constraints(
+        self, assigned: dict[str, Any], values: dict[str, Any]
+    ) -> tuple[dict[str, Any], list[str]]:
         """Apply each constraint once; return the values and the names of constraints that rewrote `assigned`."""
         rewriting = []
         for rule in self._constraints:
@@ -180,14 +199,17 @@ class Space(Mapping[str, Variable]):
             message = f"the constraint {rule.name!r} cannot rewrite the assignment: {error.message}"
             raise VariableError(message, constraint=rule.name) from error
 
-    def bound(self, assignment: Assignment, *, defaults_of: Container[str] | None = None) -> Iterator[tuple[str, Any]]:
+    def bound(
+        self, assignment: Assignment, *, defaults_of: Container[str] | None = None
+    ) -> Iterator[tuple[str, Any]]:
         """Yield (path, value) for every path that a complete assignment sets, with bindings applied.
 
         Args:
             assignment: the values.
-            defaults_of: the variables that fall back to their defaults; all by default. Other unassigned variables
-                keep the program's own values, unless a constraint rewrites them. A choice of module always falls
-                back to its default, because conditions depend on it.
+            defaults_of: the variables that fall back to their defaults; all by default. Other
+                unassigned variables keep the program's own values, unless a constraint rewrites
+                them. A choice of module always falls back to its default, because conditions depend
+                on it.
 
         Raises:
             VariableError: a value does not fit, or a constraint refuses the assignment.
@@ -239,15 +261,18 @@ class Space(Mapping[str, Variable]):
                 total *= _values(variable)
         return total
 
-    def to_dict(self) -> Any:  # noqa: ANN401  # a list, or an object where there are constraints
+    def to_dict(self) -> Any:
         """Return the space as JSON-ready data."""
         variables = [variable.to_dict() for variable in self._variables.values()]
         if not self._constraints:
             return variables
-        return {"variables": variables, "constraints": [constraint.to_dict() for constraint in self._constraints]}
+        return {
+            "variables": variables,
+            "constraints": [constraint.to_dict() for constraint in self._constraints],
+        }
 
     @classmethod
-    def from_dict(cls, data: Any) -> "Space":  # noqa: ANN401
+    def from_dict(cls, data: Any) -> "Space":
         """Read what `to_dict` wrote.
 
         Raises:
@@ -256,15 +281,22 @@ class Space(Mapping[str, Variable]):
         parts = data if isinstance(data, Mapping) else {"variables": data}
         variables, constraints = parts.get("variables"), parts.get("constraints", [])
         if not isinstance(variables, list | tuple) or not isinstance(constraints, list | tuple):
-            message = "a stored space is a list of variables, or an object with `variables` and `constraints`"
+            message = (
+                "a stored space is a list of variables, or an object with `variables` and "
+                "`constraints`"
+            )
             raise VariableError(f"{message}, not {shorten(data)}")
-        return cls.derived(map(Variable.from_dict, variables), map(Constraint.from_dict, constraints))
+        return cls.derived(
+            map(Variable.from_dict, variables), map(Constraint.from_dict, constraints)
+        )
 
     def _get(self, name: str) -> Variable:
         if name not in self._variables:
             names = ", ".join(self._variables) or "none"
             hint = suggest(name, list(self._variables))
-            raise VariableError(f"the program has no variable {name!r}.{hint} Its variables are: {names}")
+            raise VariableError(
+                f"the program has no variable {name!r}.{hint} Its variables are: {names}"
+            )
         return self._variables[name]
 
     def _sort(self) -> tuple[str, ...]:
@@ -282,14 +314,19 @@ class Space(Mapping[str, Variable]):
         try:
             return tuple(TopologicalSorter(needs).static_order())
         except CycleError as error:
-            raise VariableError(f"variables depend on each other in a cycle: {' -> '.join(error.args[1])}") from error
+            raise VariableError(
+                f"variables depend on each other in a cycle: {' -> '.join(error.args[1])}"
+            ) from error
 
 
 def _refusal(rule: Constraint, values: Mapping[str, Any], when: str = "") -> VariableError:
     """Return the error for an assignment that violates a constraint."""
-    shown_values = ", ".join(f"{name}={values[name]!r}" for name in sorted(set(rule.test.variables())))
+    shown_values = ", ".join(
+        f"{name}={values[name]!r}" for name in sorted(set(rule.test.variables()))
+    )
     return VariableError(
-        f"the constraint {rule.name!r} refuses the assignment: {rule.test} is not true{when} for {shown_values}",
+        f"the constraint {rule.name!r} refuses the assignment: {rule.test} is not true{when} for "
+        f"{shown_values}",
         constraint=rule.name,
     )
 
@@ -300,19 +337,25 @@ def _check_bindings(variable: Variable) -> None:
         if path not in variable.paths:
             hint = suggest(str(path), list(variable.paths))
             raise VariableError(
-                f"variable {variable.name!r} has a binding for {path!r}, which is not one of its paths.{hint} "
+                f"variable {variable.name!r} has a binding for {path!r}, which is not one of its "
+                f"paths.{hint} "
                 f"Its paths are: {', '.join(variable.paths) or 'none'}"
             )
         if others := sorted(set(binding.variables()) - {variable.name}):
             raise VariableError(
-                f"the binding of {path!r} reads {', '.join(others)}; a binding reads only its own variable, "
+                f"the binding of {path!r} reads {', '.join(others)}; a binding reads only its own "
+                "variable, "
                 f"var({variable.name!r}): declare a Composite for more"
             )
 
 
 def _values(variable: Variable) -> float:
     if variable.kind == "float":
-        return math.inf if variable.precision is None else _range(variable) * 10**variable.precision + 1
+        return (
+            math.inf
+            if variable.precision is None
+            else _range(variable) * 10**variable.precision + 1
+        )
     if variable.kind == "integer":
         return _range(variable) // variable.step + 1
     return 2 if variable.kind == "boolean" else len(variable.options)

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field, fields, replace
 from statistics import NormalDist
 from typing import Any, Literal, TypeGuard, get_args
 
-from dspex.errors import VariableError, shorten
+from dspex.error_text import shorten
+from dspex.errors import VariableError
 from dspex.language.variables.expression import Expression, expression_problem
 
-VariableKind = Literal["float", "integer", "boolean", "choice", "module", "text", "examples", "composite"]
+VariableKind = Literal[
+    "float", "integer", "boolean", "choice", "module", "text", "examples", "composite"
+]
 Level = Literal["parametric", "structural", "architectural"]
 KINDS: tuple[str, ...] = get_args(VariableKind)
 _NUMBERS = frozenset({"float", "integer"})
@@ -30,9 +33,9 @@ _LISTS = ("paths", "options", "weights")
 class Variable:
     """A named value of one kind, bound to one or more paths of a program.
 
-    A path names a module as in dspy (`answer`, `steps[0]`, `d['k']`, `self` for the root) and ends in a slot
-    (`instructions`, `demos`, `temperature`, `model`, `adapter`, `fields.<f>.desc`, `config.<k>`, `self`). A variable
-    declared in place is named by its path.
+    A path names a module as in dspy (`answer`, `steps[0]`, `d['k']`, `self` for the root) and ends
+    in a slot (`instructions`, `demos`, `temperature`, `model`, `adapter`, `fields.<f>.desc`,
+    `config.<k>`, `self`). A variable declared in place is named by its path.
 
     Args:
         name: unique within its space.
@@ -50,7 +53,8 @@ class Variable:
         prior: (mean, standard deviation) of a number in random samples.
         when: the variable is active only if this is true.
         compute: the expression of a composite.
-        bindings: for some of `paths`, an expression from the variable's value to the value at that path.
+        bindings: for some of `paths`, an expression from the variable's value to the value at that
+            path.
     """
 
     name: str = ""
@@ -89,7 +93,9 @@ class Variable:
     @property
     def is_searchable(self) -> bool:
         """Whether values can be sampled from the declaration alone."""
-        return self.kind in {"float", "integer", "boolean", "choice", "module"} or bool(self.options)
+        return self.kind in {"float", "integer", "boolean", "choice", "module"} or bool(
+            self.options
+        )
 
     @property
     def has_default(self) -> bool:
@@ -107,9 +113,11 @@ class Variable:
             VariableError: it does not; the message says what it takes.
         """
         if not _fits(self, value):
-            raise VariableError(f"variable {self.name!r} takes {self.expected()}, not {shorten(value)}")
+            raise VariableError(
+                f"variable {self.name!r} takes {self.expected()}, not {shorten(value)}"
+            )
 
-    def normalize(self, value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    def normalize(self, value: Any) -> Any:
         """Return the value in its normal form: a float rounded to its precision, an integer's 2.0 as 2.
 
         Raises:
@@ -132,13 +140,20 @@ class Variable:
             values.append(self.default)
         binding = self.bindings.get(path)
         for value in values:
-            yield self.normalize(value) if binding is None else binding({self.name: self.normalize(value)})
+            yield (
+                self.normalize(value)
+                if binding is None
+                else binding({self.name: self.normalize(value)})
+            )
 
     def expected(self) -> str:
         """Return a description of the values that it takes."""
         if self.kind in _NUMBERS:
             step = f" in steps of {self.step}" if self.kind == "integer" and self.step != 1 else ""
-            return f"{'an integer' if self.kind == 'integer' else 'a number'} from {self.low} to {self.high}{step}"
+            return (
+                f"{'an integer' if self.kind == 'integer' else 'a number'} from {self.low} to "
+                f"{self.high}{step}"
+            )
         words = {
             "boolean": "true or false",
             "text": "text",
@@ -163,7 +178,9 @@ class Variable:
             if expression is not None:
                 data[name] = expression.to_data()
         if self.bindings:
-            data["bindings"] = {path: expression.to_data() for path, expression in self.bindings.items()}
+            data["bindings"] = {
+                path: expression.to_data() for path, expression in self.bindings.items()
+            }
         return data
 
     @classmethod
@@ -176,7 +193,9 @@ class Variable:
         if not isinstance(data, Mapping):
             raise VariableError(f"a stored variable is an object, not {shorten(data)}")
         if data.get("kind") not in KINDS:
-            raise VariableError(f"unknown kind of variable {data.get('kind')!r}; kinds are: {', '.join(KINDS)}")
+            raise VariableError(
+                f"unknown kind of variable {data.get('kind')!r}; kinds are: {', '.join(KINDS)}"
+            )
         values = dict(data)
         for name in ("paths", "options", "weights", "prior"):
             if isinstance(values.get(name), list):
@@ -186,20 +205,32 @@ class Variable:
                 values[name] = Expression.from_data(values[name])
         bindings = values.get("bindings") or {}
         if isinstance(bindings, Mapping):
-            values["bindings"] = {path: Expression.from_data(binding) for path, binding in bindings.items()}
+            values["bindings"] = {
+                path: Expression.from_data(binding) for path, binding in bindings.items()
+            }
         try:
             return cls(**values)
         except TypeError as error:
-            raise VariableError(f"this is not a stored variable ({error}): {shorten(data)}") from error
+            raise VariableError(
+                f"this is not a stored variable ({error}): {shorten(data)}"
+            ) from error
 
 
-_PLAIN = frozenset({"desc", "low", "high", "step", "log", "precision", "options", "weights", "prior"})
-_USUAL: dict[str, Any] = {part.name: part.default for part in fields(Variable) if part.name in _PLAIN}
+_PLAIN = frozenset(
+    {"desc", "low", "high", "step", "log", "precision", "options", "weights", "prior"}
+)
+_USUAL: dict[str, Any] = {
+    part.name: part.default for part in fields(Variable) if part.name in _PLAIN
+}
 
 
 def _problem(variable: Variable) -> str:
     """Return the problem of a declaration and its fix, or an empty string."""
-    if problem := _shape_problem(variable) or _expression_problem(variable) or _stray_problem(variable):
+    if (
+        problem := _shape_problem(variable)
+        or _expression_problem(variable)
+        or _stray_problem(variable)
+    ):
         return problem
     if variable.kind in _NUMBERS:
         problem = _number_problem(variable) or _prior_problem(variable)
@@ -216,7 +247,12 @@ def _problem(variable: Variable) -> str:
             if is_text
             else f"the options of a text are texts, not {shorten(variable.options)}"
         )
-    if not problem and variable.has_default and variable.kind != "composite" and not _fits(variable, variable.default):
+    if (
+        not problem
+        and variable.has_default
+        and variable.kind != "composite"
+        and not _fits(variable, variable.default)
+    ):
         return f"the default {variable.default!r} is not {variable.expected()}"
     return problem
 
@@ -232,7 +268,11 @@ def _fits(variable: Variable, value: object) -> bool:
     if variable.kind == "text":
         return isinstance(value, str)
     if variable.kind == "examples":
-        return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(r, Mapping) for r in value)
+        return (
+            isinstance(value, Sequence)
+            and not isinstance(value, str)
+            and all(isinstance(r, Mapping) for r in value)
+        )
     return False
 
 
@@ -260,12 +300,17 @@ def _shape_problem(variable: Variable) -> str:
     if not all(isinstance(path, str) for path in variable.paths):
         return f"a path is text such as 'self.temperature', not {shorten(variable.paths)}"
     if not _is_json(variable.options):
-        return f"an option is a JSON value, not {shorten(variable.options)}. For modules use OneOf(Predict(QA))"
+        return (
+            f"an option is a JSON value, not {shorten(variable.options)}. For modules use "
+            "OneOf(Predict(QA))"
+        )
     for name, kind, words in (("step", int, "a whole number"), ("log", bool, "true or false")):
         if type(value := getattr(variable, name)) is not kind:
             return f"`{name}` is {words}, not {shorten(value)}"
     digits = variable.precision
-    if digits is not None and (isinstance(digits, bool) or not isinstance(digits, int) or not 0 <= digits <= 300):
+    if digits is not None and (
+        isinstance(digits, bool) or not isinstance(digits, int) or not 0 <= digits <= 300
+    ):
         return f"`precision` is a number of decimals such as 2, not {shorten(digits)}"
     return ""
 
@@ -296,7 +341,10 @@ def _stray_problem(variable: Variable) -> str:
     """Return an attribute that does not apply to the kind of the variable."""
     for name, kinds in _HAVE.items():
         if variable.kind not in kinds and getattr(variable, name) != _USUAL.get(name):
-            return f"`{name}` does not apply to the kind {variable.kind}; it belongs to: {', '.join(sorted(kinds))}"
+            return (
+                f"`{name}` does not apply to the kind {variable.kind}; it belongs to: "
+                f"{', '.join(sorted(kinds))}"
+            )
     return ""
 
 
@@ -307,7 +355,10 @@ def _number_problem(variable: Variable) -> str:
     if low > high:
         return f"the range from {low} to {high} is empty; swap its ends"
     if variable.kind == "integer" and (low != int(low) or high != int(high)):
-        return f"the limits of an integer are whole numbers, not {low} and {high}; round them, or declare a Float"
+        return (
+            f"the limits of an integer are whole numbers, not {low} and {high}; round them, or "
+            "declare a Float"
+        )
     if variable.log and low <= 0:
         return f"a logarithmic range begins above 0, not at {low}"
     if variable.step < 1:
@@ -319,13 +370,23 @@ def _prior_problem(variable: Variable) -> str:
     prior, low, high = variable.prior, variable.low or 0.0, variable.high or 0.0
     if prior is None:
         return ""
-    if not isinstance(prior, tuple) or len(prior) != 2 or not all(_is_number(part) for part in prior):
+    if (
+        not isinstance(prior, tuple)
+        or len(prior) != 2
+        or not all(_is_number(part) for part in prior)
+    ):
         return f"a prior is (mean, standard deviation), such as (0.5, 0.2), not {shorten(prior)}"
     if prior[1] <= 0:
-        return f"the standard deviation of a prior is above 0, not {prior[1]}; for one value alone declare no variable"
+        return (
+            f"the standard deviation of a prior is above 0, not {prior[1]}; for one value alone "
+            "declare no variable"
+        )
     normal = NormalDist(*prior)
     if low < high and normal.cdf(high) - normal.cdf(low) < 1e-9:
-        return f"the prior {prior} is nowhere near the range from {low} to {high}; move its mean, or widen it"
+        return (
+            f"the prior {prior} is nowhere near the range from {low} to {high}; move its mean, or "
+            "widen it"
+        )
     return ""
 
 
@@ -339,8 +400,12 @@ def _choice_problem(variable: Variable) -> str:
 
 def _weights_problem(variable: Variable) -> str:
     weights = variable.weights
-    if weights and (len(weights) != len(variable.options) or not all(_is_number(w) and w >= 0 for w in weights)):
-        return f"{len(variable.options)} options need as many weights of at least 0, not {weights!r}"
+    if weights and (
+        len(weights) != len(variable.options) or not all(_is_number(w) and w >= 0 for w in weights)
+    ):
+        return (
+            f"{len(variable.options)} options need as many weights of at least 0, not {weights!r}"
+        )
     if weights and not sum(weights):
         return "at least one weight has to be above 0"
     return ""

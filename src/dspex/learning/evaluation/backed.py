@@ -63,7 +63,11 @@ class Backed(Module):
 
     def _predictors(self) -> list[str]:
         paths = [path for variable in self._program.space.values() for path in variable.paths]
-        return list(dict.fromkeys(path.rpartition(".")[0] for path in paths if path.endswith(_OF_PREDICTORS)))
+        return list(
+            dict.fromkeys(
+                path.rpartition(".")[0] for path in paths if path.endswith(_OF_PREDICTORS)
+            )
+        )
 
     def _at_temperature(self) -> Program:
         if self.temperature is None:
@@ -74,13 +78,19 @@ class Backed(Module):
             replace(
                 item,
                 paths=tuple(path for path in item.paths if path not in places),
-                bindings={path: binding for path, binding in item.bindings.items() if path not in places},
+                bindings={
+                    path: binding for path, binding in item.bindings.items() if path not in places
+                },
             )
             for item in space.values()
         ]
         every = Float(value, value, name="temperature of all predictors", paths=places)
         assignment = {**self._program.assignment, every.name: value}
-        return replace(self._program, space=Space.derived([*unbound, every], space.constraints), assignment=assignment)
+        return replace(
+            self._program,
+            space=Space.derived([*unbound, every], space.constraints),
+            assignment=assignment,
+        )
 
     def assign(self, values: Assignment) -> Self:
         """Return the program with new values for some variables, on the same backend.
@@ -90,7 +100,9 @@ class Backed(Module):
                 place, or a constraint rejects the assignment.
         """
         program = self._program.assign(values)
-        declared = {name: value for name, value in program.assignment.items() if name in program.space}
+        declared = {
+            name: value for name, value in program.assignment.items() if name in program.space
+        }
         try:
             bound = list(program.space.bound(declared))
         except VariableError as error:
@@ -107,17 +119,34 @@ class Backed(Module):
             DefinitionError: a variable is bound to a place that does not exist.
         """
         space = self._program.space
-        places, owners = self.places(), {path: name for name, variable in space.items() for path in variable.paths}
-        bound = {path for item in added if isinstance(item, Variable) for path in item.paths or (item.name,)}
+        places, owners = (
+            self.places(),
+            {path: name for name, variable in space.items() for path in variable.paths},
+        )
+        bound = {
+            path
+            for item in added
+            if isinstance(item, Variable)
+            for path in item.paths or (item.name,)
+        }
         if unknown := sorted(bound - set(places)):
-            raise DefinitionError(f"the program has no place {unknown[0]!r}; it has: {', '.join(places)}")
+            raise DefinitionError(
+                f"the program has no place {unknown[0]!r}; it has: {', '.join(places)}"
+            )
         for variable in [item for item in added if isinstance(item, Variable)]:
             for path in variable.paths or (variable.name,):
                 self.check_variable(variable, path, path)
         replaced = {owners[path] for path in bound if path in owners}
-        additions = [item.named(item.name, item.name) if isinstance(item, Variable) else item for item in added]
-        assignment = {name: value for name, value in self._program.assignment.items() if name not in replaced}
-        program = replace(self._program, space=space.remove(*replaced).add(*additions), assignment=assignment)
+        additions = [
+            item.named(item.name, item.name) if isinstance(item, Variable) else item
+            for item in added
+        ]
+        assignment = {
+            name: value for name, value in self._program.assignment.items() if name not in replaced
+        }
+        program = replace(
+            self._program, space=space.remove(*replaced).add(*additions), assignment=assignment
+        )
         program.space.check_rewrites()
         return type(self)(program, self._backend)
 

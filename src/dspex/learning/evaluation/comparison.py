@@ -83,7 +83,8 @@ def compare(  # options are keyword-only
     """
     if report.checksum != baseline.checksum:
         raise DefinitionError(
-            f"the reports are on different data ({report.dataset!r} and {baseline.dataset!r}); evaluate both programs "
+            f"the reports are on different data ({report.dataset!r} and {baseline.dataset!r}); "
+            "evaluate both programs "
             "on the same dataset"
         )
     name = metric or report.metrics[0]
@@ -120,7 +121,9 @@ def compare_values(  # options are keyword-only
         DefinitionError: no row has both scores, or `alpha` is not between 0 and 1.
     """
     if not 0 < alpha < 1:
-        raise DefinitionError(f"alpha is a probability between 0 and 1, such as 0.05, not {alpha!r}")
+        raise DefinitionError(
+            f"alpha is a probability between 0 and 1, such as 0.05, not {alpha!r}"
+        )
     pairs = [(scores[index], baseline[index]) for index in scores if index in baseline]
     if not pairs:
         raise DefinitionError("no row has a score in both reports, so there is nothing to compare")

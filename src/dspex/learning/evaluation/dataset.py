@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
-from dspex.errors import DefinitionError, suggest
+from dspex.error_text import suggest
+from dspex.errors import DefinitionError
 from dspex.execution.adapters import read_row
 from dspex.language.records import Example
 from dspex.language.records.canonical import content_hash, list_hash
@@ -44,7 +45,9 @@ class Dataset(Sequence[Example]):
         items = list(rows)
         for number, row in enumerate(items):
             if not isinstance(row, Mapping):
-                raise DefinitionError(f"row {number} of {name!r} is {row!r}, not a mapping from field to value")
+                raise DefinitionError(
+                    f"row {number} of {name!r} is {row!r}, not a mapping from field to value"
+                )
         if not items:
             raise DefinitionError(f"{name!r} has no rows")
         return cls(examples=tuple(Example(row) for row in items), name=name)
@@ -88,7 +91,8 @@ class Dataset(Sequence[Example]):
                 values[name] = plain(value)
             except ValueError as error:
                 raise DefinitionError(
-                    f"row {number} of {self.name!r}: the value of {name!r} has no JSON form ({error}), so the rows "
+                    f"row {number} of {self.name!r}: the value of {name!r} has no JSON form "
+                    f"({error}), so the rows "
                     "have no checksum; use text, numbers, lists, mappings, models or media"
                 ) from error
         return values
@@ -103,7 +107,8 @@ class Dataset(Sequence[Example]):
             if name not in example:
                 hint = suggest(name, list(example))
                 raise DefinitionError(
-                    f"row {number} of {self.name!r} has no field {name!r}.{hint} Its fields are: {', '.join(example)}"
+                    f"row {number} of {self.name!r} has no field {name!r}.{hint} Its fields are: "
+                    f"{', '.join(example)}"
                 )
         return [example[name] for example in self.examples]
 
@@ -114,7 +119,10 @@ class Dataset(Sequence[Example]):
         unchanged.
         """
         contract = Signature.of(signature)
-        return Dataset(examples=tuple(Example(read_row(contract, row)) for row in self.examples), name=self.name)
+        return Dataset(
+            examples=tuple(Example(read_row(contract, row)) for row in self.examples),
+            name=self.name,
+        )
 
     def where(self, /, **values: object) -> "Dataset":
         """Return the rows with all these values: `data.where(split="train")`.
@@ -123,7 +131,11 @@ class Dataset(Sequence[Example]):
             DefinitionError: no row matches, or a field does not exist.
         """
         columns = {name: self.column(name) for name in values}
-        indexes = [n for n in range(len(self)) if all(columns[name][n] == value for name, value in values.items())]
+        indexes = [
+            n
+            for n in range(len(self))
+            if all(columns[name][n] == value for name, value in values.items())
+        ]
         label = ",".join(f"{name}={value}" for name, value in values.items())
         if not indexes:
             values_by_name = "; ".join(
@@ -134,7 +146,9 @@ class Dataset(Sequence[Example]):
 
     def pick(self, indexes: Iterable[int], *, name: str | None = None) -> "Dataset":
         """Return the rows at `indexes`, in that order."""
-        return Dataset(examples=tuple(self.examples[index] for index in indexes), name=name or self.name)
+        return Dataset(
+            examples=tuple(self.examples[index] for index in indexes), name=name or self.name
+        )
 
     def sample(self, count: int, *, seed: int) -> "Dataset":
         """Return `count` random rows without replacement; the same seed draws the same rows.
@@ -177,10 +191,13 @@ class Dataset(Sequence[Example]):
             counts[-1] = len(self) - sum(counts[:-1])
         rest = len(self) - sum(counts)
         if requested > len(self) * (1 + 1e-6) or rest < 0 or (is_complete and counts[-1] < 1):
-            raise DefinitionError(f"parts of {counts} rows do not fit into the {len(self)} rows of {self.name!r}")
+            raise DefinitionError(
+                f"parts of {counts} rows do not fit into the {len(self)} rows of {self.name!r}"
+            )
         if not rest and not is_complete:
             raise DefinitionError(
-                f"parts of {', '.join(map(repr, sizes))} leave no row of the {len(self)} of {self.name!r} for the last "
+                f"parts of {', '.join(map(repr, sizes))} leave no row of the {len(self)} of "
+                f"{self.name!r} for the last "
                 "part; make them smaller, or name all parts, such as split(0.8, 0.2)"
             )
         return [*counts, rest] if rest else counts
@@ -193,7 +210,8 @@ class Dataset(Sequence[Example]):
         if isinstance(size, float) and size > 1 and size.is_integer():
             return int(size)
         raise DefinitionError(
-            f"a part of {size!r} of the {len(self)} rows of {self.name!r} has no rows; give a fraction below 1 or a "
+            f"a part of {size!r} of the {len(self)} rows of {self.name!r} has no rows; give a "
+            "fraction below 1 or a "
             "count from 1"
         )
 
@@ -208,7 +226,11 @@ class Dataset(Sequence[Example]):
         groups: dict[str, list[int]] = {}
         for index in order:
             groups.setdefault(str(column[index]), []).append(index)
-        positions = [(rank + rng.random()) / len(group) for group in groups.values() for rank in range(len(group))]
+        positions = [
+            (rank + rng.random()) / len(group)
+            for group in groups.values()
+            for rank in range(len(group))
+        ]
         members = [index for group in groups.values() for index in group]
         return [index for _, index in sorted(zip(positions, members, strict=True))]
 
@@ -225,7 +247,10 @@ class Dataset(Sequence[Example]):
         first: dict[str, int] = {}
         for number, example in enumerate(self.examples):
             first.setdefault(_key(example, compared), number)
-        pairs = [(first.get(_key(example, compared)), number) for number, example in enumerate(other.examples)]
+        pairs = [
+            (first.get(_key(example, compared)), number)
+            for number, example in enumerate(other.examples)
+        ]
         return [(row, index) for row, index in pairs if row is not None]
 
 
@@ -237,17 +262,21 @@ def check_rows(rows: object, what: str = "the rows") -> None:
     """
     if not isinstance(rows, Dataset):
         raise DefinitionError(
-            f"{what} must be a Dataset, not {type(rows).__name__}; create one with Dataset.from_rows(rows)"
+            f"{what} must be a Dataset, not {type(rows).__name__}; create one with "
+            "Dataset.from_rows(rows)"
         )
     _ = rows.checksum
 
 
 def _rng(seed: int) -> random.Random:
-    return random.Random(seed)  # noqa: S311  # draws rows, keeps no secret
+    return random.Random(seed)  # draws rows, keeps no secret
 
 
 def _key(example: Example, fields: Sequence[str]) -> str:
     values = (example.get(name) for name in fields)
     return content_hash(
-        [" ".join(value.lower().split()) if isinstance(value, str) else plain(value) for value in values]
+        [
+            " ".join(value.lower().split()) if isinstance(value, str) else plain(value)
+            for value in values
+        ]
     )

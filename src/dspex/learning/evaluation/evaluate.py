@@ -5,7 +5,8 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dspex.errors import DefinitionError, describe, suggest
+from dspex.error_text import suggest
+from dspex.errors import DefinitionError, describe
 from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, module_of
 from dspex.language.programs import Program
@@ -20,7 +21,7 @@ from dspex.sync import run
 Metrics = Metric | Mapping[str, Metric]
 
 
-async def aevaluate(  # noqa: PLR0913  # options are keyword-only
+async def aevaluate(
     program: Module | Program,
     dataset: Dataset,
     metric: Metrics,
@@ -69,7 +70,9 @@ async def aevaluate(  # noqa: PLR0913  # options are keyword-only
             if on_row is not None:
                 on_row(row)
 
-    await _run_workers([worker(work) for _ in range(min(_at_least_one(concurrency, "concurrency"), count))])
+    await _run_workers(
+        [worker(work) for _ in range(min(_at_least_one(concurrency, "concurrency"), count))]
+    )
     return Report(
         rows=tuple(row for row in rows if row is not None),
         metrics=tuple(scoring.metrics),
@@ -80,7 +83,7 @@ async def aevaluate(  # noqa: PLR0913  # options are keyword-only
     )
 
 
-def evaluate(  # noqa: PLR0913  # options are keyword-only
+def evaluate(
     program: Module | Program,
     dataset: Dataset,
     metric: Metrics,
@@ -159,12 +162,15 @@ class _Scoring:
             if field.is_required and name not in dataset.fields:
                 hint = suggest(name, dataset.fields)
                 raise DefinitionError(
-                    f"the program needs {name!r}, and {dataset.name!r} has no such field.{hint} It has: "
+                    f"the program needs {name!r}, and {dataset.name!r} has no such field.{hint} "
+                    "It has: "
                     f"{join_names(dataset.fields)}"
                 )
 
     async def row(self, index: int, example: Example, repeat: int) -> Row:
-        inputs = {name: example[name] for name in self.module.contract().input_fields if name in example}
+        inputs = {
+            name: example[name] for name in self.module.contract().input_fields if name in example
+        }
         context, clock = self.context, self.context.clock
         if repeat:
             context = replace(context, seed=(context.seed or 0) + repeat)
@@ -173,7 +179,10 @@ class _Scoring:
             prediction = await self.module.acall(context, **inputs)
         except DefinitionError:
             raise  # a wrong declaration fails every row
-        except (Exception, asyncio.CancelledError) as error:  # any error of a user's module is the result of its row
+        except (
+            Exception,
+            asyncio.CancelledError,
+        ) as error:  # any error of a user's module is the result of its row
             if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
             seconds = (clock.monotonic_ns() - started) / 1e9
@@ -185,7 +194,9 @@ class _Scoring:
             repeat=repeat,
             example=example,
             outputs=prediction.to_dict(),
-            scores={name: score_of(metric, example, prediction) for name, metric in self.metrics.items()},
+            scores={
+                name: score_of(metric, example, prediction) for name, metric in self.metrics.items()
+            },
             seconds=run_seconds(prediction.trace, seconds),
             usage=prediction.usage,
             trace_id=prediction.trace.trace_id,

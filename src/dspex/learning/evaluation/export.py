@@ -46,17 +46,24 @@ def to_csv(report: Report) -> str:
     that a spreadsheet would take for a formula are prefixed with a quote.
     """
     rows, columns = _flatten(report)
-    lines: list[list[object]] = [[*columns], *([row.get(name, "") for name in columns] for row in rows)]
+    lines: list[list[object]] = [
+        [*columns],
+        *([row.get(name, "") for name in columns] for row in rows),
+    ]
     return "".join(_csv_line([safe(cell) for cell in line]) for line in lines)
 
 
 def _csv_line(cells: Sequence[object]) -> str:
     target = io.StringIO()
-    csv.writer(target, lineterminator="\r\n").writerow(cells)  # the \r makes the writer quote cells with a bare \r
+    csv.writer(target, lineterminator="\r\n").writerow(
+        cells
+    )  # the \r makes the writer quote cells with a bare \r
     return target.getvalue().removesuffix("\r\n") + "\n"
 
 
-def _flatten(report: Report, ordered: Sequence[Row] = ()) -> tuple[list[dict[str, object]], list[str]]:
+def _flatten(
+    report: Report, ordered: Sequence[Row] = ()
+) -> tuple[list[dict[str, object]], list[str]]:
     """Return the rows as mappings by column, and the columns in order."""
     names = _column_names(report)
     rows = [_row_cells(row, names) for row in ordered or report.rows]
@@ -66,7 +73,10 @@ def _flatten(report: Report, ordered: Sequence[Row] = ()) -> tuple[list[dict[str
 def _column_names(report: Report) -> dict[str, str]:
     """Return the column name of each data field, renamed if it clashes with a report column."""
     fields = list(dict.fromkeys(name for row in report.rows for name in row.example))
-    columns = {*_REPORT_COLUMNS, *(f"out.{name}" for row in report.rows for name in row.outputs or {})}
+    columns = {
+        *_REPORT_COLUMNS,
+        *(f"out.{name}" for row in report.rows for name in row.outputs or {}),
+    }
     columns |= {f"score.{name}" for row in report.rows for name in row.scores}
     names = {name: name for name in fields if name not in columns}
     columns |= names.keys()

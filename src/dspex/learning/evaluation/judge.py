@@ -22,7 +22,7 @@ class Judge(JudgedModule):
         program: Module | Program,
         criterion: str,
         *,
-        model: Any = None,  # noqa: ANN401  # as in Predict
+        model: Any = None,
     ) -> None:
         """Take the program, the criterion, and the judging model (by default the context's)."""
         super().__init__(module_of(program), criterion, model=model)

@@ -18,7 +18,8 @@ def run_seconds(trace: Trace, wall: float) -> float:
     calls = [
         (span.start_ns, span.end_ns, float(seconds))
         for span in trace.spans
-        if span.kind == "model" and isinstance(seconds := span.attributes.get("seconds"), int | float)
+        if span.kind == "model"
+        and isinstance(seconds := span.attributes.get("seconds"), int | float)
     ]
     return max(0.0, wall - _covered(calls)) + _longest_chain(calls) if calls else wall
 

@@ -7,12 +7,14 @@ from typing import Protocol, SupportsFloat
 
 import msgspec
 
-from dspex.errors import ConfigurationError, DefinitionError, describe, shorten
+from dspex.error_text import shorten
+from dspex.errors import ConfigurationError, DefinitionError, describe
 from dspex.language.records import Example, Prediction
 from dspex.learning.evaluation.plain import plain
 
 _SYNC_ONLY = (
-    "a metric cannot await: make asynchronous work, such as a model call, a step of the program, as "
+    "a metric cannot await: make asynchronous work, such as a model call, a step of the program, "
+    "as "
     "`dspex.learning.evaluation.judge.Judge` does"
 )
 
@@ -40,7 +42,8 @@ def exact_match(example: Example, prediction: Prediction) -> float:
     common = [name for name in prediction if name in example]
     if not common:
         raise DefinitionError(
-            f"nothing to compare: the prediction has {', '.join(prediction) or 'no fields'}, and the example has "
+            f"nothing to compare: the prediction has {', '.join(prediction) or 'no fields'}, and "
+            "the example has "
             f"{', '.join(example) or 'no fields'}"
         )
     return float(all(_same(example[name], prediction[name]) for name in common))
@@ -62,7 +65,9 @@ def _same(expected: object, actual: object) -> bool:
 
 def _parse(text: str) -> object:
     try:
-        return msgspec.json.decode(text.strip().lower() if text.strip().lower() in {"true", "false"} else text)
+        return msgspec.json.decode(
+            text.strip().lower() if text.strip().lower() in {"true", "false"} else text
+        )
     except msgspec.DecodeError:
         return text.strip() or None
 
@@ -83,7 +88,8 @@ def score_of(metric: Metric, example: Example, prediction: Prediction) -> float:
         value = metric(example, prediction)
     except (AttributeError, KeyError) as error:
         raise DefinitionError(
-            f"the metric {name!r} reads something that is not there ({describe(error)}): the program produces "
+            f"the metric {name!r} reads something that is not there ({describe(error)}): the "
+            "program produces "
             f"{_names(prediction)}, and the example has {_names(example)}"
         ) from error
     except (Exception, SystemExit) as error:
@@ -93,7 +99,9 @@ def score_of(metric: Metric, example: Example, prediction: Prediction) -> float:
         raise DefinitionError(f"the metric {name!r} raised: {describe(error)}{hint}") from error
     if (score := _finite(value)) is not None:
         return score
-    raise DefinitionError(f"the metric {name!r} returned {shorten(value)}; return a finite number or a bool")
+    raise DefinitionError(
+        f"the metric {name!r} returned {shorten(value)}; return a finite number or a bool"
+    )
 
 
 def _finite(value: object) -> float | None:
@@ -115,7 +123,8 @@ def check_metric(name: str, metric: object) -> None:
     """
     if not callable(metric):
         raise DefinitionError(
-            f"the metric {name!r} is {shorten(metric)}, not a function; a metric takes (example, prediction); pass "
+            f"the metric {name!r} is {shorten(metric)}, not a function; a metric takes (example, "
+            "prediction); pass "
             "several by name: {'right': right, 'brief': brief}"
         )
     call = metric if inspect.isroutine(metric) else getattr(metric, "__call__", None)  # noqa: B004  # of an object

@@ -6,4 +6,9 @@ from dspex.learning.evaluation.judge import judged
 from dspex.learning.evaluation.metric import Metric, exact_match
 from dspex.learning.evaluation.text_metrics import contains, f1
 
-METRICS: Mapping[str, Metric] = {"exact_match": exact_match, "contains": contains, "f1": f1, "judged": judged}
+METRICS: Mapping[str, Metric] = {
+    "exact_match": exact_match,
+    "contains": contains,
+    "f1": f1,
+    "judged": judged,
+}

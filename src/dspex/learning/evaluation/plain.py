@@ -9,7 +9,7 @@ from dspex.language.records.canonical import canonical_json
 _PLAIN = frozenset({str, int, bool, type(None)})
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401  # any value to any JSON value
+def plain(value: Any) -> Any:
     """Return a value as JSON; JSON values are returned unchanged.
 
     Models and media become objects, arrays and sets lists, bytes base64, and NaN text.
@@ -36,7 +36,7 @@ def plain(value: Any) -> Any:  # noqa: ANN401  # any value to any JSON value
     return plain(to_jsonable_python(value, fallback=_foreign))
 
 
-def _foreign(value: Any) -> Any:  # noqa: ANN401
+def _foreign(value: Any) -> Any:
     """Return a NumPy array or number as lists and numbers."""
     if callable(to_list := getattr(value, "tolist", None)):
         return to_list()

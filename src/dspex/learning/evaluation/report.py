@@ -8,7 +8,8 @@ from functools import cached_property
 from statistics import fmean, variance
 from typing import Any
 
-from dspex.errors import DefinitionError, suggest
+from dspex.error_text import suggest
+from dspex.errors import DefinitionError
 from dspex.language.records import Example, Usage
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.metric import Metric, metric_name, score_of
@@ -104,7 +105,9 @@ class Report:
         name = metric or self.metrics[0]
         if name not in self.metrics:
             hint = suggest(name, self.metrics)
-            raise DefinitionError(f"the report has no metric {name!r}.{hint} It has: {', '.join(self.metrics)}")
+            raise DefinitionError(
+                f"the report has no metric {name!r}.{hint} It has: {', '.join(self.metrics)}"
+            )
         return [row.scores[name] for row in self.rows if name in row.scores]
 
     def by_example(self, metric: str | None = None) -> dict[int, float]:
@@ -135,7 +138,9 @@ class Report:
 
     def interval(self, metric: str | None = None, *, confidence: float = 0.95) -> Interval:
         """Return an interval of the mean: Wilson's for 0 and 1 scores, else a seeded bootstrap."""
-        return mean_interval(list(self.by_example(metric).values()), confidence=confidence, seed=self.seed)
+        return mean_interval(
+            list(self.by_example(metric).values()), confidence=confidence, seed=self.seed
+        )
 
     def unsteadiness(self, metric: str | None = None) -> float:
         """Return the standard deviation between runs of one example; NaN without repeated runs."""
@@ -167,9 +172,16 @@ class Report:
         for name in self.metrics:
             interval = self.interval(name)
             figures[name] = {"mean": _finite(self.mean_of(name)), "low": _finite(interval.low)}
-            figures[name] |= {"high": _finite(interval.high), "unsteadiness": _finite(self.unsteadiness(name))}
+            figures[name] |= {
+                "high": _finite(interval.high),
+                "unsteadiness": _finite(self.unsteadiness(name)),
+            }
         return {
-            "dataset": {"name": self.dataset, "checksum": self.checksum, "rows": len({row.index for row in self.rows})},
+            "dataset": {
+                "name": self.dataset,
+                "checksum": self.checksum,
+                "rows": len({row.index for row in self.rows}),
+            },
             "metrics": figures,
             "repeats": self.repeats,
             "scored": self.scored,
@@ -184,17 +196,23 @@ class Report:
     def _repr_html_(self) -> str:
         """Return the HTML table for notebooks."""
         times = (f"{self.p50:.2f}", f"{self.p95:.2f}")
-        cells: list[tuple[object, ...]] = [("metric", "mean", "95% interval", "scored", "failed", "p50 s", "p95 s")]
+        cells: list[tuple[object, ...]] = [
+            ("metric", "mean", "95% interval", "scored", "failed", "p50 s", "p95 s")
+        ]
         for name in self.metrics:
             mean, interval = f"{self.mean_of(name):.3f}", str(self.interval(name))
             cells.append((name, mean, interval, self.scored, self.failed, *times))
-        rows = ("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in cells)
+        rows = (
+            "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
+            for row in cells
+        )
         return f"<table>{''.join(rows)}</table>"
 
     def __repr__(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
         return (
-            f"Report({self.metrics[0]} {self.mean:.2f} {self.interval()} over {self.scored} rows of "
+            f"Report({self.metrics[0]} {self.mean:.2f} {self.interval()} over {self.scored} rows "
+            "of "
             f"{self.dataset!r}{failed})"
         )
 
@@ -205,7 +223,12 @@ def constant(dataset: Dataset, outputs: Mapping[str, object], metric: Metric) ->
 
     answer, name = Prediction(outputs), metric_name(metric)
     rows = tuple(
-        Row(index=index, example=example, outputs=outputs, scores={name: score_of(metric, example, answer)})
+        Row(
+            index=index,
+            example=example,
+            outputs=outputs,
+            scores={name: score_of(metric, example, answer)},
+        )
         for index, example in enumerate(dataset)
     )
     return Report(rows=rows, metrics=(name,), dataset=dataset.name, checksum=dataset.checksum)

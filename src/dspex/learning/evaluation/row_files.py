@@ -45,9 +45,13 @@ def file_bytes(path: Path) -> bytes:
         if stat.S_ISDIR(status.st_mode):
             raise DefinitionError(f"{path}: this is a folder; use a file in it")
         if not stat.S_ISREG(status.st_mode):
-            raise DefinitionError(f"{path}: this is a device or a pipe, which may never end; save it as a file first")
+            raise DefinitionError(
+                f"{path}: this is a device or a pipe, which may never end; save it as a file first"
+            )
         if status.st_size > _MOST_BYTES:
-            raise DefinitionError(f"{path}: {status.st_size} bytes are more than the {_MOST_BYTES} allowed; split it")
+            raise DefinitionError(
+                f"{path}: {status.st_size} bytes are more than the {_MOST_BYTES} allowed; split it"
+            )
         return path.read_bytes()
     except FileNotFoundError:
         raise DefinitionError(f"{path}: there is no such file") from None
@@ -63,7 +67,9 @@ def _text(path: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise DefinitionError(f"{path}, line {line}: this is not UTF-8; save the file as UTF-8") from error
+        raise DefinitionError(
+            f"{path}, line {line}: this is not UTF-8; save the file as UTF-8"
+        ) from error
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
@@ -93,10 +99,13 @@ def _header(path: Path, row: list[str]) -> list[str]:
     names = [name.strip() for name in row]
     if "" in names:
         raise DefinitionError(
-            f"{path}, line 1: column {names.index('') + 1} has no name; the first line names the columns"
+            f"{path}, line 1: column {names.index('') + 1} has no name; the first line names the "
+            "columns"
         )
     if duplicates := sorted(name for name, count in Counter(names).items() if count > 1):
-        raise DefinitionError(f"{path}, line 1: two columns are named {duplicates[0]!r}; rename one of them")
+        raise DefinitionError(
+            f"{path}, line 1: two columns are named {duplicates[0]!r}; rename one of them"
+        )
     return names
 
 
@@ -120,22 +129,28 @@ def _json_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
         yield _object(item, f"{path}, item {number}")
 
 
-def _decode(text: str, where: str) -> Any:  # noqa: ANN401  # any JSON value
+def _decode(text: str, where: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError) as error:
         raise DefinitionError(f"{where}: this is not JSON: {error}") from error
     except RecursionError:
-        raise DefinitionError(f"{where}: lists and objects are nested deeper than {DEPTH_LIMIT} levels") from None
+        raise DefinitionError(
+            f"{where}: lists and objects are nested deeper than {DEPTH_LIMIT} levels"
+        ) from None
 
 
-def _object(value: Any, where: str) -> dict[str, Any]:  # noqa: ANN401
+def _object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise DefinitionError(f"{where}: expected an object with a value per field, not {_kind(value)}")
+        raise DefinitionError(
+            f"{where}: expected an object with a value per field, not {_kind(value)}"
+        )
     if is_too_deep(value):
-        raise DefinitionError(f"{where}: lists and objects are nested deeper than {DEPTH_LIMIT} levels")
+        raise DefinitionError(
+            f"{where}: lists and objects are nested deeper than {DEPTH_LIMIT} levels"
+        )
     return value
 
 
-def _kind(value: Any) -> str:  # noqa: ANN401
+def _kind(value: Any) -> str:
     return f"a {type(value).__name__}"

@@ -63,14 +63,18 @@ def bootstrap(
     _check_confidence(confidence)
     if not values:
         return Interval(math.nan, math.nan)
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)
     estimates = sorted(statistic(rng.choices(values, k=len(values))) for _ in range(RESAMPLES))
-    return Interval(percentile(estimates, (1 - confidence) / 2), percentile(estimates, (1 + confidence) / 2))
+    return Interval(
+        percentile(estimates, (1 - confidence) / 2), percentile(estimates, (1 + confidence) / 2)
+    )
 
 
 def _check_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
-        raise DefinitionError(f"confidence must be between 0 and 1, such as 0.95, not {confidence!r}")
+        raise DefinitionError(
+            f"confidence must be between 0 and 1, such as 0.95, not {confidence!r}"
+        )
 
 
 def mean_interval(scores: Sequence[float], *, confidence: float = 0.95, seed: int = 0) -> Interval:
@@ -115,8 +119,9 @@ def sign_flip(differences: Sequence[float], *, seed: int = 0) -> float:
         for difference in nonzero:
             sums = [total + sign * difference for total in sums for sign in (1, -1)]
         return sum(abs(total) >= observed for total in sums) / len(sums)
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)
     hits = sum(
-        abs(sum(value if rng.getrandbits(1) else -value for value in nonzero)) >= observed for _ in range(PERMUTATIONS)
+        abs(sum(value if rng.getrandbits(1) else -value for value in nonzero)) >= observed
+        for _ in range(PERMUTATIONS)
     )
     return (hits + 1) / (PERMUTATIONS + 1)

@@ -15,7 +15,11 @@ def contains(example: Example, prediction: Prediction) -> float:
     Raises:
         DefinitionError: example and prediction have no common field.
     """
-    return float(all(_text(example[name]) in _text(prediction[name]) for name in _common(example, prediction)))
+    return float(
+        all(
+            _text(example[name]) in _text(prediction[name]) for name in _common(example, prediction)
+        )
+    )
 
 
 def f1(example: Example, prediction: Prediction) -> float:
@@ -43,7 +47,8 @@ def _common(example: Example, prediction: Prediction) -> list[str]:
     common = [name for name in prediction if name in example]
     if not common:
         raise DefinitionError(
-            f"nothing to compare: the prediction has {', '.join(prediction) or 'no fields'}, and the example has "
+            f"nothing to compare: the prediction has {', '.join(prediction) or 'no fields'}, and "
+            "the example has "
             f"{', '.join(example) or 'no fields'}"
         )
     return common

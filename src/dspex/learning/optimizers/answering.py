@@ -30,14 +30,17 @@ class HaltError(Exception):
 class Answers:
     """The answers of one search by what was asked; owned by one event loop.
 
-    The same request is asked once: a second one waits for the first, and one that was answered in an earlier life of
-    the search is not asked again. An error of the model is an answer too, so that a resumed search equals an
-    undisturbed one. Which model was asked, its identity says. Answers that were written down before there was one go
-    by the name, and to the first model of that name that asks. `made` counts the calls of this life, `spent` all of
-    them; a failed attempt is a call.
+    The same request is asked once: a second one waits for the first, and one that was answered in
+    an earlier life of the search is not asked again. An error of the model is an answer too, so
+    that a resumed search equals an undisturbed one. Which model was asked, its identity says.
+    Answers that were written down before there was one go by the name, and to the first model of
+    that name that asks. `made` counts the calls of this life, `spent` all of them; a failed attempt
+    is a call.
     """
 
-    def __init__(self, journal: Journal, *, budget: Budget, control: Control, concurrency: int) -> None:
+    def __init__(
+        self, journal: Journal, *, budget: Budget, control: Control, concurrency: int
+    ) -> None:
         """Take where answers are kept and what limits them."""
         self.budget = budget
         self.control = control
@@ -61,7 +64,10 @@ class Answers:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """End the calls that nobody waits for any more; an answer that has come is written down first."""
         for key, task in self._open.items():
@@ -92,7 +98,11 @@ class Answers:
         left = self.budget.left_seconds()
         if left is None:
             return None
-        paused = 0.0 if self._paused_at is None else self.budget.now() - max(self._paused_at, self._resumed_at)
+        paused = (
+            0.0
+            if self._paused_at is None
+            else self.budget.now() - max(self._paused_at, self._resumed_at)
+        )
         return left + paused
 
     async def in_time(self, work: Coroutine[Any, Any, T]) -> T | None:
@@ -100,7 +110,9 @@ class Answers:
         task = asyncio.ensure_future(work)
         try:
             while (left := self.left_seconds()) is None or left > 0:
-                done, _ = await asyncio.wait({task}, timeout=None if left is None else max(left, _TICK))
+                done, _ = await asyncio.wait(
+                    {task}, timeout=None if left is None else max(left, _TICK)
+                )
                 if done:
                     return task.result()
             self.halted = self.halted or self.budget.time_is_up()
@@ -124,7 +136,11 @@ class Answers:
         asked, identity = msgspec.to_builtins(request), identify(model)
         key = content_hash([msgspec.to_builtins(identity), salt, asked])
         entry = self._known.get(key)
-        if entry is None and self._by_name and self._names.setdefault(model.name, identity) == identity:
+        if (
+            entry is None
+            and self._by_name
+            and self._names.setdefault(model.name, identity) == identity
+        ):
             entry = self._by_name.get(content_hash([model.name, salt, asked]))
         if entry is None:
             task = self._open.get(key)
@@ -152,7 +168,9 @@ class Answers:
             await self._append(entry)
             return entry
 
-    async def _reply(self, model: LanguageModel, request: Request, *, key: str) -> Mapping[str, Any]:
+    async def _reply(
+        self, model: LanguageModel, request: Request, *, key: str
+    ) -> Mapping[str, Any]:
         await self._ready()
         if self.control.is_cancelled or self.halted is not None:
             raise HaltError("the search has ended")
@@ -163,7 +181,9 @@ class Answers:
             response = await ask_within(self.budget, model, request, on_lost=lost.append)
         except ModelError as error:
             return (
-                entry | self._costs(None, lost) | {"error": {"class": type(error).__name__, "message": error.message}}
+                entry
+                | self._costs(None, lost)
+                | {"error": {"class": type(error).__name__, "message": error.message}}
             )
         except BaseException as error:
             if lost:
@@ -172,7 +192,11 @@ class Answers:
                 self.halted = error
                 raise HaltError(error.message) from error
             raise
-        entry |= {"text": response.text, "finish": response.finish_reason, "seconds": response.seconds}
+        entry |= {
+            "text": response.text,
+            "finish": response.finish_reason,
+            "seconds": response.seconds,
+        }
         entry["model"] = response.model
         if response.identity is not None:
             entry["identity"] = msgspec.to_builtins(response.identity)
@@ -241,10 +265,13 @@ class Cut:
 class AnsweredModel:
     """Wraps a model for the calls of one search."""
 
-    def __init__(self, model: LanguageModel, answers: Answers, *, salt: str = "", cut: Cut | None = None) -> None:
+    def __init__(
+        self, model: LanguageModel, answers: Answers, *, salt: str = "", cut: Cut | None = None
+    ) -> None:
         """Take the model, the answers it shares with the whole search, and what sets its calls apart.
 
-        `cut` takes note of a call that was refused: the program that made it may go on with something else.
+        `cut` takes note of a call that was refused: the program that made it may go on with
+        something else.
         """
         self.model = model
         self.name = model.name

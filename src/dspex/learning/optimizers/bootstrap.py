@@ -7,16 +7,25 @@ from typing import Any
 
 from dspex.errors import DefinitionError
 from dspex.learning.optimizers.labeled_few_shot import demonstration, labelled_slots
-from dspex.learning.optimizers.proposer import Additions, Ask, Candidate, Proposer, Result, Task, Trial
+from dspex.learning.optimizers.proposer import (
+    Additions,
+    Ask,
+    Candidate,
+    Proposer,
+    Result,
+    Task,
+    Trial,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootstrapFewShot:
     """Runs a teacher over the training rows in order; successful runs become demonstrations of every predictor.
 
-    The teacher is the program with labelled rows as demonstrations (never the row that it runs on) and with the
-    values of `teacher` assigned, such as `{"self.model": "openai/gpt-4o"}`. If fewer than `max_labelled`
-    demonstrations result, labelled rows fill the rest. After Khattab et al., "DSPy", 2023.
+    The teacher is the program with labelled rows as demonstrations (never the row that it runs on)
+    and with the values of `teacher` assigned, such as `{"self.model": "openai/gpt-4o"}`. If fewer
+    than `max_labelled` demonstrations result, labelled rows fill the rest. After Khattab et al.,
+    "DSPy", 2023.
 
     Args:
         max_bootstrapped: most demonstrations from the teacher.
@@ -42,7 +51,9 @@ class BootstrapFewShot:
 
     def additions(self, task: Task) -> Additions:
         """Return the largest number of demonstrations."""
-        return Additions(demonstrations=min(max(self.max_labelled, self.max_bootstrapped), len(task.train)))
+        return Additions(
+            demonstrations=min(max(self.max_labelled, self.max_bootstrapped), len(task.train))
+        )
 
 
 class _SingleWalk:
@@ -70,12 +81,13 @@ class BootstrapWalk:
         """Take the rows in the order of the walk.
 
         Raises:
-            DefinitionError: a number of the recipe is out of range, or the program takes no demonstrations.
-            VariableError: a value of `teacher` does not fit the program.
+            DefinitionError: a number of the recipe is out of range, or the program takes no
+            demonstrations. VariableError: a value of `teacher` does not fit the program.
         """
         if min(recipe.max_bootstrapped, recipe.max_labelled, recipe.rounds - 1) < 0:
             raise DefinitionError(
-                f"max_bootstrapped and max_labelled are at least 0 and rounds at least 1, not {recipe!r}"
+                "max_bootstrapped and max_labelled are at least 0 and rounds at least 1, not "
+                f"{recipe!r}"
             )
         task.program.space.check(recipe.teacher or {})
         self._recipe = recipe
@@ -89,7 +101,11 @@ class BootstrapWalk:
     def ask(self, count: int) -> Sequence[Candidate]:
         """Return the next runs of the teacher."""
         candidates: list[Candidate] = []
-        while self._queue and len(candidates) < count and len(self._demos_by_row) < self._recipe.max_bootstrapped:
+        while (
+            self._queue
+            and len(candidates) < count
+            and len(self._demos_by_row) < self._recipe.max_bootstrapped
+        ):
             attempt, index = self._queue.pop(0)
             if index not in self._demos_by_row:
                 candidates.append(self._teacher(attempt, index))
@@ -97,7 +113,10 @@ class BootstrapWalk:
 
     def _teacher(self, attempt: int, index: int) -> Candidate:
         rows = [row for row in self._draw(self._recipe.max_labelled, seed=0) if row != index]
-        demos = {slot: [demonstration(self._task, self._task.train[row]) for row in rows] for slot in self._labelled}
+        demos = {
+            slot: [demonstration(self._task, self._task.train[row]) for row in rows]
+            for slot in self._labelled
+        }
         return Candidate(
             label=f"teacher on row {index}",
             assignment={**demos, **(self._recipe.teacher or {})},
@@ -120,7 +139,9 @@ class BootstrapWalk:
 
     def _demos_of(self, trial: Trial) -> Mapping[str, list[dict[str, Any]]]:
         """Return the calls of a run by slot; the last call if a predictor was called several times."""
-        last = {call.path: {**call.inputs, **call.outputs} for calls in trial.calls for call in calls}
+        last = {
+            call.path: {**call.inputs, **call.outputs} for calls in trial.calls for call in calls
+        }
         return {
             slot: [next(last[path] for path in paths if path in last)]
             for slot, paths in self._slots.items()
@@ -135,7 +156,9 @@ class BootstrapWalk:
         """Return demonstrations by slot."""
         demos: dict[str, list[dict[str, Any]]] = {slot: [] for slot in self._slots}
         for slot in demos:
-            demos[slot] = [demo for by_slot in self._demos_by_row.values() for demo in by_slot.get(slot, [])]
+            demos[slot] = [
+                demo for by_slot in self._demos_by_row.values() for demo in by_slot.get(slot, [])
+            ]
         room = self._recipe.max_labelled - len(self._demos_by_row)
         for slot in self._labelled:
             fill = self._fill(room)
@@ -144,16 +167,20 @@ class BootstrapWalk:
 
     def _fill(self, room: int) -> list[int]:
         rest = [index for index in self._order if index not in self._demos_by_row]
-        usable = max(0, min(room, len(rest) - max(1, len(self._task.train) // 4)))  # rows to score on have to remain
-        return random.Random(0).sample(rest, usable)  # noqa: S311
+        usable = max(
+            0, min(room, len(rest) - max(1, len(self._task.train) // 4))
+        )  # rows to score on have to remain
+        return random.Random(0).sample(rest, usable)
 
     def _shown(self) -> frozenset[int]:
         room = self._recipe.max_labelled - len(self._demos_by_row)
-        return frozenset(self._demos_by_row) | (frozenset(self._fill(room)) if self._labelled else frozenset())
+        return frozenset(self._demos_by_row) | (
+            frozenset(self._fill(room)) if self._labelled else frozenset()
+        )
 
     def _draw(self, count: int, *, seed: int) -> list[int]:
         every = range(len(self._task.train))
-        return random.Random(seed).sample(every, min(count, len(every)))  # noqa: S311
+        return random.Random(seed).sample(every, min(count, len(every)))
 
 
 def demonstration_slots(task: Task) -> dict[str, tuple[str, ...]]:

@@ -23,7 +23,7 @@ class CallRecorder(Module):
         """Return the signature of the module."""
         return self.module.contract()
 
-    async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:  # noqa: ANN401
+    async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:
         """Run the module."""
         calls: list[Call] = []
 

@@ -14,7 +14,11 @@ def check_splits(train: Dataset, search: Search) -> None:
     Raises:
         DefinitionError: the message names the split.
     """
-    for label, rows in {"training": train, "validation": search.validation, "test": search.test}.items():
+    for label, rows in {
+        "training": train,
+        "validation": search.validation,
+        "test": search.test,
+    }.items():
         if rows is not None or label == "training":
             check_rows(rows, f"the {label} rows")
     if not len(train):
@@ -29,7 +33,8 @@ def check_optimizer(optimizer: object) -> None:
     """
     if isinstance(optimizer, type | str):
         raise DefinitionError(
-            f"{optimizer!r} is not an optimizer; create one, such as dspex.RandomSearch(candidates=8)"
+            f"{optimizer!r} is not an optimizer; create one, such as "
+            "dspex.RandomSearch(candidates=8)"
         )
 
 
@@ -45,6 +50,11 @@ def check_models(space: Space, context: RunContext) -> None:
 
 def offered_models(space: Space) -> list[str]:
     """Return the model strings among which a search may choose."""
-    bound = [(variable, path) for variable in space.values() for path in variable.paths if path.endswith(".model")]
+    bound = [
+        (variable, path)
+        for variable in space.values()
+        for path in variable.paths
+        if path.endswith(".model")
+    ]
     options = [option for variable, path in bound for option in variable.sample_values(path)]
     return [option for option in options if isinstance(option, str)]

@@ -15,10 +15,14 @@ def as_program(program: Module | Program) -> Program:
         return program.to_program()
     except DefinitionError:
         signature = program.contract()
-        predictors = tuple(_node(path, part) for path, part in program.named_modules() if isinstance(part, Predict))
+        predictors = tuple(
+            _node(path, part) for path, part in program.named_modules() if isinstance(part, Predict)
+        )
         root = Node(id="self", kind="unstored", children={"predictors": predictors})
         space, assigned = program.variables(), program.assignment()
-        return Program(name=signature.name, signature=signature, root=root, space=space, assignment=assigned)
+        return Program(
+            name=signature.name, signature=signature, root=root, space=space, assignment=assigned
+        )
 
 
 def _node(path: str, part: Predict) -> Node:
@@ -38,7 +42,11 @@ def current_values(program: Program) -> dict[str, Any]:
     for name, variable in program.space.items():
         if name in program.assignment:
             values[name] = program.assignment[name]
-        elif variable.paths and not variable.bindings and all(path in places for path in variable.paths):
+        elif (
+            variable.paths
+            and not variable.bindings
+            and all(path in places for path in variable.paths)
+        ):
             first, *others = (places[path] for path in variable.paths)
             values[name] = first if all(value == first for value in others) else None
         else:
@@ -55,6 +63,9 @@ def _places(program: Program) -> dict[str, Any]:
             continue
         values[f"{node.id}.instructions"] = node.signature.instructions
         below = f"{node.id}."
-        slots = {path.removeprefix(below) for path in paths if path.startswith(below)} - {"instructions", "demos"}
+        slots = {path.removeprefix(below) for path in paths if path.startswith(below)} - {
+            "instructions",
+            "demos",
+        }
         values |= {f"{below}{slot}": node.config.get(slot) for slot in slots if "." not in slot}
     return values

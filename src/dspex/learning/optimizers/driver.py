@@ -8,7 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from dspex.errors import BudgetError, ConflictError, DefinitionError, DspexError, ExecutionError, VariableError
+from dspex.errors import (
+    BudgetError,
+    ConflictError,
+    DefinitionError,
+    DspexError,
+    ExecutionError,
+    VariableError,
+)
 from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, Predict, module_of
 from dspex.language.programs import Program
@@ -38,14 +45,21 @@ from dspex.learning.optimizers.proposer import (
 )
 from dspex.learning.optimizers.reserve import Reserve
 from dspex.learning.optimizers.search import Estimate, Outcome, Search
-from dspex.learning.optimizers.search_warnings import failure_warnings, missed_limit, search_warnings
+from dspex.learning.optimizers.search_warnings import (
+    failure_warnings,
+    missed_limit,
+    search_warnings,
+)
 from dspex.learning.optimizers.verdict import Verdict, judge
 from dspex.sync import run
 from dspex.telemetry import Event
 
 P = TypeVar("P", bound=Module | Program)
 PROBES = 3
-TIMES = ("p50", "p95")  # measured values from before a restart; everything else is recomputed from replies
+TIMES = (
+    "p50",
+    "p95",
+)  # measured values from before a restart; everything else is recomputed from replies
 BASELINE = Candidate(label="the program as it is", assignment={})
 
 
@@ -60,17 +74,20 @@ async def aoptimize(
 ) -> Outcome[P]:
     """Score the candidates that `optimizer` proposes and return the best program.
 
-    Trial 0 is the unchanged program. A candidate is scored on rows that it does not show to the model itself. The
-    earlier of two equal candidates wins. The observer of `context` gets a progress event after each trial.
+    Trial 0 is the unchanged program. A candidate is scored on rows that it does not show to the
+    model itself. The earlier of two equal candidates wins. The observer of `context` gets a
+    progress event after each trial.
 
     Raises:
-        DefinitionError: the task does not suit the optimizer, the metric is broken, or no candidate could be scored.
-        ConfigurationError: no model is set, or a model that may be chosen cannot be opened.
-        ConflictError: the journal belongs to another search.
+        DefinitionError: the task does not suit the optimizer, the metric is broken, or no candidate
+        could be scored. ConfigurationError: no model is set, or a model that may be chosen cannot
+        be opened. ConflictError: the journal belongs to another search.
         BudgetError: the budget is too small for one candidate.
         ExecutionError: the search was cancelled before one candidate was scored.
     """
-    driver = _Driver(program, train, metric, context=context or current(), search=search or Search())
+    driver = _Driver(
+        program, train, metric, context=context or current(), search=search or Search()
+    )
     try:
         async with driver.answers:
             return await driver.run(program, optimizer)
@@ -88,14 +105,22 @@ def optimize(
     search: Search | None = None,
 ) -> Outcome[P]:
     """Search as `aoptimize` does, from synchronous code: scripts and notebooks."""
-    return run(aoptimize(program, optimizer, train=train, metric=metric, context=context, search=search))
+    return run(
+        aoptimize(program, optimizer, train=train, metric=metric, context=context, search=search)
+    )
 
 
 class _Driver:
     """One search: scores candidates and questions in the order of asking. Owned by one call of `aoptimize`."""
 
     def __init__(
-        self, program: Module | Program, train: Dataset, metric: Metrics, *, context: RunContext, search: Search
+        self,
+        program: Module | Program,
+        train: Dataset,
+        metric: Metrics,
+        *,
+        context: RunContext,
+        search: Search,
     ) -> None:
         check_splits(train, search)
         self.module = module_of(program)
@@ -111,11 +136,17 @@ class _Driver:
         )
         self.goal = search.goal(list(self.metric))
         self.reserve = Reserve(
-            search.budget, len(search.test or ()), most=0.5 if search.insists else 1.0, at_once=search.concurrency
+            search.budget,
+            len(search.test or ()),
+            most=0.5 if search.insists else 1.0,
+            at_once=search.concurrency,
         )
         self.journal = search.journal or MemoryJournal()
         self.answers = Answers(
-            self.journal, budget=search.budget, control=search.control, concurrency=search.concurrency
+            self.journal,
+            budget=search.budget,
+            control=search.control,
+            concurrency=search.concurrency,
         )
         self.context = without_run(context)
         self.trials: list[Trial] = []
@@ -125,14 +156,18 @@ class _Driver:
         self.estimated: Mapping[int, Mapping[str, float]] = {}
         self.warnings: list[str] = []
         self._order = list(range(len(train)))
-        random.Random(search.seed).shuffle(self._order)  # noqa: S311  # which rows are scored first, the same for all
+        random.Random(search.seed).shuffle(
+            self._order
+        )  # which rows are scored first, the same for all
 
     async def run(self, program: P, optimizer: Optimizer) -> Outcome[P]:
         check_optimizer(optimizer)
         check_models(self.task.program.space, self.context)
         self.aims = optimizer.objectives if isinstance(optimizer, ObjectiveProvider) else ()
         self.goal.check_known(self.aims)
-        proposer = optimizer.start(self.task)  # an unsuitable task fails here, before anything is spent
+        proposer = optimizer.start(
+            self.task
+        )  # an unsuitable task fails here, before anything is spent
         await self._open(optimizer)
         for text in (
             *search_warnings(self.task, validation=self.search.validation, test=self.search.test),
@@ -182,25 +217,43 @@ class _Driver:
 
     def _check_measured(self, report: Report) -> None:
         """Raise or warn early if the objective or a limit cannot be measured, before more is spent."""
-        if not report.scored or not (lacking := self.goal.unmeasured(self.goal.figures(report), besides=self.aims)):
+        if not report.scored or not (
+            lacking := self.goal.unmeasured(self.goal.figures(report), besides=self.aims)
+        ):
             return
         why = " (no price is known)" if "usd" in lacking else ""
-        message = f"{', '.join(map(repr, lacking))} cannot be measured for the unchanged program{why}"
+        message = (
+            f"{', '.join(map(repr, lacking))} cannot be measured for the unchanged program{why}"
+        )
         space = self.task.program.space
-        if not any(path.endswith(".model") for variable in space.values() for path in variable.paths):
+        if not any(
+            path.endswith(".model") for variable in space.values() for path in variable.paths
+        ):
             raise DefinitionError(
-                f"{message}, so no candidate can be judged by it; maximize or limit 'tokens', for example"
+                f"{message}, so no candidate can be judged by it; maximize or limit 'tokens', for "
+                "example"
             )
         self._warn(message)
 
     async def _open(self, optimizer: Optimizer) -> None:
         identity = identity_of(
-            self.task, self.module, self.metric, optimizer=optimizer, search=self.search, context=self.context
+            self.task,
+            self.module,
+            self.metric,
+            optimizer=optimizer,
+            search=self.search,
+            context=self.context,
         )
         entries = await self.journal.entries()
         for entry in entries:
             if entry["kind"] == "begin":
-                check_identity(entry, identity, self.module, space=self.task.program.space, context=self.context)
+                check_identity(
+                    entry,
+                    identity,
+                    self.module,
+                    space=self.task.program.space,
+                    context=self.context,
+                )
             if entry["kind"] in {"answer", "lost"}:
                 self.answers.remember(entry)
             if entry["kind"] == "trial":
@@ -214,7 +267,8 @@ class _Driver:
         led, objective = self.aims or (self.goal.metrics[0],), self.goal.objective
         if objective.startswith("-") and objective not in led and self.goal.figure in led:
             yield (
-                f"{self.goal.figure!r} is minimized, but this optimizer maximizes it: score its negative, or use "
+                f"{self.goal.figure!r} is minimized, but this optimizer maximizes it: score its "
+                "negative, or use "
                 f"Joint(objectives=({objective!r},))"
             )
 
@@ -244,7 +298,10 @@ class _Driver:
         """Run `asks` concurrently and record their results in order, up to the first that was cut short."""
         first = len(self.trials)
         numbers = iter(range(first, first + len(asks)))
-        work = [self._reply(item) if isinstance(item, Question) else self._trial(item, next(numbers)) for item in asks]
+        work = [
+            self._reply(item) if isinstance(item, Question) else self._trial(item, next(numbers))
+            for item in asks
+        ]
         results: list[Result] = []
         for result in await _gather([self.answers.in_time(item) for item in work]):
             if result is None:
@@ -256,7 +313,9 @@ class _Driver:
 
     async def _reply(self, question: Question) -> Reply | None:
         try:
-            prediction = await question.module.acall(self._context(question.salt), **question.inputs)
+            prediction = await question.module.acall(
+                self._context(question.salt), **question.inputs
+            )
         except HaltError:
             return None
         except DspexError as error:
@@ -282,10 +341,18 @@ class _Driver:
             return None
         entry = self.recorded.get(number)
         if entry is not None and entry["candidate"] != _hash_of(candidate):
-            raise ConflictError(f"trial {number} in the journal does not match the candidate that is due now")
-        recorded_times = {} if entry is None else {name: entry["figures"].get(name) for name in TIMES}
+            raise ConflictError(
+                f"trial {number} in the journal does not match the candidate that is due now"
+            )
+        recorded_times = (
+            {} if entry is None else {name: entry["figures"].get(name) for name in TIMES}
+        )
         figures = {**self.goal.figures(report), **recorded_times}
-        calls = [recorded.calls.get(row.trace_id, []) for row in report.rows] if recorded is not None else []
+        calls = (
+            [recorded.calls.get(row.trace_id, []) for row in report.rows]
+            if recorded is not None
+            else []
+        )
         score = figures[report.metrics[0]] if report.scored else None
         return Trial(
             number=number,
@@ -299,8 +366,12 @@ class _Driver:
 
     def _failed_report(self, rows: Dataset, error: str = "") -> Report:
         """Return the report of a candidate that could not be run."""
-        failed = tuple(Row(index=index, example=example, error=error) for index, example in enumerate(rows))
-        return Report(rows=failed, metrics=tuple(self.metric), dataset=rows.name, checksum=rows.checksum)
+        failed = tuple(
+            Row(index=index, example=example, error=error) for index, example in enumerate(rows)
+        )
+        return Report(
+            rows=failed, metrics=tuple(self.metric), dataset=rows.name, checksum=rows.checksum
+        )
 
     async def _evaluate(
         self,
@@ -337,8 +408,12 @@ class _Driver:
         resolve = context.models
         return replace(
             context,
-            model=None if context.model is None else AnsweredModel(context.model, answers, salt=salt, cut=cut),
-            models=None if resolve is None else lambda text: AnsweredModel(resolve(text), answers, salt=salt, cut=cut),
+            model=None
+            if context.model is None
+            else AnsweredModel(context.model, answers, salt=salt, cut=cut),
+            models=None
+            if resolve is None
+            else lambda text: AnsweredModel(resolve(text), answers, salt=salt, cut=cut),
         )
 
     def _rows(self, candidate: Candidate) -> Dataset:
@@ -347,7 +422,9 @@ class _Driver:
             return rows
         count, draw = candidate.batch
         order = list(range(len(rows)))
-        random.Random(draw).shuffle(order)  # noqa: S311  # a larger batch of the same draw begins with the smaller one
+        random.Random(draw).shuffle(
+            order
+        )  # a larger batch of the same draw begins with the smaller one
         return rows.pick(sorted(order[:count]))
 
     def _all_rows(self, candidate: Candidate) -> Dataset:
@@ -359,7 +436,10 @@ class _Driver:
             return validation.sample(self.search.rows, seed=self.search.seed)
         unseen = [index for index in self._order if index not in candidate.shown]
         if not unseen:
-            self._warn(f"{candidate.label} shows every training row, so no row is left to score it on; add rows")
+            self._warn(
+                f"{candidate.label} shows every training row, so no row is left to score it on; "
+                "add rows"
+            )
         return self.train.pick(unseen[: self.search.rows])
 
     async def _record_trial(self, trial: Trial) -> None:
@@ -375,7 +455,10 @@ class _Driver:
                     "rows": trial.report.scored,
                     "failed": trial.report.failed,
                     "calls": trial.report.usage.calls,
-                    "figures": {name: value if math.isfinite(value) else None for name, value in trial.figures.items()},
+                    "figures": {
+                        name: value if math.isfinite(value) else None
+                        for name, value in trial.figures.items()
+                    },
                 }
             )
         event = self._progress(trial)
@@ -389,15 +472,26 @@ class _Driver:
         """Return the progress event after a trial: the best so far, the front, and what was spent."""
         if trial.candidate.is_final and trial.score is not None:
             cost = "usd" if trial.figures.get("usd", math.nan) > 0 else "tokens"
-            sought = self.aims if len(self.aims) > 1 else dict.fromkeys((self.goal.objective, f"-{cost}"))
+            sought = (
+                self.aims
+                if len(self.aims) > 1
+                else dict.fromkeys((self.goal.objective, f"-{cost}"))
+            )
             self.ahead = front([*self.ahead, trial], list(sought))
-        has_best = any(other_trial.candidate.is_final and other_trial.score is not None for other_trial in self.trials)
+        has_best = any(
+            other_trial.candidate.is_final and other_trial.score is not None
+            for other_trial in self.trials
+        )
         best, spent = self._best() if has_best else None, self.answers.spent
         score = "no score" if trial.score is None else f"{trial.score:.3f}"
         message = f"trial {trial.number}: {trial.candidate.label}: {score}"
         if best is not None:
-            message += f"; best {best.score:.3f} (trial {best.number}), {len(self.ahead)} on the front"
-        message += f"; {spent.calls} calls" + ("" if spent.cost_usd is None else f", ${spent.cost_usd:.4f}")
+            message += (
+                f"; best {best.score:.3f} (trial {best.number}), {len(self.ahead)} on the front"
+            )
+        message += f"; {spent.calls} calls" + (
+            "" if spent.cost_usd is None else f", ${spent.cost_usd:.4f}"
+        )
         attributes: dict[str, object] = {
             "trial": trial.number,
             "score": trial.score,
@@ -411,10 +505,14 @@ class _Driver:
 
     def _best(self) -> Trial:
         if not self.trials and self.answers.halted is not None:
-            raise BudgetError(f"the budget is too small for one candidate: {self.answers.halted.message}")
+            raise BudgetError(
+                f"the budget is too small for one candidate: {self.answers.halted.message}"
+            )
         if not self.trials and self.search.control.is_cancelled:
             raise ExecutionError("the search was cancelled before the unchanged program was scored")
-        scored = [trial for trial in self.trials if trial.score is not None and trial.candidate.is_final]
+        scored = [
+            trial for trial in self.trials if trial.score is not None and trial.candidate.is_final
+        ]
         if not scored:
             errors = [row.error for trial in self.trials for row in trial.report.rows if row.error]
             because = f"; the first error was: {errors[0]}" if errors else ""
@@ -436,7 +534,11 @@ class _Driver:
         reports = {f"trial {number}": self.trials[number].report for number in (0, best.number)}
         if verdict is not None:
             reports["the program as it was on held-out rows"] = verdict.before
-            reports |= {"the best candidate on held-out rows": verdict.after} if best.candidate.assignment else {}
+            reports |= (
+                {"the best candidate on held-out rows": verdict.after}
+                if best.candidate.assignment
+                else {}
+            )
         for text in failure_warnings(reports):
             self._warn(text)
 
@@ -446,17 +548,29 @@ class _Driver:
         if test is None:
             return None
         halted = self.answers.halted
-        if self.search.control.is_cancelled or (halted is not None and not best.candidate.assignment):
+        if self.search.control.is_cancelled or (
+            halted is not None and not best.candidate.assignment
+        ):
             return self._stop_reason()
-        self.answers.halted = None  # the search may not spend more, but this amount was reserved for the comparison
+        self.answers.halted = (
+            None  # the search may not spend more, but this amount was reserved for the comparison
+        )
         before = await self.answers.in_time(self._evaluate(BASELINE, test))
-        after = None if before is None else await self.answers.in_time(self._evaluate(best.candidate, test))
+        after = (
+            None
+            if before is None
+            else await self.answers.in_time(self._evaluate(best.candidate, test))
+        )
         if before is None or after is None or self._is_over:
             return self._stop_reason()
         self.answers.halted = halted
-        return judge(before, after, self.goal, alpha=self.search.alpha, seed=self.search.seed, unmet=unmet)
+        return judge(
+            before, after, self.goal, alpha=self.search.alpha, seed=self.search.seed, unmet=unmet
+        )
 
-    def _reason_kept(self, best: Trial, verdict: Verdict | str | None, unmet: Sequence[str]) -> str | None:
+    def _reason_kept(
+        self, best: Trial, verdict: Verdict | str | None, unmet: Sequence[str]
+    ) -> str | None:
         """Return why the program stays unchanged, or None if the winner replaces it or it won itself."""
         if self.search.insists or not (best.candidate.assignment or unmet):
             return None
@@ -464,7 +578,9 @@ class _Driver:
             return f"no program within the limits: {', '.join(unmet)}"
         if isinstance(verdict, str):
             return f"the winner could not be compared on the held-out rows: {verdict}"
-        return "no significant improvement" if verdict is not None and not verdict.is_better else None
+        return (
+            "no significant improvement" if verdict is not None and not verdict.is_better else None
+        )
 
     @property
     def _is_over(self) -> bool:
@@ -491,7 +607,7 @@ def _hash_of(candidate: Candidate) -> str:
     return content_hash([_plain(candidate.assignment), sorted(candidate.shown), rows, sampling])
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  # any value, as JSON
+def _plain(value: Any) -> Any:
     from pydantic_core import to_jsonable_python
 
     return to_jsonable_python(value)

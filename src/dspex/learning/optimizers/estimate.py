@@ -29,18 +29,28 @@ class Probe:
     context: RunContext
 
 
-def estimate_search(task: Task, optimizer: Optimizer, probe: Probe, *, rows: int, search: Search) -> Estimate:
+def estimate_search(
+    task: Task, optimizer: Optimizer, probe: Probe, *, rows: int, search: Search
+) -> Estimate:
     """Return an upper bound for the whole search: the most expensive run of the probe for each possible run.
 
-    It adds what longer rows cost, and what the optimizer adds to prompts: the longest rows as demonstrations, the
-    longest declared texts, its questions, and instructions of up to 250 tokens. It cannot foresee replies that are
-    longer, or runs with more calls, than in the probe (a chain of thought instead of a plain answer, for example).
+    It adds what longer rows cost, and what the optimizer adds to prompts: the longest rows as
+    demonstrations, the longest declared texts, its questions, and instructions of up to 250 tokens.
+    It cannot foresee replies that are longer, or runs with more calls, than in the probe (a chain
+    of thought instead of a plain answer, for example).
     """
-    additions = optimizer.additions(task) if isinstance(optimizer, AdditionsProvider) else Additions()
+    additions = (
+        optimizer.additions(task) if isinstance(optimizer, AdditionsProvider) else Additions()
+    )
     runs = rows + optimizer.runs(task, rows) + 2 * len(search.test or ())
     usages = [row.usage for row in probe.report.rows]
-    calls, tokens = max(1, *(usage.calls for usage in usages)), max(usage.total_tokens for usage in usages)
-    longest = max(_size(row) for split in (task.train, search.validation, search.test) for row in split or ())
+    calls, tokens = (
+        max(1, *(usage.calls for usage in usages)),
+        max(usage.total_tokens for usage in usages),
+    )
+    longest = max(
+        _size(row) for split in (task.train, search.validation, search.test) for row in split or ()
+    )
     probed = min(_size(row.example) for row in probe.report.rows)
     texts = calls * (longest - probed + _longest_texts(task))
     bytes_more = texts + _demonstrations(task, probe, additions, probed=probed)
@@ -48,23 +58,33 @@ def estimate_search(task: Task, optimizer: Optimizer, probe: Probe, *, rows: int
     run = tokens + bytes_more * each + (calls * _INSTRUCTION if additions.questions else 0)
     question = (_QUESTION + _QUESTION_ROWS * longest) * each + 2 * _INSTRUCTION
     total = runs * run + additions.questions * max(0.0, question - run)
-    costs = [usage.cost_usd / usage.total_tokens for usage in usages if usage.cost_usd is not None and usage.calls]
+    costs = [
+        usage.cost_usd / usage.total_tokens
+        for usage in usages
+        if usage.cost_usd is not None and usage.calls
+    ]
     return Estimate(
         runs=runs,
         calls=runs * calls,
         tokens=round(total),
         usd=max(costs) * total if len(costs) == len(usages) else None,
-        seconds=max(row.seconds for row in probe.report.rows) * runs * (run / tokens if tokens else 1.0),
+        seconds=max(row.seconds for row in probe.report.rows)
+        * runs
+        * (run / tokens if tokens else 1.0),
     )
 
 
 def _demonstrations(task: Task, probe: Probe, additions: Additions, *, probed: int) -> int:
     """Return the most bytes that demonstrations add to one run, given the length of the rows in the probe."""
-    variables = [variable for variable in task.program.space.values() if variable.kind == "examples"]
+    variables = [
+        variable for variable in task.program.space.values() if variable.kind == "examples"
+    ]
     slots = {path for variable in variables for path in variable.paths}
     if not additions.demonstrations or not slots:
         return 0
-    each = max((sum(_demonstration(call, probe) for call in calls) for calls in probe.calls), default=0)
+    each = max(
+        (sum(_demonstration(call, probe) for call in calls) for calls in probe.calls), default=0
+    )
     count = max(map(len, probe.calls), default=0)
     if not each:  # the inputs of each predictor are unknown: assume the whole row
         rows = [{**row.example, **(row.outputs or {})} for row in probe.report.rows]
@@ -83,7 +103,9 @@ def _demonstration(call: Call, probe: Probe) -> int:
 def _longest_texts(task: Task) -> int:
     """Return the total bytes of the longest declared option of every text."""
     texts = [variable for variable in task.program.space.values() if variable.kind == "text"]
-    return sum(max((len(str(text).encode()) for text in variable.options), default=0) for variable in texts)
+    return sum(
+        max((len(str(text).encode()) for text in variable.options), default=0) for variable in texts
+    )
 
 
 def _tokens_for_a_byte(probe: Probe) -> float:
@@ -118,6 +140,6 @@ def _size(row: Mapping[str, Any]) -> int:
     return sum(_bytes(row[name]) for name in row)
 
 
-def _bytes(value: Any) -> int:  # noqa: ANN401  # any value of a row
+def _bytes(value: Any) -> int:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return len(text.encode())

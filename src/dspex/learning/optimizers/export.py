@@ -18,7 +18,10 @@ def to_csv(outcome: Outcome[Any]) -> str:
     """
     lines: list[dict[str, object]] = []
     for trial, line in zip(outcome.trials, outcome.table(), strict=True):
-        estimated = {f"estimated.{name}": value for name, value in outcome.estimated.get(trial.number, {}).items()}
+        estimated = {
+            f"estimated.{name}": value
+            for name, value in outcome.estimated.get(trial.number, {}).items()
+        }
         values = json.dumps(dict(trial.candidate.assignment), ensure_ascii=False, default=str)
         figures = {name: value for name, value in trial.figures.items() if name not in line}
         lines.append({**line, **figures, **estimated, "values": values})
@@ -40,7 +43,8 @@ def to_html(outcome: Outcome[Any], title: str = "Optimization") -> str:
     warned = "".join(f"<p>Warning: {html.escape(text)}</p>" for text in outcome.warnings)
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
-        "<style>body{font:14px system-ui;margin:2em}table{border-collapse:collapse}pre{background:#f6f6f6;padding:1em;"
+        "<style>body{font:14px "
+        "system-ui;margin:2em}table{border-collapse:collapse}pre{background:#f6f6f6;padding:1em;"
         "overflow:auto}td,th{border:1px solid #ccc;padding:.3em .6em;text-align:left}</style>"
         f"<h1>{html.escape(title)}</h1><p>{html.escape(outcome.conclusion)}</p>{stopped}{warned}"
         f"{outcome.plot()}<h2>What changed</h2><pre>{html.escape(outcome.changes())}</pre>"
@@ -52,16 +56,23 @@ def to_html(outcome: Outcome[Any], title: str = "Optimization") -> str:
 
 def _shares(outcome: Outcome[Any]) -> str:
     rows = (
-        f"<tr><td>{html.escape(name)}</td><td>{share:.2f}</td></tr>" for name, share in outcome.importance().items()
+        f"<tr><td>{html.escape(name)}</td><td>{share:.2f}</td></tr>"
+        for name, share in outcome.importance().items()
     )
-    return f"<table><tr><th>variable</th><th>share of the scores' variance</th></tr>{''.join(rows)}</table>"
+    return (
+        "<table><tr><th>variable</th><th>share of the scores' "
+        f"variance</th></tr>{''.join(rows)}</table>"
+    )
 
 
 def _table(outcome: Outcome[Any]) -> str:
     rows = outcome.table()
     head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(_shown(value))}</td>" for value in row.values()) + "</tr>" for row in rows
+        "<tr>"
+        + "".join(f"<td>{html.escape(_shown(value))}</td>" for value in row.values())
+        + "</tr>"
+        for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 

@@ -4,9 +4,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dspex.errors import DefinitionError, suggest
+from dspex.error_text import suggest
+from dspex.errors import DefinitionError
 from dspex.learning.evaluation import Report
-from dspex.learning.optimizers.limits import BUILT_IN, Limit, figure_of, figures_of, parse_limit, values_of, worst_of
+from dspex.learning.optimizers.limits import (
+    BUILT_IN,
+    Limit,
+    figure_of,
+    figures_of,
+    parse_limit,
+    values_of,
+    worst_of,
+)
 from dspex.learning.optimizers.proposer import Trial
 
 
@@ -34,11 +43,13 @@ class Goal:
         """Read an objective (the first metric by default) and limits.
 
         Raises:
-            DefinitionError: a limit cannot be read, there is no such figure, or a metric is named like a built-in one.
+            DefinitionError: a limit cannot be read, there is no such figure, or a metric is named
+            like a built-in one.
         """
         if reserved := [name for name in metrics if name in BUILT_IN]:
             raise DefinitionError(
-                f"the metric name {reserved[0]!r} is reserved for a built-in figure ({', '.join(BUILT_IN)}); "
+                f"the metric name {reserved[0]!r} is reserved for a built-in figure "
+                f"({', '.join(BUILT_IN)}); "
                 "rename the metric"
             )
         goal = cls(
@@ -60,7 +71,8 @@ class Goal:
         for name in (name.removeprefix("-") for name in names):
             if name not in figures:
                 raise DefinitionError(
-                    f"unknown figure {name!r}.{suggest(name, figures)} Figures are: {', '.join(figures)}"
+                    f"unknown figure {name!r}.{suggest(name, figures)} Figures are: "
+                    f"{', '.join(figures)}"
                 )
 
     @property
@@ -72,7 +84,9 @@ class Goal:
         """Whether the objective or a limit wants a low value of `figure`."""
         if figure == self.figure:
             return self.objective.startswith("-")
-        return figure in BUILT_IN or any(limit.is_upper for limit in self.limits if limit.figure == figure)
+        return figure in BUILT_IN or any(
+            limit.is_upper for limit in self.limits if limit.figure == figure
+        )
 
     def worst(self, reports: Sequence[Report], figure: str) -> float:
         """Return the value that a failed row of `reports` counts as in `figure`."""
@@ -94,7 +108,11 @@ class Goal:
             values = values_of(report, self.figure, self.worst([report], self.figure))
             value = -math.fsum(values.values()) / max(len(values), 1)
             value = value if self.objective.startswith("-") else -value
-        return len(self.limits) - len(self.unmet(figures)), -math.inf if math.isnan(value) else value, -trial.number
+        return (
+            len(self.limits) - len(self.unmet(figures)),
+            -math.inf if math.isnan(value) else value,
+            -trial.number,
+        )
 
     def unmet(self, figures: Mapping[str, float]) -> list[Limit]:
         """Return the limits that `figures` do not meet."""
@@ -102,5 +120,9 @@ class Goal:
 
     def unmeasured(self, figures: Mapping[str, float], *, besides: Sequence[str] = ()) -> list[str]:
         """Return the figures of the objective, the limits and `besides` that could not be measured."""
-        names = (self.figure, *(limit.figure for limit in self.limits), *(name.removeprefix("-") for name in besides))
+        names = (
+            self.figure,
+            *(limit.figure for limit in self.limits),
+            *(name.removeprefix("-") for name in besides),
+        )
         return [name for name in dict.fromkeys(names) if math.isnan(figure_of(figures, name))]

@@ -38,9 +38,9 @@ def identity_of(
 ) -> dict[str, str]:
     """Return everything that the results of a search depend on, each by a name for people.
 
-    Of a metric that is its source, with what its closure holds; what it calls in turn is not seen. Of a model it is the
-    label of its identity: the same name at another server is another model. The goal is left out, because another
-    winner may be picked from the same journal.
+    Of a metric that is its source, with what its closure holds; what it calls in turn is not seen.
+    Of a model it is the label of its identity: the same name at another server is another model.
+    The goal is left out, because another winner may be picked from the same journal.
     """
     validation = "none" if search.validation is None else search.validation.checksum
     return {
@@ -49,8 +49,12 @@ def identity_of(
         "the training rows": task.train.checksum,
         "the validation rows": validation,
         "the metrics": ", ".join(metrics),
-        **{f"the metric {name!r}": content_hash(source_of(metric)) for name, metric in metrics.items()},
-        "the model": ", ".join(sorted({_label(model) for model in _models(module, context)})) or "none",
+        **{
+            f"the metric {name!r}": content_hash(source_of(metric))
+            for name, metric in metrics.items()
+        },
+        "the model": ", ".join(sorted({_label(model) for model in _models(module, context)}))
+        or "none",
         "the adapter": "none" if context.adapter is None else type(context.adapter).__name__,
         "the optimizer": type(optimizer).__name__,
         "the options of the optimizer": content_hash(recipe_of(optimizer)),
@@ -66,7 +70,8 @@ def check_identity(
 ) -> None:
     """Refuse to go on with a journal of another search.
 
-    A journal of dspex before models had an identity goes on, unless models of the search share a name.
+    A journal of dspex before models had an identity goes on, unless models of the search share a
+    name.
 
     Raises:
         ConflictError: it is one; the message names what differs.
@@ -77,16 +82,24 @@ def check_identity(
     if known.get("the scheme of journals") == _BY_NAME:
         _check_names(module, space=space, context=context)
         names = sorted({_name(model) for model in _models(module, context)})
-        identity = {**identity, "the scheme of journals": _BY_NAME, "the model": ", ".join(names) or "none"}
+        identity = {
+            **identity,
+            "the scheme of journals": _BY_NAME,
+            "the model": ", ".join(names) or "none",
+        }
     names = [name for name in {**known, **identity} if known.get(name) != identity.get(name)]
     if names:
         said = "; ".join(_difference(name, known.get(name), identity.get(name)) for name in names)
         raise ConflictError(
-            f"the journal belongs to another search: {said}. {_MEND[0].upper()}{_MEND[1:]}", differs=names
+            f"the journal belongs to another search: {said}. {_MEND[0].upper()}{_MEND[1:]}",
+            differs=names,
         )
 
 
-_MEND = "take another journal (a job: create it anew), or begin afresh (dspex optimize --fresh puts the old one aside)"
+_MEND = (
+    "take another journal (a job: create it anew), or begin afresh (dspex optimize --fresh puts "
+    "the old one aside)"
+)
 
 
 def _difference(name: str, there: str | None, here: str | None) -> str:
@@ -94,7 +107,9 @@ def _difference(name: str, there: str | None, here: str | None) -> str:
         return f"{name} is {'new' if there is None else 'gone'}"
     is_hash = len(there) == len(here) and min(len(there), len(here)) >= 32 and there.isalnum()
     there, here = (", ".join(map(without_credentials, text.split(", "))) for text in (there, here))
-    return f"{name} changed" if is_hash else f"{name} was {there[:_SHOWN]!r} and is {here[:_SHOWN]!r}"
+    return (
+        f"{name} changed" if is_hash else f"{name} was {there[:_SHOWN]!r} and is {here[:_SHOWN]!r}"
+    )
 
 
 def source_of(metric: Metric) -> list[Any]:
@@ -105,14 +120,18 @@ def source_of(metric: Metric) -> list[Any]:
     if not inspect.isroutine(found):
         return [_text(type(found)), recipe_of(found)]
     found = getattr(found, "__func__", found)  # of a bound method
-    cells = [recipe_of(cell.cell_contents) for cell in found.__closure__ or ()] if inspect.isfunction(found) else []
+    cells = (
+        [recipe_of(cell.cell_contents) for cell in found.__closure__ or ()]
+        if inspect.isfunction(found)
+        else []
+    )
     owner = recipe_of(getattr(metric, "__self__", None))
     named = getattr(found, "__kwdefaults__", None)
     own = [_text(found), cells, recipe_of(getattr(found, "__defaults__", None)), owner]
     return [*own, recipe_of(named)] if named else own
 
 
-def _text(found: Any) -> str:  # noqa: ANN401  # a function or a class
+def _text(found: Any) -> str:
     try:
         return inspect.getsource(found)
     except (OSError, TypeError):
@@ -120,7 +139,11 @@ def _text(found: Any) -> str:  # noqa: ANN401  # a function or a class
 
 
 def _models(module: Module, context: RunContext) -> list[LanguageModel | str]:
-    own = [part.model for _, part in module.named_modules() if isinstance(part, Predict) and part.model is not None]
+    own = [
+        part.model
+        for _, part in module.named_modules()
+        if isinstance(part, Predict) and part.model is not None
+    ]
     return own if context.model is None else [context.model, *own]
 
 
@@ -146,15 +169,19 @@ def _check_names(module: Module, *, space: Space, context: RunContext) -> None:
         name, label = _name(model), _label(model)
         if names.setdefault(name, label) != label:
             raise ConflictError(
-                "the journal was written by a version of dspex that knew models by their names, and "
+                "the journal was written by a version of dspex that knew models by their names, "
+                "and "
                 f"{names[name]!r} and {label!r} have the same; {_MEND}"
             )
 
 
-def recipe_of(value: Any) -> Any:  # noqa: ANN401  # any value, as JSON
+def recipe_of(value: Any) -> Any:
     """Return what a recipe is made of, as JSON; of a function its source, of what else has no JSON form the kind."""
     if is_dataclass(value) and not isinstance(value, type):
-        return [type(value).__name__, {part.name: recipe_of(getattr(value, part.name)) for part in fields(value)}]
+        return [
+            type(value).__name__,
+            {part.name: recipe_of(getattr(value, part.name)) for part in fields(value)},
+        ]
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, list | tuple):

@@ -19,12 +19,15 @@ BINS = 4
 def importance(trials: Sequence[Trial]) -> dict[str, float]:
     """Return the share of the scores' variance that each varied variable explains, the largest first.
 
-    The share is eta squared, with numbers cut into quarters, corrected for the number of groups: a variable without
-    effect is about 0. Shares overlap if variables were not varied independently.
+    The share is eta squared, with numbers cut into quarters, corrected for the number of groups: a
+    variable without effect is about 0. Shares overlap if variables were not varied independently.
     """
     scored = [trial for trial in trials if trial.score is not None]
     names = dict.fromkeys(name for trial in scored for name in trial.candidate.assignment)
-    shares = {name: _share([(_value(trial, name), trial.score or 0.0) for trial in scored]) for name in names}
+    shares = {
+        name: _share([(_value(trial, name), trial.score or 0.0) for trial in scored])
+        for name in names
+    }
     return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
 
 
@@ -33,13 +36,25 @@ def _value(trial: Trial, name: str) -> object:
 
 
 def _share(pairs: Sequence[tuple[object, float]]) -> float:
-    numbers = [value for value, _ in pairs if isinstance(value, int | float) and not isinstance(value, bool)]
+    numbers = [
+        value
+        for value, _ in pairs
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
     ordered = sorted(numbers)
-    cuts = {ordered[len(ordered) * part // BINS] for part in range(1, BINS)} if len(set(ordered)) > BINS else set()
+    cuts = (
+        {ordered[len(ordered) * part // BINS] for part in range(1, BINS)}
+        if len(set(ordered)) > BINS
+        else set()
+    )
     groups: dict[str, list[float]] = {}
     for value, score in pairs:
         is_number = cuts and isinstance(value, int | float) and not isinstance(value, bool)
-        key = str(sum(value >= cut for cut in cuts)) if is_number and isinstance(value, int | float) else _key(value)
+        key = (
+            str(sum(value >= cut for cut in cuts))
+            if is_number and isinstance(value, int | float)
+            else _key(value)
+        )
         groups.setdefault(key, []).append(score)
     mean, count = fmean(score for _, score in pairs), len(pairs)
     total = sum((score - mean) ** 2 for _, score in pairs)
@@ -57,13 +72,18 @@ def _key(value: object) -> str:
 
 
 async def aablate(
-    program: Module | Program, winner: Trial, rows: Dataset, *, metric: Metrics, context: RunContext | None = None
+    program: Module | Program,
+    winner: Trial,
+    rows: Dataset,
+    *,
+    metric: Metrics,
+    context: RunContext | None = None,
 ) -> dict[str, Comparison]:
     """Score the winner on `rows` with each of its values reset in turn.
 
     Returns:
-        For each variable, the winner compared with the winner without that value; a positive difference means that
-        the value helps. A value that a constraint ties to others is left out.
+        For each variable, the winner compared with the winner without that value; a positive
+        difference means that the value helps. A value that a constraint ties to others is left out.
     """
     module = module_of(program)
     values = dict(winner.candidate.assignment)
@@ -71,7 +91,9 @@ async def aablate(
     comparisons: dict[str, Comparison] = {}
     for name in values:
         try:
-            without = module.assign({kept_name: value for kept_name, value in values.items() if kept_name != name})
+            without = module.assign(
+                {kept_name: value for kept_name, value in values.items() if kept_name != name}
+            )
         except VariableError:
             continue
         comparisons[name] = compare(whole, await aevaluate(without, rows, metric, context=context))
@@ -79,7 +101,12 @@ async def aablate(
 
 
 def ablate(
-    program: Module | Program, winner: Trial, rows: Dataset, *, metric: Metrics, context: RunContext | None = None
+    program: Module | Program,
+    winner: Trial,
+    rows: Dataset,
+    *,
+    metric: Metrics,
+    context: RunContext | None = None,
 ) -> dict[str, Comparison]:
     """Score the winner with each of its values reset in turn; the synchronous twin of `aablate`.
 

@@ -19,12 +19,14 @@ TIPS = (
 )
 _DESCRIBE = Signature(
     "rows -> description",
-    "These are rows of a data set in JSON. Describe in two or three sentences what they are about, what varies between "
+    "These are rows of a data set in JSON. Describe in two or three sentences what they are "
+    "about, what varies between "
     "them, and what makes the answer hard to find.",
 )
 _WRITE = Signature(
     "data_description, program, current_instruction, examples, tip -> instruction",
-    "A language model carries out one step of a program. Write a better instruction for this step. It must fit every "
+    "A language model carries out one step of a program. Write a better instruction for this "
+    "step. It must fit every "
     "row, so take nothing over from single examples. Follow the tip, where there is one.",
 )
 
@@ -39,12 +41,13 @@ class Instructions:
         """Take the task."""
         self._task = task
         self._count = count
-        self._rng = random.Random(f"{task.seed}/instructions")  # noqa: S311
+        self._rng = random.Random(f"{task.seed}/instructions")
         self._description: str | None = None
         self._asked: list[tuple[str, Question]] | None = None
         self._signatures = dict(_instruction_variables(task))
         self.found: dict[str, list[str]] = {
-            name: _worth_trying(task, name, signature) for name, signature in self._signatures.items()
+            name: _worth_trying(task, name, signature)
+            for name, signature in self._signatures.items()
         }
 
     @property
@@ -59,7 +62,11 @@ class Instructions:
         if self._description is None:
             return [Question(module=Predict(_DESCRIBE), inputs={"rows": self._rows(8)})]
         if self._asked is None:
-            self._asked = [(slot, self._question(slot, n)) for slot in self._signatures for n in range(1, self._count)]
+            self._asked = [
+                (slot, self._question(slot, n))
+                for slot in self._signatures
+                for n in range(1, self._count)
+            ]
             return [question for _, question in self._asked]
         return ()
 
@@ -83,11 +90,16 @@ class Instructions:
             "examples": self._rows(3),
             "tip": TIPS[number % len(TIPS)] or "(none)",
         }
-        return Question(module=Predict(_WRITE, temperature=1.0), inputs=inputs, salt=f"{slot} {number}")
+        return Question(
+            module=Predict(_WRITE, temperature=1.0), inputs=inputs, salt=f"{slot} {number}"
+        )
 
     def _rows(self, count: int) -> str:
         indexes = self._rng.sample(range(len(self._task.train)), min(count, len(self._task.train)))
-        return "\n".join(json.dumps(self._task.train[n].to_dict(), ensure_ascii=False, default=str) for n in indexes)
+        return "\n".join(
+            json.dumps(self._task.train[n].to_dict(), ensure_ascii=False, default=str)
+            for n in indexes
+        )
 
 
 def _instruction_variables(task: Task) -> Iterator[tuple[str, Signature]]:
@@ -97,7 +109,12 @@ def _instruction_variables(task: Task) -> Iterator[tuple[str, Signature]]:
         for path in variable.paths:
             owner, _, slot = path.rpartition(".")
             node = nodes.get(owner)
-            if variable.kind == "text" and slot == "instructions" and node is not None and node.signature is not None:
+            if (
+                variable.kind == "text"
+                and slot == "instructions"
+                and node is not None
+                and node.signature is not None
+            ):
                 yield variable.name, node.signature
                 break
 

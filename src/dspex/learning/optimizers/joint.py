@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dspex.errors import DefinitionError, suggest
+from dspex.error_text import suggest
+from dspex.errors import DefinitionError
 from dspex.language.variables import Choice, Constraint, Space, Variable
 from dspex.language.variables.sampling import options
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot
@@ -13,7 +14,15 @@ from dspex.learning.optimizers.current_values import current_values
 from dspex.learning.optimizers.limits import spread
 from dspex.learning.optimizers.mipro import PromptOptions
 from dspex.learning.optimizers.pooled_scores import PooledScores
-from dspex.learning.optimizers.proposer import Additions, Ask, Candidate, Proposer, Result, Task, Trial
+from dspex.learning.optimizers.proposer import (
+    Additions,
+    Ask,
+    Candidate,
+    Proposer,
+    Result,
+    Task,
+    Trial,
+)
 from dspex.learning.optimizers.random_search import RandomSearch
 from dspex.learning.optimizers.sampler import Sampler
 from dspex.learning.optimizers.surrogate import check_installed
@@ -23,11 +32,12 @@ from dspex.learning.optimizers.surrogate import check_installed
 class Joint:
     """Searches all variables of a program together, with successive halving on growing minibatches.
 
-    Instructions come from a proposing model and from declared options, demonstrations from bootstrapping, and
-    numbers, choices and modules from their declarations. A cohort of candidates is scored on few rows; the best of
-    all candidates so far are promoted to more rows, and finally to all (Jamieson and Talwalkar, "Non-stochastic Best
-    Arm Identification", 2016). Promotion and the winner are decided by the expected score given all scores, not by
-    one score on few rows. With several objectives the search covers the whole Pareto front. Needs NumPy
+    Instructions come from a proposing model and from declared options, demonstrations from
+    bootstrapping, and numbers, choices and modules from their declarations. A cohort of candidates
+    is scored on few rows; the best of all candidates so far are promoted to more rows, and finally
+    to all (Jamieson and Talwalkar, "Non-stochastic Best Arm Identification", 2016). Promotion and
+    the winner are decided by the expected score given all scores, not by one score on few rows.
+    With several objectives the search covers the whole Pareto front. Needs NumPy
     (`dspex[optimize]`).
 
     Args:
@@ -59,9 +69,13 @@ class Joint:
             DefinitionError: nothing in the program can vary, or a number is out of range.
             ConfigurationError: NumPy is not installed.
         """
-        if min(self.trials, self.cohort, self.first_rows, self.keep - 1) < 1 or min(self.instructions, self.sets) < 0:
+        if (
+            min(self.trials, self.cohort, self.first_rows, self.keep - 1) < 1
+            or min(self.instructions, self.sets) < 0
+        ):
             raise DefinitionError(
-                f"trials, cohort and first_rows are at least 1, keep at least 2, and instructions and sets at least 0, "
+                "trials, cohort and first_rows are at least 1, keep at least 2, and instructions "
+                "and sets at least 0, "
                 f"not {self!r}"
             )
         check_installed()
@@ -70,7 +84,9 @@ class Joint:
     def additions(self, task: Task) -> Additions:
         """Return the largest number of demonstrations in a set, and the number of questions."""
         demonstrations = self.bootstrap.additions(task).demonstrations if self.sets else 0
-        questions = 1 + len(task.program.space) * (self.instructions - 1) if self.instructions > 1 else 0
+        questions = (
+            1 + len(task.program.space) * (self.instructions - 1) if self.instructions > 1 else 0
+        )
         return Additions(demonstrations=demonstrations, questions=questions)
 
     def runs(self, task: Task, rows: int) -> int:
@@ -94,10 +110,14 @@ class Joint:
         """Return how many candidates are finally scored on all rows: a few, or all if the space may be exhausted."""
         space = task.program.space
         points = space.size * (1 + self.sets)
-        for count in [max(1, len(variable.options)) for variable in space.values() if variable.kind == "text"]:
+        for count in [
+            max(1, len(variable.options)) for variable in space.values() if variable.kind == "text"
+        ]:
             points *= (count + max(0, self.instructions - 1)) / count
         # texts and sets may coincide and constraints reject some, so a space may be exhausted early
-        may_end = points <= 4 * self.trials or (math.isfinite(points) and len(space.constraints) > 0)
+        may_end = points <= 4 * self.trials or (
+            math.isfinite(points) and len(space.constraints) > 0
+        )
         return max(self.keep, math.ceil(min(points, self.trials))) if may_end else self.keep
 
 
@@ -130,7 +150,9 @@ def _closed_space(variables: Sequence[Variable], constraints: Sequence[Constrain
     while count != len(remaining):
         count, names = len(remaining), {variable.name for variable in remaining}
         remaining = [variable for variable in remaining if _referenced_names(variable) <= names]
-    return Space.derived(remaining, [constraint for constraint in constraints if constraint.reads() <= names])
+    return Space.derived(
+        remaining, [constraint for constraint in constraints if constraint.reads() <= names]
+    )
 
 
 def _as_choice(variable: Variable) -> Variable:
@@ -170,18 +192,30 @@ class _Search:
         """Return the source of texts and demonstrations, or None if neither is searched."""
         space = self._task.program.space
         if unknown := [name for name in self._recipe.only if name not in space]:
-            raise DefinitionError(f"unknown variable {unknown[0]!r}.{suggest(unknown[0], list(space))}")
+            raise DefinitionError(
+                f"unknown variable {unknown[0]!r}.{suggest(unknown[0], list(space))}"
+            )
         kinds = {space[name].kind for name in self._recipe.only or space}
-        if not any(variable.kind == "examples" for variable in space.values()) or not kinds & {"examples", "text"}:
+        if not any(variable.kind == "examples" for variable in space.values()) or not kinds & {
+            "examples",
+            "text",
+        }:
             return None
         sets = RandomSearch(
-            bootstrap=self._recipe.bootstrap, candidates=self._recipe.sets if "examples" in kinds else 0
+            bootstrap=self._recipe.bootstrap,
+            candidates=self._recipe.sets if "examples" in kinds else 0,
         )
-        return PromptOptions(self._task, sets=sets, instructions=self._recipe.instructions if "text" in kinds else 1)
+        return PromptOptions(
+            self._task, sets=sets, instructions=self._recipe.instructions if "text" in kinds else 1
+        )
 
     def _sizes(self) -> list[int | None]:
         """Return the number of rows at each level; None means all."""
-        whole, size, sizes = self._task.scored or len(self._task.train), self._recipe.first_rows, list[int | None]()
+        whole, size, sizes = (
+            self._task.scored or len(self._task.train),
+            self._recipe.first_rows,
+            list[int | None](),
+        )
         while size < whole:
             sizes.append(size)
             size *= self._recipe.keep
@@ -201,17 +235,28 @@ class _Search:
         space, current = self._search_space(), self._task.program.assignment
         if not any(len(options(space[name])) != 1 for name in space if space[name].is_searchable):
             raise DefinitionError(
-                f"nothing in {self._task.program.name!r} can vary: declare a variable, or allow proposed "
+                f"nothing in {self._task.program.name!r} can vary: declare a variable, or allow "
+                "proposed "
                 "instructions or demonstrations"
             )
         objectives = max(1, len(self._recipe.objectives))
         startup = max(4, min(3 * self._recipe.cohort, self._recipe.trials // 2))
         sampler = Sampler(space, objectives=objectives, seed=self._task.seed, startup=startup)
-        values = {name: current.get(name, v.default) for name, v in space.items() if v.is_searchable}
+        values = {
+            name: current.get(name, v.default) for name, v in space.items() if v.is_searchable
+        }
         values |= {variable.name: variable.options[0] for variable in self._proposed.values()}
-        first_values = {name: value for name, value in values.items() if value is not None or space[name].has_default}
+        first_values = {
+            name: value
+            for name, value in values.items()
+            if value is not None or space[name].has_default
+        }
         sampler.first(
-            {name: first_values[name] for name in space.order if name in space.active(first_values) & set(first_values)}
+            {
+                name: first_values[name]
+                for name in space.order
+                if name in space.active(first_values) & set(first_values)
+            }
         )
         return sampler
 
@@ -220,9 +265,13 @@ class _Search:
         program, only = self._task.program, self._recipe.only
         proposed = self._ingredients.variables() if self._ingredients is not None else []
         self._proposed = {
-            variable.name: variable for variable in proposed if not only or variable.name not in program.space
+            variable.name: variable
+            for variable in proposed
+            if not only or variable.name not in program.space
         }
-        self._proposed |= {variable.name: variable for variable in proposed if variable.name in only}
+        self._proposed |= {
+            variable.name: variable for variable in proposed if variable.name in only
+        }
         variables: list[Variable] = list(self._proposed.values())
         for variable in _declared(program.space):
             name, current = variable.name, program.assignment.get(variable.name, variable.default)
@@ -263,8 +312,8 @@ class _Search:
     def _best(self, sampler: Sampler, level: int) -> list[_Arm]:
         """Return the scored arms of a level in the order of promotion.
 
-        The best expected score in the first objective comes first; with several objectives, every second arm is the
-        one on the front that is farthest from all promoted arms.
+        The best expected score in the first objective comes first; with several objectives, every
+        second arm is the one on the front that is farthest from all promoted arms.
         """
         arms = [arm for arm in self._arms if arm.level == level and arm.is_scored]
         if not arms:
@@ -283,15 +332,31 @@ class _Search:
         expected = sampler.expected([arm.number for arm in scored]) if scored else []
         order = sorted(range(len(scored)), key=lambda n: (-expected[n][0], n))
         if self._is_exhausted:
-            return self._promote([scored[n] for n in order if scored[n].level < last][: self._recipe.cohort])
-        return self._promote([scored[n] for n in order[: self._recipe.keep] if scored[n].level < last])
+            return self._promote(
+                [scored[n] for n in order if scored[n].level < last][: self._recipe.cohort]
+            )
+        return self._promote(
+            [scored[n] for n in order[: self._recipe.keep] if scored[n].level < last]
+        )
 
     def _arm(self, number: int, values: Mapping[str, Any]) -> _Arm:
         proposed = self._proposed.items()
-        indexes = {name: variable.options.index(values[name]) for name, variable in proposed if name in values}
-        texts, demo_rows = self._ingredients.assignment(indexes) if self._ingredients is not None else ({}, frozenset())
+        indexes = {
+            name: variable.options.index(values[name])
+            for name, variable in proposed
+            if name in values
+        }
+        texts, demo_rows = (
+            self._ingredients.assignment(indexes)
+            if self._ingredients is not None
+            else ({}, frozenset())
+        )
         only = self._recipe.only
-        declared = {n: value for n, value in values.items() if n not in self._proposed and (not only or n in only)}
+        declared = {
+            n: value
+            for n, value in values.items()
+            if n not in self._proposed and (not only or n in only)
+        }
         parts = [f"{name}={value}" for name, value in declared.items()]
         parts += [f"{name} {index}" for name, index in indexes.items() if index]
         label = f"{number + 1}: {', '.join(parts) or 'as it is'}"
@@ -302,7 +367,13 @@ class _Search:
         batch = None if rows is None else (rows, arm.cohort)
         label = f"{arm.label} on {'all' if rows is None else rows} rows"
         self._open[label] = arm
-        return Candidate(label=label, assignment=arm.assignment, shown=arm.shown, batch=batch, is_final=rows is None)
+        return Candidate(
+            label=label,
+            assignment=arm.assignment,
+            shown=arm.shown,
+            batch=batch,
+            is_final=rows is None,
+        )
 
     def tell(self, results: Sequence[Result]) -> None:
         if self._sampler is None:
@@ -342,13 +413,19 @@ class _Search:
             return {}
         numbers = dict(self._final)
         for trial in trials:
-            if not trial.candidate.assignment and trial.candidate.is_final and self._first_arm_is_baseline():
+            if (
+                not trial.candidate.assignment
+                and trial.candidate.is_final
+                and self._first_arm_is_baseline()
+            ):
                 numbers[trial.number] = self._arms[0]
                 self._measure(self._sampler, self._arms[0], trial)
         expected = self._sampler.expected([arm.number for arm in numbers.values()])
         names = [name.removeprefix("-") for name in self._pooled.objectives]
         signs = [-1.0 if name.startswith("-") else 1.0 for name in self._pooled.objectives]
         return {
-            number: {name: sign * value for name, sign, value in zip(names, signs, row, strict=True)}
+            number: {
+                name: sign * value for name, sign, value in zip(names, signs, row, strict=True)
+            }
             for number, row in zip(numbers, expected, strict=True)
         }

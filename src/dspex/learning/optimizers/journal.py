@@ -54,9 +54,9 @@ class MemoryJournal:
 class JsonlJournal:
     """Keeps entries in a file, one line each; one process at a time may have it open.
 
-    A line is written in one system call, so a killed process leaves at most one line without an end; it is dropped when
-    the file is read next. With `is_synced`, each entry also survives a crash of the machine, at the price of a disk
-    flush.
+    A line is written in one system call, so a killed process leaves at most one line without an
+    end; it is dropped when the file is read next. With `is_synced`, each entry also survives a
+    crash of the machine, at the price of a disk flush.
     """
 
     def __init__(self, path: str | Path, *, is_synced: bool = False) -> None:
@@ -82,7 +82,8 @@ class JsonlJournal:
                 found.append(msgspec.json.decode(line, type=dict[str, Any]))
             except msgspec.MsgspecError as error:
                 raise ConflictError(
-                    f"{self.path}, line {number}: this is no journal entry ({error}); is this the right file?"
+                    f"{self.path}, line {number}: this is no journal entry ({error}); is this the "
+                    "right file?"
                 ) from error
         return found
 
@@ -99,11 +100,15 @@ class JsonlJournal:
             size = os.fstat(file).st_size
             if os.write(file, line) < len(line):
                 os.truncate(self.path, size)
-                raise StorageError(f"the journal {str(self.path)!r} cannot be written: the disk is full")
+                raise StorageError(
+                    f"the journal {str(self.path)!r} cannot be written: the disk is full"
+                )
             if self._is_synced:
                 os.fsync(file)
         except OSError as error:
-            raise StorageError(f"the journal {str(self.path)!r} cannot be written: {error}") from error
+            raise StorageError(
+                f"the journal {str(self.path)!r} cannot be written: {error}"
+            ) from error
 
     def _opened(self) -> int:
         """Return the file, which is this process's until it is closed."""
@@ -113,7 +118,8 @@ class JsonlJournal:
             if not _locked(file):
                 os.close(file)
                 raise ConflictError(
-                    f"another process searches with the journal {str(self.path)!r}: wait for it, or name another file"
+                    f"another process searches with the journal {str(self.path)!r}: wait for it, "
+                    "or name another file"
                 )
             self._file = file
         return self._file

@@ -17,14 +17,14 @@ from dspex.learning.optimizers.proposer import Additions, Candidate, Proposer, R
 class LabeledFewShot:
     """Tries several random sets of labelled rows as demonstrations.
 
-    Rows are drawn evenly over the classes, and shown in rounds of one row for each class: a model that leans to what
-    it saw last then leans to no class for long.
+    Rows are drawn evenly over the classes, and shown in rounds of one row for each class: a model
+    that leans to what it saw last then leans to no class for long.
 
     Args:
         k: demonstrations in all; fewer where there are fewer rows.
         per_class: demonstrations for each class instead; decides over `k`.
-        by: the field that holds the class; the only closed choice among the outputs by default. Without any, rows are
-            drawn regardless of class.
+        by: the field that holds the class; the only closed choice among the outputs by default.
+            Without any, rows are drawn regardless of class.
         candidates: how many sets are tried.
     """
 
@@ -37,16 +37,20 @@ class LabeledFewShot:
         """Begin a search over sets of demonstrations.
 
         Raises:
-            DefinitionError: no demonstration slot fits the rows, or no row would be left to score on.
+            DefinitionError: no demonstration slot fits the rows, or no row would be left to score
+            on.
         """
         if self.candidates < 1 or self.k < 1 or (self.per_class is not None and self.per_class < 1):
-            raise DefinitionError(f"k, per_class and candidates are at least 1, but this is {self!r}")
+            raise DefinitionError(
+                f"k, per_class and candidates are at least 1, but this is {self!r}"
+            )
         slots = labelled_slots(task)
         groups = _groups(task, self.by or _class_field(task))
         count = self.per_class * len(groups) if self.per_class else min(self.k, len(task.train))
         if count >= len(task.train):
             raise DefinitionError(
-                f"{count} demonstrations of the {len(task.train)} rows leave none to score on; ask for fewer "
+                f"{count} demonstrations of the {len(task.train)} rows leave none to score on; "
+                "ask for fewer "
                 "demonstrations or give more rows"
             )
         return _Sets(self._sets(task, groups, slots=slots, count=count))
@@ -60,7 +64,9 @@ class LabeledFewShot:
         """Return the number of demonstrations in a set."""
         if self.per_class is None:
             return Additions(demonstrations=min(self.k, len(task.train)))
-        return Additions(demonstrations=self.per_class * len(_groups(task, self.by or _class_field(task))))
+        return Additions(
+            demonstrations=self.per_class * len(_groups(task, self.by or _class_field(task)))
+        )
 
     def _sets(
         self, task: Task, groups: Sequence[Sequence[int]], *, slots: Sequence[str], count: int
@@ -69,7 +75,7 @@ class LabeledFewShot:
         for number in range(self.candidates * 4):  # small data: the same set may come up again
             if len(earlier) == self.candidates:
                 return
-            indexes = tuple(islice(_rounds(groups, random.Random(f"{task.seed}/{number}")), count))  # noqa: S311
+            indexes = tuple(islice(_rounds(groups, random.Random(f"{task.seed}/{number}")), count))
             if indexes in earlier:
                 continue
             earlier.add(indexes)
@@ -107,7 +113,8 @@ def labelled_slots(task: Task) -> list[str]:
     ]
     if not fitting:
         raise DefinitionError(
-            f"no module of {task.program.name!r} takes rows of {', '.join(task.train.fields)} as demonstrations: "
+            f"no module of {task.program.name!r} takes rows of {', '.join(task.train.fields)} as "
+            "demonstrations: "
             "every output of a module has to be a field of the rows"
         )
     return fitting

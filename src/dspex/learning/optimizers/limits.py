@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from dspex.errors import DefinitionError, suggest
+from dspex.error_text import suggest
+from dspex.errors import DefinitionError
 from dspex.learning.evaluation import Report, Row
 from dspex.learning.optimizers.proposer import Trial
 
@@ -57,7 +58,9 @@ def parse_limit(text: str) -> Limit:
     """
     match = _LIMIT.fullmatch(text)
     if match is None:
-        raise DefinitionError(f"{text!r} is not a limit; write one like 'p95<2s', 'usd<=0.001' or 'exact_match>=0.9'")
+        raise DefinitionError(
+            f"{text!r} is not a limit; write one like 'p95<2s', 'usd<=0.001' or 'exact_match>=0.9'"
+        )
     scale = 0.001 if match[4] == "ms" else 1.0
     return Limit(match[1], match[2], float(match[3].replace("$", "")) * scale)
 
@@ -76,7 +79,8 @@ def parse_pick(text: str) -> tuple[str | None, list[str]]:
     figures = [WORDS.get(part, part) for part in parts if part not in limits]
     if len(figures) > 1 or not parts:
         raise DefinitionError(
-            f"{text!r} names {len(figures)} figures to maximize; write limits and one figure, such as "
+            f"{text!r} names {len(figures)} figures to maximize; write limits and one figure, "
+            "such as "
             "'exact_match>=0.9,cheapest' or 'p95<2s,exact_match'"
         )
     for limit in limits:
@@ -100,11 +104,13 @@ def figure_of(figures: Mapping[str, float], name: str) -> float:
 def figures_of(report: Report, failures: Mapping[str, float] | None = None) -> dict[str, float]:
     """Return the figures that limits and objectives refer to.
 
-    These are the mean of each metric, the share of `failed` rows, and cost, tokens and times per scored row.
+    These are the mean of each metric, the share of `failed` rows, and cost, tokens and times per
+    scored row.
 
     Args:
         report: the report.
-        failures: for each metric, the score of a failed row; without one, its mean leaves failed rows out.
+        failures: for each metric, the score of a failed row; without one, its mean leaves failed
+            rows out.
     """
     answered, usage, worst = max(report.scored, 1), report.usage, failures or {}
     means = {name: values_of(report, name, worst.get(name)) for name in report.metrics}
@@ -142,11 +148,14 @@ def _value_of(row: Row, figure: str) -> float | None:
     return special[figure] if figure in special else row.scores.get(figure)
 
 
-def worst_of(reports: Sequence[Report], figure: str, *, is_less_better: bool, on_error: float | None) -> float:
+def worst_of(
+    reports: Sequence[Report], figure: str, *, is_less_better: bool, on_error: float | None
+) -> float:
     """Return the value that a failed row counts as: `on_error`, or else the worst value.
 
-    For a metric, the worst value is 0 (1 if less is better) or the worst score of any row, whichever is worse. For
-    cost, tokens and times it is the value of the most expensive row; NaN if there is none.
+    For a metric, the worst value is 0 (1 if less is better) or the worst score of any row,
+    whichever is worse. For cost, tokens and times it is the value of the most expensive row; NaN if
+    there is none.
     """
     if on_error is not None and figure not in BUILT_IN:
         return on_error
@@ -160,25 +169,35 @@ def front(trials: Sequence[Trial], objectives: Sequence[str]) -> list[Trial]:
     """Return the trials that no other dominates or equals; the earliest of equal trials."""
     if not objectives:
         raise DefinitionError("name at least one objective, such as 'exact_match' or '-usd'")
-    points = [(trial, tuple(figure_of(trial.figures, name) for name in objectives)) for trial in trials]
+    points = [
+        (trial, tuple(figure_of(trial.figures, name) for name in objectives)) for trial in trials
+    ]
     points = [(trial, point) for trial, point in points if not any(map(math.isnan, point))]
     undominated = [
         (trial, point)
         for number, (trial, point) in enumerate(points)
-        if not any(_beats(rival, point, is_earlier=n < number) for n, (_, rival) in enumerate(points) if n != number)
+        if not any(
+            _beats(rival, point, is_earlier=n < number)
+            for n, (_, rival) in enumerate(points)
+            if n != number
+        )
     ]
-    return [trial for trial, _ in sorted(undominated, key=lambda pair: (-pair[1][0], pair[0].number))]
+    return [
+        trial for trial, _ in sorted(undominated, key=lambda pair: (-pair[1][0], pair[0].number))
+    ]
 
 
 def _beats(first: tuple[float, ...], second: tuple[float, ...], *, is_earlier: bool) -> bool:
-    return all(a >= b for a, b in zip(first, second, strict=True)) and (first != second or is_earlier)
+    return all(a >= b for a, b in zip(first, second, strict=True)) and (
+        first != second or is_earlier
+    )
 
 
 def spread(points: Sequence[Sequence[float]], count: int) -> list[int]:
     """Return the first `count` indexes in the order in which they deserve more rows; later points are well measured.
 
-    The best in the first objective comes first. With several objectives, every second one is the undominated point
-    that is farthest from all earlier and well-measured ones.
+    The best in the first objective comes first. With several objectives, every second one is the
+    undominated point that is farthest from all earlier and well-measured ones.
     """
     scales = [max(column) - min(column) or 1.0 for column in zip(*points, strict=True)]
     visited, remaining, order = list(range(count, len(points))), list(range(count)), list[int]()
@@ -191,7 +210,9 @@ def spread(points: Sequence[Sequence[float]], count: int) -> list[int]:
         if len(scales) == 1 or len(order) % 2 == 0:
             best = max(remaining, key=lambda n: (points[n][0], -n))
         else:
-            open_front = [n for n in remaining if not any(_exceeds(points[m], points[n]) for m in remaining)]
+            open_front = [
+                n for n in remaining if not any(_exceeds(points[m], points[n]) for m in remaining)
+            ]
             best = max(open_front, key=lambda n: (min(distance(n, m) for m in visited), -n))
         remaining.remove(best)
         visited.append(best)

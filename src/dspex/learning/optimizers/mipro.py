@@ -9,7 +9,15 @@ from dspex.language.variables import Choice, Variable
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot, BootstrapWalk, demonstration_slots
 from dspex.learning.optimizers.instructions import Instructions
 from dspex.learning.optimizers.pooled_scores import OptionScores
-from dspex.learning.optimizers.proposer import Additions, Ask, Candidate, Proposer, Result, Task, Trial
+from dspex.learning.optimizers.proposer import (
+    Additions,
+    Ask,
+    Candidate,
+    Proposer,
+    Result,
+    Task,
+    Trial,
+)
 from dspex.learning.optimizers.random_search import RandomSearch
 from dspex.learning.optimizers.surrogate import check_installed
 from dspex.learning.optimizers.tuner import Tuner, optuna
@@ -34,7 +42,9 @@ class PromptOptions:
         slots = demonstration_slots(task)
         self._task = task
         self.sets = [DemoSet(demos={slot: task.program.assignment.get(slot, []) for slot in slots})]
-        self._walks: list[BootstrapWalk] = [sets.walk(task, seed) for seed in range(-2, sets.candidates - 2)]
+        self._walks: list[BootstrapWalk] = [
+            sets.walk(task, seed) for seed in range(-2, sets.candidates - 2)
+        ]
         self.instructions = Instructions(task, count=instructions)
 
     def ask(self, count: int) -> Sequence[Ask]:
@@ -57,7 +67,11 @@ class PromptOptions:
     def choices(self) -> dict[str, int]:
         """Return the number of options by name: one choice of set, and one of instruction for each predictor."""
         texts = {name: len(options) for name, options in self.instructions.found.items()}
-        return {name: count for name, count in {"demonstration set": len(self.sets), **texts}.items() if count > 1}
+        return {
+            name: count
+            for name, count in {"demonstration set": len(self.sets), **texts}.items()
+            if count > 1
+        }
 
     def variables(self) -> list[Variable]:
         """Return the choices as variables: sets by number, instructions by text.
@@ -66,7 +80,11 @@ class PromptOptions:
         """
         space, texts = self._task.program.space, self.instructions.found
         return [
-            Choice(*texts.get(name, range(count)), name=name, when=space[name].when if name in space else None)
+            Choice(
+                *texts.get(name, range(count)),
+                name=name,
+                when=space[name].when if name in space else None,
+            )
             for name, count in self.choices().items()
         ]
 
@@ -84,10 +102,10 @@ class PromptOptions:
 class MIPROv2:
     """Searches instructions written from the data together with sets of bootstrapped demonstrations.
 
-    Tree-structured Parzen estimators choose on minibatches; every few trials the best so far is scored on all rows.
-    The best is chosen by its expected score given all trials, because the mean of one minibatch is mostly luck.
-    After Opsahl-Ong et al., "Optimizing Instructions and Demonstrations for Multi-Stage Language Model Programs", 2024.
-    Needs Optuna (`dspex[optimize]`).
+    Tree-structured Parzen estimators choose on minibatches; every few trials the best so far is
+    scored on all rows. The best is chosen by its expected score given all trials, because the mean
+    of one minibatch is mostly luck. After Opsahl-Ong et al., "Optimizing Instructions and
+    Demonstrations for Multi-Stage Language Model Programs", 2024. Needs Optuna (`dspex[optimize]`).
 
     Args:
         trials: on minibatches.
@@ -112,9 +130,13 @@ class MIPROv2:
             DefinitionError: a number is out of range.
             ConfigurationError: Optuna is not installed.
         """
-        if min(self.trials, self.minibatch, self.full_every) < 1 or min(self.instructions, self.sets) < 0:
+        if (
+            min(self.trials, self.minibatch, self.full_every) < 1
+            or min(self.instructions, self.sets) < 0
+        ):
             raise DefinitionError(
-                f"trials, minibatch and full_every are at least 1, instructions and sets at least 0, not {self!r}"
+                "trials, minibatch and full_every are at least 1, instructions and sets at least "
+                f"0, not {self!r}"
             )
         optuna()
         check_installed()
@@ -129,8 +151,14 @@ class MIPROv2:
 
     def additions(self, task: Task) -> Additions:
         """Return the largest number of demonstrations in a set, and the number of questions."""
-        questions = 1 + len(demonstration_slots(task)) * (self.instructions - 1) if self.instructions > 1 else 0
-        return Additions(demonstrations=self.bootstrap.additions(task).demonstrations, questions=questions)
+        questions = (
+            1 + len(demonstration_slots(task)) * (self.instructions - 1)
+            if self.instructions > 1
+            else 0
+        )
+        return Additions(
+            demonstrations=self.bootstrap.additions(task).demonstrations, questions=questions
+        )
 
 
 class _Search:
@@ -174,7 +202,9 @@ class _Search:
         label = f"minibatch {number}"
         self._pending[label] = (trial, tuple(sorted(indexes.items())))
         batch = (self._recipe.minibatch, number)
-        return Candidate(label=label, assignment=values, shown=demo_rows, batch=batch, is_final=False)
+        return Candidate(
+            label=label, assignment=values, shown=demo_rows, batch=batch, is_final=False
+        )
 
     def _full_candidate(self) -> Candidate:
         rest = [key for key in self._counts if key not in self._full]
@@ -225,4 +255,6 @@ class _Search:
                 numbers[trial.number] = as_it_is
                 self._scores.add(as_it_is, trial)
         expected = self._scores.expected(list(numbers.values()))
-        return {number: {self._metric: value} for number, value in zip(numbers, expected, strict=True)}
+        return {
+            number: {self._metric: value} for number, value in zip(numbers, expected, strict=True)
+        }

@@ -22,7 +22,8 @@ LEAST = 1e-6
 class _CandidateScores:
     """One candidate: its latest figures, and for each figure the value of every row that it was scored on.
 
-    The mean and the sum of squares are kept too, because they are read after each trial of any candidate.
+    The mean and the sum of squares are kept too, because they are read after each trial of any
+    candidate.
     """
 
     figures: Mapping[str, float] = field(default_factory=dict)
@@ -35,7 +36,8 @@ class _CandidateScores:
 class PooledScores:
     """Pools all trials of each candidate; the variance between rows is estimated from all candidates.
 
-    A single candidate on few rows tells little about that variance: all rows right does not mean that the next is.
+    A single candidate on few rows tells little about that variance: all rows right does not mean
+    that the next is.
     """
 
     def __init__(self, objectives: Sequence[str]) -> None:
@@ -46,7 +48,10 @@ class PooledScores:
     def add(self, number: int, trial: Trial) -> None:
         """Add a trial; a row that was scored before counts once."""
         record = self._candidates.setdefault(number, _CandidateScores())
-        record.figures, record.is_scored = trial.figures, record.is_scored or trial.score is not None
+        record.figures, record.is_scored = (
+            trial.figures,
+            record.is_scored or trial.score is not None,
+        )
         for objective in self.objectives:
             name = _bare(objective)
             rows = record.rows.setdefault(name, {})
@@ -71,7 +76,9 @@ class PooledScores:
         many = [record for record in self._candidates.values() if name in record.squares]
         if not many:
             return None
-        return sum(record.squares[name] for record in many) / sum(len(record.rows[name]) - 1 for record in many)
+        return sum(record.squares[name] for record in many) / sum(
+            len(record.rows[name]) - 1 for record in many
+        )
 
 
 def _bare(name: str) -> str:
@@ -84,7 +91,9 @@ def _measurement(record: _CandidateScores, name: str, between: float | None) -> 
         value = figure_of(record.figures, name)
         return Measurement(value, (TIMES * value) ** 2)
     value = record.means[_bare(name)]
-    return Measurement(-value if name.startswith("-") else value, max(LEAST * value**2, between / len(rows)))
+    return Measurement(
+        -value if name.startswith("-") else value, max(LEAST * value**2, between / len(rows))
+    )
 
 
 def _per_row(trial: Trial, name: str, *, is_less_better: bool) -> dict[str, float]:
@@ -103,7 +112,8 @@ def _per_row(trial: Trial, name: str, *, is_less_better: bool) -> dict[str, floa
 class OptionScores:
     """Expected scores of combinations of options, given the trials of all combinations.
 
-    The fewer trials a combination has, the more its expected score follows combinations that share its options.
+    The fewer trials a combination has, the more its expected score follows combinations that share
+    its options.
     """
 
     def __init__(self, names: Sequence[str], metric: str, *, seed: int = 0) -> None:
@@ -123,7 +133,9 @@ class OptionScores:
         np = numpy()
         figures = self._scores.measurements()
         measurements = [
-            (key, objectives[0]) for key, number in self._numbers.items() if (objectives := figures.get(number))
+            (key, objectives[0])
+            for key, number in self._numbers.items()
+            if (objectives := figures.get(number))
         ]
         if not measurements:
             return [0.0] * len(keys)
@@ -133,5 +145,7 @@ class OptionScores:
         return [float(value) for value in self._surrogate.predict(self._encode(keys))[0]]
 
     def _encode(self, keys: Sequence[tuple[tuple[str, int], ...]]) -> "Array":
-        codes: Array = numpy().array([[float(dict(key)[name]) for name in self._names] for key in keys])
+        codes: Array = numpy().array(
+            [[float(dict(key)[name]) for name in self._names] for key in keys]
+        )
         return codes.reshape(len(keys), len(self._names))

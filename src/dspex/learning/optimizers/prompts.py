@@ -15,8 +15,8 @@ from dspex.learning.evaluation import Backed
 def prompts(module: Module, example: Example | None = None) -> dict[str, str]:
     """Return the prompt of each predictor by path, rendered by its own adapter or the chat adapter.
 
-    Inputs come from `example`; a missing input, such as the output of an earlier step, is shown as `{name}`. Prompts
-    of a program on another backend are rendered as they would be here.
+    Inputs come from `example`; a missing input, such as the output of an earlier step, is shown as
+    `{name}`. Prompts of a program on another backend are rendered as they would be here.
     """
     return {path: _prompt(part, example or Example()) for path, part in _predictors(module)}
 
@@ -30,14 +30,19 @@ def _predictors(module: Module) -> Iterator[tuple[str, Predict]]:
 
 
 def _elsewhere(program: Program) -> Iterator[tuple[str, Predict]]:
-    assignment = {name: value for name, value in program.assignment.items() if name in program.space}
+    assignment = {
+        name: value for name, value in program.assignment.items() if name in program.space
+    }
     values = dict(program.space.bound(assignment))
     for node in program.root.walk():
         if node.kind == "predict" and node.signature is not None:
             instructions = values.get(f"{node.id}.instructions", node.signature.instructions)
             yield (
                 node.id,
-                Predict(node.signature.with_instructions(instructions), demos=values.get(f"{node.id}.demos", ())),
+                Predict(
+                    node.signature.with_instructions(instructions),
+                    demos=values.get(f"{node.id}.demos", ()),
+                ),
             )
 
 
@@ -57,5 +62,7 @@ def prompt_diff(before: Module, after: Module, example: Example | None = None) -
     lines: list[str] = []
     for path in dict.fromkeys((*old, *new)):
         old_lines, new_lines = old.get(path, "").splitlines(), new.get(path, "").splitlines()
-        lines += difflib.unified_diff(old_lines, new_lines, f"{path}, before", f"{path}, after", lineterm="", n=2)
+        lines += difflib.unified_diff(
+            old_lines, new_lines, f"{path}, before", f"{path}, after", lineterm="", n=2
+        )
     return "\n".join(lines)

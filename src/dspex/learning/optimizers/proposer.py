@@ -41,10 +41,12 @@ class Candidate:
         assignment: the values.
         shown: training rows that the candidate shows to the model; it is never scored on these.
         rows: training rows to score on instead of the search's own.
-        batch: (count, draw): score on `count` random rows only; a larger batch with the same `draw` contains the
-            smaller one.
-        temperature: overrides the temperature of all predictors, for a teacher that should vary its answers.
-        salt: separates its calls from equal calls of other candidates, to sample again above temperature 0.
+        batch: (count, draw): score on `count` random rows only; a larger batch with the same `draw`
+            contains the smaller one.
+        temperature: overrides the temperature of all predictors, for a teacher that should vary its
+            answers.
+        salt: separates its calls from equal calls of other candidates, to sample again above
+            temperature 0.
         is_final: whether it may win the search; a teacher or a score on a few rows may not.
         is_traced: whether the trial records the calls of each predictor.
     """
@@ -64,10 +66,10 @@ class Candidate:
 class Trial:
     """A candidate with its results; `score` is None if no row could be scored.
 
-    A failed row counts as the worst row in `score` and in the metrics' figures. Objectives and limits refer to
-    `figures`: the mean of each metric, the share of `failed` rows, `usd` and `tokens` per scored row, `p50` and `p95`
-    in seconds. `calls` holds the calls of each row if the candidate is traced. `on_error` is the score of a failed
-    row, if the search sets one.
+    A failed row counts as the worst row in `score` and in the metrics' figures. Objectives and
+    limits refer to `figures`: the mean of each metric, the share of `failed` rows, `usd` and
+    `tokens` per scored row, `p50` and `p95` in seconds. `calls` holds the calls of each row if the
+    candidate is traced. `on_error` is the score of a failed row, if the search sets one.
     """
 
     number: int
@@ -104,7 +106,8 @@ Result = Trial | Reply
 class Proposer(Protocol):
     """Decides what to try next. Synchronous and pure: the same task and results lead to the same candidates.
 
-    Owned by one driver. Before the next `ask`, `tell` passes the results of everything asked, in the same order.
+    Owned by one driver. Before the next `ask`, `tell` passes the results of everything asked, in
+    the same order.
     """
 
     def ask(self, count: int) -> Sequence[Ask]:
@@ -120,7 +123,8 @@ class Proposer(Protocol):
 class EstimateProvider(Protocol):
     """A proposer that estimates the figures of a trial from more than its own rows.
 
-    The driver picks the winner by these estimates: of many scores on few rows, the highest is too high by chance.
+    The driver picks the winner by these estimates: of many scores on few rows, the highest is too
+    high by chance.
     """
 
     def estimates(self, trials: Sequence[Trial]) -> Mapping[int, Mapping[str, float]]:
@@ -162,7 +166,8 @@ class Optimizer(Protocol):
         """Begin a search.
 
         Raises:
-            DefinitionError: the task does not suit it, such as a program without anything that it varies.
+            DefinitionError: the task does not suit it, such as a program without anything that it
+            varies.
         """
         ...
 

@@ -19,8 +19,8 @@ class RandomSearch:
     Args:
         bootstrap: how each set is created.
         candidates: the number of shuffled walks.
-        first_rows: score each set on this many rows only, and the best of every `heat` sets on all rows; by default
-            every set is scored on all rows.
+        first_rows: score each set on this many rows only, and the best of every `heat` sets on all
+            rows; by default every set is scored on all rows.
         heat: the number of sets that compete for a full score; see `first_rows`.
     """
 
@@ -35,10 +35,23 @@ class RandomSearch:
         Raises:
             DefinitionError: a number is out of range.
         """
-        if self.heat < 2 or self.candidates < 0 or (self.first_rows is not None and self.first_rows < 1):
-            raise DefinitionError(f"candidates is at least 0, first_rows at least 1 and heat at least 2, not {self!r}")
-        walks = [(f"bootstrapped set {seed}", self.walk(task, seed)) for seed in range(-2, self.candidates)]
-        return _Walks(walks) if self.first_rows is None else _Heats(walks, rows=self.first_rows, size=self.heat)
+        if (
+            self.heat < 2
+            or self.candidates < 0
+            or (self.first_rows is not None and self.first_rows < 1)
+        ):
+            raise DefinitionError(
+                f"candidates is at least 0, first_rows at least 1 and heat at least 2, not {self!r}"
+            )
+        walks = [
+            (f"bootstrapped set {seed}", self.walk(task, seed))
+            for seed in range(-2, self.candidates)
+        ]
+        return (
+            _Walks(walks)
+            if self.first_rows is None
+            else _Heats(walks, rows=self.first_rows, size=self.heat)
+        )
 
     def walk(self, task: Task, seed: int) -> BootstrapWalk:
         """Return the walk of one seed: -2 uses labelled demonstrations only, -1 keeps the order of the rows."""
@@ -47,14 +60,16 @@ class RandomSearch:
             return BootstrapWalk(replace(self.bootstrap, max_bootstrapped=0), task, order=order)
         if seed == -1:
             return BootstrapWalk(self.bootstrap, task, order=order)
-        rng = random.Random(f"{task.seed}/{seed}")  # noqa: S311
+        rng = random.Random(f"{task.seed}/{seed}")
         rng.shuffle(order)
         size = rng.randint(1, max(1, self.bootstrap.max_bootstrapped))
         return BootstrapWalk(replace(self.bootstrap, max_bootstrapped=size), task, order=order)
 
     def runs(self, task: Task, rows: int) -> int:
         """Return at most how many times the program will run."""
-        return (self.candidates + 1) * self.bootstrap.rounds * len(task.train) + (self.candidates + 2) * rows
+        return (self.candidates + 1) * self.bootstrap.rounds * len(task.train) + (
+            self.candidates + 2
+        ) * rows
 
     def additions(self, task: Task) -> Additions:
         """Return how many demonstrations a set has at most."""

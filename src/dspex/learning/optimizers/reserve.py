@@ -13,8 +13,8 @@ MARGIN = 1.15  # held-out rows may be slightly longer than the rows behind the e
 class Reserve:
     """Reserves what two runs over the held-out rows will cost: the unchanged program and the most expensive candidate.
 
-    The amount is reserved even if less is left: then no new call is admitted, but stored replies still count. So a
-    resumed search ends where an uninterrupted one does.
+    The amount is reserved even if less is left: then no new call is admitted, but stored replies
+    still count. So a resumed search ends where an uninterrupted one does.
     """
 
     def __init__(self, budget: Budget, rows: int, *, most: float = 1.0, at_once: int = 1) -> None:
@@ -37,7 +37,9 @@ class Reserve:
         rates = [_per_row(trial, self._at_once) for trial in trials if trial.candidate.is_final]
         if not rates or not self._rows:
             return
-        calls, tokens, usd, seconds = (self._rows * (column[0] + max(column)) for column in zip(*rates, strict=True))
+        calls, tokens, usd, seconds = (
+            self._rows * (column[0] + max(column)) for column in zip(*rates, strict=True)
+        )
         amount = Spend(
             calls=math.ceil(calls * (1.0 if calls.is_integer() else MARGIN)),
             tokens=math.ceil(tokens * MARGIN),
@@ -51,7 +53,9 @@ class Reserve:
             (self._budget.usd, amount.usd),
             (self._budget.seconds, amount.seconds),
         )
-        if self._most >= 1 or all(limit is None or part <= limit * self._most for limit, part in limits):
+        if self._most >= 1 or all(
+            limit is None or part <= limit * self._most for limit, part in limits
+        ):
             self._held = amount
             self._budget.keep(amount)
 
@@ -64,12 +68,22 @@ class Reserve:
     def __str__(self) -> str:
         if self._held is None:
             return ""
-        return f" ({self._held.calls} calls are reserved for the comparison on {self._rows} held-out rows)"
+        return (
+            f" ({self._held.calls} calls are reserved for the comparison on {self._rows} held-out "
+            "rows)"
+        )
 
 
 def _per_row(trial: Trial, at_once: int) -> tuple[float, float, float, float]:
     """Return calls (at least one), tokens, dollars and seconds per scored row."""
     report, rows = trial.report, max(1, trial.report.scored)
     usage, alone = report.usage, sum(row.seconds for row in report.rows)
-    seconds = max(report.seconds, alone / at_once) / rows  # stored replies count with the time that they took
-    return max(1.0, usage.calls / rows), usage.total_tokens / rows, (usage.cost_usd or 0.0) / rows, seconds
+    seconds = (
+        max(report.seconds, alone / at_once) / rows
+    )  # stored replies count with the time that they took
+    return (
+        max(1.0, usage.calls / rows),
+        usage.total_tokens / rows,
+        (usage.cost_usd or 0.0) / rows,
+        seconds,
+    )

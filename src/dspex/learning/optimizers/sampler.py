@@ -37,12 +37,14 @@ class Measurement:
 class Sampler:
     """Suggests assignments of a space and learns from their measurements; seeded.
 
-    The first suggestions are spread evenly over the space, so that every option of a choice, and with it every branch
-    of a conditional space, is tried. Later ones maximize the expected improvement (J. Mockus, 1975) under a Gaussian
-    process per objective, among random assignments and small mutations of the best. With several objectives, every
-    second suggestion uses the first objective alone, the others a random direction of the front (J. Knowles,
-    "ParEGO", 2006). A pending suggestion counts as measured with its expected value. Every fourth suggestion is the
-    most promising of one branch of a conditional space, in turn, so that a branch with bad first values is revisited.
+    The first suggestions are spread evenly over the space, so that every option of a choice, and
+    with it every branch of a conditional space, is tried. Later ones maximize the expected
+    improvement (J. Mockus, 1975) under a Gaussian process per objective, among random assignments
+    and small mutations of the best. With several objectives, every second suggestion uses the first
+    objective alone, the others a random direction of the front (J. Knowles, "ParEGO", 2006). A
+    pending suggestion counts as measured with its expected value. Every fourth suggestion is the
+    most promising of one branch of a conditional space, in turn, so that a branch with bad first
+    values is revisited.
 
     All state is in memory: a resumed search replays its results.
 
@@ -51,13 +53,15 @@ class Sampler:
         VariableError: no assignment satisfies the constraints.
     """
 
-    def __init__(self, space: Space, *, objectives: int = 1, seed: int = 0, startup: int = 8) -> None:
+    def __init__(
+        self, space: Space, *, objectives: int = 1, seed: int = 0, startup: int = 8
+    ) -> None:
         """Begin; the first `startup` suggestions do not depend on measurements."""
         self._np = numpy()
         self._candidates = AssignmentGenerator(space, seed=seed)
         self._startup = startup
         self._quasi_random = samples(space, seed=seed, method="quasi")
-        self._rng = random.Random(f"{seed}/sampler")  # noqa: S311  # explores, keeps no secret
+        self._rng = random.Random(f"{seed}/sampler")  # explores, keeps no secret
         self._draws = self._np.random.default_rng(seed)
         self._models = [Surrogate(self._candidates.is_number, seed=seed) for _ in range(objectives)]
         self._queue: list[Mapping[str, Any]] = []
@@ -69,10 +73,17 @@ class Sampler:
         self._typical_noise: list[float] = []
         self._means = self._np.zeros((objectives, 0))
         condition_names = {
-            name for variable in space.values() if variable.when is not None for name in variable.when.variables()
+            name
+            for variable in space.values()
+            if variable.when is not None
+            for name in variable.when.variables()
         }
         names = [name for name in self._candidates.names if name in condition_names]
-        self._branches = [self._candidates.index(name, option) for name in names for option in options(space[name])]
+        self._branches = [
+            self._candidates.index(name, option)
+            for name in names
+            for option in options(space[name])
+        ]
 
     def first(self, values: Mapping[str, Any]) -> None:
         """Suggest these values next."""
@@ -100,7 +111,9 @@ class Sampler:
         A later result for the same number replaces the earlier one.
         """
         for number, measurements in results.items():
-            fine = measurements is not None and all(math.isfinite(measurement.value) for measurement in measurements)
+            fine = measurements is not None and all(
+                math.isfinite(measurement.value) for measurement in measurements
+            )
             self._measurements[number] = measurements if fine else None
         self._learn_count += 1
 
@@ -114,13 +127,16 @@ class Sampler:
     def _fit(self) -> None:
         """Fit each objective; a failure counts as the worst value so far, a pending suggestion as its expected value.
 
-        Weights and scales are tuned again after one eighth more results, so tuning depends on the results alone.
+        Weights and scales are tuned again after one eighth more results, so tuning depends on the
+        results alone.
         """
         if self._fitted_at != self._learn_count:
             self._fitted_at = self._learn_count
             self._fit_measurements()
         np, codes = self._np, self._points.codes
-        if not (pending := [number for number in range(len(codes)) if number not in self._conditioned]):
+        if not (
+            pending := [number for number in range(len(codes)) if number not in self._conditioned]
+        ):
             return
         self._conditioned.update(pending)
         self._means = np.pad(self._means, ((0, 0), (0, len(codes) - self._means.shape[1])))
@@ -136,19 +152,26 @@ class Sampler:
         self._means = self._np.zeros((len(self._models), len(self._points)))
         for place, model in enumerate(self._models):
             values, noise = self._targets([self._measurements[number] for number in numbers], place)
-            self._means[place, numbers] = model.fit(self._points.codes[numbers], values, noise, is_tuned=is_tuned)
+            self._means[place, numbers] = model.fit(
+                self._points.codes[numbers], values, noise, is_tuned=is_tuned
+            )
             self._typical_noise.append(float(self._np.median(noise)))
 
-    def _targets(self, measurements: Sequence[Sequence[Measurement] | None], place: int) -> "tuple[Array, Array]":
+    def _targets(
+        self, measurements: Sequence[Sequence[Measurement] | None], place: int
+    ) -> "tuple[Array, Array]":
         """Return values and variances; outliers far below the rest are raised to a floor that is still bad."""
         np = self._np
         real = np.array([measurement[place].value for measurement in measurements if measurement])
         low, top = float(np.quantile(real, 0.25)), float(real.max())
         floor = low - 2 * (top - low) if top > low else -math.inf
         values = [
-            max(floor, measurement[place].value if measurement else float(real.min())) for measurement in measurements
+            max(floor, measurement[place].value if measurement else float(real.min()))
+            for measurement in measurements
         ]
-        noise = [measurement[place].variance if measurement else 0.0 for measurement in measurements]
+        noise = [
+            measurement[place].variance if measurement else 0.0 for measurement in measurements
+        ]
         return np.array(values, dtype=float), np.array(noise, dtype=float)
 
     def _next_spread_point(self) -> Mapping[str, Any] | None:
@@ -156,7 +179,14 @@ class Sampler:
         if len(self._points) >= self._startup and any(self._measurements.values()):
             return None
         points = islice(self._quasi_random, TRIES)
-        return next((point for point in points if self._candidates.encode([point]).keys()[0] not in self._keys), None)
+        return next(
+            (
+                point
+                for point in points
+                if self._candidates.encode([point]).keys()[0] not in self._keys
+            ),
+            None,
+        )
 
     def _most_promising(self) -> Mapping[str, Any] | None:
         if not any(self._measurements.values()):
@@ -169,7 +199,10 @@ class Sampler:
         pool = self._rank(pool if len(pool) else self._unseen(candidates), worth)
         for scale in SCALES:
             best = pool.pick(slice(PARENTS))
-            pool = self._rank(best.concat(self._unseen(self._mutants(best, scale=scale), branch, besides=best)), worth)
+            pool = self._rank(
+                best.concat(self._unseen(self._mutants(best, scale=scale), branch, besides=best)),
+                worth,
+            )
         assignments = (self._candidates.values(pool, row) for row in range(len(pool)))
         return next((values for values in assignments if values is not None), None)
 
@@ -179,7 +212,11 @@ class Sampler:
         return None if not self._branches or rest else self._branches[turn % len(self._branches)]
 
     def _unseen(
-        self, pool: AssignmentTable, branch: tuple[int, float] | None = None, *, besides: AssignmentTable | None = None
+        self,
+        pool: AssignmentTable,
+        branch: tuple[int, float] | None = None,
+        *,
+        besides: AssignmentTable | None = None,
     ) -> AssignmentTable:
         """Return assignments that were not suggested yet, without duplicates; only those of `branch` if given."""
         rows: dict[bytes, int] = {}
@@ -198,10 +235,10 @@ class Sampler:
     def _mutants(self, parents: AssignmentTable, *, scale: float) -> AssignmentTable:
         return self._candidates.mutate(parents, count=MUTANTS, scale=scale)
 
-    def _rank(self, pool: AssignmentTable, worth: Any) -> AssignmentTable:  # noqa: ANN401
+    def _rank(self, pool: AssignmentTable, worth: Any) -> AssignmentTable:
         return pool.pick(self._np.argsort(-worth(pool.codes), kind="stable")) if len(pool) else pool
 
-    def _acquisition(self) -> Any:  # noqa: ANN401  # a function from coded points to an array
+    def _acquisition(self) -> Any:
         """Return the acquisition function: the logarithm of the expected improvement of coded points."""
         np = self._np
         if len(self._models) == 1 or self._rng.random() < FOCUS:
@@ -228,7 +265,9 @@ class Sampler:
 
         def several(points: "Array") -> "Array":
             predictions = [model.predict(points) for model in self._models]
-            mean, deviation = (np.stack([prediction[part] for prediction in predictions]) for part in (0, 1))
+            mean, deviation = (
+                np.stack([prediction[part] for prediction in predictions]) for part in (0, 1)
+            )
             draws = scalarize(mean[:, :, None] + deviation[:, :, None] * noise)
             gained = np.maximum(draws - best_scalar, 0.0).mean(axis=1)
             worth: Array = gained + 1e-6 * draws.mean(axis=1)
@@ -237,12 +276,14 @@ class Sampler:
         return several
 
 
-def _log_improvement(np: Any, z: "Array") -> "Array":  # noqa: ANN401
+def _log_improvement(np: Any, z: "Array") -> "Array":
     """Return the logarithm of the expected improvement for a lead of `z` deviations; far below, its asymptote."""
     density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
     # the error function after Abramowitz and Stegun 7.1.26, good to 1.5e-7
     t = 1 / (1 + 0.3275911 * np.abs(z) / math.sqrt(2))
-    series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
+    series = t * (
+        0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429)))
+    )
     upper = 0.5 * series * np.exp(-(z**2) / 2)
     share = np.where(z > 0, 1 - upper, upper)
     near = np.log(np.maximum(density + z * share, 1e-300))

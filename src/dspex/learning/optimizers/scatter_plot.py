@@ -30,11 +30,15 @@ def scatter(points: Sequence[Point], *, x: str, y: str) -> str:
         return "<p>Nothing to plot: no trial has both figures.</p>"
     across = _Scale([point.x for point in visible], LEFT, WIDTH - RIGHT)
     up = _Scale([point.y for point in visible], HEIGHT - BOTTOM, TOP)
-    parts = [_axes(across, up, x=x, y=y), _front([point for point in visible if point.is_on_front], across, up)]
+    parts = [
+        _axes(across, up, x=x, y=y),
+        _front([point for point in visible if point.is_on_front], across, up),
+    ]
     order = sorted(visible, key=lambda point: (bool(point.mark), point.is_on_front))
     parts += [_circle(point, across, up) for point in order]
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
+        f'height="{HEIGHT}" '
         f'role="img" font-family="system-ui, sans-serif" font-size="12">'
         f"<title>{html.escape(y)} by {html.escape(x)}</title>"
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>{"".join(parts)}</svg>'
@@ -50,7 +54,9 @@ class _Scale:
         self.low, self.high, self.start, self.end = low - room, high + room, start, end
 
     def __call__(self, value: float) -> float:
-        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
+        return round(
+            self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1
+        )
 
     def ticks(self) -> list[float]:
         rough = (self.high - self.low) / TICKS
@@ -66,13 +72,21 @@ def _axes(across: _Scale, up: _Scale, *, x: str, y: str) -> str:
     for value in across.ticks():
         place = across(value)
         parts.append(f'<path d="M{place} {floor}v4" stroke="#666"/>')
-        parts.append(f'<text x="{place}" y="{floor + 17}" text-anchor="middle" fill="#444">{value:.4g}</text>')
+        parts.append(
+            f'<text x="{place}" y="{floor + 17}" text-anchor="middle" '
+            f'fill="#444">{value:.4g}</text>'
+        )
     for value in up.ticks():
         place = up(value)
         parts.append(f'<path d="M{LEFT} {place}H{side}" stroke="#eee"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{place + 4}" text-anchor="end" fill="#444">{value:.4g}</text>')
+        parts.append(
+            f'<text x="{LEFT - 6}" y="{place + 4}" text-anchor="end" fill="#444">{value:.4g}</text>'
+        )
     middle = (TOP + floor) // 2
-    parts.append(f'<text x="{(LEFT + side) // 2}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(x)}</text>')
+    parts.append(
+        f'<text x="{(LEFT + side) // 2}" y="{HEIGHT - 8}" '
+        f'text-anchor="middle">{html.escape(x)}</text>'
+    )
     turned = f'transform="rotate(-90 14 {middle})"'
     parts.append(f'<text x="14" y="{middle}" {turned} text-anchor="middle">{html.escape(y)}</text>')
     return "".join(parts)
@@ -84,17 +98,28 @@ def _front(points: Sequence[Point], across: _Scale, up: _Scale) -> str:
     ordered = sorted(points, key=lambda point: (point.x, point.y))
     path = f"M{across(ordered[0].x)} {up(ordered[0].y)}"
     path += "".join(f"H{across(point.x)}V{up(point.y)}" for point in ordered[1:])
-    return f'<path d="{path}" fill="none" stroke="#0b6e4f" stroke-width="1.5" stroke-dasharray="4 3"/>'
+    return (
+        f'<path d="{path}" fill="none" stroke="#0b6e4f" stroke-width="1.5" stroke-dasharray="4 3"/>'
+    )
 
 
 def _circle(point: Point, across: _Scale, up: _Scale) -> str:
-    colour = {"best": "#d1495b", "before": "#2f4b7c"}.get(point.mark, "#0b6e4f" if point.is_on_front else "#bbb")
+    colour = {"best": "#d1495b", "before": "#2f4b7c"}.get(
+        point.mark, "#0b6e4f" if point.is_on_front else "#bbb"
+    )
     size = 7 if point.mark else 5 if point.is_on_front else 4
     place = f'cx="{across(point.x)}" cy="{up(point.y)}" r="{size}"'
-    tooltip = html.escape(f"{point.mark + ': ' if point.mark else ''}{point.label} ({point.x:.4g}, {point.y:.4g})")
-    circle = f'<circle {place} fill="{colour}" fill-opacity="0.85"><title>{tooltip}</title></circle>'
+    tooltip = html.escape(
+        f"{point.mark + ': ' if point.mark else ''}{point.label} ({point.x:.4g}, {point.y:.4g})"
+    )
+    circle = (
+        f'<circle {place} fill="{colour}" fill-opacity="0.85"><title>{tooltip}</title></circle>'
+    )
     if not point.mark:
         return circle
     anchor, shift = ("end", -10) if across(point.x) > WIDTH * 0.8 else ("start", 10)
-    words = f'x="{across(point.x) + shift}" y="{up(point.y) - 8}" text-anchor="{anchor}" fill="{colour}"'
+    words = (
+        f'x="{across(point.x) + shift}" y="{up(point.y) - 8}" text-anchor="{anchor}" '
+        f'fill="{colour}"'
+    )
     return f"{circle}<text {words}>{html.escape(point.mark)}</text>"

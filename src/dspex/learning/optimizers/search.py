@@ -42,7 +42,8 @@ class Estimate:
     def __str__(self) -> str:
         money = "unknown cost" if self.usd is None else f"${self.usd:.2f}"
         return (
-            f"at most {self.runs} runs, about {self.calls} calls, {self.tokens} tokens, {money}, {self.seconds:.0f} s"
+            f"at most {self.runs} runs, about {self.calls} calls, {self.tokens} tokens, {money}, "
+            f"{self.seconds:.0f} s"
         )
 
 
@@ -51,27 +52,33 @@ class Search:
     """The settings of a search.
 
     Args:
-        rows: score each candidate on this many of the rows that it does not show; by default on all of them.
+        rows: score each candidate on this many of the rows that it does not show; by default on all
+            of them.
         validation: rows to score on instead of the training rows.
-        test: held-out rows; the unchanged program and the winner are compared on them once, at the end.
-        insists: return the winner even if it is not significantly better on `test`, could not be compared there, or
-            misses the limits.
+        test: held-out rows; the unchanged program and the winner are compared on them once, at the
+            end.
+        insists: return the winner even if it is not significantly better on `test`, could not be
+            compared there, or misses the limits.
         alpha: the p-value below which a difference on `test` is significant.
-        maximize: the figure to maximize; the first metric by default. A leading minus minimizes ("-usd").
-        subject_to: limits on figures, such as "p95<2", "failed<=0.05" or "accuracy>=0.9"; a candidate within them beats
-            one without.
-        on_error: the score of a failed row in every metric. By default the worst: 0 (1 if less is better), or the
-            worst score among the other rows, whichever is worse.
+        maximize: the figure to maximize; the first metric by default. A leading minus minimizes
+            ("-usd").
+        subject_to: limits on figures, such as "p95<2", "failed<=0.05" or "accuracy>=0.9"; a
+            candidate within them beats one without.
+        on_error: the score of a failed row in every metric. By default the worst: 0 (1 if less is
+            better), or the worst score among the other rows, whichever is worse.
         budget: what may be spent; the search ends before it would exceed it.
-        journal: where replies and trials are stored; with one, a killed search continues when it is started again.
+        journal: where replies and trials are stored; with one, a killed search continues when it is
+            started again.
         control: pauses and cancels from outside.
         concurrency: concurrent model calls.
         trials_at_once: candidates that are asked for and scored together.
         seed: of all random choices; the same seed and the same replies lead to the same program.
         on_trial: called with each finished trial.
-        on_progress: called after each trial with an event: a readable message, and the attributes `trial`, `score`,
-            `best`, `best_trial`, `front` (trial numbers), `calls` and `spent_usd`.
-        on_estimate: called with the estimate, from the first rows of the unchanged program, before the search goes on.
+        on_progress: called after each trial with an event: a readable message, and the attributes
+            `trial`, `score`, `best`, `best_trial`, `front` (trial numbers), `calls` and
+            `spent_usd`.
+        on_estimate: called with the estimate, from the first rows of the unchanged program, before
+            the search goes on.
     """
 
     rows: int | None = None
@@ -96,31 +103,44 @@ class Search:
         """Return the parsed objective and limits.
 
         Raises:
-            DefinitionError: a limit cannot be read, a figure is unknown, or a setting is out of range.
+            DefinitionError: a limit cannot be read, a figure is unknown, or a setting is out of
+            range.
         """
         if not 0 < self.alpha < 1:
-            raise DefinitionError(f"alpha is a probability between 0 and 1, such as 0.05, not {self.alpha!r}")
-        counts = {"concurrency": self.concurrency, "trials_at_once": self.trials_at_once, "rows": self.rows}
+            raise DefinitionError(
+                f"alpha is a probability between 0 and 1, such as 0.05, not {self.alpha!r}"
+            )
+        counts = {
+            "concurrency": self.concurrency,
+            "trials_at_once": self.trials_at_once,
+            "rows": self.rows,
+        }
         for name, count in counts.items():
             if (count is not None or name != "rows") and (not _is_whole(count) or count < 1):
                 raise DefinitionError(f"{name} is a whole number from 1, not {count!r}")
         if not _is_whole(self.seed):
             raise DefinitionError(f"seed is a whole number, not {self.seed!r}")
         if self.on_error is not None and not math.isfinite(self.on_error):
-            raise DefinitionError(f"on_error is the score of a failed row, a finite number, not {self.on_error!r}")
-        return Goal.of(metrics, maximize=self.maximize, subject_to=self.subject_to, on_error=self.on_error)
+            raise DefinitionError(
+                f"on_error is the score of a failed row, a finite number, not {self.on_error!r}"
+            )
+        return Goal.of(
+            metrics, maximize=self.maximize, subject_to=self.subject_to, on_error=self.on_error
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Generic[P]):
     """The outcome of a search.
 
-    `program` is the winner, of the same kind as the original. Without `insists`, it is the unchanged program if the
-    verdict on held-out rows is "no significant improvement", if the held-out rows could not be compared, or if no
-    candidate is within the limits; `kept` gives the reason. `candidate` is the best candidate in any case, `unmet`
-    the limits that it misses, and `objective` the figure that was maximized. `trials` are in the order of asking;
-    trial 0 is the unchanged program. `stopped` is the reason for an early end, `warnings` are about the data.
-    `estimated` holds the expected figures by trial number, given all trials; the best was chosen by them.
+    `program` is the winner, of the same kind as the original. Without `insists`, it is the
+    unchanged program if the verdict on held-out rows is "no significant improvement", if the
+    held-out rows could not be compared, or if no candidate is within the limits; `kept` gives the
+    reason. `candidate` is the best candidate in any case, `unmet` the limits that it misses, and
+    `objective` the figure that was maximized. `trials` are in the order of asking; trial 0 is the
+    unchanged program. `stopped` is the reason for an early end, `warnings` are about the data.
+    `estimated` holds the expected figures by trial number, given all trials; the best was chosen by
+    them.
     """
 
     program: P
@@ -152,7 +172,10 @@ class Outcome(Generic[P]):
         if self.kept is not None:
             sentences.append(f"the program stays unchanged ({self.kept}); {best}")
         elif not self.best.candidate.assignment:
-            sentences.append(f"the unchanged program {'did best' if len(self.trials) > 1 else 'was the only trial'}")
+            sentences.append(
+                "the unchanged program "
+                f"{'did best' if len(self.trials) > 1 else 'was the only trial'}"
+            )
         elif self.verdict is None:
             sentences.append(f"{best}; there was no comparison on held-out rows")
         elif not self.verdict.is_better:
@@ -185,14 +208,23 @@ class Outcome(Generic[P]):
         As in the search itself, `estimated` figures take precedence over measured ones.
 
         Raises:
-            DefinitionError: no trial is within the limits, no trial has the figure, or the figure is unknown.
+            DefinitionError: no trial is within the limits, no trial has the figure, or the figure
+            is unknown.
         """
         goal = Goal.of(self.best.report.metrics, maximize=maximize, subject_to=limits)
         trials = self._on_all_rows()
         if not (within := [trial for trial in trials if not goal.unmet(self.known(trial))]):
-            raise DefinitionError(f"none of {len(trials)} trials on all rows is within {', '.join(limits)}")
-        if not (measured := [trial for trial in within if not math.isnan(figure_of(trial.figures, maximize))]):
-            raise DefinitionError(f"{goal.figure!r} could not be measured in any trial; pick by another figure")
+            raise DefinitionError(
+                f"none of {len(trials)} trials on all rows is within {', '.join(limits)}"
+            )
+        if not (
+            measured := [
+                trial for trial in within if not math.isnan(figure_of(trial.figures, maximize))
+            ]
+        ):
+            raise DefinitionError(
+                f"{goal.figure!r} could not be measured in any trial; pick by another figure"
+            )
         return max(measured, key=lambda trial: goal.merit(trial, self.known(trial)))
 
     def known(self, trial: Trial) -> Mapping[str, float]:
@@ -204,12 +236,24 @@ class Outcome(Generic[P]):
 
         Each assignment counts once, with its score on the most rows; see `importance.importance`.
         """
-        trials = [trial for trial in self.trials if trial.candidate.rows is None and trial.score is not None]
+        trials = [
+            trial
+            for trial in self.trials
+            if trial.candidate.rows is None and trial.score is not None
+        ]
         trials.sort(key=lambda trial: trial.report.scored)
-        return importance(list({repr(sorted(trial.candidate.assignment.items())): trial for trial in trials}.values()))
+        return importance(
+            list(
+                {
+                    repr(sorted(trial.candidate.assignment.items())): trial for trial in trials
+                }.values()
+            )
+        )
 
     def _on_all_rows(self) -> list[Trial]:
-        return [trial for trial in self.trials if trial.candidate.is_final and trial.score is not None]
+        return [
+            trial for trial in self.trials if trial.candidate.is_final and trial.score is not None
+        ]
 
     def changes(self) -> str:
         """Return the changes of the winner, variable by variable; texts as a diff."""
@@ -220,7 +264,9 @@ class Outcome(Generic[P]):
             if old == value:
                 continue
             lines.append(f"{name}:")
-            diff = difflib.unified_diff(_lines(old), _lines(value), "before", "after", lineterm="", n=1)
+            diff = difflib.unified_diff(
+                _lines(old), _lines(value), "before", "after", lineterm="", n=1
+            )
             lines.extend(f"  {line}" for line in list(diff)[2:])
         return "\n".join(lines) if lines else "nothing: the unchanged program did best"
 
@@ -279,7 +325,7 @@ def _assignment(program: Module | Program) -> Mapping[str, Any]:
     return {**texts, **current, **data.assignment}
 
 
-def _lines(value: Any) -> list[str]:  # noqa: ANN401  # any JSON value
+def _lines(value: Any) -> list[str]:
     if value is None:
         return []
     if isinstance(value, str):

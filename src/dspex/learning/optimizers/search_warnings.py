@@ -11,7 +11,9 @@ from dspex.learning.optimizers.proposer import Task
 FEW_ROWS = 5
 
 
-def search_warnings(task: Task, *, validation: Dataset | None, test: Dataset | None) -> Iterator[str]:
+def search_warnings(
+    task: Task, *, validation: Dataset | None, test: Dataset | None
+) -> Iterator[str]:
     """Yield warnings: one class only, the same rows in two splits, very few rows.
 
     Raises:
@@ -46,7 +48,9 @@ def _one_class(task: Task, rows: Dataset, label: str) -> Iterator[str]:
     for name in task.program.signature.output_fields:
         if name in rows.fields and len(rows) > 1 and len(set(map(repr, rows.column(name)))) == 1:
             consequence = "learned" if label == "training" else "measured"
-            yield f"every {label} row has the same {name!r}, so nothing can be {consequence} about it"
+            yield (
+                f"every {label} row has the same {name!r}, so nothing can be {consequence} about it"
+            )
 
 
 def failure_warnings(reports: Mapping[str, Report]) -> Iterator[str]:
@@ -55,13 +59,16 @@ def failure_warnings(reports: Mapping[str, Report]) -> Iterator[str]:
         if report.failed:
             first = next(row.error for row in report.rows if row.error is not None)
             yield (
-                f"{report.failed} of {len(report.rows)} rows of {label} failed and count as the worst; the first error "
+                f"{report.failed} of {len(report.rows)} rows of {label} failed and count as the "
+                "worst; the first error "
                 f"was: {first}"
             )
 
 
 def missed_limit(limit: Limit, candidates: Sequence[Mapping[str, float]]) -> str:
     """Describe a limit that no candidate meets, with the best figure that any reached."""
-    values = [figures[limit.figure] for figures in candidates if not math.isnan(figures[limit.figure])]
+    values = [
+        figures[limit.figure] for figures in candidates if not math.isnan(figures[limit.figure])
+    ]
     reached = f"{(min if limit.is_upper else max)(values):.3g}" if values else "unknown"
     return f"{limit} (the best of {len(candidates)} candidates reached {reached})"

@@ -18,11 +18,16 @@ STEPS = 60
 FAR = 50.0
 JITTER = 1e-9
 BORDER = 1e30
-_CENTRES = {"amplitude": 0.0, "noise": math.log(1e-3), "weight": math.log(0.5), "scale": math.log(0.4)}
+_CENTRES = {
+    "amplitude": 0.0,
+    "noise": math.log(1e-3),
+    "weight": math.log(0.5),
+    "scale": math.log(0.4),
+}
 _SPREADS = {"amplitude": 1.0, "noise": 2.0, "weight": 1.0, "scale": 0.8}
 
 
-def numpy() -> Any:  # noqa: ANN401  # imported when needed
+def numpy() -> Any:
     """Return the module.
 
     Raises:
@@ -31,7 +36,9 @@ def numpy() -> Any:  # noqa: ANN401  # imported when needed
     try:
         import numpy as module
     except ImportError as error:
-        raise ConfigurationError("this optimizer needs NumPy: pip install 'dspex[optimize]'") from error
+        raise ConfigurationError(
+            "this optimizer needs NumPy: pip install 'dspex[optimize]'"
+        ) from error
     return module
 
 
@@ -45,11 +52,13 @@ def check_installed() -> None:
     _threads()
 
 
-def _threads() -> Any:  # noqa: ANN401  # imported when needed
+def _threads() -> Any:
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError as error:
-        raise ConfigurationError("this optimizer needs threadpoolctl: pip install 'dspex[optimize]'") from error
+        raise ConfigurationError(
+            "this optimizer needs threadpoolctl: pip install 'dspex[optimize]'"
+        ) from error
     return ThreadpoolController()
 
 
@@ -57,7 +66,8 @@ def _threads() -> Any:  # noqa: ANN401  # imported when needed
 class _Pairs:
     """The differences between pairs of points, one column each: a gap for numbers, inequality for options.
 
-    A number that is active in only one point is far away; if it is active in neither, the gap is zero.
+    A number that is active in only one point is far away; if it is active in neither, the gap is
+    zero.
     """
 
     shape: tuple[int, ...]
@@ -67,13 +77,14 @@ class _Pairs:
 class Surrogate:
     """Predicts values from noisy ones at other points, with a standard deviation.
 
-    Points are rows with one column for each variable: a number from 0 to 1, the index of an option, or NaN where the
-    variable is inactive. The kernel is the product of one plus a weighted kernel for each variable (N. Durrande et al.,
-    "ANOVA kernels", 2013): effects of single variables, of pairs and of larger groups, each as strong as the data
-    suggest. Weights and scales maximize their posterior probability, with a seeded search.
+    Points are rows with one column for each variable: a number from 0 to 1, the index of an option,
+    or NaN where the variable is inactive. The kernel is the product of one plus a weighted kernel
+    for each variable (N. Durrande et al., "ANOVA kernels", 2013): effects of single variables, of
+    pairs and of larger groups, each as strong as the data suggest. Weights and scales maximize
+    their posterior probability, with a seeded search.
 
-    Linear algebra uses one thread: matrices of this size gain nothing from more, and the last digits, which may
-    decide a search, must not depend on the number of cores.
+    Linear algebra uses one thread: matrices of this size gain nothing from more, and the last
+    digits, which may decide a search, must not depend on the number of cores.
     """
 
     def __init__(self, is_number: Sequence[bool], *, seed: int = 0) -> None:
@@ -87,14 +98,20 @@ class Surrogate:
         self._spread = np.array([_SPREADS[kind] for kind in kinds])
         self._parameters = self._centre.copy()
 
-    def fit(self, points: "Array", values: "Array", noise: "Array", *, is_tuned: bool = True) -> "Array":
+    def fit(
+        self, points: "Array", values: "Array", noise: "Array", *, is_tuned: bool = True
+    ) -> "Array":
         """Fit `values` measured at `points` with variances `noise`; return the expected values there.
 
         `is_tuned` tunes weights and scales again.
         """
         with self._one_thread():
             np = self._np
-            self._points, self._middle, self._unit = points, float(values.mean()), float(values.std()) or 1.0
+            self._points, self._middle, self._unit = (
+                points,
+                float(values.mean()),
+                float(values.std()) or 1.0,
+            )
             self._scaled, self._noise = (values - self._middle) / self._unit, noise / self._unit**2
             self._lower = np.tril_indices(len(points))
             self._pairs = self._between(points[self._lower[0]], points[self._lower[1]])
@@ -103,7 +120,9 @@ class Surrogate:
             bordered = self._factor(self._parameters)
             self._inverse = np.linalg.inv(bordered[:-1, :-1])
             self._weights = bordered[-1, :-1] @ self._inverse
-            expected: Array = self._scaled - (self._noise + self._nugget(self._parameters)) * self._weights
+            expected: Array = (
+                self._scaled - (self._noise + self._nugget(self._parameters)) * self._weights
+            )
             return self._middle + self._unit * expected
 
     def add_pending(self, points: "Array", noise: float) -> None:
@@ -116,7 +135,9 @@ class Surrogate:
             blur = noise / self._unit**2 + self._nugget(self._parameters)
             root = np.linalg.inv(np.linalg.cholesky(within + blur * np.eye(count)))
             above = np.zeros((len(self._points), count))
-            self._inverse = np.block([[self._inverse, above], [-root @ cross @ self._inverse, root]])
+            self._inverse = np.block(
+                [[self._inverse, above], [-root @ cross @ self._inverse, root]]
+            )
             self._points = np.concatenate([self._points, points])
             self._weights = np.concatenate([self._weights, np.zeros(count)])
 
@@ -139,10 +160,15 @@ class Surrogate:
         best, step = self._log_posterior(self._parameters), 0.6
         for _ in range(STEPS):
             mask = self._rng.random(len(self._parameters)) < max(0.3, 2 / len(self._parameters))
-            proposal = self._parameters + step * mask * self._rng.standard_normal(len(self._parameters)) * self._spread
+            proposal = (
+                self._parameters
+                + step * mask * self._rng.standard_normal(len(self._parameters)) * self._spread
+            )
             posterior = self._log_posterior(proposal)
             is_better = posterior > best
-            self._parameters, best = (proposal, posterior) if is_better else (self._parameters, best)
+            self._parameters, best = (
+                (proposal, posterior) if is_better else (self._parameters, best)
+            )
             step = min(1.5, step * 1.5) if is_better else max(0.05, step * 0.93)
 
     def _between(self, first: "Array", second: "Array") -> _Pairs:
@@ -163,7 +189,9 @@ class Surrogate:
         np, count = self._np, len(self._is_number)
         weights, scales = np.exp(parameters[2 : 2 + count]), np.exp(parameters[2 + count :])
         product: Array = np.full(pairs.shape, math.exp(parameters[0]))
-        for apart, is_number, weight, scale in zip(pairs.columns, self._is_number, weights, scales, strict=True):
+        for apart, is_number, weight, scale in zip(
+            pairs.columns, self._is_number, weights, scales, strict=True
+        ):
             share = 1 / (1 + weight)
             if not is_number:
                 product *= np.where(apart, share, 1.0)
@@ -182,7 +210,8 @@ class Surrogate:
     def _factor(self, parameters: "Array") -> "Array":
         """Return the Cholesky factor of the kernel bordered by the values; its last row solves for them.
 
-        The corner only has to be large. One factorization thus serves both the determinant and the values.
+        The corner only has to be large. One factorization thus serves both the determinant and the
+        values.
         """
         np, count = self._np, len(self._points)
         kernel = np.zeros((count + 1, count + 1))

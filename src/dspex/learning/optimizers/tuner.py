@@ -8,7 +8,7 @@ from typing import Any
 from dspex.errors import ConfigurationError
 
 
-def optuna() -> Any:  # noqa: ANN401  # imported when needed: it takes half a second
+def optuna() -> Any:
     """Return the optuna module with its log level set to warnings.
 
     Raises:
@@ -17,7 +17,9 @@ def optuna() -> Any:  # noqa: ANN401  # imported when needed: it takes half a se
     try:
         module = importlib.import_module("optuna")
     except ImportError as error:
-        raise ConfigurationError("this optimizer needs Optuna: pip install 'dspex[optimize]'") from error
+        raise ConfigurationError(
+            "this optimizer needs Optuna: pip install 'dspex[optimize]'"
+        ) from error
     module.logging.set_verbosity(module.logging.WARNING)
     return module
 
@@ -35,12 +37,14 @@ class Tuner:
         """Take the number of options by name; the first `startup` suggestions are random."""
         module = optuna()
         with _quiet():
-            sampler = module.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=startup)
+            sampler = module.samplers.TPESampler(
+                seed=seed, multivariate=True, n_startup_trials=startup
+            )
         self._study = module.create_study(direction="maximize", sampler=sampler)
         self._failed = module.trial.TrialState.FAIL
         self._choices = dict(choices)
         self._open: dict[int, Any] = {}
-        self._rng = random.Random(seed)  # noqa: S311  # explores, keeps no secret
+        self._rng = random.Random(seed)  # explores, keeps no secret
         self._startup = startup
         self._suggested = 0
 
@@ -56,7 +60,9 @@ class Tuner:
         trial = self._study.ask()
         self._open[trial.number] = trial
         return trial.number, {
-            name: trial.suggest_categorical(name, list(range(count))) for name, count in self._choices.items() if count
+            name: trial.suggest_categorical(name, list(range(count)))
+            for name, count in self._choices.items()
+            if count
         }
 
     def learn(self, number: int, score: float | None) -> None:
@@ -68,7 +74,7 @@ class Tuner:
             self._study.tell(trial, score)
 
 
-def _quiet() -> Any:  # noqa: ANN401
+def _quiet() -> Any:
     """Silence Optuna's warning that sampler options are experimental; its version is pinned."""
     import warnings
 

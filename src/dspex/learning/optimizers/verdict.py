@@ -35,19 +35,29 @@ class Checked:
     @property
     def is_gained(self) -> bool:
         """Whether the winner meets a limit that the original program misses, by a significant difference."""
-        return self.is_kept and not self.was_kept and self.comparison is not None and self.comparison.is_better
+        return (
+            self.is_kept
+            and not self.was_kept
+            and self.comparison is not None
+            and self.comparison.is_better
+        )
 
     def __str__(self) -> str:
-        return f"{self.limit} {'kept' if self.is_kept else 'missed'} ({_number(self.before)} -> {_number(self.after)})"
+        return (
+            f"{self.limit} {'kept' if self.is_kept else 'missed'} ({_number(self.before)} -> "
+            f"{_number(self.after)})"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """The original program, the winner, and their paired comparison on the held-out rows.
 
-    `comparison` is of the objective; a positive difference favours the winner. A failed row counts as the worst:
-    `failures` holds that value for each metric. `limits` are the search's limits on these rows, `figures` the
-    objective before and after, and `unmet` the limits that no candidate met in the search.
+    `comparison` is of the objective; a positive difference favours the winner. A failed row counts
+    as the worst:
+    `failures` holds that value for each metric. `limits` are the search's limits on these rows,
+    `figures` the objective before and after, and `unmet` the limits that no candidate met in the
+    search.
     """
 
     before: Report
@@ -63,8 +73,8 @@ class Verdict:
     def is_better(self) -> bool:
         """Whether the winner is significantly better.
 
-        It meets all limits and is better in the objective by interval and paired test. If the original program
-        misses limits, the winner has to be better in their figures instead.
+        It meets all limits and is better in the objective by interval and paired test. If the
+        original program misses limits, the winner has to be better in their figures instead.
         """
         if self.unmet or not all(checked.is_kept for checked in self.limits):
             return False
@@ -104,9 +114,13 @@ class Verdict:
         limits = "".join(f"; {checked}" for checked in self.limits)
         failed = ""
         if self.before.failed or self.after.failed:
-            failed = f"; {self.before.failed} rows failed before and {self.after.failed} after, counted as the worst"
+            failed = (
+                f"; {self.before.failed} rows failed before and {self.after.failed} after, counted "
+                "as the worst"
+            )
         return (
-            f"{conclusion} on {len(self.before.rows)} held-out rows ({self.because}): {self._means()}; "
+            f"{conclusion} on {len(self.before.rows)} held-out rows ({self.because}): "
+            f"{self._means()}; "
             f"difference in {name} {self.comparison}{limits}{failed}"
         )
 
@@ -114,18 +128,31 @@ class Verdict:
         metric = (self.objective or self.before.metrics[0]).removeprefix("-")
         objective = ""
         if self.figures is not None and metric not in self.before.metrics:
-            objective = f"{metric} {_number(self.figures[0])} before, {_number(self.figures[1])} after; "
+            objective = (
+                f"{metric} {_number(self.figures[0])} before, {_number(self.figures[1])} after; "
+            )
             metric = self.before.metrics[0]
         name = f"{metric} " if objective or metric != self.before.metrics[0] else ""
-        return f"{objective}{name}{self._mean(self.before, metric)} before, {self._mean(self.after, metric)} after"
+        return (
+            f"{objective}{name}{self._mean(self.before, metric)} before, "
+            f"{self._mean(self.after, metric)} after"
+        )
 
     def _mean(self, report: Report, metric: str) -> str:
         values = list(values_of(report, metric, self.failures.get(metric)).values())
-        return f"{fmean(values) if values else math.nan:.2f} {mean_interval(values, seed=report.seed)}"
+        return (
+            f"{fmean(values) if values else math.nan:.2f} {mean_interval(values, seed=report.seed)}"
+        )
 
 
 def judge(  # how to compare, by name
-    before: Report, after: Report, goal: Goal, *, alpha: float = 0.05, seed: int = 0, unmet: Sequence[str] = ()
+    before: Report,
+    after: Report,
+    goal: Goal,
+    *,
+    alpha: float = 0.05,
+    seed: int = 0,
+    unmet: Sequence[str] = (),
 ) -> Verdict | str:
     """Return the verdict on two reports over the same held-out rows, or the reason why there is none."""
     if not (before.scored or after.scored):
@@ -139,7 +166,9 @@ def judge(  # how to compare, by name
             limit=limit,
             before=figure_of(figures_before, limit.figure),
             after=figure_of(figures_after, limit.figure),
-            comparison=_compared(before, after, goal, figure=limit.figure, alpha=alpha, seed=seed, limit=limit),
+            comparison=_compared(
+                before, after, goal, figure=limit.figure, alpha=alpha, seed=seed, limit=limit
+            ),
         )
         for limit in goal.limits
     ]
@@ -155,14 +184,25 @@ def judge(  # how to compare, by name
     )
 
 
-def _compared(  # noqa: PLR0913
-    before: Report, after: Report, goal: Goal, *, figure: str, alpha: float, seed: int, limit: Limit | None = None
+def _compared(
+    before: Report,
+    after: Report,
+    goal: Goal,
+    *,
+    figure: str,
+    alpha: float,
+    seed: int,
+    limit: Limit | None = None,
 ) -> Comparison | None:
     is_less_better = limit.is_upper if limit is not None else goal.is_less_better(figure)
     worst = goal.worst([before, after], figure)
     sign = -1.0 if is_less_better else 1.0
     values_after, values_before = (
-        {index: sign * value for index, value in values_of(report, figure, worst).items() if not math.isnan(value)}
+        {
+            index: sign * value
+            for index, value in values_of(report, figure, worst).items()
+            if not math.isnan(value)
+        }
         for report in (after, before)
     )
     if not values_after.keys() & values_before.keys():

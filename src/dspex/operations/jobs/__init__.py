@@ -1,6 +1,7 @@
 """Durable jobs: rows that a handler elsewhere works on, in any process, until they have ended once.
 
-It knows no domain work, and nothing of storage. DBOS is known to `tickets` alone and imported when a worker starts.
+It knows no domain work, and nothing of storage. DBOS is known to `tickets` alone and imported when
+a worker starts.
 """
 
 from dspex.operations.jobs.attendant import Attendant, WorkerProcess

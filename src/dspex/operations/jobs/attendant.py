@@ -23,9 +23,10 @@ _STUCK = 8.0  # seconds without a beat after which a worker does not come back
 class WorkerProcess:
     """A worker as a child: it is started when there is work, again when it ends by itself, and ends with its parent.
 
-    The child reads its standard input, and stops when that is closed: so it ends with a parent that was killed, too.
-    One that shows no sign of life is stuck: it is killed and started again. Noticing that needs no write, so it works
-    for a worker that holds the lock of a SQLite file, too.
+    The child reads its standard input, and stops when that is closed: so it ends with a parent that
+    was killed, too. One that shows no sign of life is stuck: it is killed and started again.
+    Noticing that needs no write, so it works for a worker that holds the lock of a SQLite file,
+    too.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class WorkerProcess:
         if self.pid is not None or self._clock.monotonic_ns() < self._not_before:
             return
         if self._process is not None:
-            _log.warning("the worker ended with code %s and is started again", self._process.returncode)
+            _log.warning(
+                "the worker ended with code %s and is started again", self._process.returncode
+            )
         self._wait = min(max(1.0, self._wait * 2), self._longest)
         self._not_before = self._clock.monotonic_ns() + int(self._wait * 1e9)
         self._missing, self._beat = 0.0, None
@@ -86,7 +89,10 @@ class WorkerProcess:
             return
         self._missing += passed
         if self._missing > (_START if self._beat is None else _STUCK):
-            _log.warning("the worker (process %s) shows no sign of life; it is killed and started again", self.pid)
+            _log.warning(
+                "the worker (process %s) shows no sign of life; it is killed and started again",
+                self.pid,
+            )
             self._process.kill()
             await self._process.wait()
 
@@ -152,7 +158,10 @@ class Attendant:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._task is not None:
             self._task.cancel()

@@ -37,12 +37,18 @@ class Leftovers(Protocol):
 class Forgetting:
     """Deletes leftovers of jobs once an hour after a number of days (0: never). The rows of jobs stay.
 
-    An unfinished job keeps all it has, however old: its journal is what it goes on from. So does one that
-    failed, for the days after its end in which it may be resumed without asking anything again.
+    An unfinished job keeps all it has, however old: its journal is what it goes on from. So does
+    one that failed, for the days after its end in which it may be resumed without asking anything
+    again.
     """
 
     def __init__(
-        self, leftovers: Leftovers, *, clock: Clock, days: int, spent: Callable[[datetime], Awaitable[int]]
+        self,
+        leftovers: Leftovers,
+        *,
+        clock: Clock,
+        days: int,
+        spent: Callable[[datetime], Awaitable[int]],
     ) -> None:
         """Take the collaborators; `spent` deletes the tickets that were noted before a moment and lead to no run."""
         self._leftovers = leftovers

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Done:
     """What a job has come to: `values` of its row, and what gives other changes that are made in the same transaction.
 
-    `changes` gives further values and changes; it is asked again where they were refused because somebody else had
-    changed the same rows meanwhile.
+    `changes` gives further values and changes; it is asked again where they were refused because
+    somebody else had changed the same rows meanwhile.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -29,7 +29,8 @@ class Done:
 class JobRun:
     """One life of a job in this process. Owned by one event loop, but for `cancellation`.
 
-    `job` is the row as it was taken; its `turn` is this run's, and names it wherever something is written.
+    `job` is the row as it was taken; its `turn` is this run's, and names it wherever something is
+    written.
     """
 
     def __init__(self, job: Job, wake: Callable[[], None]) -> None:
@@ -44,7 +45,7 @@ class JobRun:
         self.task: asyncio.Task[Done] | None = None
         self._wake = wake
 
-    def report(self, message: str, **progress: Any) -> None:  # noqa: ANN401  # JSON values
+    def report(self, message: str, **progress: Any) -> None:
         """Report to observers: `progress` replaces earlier values of these names, `message` is for people."""
         self.progress = {**self.progress, **progress}
         self.messages.append(message)
@@ -66,9 +67,9 @@ class JobRun:
 class Handler(Protocol):
     """Does the work of one kind of job. It is started again from the beginning when its worker has died.
 
-    Whatever must not happen twice has to be recorded in a separate journal. An error whose `is_retryable` is set, or a
-    `StorageError`, is tried again; any other ends the job. It is cancelled when the job was cancelled, paused or taken
-    over, and then leaves within a second.
+    Whatever must not happen twice has to be recorded in a separate journal. An error whose
+    `is_retryable` is set, or a `StorageError`, is tried again; any other ends the job. It is
+    cancelled when the job was cancelled, paused or taken over, and then leaves within a second.
     """
 
     async def __call__(self, run: JobRun, /) -> Done:

@@ -13,7 +13,9 @@ _log = logging.getLogger("dspex.jobs")
 
 
 @asynccontextmanager
-async def beating(survey: Survey, *, every: float, on_death: Callable[[], None]) -> AsyncIterator[None]:
+async def beating(
+    survey: Survey, *, every: float, on_death: Callable[[], None]
+) -> AsyncIterator[None]:
     """Let `survey` beat inside the block; `on_death` is called once, when others have declared this worker dead."""
     task = asyncio.create_task(_beat(survey, every, on_death), name="heartbeat")
     try:

@@ -12,7 +12,8 @@ from dspex.operations.resources.jobs import queue_of
 class InlineEngine:
     """Runs each job at once, on the running loop; a job that is to be tried again is, without waiting for long.
 
-    Owned by one event loop; `async with` stops what still runs at the end, as a killed process would leave it.
+    Owned by one event loop; `async with` stops what still runs at the end, as a killed process
+    would leave it.
     """
 
     def __init__(self, store: Store, runner: Runner) -> None:
@@ -48,7 +49,9 @@ class InlineEngine:
             await asyncio.wait({self._tasks[job_id]})
 
     async def _run(self, resource: Resource[Any], job_id: UUID) -> None:
-        while (row := await self._store.get(resource, id=job_id)) is not None and row.status == "queued":
+        while (
+            row := await self._store.get(resource, id=job_id)
+        ) is not None and row.status == "queued":
             if row.retry_at is not None:
                 await asyncio.sleep(max(0.0, (row.retry_at - row.updated_at).total_seconds()))
             await self._runner.run(queue_of(resource), job_id, row.turn)

@@ -85,9 +85,13 @@ def _prepare_process() -> None:
 
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    with contextlib.suppress(OSError):  # where memory runs out, this process goes before a server or a worker
+    with contextlib.suppress(
+        OSError
+    ):  # where memory runs out, this process goes before a server or a worker
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
     with contextlib.suppress(NotImplementedError):
         for number in (signal.SIGTERM, signal.SIGINT):
             # not SIG_IGN, which programs that the job starts would inherit
-            asyncio.get_running_loop().add_signal_handler(number, _log.debug, "the worker decides when this job ends")
+            asyncio.get_running_loop().add_signal_handler(
+                number, _log.debug, "the worker decides when this job ends"
+            )

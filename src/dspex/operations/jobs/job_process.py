@@ -28,7 +28,10 @@ class JobProcess:
     """
 
     def __init__(
-        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         """Take what `start` made."""
         self.silent = 0.0
@@ -41,7 +44,9 @@ class JobProcess:
         self._reading = asyncio.create_task(self._read(reader))
 
     @classmethod
-    async def start(cls, command: Command, *, environment: Mapping[str, str], mark: str) -> "JobProcess":
+    async def start(
+        cls, command: Command, *, environment: Mapping[str, str], mark: str
+    ) -> "JobProcess":
         """Start one in this environment; by the `mark` in it, it can be found when this process is killed.
 
         Raises:
@@ -80,7 +85,11 @@ class JobProcess:
         Raises:
             DspexError: the process ended, or was killed, before the job did.
         """
-        self._outcome, self.got_on, self.silent = asyncio.get_running_loop().create_future(), False, 0.0
+        self._outcome, self.got_on, self.silent = (
+            asyncio.get_running_loop().create_future(),
+            False,
+            0.0,
+        )
         self.has_taken = False
         if self.has_ended:
             raise WorkerLostError("the process ended before the job began")
@@ -97,7 +106,9 @@ class JobProcess:
 
     def kill(self, error: DspexError | None = None) -> None:
         """End it at once; `error` is what its job then ends with."""
-        self._verdict = self._verdict or error or WorkerLostError("the process of this job was killed")
+        self._verdict = (
+            self._verdict or error or WorkerLostError("the process of this job was killed")
+        )
         self._signal(signal.SIGKILL)
 
     async def abort(self, error: DspexError) -> None:
@@ -126,7 +137,9 @@ class JobProcess:
             error = WorkerLostError(f"the process of this job broke its channel: {raised}")
             self.kill(error)
         if self._outcome is not None and not self._outcome.done() and self._verdict is None:
-            with contextlib.suppress(TimeoutError):  # a channel that was closed inside: the process has to go, too
+            with contextlib.suppress(
+                TimeoutError
+            ):  # a channel that was closed inside: the process has to go, too
                 await asyncio.wait_for(self._process.wait(), _ABORT)
         self._signal(signal.SIGKILL)
         self._writer.close()
@@ -136,7 +149,9 @@ class JobProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)  # what the job started must not outlive it
         if self._outcome is not None and not self._outcome.done():
-            self._outcome.set_exception(self._verdict or error or WorkerLostError(_describe(code), got_on=self.got_on))
+            self._outcome.set_exception(
+                self._verdict or error or WorkerLostError(_describe(code), got_on=self.got_on)
+            )
 
     def _hear(self, line: bytes) -> None:
         sign = decode_sign(line)
@@ -161,4 +176,7 @@ def _describe(code: int) -> str:
         name = signal.Signals(-code).name
         why = "; the system kills the largest when memory runs out" if name == "SIGKILL" else ""
         return f"the process of this job was ended by {name}{why}"
-    return f"the process of this job ended by itself, with code {code}: its code exited, or its channel was closed"
+    return (
+        f"the process of this job ended by itself, with code {code}: its code exited, or its "
+        "channel was closed"
+    )

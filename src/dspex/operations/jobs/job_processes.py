@@ -39,9 +39,9 @@ class _Idle:
 class JobProcesses:
     """Runs each job in a separate process, which the next job may reuse. Owned by one event loop.
 
-    No foreign code runs on this loop. A job whose process shows no sign of life for `stall` seconds, runs longer than
-    `longest_run`, or does not leave within `grace` when it was stopped, is ended with its process. Seconds are counted
-    only while this process itself could look.
+    No foreign code runs on this loop. A job whose process shows no sign of life for `stall`
+    seconds, runs longer than `longest_run`, or does not leave within `grace` when it was stopped,
+    is ended with its process. Seconds are counted only while this process itself could look.
     """
 
     def __init__(
@@ -169,18 +169,25 @@ class JobProcesses:
             running.stopping += passed
             if running.stopping > policy.grace:
                 process.kill()
-        elif policy.stall and process.silent > (policy.stall if process.is_ready else max(policy.stall, policy.start)):
+        elif policy.stall and process.silent > (
+            policy.stall if process.is_ready else max(policy.stall, policy.start)
+        ):
             if not process.is_ready:
-                process.kill(WorkerLostError(f"a process for jobs did not start within {policy.start:g} s"))
+                process.kill(
+                    WorkerLostError(f"a process for jobs did not start within {policy.start:g} s")
+                )
                 return
             message = (
-                f"the code of this job (its program or a metric) gave no control back for {policy.stall:g} s and was "
-                "stopped; make it faster or asynchronous, or raise DSPEX_JOB_STALL_SECONDS, and resume the job"
+                "the code of this job (its program or a metric) gave no control back for "
+                f"{policy.stall:g} s and was "
+                "stopped; make it faster or asynchronous, or raise DSPEX_JOB_STALL_SECONDS, and "
+                "resume the job"
             )
             self._end(process.abort(WorkerStalledError(message)))
         elif policy.longest_run and running.seconds > policy.longest_run:
             message = (
-                f"the job ran for more than {policy.longest_run:g} s; raise DSPEX_JOB_SECONDS, and resume the job: "
+                f"the job ran for more than {policy.longest_run:g} s; raise DSPEX_JOB_SECONDS, "
+                "and resume the job: "
                 "what it was answered is kept"
             )
             process.kill(DeadlineError(message))
@@ -197,7 +204,9 @@ class JobProcesses:
         del self._running[job_id]
         if not self._running:
             self._are_gone.set()
-        if self._is_leaving or running.stopping is not None:  # what was stopped may have left threads behind
+        if (
+            self._is_leaving or running.stopping is not None
+        ):  # what was stopped may have left threads behind
             self._end(running.process.aclose(within=self._policy.grace))
         else:
             self._idle.append(_Idle(running.process))

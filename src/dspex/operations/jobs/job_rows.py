@@ -27,8 +27,9 @@ _log = logging.getLogger("dspex.jobs")
 class JobRows:
     """The rows of jobs, as one worker writes them. Safe to use from many tasks of one loop.
 
-    Where a row is at another turn, or no longer running, nothing is written: so a result is recorded once, however many
-    believed that the job was theirs. A write that ends a run waits for a database that is away.
+    Where a row is at another turn, or no longer running, nothing is written: so a result is
+    recorded once, however many believed that the job was theirs. A write that ends a run waits for
+    a database that is away.
     """
 
     def __init__(
@@ -58,8 +59,14 @@ class JobRows:
         row = await self._store.get(resource, id=job_id)
         if row is None or row.status != "queued" or row.turn != turn:
             return None
-        if row.needs and self._code is not None and not serves(row.needs, *await asyncio.to_thread(self._code)):
-            await self.refuse(resource, job_id, turn, wait=_AGAIN)  # its files have changed since the worker enrolled
+        if (
+            row.needs
+            and self._code is not None
+            and not serves(row.needs, *await asyncio.to_thread(self._code))
+        ):
+            await self.refuse(
+                resource, job_id, turn, wait=_AGAIN
+            )  # its files have changed since the worker enrolled
             return None
         now = self._clock.now()
         values: dict[str, Any] = {
@@ -72,7 +79,13 @@ class JobRows:
             "attempts": row.attempts + 1,
         }
         job: Job = dataclasses.replace(row, **values)
-        change = Update(resource=resource, id=job_id, values=values, statuses=("queued",), expected={"turn": turn})
+        change = Update(
+            resource=resource,
+            id=job_id,
+            values=values,
+            statuses=("queued",),
+            expected={"turn": turn},
+        )
         try:
             await self._store.write(change, self._event(job, resource, "started"))
         except (ConflictError, NotFoundError):
@@ -91,7 +104,11 @@ class JobRows:
             if not keys:
                 continue
             rows = await self._store.select(resource, Query(where={"id": keys}, limit=len(keys)))
-            lost += [row.id for row in rows if row.status not in {"queued", "running"} or row.turn != turns[row.id][1]]
+            lost += [
+                row.id
+                for row in rows
+                if row.status not in {"queued", "running"} or row.turn != turns[row.id][1]
+            ]
         return lost
 
     async def report(self, resource: Resource[Any], run: JobRun, messages: Sequence[str]) -> None:
@@ -103,7 +120,9 @@ class JobRows:
         """
         job = dataclasses.replace(run.job, progress=run.progress)
         values = {"progress": run.progress, "updated_at": self._clock.now()}
-        await self._store.write(_owned(resource, job, values), *(self._event(job, resource, text) for text in messages))
+        await self._store.write(
+            _owned(resource, job, values), *(self._event(job, resource, text) for text in messages)
+        )
 
     async def is_ours(self, resource: Resource[Any], job: Job) -> bool:
         """Return whether the job still runs at this turn; waits for a database that is away."""
@@ -129,7 +148,9 @@ class JobRows:
             refused = await self._write(*changes, _owned(resource, run.job, values), *events)
             if refused is None or not await self.is_ours(resource, run.job):
                 return refused or "completed"
-        return await self.fail(resource, run, ConflictError("others change the same rows again and again"))
+        return await self.fail(
+            resource, run, ConflictError("others change the same rows again and again")
+        )
 
     async def fail(self, resource: Resource[Any], run: JobRun, error: DspexError) -> str:
         """Write the error of a run, or queue the job again where the error may pass; return what became of it."""
@@ -140,7 +161,10 @@ class JobRows:
         attempts = 1 if run.got_on else run.job.attempts
         if may_pass and attempts < self._policy.attempts:
             wait = self._policy.wait(attempts)
-            why = f"retry in {wait:g} s, attempt {attempts + 1} of {self._policy.attempts}: {error.message}"
+            why = (
+                f"retry in {wait:g} s, attempt {attempts + 1} of {self._policy.attempts}: "
+                f"{error.message}"
+            )
             changes = self._queued_again(resource, run, why, wait=wait, attempts=attempts)
             return await self._write(*changes) or "retried"
         now = self._clock.now()
@@ -152,13 +176,20 @@ class JobRows:
             "updated_at": now,
         }
         job = dataclasses.replace(run.job, **values)
-        return await self._write(_owned(resource, job, values), self._event(job, resource, error.message)) or "failed"
+        return (
+            await self._write(
+                _owned(resource, job, values), self._event(job, resource, error.message)
+            )
+            or "failed"
+        )
 
     async def queue_again(self, resource: Resource[Any], run: JobRun, why: str) -> str:
         """Queue the job of a run again, for anybody; return what became of it."""
         return await self._write(*self._queued_again(resource, run, why)) or "retried"
 
-    async def refuse(self, resource: Resource[Any], job_id: UUID, turn: int, *, wait: float = 0.0) -> str:
+    async def refuse(
+        self, resource: Resource[Any], job_id: UUID, turn: int, *, wait: float = 0.0
+    ) -> str:
         """Give a job that nobody took a new turn, due after `wait` seconds."""
         values = {"retry_at": self._clock.now() + timedelta(seconds=wait)} if wait else {}
         change = Update(
@@ -171,11 +202,17 @@ class JobRows:
         )
         return await self._write(change) or "refused"
 
-    async def end_lost(self, resource: Resource[Any], job_id: UUID, turn: int, *, error: DspexError) -> str:
+    async def end_lost(
+        self, resource: Resource[Any], job_id: UUID, turn: int, *, error: DspexError
+    ) -> str:
         """Write how a job ended whose process is gone; nothing where it had ended, or goes on elsewhere."""
         job = await self._read(resource, job_id, turn)
         if job is None or job.status == "queued":
-            return "stopped" if job is None else await self.refuse(resource, job_id, turn, wait=self._policy.wait(1))
+            return (
+                "stopped"
+                if job is None
+                else await self.refuse(resource, job_id, turn, wait=self._policy.wait(1))
+            )
         run = JobRun(job, lambda: None)
         run.got_on = bool(error.context.get("got_on"))
         return await self.fail(resource, run, error)
@@ -200,7 +237,13 @@ class JobRows:
             return row if is_ours else None
 
     def _queued_again(
-        self, resource: Resource[Any], run: JobRun, why: str, *, wait: float = 0.0, attempts: int | None = None
+        self,
+        resource: Resource[Any],
+        run: JobRun,
+        why: str,
+        *,
+        wait: float = 0.0,
+        attempts: int | None = None,
     ) -> list[Change]:
         now = self._clock.now()
         values: dict[str, Any] = {
@@ -215,7 +258,9 @@ class JobRows:
         return [_owned(resource, run.job, values, queues=True), self._event(job, resource, why)]
 
     def _event(self, job: Job, resource: Resource[Any], message: str) -> Insert:
-        return status_event(job, resource, id=self._new_id(), now=self._clock.now(), message=message)
+        return status_event(
+            job, resource, id=self._new_id(), now=self._clock.now(), message=message
+        )
 
     async def _write(self, *changes: Change) -> str | None:
         """Write until it is written, or until somebody else has moved the row on; then return "stopped"."""
@@ -231,7 +276,9 @@ class JobRows:
                 return None
 
 
-def _owned(resource: Resource[Any], job: Job, values: Mapping[str, Any], *, queues: bool = False) -> Update:
+def _owned(
+    resource: Resource[Any], job: Job, values: Mapping[str, Any], *, queues: bool = False
+) -> Update:
     """Return a change of a running job that is made only as long as the job is at this turn."""
     return Update(
         resource=resource,

@@ -10,14 +10,17 @@ class JobPolicy:
 
     Args:
         concurrency: jobs of one queue that one worker runs at once.
-        limits: jobs of a queue, by its name, that run at once in all workers together; no limit by default.
+        limits: jobs of a queue, by its name, that run at once in all workers together; no limit by
+            default.
         attempts: starts of a job that fails in a way that may pass, before it has failed for good.
         deaths: starts of a job under which workers died, before it is taken for their murderer.
-        backoff: the wait before the second attempt; each further one waits twice as long, `longest` at most.
+        backoff: the wait before the second attempt; each further one waits twice as long, `longest`
+            at most.
         beat: how often a worker shows that it lives.
         dead_after: a worker that has not done so for this long is dead.
         poll: how often workers look for work, and for what was cancelled.
-        stall: a job whose code has kept its process busy for this long without a pause has failed; 0: never.
+        stall: a job whose code has kept its process busy for this long without a pause has failed;
+            0: never.
         start: how long the process of a job may take to start.
         grace: how long a job that was stopped may take to leave before its process is killed.
         longest_run: how long a job may run in one life of its worker; 0: as long as it takes.

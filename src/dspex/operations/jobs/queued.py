@@ -17,10 +17,13 @@ from dspex.operations.resources.jobs import queue_of, status_event
 class QueuedJobs:
     """Takes note of jobs by looking who could run them: workers find queued rows by themselves, four times a second.
 
-    So nothing can be lost between a row and a queue, and no such process needs DBOS. Safe to use from many tasks.
+    So nothing can be lost between a row and a queue, and no such process needs DBOS. Safe to use
+    from many tasks.
     """
 
-    def __init__(self, store: Store, *, policy: JobPolicy, clock: Clock, new_id: Callable[[], UUID]) -> None:
+    def __init__(
+        self, store: Store, *, policy: JobPolicy, clock: Clock, new_id: Callable[[], UUID]
+    ) -> None:
         """Take where the rows are; `noted` is set whenever there is a new job."""
         self._store = store
         self._policy = policy
@@ -39,9 +42,17 @@ class QueuedJobs:
         if reason is None:
             return
         values = {"waiting": reason}
-        change = Update(resource=resource, id=job_id, values=values, statuses=("queued",), expected={"turn": job.turn})
+        change = Update(
+            resource=resource,
+            id=job_id,
+            values=values,
+            statuses=("queued",),
+            expected={"turn": job.turn},
+        )
         updated_job = dataclasses.replace(job, **values)
-        event = status_event(updated_job, resource, id=self._new_id(), now=self._clock.now(), message=reason)
+        event = status_event(
+            updated_job, resource, id=self._new_id(), now=self._clock.now(), message=reason
+        )
         try:
             await self._store.write(change, event)
         except (ConflictError, NotFoundError):

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from dspex.errors import ConflictError, DspexError, ExecutionError, NotFoundError, StorageError, describe
+from dspex.errors import (
+    ConflictError,
+    DspexError,
+    ExecutionError,
+    NotFoundError,
+    StorageError,
+    describe,
+)
 from dspex.operations.jobs.handler import Done, Handler, JobRun
 from dspex.operations.jobs.job_rows import HANDED_BACK, JobRows
 from dspex.operations.jobs.policy import JobPolicy
@@ -19,11 +26,13 @@ _log = logging.getLogger("dspex.jobs")
 class Runner:
     """Runs jobs in this process, on one event loop.
 
-    What the code of a job does to that loop, it does to all of them. A worker therefore has a process with a runner for
-    each job (`JobProcess`).
+    What the code of a job does to that loop, it does to all of them. A worker therefore has a
+    process with a runner for each job (`JobProcess`).
     """
 
-    def __init__(self, rows: JobRows, *, handlers: Mapping[str, Handler], policy: JobPolicy) -> None:
+    def __init__(
+        self, rows: JobRows, *, handlers: Mapping[str, Handler], policy: JobPolicy
+    ) -> None:
         """Take the rows, as this worker writes them, and the handlers by queue."""
         self._rows = rows
         self._handlers = handlers
@@ -53,7 +62,8 @@ class Runner:
         finally:
             task.cancel()
             reporter.cancel()
-            # waited for, so that what a job raises when its worker leaves is lost on nobody's terminal
+            # waited for, so that what a job raises when its worker leaves is lost on nobody's
+            # terminal
             await asyncio.gather(task, reporter, return_exceptions=True)
             self.running.pop(job_id, None)
         return await self._end(resource, run, task)
@@ -117,7 +127,9 @@ class Runner:
 
     async def _end_cancelled(self, resource: Resource[Any], run: JobRun) -> str:
         if not run.is_stopped:
-            return await self._rows.fail(resource, run, ExecutionError("the job's own code cancelled it"))
+            return await self._rows.fail(
+                resource, run, ExecutionError("the job's own code cancelled it")
+            )
         # whoever leaves has handed its jobs back, or was taken for dead: then others take them
         if self._is_leaving or not await self._rows.is_ours(resource, run.job):
             return "stopped"

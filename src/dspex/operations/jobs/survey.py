@@ -20,11 +20,14 @@ class _Seen:
 class Survey:
     """Shows that one worker lives (none, for a mere observer), and declares others dead that stand still.
 
-    No two clocks are compared: a worker is dead when this process itself has looked on for `dead_after` seconds and
-    seen no beat. Time in which it could not look (its own stop, a database that was away) does not count.
+    No two clocks are compared: a worker is dead when this process itself has looked on for
+    `dead_after` seconds and seen no beat. Time in which it could not look (its own stop, a database
+    that was away) does not count.
     """
 
-    def __init__(self, store: Store, *, policy: JobPolicy, clock: Clock, me: UUID | None = None) -> None:
+    def __init__(
+        self, store: Store, *, policy: JobPolicy, clock: Clock, me: UUID | None = None
+    ) -> None:
         """Take the id of this worker's life."""
         self._store = store
         self._policy = policy
@@ -89,7 +92,13 @@ class Survey:
 
 
 def enrolled(
-    me: UUID, *, clock: Clock, host: str, pid: int, queues: list[str], code: Callable[[], tuple[str, str]]
+    me: UUID,
+    *,
+    clock: Clock,
+    host: str,
+    pid: int,
+    queues: list[str],
+    code: Callable[[], tuple[str, str]],
 ) -> JobWorkerRecord:
     """Return the row of a worker that begins its life."""
     now, (name, revision) = clock.now(), code()

@@ -22,8 +22,8 @@ _log = logging.getLogger("dspex.jobs")
 class Sweeper:
     """Looks over all unfinished jobs. Any number of processes may do so at once: each change needs the row unchanged.
 
-    The rows are the only truth: whoever dies between writing one thing and the next leaves nothing that the next sweep
-    does not mend.
+    The rows are the only truth: whoever dies between writing one thing and the next leaves nothing
+    that the next sweep does not mend.
     """
 
     def __init__(
@@ -72,7 +72,12 @@ class Sweeper:
         return [*jobs, *page]
 
     async def _tend(
-        self, queue: str, resource: Resource[Any], *, jobs: Sequence[Job], alive: Sequence[JobWorkerRecord]
+        self,
+        queue: str,
+        resource: Resource[Any],
+        *,
+        jobs: Sequence[Job],
+        alive: Sequence[JobWorkerRecord],
     ) -> None:
         worker_ids = {str(worker.id) for worker in alive}
         running = sum(job.status == "running" for job in jobs)
@@ -99,7 +104,11 @@ class Sweeper:
         if job.attempts >= self._policy.deaths:
             message = f"{job.attempts} workers died while they ran this job; it is not tried again"
             error = {"code": "worker_lost", "message": message, "retryable": False, "fields": []}
-            values |= {"status": resource.step("fail", job.status), "error": error, "finished_at": self._clock.now()}
+            values |= {
+                "status": resource.step("fail", job.status),
+                "error": error,
+                "finished_at": self._clock.now(),
+            }
         else:
             message = "its worker is gone; it goes on where it was"
             values |= {"status": resource.step("requeue", job.status), "waiting": message}
@@ -120,7 +129,9 @@ class Sweeper:
             statuses=(job.status,),
             expected={"turn": job.turn},
         )
-        event: Insert = status_event(updated_job, resource, id=self._new_id(), now=self._clock.now(), message=message)
+        event: Insert = status_event(
+            updated_job, resource, id=self._new_id(), now=self._clock.now(), message=message
+        )
         try:
             await self._store.write(change, event)
         except (ConflictError, NotFoundError):

@@ -1,11 +1,11 @@
 """DBOS, which hands out jobs: to each worker as many as it may run, each one to one worker.
 
-A ticket is a DBOS workflow for one turn of one job; its id names both, so that creating it twice has no effect.
-Nothing else is kept in DBOS: the job is its row, and its results are in its journal.
+A ticket is a DBOS workflow for one turn of one job; its id names both, so that creating it twice
+has no effect. Nothing else is kept in DBOS: the job is its row, and its results are in its journal.
 
-DBOS allows one instance in a process, and brings its threads and loop along: so a process that runs jobs does
-nothing else, and the work is done on the loop of the worker, not on a thread of DBOS. It is imported when
-`start` is called (2 s).
+DBOS allows one instance in a process, and brings its threads and loop along: so a process that runs
+jobs does nothing else, and the work is done on the loop of the worker, not on a thread of DBOS. It
+is imported when `start` is called (2 s).
 """
 
 import asyncio
@@ -40,7 +40,13 @@ class Tickets:
     """
 
     def __init__(
-        self, url: str, *, executor: str, run: Run, loop: asyncio.AbstractEventLoop, policy: JobPolicy
+        self,
+        url: str,
+        *,
+        executor: str,
+        run: Run,
+        loop: asyncio.AbstractEventLoop,
+        policy: JobPolicy,
     ) -> None:
         """Take the database, who this worker is, and what runs a job on `loop`."""
         self._url = url
@@ -64,7 +70,9 @@ class Tickets:
         try:
             from dbos import DBOS
         except ImportError as error:
-            raise ConfigurationError(f"jobs need more packages: pip install 'dspex[server]' ({error})") from error
+            raise ConfigurationError(
+                f"jobs need more packages: pip install 'dspex[server]' ({error})"
+            ) from error
         self._channels = frozenset(channel for channel, _ in channels)
         self._engine = make_engine(self._url, locks_early=bool(self._policy.limits))
         try:
@@ -104,7 +112,9 @@ class Tickets:
                 polling_interval_sec=self._policy.poll,
                 on_conflict="always_update",
             )
-        self._client = DBOSClient(system_database_engine=self._engine, serializer=Plain(), application_name=APPLICATION)
+        self._client = DBOSClient(
+            system_database_engine=self._engine, serializer=Plain(), application_name=APPLICATION
+        )
 
     def note(self, channel: str, job_id: UUID, turn: int) -> None:
         """Make sure that there is a ticket for this turn."""
@@ -133,14 +143,16 @@ class Tickets:
         if not executors:
             return
         with self._client_in_use() as client:
-            for row in client.list_workflows(status="PENDING", executor_id=list(executors), **_BARE):
+            for row in client.list_workflows(
+                status="PENDING", executor_id=list(executors), **_BARE
+            ):
                 client.cancel_workflow(row.workflow_id)
 
     def forget(self, before: datetime) -> int:
         """Delete the tickets that were noted before a moment and have led to their run, or never will; return how many.
 
-        One that still waits or runs stays, however old it is, unless it waits where this worker does not look: whoever
-        looks there notes a job again that is still queued.
+        One that still waits or runs stays, however old it is, unless it waits where this worker
+        does not look: whoever looks there notes a job again that is still queued.
         """
         total, offset = 0, 0
         while True:
@@ -153,7 +165,11 @@ class Tickets:
                     offset=offset,
                     **_BARE,
                 )
-                old = [row.workflow_id for row in page if row.status in _SPENT or row.queue_name not in self._channels]
+                old = [
+                    row.workflow_id
+                    for row in page
+                    if row.status in _SPENT or row.queue_name not in self._channels
+                ]
                 if old:
                     client.delete_workflows(old)
             total, offset = total + len(old), offset + len(page) - len(old)
@@ -169,7 +185,9 @@ class Tickets:
                 self._client.destroy()
             DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=2)
         except Exception as error:  # noqa: BLE001  # a database that is away keeps nobody from leaving
-            _log.warning("the queue of jobs was left as it was: %s: %s", type(error).__name__, error)
+            _log.warning(
+                "the queue of jobs was left as it was: %s: %s", type(error).__name__, error
+            )
         self._client = None
         if self._engine is not None:
             self._engine.dispose()
@@ -203,9 +221,10 @@ def ticket_of(job_id: UUID, turn: int) -> str:
 def make_engine(url: str, *, locks_early: bool = True) -> "sa.Engine":
     """Return an engine for DBOS on our own database.
 
-    With SQLite it has our settings: DBOS would leave WAL off, and count what runs before its transaction has begun, so
-    that two workers could pass a limit together (`locks_early` prevents that, and makes readers wait for one another).
-    PostgreSQL ends a transaction that a stopped worker has left open, as others may wait for it.
+    With SQLite it has our settings: DBOS would leave WAL off, and count what runs before its
+    transaction has begun, so that two workers could pass a limit together (`locks_early` prevents
+    that, and makes readers wait for one another). PostgreSQL ends a transaction that a stopped
+    worker has left open, as others may wait for it.
     """
     import sqlalchemy as sa
 
@@ -217,17 +236,24 @@ def make_engine(url: str, *, locks_early: bool = True) -> "sa.Engine":
     engine = sa.create_engine(plain, pool_size=5, max_overflow=5)
 
     @sa.event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401  # a driver's connection
+    def _prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None if locks_early else "IMMEDIATE"
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            "busy_timeout=10000",
+            "foreign_keys=ON",
+        ):
             connection.execute(f"PRAGMA {pragma}")
 
     if locks_early:
-        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        sa.event.listen(
+            engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
+        )
     return engine
 
 
-def _limit_patience(connection: Any, _record: object) -> None:  # noqa: ANN401  # a driver's connection
+def _limit_patience(connection: Any, _record: object) -> None:
     # not as an option of the connection, which a pooler before the database would refuse
     with connection.cursor() as cursor:
         cursor.execute("SET idle_in_transaction_session_timeout = 3000")

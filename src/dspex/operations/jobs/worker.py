@@ -40,9 +40,9 @@ _HEAL = 40  # polls between two looks for tickets that led to nothing
 class WorkerConfig:
     """The collaborators of a worker.
 
-    `url` is for DBOS; `command` starts the process of a job, in this `environment`. `code` returns the name of the code
-    root and its revision as it is now, empty without one. What ended jobs have left (`leftovers`) is deleted after
-    `keep_days`.
+    `url` is for DBOS; `command` starts the process of a job, in this `environment`. `code` returns
+    the name of the code root and its revision as it is now, empty without one. What ended jobs have
+    left (`leftovers`) is deleted after `keep_days`.
     """
 
     url: str
@@ -60,12 +60,15 @@ class WorkerConfig:
 class Worker:
     """Takes jobs until `stopping` is set, and then hands back what it has. One in a process, on its main loop.
 
-    The jobs themselves run in separate processes: nothing of theirs can hold up this loop, from which the worker
-    shows that it lives. A worker that stood still for too long finds that it was declared dead: its jobs have gone to
-    others, so it ends them and begins a new life under a new name. So it does when its code has changed.
+    The jobs themselves run in separate processes: nothing of theirs can hold up this loop, from
+    which the worker shows that it lives. A worker that stood still for too long finds that it was
+    declared dead: its jobs have gone to others, so it ends them and begins a new life under a new
+    name. So it does when its code has changed.
     """
 
-    def __init__(self, config: WorkerConfig, *, say: Callable[[str], None], ends_idle: bool = False) -> None:
+    def __init__(
+        self, config: WorkerConfig, *, say: Callable[[str], None], ends_idle: bool = False
+    ) -> None:
         """Take the environment, the observer, and whether to end when every job has ended."""
         self._ends_idle = ends_idle
         self._config = config
@@ -95,7 +98,10 @@ class Worker:
         self._is_dead = False
         try:
             async with self._live(mark) as life:
-                self._say(f"worker {life.me} takes jobs from {', '.join(name for name, _ in life.channels)}")
+                self._say(
+                    f"worker {life.me} takes jobs from "
+                    f"{', '.join(name for name, _ in life.channels)}"
+                )
                 await self._work(life, stopping)
         except StorageError as error:
             if is_first:
@@ -110,8 +116,16 @@ class Worker:
         config, me = self._config, self._config.new_id()
         code = await asyncio.to_thread(config.code)
         processes = JobProcesses(
-            JobRows(config.store, policy=config.policy, clock=config.clock, new_id=config.new_id, worker=str(me)),
-            start=lambda: JobProcess.start(config.command, environment=config.environment, mark=mark),
+            JobRows(
+                config.store,
+                policy=config.policy,
+                clock=config.clock,
+                new_id=config.new_id,
+                worker=str(me),
+            ),
+            start=lambda: JobProcess.start(
+                config.command, environment=config.environment, mark=mark
+            ),
             policy=config.policy,
             clock=config.clock,
             worker=str(me),
@@ -119,21 +133,31 @@ class Worker:
         loop = asyncio.get_running_loop()
         survey = Survey(config.store, policy=config.policy, clock=config.clock, me=me)
         life = _Life(me, processes, survey, code=code)
-        life.tickets = Tickets(config.url, executor=str(me), run=processes.run, loop=loop, policy=config.policy)
+        life.tickets = Tickets(
+            config.url, executor=str(me), run=processes.run, loop=loop, policy=config.policy
+        )
         await processes.warm()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(processes.abandon)
             await asyncio.to_thread(life.tickets.start, life.channels)
             stack.push_async_callback(asyncio.to_thread, life.tickets.stop)
-            await _until_written(config.store, Insert(_row_of(life, config)), every=config.policy.poll)
+            await _until_written(
+                config.store, Insert(_row_of(life, config)), every=config.policy.poll
+            )
             await stack.enter_async_context(supervised(processes))
-            await stack.enter_async_context(beating(survey, every=config.policy.beat, on_death=self._die))
+            await stack.enter_async_context(
+                beating(survey, every=config.policy.beat, on_death=self._die)
+            )
             stack.push_async_callback(self._leave, life)
             yield life
 
     async def _notice_changed_code(self, life: "_Life") -> None:
         """End this life where the files of the code have changed, and nothing runs that was begun with the old ones."""
-        if life.code[0] and not life.processes.running and await asyncio.to_thread(self._config.code) != life.code:
+        if (
+            life.code[0]
+            and not life.processes.running
+            and await asyncio.to_thread(self._config.code) != life.code
+        ):
             self._is_over.set()
 
     def _die(self) -> None:
@@ -144,8 +168,12 @@ class Worker:
         is_told = self._is_dead or await self._in_time(life.processes.hand_back())
         await life.processes.abandon()
         if is_told:
-            stopped = Update(resource=JOB_WORKER, id=life.me, values={"status": "stopped"}, statuses=("alive",))
-            await self._in_time(_until_written(self._config.store, stopped, every=self._config.policy.poll))
+            stopped = Update(
+                resource=JOB_WORKER, id=life.me, values={"status": "stopped"}, statuses=("alive",)
+            )
+            await self._in_time(
+                _until_written(self._config.store, stopped, every=self._config.policy.poll)
+            )
 
     async def _in_time(self, farewell: Coroutine[Any, Any, None]) -> bool:
         """Do the last things, unless the database is away for longer than anybody waits for a process to end."""
@@ -153,7 +181,9 @@ class Worker:
             async with asyncio.timeout(_FAREWELL):
                 await farewell
         except TimeoutError:
-            _log.warning("the database is away: others take the jobs of this worker when they miss it")
+            _log.warning(
+                "the database is away: others take the jobs of this worker when they miss it"
+            )
             return False
         return True
 
@@ -167,7 +197,9 @@ class Worker:
             note=life.note,
             code=life.code,
         )
-        forgetting = Forgetting(config.leftovers, clock=config.clock, days=config.keep_days, spent=life.forget)
+        forgetting = Forgetting(
+            config.leftovers, clock=config.clock, days=config.keep_days, spent=life.forget
+        )
         polls = 0
         while not (stopping.is_set() or self._is_over.is_set()):
             try:
@@ -207,7 +239,9 @@ class Worker:
 class _Life:
     """What one life of a worker holds."""
 
-    def __init__(self, me: UUID, processes: JobProcesses, survey: Survey, *, code: tuple[str, str]) -> None:
+    def __init__(
+        self, me: UUID, processes: JobProcesses, survey: Survey, *, code: tuple[str, str]
+    ) -> None:
         self.me = me
         self.processes = processes
         self.survey = survey
@@ -236,7 +270,9 @@ def _channels(code: tuple[str, str]) -> list[tuple[str, str]]:
     """Return the names under which jobs wait that this worker can run, each with its queue."""
     needs: dict[str, Any] = {"code": code[0], "revision": code[1]}
     plain = [(queue, queue) for queue in QUEUES]
-    return plain if not code[0] else [*plain, *((channel_of(queue, needs), queue) for queue in QUEUES)]
+    return (
+        plain if not code[0] else [*plain, *((channel_of(queue, needs), queue) for queue in QUEUES)]
+    )
 
 
 def _row_of(life: _Life, config: WorkerConfig) -> JobWorkerRecord:

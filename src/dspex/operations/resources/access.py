@@ -37,7 +37,9 @@ class Actor:
         """
         if not self.may(scope):
             scopes = ", ".join(sorted(self.scopes)) or "none"
-            raise ForbiddenError(f"{operation} needs the scope {scope!r}; this key has: {scopes}", scope=scope)
+            raise ForbiddenError(
+                f"{operation} needs the scope {scope!r}; this key has: {scopes}", scope=scope
+            )
 
 
 LOCAL = Actor(name="local", names_code=True)

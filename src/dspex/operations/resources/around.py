@@ -20,7 +20,7 @@ class StoreWrapper:
         """Return the resource of which `entity` is a row."""
         return self._store.resource_of(entity)
 
-    async def get(self, resource: Resource[E], **key: Any) -> E | None:  # noqa: ANN401
+    async def get(self, resource: Resource[E], **key: Any) -> E | None:
         """Return one row or None; see `Store.get`."""
         return await self._store.get(resource, **key)
 

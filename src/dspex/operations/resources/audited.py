@@ -78,7 +78,9 @@ class AuditedStore(StoreWrapper):
             if not resource.is_audited:
                 return None
             row = {part.name: getattr(change.entity, part.name) for part in resource.attributes}
-            return self._new_entry(resource, change.entity.id, before=None, after=_audit_values(resource, row))
+            return self._new_entry(
+                resource, change.entity.id, before=None, after=_audit_values(resource, row)
+            )
         if not change.resource.is_audited and not self._act.policies:
             return None
         existing = await self._store.get(change.resource, id=change.id)
@@ -86,8 +88,15 @@ class AuditedStore(StoreWrapper):
             self._check(existing)
         if not change.resource.is_audited:
             return None
-        before = {name: getattr(existing, name) for name in (*change.values, *change.increments)} if existing else {}
-        after = {**change.values, **{name: before.get(name, 0) + step for name, step in change.increments.items()}}
+        before = (
+            {name: getattr(existing, name) for name in (*change.values, *change.increments)}
+            if existing
+            else {}
+        )
+        after = {
+            **change.values,
+            **{name: before.get(name, 0) + step for name, step in change.increments.items()},
+        }
         return self._new_entry(
             change.resource,
             change.id,
@@ -99,8 +108,15 @@ class AuditedStore(StoreWrapper):
         """Return the number of bytes that the changes add to each workspace's quota."""
         sizes: Counter[str] = Counter()
         for change in changes:
-            if isinstance(change, Insert) and (resource := self._store.resource_of(change.entity)).is_counted:
-                long = (getattr(change.entity, part.name) for part in resource.attributes if part.kind in _LONG)
+            if (
+                isinstance(change, Insert)
+                and (resource := self._store.resource_of(change.entity)).is_counted
+            ):
+                long = (
+                    getattr(change.entity, part.name)
+                    for part in resource.attributes
+                    if part.kind in _LONG
+                )
                 sizes[change.entity.workspace] += sizes_of(long)
         return sizes
 
@@ -109,7 +125,12 @@ class AuditedStore(StoreWrapper):
             policy.require_row(self._act.actor, self._act.name, row)
 
     def _new_entry(
-        self, resource: Resource[Any], key: UUID, *, before: dict[str, Any] | None, after: dict[str, Any]
+        self,
+        resource: Resource[Any],
+        key: UUID,
+        *,
+        before: dict[str, Any] | None,
+        after: dict[str, Any],
     ) -> AuditEntry:
         now = self._clock.now()
         return AuditEntry(
@@ -129,12 +150,17 @@ class AuditedStore(StoreWrapper):
 def _audit_values(resource: Resource[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values as JSON, with placeholders for hidden values and the size of long ones."""
     visible = {
-        name: value for name, value in values.items() if name not in _UNAUDITED and name not in {"id", "workspace"}
+        name: value
+        for name, value in values.items()
+        if name not in _UNAUDITED and name not in {"id", "workspace"}
     }
-    return {name: "(hidden)" if name in resource.hidden else _plain(value) for name, value in visible.items()}
+    return {
+        name: "(hidden)" if name in resource.hidden else _plain(value)
+        for name, value in visible.items()
+    }
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  # any attribute
+def _plain(value: Any) -> Any:
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, dict | list) and (size := size_of(value)) > LONGEST:

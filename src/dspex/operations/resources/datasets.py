@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
-from dspex.errors import ConflictError, DefinitionError, FieldError, InvalidError, NotFoundError, SignatureError
+from dspex.errors import (
+    ConflictError,
+    DefinitionError,
+    FieldError,
+    InvalidError,
+    NotFoundError,
+    SignatureError,
+)
 from dspex.language.signatures import Signature
 from dspex.language.signatures.cancellable import CancellableRun
 from dspex.language.signatures.effort import size_of
@@ -95,7 +102,9 @@ class DatasetSample:
     numbers: list[int]
 
 
-async def create_dataset(operations: Operations, request: CreateDataset, *, source: str = "rows") -> DatasetRecord:
+async def create_dataset(
+    operations: Operations, request: CreateDataset, *, source: str = "rows"
+) -> DatasetRecord:
     """Store rows; see `CreateDataset`.
 
     Raises:
@@ -112,13 +121,19 @@ async def create_dataset(operations: Operations, request: CreateDataset, *, sour
         for number, row in enumerate(request.rows):
             work.step()
             if isinstance(row, dict) and (size := size_of(row)) > MOST_VALUES:
-                raise ValueError(f"row {number} holds {size} values, more than the {MOST_VALUES} allowed")
-        return Dataset.from_rows(request.rows, name=request.name).checksum, _schema(request.rows, work)
+                raise ValueError(
+                    f"row {number} holds {size} values, more than the {MOST_VALUES} allowed"
+                )
+        return Dataset.from_rows(request.rows, name=request.name).checksum, _schema(
+            request.rows, work
+        )
 
     try:
         checksum, schema = await operations.floor.executor.heavy.run(examine)
     except (DefinitionError, TypeError, ValueError, RecursionError) as error:
-        raise invalid("rows", request.rows, f"a list of objects of JSON values ({error})") from error
+        raise invalid(
+            "rows", request.rows, f"a list of objects of JSON values ({error})"
+        ) from error
     where = {"workspace": operations.workspace, "name": request.name}
     newest = next(iter(await operations.store.select(DATASET, Query(where=where, limit=1))), None)
     if newest is not None and (newest.checksum, newest.split) == (checksum, request.split):
@@ -147,7 +162,9 @@ async def create_dataset(operations: Operations, request: CreateDataset, *, sour
     return record
 
 
-async def dataset_from_executions(operations: Operations, request: DatasetFromExecutions) -> DatasetRecord:
+async def dataset_from_executions(
+    operations: Operations, request: DatasetFromExecutions
+) -> DatasetRecord:
     """Store the inputs and outputs of a program's executions; see `DatasetFromExecutions`.
 
     Raises:
@@ -165,13 +182,21 @@ async def dataset_from_executions(operations: Operations, request: DatasetFromEx
         page: Sequence[ExecutionRecord] = await operations.store.select(
             EXECUTION, Query(where=where, after=after, limit=_PAGE)
         )
-        rows += [{**row.inputs, **(row.outputs or {})} for row in page if row.payloads != "withheld"]
+        rows += [
+            {**row.inputs, **(row.outputs or {})} for row in page if row.payloads != "withheld"
+        ]
         if len(page) < _PAGE:
             break
         after = page[-1].id
     if not rows:
-        raise invalid("status", request.status, f"a status in which {program.name!r} has executions with stored inputs")
-    dataset_request = CreateDataset(name=request.name, rows=rows[: request.limit], split=request.split)
+        raise invalid(
+            "status",
+            request.status,
+            f"a status in which {program.name!r} has executions with stored inputs",
+        )
+    dataset_request = CreateDataset(
+        name=request.name, rows=rows[: request.limit], split=request.split
+    )
     return await create_dataset(operations, dataset_request, source=f"executions of {program.name}")
 
 
@@ -179,8 +204,8 @@ async def validate_dataset(operations: Operations, request: ValidateDataset) -> 
     """Check every row; see `ValidateDataset`.
 
     Raises:
-        InvalidError: not exactly one of program and signature is given, or the signature is invalid.
-        NotFoundError: the data set or the program does not exist.
+        InvalidError: not exactly one of program and signature is given, or the signature is
+        invalid. NotFoundError: the data set or the program does not exist.
     """
     data = await dataset_of(operations, request.dataset_id, request.dataset)
     signature = await _signature(operations, request)
@@ -190,14 +215,21 @@ async def validate_dataset(operations: Operations, request: ValidateDataset) -> 
         invalid_rows = 0
         for number, row in enumerate(data.rows):
             work.step()
-            errors = _row_errors(signature, row, work=work, most=operations.floor.executor.input_limits)
+            errors = _row_errors(
+                signature, row, work=work, most=operations.floor.executor.input_limits
+            )
             invalid_rows += bool(errors)
-            problems += [{"row": number, **error.to_dict()} for error in errors[: _PROBLEMS - len(problems)]]
+            problems += [
+                {"row": number, **error.to_dict()} for error in errors[: _PROBLEMS - len(problems)]
+            ]
         return invalid_rows, problems
 
     invalid_rows, problems = await operations.floor.executor.heavy.run(examine)
     return DatasetValidity(
-        dataset=data, valid_rows=len(data.rows) - invalid_rows, invalid_rows=invalid_rows, problems=problems
+        dataset=data,
+        valid_rows=len(data.rows) - invalid_rows,
+        invalid_rows=invalid_rows,
+        problems=problems,
     )
 
 
@@ -210,13 +242,21 @@ async def sample_dataset(operations: Operations, request: SampleDataset) -> Data
     """
     data = await dataset_of(operations, request.dataset_id, request.dataset)
     if not 0 < request.count <= data.row_count:
-        raise invalid("count", request.count, f"a number from 1 to {data.row_count}, the number of rows")
+        raise invalid(
+            "count", request.count, f"a number from 1 to {data.row_count}, the number of rows"
+        )
     row_numbers = Dataset.from_rows([{"number": number} for number in range(data.row_count)])
-    numbers = [int(str(row["number"])) for row in row_numbers.sample(request.count, seed=request.seed)]
-    return DatasetSample(dataset=data, rows=[data.rows[number] for number in numbers], numbers=numbers)
+    numbers = [
+        int(str(row["number"])) for row in row_numbers.sample(request.count, seed=request.seed)
+    ]
+    return DatasetSample(
+        dataset=data, rows=[data.rows[number] for number in numbers], numbers=numbers
+    )
 
 
-async def dataset_of(operations: Operations, dataset_id: UUID | None, name: str | None) -> DatasetRecord:
+async def dataset_of(
+    operations: Operations, dataset_id: UUID | None, name: str | None
+) -> DatasetRecord:
     """Return a data set by id, or the newest version by name.
 
     Raises:
@@ -225,10 +265,15 @@ async def dataset_of(operations: Operations, dataset_id: UUID | None, name: str 
     """
     if (dataset_id is None) == (name is None):
         raise InvalidError("give either the data set's id or its name")
-    where = {"workspace": operations.workspace, **({"name": name} if dataset_id is None else {"id": dataset_id})}
+    where = {
+        "workspace": operations.workspace,
+        **({"name": name} if dataset_id is None else {"id": dataset_id}),
+    }
     rows = await operations.store.select(DATASET, Query(where=where, limit=1))
     if not rows:
-        raise NotFoundError(f"there is no data set {str(dataset_id or name)!r}; `dspex datasets` lists them")
+        raise NotFoundError(
+            f"there is no data set {str(dataset_id or name)!r}; `dspex datasets` lists them"
+        )
     return rows[0]
 
 
@@ -237,7 +282,11 @@ async def _signature(operations: Operations, request: ValidateDataset) -> Signat
     if of_program == (request.signature is not None):
         raise InvalidError("give either a program or a signature")
     if request.signature is None:
-        return (await operations.program_value(await operations.program(request.program_id, request.program))).signature
+        return (
+            await operations.program_value(
+                await operations.program(request.program_id, request.program)
+            )
+        ).signature
     text = request.signature
     try:
         return await operations.floor.executor.heavy.run(lambda _: Signature(text))
@@ -251,7 +300,10 @@ def _row_errors(  # a row and the limits of checking it
     errors: list[FieldError] = []
     inputs = {name: row[name] for name in signature.input_fields if name in row}
     outputs = {name: row[name] for name in signature.output_fields if name in row}
-    for validator, values in ((signature.input_validator, inputs), (signature.output_validator, outputs)):
+    for validator, values in (
+        (signature.input_validator, inputs),
+        (signature.output_validator, outputs),
+    ):
         try:
             amount = validator.amount(values)
             if most is not None:
@@ -264,7 +316,9 @@ def _row_errors(  # a row and the limits of checking it
             errors += [
                 field
                 for field in error.fields
-                if validator is signature.input_validator or field.field in outputs or field.constraint == "work"
+                if validator is signature.input_validator
+                or field.field in outputs
+                or field.constraint == "work"
             ]
     return errors
 

@@ -51,11 +51,19 @@ class Domain(Mapping[str, Resource[Any]]):
         """Return this domain with more resources and actions.
 
         Raises:
-            DefinitionError: a name is taken or reserved for lists and their filters, or a resource refers
+            DefinitionError: a name is taken or reserved for lists and their filters, or a resource
+            refers
                 to a resource that is not defined before it.
         """
-        names = {*self, *(resource.plural for resource in self.values()), *(action.name for action in self.actions)}
-        for new_name in (*(resource.name for resource in resources), *(action.name for action in actions)):
+        names = {
+            *self,
+            *(resource.plural for resource in self.values()),
+            *(action.name for action in self.actions),
+        }
+        for new_name in (
+            *(resource.name for resource in resources),
+            *(action.name for action in actions),
+        ):
             if new_name in names:
                 raise DefinitionError(f"the domain has a {new_name!r} already; choose another name")
             names.add(new_name)
@@ -64,12 +72,14 @@ class Domain(Mapping[str, Resource[Any]]):
             resource_names.add(resource.name)
             if attribute_name := resource.reserved_attribute:
                 raise DefinitionError(
-                    f"the name {resource.name}.{attribute_name} is reserved for lists and filters; choose another name"
+                    f"the name {resource.name}.{attribute_name} is reserved for lists and "
+                    "filters; choose another name"
                 )
             for name, target in {**resource.references, **resource.pointers}.items():
                 if target not in resource_names:
                     raise DefinitionError(
-                        f"{resource.name}.{name} refers to {target!r}, which is not a resource defined before it"
+                        f"{resource.name}.{name} refers to {target!r}, which is not a resource "
+                        "defined before it"
                     )
         return Domain(*self.values(), *resources, actions=(*self.actions, *actions))
 

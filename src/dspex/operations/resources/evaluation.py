@@ -13,8 +13,8 @@ class EvaluationRecord(Row):
     """One evaluation. `rows` are the results in the order of the data set.
 
     `waiting` is the reason why a queued job does not run yet. `turn` counts how often the job was
-    queued; writes for an earlier turn are rejected. `worker` is the current or last worker. A queued
-    job with `retry_at` waits until then. `attempts` counts starts since the last request.
+    queued; writes for an earlier turn are rejected. `worker` is the current or last worker. A
+    queued job with `retry_at` waits until then. `attempts` counts starts since the last request.
     """
 
     program_id: UUID
@@ -57,7 +57,11 @@ EVALUATION = Resource(
     plural="evaluations",
     entity=EvaluationRecord,
     transitions=JOB_STEPS,
-    references={"program_id": "program", "program_version_id": "program_version", "dataset_id": "dataset"},
+    references={
+        "program_id": "program",
+        "program_version_id": "program_version",
+        "dataset_id": "dataset",
+    },
     indexes=(("workspace", "id"), ("status",), ("program_id",)),
     hidden=JOB_HIDDEN,
 )

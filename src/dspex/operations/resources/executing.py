@@ -37,7 +37,14 @@ from dspex.operations.resources.owners import owner_of_this_process
 from dspex.operations.resources.ports import Change, Insert, Query, Store
 from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVersionRecord
 from dspex.operations.resources.quotas import Quotas
-from dspex.operations.resources.recording import LONG, ExecuteOptions, Recorder, hash_of, json_ready, trace_of
+from dspex.operations.resources.recording import (
+    LONG,
+    ExecuteOptions,
+    Recorder,
+    hash_of,
+    json_ready,
+    trace_of,
+)
 from dspex.operations.resources.remembering import ProgramCache
 from dspex.operations.resources.running import Run, Runs, inside, parent
 from dspex.operations.resources.stages import Stages
@@ -91,7 +98,9 @@ class Executor:
         self.runs = Runs(clock)
         self.heavy = HeavyWork()
         self.input_limits: InputLimits | None = None
-        self.recorder = Recorder(clock=clock, new_id=new_id, owner=self.owner, payload_policy=limits.payload_policy)
+        self.recorder = Recorder(
+            clock=clock, new_id=new_id, owner=self.owner, payload_policy=limits.payload_policy
+        )
         self.program_cache = ProgramCache(store, backends=backends, clock=clock)
 
     def with_backends(self, backends: Backends) -> "Executor":
@@ -123,7 +132,10 @@ class Executor:
         self.program_cache.on_write(changes)
 
     async def execute(
-        self, program: ProgramRecord, inputs: Mapping[str, Any], options: ExecuteOptions = DEFAULT_OPTIONS
+        self,
+        program: ProgramRecord,
+        inputs: Mapping[str, Any],
+        options: ExecuteOptions = DEFAULT_OPTIONS,
     ) -> ExecutionRecord:
         """Run `program` once; see `Operations.execute_program`."""
         self.runs.admit()
@@ -150,18 +162,26 @@ class Executor:
                 else await self._validate_in_thread(validator, inputs)
             )
         except InvalidError as error:
-            return await self._reject_inputs(program, inputs, options, stages=stages, error=error, columns=columns)
-        record = self.recorder.new_record(program, data, options, stages=stages.summary(), **columns)
+            return await self._reject_inputs(
+                program, inputs, options, stages=stages, error=error, columns=columns
+            )
+        record = self.recorder.new_record(
+            program, data, options, stages=stages.summary(), **columns
+        )
         run = self.runs.begin(record.id)
         try:
             record, is_duplicate = await self._record_start(program, record, options)
             if is_duplicate:
                 return record
-            return await _ExecutionRun(self, run, record, choice=choice, stages=stages).run(validated, options.timeout)
+            return await _ExecutionRun(self, run, record, choice=choice, stages=stages).run(
+                validated, options.timeout
+            )
         finally:
             self.runs.end(run)
 
-    async def _validate_in_thread(self, validator: Validator, values: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    async def _validate_in_thread(
+        self, validator: Validator, values: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], Any]:
         """Return the result of `_validate`, computed in a thread."""
 
         def check(work: CancellableRun) -> tuple[dict[str, Any], Any]:
@@ -178,7 +198,9 @@ class Executor:
             await self.quotas.admit(workspace)
         except QuotaError:
             key = options.idempotency_key
-            if key is None or not await self._store.count(EXECUTION, {"workspace": workspace, "idempotency_key": key}):
+            if key is None or not await self._store.count(
+                EXECUTION, {"workspace": workspace, "idempotency_key": key}
+            ):
                 raise
 
     def _charge(self, workspace: str, changes: Sequence[Change]) -> None:
@@ -233,11 +255,15 @@ class Executor:
         record = self.recorder.new_record(
             program, json_ready(inputs), options, stages=stages.summary("failed"), **columns
         )
-        failed_record = replace(record, **self.recorder.end_columns(record, status="failed", error=error.to_dict()))
+        failed_record = replace(
+            record, **self.recorder.end_columns(record, status="failed", error=error.to_dict())
+        )
         record, is_duplicate = await self._record_start(program, failed_record, options)
         if is_duplicate:
             return record
-        raise InvalidError(error.message, errors=error.fields, execution_id=str(failed_record.id)) from None
+        raise InvalidError(
+            error.message, errors=error.fields, execution_id=str(failed_record.id)
+        ) from None
 
     async def _record_start(
         self, program: ProgramRecord, record: ExecutionRecord, options: ExecuteOptions
@@ -256,7 +282,9 @@ class Executor:
                 if original is None or (key_release and original.id == record.retry_of):
                     await self._check_ready(program)
                     raise
-                result = await self._await_original(original, record, seconds=options.timeout or WAIT)
+                result = await self._await_original(
+                    original, record, seconds=options.timeout or WAIT
+                )
                 if result.status != "interrupted":
                     return result, True
                 record = replace(record, retry_of=result.id)
@@ -283,7 +311,8 @@ class Executor:
         """Wait for the execution of the first call with this key and return it."""
         if original.inputs_hash != record.inputs_hash:
             raise ConflictError(
-                f"the idempotency key {original.idempotency_key!r} belongs to an execution with other inputs; "
+                f"the idempotency key {original.idempotency_key!r} belongs to an execution with "
+                "other inputs; "
                 "use another key",
                 execution_id=str(original.id),
             )
@@ -291,9 +320,12 @@ class Executor:
         if result.status == "failed" and (result.error or {}).get("code") == InvalidError.code:
             error = result.error or {}
             fields = [
-                FieldError(**{**field, "value": _StoredRepr(field["value"])}) for field in error.get("fields", ())
+                FieldError(**{**field, "value": _StoredRepr(field["value"])})
+                for field in error.get("fields", ())
             ]
-            raise InvalidError(str(error.get("message")), errors=fields, execution_id=str(result.id))
+            raise InvalidError(
+                str(error.get("message")), errors=fields, execution_id=str(result.id)
+            )
         return result
 
     async def wait_until_ended(self, record: ExecutionRecord, *, seconds: float) -> ExecutionRecord:
@@ -374,7 +406,13 @@ class _ExecutionRun:
     __slots__ = ("_choice", "_executor", "_record", "_run", "_spans", "_stages")
 
     def __init__(
-        self, executor: Executor, run: Run, record: ExecutionRecord, *, choice: Choice, stages: Stages
+        self,
+        executor: Executor,
+        run: Run,
+        record: ExecutionRecord,
+        *,
+        choice: Choice,
+        stages: Stages,
     ) -> None:
         self._executor = executor
         self._run = run
@@ -391,26 +429,40 @@ class _ExecutionRun:
             self._run.is_stoppable = True
             self._run.check()
             with boundary(ExecutionError, "the program failed"), inside(self._run):
-                context = await self._executor.context_of(self._run, self._record.workspace, seconds)
+                context = await self._executor.context_of(
+                    self._run, self._record.workspace, seconds
+                )
                 prediction = await self._call_program(inputs, context)
                 self._run.is_stoppable = False
                 values |= self._outputs(prediction)
         except DspexError as error:
-            values |= {"status": "failed", "error": error.to_dict(), "stages": self._stages.summary("failed")}
+            values |= {
+                "status": "failed",
+                "error": error.to_dict(),
+                "stages": self._stages.summary("failed"),
+            }
         except asyncio.CancelledError:
             self._run.is_stoppable = False
             if self._run.is_cancelled:
                 return await self._handle_cancellation(values)
             failure = ExecutionError("the program's own code cancelled it").to_dict()
-            values |= {"status": "failed", "error": failure, "stages": self._stages.summary("failed")}
+            values |= {
+                "status": "failed",
+                "error": failure,
+                "stages": self._stages.summary("failed"),
+            }
         self._run.is_stoppable = False
         return await self._close(values, prediction)
 
     async def _call_program(self, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
-        observed_context = replace(context, observer=_CollectingObserver(context.observer, self._spans))
+        observed_context = replace(
+            context, observer=_CollectingObserver(context.observer, self._spans)
+        )
         self._stages.enter("definition")
         if observed_context.is_bounded:
-            return await call_guarded(observed_context, lambda inner: self._on_backend(inputs, inner))
+            return await call_guarded(
+                observed_context, lambda inner: self._on_backend(inputs, inner)
+            )
         return await self._on_backend(inputs, observed_context)
 
     async def _on_backend(self, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
@@ -448,10 +500,14 @@ class _ExecutionRun:
             close_task.exception()
         raise asyncio.CancelledError
 
-    async def _close(self, values: dict[str, Any], prediction: Prediction | None) -> ExecutionRecord:
+    async def _close(
+        self, values: dict[str, Any], prediction: Prediction | None
+    ) -> ExecutionRecord:
         if prediction is None or "trace" not in values:
             values["trace"] = trace_of(prediction, self._spans)
-        record = await self._executor.close(self._record, self._executor.recorder.end_columns(self._record, **values))
+        record = await self._executor.close(
+            self._record, self._executor.recorder.end_columns(self._record, **values)
+        )
         if _log.isEnabledFor(logging.INFO):
             _log_end(record, self._choice.program.name)
         return record
@@ -466,7 +522,9 @@ def _log_end(record: ExecutionRecord, program: str) -> None:
         "duration_ms": round(record.duration_ms or 0.0, 3),
         "code": None if record.error is None else record.error["code"],
     }
-    _log.info("execution ended", extra=fields)  # without the error message, which may contain inputs
+    _log.info(
+        "execution ended", extra=fields
+    )  # without the error message, which may contain inputs
 
 
 class _CollectingObserver:

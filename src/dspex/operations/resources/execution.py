@@ -17,10 +17,10 @@ class ExecutionRecord(Row):
 
     `stages` lists the stages with status and time: definition, input validation, backend execution,
     output validation, serialization. `owner` is the process that runs it; if that process dies, the
-    execution becomes interrupted. An `idempotency_key` is unique; `inputs_hash` shows whether a second
-    call with the same key has the same inputs. `parent_id` is the enclosing execution, `retry_of` the
-    repeated one. `payloads` says whether inputs, outputs and trace are stored as they were, redacted,
-    or (inputs only) not stored.
+    execution becomes interrupted. An `idempotency_key` is unique; `inputs_hash` shows whether a
+    second call with the same key has the same inputs. `parent_id` is the enclosing execution,
+    `retry_of` the repeated one. `payloads` says whether inputs, outputs and trace are stored as
+    they were, redacted, or (inputs only) not stored.
     """
 
     program_id: UUID
@@ -76,7 +76,12 @@ EXECUTION = Resource(
     references={"program_id": "program", "program_version_id": "program_version"},
     pointers={"parent_id": "execution", "retry_of": "execution"},
     unique=(("workspace", "idempotency_key"),),
-    indexes=(("program_id", "id"), ("workspace", "id"), ("status", "workspace", "id"), ("parent_id",)),
+    indexes=(
+        ("program_id", "id"),
+        ("workspace", "id"),
+        ("status", "workspace", "id"),
+        ("parent_id",),
+    ),
     hidden=("workspace", "lock_version", "inputs_hash"),
     calculations=(
         Calculation(of=("usage",), compute=total_tokens),

@@ -7,7 +7,15 @@ from uuid import UUID
 from dspex.errors import InvalidError
 from dspex.operations.resources.around import StoreWrapper
 from dspex.operations.resources.polling import LAST, PAGE, Follower, Poller, TopicFilter, Waiters
-from dspex.operations.resources.ports import Change, EventLog, FeedEvent, Insert, Place, Sight, Store
+from dspex.operations.resources.ports import (
+    Change,
+    EventLog,
+    FeedEvent,
+    Insert,
+    Place,
+    Sight,
+    Store,
+)
 from dspex.operations.resources.trail import EventRecord
 from dspex.operations.resources.turns import Turns
 from dspex.sync import unbroken
@@ -34,11 +42,13 @@ class AnnouncingStore(StoreWrapper):
 class StoredFeed:
     """Follows the events of a log. Owned by one event loop.
 
-    One poller reads new events for all followers; it is idle while there are none. A follower that just
-    joined, or whose queue overflowed, reads the log by itself until it has caught up.
+    One poller reads new events for all followers; it is idle while there are none. A follower that
+    just joined, or whose queue overflowed, reads the log by itself until it has caught up.
     """
 
-    def __init__(self, log: EventLog, waiters: Waiters, *, new_id: Callable[[], UUID], poll: float = POLL) -> None:
+    def __init__(
+        self, log: EventLog, waiters: Waiters, *, new_id: Callable[[], UUID], poll: float = POLL
+    ) -> None:
         """Take the collaborators; `poll` is in seconds."""
         self._log = log
         self._new_id = new_id
@@ -46,7 +56,12 @@ class StoredFeed:
         self._turns = Turns()
 
     def follow(
-        self, workspace: str, topic: str, *, program_id: UUID | None = None, after: str | None = None
+        self,
+        workspace: str,
+        topic: str,
+        *,
+        program_id: UUID | None = None,
+        after: str | None = None,
     ) -> AsyncIterator[FeedEvent]:
         """Yield each event once; see `Feed.follow`. Without a cursor, start with the next committed event."""
         cursor = self._new_id() if after is None else _cursor(after)
@@ -63,8 +78,13 @@ class StoredFeed:
             aclosing(self._events_after(follower, start)) as events,
         ):
             async for place, event in events:
-                # A cursor without a position is compared by id; events not visible at the start are new.
-                if isinstance(cursor, UUID) and event.id <= cursor and (not is_new or sight.saw(place.position)):
+                # A cursor without a position is compared by id; events not visible at the start are
+                # new.
+                if (
+                    isinstance(cursor, UUID)
+                    and event.id <= cursor
+                    and (not is_new or sight.saw(place.position))
+                ):
                     continue
                 await self._turns.take()
                 yield FeedEvent(event, str(place))
@@ -80,13 +100,17 @@ class StoredFeed:
         first = await self._log.first(cursor, topic_filter.where)
         return Place(min(sight.until, sight.until if first is None else first) - 1, LAST)
 
-    async def _events_after(self, follower: Follower, place: Place) -> AsyncGenerator[tuple[Place, EventRecord], None]:
+    async def _events_after(
+        self, follower: Follower, place: Place
+    ) -> AsyncGenerator[tuple[Place, EventRecord], None]:
         """Yield all events after `place`: first from the log, then from the poller."""
         while True:
             follower.restart()
             is_whole = False
             while not is_whole:
-                look = await unbroken(self._log.read(place, follower.topic_filter.where, limit=PAGE))
+                look = await unbroken(
+                    self._log.read(place, follower.topic_filter.where, limit=PAGE)
+                )
                 for entry in look.events:
                     yield entry
                 place, is_whole = look.reached, look.is_whole
@@ -101,4 +125,6 @@ def _cursor(text: str) -> Place | UUID:
     try:
         return Place(int(position), UUID(key)) if dot else UUID(key)
     except (ValueError, AttributeError, TypeError):
-        raise InvalidError(f"after: {text!r} is not a cursor; use the cursor of a received update") from None
+        raise InvalidError(
+            f"after: {text!r} is not a cursor; use the cursor of a received update"
+        ) from None

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 from uuid import UUID
 
-from dspex.errors import FieldError, InvalidError, shorten, suggest
+from dspex.error_text import shorten, suggest
+from dspex.errors import FieldError, InvalidError
 from dspex.operations.resources.ports import Match, Query, Sort
 from dspex.operations.resources.resource import Attribute, Comparison, Filter, Resource
 
@@ -27,7 +28,9 @@ _TYPES: dict[str, Any] = {
 _TIME_EXAMPLE = "a time with its zone, such as 2030-01-31T12:00:00Z"
 
 
-def query_from(resource: Resource[Any], pairs: Iterable[tuple[str, str]], *, first: int = 50) -> Query:
+def query_from(
+    resource: Resource[Any], pairs: Iterable[tuple[str, str]], *, first: int = 50
+) -> Query:
     """Return the query for text parameters: `first`, `after`, `sort` ("-cost_usd"), and filters by name.
 
     A filter whose name ends in `_in` may be repeated; any other parameter is given once.
@@ -40,7 +43,12 @@ def query_from(resource: Resource[Any], pairs: Iterable[tuple[str, str]], *, fir
     names = ["first", "after", "sort", *resource.filters]
     for name, text in pairs:
         if name not in names:
-            _refuse(name, text, f"there is no such filter.{suggest(name, names)}", f"one of: {', '.join(names)}")
+            _refuse(
+                name,
+                text,
+                f"there is no such filter.{suggest(name, names)}",
+                f"one of: {', '.join(names)}",
+            )
         if name in resource.filters and resource.filters[name].comparison == "in":
             members.setdefault(name, []).append(text)
         elif name in texts:
@@ -52,30 +60,43 @@ def query_from(resource: Resource[Any], pairs: Iterable[tuple[str, str]], *, fir
     query = Query(limit=limit, sort=sort)
     if "after" in texts:
         query = continue_after(resource, query, texts.pop("after"))
-    values: dict[str, Any] = {name: _parse(resource.filters[name], text) for name, text in texts.items()}
+    values: dict[str, Any] = {
+        name: _parse(resource.filters[name], text) for name, text in texts.items()
+    }
     values |= {
-        name: [_parse(resource.filters[name], text) for text in member_texts] for name, member_texts in members.items()
+        name: [_parse(resource.filters[name], text) for text in member_texts]
+        for name, member_texts in members.items()
     }
     return dataclasses.replace(query, where=where_of(resource, values))
 
 
-def where_of(resource: Resource[Any], values: Iterable[tuple[str, Any]] | dict[str, Any]) -> dict[str, Any]:
+def where_of(
+    resource: Resource[Any], values: Iterable[tuple[str, Any]] | dict[str, Any]
+) -> dict[str, Any]:
     """Return `Query.where` for filter values by filter name.
 
     Raises:
-        InvalidError: a filter is unknown, or its value is not valid for the attribute; the message has
+        InvalidError: a filter is unknown, or its value is not valid for the attribute; the message
+        has
             the filter.
     """
     where: dict[str, list[tuple[Comparison, Any]]] = {}
     for name, value in dict(values).items():
         list_filter = resource.filters.get(name)
         if list_filter is None:
-            _refuse(name, value, f"there is no such filter.{suggest(name, resource.filters)}", "a filter of the list")
-        where.setdefault(list_filter.attribute.name, []).append((list_filter.comparison, _check(list_filter, value)))
+            _refuse(
+                name,
+                value,
+                f"there is no such filter.{suggest(name, resource.filters)}",
+                "a filter of the list",
+            )
+        where.setdefault(list_filter.attribute.name, []).append(
+            (list_filter.comparison, _check(list_filter, value))
+        )
     return {name: _shortest(comparisons) for name, comparisons in where.items()}
 
 
-def _shortest(comparisons: list[tuple[Comparison, Any]]) -> Any:  # noqa: ANN401  # what `Query.where` takes
+def _shortest(comparisons: list[tuple[Comparison, Any]]) -> Any:
     [(comparison, value), *rest] = comparisons
     return value if comparison in {"eq", "in"} and not rest else Match(tuple(comparisons))
 
@@ -91,13 +112,19 @@ def sort_of(resource: Resource[Any], text: str) -> Sort:
         sortable = list(resource.sortable)
         plural = resource.plural.replace("_", " ")
         message = (
-            f"{plural} cannot be sorted by {shorten(name)}.{suggest(name, sortable)} Use one of: {', '.join(sortable)}"
+            f"{plural} cannot be sorted by {shorten(name)}.{suggest(name, sortable)} Use one of: "
+            f"{', '.join(sortable)}"
         )
-        _refuse("sort", text, message, f"one of: {', '.join(sortable)}; a leading minus sorts in descending order")
+        _refuse(
+            "sort",
+            text,
+            message,
+            f"one of: {', '.join(sortable)}; a leading minus sorts in descending order",
+        )
     return Sort(name, is_descending=text.startswith("-"))
 
 
-def cursor_of(row: Any, sort: Sort | None) -> str:  # noqa: ANN401  # a row of any resource
+def cursor_of(row: Any, sort: Sort | None) -> str:
     """Return the cursor of a row: its id, plus the value of the sort attribute if there is one."""
     if sort is None:
         return str(row.id)
@@ -117,12 +144,17 @@ def continue_after(resource: Resource[Any], query: Query, cursor: str) -> Query:
         return dataclasses.replace(query, after=id_from(cursor, "after"))
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        [order_name, value, key] = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        [order_name, value, key] = json.loads(
+            base64.b64decode(padded, altchars=b"-_", validate=True)
+        )
         after = UUID(key)
         value = _parse_sort_value(resource.sortable[query.sort.attribute], value)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         _refuse(
-            "after", cursor, f"{shorten(cursor)} is not a cursor of this sort order", "a cursor of a page in this order"
+            "after",
+            cursor,
+            f"{shorten(cursor)} is not a cursor of this sort order",
+            "a cursor of a page in this order",
         )
     if order_name != _order_name(query.sort):
         _refuse(
@@ -138,13 +170,15 @@ def _order_name(sort: Sort) -> str:
     return f"-{sort.attribute}" if sort.is_descending else sort.attribute
 
 
-def _parse_sort_value(attribute: Attribute, value: Any) -> Any:  # noqa: ANN401  # a JSON value
+def _parse_sort_value(attribute: Attribute, value: Any) -> Any:
     """Return the sort value in a cursor; raise if the server cannot have issued it."""
     if value is None and attribute.is_nullable:
         return None
     if attribute.kind == "time":
         return _to_utc(datetime.fromisoformat(value))
-    if not isinstance(value, _TYPES[attribute.kind]) or isinstance(value, bool) != (attribute.kind == "flag"):
+    if not isinstance(value, _TYPES[attribute.kind]) or isinstance(value, bool) != (
+        attribute.kind == "flag"
+    ):
         raise TypeError(f"{attribute.name} is not a valid {attribute.kind}")
     if attribute.kind == "integer" and not -_LARGEST - 1 <= value <= _LARGEST:
         raise ValueError(f"{attribute.name} is too large")
@@ -169,11 +203,16 @@ def id_from(text: str, name: str) -> UUID:
 
 def _page_size(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 4 or not 1 <= int(text) <= MAX_PAGE:
-        _refuse("first", text, f"a page has 1 to {MAX_PAGE} elements, not {shorten(text)}", f"1 to {MAX_PAGE}")
+        _refuse(
+            "first",
+            text,
+            f"a page has 1 to {MAX_PAGE} elements, not {shorten(text)}",
+            f"1 to {MAX_PAGE}",
+        )
     return int(text)
 
 
-def _parse(list_filter: Filter, text: str) -> Any:  # noqa: ANN401  # a value of the attribute
+def _parse(list_filter: Filter, text: str) -> Any:
     kind = "flag" if list_filter.comparison == "is_null" else list_filter.attribute.kind
     if kind == "uuid":
         return id_from(text, list_filter.name)
@@ -196,16 +235,21 @@ _PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def _check(list_filter: Filter, value: Any) -> Any:  # noqa: ANN401  # a value of the attribute
+def _check(list_filter: Filter, value: Any) -> Any:
     """Return a value for the store, checked so that every database can compare with it."""
     if list_filter.comparison == "in":
         if len(value) > MAX_MEMBERS:
-            _refuse(list_filter.name, len(value), f"{len(value)} values are too many", f"at most {MAX_MEMBERS} values")
+            _refuse(
+                list_filter.name,
+                len(value),
+                f"{len(value)} values are too many",
+                f"at most {MAX_MEMBERS} values",
+            )
         return tuple([_check_one(list_filter, member) for member in value])
     return value if list_filter.comparison == "is_null" else _check_one(list_filter, value)
 
 
-def _check_one(list_filter: Filter, value: Any) -> Any:  # noqa: ANN401
+def _check_one(list_filter: Filter, value: Any) -> Any:
     attribute, expected = list_filter.attribute, ""
     if attribute.choices and value not in attribute.choices:
         expected = f"one of: {', '.join(attribute.choices)}"
@@ -232,5 +276,7 @@ def _to_utc(moment: datetime) -> datetime:
 
 
 def _refuse(name: str, value: object, message: str, expected: str) -> NoReturn:  # noqa: PLR0917
-    error = FieldError(field=name, path=name, value=value, message=message, constraint="list", expected=expected)
+    error = FieldError(
+        field=name, path=name, value=value, message=message, constraint="list", expected=expected
+    )
     raise InvalidError(f"{name}: {message}", errors=[error])

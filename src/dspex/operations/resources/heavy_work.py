@@ -27,9 +27,14 @@ class InputLimits:
             InvalidError: a limit is exceeded; the message has the limit.
         """
         if amount.values > self.values:
-            raise too_much("inputs", f"they hold {amount.values} values, more than the {self.values} allowed")
+            raise too_much(
+                "inputs", f"they hold {amount.values} values, more than the {self.values} allowed"
+            )
         if amount.microseconds > self.microseconds:
-            raise too_much("inputs", "to try them against all alternatives and patterns of their types takes too long")
+            raise too_much(
+                "inputs",
+                "to try them against all alternatives and patterns of their types takes too long",
+            )
 
 
 class _CallerCancelled(Exception):  # noqa: N818  # the caller was cancelled

@@ -36,12 +36,14 @@ class _PeriodicTask:
 class Maintenance:
     """Runs periodic tasks next to an executor, in `async with`. Owned by one event loop.
 
-    An execution whose process died becomes interrupted. A process on this host is looked up by pid and
-    start time. A process on another host counts as dead when its heartbeat has not changed for
+    An execution whose process died becomes interrupted. A process on this host is looked up by pid
+    and start time. A process on another host counts as dead when its heartbeat has not changed for
     `DEAD_AFTER` seconds of the local clock, so host clocks need not agree.
     """
 
-    def __init__(self, store: Store, executor: Executor, *, clock: Clock, observer: Observer) -> None:
+    def __init__(
+        self, store: Store, executor: Executor, *, clock: Clock, observer: Observer
+    ) -> None:
         """Take the collaborators."""
         self._store = store
         self._executor = executor
@@ -65,7 +67,10 @@ class Maintenance:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._task is not None:
             self._task.cancel()
@@ -89,7 +94,10 @@ class Maintenance:
                     await task.work()
                 except StorageError as error:
                     self._observer.on_event(
-                        Event(name="log", message=f"maintenance is waiting for the database: {error.message}")
+                        Event(
+                            name="log",
+                            message=f"maintenance is waiting for the database: {error.message}",
+                        )
                     )
                 except Exception:  # noqa: BLE001  # the other tasks (cancellations, heartbeats) must continue
                     _log.exception("a maintenance task failed; retrying in %g s", task.every)
@@ -114,24 +122,37 @@ class Maintenance:
             self._has_row = False
         now = self._clock.now()
         owner = self._executor.owner
-        row = ProcessRecord(id=key, workspace=DEFAULT_WORKSPACE, created_at=now, updated_at=now, owner=owner)
+        row = ProcessRecord(
+            id=key, workspace=DEFAULT_WORKSPACE, created_at=now, updated_at=now, owner=owner
+        )
         await self._store.write(Insert(row))
         self._has_row = True
 
     async def sweep(self) -> int:
         """Mark executions of dead processes as interrupted; return how many."""
         query = Query(where={"status": ("pending", "running")}, limit=_PAGE, oldest_first=True)
-        rows = [row for row in await self._store.select(EXECUTION, query) if row.id not in self._executor.runs]
-        is_gone = {owner: await self._is_gone(owner) for owner in {row.owner for row in rows if row.owner is not None}}
+        rows = [
+            row
+            for row in await self._store.select(EXECUTION, query)
+            if row.id not in self._executor.runs
+        ]
+        is_gone = {
+            owner: await self._is_gone(owner)
+            for owner in {row.owner for row in rows if row.owner is not None}
+        }
         self._observations = {
-            owner: observation for owner, observation in self._observations.items() if owner in is_gone
+            owner: observation
+            for owner, observation in self._observations.items()
+            if owner in is_gone
         }
         orphans = [row for row in rows if row.owner is None or is_gone[row.owner]]
         return sum([await self._interrupt(row) for row in orphans])
 
     async def _interrupt(self, row: ExecutionRecord) -> bool:
         try:
-            await self._store.write(*self._executor.recorder.stop_changes(row, "interrupted", actor=None))
+            await self._store.write(
+                *self._executor.recorder.stop_changes(row, "interrupted", actor=None)
+            )
         except ConflictError:  # it has ended meanwhile
             return False
         return True

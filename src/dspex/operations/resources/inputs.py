@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from dspex.errors import FieldError, InvalidError, shorten
+from dspex.error_text import shorten
+from dspex.errors import FieldError, InvalidError
 from dspex.operations.resources.resource import LONGEST_EMBEDDING, Embedding
 
 LONGEST = 86_400
@@ -15,11 +16,11 @@ LONGEST = 86_400
 class CreateProgram:
     """Create a program of one module.
 
-    `signature` is a string form ("question -> answer: str") or the name of a stored signature; `module`
-    is predict, chain_of_thought or program_of_thought (only on the backend dspy). `configuration` holds
-    settings of the module (temperature, max_tokens, model, adapter) and may hold "instructions",
-    "demos", and "isolation": "process" to run it in a worker. The program is ready at once; a `draft`
-    can run only after `initialize_program`.
+    `signature` is a string form ("question -> answer: str") or the name of a stored signature;
+    `module` is predict, chain_of_thought or program_of_thought (only on the backend dspy).
+    `configuration` holds settings of the module (temperature, max_tokens, model, adapter) and may
+    hold "instructions", "demos", and "isolation": "process" to run it in a worker. The program is
+    ready at once; a `draft` can run only after `initialize_program`.
     """
 
     name: str
@@ -43,11 +44,11 @@ class EmbeddingOf:
 class ExecuteProgram:
     """Run the current version of a program, named by id or by name, on inputs by field name.
 
-    `embeddings` are the inputs that are vectors; a field appears either there or in `inputs`. `backend`
-    overrides the backend of the program for this run. After `timeout` seconds the run fails with the
-    code "deadline". Two calls with the same `idempotency_key` are one execution: the second call waits
-    for the first (for `timeout`, or 30 seconds) and returns its execution, which may still be running;
-    with other inputs it is rejected.
+    `embeddings` are the inputs that are vectors; a field appears either there or in `inputs`.
+    `backend` overrides the backend of the program for this run. After `timeout` seconds the run
+    fails with the code "deadline". Two calls with the same `idempotency_key` are one execution: the
+    second call waits for the first (for `timeout`, or 30 seconds) and returns its execution, which
+    may still be running; with other inputs it is rejected.
     """
 
     inputs: dict[str, Any]
@@ -82,7 +83,9 @@ def check_call(request: ExecuteProgram | RetryExecution) -> None:
         InvalidError: the message has the field.
     """
     if request.timeout is not None and not 0 < request.timeout <= LONGEST:
-        raise invalid("timeout", request.timeout, f"a number of seconds, more than 0 and at most {LONGEST}")
+        raise invalid(
+            "timeout", request.timeout, f"a number of seconds, more than 0 and at most {LONGEST}"
+        )
     if request.idempotency_key is not None and not 0 < len(request.idempotency_key) <= 200:
         raise invalid("idempotency_key", request.idempotency_key, "a text of 1 to 200 characters")
 
@@ -91,16 +94,27 @@ def inputs_of(request: ExecuteProgram) -> dict[str, Any]:
     """Return all inputs of a call by field name.
 
     Raises:
-        InvalidError: an embedding is invalid, or its field is also in `inputs`; the message has the field.
+        InvalidError: an embedding is invalid, or its field is also in `inputs`; the message has the
+        field.
     """
     if not request.embeddings:
         return request.inputs
     inputs = dict(request.inputs)
     for embedding in request.embeddings:
         if embedding.field in inputs:
-            raise invalid(embedding.field, embedding.value, "the only value of this field, which is given twice")
-        if not 1 <= len(embedding.value) <= LONGEST_EMBEDDING or not all(map(math.isfinite, embedding.value)):
-            raise invalid(embedding.field, embedding.value, f"a vector of 1 to {LONGEST_EMBEDDING} finite numbers")
+            raise invalid(
+                embedding.field,
+                embedding.value,
+                "the only value of this field, which is given twice",
+            )
+        if not 1 <= len(embedding.value) <= LONGEST_EMBEDDING or not all(
+            map(math.isfinite, embedding.value)
+        ):
+            raise invalid(
+                embedding.field,
+                embedding.value,
+                f"a vector of 1 to {LONGEST_EMBEDDING} finite numbers",
+            )
         inputs[embedding.field] = embedding.value
     return inputs
 
@@ -108,5 +122,7 @@ def inputs_of(request: ExecuteProgram) -> dict[str, Any]:
 def invalid(field: str, value: object, expected: str) -> InvalidError:
     """Return an error for one field of an input."""
     message = f"{shorten(value)} is not {expected}"
-    error = FieldError(field=field, path=field, value=value, message=message, constraint="input", expected=expected)
+    error = FieldError(
+        field=field, path=field, value=value, message=message, constraint="input", expected=expected
+    )
     return InvalidError(f"{field}: {message}", errors=[error])

@@ -5,7 +5,14 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-from dspex.errors import ConfigurationError, DefinitionError, FieldError, InvalidError, NotFoundError, suggest
+from dspex.error_text import suggest
+from dspex.errors import (
+    ConfigurationError,
+    DefinitionError,
+    FieldError,
+    InvalidError,
+    NotFoundError,
+)
 from dspex.language.programs import Program
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.datasets import dataset_of
@@ -17,7 +24,13 @@ from dspex.operations.resources.job_inputs import (
     KnownMetrics,
     MetricNames,
 )
-from dspex.operations.resources.jobs import METRICS, OPTIMIZERS, check_metric, needs_of, status_event
+from dspex.operations.resources.jobs import (
+    METRICS,
+    OPTIMIZERS,
+    check_metric,
+    needs_of,
+    status_event,
+)
 from dspex.operations.resources.operations import Operations
 from dspex.operations.resources.optimization_job import OPTIMIZATION_JOB, OptimizationJobRecord
 from dspex.operations.resources.optimizer_options import Part, caller_problem
@@ -39,7 +52,11 @@ _OPTIMIZATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "options": dict,
     "compile": dict,
 }
-_EXPECTED: Mapping[type | tuple[type, ...], str] = {str: "text", list: "a list of texts", bool: "true or false"}
+_EXPECTED: Mapping[type | tuple[type, ...], str] = {
+    str: "text",
+    list: "a list of texts",
+    bool: "true or false",
+}
 _RANGES: Mapping[str, tuple[float, float]] = {
     "concurrency": (1, 1000),
     "rows": (1, math.inf),
@@ -76,12 +93,19 @@ async def create_evaluation(operations: Operations, request: CreateEvaluation) -
     return await _enqueue(operations, EVALUATION, job, engine=engine)
 
 
-async def create_optimization(operations: Operations, request: CreateOptimization) -> OptimizationJobRecord:
+async def create_optimization(
+    operations: Operations, request: CreateOptimization
+) -> OptimizationJobRecord:
     """Create and enqueue an optimization; see `CreateOptimization`."""
     engine = _engine(operations)
     if request.optimizer not in OPTIMIZERS:
         hint = suggest(request.optimizer, OPTIMIZERS)
-        raise _invalid("optimizer", request.optimizer, f"there is no such optimizer.{hint}", f"{', '.join(OPTIMIZERS)}")
+        raise _invalid(
+            "optimizer",
+            request.optimizer,
+            f"there is no such optimizer.{hint}",
+            f"{', '.join(OPTIMIZERS)}",
+        )
     _check_settings("configuration", request.configuration, _OPTIMIZATION_SETTINGS)
     _check_options(request)
     _check_settings("budget", request.budget, _BUDGET)
@@ -105,14 +129,20 @@ async def create_optimization(operations: Operations, request: CreateOptimizatio
     return await _enqueue(operations, OPTIMIZATION_JOB, job, engine=engine)
 
 
-def _move_action(resource: Resource[Any], step: str) -> Callable[[Operations, JobRef], Awaitable[Any]]:
-    async def move(operations: Operations, request: JobRef) -> Any:  # noqa: ANN401  # a job
+def _move_action(
+    resource: Resource[Any], step: str
+) -> Callable[[Operations, JobRef], Awaitable[Any]]:
+    async def move(operations: Operations, request: JobRef) -> Any:
         engine, floor = _engine(operations), operations.floor
         job = await operations.store.get(resource, workspace=operations.workspace, id=request.id)
         if job is None:
             raise NotFoundError(f"there is no {resource.name} {str(request.id)!r}")
         now = floor.clock.now()
-        values: dict[str, Any] = {"status": resource.step(step, job.status), "updated_at": now, "waiting": None}
+        values: dict[str, Any] = {
+            "status": resource.step(step, job.status),
+            "updated_at": now,
+            "waiting": None,
+        }
         increments = {}
         if step == "cancel":
             values["finished_at"] = now
@@ -128,23 +158,31 @@ def _move_action(resource: Resource[Any], step: str) -> Callable[[Operations, Jo
             expected={"turn": job.turn},
         )
         new_job = dataclasses.replace(job, **values, turn=job.turn + increments.get("turn", 0))
-        await operations.store.write(change, status_event(new_job, resource, id=floor.new_id(), now=now))
+        await operations.store.write(
+            change, status_event(new_job, resource, id=floor.new_id(), now=now)
+        )
         await (engine.enqueue if step == "resume" else engine.stop)(resource, job.id)
         return await operations.store.get(resource, id=job.id)
 
     return move
 
 
-async def _enqueue(operations: Operations, resource: Resource[J], job: J, *, engine: JobEngine) -> J:
+async def _enqueue(
+    operations: Operations, resource: Resource[J], job: J, *, engine: JobEngine
+) -> J:
     floor = operations.floor
-    await operations.store.write(Insert(job), status_event(job, resource, id=floor.new_id(), now=job.created_at))
+    await operations.store.write(
+        Insert(job), status_event(job, resource, id=floor.new_id(), now=job.created_at)
+    )
     await engine.enqueue(resource, job.id)
     return await operations.store.get(resource, id=job.id) or job
 
 
 def _engine(operations: Operations) -> JobEngine:
     if operations.floor.jobs is None:
-        raise ConfigurationError("this process does not run jobs; use the server or the command line")
+        raise ConfigurationError(
+            "this process does not run jobs; use the server or the command line"
+        )
     return operations.floor.jobs
 
 
@@ -164,7 +202,11 @@ async def _program(
 ) -> tuple[ProgramRecord, ProgramVersionRecord, Program]:
     program = await operations.program(request.program_id, request.program)
     PROGRAM.step("execute", program.status)
-    return program, await operations.current_version(program), await operations.program_value(program)
+    return (
+        program,
+        await operations.current_version(program),
+        await operations.program_value(program),
+    )
 
 
 async def known_metrics(operations: Operations, request: KnownMetrics) -> MetricNames:
@@ -186,10 +228,14 @@ def _metrics(names: list[Any] | None, operations: Operations) -> list[Any]:
         if target is None and isinstance(metric, str) and metric not in METRICS:
             available = [*METRICS, *sorted(registered)]
             if ":" in metric and not operations.actor.names_code:
-                problem = f"{metric!r} names code, which API callers may not do. Metrics are: {', '.join(available)}"
+                problem = (
+                    f"{metric!r} names code, which API callers may not do. Metrics are: "
+                    f"{', '.join(available)}"
+                )
             elif ":" not in metric:
                 problem = (
-                    f"there is no metric {metric!r}.{suggest(metric, available)} Metrics are: {', '.join(available)}"
+                    f"there is no metric {metric!r}.{suggest(metric, available)} Metrics are: "
+                    f"{', '.join(available)}"
                 )
         if problem is not None:
             raise _invalid("metrics", metric, problem, "a metric", path=f"metrics[{number}]")
@@ -214,10 +260,14 @@ def _check_goal(settings: Mapping[str, Any], metrics: list[Any]) -> None:
             Search(**arguments).goal(names)
         except DefinitionError as error:
             path = name if name == "metrics" else f"configuration.{name}"
-            raise _invalid(path.partition(".")[0], settings.get(name), error.message, name, path=path) from error
+            raise _invalid(
+                path.partition(".")[0], settings.get(name), error.message, name, path=path
+            ) from error
 
 
-def _check_settings(field: str, settings: Mapping[str, Any], types: Mapping[str, type | tuple[type, ...]]) -> None:
+def _check_settings(
+    field: str, settings: Mapping[str, Any], types: Mapping[str, type | tuple[type, ...]]
+) -> None:
     for name, value in settings.items():
         if name not in types:
             message = f"there is no setting {name!r}.{suggest(name, types)}"
@@ -228,7 +278,9 @@ def _check_settings(field: str, settings: Mapping[str, Any], types: Mapping[str,
         if is_flag or not isinstance(value, types[name]) or is_out:
             up_to = "" if most == math.inf else f" to {most}"
             expected = _EXPECTED.get(types[name], f"a number from {least}{up_to}")
-            raise _invalid(field, value, f"{value!r} is not {expected}", expected, path=f"{field}.{name}")
+            raise _invalid(
+                field, value, f"{value!r} is not {expected}", expected, path=f"{field}.{name}"
+            )
 
 
 def _check_options(request: CreateOptimization) -> None:
@@ -238,12 +290,21 @@ def _check_options(request: CreateOptimization) -> None:
         problem = caller_problem(request.optimizer, request.configuration.get(part, {}), part=part)
         if problem is not None:
             path = f"configuration.{part}.{problem.name}"
-            raise _invalid("configuration", problem.value, problem.message, problem.expected, path=path)
+            raise _invalid(
+                "configuration", problem.value, problem.message, problem.expected, path=path
+            )
 
 
-def _invalid(field: str, value: object, message: str, expected: str, *, path: str | None = None) -> InvalidError:  # noqa: PLR0917
+def _invalid(  # noqa: PLR0917
+    field: str, value: object, message: str, expected: str, *, path: str | None = None
+) -> InvalidError:
     error = FieldError(
-        field=field, path=path or field, value=value, message=message, constraint="job", expected=expected
+        field=field,
+        path=path or field,
+        value=value,
+        message=message,
+        constraint="job",
+        expected=expected,
     )
     return InvalidError(f"{path or field}: {message}", errors=[error])
 

@@ -10,8 +10,8 @@ from dspex.operations.resources.resource import Resource, Row, Transition
 class JobWorkerRecord(Row):
     """One worker process. `beats` counts heartbeats; a worker whose count stops growing is dead.
 
-    `code` is the code root that it imports from, `revision` a hash of the code in it; both are empty
-    without a code root.
+    `code` is the code root that it imports from, `revision` a hash of the code in it; both are
+    empty without a code root.
     """
 
     host: str

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from dspex.errors import suggest
+from dspex.error_text import suggest
 from dspex.execution.modules.code import CodeRoot
 from dspex.language.programs import Program
 from dspex.learning.evaluation.metrics import METRICS as BUILT_IN
@@ -30,7 +30,9 @@ def queue_of(resource: Resource[Any]) -> str:
     return next(name for name, job_resource in QUEUES.items() if job_resource is resource)
 
 
-def status_event(job: Job, resource: Resource[Any], *, id: UUID, now: datetime, message: str | None = None) -> Insert:
+def status_event(
+    job: Job, resource: Resource[Any], *, id: UUID, now: datetime, message: str | None = None
+) -> Insert:
     """Return the event with the state of `job`: status, progress, reason to wait, and a message."""
     payload = {
         "status": job.status,
@@ -96,7 +98,10 @@ def check_metric(name: object, code: CodeRoot | None) -> str | None:
         return None
     module, colon, function = name.partition(":")
     if not colon:
-        return f"there is no metric {name!r}.{suggest(name, METRICS)} Metrics are: {', '.join(METRICS)}"
+        return (
+            f"there is no metric {name!r}.{suggest(name, METRICS)} Metrics are: "
+            f"{', '.join(METRICS)}"
+        )
     if code is None:
         return f"{name!r} names code, but this process has no code root; start it with one"
     parts = module.split(".")
@@ -104,6 +109,8 @@ def check_metric(name: object, code: CodeRoot | None) -> str | None:
         return f"{name!r} is not of the form 'module:function'"
     place = code.folder.joinpath(*parts)
     files = (place.with_suffix(".py"), place / "__init__.py")
-    if not any(file.is_file() and file.resolve().is_relative_to(code.folder.resolve()) for file in files):
+    if not any(
+        file.is_file() and file.resolve().is_relative_to(code.folder.resolve()) for file in files
+    ):
         return f"the code root has no module {module!r}"
     return None

@@ -20,7 +20,7 @@ def pattern_redactor(patterns: Sequence[str]) -> Redact:
     """Return a hook that replaces every match of a pattern, in all texts of a value, by "(redacted)"."""
     compiled = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
 
-    def clean(value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    def clean(value: Any) -> Any:
         if isinstance(value, str):
             return compiled.sub(HIDDEN, value)
         if isinstance(value, Mapping):
@@ -53,7 +53,9 @@ class PayloadPolicy:
         columns = dict(values)
         if payloads == "withheld":
             columns |= {
-                name: _without_inputs(name, columns[name]) for name in ("inputs", "error", "trace") if columns.get(name)
+                name: _without_inputs(name, columns[name])
+                for name in ("inputs", "error", "trace")
+                if columns.get(name)
             }
         if self._redact is not None:
             names = [name for name in ("inputs", "outputs", "error", "trace") if columns.get(name)]
@@ -61,7 +63,7 @@ class PayloadPolicy:
         return columns
 
 
-def _apply_hook(redact: Redact, name: Any, value: Any) -> Any:  # noqa: ANN401
+def _apply_hook(redact: Redact, name: Any, value: Any) -> Any:
     if name != "trace":
         return _call_hook(redact, name, value)
     texts = (*_PAYLOADS, "attributes")
@@ -72,7 +74,7 @@ def _apply_hook(redact: Redact, name: Any, value: Any) -> Any:  # noqa: ANN401
     return {**value, "spans": spans}
 
 
-def _call_hook(redact: Redact, place: PayloadName, value: Any) -> Any:  # noqa: ANN401
+def _call_hook(redact: Redact, place: PayloadName, value: Any) -> Any:
     """Call the redaction hook; if it fails, withhold the value."""
     try:
         return redact(place, value)
@@ -81,13 +83,19 @@ def _call_hook(redact: Redact, place: PayloadName, value: Any) -> Any:  # noqa: 
         return message if isinstance(value, str) else {"(withheld)": message}
 
 
-def _without_inputs(name: str, value: Any) -> Any:  # noqa: ANN401
+def _without_inputs(name: str, value: Any) -> Any:
     if name == "inputs":
         return {}
     if name == "trace":
         hidden = dict.fromkeys(_PAYLOADS)
-        return {**value, "spans": [{**span, **hidden, "attributes": {}} for span in value.get("spans", ())]}
-    fields = [{**field, "value": HIDDEN, "message": f"expected {field['expected']}"} for field in value["fields"]]
+        return {
+            **value,
+            "spans": [{**span, **hidden, "attributes": {}} for span in value.get("spans", ())],
+        }
+    fields = [
+        {**field, "value": HIDDEN, "message": f"expected {field['expected']}"}
+        for field in value["fields"]
+    ]
     return {
         **value,
         "message": f"{value['code']} (the message may contain inputs, which are not stored)",

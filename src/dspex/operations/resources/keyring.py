@@ -41,9 +41,9 @@ class _CachedKey:
 class KeyRing:
     """Checks API keys.
 
-    A key is cached for at most one second, so a revoked, rotated or expired key stops working everywhere
-    within a second. The last use of each key is kept in memory and written by `flush`, so that requests
-    do not cost a write.
+    A key is cached for at most one second, so a revoked, rotated or expired key stops working
+    everywhere within a second. The last use of each key is kept in memory and written by `flush`,
+    so that requests do not cost a write.
     """
 
     def __init__(self, store: Store, vault: Vault, *, clock: Clock) -> None:
@@ -65,7 +65,11 @@ class KeyRing:
             return None
         now = self._clock.now()
         entry = self._cache.get(key_id)
-        if entry is None or entry.text != text or self._clock.monotonic_ns() - entry.read_ns > FRESH_NS:
+        if (
+            entry is None
+            or entry.text != text
+            or self._clock.monotonic_ns() - entry.read_ns > FRESH_NS
+        ):
             entry = await self._read(key_id, text)
         if entry is None or entry.holder is None:
             return None
@@ -108,7 +112,9 @@ class KeyRing:
     async def _is_open(self, workspace: str) -> bool:
         if workspace == DEFAULT_WORKSPACE:
             return True
-        rows = await self._store.select(WORKSPACE, Query(where={"name": workspace, "status": "active"}, limit=1))
+        rows = await self._store.select(
+            WORKSPACE, Query(where={"name": workspace, "status": "active"}, limit=1)
+        )
         return bool(rows)
 
 

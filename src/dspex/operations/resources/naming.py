@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from dspex.errors import FieldError, InvalidError, shorten
+from dspex.error_text import shorten
+from dspex.errors import FieldError, InvalidError
 from dspex.execution.modules.settings import setting_problem
 
 _NAME: Final = re.compile(r"[^\s/\x00-\x1f\x7f]([^/\x00-\x1f\x7f]{0,198}[^\s/\x00-\x1f\x7f])?")
@@ -17,7 +18,11 @@ def check_name(name: str) -> None:
         InvalidError: the name is not allowed.
     """
     if not _NAME.fullmatch(name) or name in {".", ".."} or not name.isprintable():
-        raise _invalid("name", name, "1 to 200 visible characters without a slash and without spaces around them")
+        raise _invalid(
+            "name",
+            name,
+            "1 to 200 visible characters without a slash and without spaces around them",
+        )
 
 
 def check_values(module: str, settings: Mapping[str, Any]) -> None:
@@ -36,7 +41,9 @@ def check_values(module: str, settings: Mapping[str, Any]) -> None:
         if problem:
             errors.append(_field(f"configuration.{name}", value, problem))
     if errors:
-        raise InvalidError(f"the configuration of this {module} is invalid:\n  " + _lines(errors), errors=errors)
+        raise InvalidError(
+            f"the configuration of this {module} is invalid:\n  " + _lines(errors), errors=errors
+        )
 
 
 def _lines(errors: list[FieldError]) -> str:
@@ -44,7 +51,9 @@ def _lines(errors: list[FieldError]) -> str:
 
 
 def _whole(least: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**31
+    return lambda value: (
+        isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**31
+    )
 
 
 def _objects(value: object) -> bool:
@@ -62,7 +71,12 @@ _VALUES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 def _field(path: str, value: object, expected: str) -> FieldError:
     name = path.partition(".")[0]
     return FieldError(
-        field=name, path=path, value=value, message=f"give {expected}", constraint="definition", expected=expected
+        field=name,
+        path=path,
+        value=value,
+        message=f"give {expected}",
+        constraint="definition",
+        expected=expected,
     )
 
 

@@ -73,7 +73,12 @@ class Operations:
     """All actions and reads of one actor in one workspace, for every surface."""
 
     def __init__(
-        self, floor: Floor, *, actor: Actor = LOCAL, action: str = "write", policies: tuple[AccessPolicy, ...] = ()
+        self,
+        floor: Floor,
+        *,
+        actor: Actor = LOCAL,
+        action: str = "write",
+        policies: tuple[AccessPolicy, ...] = (),
     ) -> None:
         """Take the dependencies and the actor.
 
@@ -115,11 +120,12 @@ class Operations:
             raise ConfigurationError("no vault is configured; keys and secrets need one")
         return self.floor.vault
 
-    async def perform(self, action: Action, request: Any) -> Any:  # noqa: ANN401  # an input of the action, a row
+    async def perform(self, action: Action, request: Any) -> Any:
         """Run an action if the actor may; its writes are audited under its name.
 
         Raises:
-            ForbiddenError: the actor lacks the scope of the action, a policy rejects the actor or a row, or
+            ForbiddenError: the actor lacks the scope of the action, a policy rejects the actor or a
+            row, or
                 the actor may not choose an address in the request (see `check_reach`).
             ActionError: the action itself fails.
         """
@@ -127,14 +133,17 @@ class Operations:
         for policy in action.policies:
             policy.require(self.actor, action.name)
         check_reach(self.actor, request, self.floor.model_hosts)
-        operations = Operations(self.floor, actor=self.actor, action=action.name, policies=action.policies)
+        operations = Operations(
+            self.floor, actor=self.actor, action=action.name, policies=action.policies
+        )
         return await action.run(operations, request)
 
     async def create_program(self, request: CreateProgram) -> ProgramRecord:
         """Create a program; see `CreateProgram`.
 
         Raises:
-            InvalidError: name, signature, module, backend or configuration is invalid; all problems are
+            InvalidError: name, signature, module, backend or configuration is invalid; all problems
+            are
                 listed.
             ConflictError: a program of this name exists.
         """
@@ -148,7 +157,9 @@ class Operations:
         self, signature: SignatureLike, *, source: str = "class", status: SignatureStatus = "active"
     ) -> SignatureRecord:
         """Store a signature under its name, as a new version unless its content is stored already."""
-        return await self._programs.save_signature(signature, workspace=self.workspace, source=source, status=status)
+        return await self._programs.save_signature(
+            signature, workspace=self.workspace, source=source, status=status
+        )
 
     async def save_signature_class(self, target: str, *, is_draft: bool = False) -> SignatureRecord:
         """Import and store the signature "pkg.mod:Name" of the code root, as a new version if its name exists.
@@ -163,11 +174,19 @@ class Operations:
         if self.actor.key_id is not None:
             raise ForbiddenError("signatures are imported from code at the command line only")
         if self.floor.code is None:
-            raise ConfigurationError("importing a signature class needs a code root; start this process with one")
+            raise ConfigurationError(
+                "importing a signature class needs a code root; start this process with one"
+            )
         value = self.floor.code.load(target)
-        if not isinstance(value, Signature) and not (isinstance(value, type) and issubclass(value, Signature)):
-            raise DefinitionError(f"{target!r} is {type(value).__name__}, not a Signature class; name such a class")
-        return await self.save_signature(value, source="class", status="draft" if is_draft else "active")
+        if not isinstance(value, Signature) and not (
+            isinstance(value, type) and issubclass(value, Signature)
+        ):
+            raise DefinitionError(
+                f"{target!r} is {type(value).__name__}, not a Signature class; name such a class"
+            )
+        return await self.save_signature(
+            value, source="class", status="draft" if is_draft else "active"
+        )
 
     async def execute_program(self, request: ExecuteProgram) -> ExecutionRecord:
         """Run a program once; see `ExecuteProgram`. A failed run is returned as a failed execution.
@@ -175,7 +194,8 @@ class Operations:
         Raises:
             NotFoundError: the program does not exist.
             ConflictError: the program is not ready.
-            InvalidError: the inputs are invalid; the error has the id of the stored, failed execution.
+            InvalidError: the inputs are invalid; the error has the id of the stored, failed
+            execution.
         """
         check_call(request)
         inputs = inputs_of(request)
@@ -197,7 +217,9 @@ class Operations:
         self, program: ProgramRecord, inputs: dict[str, Any], *, backend: str | None = None
     ) -> ExecutionRecord:
         """Run the current version of `program`; see `execute_program`."""
-        return await self._executor.execute(program, inputs, ExecuteOptions(actor=self.actor.name, backend=backend))
+        return await self._executor.execute(
+            program, inputs, ExecuteOptions(actor=self.actor.name, backend=backend)
+        )
 
     async def cancel_execution(self, request: ExecutionOf) -> ExecutionRecord:
         """Cancel a running execution, here at once or in another process within a second.
@@ -216,16 +238,19 @@ class Operations:
 
         Raises:
             NotFoundError: the execution does not exist.
-            ConflictError: it has not ended or was completed, or its inputs are redacted or not stored.
+            ConflictError: it has not ended or was completed, or its inputs are redacted or not
+            stored.
         """
         original = await self.execution(request.execution_id)
         if original.status not in {"failed", "cancelled", "interrupted"}:
             raise ConflictError(
-                f"the execution is {original.status}: only failed, cancelled and interrupted executions can be retried"
+                f"the execution is {original.status}: only failed, cancelled and interrupted "
+                "executions can be retried"
             )
         if original.payloads != "stored":
             raise ConflictError(
-                f"the inputs of this execution are {original.payloads}: execute the program with the inputs instead"
+                f"the inputs of this execution are {original.payloads}: execute the program with "
+                "the inputs instead"
             )
         check_call(request)
         program = dataclasses.replace(
@@ -241,7 +266,9 @@ class Operations:
         )
         return await self._executor.execute(program, original.inputs, options)
 
-    async def program(self, program_id: UUID | None = None, name: str | None = None) -> ProgramRecord:
+    async def program(
+        self, program_id: UUID | None = None, name: str | None = None
+    ) -> ProgramRecord:
         """Return a program by id or by name.
 
         Raises:
@@ -270,7 +297,9 @@ class Operations:
         Raises:
             NotFoundError: the signature does not exist.
         """
-        rows = await self.store.select(SIGNATURE, Query(where={"workspace": self.workspace, "name": name}, limit=1))
+        rows = await self.store.select(
+            SIGNATURE, Query(where={"workspace": self.workspace, "name": name}, limit=1)
+        )
         if not rows:
             raise NotFoundError(f"there is no signature {name!r}")
         return rows[0]
@@ -297,7 +326,12 @@ class Operations:
     def new_row(self) -> dict[str, Any]:
         """Return the common columns of a new row: an id, this workspace and the time."""
         now = self.floor.clock.now()
-        return {"id": self.floor.new_id(), "workspace": self.workspace, "created_at": now, "updated_at": now}
+        return {
+            "id": self.floor.new_id(),
+            "workspace": self.workspace,
+            "created_at": now,
+            "updated_at": now,
+        }
 
     async def count(self, resource: Resource[Any], where: dict[str, Any]) -> int:
         """Return how many rows of `resource` in this workspace match `where`.
@@ -307,7 +341,7 @@ class Operations:
         """
         return await self.store.count(resource, self._readable(resource, where))
 
-    async def list(self, resource: Resource[Any], query: Query) -> Any:  # noqa: ANN401  # rows of the resource's entity
+    async def list(self, resource: Resource[Any], query: Query) -> Any:
         """Return rows of `resource` in this workspace.
 
         Raises:
@@ -328,7 +362,9 @@ class Operations:
 
     def may_read(self, resource: Resource[Any]) -> bool:
         """Return whether this actor may read a resource."""
-        return self.actor.may(resource.reading) and all(policy.admits(self.actor) for policy in resource.policies)
+        return self.actor.may(resource.reading) and all(
+            policy.admits(self.actor) for policy in resource.policies
+        )
 
     def _readable(self, resource: Resource[Any], where: Mapping[str, Any]) -> dict[str, Any]:
         """Return `where` narrowed to the rows of a resource that this actor may read."""
@@ -338,11 +374,14 @@ class Operations:
         for policy in resource.policies:
             policy.require(self.actor, operation)
             for name, value in policy.rows(self.actor).items():
-                readable_where[name] = both(readable_where[name], value) if name in readable_where else value
+                readable_where[name] = (
+                    both(readable_where[name], value) if name in readable_where else value
+                )
         return readable_where
 
 
 def _no_program(key: UUID | str) -> NotFoundError:
     return NotFoundError(
-        f"there is no program {key if isinstance(key, UUID) else repr(key)}; `dspex programs` lists them"
+        f"there is no program {key if isinstance(key, UUID) else repr(key)}; `dspex programs` "
+        "lists them"
     )

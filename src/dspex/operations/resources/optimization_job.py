@@ -13,9 +13,10 @@ from dspex.operations.resources.resource import Resource, Row
 class OptimizationJobRecord(Row):
     """One optimization. `best` and `progress` show its state; all trials are in its journal.
 
-    `program_version_id` is the version that it starts from. `needs` is the code root and revision that a
-    worker must have. `result_version_id` is the new program version, or None if no significantly better
-    one was found. `turn`, `worker`, `retry_at` and `attempts` are as in an evaluation.
+    `program_version_id` is the version that it starts from. `needs` is the code root and revision
+    that a worker must have. `result_version_id` is the new program version, or None if no
+    significantly better one was found. `turn`, `worker`, `retry_at` and `attempts` are as in an
+    evaluation.
     """
 
     program_id: UUID

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dspex.errors import shorten
+from dspex.error_text import shorten
 
 Part = Literal["options", "compile"]
 
@@ -38,12 +38,16 @@ def _whole(low: int, high: int, *, optional: bool = False) -> Option:
             return optional
         return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
-    return Option(words=f"a whole number from {low} to {high}{' or null' if optional else ''}", fits=fits)
+    return Option(
+        words=f"a whole number from {low} to {high}{' or null' if optional else ''}", fits=fits
+    )
 
 
 def _number(low: float, high: float) -> Option:
     def fits(value: object) -> bool:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        is_number = (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        )
         return value is None or (is_number and low <= value <= high)  # type: ignore[operator]
 
     return Option(words=f"a number from {low:g} to {high:g} or null", fits=fits)
@@ -51,12 +55,18 @@ def _number(low: float, high: float) -> Option:
 
 def _choice(*choices: str | None) -> Option:
     names = ", ".join("null" if choice is None else repr(choice) for choice in choices)
-    return Option(words=f"one of {names}", fits=lambda value: any(value == choice for choice in choices))
+    return Option(
+        words=f"one of {names}", fits=lambda value: any(value == choice for choice in choices)
+    )
 
 
 def _names(most: int) -> Option:
     def fits(value: object) -> bool:
-        return isinstance(value, list) and len(value) <= most and all(isinstance(name, str) for name in value)
+        return (
+            isinstance(value, list)
+            and len(value) <= most
+            and all(isinstance(name, str) for name in value)
+        )
 
     return Option(words=f"a list of at most {most} texts", fits=fits)
 
@@ -96,7 +106,11 @@ NATIVE: Table = {
         "rounds": _whole(1, 100),
         "teacher": _ASSIGNMENT,
     },
-    "RandomSearch": {"candidates": _SIZE, "first_rows": _whole(1, 1_000_000, optional=True), "heat": _whole(1, 1000)},
+    "RandomSearch": {
+        "candidates": _SIZE,
+        "first_rows": _whole(1, 1_000_000, optional=True),
+        "heat": _whole(1, 1000),
+    },
     "MIPROv2": {
         "trials": _SIZE,
         "minibatch": _ROWS,
@@ -125,9 +139,17 @@ _BOOTSTRAP: Mapping[str, Option] = {
 DSPY: Table = {
     "LabeledFewShot": {"k": _DEMOS},
     "BootstrapFewShot": _BOOTSTRAP,
-    "BootstrapFewShotWithRandomSearch": {**_BOOTSTRAP, "num_candidate_programs": _SIZE, "stop_at_score": _SCORE},
+    "BootstrapFewShotWithRandomSearch": {
+        **_BOOTSTRAP,
+        "num_candidate_programs": _SIZE,
+        "stop_at_score": _SCORE,
+    },
     "BootstrapFewShotWithOptuna": {
-        **{name: option for name, option in _BOOTSTRAP.items() if name not in {"metric_threshold", "max_errors"}},
+        **{
+            name: option
+            for name, option in _BOOTSTRAP.items()
+            if name not in {"metric_threshold", "max_errors"}
+        },
         "num_candidate_programs": _SIZE,
     },
     "COPRO": {"breadth": _whole(2, 100), "depth": _whole(1, 100), "init_temperature": _HEAT},
@@ -186,17 +208,24 @@ DSPY_COMPILE: Table = {
 }
 
 
-def option_problem(optimizer: str, options: Mapping[str, Any], *, part: Part, on_dspy: bool) -> OptionProblem | None:
+def option_problem(
+    optimizer: str, options: Mapping[str, Any], *, part: Part, on_dspy: bool
+) -> OptionProblem | None:
     """Return the first option that is not allowed, or None."""
     if part == "options":
         available = (DSPY if on_dspy else NATIVE).get(optimizer, {})
     else:
         available = DSPY_COMPILE.get(optimizer, {}) if on_dspy else {}
     where = "dspy's " if on_dspy else ""
-    expected = "; ".join(f"{name}: {option.words}" for name, option in available.items()) or "nothing"
+    expected = (
+        "; ".join(f"{name}: {option.words}" for name, option in available.items()) or "nothing"
+    )
     for name, value in options.items():
         if name not in available:
-            message = f"{where}{optimizer} does not accept {part} {name!r} from callers. It accepts: {expected}"
+            message = (
+                f"{where}{optimizer} does not accept {part} {name!r} from callers. It accepts: "
+                f"{expected}"
+            )
             return OptionProblem(name=str(name), value=value, message=message, expected=expected)
         if not available[name].fits(value):
             words = available[name].words
@@ -205,9 +234,13 @@ def option_problem(optimizer: str, options: Mapping[str, Any], *, part: Part, on
     return None
 
 
-def caller_problem(optimizer: str, options: Mapping[str, Any], *, part: Part) -> OptionProblem | None:
+def caller_problem(
+    optimizer: str, options: Mapping[str, Any], *, part: Part
+) -> OptionProblem | None:
     """Return an option that neither the native nor the dspy optimizer of this name accepts, or None."""
-    problems = [option_problem(optimizer, options, part=part, on_dspy=on_dspy) for on_dspy in (False, True)]
+    problems = [
+        option_problem(optimizer, options, part=part, on_dspy=on_dspy) for on_dspy in (False, True)
+    ]
     rejections = [problem for problem in problems if problem is not None]
     if len(rejections) < len(problems):
         return None

@@ -16,7 +16,7 @@ def _any_row(_actor: Actor) -> Mapping[str, Any]:
     return {}
 
 
-def _any_change(_actor: Actor, _row: Any) -> bool:  # noqa: ANN401  # a row of any resource
+def _any_change(_actor: Actor, _row: Any) -> bool:
     return True
 
 
@@ -24,9 +24,11 @@ def _any_change(_actor: Actor, _row: Any) -> bool:  # noqa: ANN401  # a row of a
 class AccessPolicy:
     """One rule. Its name completes "this is for ...": "admins of the workspace 'default'".
 
-    `admits` checks the actor. `rows` returns the values that a row must have for this actor (a tuple:
-    one of its members): reads, pages and counts of a resource include only such rows, and an action may
-    add or change only such rows. `changes` checks the actor and the row before its change (for a new
+    `admits` checks the actor. `rows` returns the values that a row must have for this actor (a
+    tuple:
+    one of its members): reads, pages and counts of a resource include only such rows, and an action
+    may add or change only such rows. `changes` checks the actor and the row before its change (for
+    a new
     row: the row to add); it applies to actions only.
     """
 
@@ -58,7 +60,9 @@ class AccessPolicy:
             raise ForbiddenError(f"{operation} is for {self.name}", policy=self.name)
 
 
-OWN_WORKSPACE = AccessPolicy(name="rows of the own workspace", rows=lambda actor: {"workspace": actor.workspace})
+OWN_WORKSPACE = AccessPolicy(
+    name="rows of the own workspace", rows=lambda actor: {"workspace": actor.workspace}
+)
 OPERATORS = AccessPolicy(
     name=f"admins of the workspace {DEFAULT_WORKSPACE!r}",
     admits=lambda actor: actor.workspace == DEFAULT_WORKSPACE and actor.may("admin"),

@@ -66,8 +66,8 @@ class TopicFilter:
 class Follower:
     """A bounded queue of events for one follower.
 
-    When the queue is full, the follower is behind: it gets no more events until it has read the log and
-    calls `restart`.
+    When the queue is full, the follower is behind: it gets no more events until it has read the log
+    and calls `restart`.
     """
 
     def __init__(self, topic_filter: TopicFilter, *, size: int = QUEUE) -> None:
@@ -135,7 +135,9 @@ class Poller:
         self._followers.setdefault(key, set()).add(follower)
         self._update_filter()
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._poll_loop(place), name="dspex feed")
+            self._task = asyncio.get_running_loop().create_task(
+                self._poll_loop(place), name="dspex feed"
+            )
         try:
             yield
         finally:
@@ -153,7 +155,9 @@ class Poller:
             await asyncio.wait({task})
 
     def _update_filter(self) -> None:
-        self._where = {name: tuple(sorted({key[n] for key in self._followers})) for n, name in _NAMES}
+        self._where = {
+            name: tuple(sorted({key[n] for key in self._followers})) for n, name in _NAMES
+        }
 
     async def _poll_loop(self, place: Place) -> None:
         pause = _SOON

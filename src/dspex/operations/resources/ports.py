@@ -22,7 +22,8 @@ class Insert:
 class Update:
     """Change one row: `values` replace, `increments` are added in the database.
 
-    The row must be in one of `statuses`, if given, and match `expected`; otherwise the whole write fails.
+    The row must be in one of `statuses`, if given, and match `expected`; otherwise the whole write
+    fails.
     """
 
     resource: Resource[Any]
@@ -40,19 +41,19 @@ Change = Insert | Update
 class Match:
     """Comparisons for a value in `where`; all of them must hold.
 
-    "in" takes a tuple, "is_null" a bool. "after" and "before" exclude the moment itself; "gte" and "lte"
-    include their bound. Text comparison is case-sensitive. A NULL is outside every range.
+    "in" takes a tuple, "is_null" a bool. "after" and "before" exclude the moment itself; "gte" and
+    "lte" include their bound. Text comparison is case-sensitive. A NULL is outside every range.
     """
 
     comparisons: tuple[tuple[Comparison, Any], ...]
 
 
-def both(first: Any, second: Any) -> Match:  # noqa: ANN401  # what `where` takes
+def both(first: Any, second: Any) -> Match:
     """Return a match that requires both conditions."""
     return Match((*_comparisons(first), *_comparisons(second)))
 
 
-def _comparisons(value: Any) -> tuple[tuple[Comparison, Any], ...]:  # noqa: ANN401
+def _comparisons(value: Any) -> tuple[tuple[Comparison, Any], ...]:
     if isinstance(value, Match):
         return value.comparisons
     return (("in" if isinstance(value, tuple) else "eq", value),)
@@ -62,8 +63,8 @@ def _comparisons(value: Any) -> tuple[tuple[Comparison, Any], ...]:  # noqa: ANN
 class Sort:
     """The attribute to sort rows by.
 
-    Texts are sorted by code points. Equal rows are sorted by age, oldest first (`is_descending`: newest
-    first). Rows without a value always come last.
+    Texts are sorted by code points. Equal rows are sorted by age, oldest first (`is_descending`:
+    newest first). Rows without a value always come last.
     """
 
     attribute: str
@@ -74,9 +75,10 @@ class Sort:
 class Query:
     """Selects at most `limit` rows that match `where`, newest first or `oldest_first`, after the row `after`.
 
-    A tuple in `where` matches any of its members, a `Match` by its comparisons. With `sort`, rows are in
-    that order, and `after_value` is the sort value of the row `after`, which may have been changed or
-    deleted since. Nullable attributes in `without` are not read: they are None in every row.
+    A tuple in `where` matches any of its members, a `Match` by its comparisons. With `sort`, rows
+    are in that order, and `after_value` is the sort value of the row `after`, which may have been
+    changed or deleted since. Nullable attributes in `without` are not read: they are None in every
+    row.
     """
 
     where: Mapping[str, Any] = field(default_factory=dict)
@@ -100,15 +102,15 @@ class Page(Generic[E]):
 class Store(Protocol):
     """Stored rows; safe to use from many tasks of one event loop.
 
-    Every method may raise `StorageError` (the database is locked, read-only, full or unavailable), and
-    `InvalidError` for a value that it cannot store or compare.
+    Every method may raise `StorageError` (the database is locked, read-only, full or unavailable),
+    and `InvalidError` for a value that it cannot store or compare.
     """
 
     def resource_of(self, entity: object) -> Resource[Any]:
         """Return the resource of which `entity` is a row."""
         ...
 
-    async def get(self, resource: Resource[E], **key: Any) -> E | None:  # noqa: ANN401
+    async def get(self, resource: Resource[E], **key: Any) -> E | None:
         """Return the row with this `key` or None. `key` is the id or a unique group of attributes."""
         ...
 
@@ -131,7 +133,8 @@ class Store(Protocol):
         """Make all changes or none; return when they are committed.
 
         Raises:
-            ConflictError: a unique group exists already, or a row is not in the state that an update
+            ConflictError: a unique group exists already, or a row is not in the state that an
+            update
                 requires.
             NotFoundError: the row of an update does not exist.
         """
@@ -142,8 +145,8 @@ class Store(Protocol):
 class Measure:
     """One figure over rows: the count, or the sum, mean, maximum or percentile of an attribute.
 
-    `of` is an attribute, or a member of a JSON attribute ("usage.input_tokens"); rows without it are
-    ignored. `where` narrows the rows of this figure.
+    `of` is an attribute, or a member of a JSON attribute ("usage.input_tokens"); rows without it
+    are ignored. `where` narrows the rows of this figure.
     """
 
     kind: Literal["count", "sum", "mean", "max", "p50", "p95"]
@@ -174,9 +177,9 @@ class Figures(Protocol):
     ) -> "Pruned":
         """Delete the rows that match `where` and are older than `before`, or not among the newest `keep`.
 
-        Rows that another resource refers to (`Resource.references`) stay. Deletes in batches so that
-        other clients can use the database in between. Returns the number of deleted rows and the bytes
-        of their `sized` attributes.
+        Rows that another resource refers to (`Resource.references`) stay. Deletes in batches so
+        that other clients can use the database in between. Returns the number of deleted rows and
+        the bytes of their `sized` attributes.
         """
         ...
 
@@ -216,8 +219,8 @@ class Sight:
 class Look:
     """The events of one read, in order; no event will ever be inserted between or before them.
 
-    `reached` is where the next read must start. `is_whole` is False if more events are available now.
-    `is_waiting` is True if later events exist that an open transaction may still precede.
+    `reached` is where the next read must start. `is_whole` is False if more events are available
+    now. `is_waiting` is True if later events exist that an open transaction may still precede.
     """
 
     events: Sequence[tuple[Place, EventRecord]]
@@ -261,7 +264,12 @@ class Feed(Protocol):
     """Events as they are committed, by this process or another one."""
 
     def follow(
-        self, workspace: str, topic: str, *, program_id: UUID | None = None, after: str | None = None
+        self,
+        workspace: str,
+        topic: str,
+        *,
+        program_id: UUID | None = None,
+        after: str | None = None,
     ) -> AsyncIterator[FeedEvent]:
         """Yield each event of a topic once, after the cursor `after` (None: from now on), without end.
 

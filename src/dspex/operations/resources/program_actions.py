@@ -8,14 +8,26 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from dspex.errors import ConflictError, DspexError, InternalError, InvalidError, NotFoundError, SignatureError
+from dspex.errors import (
+    ConflictError,
+    DspexError,
+    InternalError,
+    InvalidError,
+    NotFoundError,
+    SignatureError,
+)
 from dspex.language.signatures import Signature
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.execution import EXECUTION
 from dspex.operations.resources.inputs import invalid
 from dspex.operations.resources.operations import Operations
 from dspex.operations.resources.ports import Measure, Update
-from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
+from dspex.operations.resources.program import (
+    PROGRAM,
+    PROGRAM_VERSION,
+    ProgramRecord,
+    ProgramVersionRecord,
+)
 from dspex.operations.resources.programs import storage_settings_of
 from dspex.operations.resources.resource import Probability
 from dspex.operations.resources.signature import SIGNATURE, SignatureRecord
@@ -35,8 +47,8 @@ class ProgramRef:
 class ConfigureProgram:
     """Set how a program's executions are stored; omitted settings stay as they are.
 
-    With `store_inputs` false, inputs are not stored. Executions are deleted when they are older than
-    `keep_days`, or not among the newest `keep_count`; 0 keeps them.
+    With `store_inputs` false, inputs are not stored. Executions are deleted when they are older
+    than `keep_days`, or not among the newest `keep_count`; 0 keeps them.
     """
 
     program_id: UUID | None = None
@@ -89,8 +101,8 @@ class SignatureRef:
 class ProgramMetrics:
     """Figures over all stored executions of a program. Times cover completed executions only.
 
-    `success_rate` covers completed and failed executions. `cost_usd` is the sum of the known prices, or
-    null if no price is known.
+    `success_rate` covers completed and failed executions. `cost_usd` is the sum of the known
+    prices, or null if no price is known.
     """
 
     program: ProgramRecord
@@ -124,7 +136,9 @@ async def archive_program(operations: Operations, request: ProgramRef) -> Progra
     Raises:
         ConflictError: the program is not ready.
     """
-    return await _step(operations, await operations.program(request.program_id, request.name), "archive")
+    return await _step(
+        operations, await operations.program(request.program_id, request.name), "archive"
+    )
 
 
 async def initialize_program(operations: Operations, request: ProgramRef) -> ProgramRecord:
@@ -136,7 +150,9 @@ async def initialize_program(operations: Operations, request: ProgramRef) -> Pro
     draft = await operations.program(request.program_id, request.name)
     program = await _step(operations, draft, "initialize", error=None)
     try:
-        choice = operations.floor.backends.choose(await operations.program_value(program), stored=program.backend)
+        choice = operations.floor.backends.choose(
+            await operations.program_value(program), stored=program.backend
+        )
         await choice.backend.create_program(choice.program)
     except DspexError as error:
         return await _step(operations, program, "fail", error=error.to_dict())
@@ -153,10 +169,15 @@ async def configure_program(operations: Operations, request: ConfigureProgram) -
         raise InvalidError(f"give at least one of {', '.join(names)}")
     for is_last in (*[False] * _TRIES, True):
         program = await operations.program(request.program_id, request.name)
-        expected = {"updated_at": program.updated_at}  # unlike other changes, executions do not touch it
+        expected = {
+            "updated_at": program.updated_at
+        }  # unlike other changes, executions do not touch it
         try:
             return await _update_program(
-                operations, program, expected=expected, configuration={**program.configuration, **values}
+                operations,
+                program,
+                expected=expected,
+                configuration={**program.configuration, **values},
             )
         except ConflictError:
             if is_last:
@@ -214,8 +235,12 @@ async def diff_versions(operations: Operations, request: DiffVersions) -> Versio
         NotFoundError: one of the versions does not exist.
     """
     program = await operations.program(request.program_id, request.name)
-    first, second = [await _version(operations, program, number) for number in (request.first, request.second)]
-    before, after = [{"definition": row.definition, "assignment": row.assignment} for row in (first, second)]
+    first, second = [
+        await _version(operations, program, number) for number in (request.first, request.second)
+    ]
+    before, after = [
+        {"definition": row.definition, "assignment": row.assignment} for row in (first, second)
+    ]
     return VersionDiff(first=first, second=second, changes=list(_changes("", before, after)))
 
 
@@ -227,11 +252,15 @@ async def create_signature(operations: Operations, request: CreateSignature) -> 
     """
     try:
         signature = await operations.floor.executor.heavy.run(
-            lambda _: Signature(request.signature, request.instructions or "", name=request.name or "")
+            lambda _: Signature(
+                request.signature, request.instructions or "", name=request.name or ""
+            )
         )
     except SignatureError as error:
         raise invalid("signature", request.signature, f"a signature ({error.message})") from error
-    return await operations.save_signature(signature, source="string", status="draft" if request.draft else "active")
+    return await operations.save_signature(
+        signature, source="string", status="draft" if request.draft else "active"
+    )
 
 
 async def activate_signature(operations: Operations, request: SignatureRef) -> SignatureRecord:
@@ -252,8 +281,12 @@ async def deprecate_signature(operations: Operations, request: SignatureRef) -> 
     return await _signature_step(operations, request, "deprecate")
 
 
-async def _signature_step(operations: Operations, request: SignatureRef, step: str) -> SignatureRecord:
-    record = await operations.store.get(SIGNATURE, workspace=operations.workspace, id=request.signature_id)
+async def _signature_step(
+    operations: Operations, request: SignatureRef, step: str
+) -> SignatureRecord:
+    record = await operations.store.get(
+        SIGNATURE, workspace=operations.workspace, id=request.signature_id
+    )
     if record is None:
         raise NotFoundError(f"there is no signature {str(request.signature_id)!r}")
     values: dict[str, Any] = {
@@ -261,11 +294,18 @@ async def _signature_step(operations: Operations, request: SignatureRef, step: s
         "updated_at": operations.floor.clock.now(),
     }
     sources = SIGNATURE.transitions[step].sources
-    await operations.store.write(Update(resource=SIGNATURE, id=record.id, values=values, statuses=sources))
+    await operations.store.write(
+        Update(resource=SIGNATURE, id=record.id, values=values, statuses=sources)
+    )
     return dataclasses.replace(record, **values)
 
 
-async def _step(operations: Operations, program: ProgramRecord, step: str, **values: Any) -> ProgramRecord:  # noqa: ANN401
+async def _step(
+    operations: Operations,
+    program: ProgramRecord,
+    step: str,
+    **values: Any,
+) -> ProgramRecord:
     status = PROGRAM.step(step, program.status)
     return await _update_program(
         operations, program, sources=PROGRAM.transitions[step].sources, status=status, **values
@@ -278,22 +318,26 @@ async def _update_program(
     *,
     sources: tuple[str, ...] = (),
     expected: Mapping[str, Any] = types.MappingProxyType({}),
-    **values: Any,  # noqa: ANN401
+    **values: Any,
 ) -> ProgramRecord:
     values["updated_at"] = operations.floor.clock.now()
-    change = Update(resource=PROGRAM, id=program.id, values=values, statuses=sources, expected=expected)
+    change = Update(
+        resource=PROGRAM, id=program.id, values=values, statuses=sources, expected=expected
+    )
     await operations.store.write(change)
     return dataclasses.replace(program, **values)
 
 
-async def _version(operations: Operations, program: ProgramRecord, number: int) -> ProgramVersionRecord:
+async def _version(
+    operations: Operations, program: ProgramRecord, number: int
+) -> ProgramVersionRecord:
     version = await operations.store.get(PROGRAM_VERSION, program_id=program.id, number=number)
     if version is None:
         raise NotFoundError(f"program {program.name!r} has no version {number}")
     return version
 
 
-def _changes(path: str, before: Any, after: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401  # JSON values
+def _changes(path: str, before: Any, after: Any) -> Iterator[dict[str, Any]]:
     """Yield the differences of two JSON values, through nested objects and lists of equal length."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for name in sorted({*before, *after}):

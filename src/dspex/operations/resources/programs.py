@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from dspex.clock import Clock
+from dspex.error_text import shorten, suggest
 from dspex.errors import (
     ConflictError,
     DefinitionError,
@@ -14,8 +15,6 @@ from dspex.errors import (
     InternalError,
     InvalidError,
     SignatureError,
-    shorten,
-    suggest,
 )
 from dspex.execution.backends import Backends
 from dspex.execution.modules import ChainOfThought, Module, Predict
@@ -25,7 +24,12 @@ from dspex.operations.resources.heavy_work import HeavyWork
 from dspex.operations.resources.inputs import CreateProgram
 from dspex.operations.resources.naming import check_name, check_values
 from dspex.operations.resources.ports import Change, Insert, Query, Store, Update
-from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
+from dspex.operations.resources.program import (
+    PROGRAM,
+    PROGRAM_VERSION,
+    ProgramRecord,
+    ProgramVersionRecord,
+)
 from dspex.operations.resources.reach import check_definition
 from dspex.operations.resources.signature import SIGNATURE, SignatureRecord, SignatureStatus
 
@@ -52,7 +56,13 @@ class Programs:
     """Creates and versions programs. Equal content is stored once: saving it again changes nothing."""
 
     def __init__(  # all collaborators
-        self, store: Store, *, clock: Clock, new_id: Callable[[], UUID], backends: Backends, heavy: HeavyWork
+        self,
+        store: Store,
+        *,
+        clock: Clock,
+        new_id: Callable[[], UUID],
+        backends: Backends,
+        heavy: HeavyWork,
     ) -> None:
         """Take the collaborators; a program may name any of `backends`."""
         self._heavy = heavy
@@ -66,7 +76,9 @@ class Programs:
         problems = _Problems()
         with problems.collect():
             check_name(request.name)
-        signature = Signature("input -> output", name="Unknown")  # a stand-in, so that the other checks can run
+        signature = Signature(
+            "input -> output", name="Unknown"
+        )  # a stand-in, so that the other checks can run
         with problems.collect():
             signature = await self._signature_of(request, workspace)
         with problems.collect():
@@ -84,7 +96,9 @@ class Programs:
             settings.pop(name, None)  # do not report the same problems again when building
         program = None
         with problems.collect():
-            program = await self._heavy.run(lambda _: _build(request, signature, settings, backend=backend))
+            program = await self._heavy.run(
+                lambda _: _build(request, signature, settings, backend=backend)
+            )
         problems.raise_if_any()
         if program is None:
             raise InternalError("a program without problems was not built")
@@ -103,17 +117,23 @@ class Programs:
             except ConflictError:  # another client created it or its signature at the same time
                 if is_last:
                     raise
-        raise ConflictError(f"a program named {request.name!r} exists already; choose another name, or execute it")
+        raise ConflictError(
+            f"a program named {request.name!r} exists already; choose another name, or execute it"
+        )
 
     async def save(self, program: Program, *, workspace: str, backend: str) -> ProgramRecord:
         """Store a program value; see `Operations.save_program`."""
-        return await _with_retry(lambda: self._save_once(program, workspace=workspace, backend=backend))
+        return await _with_retry(
+            lambda: self._save_once(program, workspace=workspace, backend=backend)
+        )
 
     async def _save_once(self, program: Program, *, workspace: str, backend: str) -> ProgramRecord:
         record = await self._store.get(PROGRAM, workspace=workspace, name=program.name)
         if record is None:
             check_name(program.name)
-            return await self._insert(program, workspace=workspace, backend=backend, module=program.root.kind)
+            return await self._insert(
+                program, workspace=workspace, backend=backend, module=program.root.kind
+            )
         current = await self._version_of(record, id=record.current_version_id)
         if current is not None and current.content_hash == program.content_hash:
             return record
@@ -121,7 +141,9 @@ class Programs:
         if existing is not None:
             return await self._set_current(record, existing)
         newest = await self._version_of(record)
-        signature = await self.save_signature(program.signature, workspace=workspace, source=program.root.kind)
+        signature = await self.save_signature(
+            program.signature, workspace=workspace, source=program.root.kind
+        )
         number = newest.number + 1 if newest is not None else 1
         version = self._version(program, record, number=number, parent_id=record.current_version_id)
         return await self._set_current(record, version, Insert(version), signature_id=signature.id)
@@ -131,7 +153,7 @@ class Programs:
         record: ProgramRecord,
         version: ProgramVersionRecord,
         *changes: Change,
-        **values: Any,  # noqa: ANN401
+        **values: Any,
     ) -> ProgramRecord:
         """Make `version` the current one, together with `changes`."""
         values |= {"current_version_id": version.id, "updated_at": self._clock.now()}
@@ -139,7 +161,12 @@ class Programs:
         return dataclasses.replace(record, **values)
 
     async def save_signature(
-        self, signature: SignatureLike, *, workspace: str, source: str, status: SignatureStatus = "active"
+        self,
+        signature: SignatureLike,
+        *,
+        workspace: str,
+        source: str,
+        status: SignatureStatus = "active",
     ) -> SignatureRecord:
         """Store a signature; see `Operations.save_signature`."""
 
@@ -164,7 +191,9 @@ class Programs:
         is_draft: bool = False,
     ) -> ProgramRecord:
         self._backends.check(backend)
-        signature, change = await self._signature_record(program.signature, workspace=workspace, source=module)
+        signature, change = await self._signature_record(
+            program.signature, workspace=workspace, source=module
+        )
         now = self._clock.now()
         record = ProgramRecord(
             id=self._new_id(),
@@ -211,7 +240,7 @@ class Programs:
             parent_id=parent_id,
         )
 
-    async def _version_of(self, record: ProgramRecord, **where: Any) -> ProgramVersionRecord | None:  # noqa: ANN401
+    async def _version_of(self, record: ProgramRecord, **where: Any) -> ProgramVersionRecord | None:
         """Return the newest version of a program that matches `where`, or None."""
         query = Query(where={"program_id": record.id, **where}, limit=1)
         rows = await self._store.select(PROGRAM_VERSION, query)
@@ -220,20 +249,37 @@ class Programs:
     async def _signature_of(self, request: CreateProgram, workspace: str) -> Signature:
         if "->" in request.signature:
             try:
-                return await self._heavy.run(lambda _: Signature(request.signature, name=request.name))
+                return await self._heavy.run(
+                    lambda _: Signature(request.signature, name=request.name)
+                )
             except SignatureError as error:
-                raise _invalid("signature", request.signature, error.message, "question -> answer: str") from error
+                raise _invalid(
+                    "signature", request.signature, error.message, "question -> answer: str"
+                ) from error
         active = {"workspace": workspace, "status": "active"}
         newest = Query(where={**active, "name": request.signature}, limit=1)
         rows = await self._store.select(SIGNATURE, newest)
         if not rows:
             names = [row.name for row in await self._store.select(SIGNATURE, Query(where=active))]
-            message = f"there is no active signature {request.signature!r}.{suggest(request.signature, names)}"
-            raise _invalid("signature", request.signature, message, "'inputs -> outputs', or a stored signature's name")
+            message = (
+                "there is no active signature "
+                f"{request.signature!r}.{suggest(request.signature, names)}"
+            )
+            raise _invalid(
+                "signature",
+                request.signature,
+                message,
+                "'inputs -> outputs', or a stored signature's name",
+            )
         return Signature.from_dict(rows[0].definition)
 
     async def _signature_record(
-        self, signature: Signature, *, workspace: str, source: str, status: SignatureStatus = "active"
+        self,
+        signature: Signature,
+        *,
+        workspace: str,
+        source: str,
+        status: SignatureStatus = "active",
     ) -> tuple[SignatureRecord, Insert | None]:
         """Return the signature record, and the change that adds it if it is new."""
         newest = await self._store.select(
@@ -242,7 +288,10 @@ class Programs:
         if newest and newest[0].content_hash == signature.content_hash:
             return newest[0], None
         now, data = self._clock.now(), signature.to_dict()
-        sides = {role: [item for item in data["fields"] if item["role"] == role] for role in ("input", "output")}
+        sides = {
+            role: [item for item in data["fields"] if item["role"] == role]
+            for role in ("input", "output")
+        }
         record = SignatureRecord(
             id=self._new_id(),
             workspace=workspace,
@@ -265,36 +314,58 @@ def _check_module(module: str) -> None:
     """Raise if the module cannot be created from data alone."""
     if module == TOOL_MODULE:
         reason = (
-            "needs tools, which are code: write dspex.ReAct(signature, [tool]) in a file and store it with dspex run"
+            "needs tools, which are code: write dspex.ReAct(signature, [tool]) in a file and store "
+            "it with dspex run"
         )
-        raise _invalid("module", module, f"{module} {reason} file.py:name", f"one of: {', '.join(_BY_VALUE)}")
+        raise _invalid(
+            "module", module, f"{module} {reason} file.py:name", f"one of: {', '.join(_BY_VALUE)}"
+        )
     _check(module in MODULES, "module", module, f"one of: {', '.join(_BY_VALUE)}")
 
 
 def _program(module: str, signature: Signature, settings: dict[str, Any], *, name: str) -> Program:
-    builders: dict[str, Callable[..., Module]] = {"predict": Predict, "chain_of_thought": ChainOfThought}
+    builders: dict[str, Callable[..., Module]] = {
+        "predict": Predict,
+        "chain_of_thought": ChainOfThought,
+    }
     if module in builders:
         return builders[module](signature, **settings).to_program(name)
     if unknown := settings.keys() - {"max_iters"}:
-        raise DefinitionError(f"program_of_thought does not have a setting {min(unknown)!r}; it has: max_iters")
+        raise DefinitionError(
+            f"program_of_thought does not have a setting {min(unknown)!r}; it has: max_iters"
+        )
     root = Node(id="self", kind=module, signature=signature, backend="dspy", config=settings)
     return Program(name=name, signature=signature, root=root)
 
 
-def _build(request: CreateProgram, signature: Signature, settings: dict[str, Any], *, backend: str) -> Program | None:
+def _build(
+    request: CreateProgram, signature: Signature, settings: dict[str, Any], *, backend: str
+) -> Program | None:
     """Return the program built from checked parts, or None if its module is invalid (reported already)."""
     instructions = settings.pop("instructions", request.instructions)
     if instructions is not None and not isinstance(instructions, str):
-        raise _invalid("configuration.instructions", instructions, f"{shorten(instructions)} is not a text", "a text")
+        raise _invalid(
+            "configuration.instructions",
+            instructions,
+            f"{shorten(instructions)} is not a text",
+            "a text",
+        )
     if request.module not in MODULES or request.module == TOOL_MODULE:
         return None
     if request.module == "program_of_thought":
-        _check(backend == "dspy", "module", request.module, "a module of this backend; use the backend 'dspy'")
+        _check(
+            backend == "dspy",
+            "module",
+            request.module,
+            "a module of this backend; use the backend 'dspy'",
+        )
     try:
         final_signature = signature.with_instructions(instructions) if instructions else signature
         return _program(request.module, final_signature, settings, name=request.name)
     except (DefinitionError, TypeError) as error:
-        raise _invalid("configuration", request.configuration, str(error), "settings of the module") from error
+        raise _invalid(
+            "configuration", request.configuration, str(error), "settings of the module"
+        ) from error
 
 
 class _Problems:
@@ -309,30 +380,46 @@ class _Problems:
             yield
         except InvalidError as error:
             paths = {problem.path for problem in self._errors}
-            self._errors += [field_error for field_error in error.fields if field_error.path not in paths]
+            self._errors += [
+                field_error for field_error in error.fields if field_error.path not in paths
+            ]
 
     def names_under(self, path: str) -> list[str]:
-        return [error.path.removeprefix(path) for error in self._errors if error.path.startswith(path)]
+        return [
+            error.path.removeprefix(path) for error in self._errors if error.path.startswith(path)
+        ]
 
     def raise_if_any(self) -> None:
         if self._errors:
-            message = "; ".join(f"{error.path}: {error.message.rstrip('.')}" for error in self._errors)
+            message = "; ".join(
+                f"{error.path}: {error.message.rstrip('.')}" for error in self._errors
+            )
             raise InvalidError(message, errors=self._errors)
 
 
 def _backend_for(isolation: object, backend: str) -> str:
     """Return the backend for an isolation setting."""
-    _check(isolation in {"inline", "process"}, "configuration.isolation", isolation, "inline or process")
+    _check(
+        isolation in {"inline", "process"},
+        "configuration.isolation",
+        isolation,
+        "inline or process",
+    )
     return "isolated" if isolation == "process" and backend == "native" else backend
 
 
-def storage_settings_of(settings: Mapping[str, Any], *, prefix: str = "configuration.") -> dict[str, Any]:
+def storage_settings_of(
+    settings: Mapping[str, Any], *, prefix: str = "configuration."
+) -> dict[str, Any]:
     """Return the validated storage settings (`STORAGE_SETTINGS`) of a configuration.
 
     Raises:
         InvalidError: lists every invalid value; each path starts with `prefix`.
     """
-    storage_settings, problems = {name: settings[name] for name in STORAGE_SETTINGS if name in settings}, _Problems()
+    storage_settings, problems = (
+        {name: settings[name] for name in STORAGE_SETTINGS if name in settings},
+        _Problems(),
+    )
     for name, value in storage_settings.items():
         is_flag = isinstance(value, bool)
         with problems.collect():
@@ -340,7 +427,12 @@ def storage_settings_of(settings: Mapping[str, Any], *, prefix: str = "configura
                 _check(is_flag, f"{prefix}{name}", value, "true or false")
             else:
                 is_number = isinstance(value, int) and not is_flag and 0 <= value <= 1_000_000_000
-                _check(is_number, f"{prefix}{name}", value, "a number of at least 0; 0 keeps everything")
+                _check(
+                    is_number,
+                    f"{prefix}{name}",
+                    value,
+                    "a number of at least 0; 0 keeps everything",
+                )
     problems.raise_if_any()
     return storage_settings
 

@@ -50,9 +50,10 @@ class _Balance:
 class Quotas:
     """Counts what workspaces store and enforces their quotas.
 
-    The counters are database rows. A process accumulates its writes and synchronizes with the counters
-    once a second, or twenty times a second near a limit. Servers on one database can therefore exceed a
-    limit by what the others write in between, and a killed process loses the counts of its last second.
+    The counters are database rows. A process accumulates its writes and synchronizes with the
+    counters once a second, or twenty times a second near a limit. Servers on one database can
+    therefore exceed a limit by what the others write in between, and a killed process loses the
+    counts of its last second.
     """
 
     def __init__(self, store: Store, *, clock: Clock, default: Quota | None = None) -> None:
@@ -75,10 +76,14 @@ class Quotas:
             balance = await self._read(workspace)
         quota = balance.quota
         if quota.mib and balance.stored_bytes >= quota.mib * MIB:
-            raise _quota_error(workspace, "quota_mib", f"{balance.stored_bytes / MIB:.1f} of {quota.mib} MiB")
+            raise _quota_error(
+                workspace, "quota_mib", f"{balance.stored_bytes / MIB:.1f} of {quota.mib} MiB"
+            )
         if executes and quota.executions and balance.executions >= quota.executions:
             raise _quota_error(
-                workspace, "quota_executions", f"{balance.executions:.0f} of {quota.executions} executions"
+                workspace,
+                "quota_executions",
+                f"{balance.executions:.0f} of {quota.executions} executions",
             )
 
     def charge(self, workspace: str, *, executions: int = 0, size: int = 0) -> None:
@@ -118,7 +123,9 @@ class Quotas:
     async def _read(self, workspace: str) -> _Balance:
         await self._flush(workspace)
         read_ns = self._clock.monotonic_ns()
-        row = await self._store.get(WORKSPACE_USAGE, id=usage_id(workspace)) or await self._add_counters(workspace)
+        row = await self._store.get(
+            WORKSPACE_USAGE, id=usage_id(workspace)
+        ) or await self._add_counters(workspace)
         quota = await self._quota(workspace)
         count, total = self._pending.get(workspace, (0, 0))
         balance = _Balance(quota, row.executions + count, row.stored_bytes + total, read_ns)
@@ -135,13 +142,17 @@ class Quotas:
         if record is None:
             return self._default
         return Quota(
-            executions=self._default.executions if record.quota_executions is None else record.quota_executions,
+            executions=self._default.executions
+            if record.quota_executions is None
+            else record.quota_executions,
             mib=self._default.mib if record.quota_mib is None else record.quota_mib,
         )
 
     async def _add_counters(self, workspace: str) -> WorkspaceUsageRecord:
         now = self._clock.now()
-        row = WorkspaceUsageRecord(id=usage_id(workspace), workspace=workspace, created_at=now, updated_at=now)
+        row = WorkspaceUsageRecord(
+            id=usage_id(workspace), workspace=workspace, created_at=now, updated_at=now
+        )
         try:
             await self._store.write(Insert(row))
         except ConflictError:  # another process added it first
@@ -157,4 +168,6 @@ def usage_change(workspace: str, *, executions: int = 0, size: int = 0) -> Updat
 
 def _quota_error(workspace: str, limit: str, amount: str) -> QuotaError:
     remedy = "delete old executions (keep_days, keep_count), or ask an operator for a larger quota"
-    return QuotaError(f"the workspace {workspace!r} has {amount} stored, its {limit}: {remedy}", limit=limit)
+    return QuotaError(
+        f"the workspace {workspace!r} has {amount} stored, its {limit}: {remedy}", limit=limit
+    )

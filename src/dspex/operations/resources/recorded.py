@@ -22,10 +22,13 @@ from dspex.operations.resources.program import ProgramRecord
 class RecordedModule(Module):
     """Runs a program through `Operations`, so that evaluations and optimizations record every call.
 
-    The version is stored at the first call; a variant made by `assign` is a version of the same program.
+    The version is stored at the first call; a variant made by `assign` is a version of the same
+    program.
     """
 
-    def __init__(self, operations: Operations, program: Program, *, backend: str | None = None) -> None:
+    def __init__(
+        self, operations: Operations, program: Program, *, backend: str | None = None
+    ) -> None:
         """Take the operations, the program and optionally a backend; nothing is stored yet."""
         self._operations = operations
         self._program = program
@@ -50,7 +53,7 @@ class RecordedModule(Module):
         """Return a variant of the program with other values for some variables."""
         return type(self)(self._operations, self._program.assign(values), backend=self._backend)
 
-    async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:  # noqa: ANN401
+    async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:
         """Execute the program once, in the context of the operations; `context` is ignored.
 
         Raises:
@@ -58,7 +61,9 @@ class RecordedModule(Module):
             ExecutionError: the execution failed; the error has its id.
         """
         del context
-        record = await self._operations.execute_record(await self.stored(), inputs, backend=self._backend)
+        record = await self._operations.execute_record(
+            await self.stored(), inputs, backend=self._backend
+        )
         if record.status != "completed":
             message = (record.error or {}).get("message", f"the execution is {record.status}")
             raise ExecutionError(str(message), execution_id=str(record.id))

@@ -9,7 +9,8 @@ from uuid import UUID
 import msgspec
 
 from dspex.clock import Clock
-from dspex.errors import DspexError, shorten
+from dspex.error_text import shorten
+from dspex.errors import DspexError
 from dspex.language.records import Prediction, Span, Trace
 from dspex.language.records.canonical import content_hash
 from dspex.language.signatures.codec import plain
@@ -58,7 +59,7 @@ class Recorder:
         program: ProgramRecord,
         inputs: dict[str, Any],
         options: ExecuteOptions,
-        **values: Any,  # noqa: ANN401
+        **values: Any,
     ) -> ExecutionRecord:
         """Return a new running execution; its inputs are not redacted yet."""
         now = self._clock.now()
@@ -76,12 +77,16 @@ class Recorder:
             idempotency_key=options.idempotency_key,
             actor=options.actor,
             owner=self.owner,
-            deadline_at=None if options.timeout is None else now + timedelta(seconds=options.timeout),
+            deadline_at=None
+            if options.timeout is None
+            else now + timedelta(seconds=options.timeout),
             payloads=self._payload_policy.payloads(program),
             **values,
         )
 
-    def start_changes(self, program: ProgramRecord, record: ExecutionRecord, *, action: str) -> tuple[Change, ...]:
+    def start_changes(
+        self, program: ProgramRecord, record: ExecutionRecord, *, action: str
+    ) -> tuple[Change, ...]:
         """Return the changes that record the start; they require that the program is ready."""
         counter_update = Update(
             resource=PROGRAM,
@@ -109,38 +114,63 @@ class Recorder:
 
     def end_changes(self, record: ExecutionRecord, values: Mapping[str, Any]) -> tuple[Change, ...]:
         """Return the changes that record the end; they require that the execution is running."""
-        columns = values if record.payloads == "stored" else self._payload_policy.prepare(record.payloads, values)
+        columns = (
+            values
+            if record.payloads == "stored"
+            else self._payload_policy.prepare(record.payloads, values)
+        )
         change = Update(resource=EXECUTION, id=record.id, values=columns, statuses=("running",))
         return change, self._event(record, values)
 
-    def stop_changes(self, record: ExecutionRecord, status: str, *, actor: str | None) -> tuple[Change, ...]:
+    def stop_changes(
+        self, record: ExecutionRecord, status: str, *, actor: str | None
+    ) -> tuple[Change, ...]:
         """Return the changes that end a running execution as cancelled by `actor`, or as interrupted."""
         values = self.end_columns(
-            record, status=EXECUTION.step("cancel" if status == "cancelled" else "interrupt", record.status)
+            record,
+            status=EXECUTION.step(
+                "cancel" if status == "cancelled" else "interrupt", record.status
+            ),
         )
         if status == "interrupted":
             values["error"] = INTERRUPTED
-        change = Update(resource=EXECUTION, id=record.id, values=values, statuses=("pending", "running"))
+        change = Update(
+            resource=EXECUTION, id=record.id, values=values, statuses=("pending", "running")
+        )
         changes: tuple[Change, ...] = (change, self._event(record, values))
         return (
-            changes if actor is None else (*changes, self._audit(replace(record, actor=actor), "cancel_execution", ""))
+            changes
+            if actor is None
+            else (*changes, self._audit(replace(record, actor=actor), "cancel_execution", ""))
         )
 
-    def end_columns(self, record: ExecutionRecord, **values: Any) -> dict[str, Any]:  # noqa: ANN401
+    def end_columns(self, record: ExecutionRecord, **values: Any) -> dict[str, Any]:
         """Return the columns of an execution that ends now."""
         now = self._clock.now()
-        return {"updated_at": now, "finished_at": now, "duration_ms": _milliseconds(record, now), **values}
+        return {
+            "updated_at": now,
+            "finished_at": now,
+            "duration_ms": _milliseconds(record, now),
+            **values,
+        }
 
     def _prepare(self, record: ExecutionRecord) -> ExecutionRecord:
         if record.payloads == "stored":
             return record
         return replace(
-            record, **self._payload_policy.prepare(record.payloads, {"inputs": record.inputs, "error": record.error})
+            record,
+            **self._payload_policy.prepare(
+                record.payloads, {"inputs": record.inputs, "error": record.error}
+            ),
         )
 
     def _event(self, record: ExecutionRecord, values: Mapping[str, Any] | None = None) -> Insert:
         now = self._clock.now()
-        outcome = values or {"status": record.status, "error": record.error, "duration_ms": record.duration_ms}
+        outcome = values or {
+            "status": record.status,
+            "error": record.error,
+            "duration_ms": record.duration_ms,
+        }
         payload = {"status": outcome["status"]}
         if outcome.get("duration_ms") is not None:
             payload["duration_ms"] = outcome["duration_ms"]
@@ -188,7 +218,10 @@ def trace_of(prediction: Prediction | None, spans: list[Span]) -> dict[str, Any]
         trace = prediction.trace
     if trace is None:
         return None
-    return {"trace_id": trace.trace_id, "spans": [msgspec.to_builtins(span) for span in trace.spans]}
+    return {
+        "trace_id": trace.trace_id,
+        "spans": [msgspec.to_builtins(span) for span in trace.spans],
+    }
 
 
 def hash_of(program: ProgramRecord, inputs: Mapping[str, Any]) -> str:

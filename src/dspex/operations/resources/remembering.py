@@ -10,7 +10,12 @@ from dspex.errors import NotFoundError
 from dspex.execution.backends import Backends, Choice
 from dspex.language.programs import Program
 from dspex.operations.resources.ports import Change, Store, Update
-from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
+from dspex.operations.resources.program import (
+    PROGRAM,
+    PROGRAM_VERSION,
+    ProgramRecord,
+    ProgramVersionRecord,
+)
 
 FRESH = 0.5
 _CAPACITY = 1000
@@ -25,8 +30,8 @@ class _CacheEntry:
 class ProgramCache:
     """Looks up programs with a cache. Records are at most half a second old; versions are immutable.
 
-    Changes by this process invalidate the cache at once (`on_write`). A stale record is harmless: the
-    write that records an execution requires that the program is still ready.
+    Changes by this process invalidate the cache at once (`on_write`). A stale record is harmless:
+    the write that records an execution requires that the program is still ready.
     """
 
     def __init__(self, store: Store, *, backends: Backends, clock: Clock) -> None:
@@ -98,5 +103,7 @@ class ProgramCache:
             return self._backends.choose(value, stored=program.backend, backend=backend)
         key = (program.current_version_id, program.backend, backend)
         if key not in self._choices:
-            self._choices[key] = self._backends.choose(value, stored=program.backend, backend=backend)
+            self._choices[key] = self._backends.choose(
+                value, stored=program.backend, backend=backend
+            )
         return self._choices[key]

@@ -16,13 +16,17 @@ from dspex.operations.resources.access import Scope
 from dspex.operations.resources.policies import OWN_WORKSPACE, AccessPolicy
 
 E = TypeVar("E")
-AttributeKind = Literal["uuid", "text", "integer", "number", "flag", "time", "json", "probability", "embedding"]
+AttributeKind = Literal[
+    "uuid", "text", "integer", "number", "flag", "time", "json", "probability", "embedding"
+]
 Probability = NewType("Probability", float)
 """A number from 0 to 1."""
 Embedding = NewType("Embedding", list[float])
 """A vector of finite numbers; its length is that of the field."""
 LONGEST_EMBEDDING: Final = 65_536
-Comparison = Literal["eq", "in", "gte", "lte", "after", "before", "contains", "starts_with", "is_null"]
+Comparison = Literal[
+    "eq", "in", "gte", "lte", "after", "before", "contains", "starts_with", "is_null"
+]
 _COMPARISONS: dict[AttributeKind, tuple[Comparison, ...]] = {
     "uuid": ("eq", "in"),
     "text": ("eq", "in", "contains", "starts_with"),
@@ -90,9 +94,9 @@ class Transition:
 class Calculation:
     """A value of a row that is computed on output and not stored: lists cannot filter or sort by it.
 
-    `compute` takes the row. Its name is the name of the value, its return annotation the type, and the
-    first paragraph of its docstring the description. It may read only the attributes in `of`, because
-    others may not have been loaded.
+    `compute` takes the row. Its name is the name of the value, its return annotation the type, and
+    the first paragraph of its docstring the description. It may read only the attributes in `of`,
+    because others may not have been loaded.
     """
 
     of: tuple[str, ...]
@@ -114,13 +118,14 @@ class Resource(Generic[E]):
     """An entity class and the rules for all its rows.
 
     Attributes are the dataclass fields of `entity`; the field `status`, if present, is the state.
-    `references` maps attributes to the resources that they refer to; `pointers` does the same without a
-    foreign key, for resources that refer to each other. `unique` lists groups of attributes that no two
-    rows share. `hidden` attributes never appear in an API or in the audit trail. Lists cannot be sorted
-    by `unsorted` attributes, which may be long. `calculations` are shown beside the attributes. Reading
-    requires the scope `reading`, and `policies` narrow the rows. Every change of a resource that
-    `is_audited` is recorded in the audit trail. A resource that `is_internal` has a table but no API. The
-    rows that actions add to a resource that `is_counted` count against the quota of the workspace.
+    `references` maps attributes to the resources that they refer to; `pointers` does the same
+    without a foreign key, for resources that refer to each other. `unique` lists groups of
+    attributes that no two rows share. `hidden` attributes never appear in an API or in the audit
+    trail. Lists cannot be sorted by `unsorted` attributes, which may be long. `calculations` are
+    shown beside the attributes. Reading requires the scope `reading`, and `policies` narrow the
+    rows. Every change of a resource that `is_audited` is recorded in the audit trail. A resource
+    that `is_internal` has a table but no API. The rows that actions add to a resource that
+    `is_counted` count against the quota of the workspace.
     """
 
     name: str
@@ -144,16 +149,24 @@ class Resource(Generic[E]):
         """Check the calculations.
 
         Raises:
-            DefinitionError: a calculation reads an unknown attribute, or has the name of an attribute.
+            DefinitionError: a calculation reads an unknown attribute, or has the name of an
+            attribute.
         """
-        names = {entity_field.name for entity_field in dataclasses.fields(typing.cast("Any", self.entity))}
+        names = {
+            entity_field.name
+            for entity_field in dataclasses.fields(typing.cast("Any", self.entity))
+        }
         for calculation in self.calculations:
             name = calculation.compute.__name__
             if name in names:
-                raise DefinitionError(f"{self.name} has an attribute {name!r}; choose another name for the calculation")
+                raise DefinitionError(
+                    f"{self.name} has an attribute {name!r}; choose another name for the "
+                    "calculation"
+                )
             if unknown := set(calculation.of) - names:
                 raise DefinitionError(
-                    f"the calculation {name!r} of {self.name} reads {min(unknown)!r}, which is not an attribute"
+                    f"the calculation {name!r} of {self.name} reads {min(unknown)!r}, which is "
+                    "not an attribute"
                 )
 
     @cached_property
@@ -168,7 +181,9 @@ class Resource(Generic[E]):
     @cached_property
     def shown(self) -> tuple[Attribute, ...]:
         """The attributes without the hidden ones."""
-        return tuple(attribute for attribute in self.attributes if attribute.name not in self.hidden)
+        return tuple(
+            attribute for attribute in self.attributes if attribute.name not in self.hidden
+        )
 
     @cached_property
     def visible(self) -> tuple[Attribute, ...]:
@@ -181,10 +196,13 @@ class Resource(Generic[E]):
         names = tuple(attribute.name for attribute in self.shown)
         get, computed = (
             attrgetter(*names),
-            [(calculation.attribute.name, calculation.compute) for calculation in self.calculations],
+            [
+                (calculation.attribute.name, calculation.compute)
+                for calculation in self.calculations
+            ],
         )
 
-        def read(row: Any) -> dict[str, Any]:  # noqa: ANN401  # a row of this resource
+        def read(row: Any) -> dict[str, Any]:
             values = dict(zip(names, get(row), strict=True))
             for name, compute in computed:
                 values[name] = compute(row)
@@ -196,7 +214,11 @@ class Resource(Generic[E]):
     def filters(self) -> Mapping[str, Filter]:
         """All list filters by name, derived from the kinds of the shown attributes."""
         attributes = (attribute for attribute in self.shown if attribute.name != "id")
-        return {list_filter.name: list_filter for attribute in attributes for list_filter in _filters(attribute)}
+        return {
+            list_filter.name: list_filter
+            for attribute in attributes
+            for list_filter in _filters(attribute)
+        }
 
     @property
     def reserved_attribute(self) -> str | None:
@@ -208,13 +230,24 @@ class Resource(Generic[E]):
             if list_filter.comparison != "eq"
         }
         reserved_names = filter_names | ({"first", "after", "sort"} & self.filters.keys())
-        return next((attribute.name for attribute in self.attributes if attribute.name in reserved_names), None)
+        return next(
+            (attribute.name for attribute in self.attributes if attribute.name in reserved_names),
+            None,
+        )
 
     @cached_property
     def sortable(self) -> Mapping[str, Attribute]:
         """The attributes that lists can be sorted by."""
-        attributes = (attribute for attribute in self.shown if attribute.kind not in {"uuid", "json", "embedding"})
-        return {attribute.name: attribute for attribute in attributes if attribute.name not in self.unsorted}
+        attributes = (
+            attribute
+            for attribute in self.shown
+            if attribute.kind not in {"uuid", "json", "embedding"}
+        )
+        return {
+            attribute.name: attribute
+            for attribute in attributes
+            if attribute.name not in self.unsorted
+        }
 
     def step(self, action: str, status: str) -> str:
         """Return the state after `action` in the state `status`.
@@ -225,20 +258,25 @@ class Resource(Generic[E]):
         transition = self.transitions[action]
         if status not in transition.sources:
             sources = " or ".join(transition.sources)
-            raise ConflictError(f"{self.name} is {status}: {action} needs it to be {sources}", status=status)
+            raise ConflictError(
+                f"{self.name} is {status}: {action} needs it to be {sources}", status=status
+            )
         return transition.target
 
 
 def _filters(attribute: Attribute) -> list[Filter]:
-    comparisons: tuple[Comparison, ...] = ("eq", "in") if attribute.choices else _COMPARISONS[attribute.kind]
+    comparisons: tuple[Comparison, ...] = (
+        ("eq", "in") if attribute.choices else _COMPARISONS[attribute.kind]
+    )
     if attribute.is_nullable and comparisons:
         comparisons = (*comparisons, "is_null")
     return [
-        Filter(attribute.name if kind == "eq" else f"{attribute.name}_{kind}", attribute, kind) for kind in comparisons
+        Filter(attribute.name if kind == "eq" else f"{attribute.name}_{kind}", attribute, kind)
+        for kind in comparisons
     ]
 
 
-def _attribute(name: str, hint: Any) -> Attribute:  # noqa: ANN401  # any annotation
+def _attribute(name: str, hint: Any) -> Attribute:
     is_nullable = False
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         members = [arg for arg in typing.get_args(hint) if arg is not type(None)]

@@ -25,12 +25,14 @@ _PROCESS_DAYS = 7
 class Retention:
     """Deletes executions by age or by count per program, with their events.
 
-    `keep_days` and `keep_count` of a program take precedence over those of its workspace, and these over
-    the settings; 0 keeps everything. It never deletes running executions, rows that another resource
-    refers to, or executions of a program with an unfinished job. The audit trail stays.
+    `keep_days` and `keep_count` of a program take precedence over those of its workspace, and these
+    over the settings; 0 keeps everything. It never deletes running executions, rows that another
+    resource refers to, or executions of a program with an unfinished job. The audit trail stays.
     """
 
-    def __init__(self, store: Store, figures: Figures, *, clock: Clock, days: int = 0, count: int = 0) -> None:
+    def __init__(
+        self, store: Store, figures: Figures, *, clock: Clock, days: int = 0, count: int = 0
+    ) -> None:
         """Take the collaborators and the default limits."""
         self._store = store
         self._figures = figures
@@ -43,8 +45,12 @@ class Retention:
         total, after = 0, None
         tenants = await self._workspaces()
         while True:
-            page = await self._store.select(PROGRAM, Query(after=after, limit=_PAGE, oldest_first=True))
-            total += sum([await self._prune(program, tenants.get(program.workspace)) for program in page])
+            page = await self._store.select(
+                PROGRAM, Query(after=after, limit=_PAGE, oldest_first=True)
+            )
+            total += sum(
+                [await self._prune(program, tenants.get(program.workspace)) for program in page]
+            )
             if len(page) < _PAGE:
                 break
             after = page[-1].id
@@ -55,7 +61,9 @@ class Retention:
         workspaces: dict[str, WorkspaceRecord] = {}
         after = None
         while True:
-            page = await self._store.select(WORKSPACE, Query(after=after, limit=_PAGE, oldest_first=True))
+            page = await self._store.select(
+                WORKSPACE, Query(after=after, limit=_PAGE, oldest_first=True)
+            )
             workspaces |= {row.name: row for row in page}
             if len(page) < _PAGE:
                 return workspaces
@@ -75,11 +83,17 @@ class Retention:
             return 0
         where: dict[str, Any] = {"program_id": program.id, "status": ENDED}
         before = self._id_at(days) if days else None
-        deleted, size = await self._figures.prune(EXECUTION, where, before=before, keep=count or None, sized=LONG)
-        rows = await self._store.select(EXECUTION, Query(where={"program_id": program.id}, limit=1, oldest_first=True))
+        deleted, size = await self._figures.prune(
+            EXECUTION, where, before=before, keep=count or None, sized=LONG
+        )
+        rows = await self._store.select(
+            EXECUTION, Query(where={"program_id": program.id}, limit=1, oldest_first=True)
+        )
         if deleted:
             with suppress(NotFoundError):  # the workspace does not have counters yet
-                await self._store.write(usage_change(program.workspace, executions=-deleted, size=-size))
+                await self._store.write(
+                    usage_change(program.workspace, executions=-deleted, size=-size)
+                )
             event_where = {"program_id": program.id, "topic": TOPIC}
             oldest = rows[0].id if rows else self._id_at(0)
             await self._figures.prune(EVENT, event_where, before=oldest, keep=None)

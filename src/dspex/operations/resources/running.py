@@ -18,7 +18,16 @@ Reason = Literal["cancel", "interrupt"]
 class Run:
     """One active execution and its task. `deadline` is in monotonic nanoseconds."""
 
-    __slots__ = ("_cancelling", "_finished", "_task", "began", "deadline", "id", "is_stoppable", "reason")
+    __slots__ = (
+        "_cancelling",
+        "_finished",
+        "_task",
+        "began",
+        "deadline",
+        "id",
+        "is_stoppable",
+        "reason",
+    )
 
     def __init__(self, execution_id: UUID, *, began: int) -> None:
         """Bind the run to the current task."""
@@ -121,7 +130,8 @@ class Runs:
         """
         if self.is_draining and parent() is None:
             raise UnavailableError(
-                "this process is shutting down and does not accept new executions; call again in a moment"
+                "this process is shutting down and does not accept new executions; call again in "
+                "a moment"
             )
 
     def begin(self, execution_id: UUID) -> Run:

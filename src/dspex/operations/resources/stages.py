@@ -4,7 +4,9 @@ from typing import Any, Literal
 
 from dspex.clock import Clock
 
-Stage = Literal["definition", "input_validation", "backend_execution", "output_validation", "serialization"]
+Stage = Literal[
+    "definition", "input_validation", "backend_execution", "output_validation", "serialization"
+]
 STAGES: tuple[Stage, ...] = (
     "definition",
     "input_validation",
@@ -30,10 +32,14 @@ class Stages:
         """Enter a stage (also again), or None: the time until the next stage counts as waiting."""
         now = self._clock.monotonic_ns()
         if self._current is not None:
-            self._elapsed_ns[self._current] = self._elapsed_ns.get(self._current, 0) + now - self._entered_ns
+            self._elapsed_ns[self._current] = (
+                self._elapsed_ns.get(self._current, 0) + now - self._entered_ns
+            )
         self._current, self._entered_ns = stage, now
 
-    def summary(self, end: Literal["passed", "failed", "cancelled"] = "passed") -> list[dict[str, Any]]:
+    def summary(
+        self, end: Literal["passed", "failed", "cancelled"] = "passed"
+    ) -> list[dict[str, Any]]:
         """Return all five stages and leave the current one, whose status becomes `end`."""
         last = self._current
         self.enter(None)
@@ -43,7 +49,9 @@ class Stages:
             status = "skipped" if elapsed is None else "passed"
             if stage == last and end != "passed":
                 status = end
-            rows.append({"stage": stage, "status": status, "ms": None if elapsed is None else elapsed / 1e6})
+            rows.append(
+                {"stage": stage, "status": status, "ms": None if elapsed is None else elapsed / 1e6}
+            )
         return rows
 
     def waited_ms(self) -> float:

@@ -2,7 +2,12 @@
 
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.execution import EXECUTION
-from dspex.operations.resources.inputs import CreateProgram, ExecuteProgram, ExecutionOf, RetryExecution
+from dspex.operations.resources.inputs import (
+    CreateProgram,
+    ExecuteProgram,
+    ExecutionOf,
+    RetryExecution,
+)
 from dspex.operations.resources.operations import Operations
 from dspex.operations.resources.program import PROGRAM
 

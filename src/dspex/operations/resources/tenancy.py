@@ -11,8 +11,8 @@ from dspex.operations.resources.resource import Resource, Row, Transition
 class WorkspaceRecord(Row):
     """A tenant. Its `workspace` is its own name.
 
-    Executions are kept for `keep_days`, and the newest `keep_count` of each program (0: all; None: the
-    server's settings); the settings of a program take precedence. The workspace may store
+    Executions are kept for `keep_days`, and the newest `keep_count` of each program (0: all; None:
+    the server's settings); the settings of a program take precedence. The workspace may store
     `quota_executions` executions and `quota_mib` of JSON in total (0: unlimited; None: the server's
     settings).
     """

@@ -10,8 +10,8 @@ AT_ONCE: Final = 10
 class Turns:
     """Lets `at_once` tasks continue per round of the loop, in FIFO order. Owned by one event loop.
 
-    Otherwise a thousand followers of one event would all run in the same round, and an execution, which
-    needs a dozen rounds, would wait for all of them every time.
+    Otherwise a thousand followers of one event would all run in the same round, and an execution,
+    which needs a dozen rounds, would wait for all of them every time.
     """
 
     def __init__(self, at_once: int = AT_ONCE) -> None:

@@ -40,13 +40,16 @@ def usage_id(workspace: str) -> UUID:
     return uuid5(_NAMESPACE, workspace)
 
 
-def size_of(value: Any) -> int:  # noqa: ANN401  # any JSON value
+def size_of(value: Any) -> int:
     """Return the size of a value as JSON; 0 if it has no JSON form, which the database rejects."""
     if value is None:
         return 0
     try:
         return len(_encode(value))
-    except (UnicodeEncodeError, OverflowError):  # half of a surrogate pair, a number of more than 64 bits: stored, too
+    except (
+        UnicodeEncodeError,
+        OverflowError,
+    ):  # half of a surrogate pair, a number of more than 64 bits: stored, too
         return _length(value)
     except (TypeError, ValueError, RecursionError):
         return 0

@@ -19,7 +19,8 @@ _NONCE = 12
 class Vault:
     """Hashes API keys and encrypts secrets with one key, which is loaded at the first use and never shown.
 
-    All servers on one database need the same key; hashes and ciphertexts name the key that made them.
+    All servers on one database need the same key; hashes and ciphertexts name the key that made
+    them.
     """
 
     def __init__(self, key: Callable[[], bytes]) -> None:
@@ -31,7 +32,8 @@ class Vault:
         key = self._source()
         if len(key) < MINIMUM:
             raise ConfigurationError(
-                f"the server key has {len(key)} bytes, it needs {MINIMUM}; `openssl rand -hex 32` makes one"
+                f"the server key has {len(key)} bytes, it needs {MINIMUM}; `openssl rand -hex 32` "
+                "makes one"
             )
         return hashlib.blake2b(key, person=b"dspex server").digest()
 
@@ -41,7 +43,9 @@ class Vault:
         return self._derive(b"mark").hex()[:8]
 
     def _derive(self, purpose: bytes) -> bytes:
-        return hashlib.blake2b(purpose, key=self._key, digest_size=32, person=b"dspex derived").digest()
+        return hashlib.blake2b(
+            purpose, key=self._key, digest_size=32, person=b"dspex derived"
+        ).digest()
 
     @cached_property
     def _hash_key(self) -> bytes:
@@ -76,19 +80,26 @@ class Vault:
 
         mark, _, body = ciphertext.partition(":")
         if mark != self.mark:
-            raise StorageError(f"the secret {label!r} was encrypted with another server key ({mark}, not {self.mark})")
+            raise StorageError(
+                f"the secret {label!r} was encrypted with another server key ({mark}, not "
+                f"{self.mark})"
+            )
         try:
             data = urlsafe_b64decode(body)
             return str(self._cipher.decrypt(data[:_NONCE], data[_NONCE:], label.encode()), "utf-8")
         except (InvalidTag, ValueError) as error:
-            raise StorageError(f"the secret {label!r} was modified after it was encrypted; set it again") from error
+            raise StorageError(
+                f"the secret {label!r} was modified after it was encrypted; set it again"
+            ) from error
 
     @cached_property
     def _cipher(self):  # type: ignore[no-untyped-def]  # noqa: ANN202  # imported on demand
         try:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         except ImportError as error:
-            raise ConfigurationError("encrypted secrets need more packages: pip install 'dspex[server]'") from error
+            raise ConfigurationError(
+                "encrypted secrets need more packages: pip install 'dspex[server]'"
+            ) from error
         return AESGCM(self._derive(b"secrets"))
 
 

@@ -20,13 +20,16 @@ from dspex.operations.storage.sqlite import SQLiteDriver
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "foreign_keys=ON")
 
 
-_LOCK = 7204107  # any number: whoever changes the schema of a PostgreSQL database holds the advisory lock of this name
+# any number: whoever changes the schema of a PostgreSQL database holds the advisory lock of this
+# name
+_LOCK = 7204107
 
 
 class Database:
     """An engine for one URL. With SQLite, WAL lets readers and one writer of several processes work at once.
 
-    `synchronous=NORMAL` keeps every commit through a crash of the process; a loss of power may undo the last commits.
+    `synchronous=NORMAL` keeps every commit through a crash of the process; a loss of power may undo
+    the last commits.
     """
 
     def __init__(self, url: str) -> None:
@@ -38,7 +41,9 @@ class Database:
         try:
             self.url = sa.make_url(url)
         except ArgumentError:
-            raise ConfigurationError("the database URL cannot be read; write postgresql://user@host/name") from None
+            raise ConfigurationError(
+                "the database URL cannot be read; write postgresql://user@host/name"
+            ) from None
         self.driver: Driver = self._driver(url)
         self.writes = Grouping(self.driver.apply)
 
@@ -55,7 +60,10 @@ class Database:
         options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": json.loads}
         if isinstance(self.driver, PostgresDriver):
             return create_async_engine(
-                "postgresql+asyncpg://", async_creator=self.driver.connect, pool_pre_ping=True, **options
+                "postgresql+asyncpg://",
+                async_creator=self.driver.connect,
+                pool_pre_ping=True,
+                **options,
             )
         engine = create_async_engine(self.url, **options)
         sa.event.listen(engine.sync_engine, "connect", _set_pragmas)
@@ -75,7 +83,11 @@ class Database:
     @property
     def shown(self) -> str:
         """The URL without its password, for messages."""
-        return self.url.database or "" if self.is_sqlite else self.url.render_as_string(hide_password=True)
+        return (
+            self.url.database or ""
+            if self.is_sqlite
+            else self.url.render_as_string(hide_password=True)
+        )
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -108,7 +120,8 @@ class Database:
     async def stating(self) -> AsyncIterator[AsyncConnection]:
         """Give a connection for one statement that is a transaction by itself.
 
-        A process that is stopped after it has sent the statement leaves nothing open that others would wait for.
+        A process that is stopped after it has sent the statement leaves nothing open that others
+        would wait for.
 
         Raises:
             ConflictError: a unique group exists already.
@@ -136,9 +149,13 @@ class Database:
                 yield connection
                 broken = (await connection.exec_driver_sql("PRAGMA foreign_key_check")).all()
                 if broken:
-                    raise StorageError(f"the migration would leave references to nothing: {broken[:3]}")
+                    raise StorageError(
+                        f"the migration would leave references to nothing: {broken[:3]}"
+                    )
         finally:
-            await self.engine.dispose()  # no later user of this connection may find the references unchecked
+            await (
+                self.engine.dispose()
+            )  # no later user of this connection may find the references unchecked
 
     async def aclose(self) -> None:
         """Finish the writes that wait, and close all connections."""
@@ -150,11 +167,17 @@ class Database:
     def told(self, doing: str, text: str) -> StorageError:
         """Return what the database said as our error, with what can be done about it.
 
-        Its `public` says the same without where the database is, and without what the driver says of that.
+        Its `public` says the same without where the database is, and without what the driver says
+        of that.
         """
         mend = _mend(text)
-        public = f"cannot {doing} the database now" + (f": {mend}" if mend else "; the server's log says more")
-        return StorageError(f"cannot {doing} the database {self.shown!r}: {text}{mend and f': {mend}'}", public=public)
+        public = f"cannot {doing} the database now" + (
+            f": {mend}" if mend else "; the server's log says more"
+        )
+        return StorageError(
+            f"cannot {doing} the database {self.shown!r}: {text}{mend and f': {mend}'}",
+            public=public,
+        )
 
     @contextmanager
     def errors(self, doing: str) -> Iterator[None]:
@@ -162,7 +185,9 @@ class Database:
         try:
             yield
         except IntegrityError as error:
-            raise ConflictError(f"this exists already, or refers to what does not: {error.orig}") from error
+            raise ConflictError(
+                f"this exists already, or refers to what does not: {error.orig}"
+            ) from error
         except DBAPIError as error:
             raise self.told(doing, str(error.orig)) from error
         except (SQLAlchemyError, OSError) as error:
@@ -171,15 +196,18 @@ class Database:
 
 _MENDS = {
     "locked": "another process holds it; try again, or stop that process",
-    "readonly": "the file or its folder is read-only; make it writable, or set DSPEX_STATE_DIR to another folder",
-    "unable to open": "the folder does not exist or is not writable; set DSPEX_STATE_DIR to another folder",
+    "readonly": "the file or its folder is read-only; make it writable, or set DSPEX_STATE_DIR to "
+    "another folder",
+    "unable to open": "the folder does not exist or is not writable; set DSPEX_STATE_DIR to another "
+    "folder",
     "is full": "the disk is full; make room and try again",
     "disk I/O error": "the disk is full, or fails; look at the system's log",
     "Connect call failed": "no server answers there; start it, or correct DSPEX_DATABASE_URL",
     "[Errno 2]": "no server answers there; start it, or correct DSPEX_DATABASE_URL",
     "Name or service not known": "correct the host in DSPEX_DATABASE_URL",
     "DiskFull": "the disk of the database server is full; make room and try again",
-    "ReadOnlySQLTransaction": "this server takes no writes; name the primary one in DSPEX_DATABASE_URL",
+    "ReadOnlySQLTransaction": "this server takes no writes; name the primary one in "
+    "DSPEX_DATABASE_URL",
     "Password": "correct the user and password in DSPEX_DATABASE_URL",
     "InvalidAuthorization": "correct the user and password in DSPEX_DATABASE_URL",
     "InvalidCatalogName": "make the database, or correct its name in DSPEX_DATABASE_URL",
@@ -199,13 +227,13 @@ def _to_json(value: object) -> str:
 
 
 def _begin(connection: sa.Connection) -> None:
-    # The driver would begin late, and not at all before a change of the schema; a writer that first reads and then
-    # finds another writer before it could not wait for it.
+    # The driver would begin late, and not at all before a change of the schema; a writer that first
+    # reads and then finds another writer before it could not wait for it.
     for statement in connection.get_execution_options().get("dspex_begin", "BEGIN").split("; "):
         connection.exec_driver_sql(statement)
 
 
-def _set_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  # a driver's connection
+def _set_pragmas(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # `_begin` says when a transaction begins
     cursor = connection.cursor()
     try:

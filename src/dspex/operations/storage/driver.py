@@ -25,7 +25,8 @@ class Portion:
 class Driver(Protocol):
     """Connections to one database, used from one loop; opened when they are first needed, and again when lost.
 
-    Every method raises `StorageError` where the database cannot be used, `InvalidError` where a value does not fit.
+    Every method raises `StorageError` where the database cannot be used, `InvalidError` where a
+    value does not fit.
     """
 
     dialect: Dialect
@@ -59,7 +60,9 @@ def refused(change: Update, status: str | None) -> ConflictError | NotFoundError
     if status in change.statuses or not change.statuses:
         return ConflictError(f"the {name} {key!r} has changed meanwhile", status=status)
     required = " or ".join(change.statuses)
-    return ConflictError(f"the {name} {key!r} is {status}: this needs it to be {required}", status=status)
+    return ConflictError(
+        f"the {name} {key!r} is {status}: this needs it to be {required}", status=status
+    )
 
 
 def unfit(error: Exception) -> InvalidError:
@@ -78,4 +81,6 @@ def updated(statements: Statements[Any], change: Update) -> Question:
     values = [statements.encoded(name, value) for name, value in change.values.items()]
     expected = [statements.encoded(name, value) for name, value in change.expected.items()]
     key = statements.encoded("id", change.id)
-    return Question(sql, (*values, *change.increments.values(), 1, key, *expected, *change.statuses))
+    return Question(
+        sql, (*values, *change.increments.values(), 1, key, *expected, *change.statuses)
+    )

@@ -1,9 +1,9 @@
 """All events in the order in which they become certain: the port `EventLog` on both databases.
 
-A row gets its `position` from the database, at no cost to who writes it. SQLite counts: it has one writer at a time, so
-that numbers become visible in their order. PostgreSQL takes the number of the transaction; transactions end in any
-order, so a position counts only when every transaction with a lower number has ended (the snapshot's xmin): nothing
-can be put before it then.
+A row gets its `position` from the database, at no cost to who writes it. SQLite counts: it has one
+writer at a time, so that numbers become visible in their order. PostgreSQL takes the number of the
+transaction; transactions end in any order, so a position counts only when every transaction with a
+lower number has ended (the snapshot's xmin): nothing can be put before it then.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,17 @@ from dspex.operations.storage.statements import Question, Statements, quoted
 # what AUTOINCREMENT has counted to; the newest event itself may be deleted already
 _COUNTED = "(SELECT coalesce(max(seq), 0) AS horizon FROM sqlite_sequence WHERE name = 'events')"
 _HORIZON = {
-    True: f"SELECT horizon FROM {_COUNTED}",  # noqa: S608  # a constant
+    True: f"SELECT horizon FROM {_COUNTED}",  # a constant
     False: "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1 AS horizon",
 }
 _SIGHT = {
-    True: f"SELECT (horizon + 1) || ':' || (horizon + 1) || ':' FROM {_COUNTED}",  # noqa: S608  # a constant
+    True: f"SELECT (horizon + 1) || ':' || (horizon + 1) || ':' FROM {_COUNTED}",  # a constant
     False: "SELECT pg_current_snapshot()::text",
 }
-_FOREIGN = 'UPDATE events SET "position" = 0 WHERE "position" >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint'
+_FOREIGN = (
+    'UPDATE events SET "position" = 0 WHERE "position" >= '
+    "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+)
 
 
 class SQLEventLog:
@@ -61,14 +64,16 @@ class SQLEventLog:
         """Return the first position of an event whose id is greater."""
         conditions, parameters = self._where(where)
         conditions.append(f'"id" > {self._mark(parameters, "id", after)}')
-        sql = f'SELECT min("position") FROM events WHERE {" AND ".join(conditions)}'  # noqa: S608  # names of ours
+        sql = (
+            f'SELECT min("position") FROM events WHERE {" AND ".join(conditions)}'  # names of ours
+        )
         [[position]] = await self._driver.rows(Question(sql, tuple(parameters)))
         return None if position is None else int(position)
 
     async def place(self, event_id: UUID) -> Place | None:
         """Return where an event stands."""
         parameters: list[Any] = []
-        sql = f'SELECT "position" FROM events WHERE "id" = {self._mark(parameters, "id", event_id)}'  # noqa: S608
+        sql = f'SELECT "position" FROM events WHERE "id" = {self._mark(parameters, "id", event_id)}'
         rows = await self._driver.rows(Question(sql, tuple(parameters)))
         return Place(int(rows[0][0]), event_id) if rows else None
 
@@ -77,14 +82,20 @@ class SQLEventLog:
         mark = self._driver.dialect.parameter
         parameters.append(after.position)
         position = mark(len(parameters))
-        conditions.append(f'("position", "id") > ({position}, {self._mark(parameters, "id", after.id)})')
+        conditions.append(
+            f'("position", "id") > ({position}, {self._mark(parameters, "id", after.id)})'
+        )
         parameters.append(limit)
         columns = ", ".join(map(quoted, self._statements.names))
         rows = (
-            f'SELECT "position", {columns} FROM events WHERE {" AND ".join(conditions)} '  # noqa: S608  # names of ours
+            # names of ours
+            f'SELECT "position", {columns} FROM events WHERE {" AND ".join(conditions)} '
             f'ORDER BY "position", "id" LIMIT {mark(len(parameters))}'
         )
-        sql = f'SELECT * FROM ({_HORIZON[self._is_sqlite]}) h LEFT JOIN ({rows}) e ON true ORDER BY "position", "id"'  # noqa: S608
+        sql = (
+            f"SELECT * FROM ({_HORIZON[self._is_sqlite]}) h LEFT JOIN ({rows}) e ON true ORDER BY "
+            '"position", "id"'
+        )
         return Question(sql, tuple(parameters))
 
     def _where(self, where: Mapping[str, Any]) -> tuple[list[str], list[Any]]:
@@ -96,7 +107,7 @@ class SQLEventLog:
             conditions.append(f"{quoted(name)} IN ({marks})")
         return conditions, parameters
 
-    def _mark(self, parameters: list[Any], name: str, value: Any) -> str:  # noqa: ANN401  # any attribute
+    def _mark(self, parameters: list[Any], name: str, value: Any) -> str:
         parameters.append(self._statements.encoded(name, value))
         return self._driver.dialect.parameter(len(parameters))
 
@@ -108,7 +119,8 @@ class SQLEventLog:
 async def settle_positions(database: Database) -> None:
     """Make events that were restored from another PostgreSQL server older than all that come.
 
-    The numbers of its transactions say nothing here; those that are yet to come would hold the events back for long.
+    The numbers of its transactions say nothing here; those that are yet to come would hold the
+    events back for long.
 
     Raises:
         StorageError: the database cannot be written.

@@ -12,7 +12,12 @@ from dspex.operations.storage.database import Database
 from dspex.operations.storage.tables import TABLES, metadata_of
 
 PORTION = 500
-_FUNCTIONS: dict[str, Any] = {"count": sa.func.count, "sum": sa.func.sum, "mean": sa.func.avg, "max": sa.func.max}
+_FUNCTIONS: dict[str, Any] = {
+    "count": sa.func.count,
+    "sum": sa.func.sum,
+    "mean": sa.func.avg,
+    "max": sa.func.max,
+}
 _PERCENTILES = {"p50": 50, "p95": 95}
 
 
@@ -49,19 +54,27 @@ class SQLFigures:
             rules.append(table.c.id < before)
         if keep is not None:
             oldest = (
-                sa.select(table.c.id).where(*_equal(table, where)).order_by(table.c.id.desc()).offset(keep).limit(1)
+                sa.select(table.c.id)
+                .where(*_equal(table, where))
+                .order_by(table.c.id.desc())
+                .offset(keep)
+                .limit(1)
             )
             rules.append(table.c.id <= oldest.scalar_subquery())
         if not rules:
             return Pruned(0, 0)
         free = [~sa.exists().where(column == table.c.id) for column in self._referring(table)]
-        old = sa.select(table.c.id, self._length(table, sized)).where(*_equal(table, where), sa.or_(*rules), *free)
+        old = sa.select(table.c.id, self._length(table, sized)).where(
+            *_equal(table, where), sa.or_(*rules), *free
+        )
         ids = old.order_by(table.c.id).limit(PORTION)
         while True:
             async with self._database.writing() as connection:
                 portion = (await connection.execute(ids)).all()
                 if portion:
-                    await connection.execute(table.delete().where(table.c.id.in_([row[0] for row in portion])))
+                    await connection.execute(
+                        table.delete().where(table.c.id.in_([row[0] for row in portion]))
+                    )
             total += len(portion)
             size += sum(row[1] for row in portion)
             if len(portion) < PORTION:
@@ -73,7 +86,11 @@ class SQLFigures:
         for name in names:
             text = sa.cast(table.c[name], sa.Text)
             is_sqlite = self._database.is_sqlite
-            length = sa.func.length(sa.cast(text, sa.LargeBinary)) if is_sqlite else sa.func.octet_length(text)
+            length = (
+                sa.func.length(sa.cast(text, sa.LargeBinary))
+                if is_sqlite
+                else sa.func.octet_length(text)
+            )
             total += sa.func.coalesce(length, 0)
         return total
 
@@ -95,12 +112,20 @@ def _equal(table: sa.FromClause, where: Mapping[str, Any]) -> list[sa.ColumnElem
     ]
 
 
-def _figures(table: sa.Table, where: Mapping[str, Any], measures: Mapping[str, Measure]) -> sa.Select[Any]:
+def _figures(
+    table: sa.Table, where: Mapping[str, Any], measures: Mapping[str, Measure]
+) -> sa.Select[Any]:
     """Return the statement. Rows are wide and read once: figures are made of the few values of them that they need."""
     values = {measure.of: _value(table, measure.of) for measure in measures.values()}
     values |= {name: table.c[name] for measure in measures.values() for name in measure.where}
-    rows = sa.select(*(value.label(of) for of, value in values.items())).where(*_equal(table, where)).cte("found")
-    return sa.select(*(_figure(rows, measure).label(name) for name, measure in measures.items()), sa.literal(1))
+    rows = (
+        sa.select(*(value.label(of) for of, value in values.items()))
+        .where(*_equal(table, where))
+        .cte("found")
+    )
+    return sa.select(
+        *(_figure(rows, measure).label(name) for name, measure in measures.items()), sa.literal(1)
+    )
 
 
 def _value(table: sa.Table, of: str) -> sa.ColumnElement[Any]:

@@ -34,8 +34,8 @@ class _Waiting:
 class Grouping:
     """Takes the writes of all tasks of one loop, and applies all that wait together: no write waits for company.
 
-    A write is one caller's steps: all of them happen or none, whatever becomes of the others in its group. They are
-    applied in the order in which they came, at most `LIMIT` at a time.
+    A write is one caller's steps: all of them happen or none, whatever becomes of the others in its
+    group. They are applied in the order in which they came, at most `LIMIT` at a time.
     """
 
     def __init__(self, apply: Apply) -> None:
@@ -50,10 +50,12 @@ class Grouping:
     async def write(self, steps: Write) -> None:
         """Return when the steps are committed.
 
-        A caller that is cancelled before its group began leaves nothing behind; after that, all of it or nothing.
+        A caller that is cancelled before its group began leaves nothing behind; after that, all of
+        it or nothing.
 
         Raises:
-            DspexError: nothing of it was done, unless the connection was lost at the commit; the message says so.
+            DspexError: nothing of it was done, unless the connection was lost at the commit; the
+            message says so.
         """
         if self._is_closed:
             raise StorageError("the database is closed")
@@ -86,7 +88,9 @@ class Grouping:
         outcomes: Sequence[BaseException | None]
         try:
             outcomes = await self._apply([waiting.steps for waiting in group])
-            self.last_error = next((error for error in outcomes if isinstance(error, StorageError)), None)
+            self.last_error = next(
+                (error for error in outcomes if isinstance(error, StorageError)), None
+            )
         except asyncio.CancelledError:
             for waiting in group:
                 waiting.done.cancel()

@@ -26,11 +26,14 @@ ENTRIES = sa.Table(
 class SQLJournal:
     """The entries of one job; see `Journal`. Owned by one event loop.
 
-    With `turn`, an entry is written only as long as the job's row (of `resource`) is at that turn: a process that was
-    taken for dead and lives on can add nothing to the journal of who came after it.
+    With `turn`, an entry is written only as long as the job's row (of `resource`) is at that turn:
+    a process that was taken for dead and lives on can add nothing to the journal of who came after
+    it.
     """
 
-    def __init__(self, database: Database, job_id: UUID, *, resource: str = "", turn: int | None = None) -> None:
+    def __init__(
+        self, database: Database, job_id: UUID, *, resource: str = "", turn: int | None = None
+    ) -> None:
         """Take the database, which its owner closes, and whose journal it is."""
         self._database = database
         self._job_id = job_id
@@ -44,7 +47,11 @@ class SQLJournal:
         return await unbroken(self._entries())
 
     async def _entries(self) -> Sequence[Entry]:
-        statement = sa.select(ENTRIES.c.entry).where(ENTRIES.c.job_id == self._job_id).order_by(ENTRIES.c.number)
+        statement = (
+            sa.select(ENTRIES.c.entry)
+            .where(ENTRIES.c.job_id == self._job_id)
+            .order_by(ENTRIES.c.number)
+        )
         async with self._database.reading() as connection:
             rows = (await connection.execute(statement)).scalars().all()
         return [msgspec.json.decode(row) for row in rows]
@@ -54,7 +61,8 @@ class SQLJournal:
 
         Raises:
             ConflictError: the job is at another turn.
-            StorageError: it cannot be written, or somebody else writes to the journal too; read it again.
+            StorageError: it cannot be written, or somebody else writes to the journal too; read it
+            again.
         """
         await unbroken(self._append(msgspec.json.encode(entry).decode()))
 
@@ -62,14 +70,21 @@ class SQLJournal:
         async with self._lock:
             if self._next is None:
                 self._next = await self._count()
-            number, self._next = self._next, None  # known again only when the write is known to have been made
+            number, self._next = (
+                self._next,
+                None,
+            )  # known again only when the write is known to have been made
             try:
                 async with self._database.stating() as connection:
                     inserted = (await connection.execute(self._insert(number, text))).rowcount
             except ConflictError as error:
-                raise StorageError(f"entry {number} of the journal was written by somebody else: {error}") from error
+                raise StorageError(
+                    f"entry {number} of the journal was written by somebody else: {error}"
+                ) from error
             if not inserted:
-                raise ConflictError(f"the job {str(self._job_id)!r} goes on elsewhere; this process has to leave it")
+                raise ConflictError(
+                    f"the job {str(self._job_id)!r} goes on elsewhere; this process has to leave it"
+                )
             self._next = number + 1
 
     async def _count(self) -> int:
@@ -78,11 +93,16 @@ class SQLJournal:
             newest = (await connection.execute(statement)).scalar()
         return 0 if newest is None else int(newest) + 1
 
-    def _insert(self, number: int, text: str) -> Any:  # noqa: ANN401  # one statement
+    def _insert(self, number: int, text: str) -> Any:
         values = {"job_id": self._job_id, "number": number, "entry": text}
         if self._row is None:
             return ENTRIES.insert().values(values)
         typed = [sa.literal(value, ENTRIES.c[name].type) for name, value in values.items()]
-        # the row is locked with the insert, so that a turn cannot begin between the check and the commit
-        row = sa.select(*typed).where(self._row.c.id == self._job_id, self._row.c.turn == self._turn).with_for_update()
+        # the row is locked with the insert, so that a turn cannot begin between the check and the
+        # commit
+        row = (
+            sa.select(*typed)
+            .where(self._row.c.id == self._job_id, self._row.c.turn == self._turn)
+            .with_for_update()
+        )
         return ENTRIES.insert().from_select(list(values), row)

@@ -40,8 +40,9 @@ class UTCTime(TypeDecorator[datetime]):
 class StoredKind:
     """How one kind of attribute is stored.
 
-    `column` makes the type of its column, `postgres` is the name of that type in a statement. `sqlite` and `asyncpg`
-    encode a value for the driver and decode it; None: the driver takes it as it is.
+    `column` makes the type of its column, `postgres` is the name of that type in a statement.
+    `sqlite` and `asyncpg` encode a value for the driver and decode it; None: the driver takes it as
+    it is.
     """
 
     column: Callable[[], TypeEngine[Any]]
@@ -56,7 +57,11 @@ def _json() -> TypeEngine[Any]:
 
 
 _JSON = StoredKind(
-    column=_json, postgres="json", sqlite=(json_text, json_value), asyncpg=(json_text, json_value), is_long=True
+    column=_json,
+    postgres="json",
+    sqlite=(json_text, json_value),
+    asyncpg=(json_text, json_value),
+    is_long=True,
 )
 _NUMBER = StoredKind(column=sa.Float, postgres="double precision")
 STORED_KINDS: Final[Mapping[AttributeKind, StoredKind]] = {
@@ -71,7 +76,10 @@ STORED_KINDS: Final[Mapping[AttributeKind, StoredKind]] = {
     "number": _NUMBER,
     "flag": StoredKind(column=sa.Boolean, postgres="boolean", sqlite=(None, bool)),
     "time": StoredKind(
-        column=UTCTime, postgres="timestamptz", sqlite=(moment_text, moment_of_text), asyncpg=(moment, None)
+        column=UTCTime,
+        postgres="timestamptz",
+        sqlite=(moment_text, moment_of_text),
+        asyncpg=(moment, None),
     ),
     "json": _JSON,
     "probability": _NUMBER,
@@ -88,10 +96,26 @@ class Codec:
 
 
 SQLITE: Final = Codec(
-    {kind: stored.sqlite[0] for kind, stored in STORED_KINDS.items() if stored.sqlite[0] is not None},
-    {kind: stored.sqlite[1] for kind, stored in STORED_KINDS.items() if stored.sqlite[1] is not None},
+    {
+        kind: stored.sqlite[0]
+        for kind, stored in STORED_KINDS.items()
+        if stored.sqlite[0] is not None
+    },
+    {
+        kind: stored.sqlite[1]
+        for kind, stored in STORED_KINDS.items()
+        if stored.sqlite[1] is not None
+    },
 )
 POSTGRES: Final = Codec(
-    {kind: stored.asyncpg[0] for kind, stored in STORED_KINDS.items() if stored.asyncpg[0] is not None},
-    {kind: stored.asyncpg[1] for kind, stored in STORED_KINDS.items() if stored.asyncpg[1] is not None},
+    {
+        kind: stored.asyncpg[0]
+        for kind, stored in STORED_KINDS.items()
+        if stored.asyncpg[0] is not None
+    },
+    {
+        kind: stored.asyncpg[1]
+        for kind, stored in STORED_KINDS.items()
+        if stored.asyncpg[1] is not None
+    },
 )

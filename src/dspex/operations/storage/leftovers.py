@@ -30,7 +30,9 @@ class SQLLeftovers:
         """Delete journals. The job's row is held meanwhile: one that is resumed at this moment waits, or keeps all."""
         jobs = TABLES[resource.name]
         has_journal = sa.exists().where(ENTRIES.c.job_id == jobs.c.id)
-        old = sa.select(jobs.c.id).where(jobs.c.status.in_(_ENDED), jobs.c.finished_at < before, has_journal)
+        old = sa.select(jobs.c.id).where(
+            jobs.c.status.in_(_ENDED), jobs.c.finished_at < before, has_journal
+        )
         return await self._portions(old.limit(PORTION).with_for_update(), ENTRIES.c.job_id)
 
     async def forget_lost_journals(self) -> int:
@@ -38,20 +40,25 @@ class SQLLeftovers:
         tables = [TABLES[resource.name] for resource in QUEUES.values()]
         without_job = [~sa.exists().where(table.c.id == ENTRIES.c.job_id) for table in tables]
         return await self._portions(
-            sa.select(ENTRIES.c.job_id).distinct().where(*without_job).limit(PORTION), ENTRIES.c.job_id
+            sa.select(ENTRIES.c.job_id).distinct().where(*without_job).limit(PORTION),
+            ENTRIES.c.job_id,
         )
 
     async def forget_events(self, resource: Resource[Any], topic: str, *, before: datetime) -> int:
         """Delete events. The job's row is held meanwhile, as for journals."""
         jobs, events = TABLES[resource.name], TABLES[EVENT.name]
         has_events = sa.exists().where(events.c.subject_id == jobs.c.id, events.c.topic == topic)
-        old = sa.select(jobs.c.id).where(jobs.c.status.in_(_ENDED), jobs.c.finished_at < before, has_events)
+        old = sa.select(jobs.c.id).where(
+            jobs.c.status.in_(_ENDED), jobs.c.finished_at < before, has_events
+        )
         return await self._portions(old.limit(PORTION).with_for_update(), events.c.subject_id)
 
     async def forget_workers(self, *, before: datetime) -> int:
         """Delete rows of workers."""
         workers = TABLES[JOB_WORKER.name]
-        old = sa.select(workers.c.id).where(workers.c.status.in_(_GONE), workers.c.updated_at < before)
+        old = sa.select(workers.c.id).where(
+            workers.c.status.in_(_GONE), workers.c.updated_at < before
+        )
         return await self._portions(old.limit(PORTION).with_for_update(), workers.c.id)
 
     async def _portions(self, old: sa.Select[Any], key: sa.Column[Any]) -> int:

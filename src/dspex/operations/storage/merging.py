@@ -8,7 +8,9 @@ from dspex.operations.resources.ports import Insert, Update
 from dspex.operations.storage.grouping import Step, Write
 from dspex.operations.storage.statements import Statements
 
-COUNT = "#"  # how many updates one row represents; increments are named "+attribute", expected values "=attribute"
+# how many updates one row represents; an increment is named "+attribute", and the value that a
+# conditional update expects is named "=attribute"
+COUNT = "#"
 
 _Place = tuple[str, UUID]
 _UNTOUCHED: Final = object()
@@ -33,8 +35,9 @@ class Shape:
 class Merging:
     """Collects writes whose inserts and updates can be made in any order, and says so of each.
 
-    A row that is changed twice in different ways, or inserted and changed, needs its order. Increments of one row are
-    added up: a counter that many executions move on is written once, also where it may move in some states only.
+    A row that is changed twice in different ways, or inserted and changed, needs its order.
+    Increments of one row are added up: a counter that many executions move on is written once, also
+    where it may move in some states only.
     """
 
     def __init__(self) -> None:
@@ -51,10 +54,14 @@ class Merging:
         for step in steps:
             try:
                 place, shape = _place(step)
-                before = planned[place] if place in planned else self._touched.get(place, _UNTOUCHED)
+                before = (
+                    planned[place] if place in planned else self._touched.get(place, _UNTOUCHED)
+                )
             except TypeError:  # a value that cannot be hashed, in a place where only some can be
                 return False
-            if before is not _UNTOUCHED and (shape is None or not shape.is_repeatable or before != shape):
+            if before is not _UNTOUCHED and (
+                shape is None or not shape.is_repeatable or before != shape
+            ):
                 return False
             planned[place] = shape
             shapes.append(shape)
@@ -86,4 +93,10 @@ def _place(step: Step) -> tuple[_Place, Shape | None]:
 
 
 def _shape(statements: Statements[Any], change: Update) -> Shape:
-    return Shape(statements, tuple(change.values), tuple(change.increments), tuple(change.expected), change.statuses)
+    return Shape(
+        statements,
+        tuple(change.values),
+        tuple(change.increments),
+        tuple(change.expected),
+        change.statuses,
+    )

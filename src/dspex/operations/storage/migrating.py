@@ -17,15 +17,20 @@ from dspex.operations.storage.eventlog import settle_positions
 HEAD = "0005"
 REVISIONS = ("base", "0001", "0002", "0003", "0004", "0005")
 _FOLDER = Path(__file__).parent / "migrations"
-_ALEMBIC = threading.Lock()  # its `op` and `context` are one for the whole process: one migration at a time
+_ALEMBIC = (
+    threading.Lock()
+)  # its `op` and `context` are one for the whole process: one migration at a time
 _RETRY_S = 0.01
 
 
-async def migrate(database: Database, *, to: str = HEAD, say: Callable[[str], None] = lambda _text: None) -> None:
+async def migrate(
+    database: Database, *, to: str = HEAD, say: Callable[[str], None] = lambda _text: None
+) -> None:
     """Bring the schema to revision `to`, forward or back; a database that is there already costs one query.
 
-    It happens whole or not at all, and two that migrate one database at once do it once. An embedded database that has
-    another schema is copied beside itself first, while nobody else can write; no copy takes the place of another.
+    It happens whole or not at all, and two that migrate one database at once do it once. An
+    embedded database that has another schema is copied beside itself first, while nobody else can
+    write; no copy takes the place of another.
 
     Raises:
         ConfigurationError: the revision is unknown.
@@ -40,7 +45,9 @@ async def migrate(database: Database, *, to: str = HEAD, say: Callable[[str], No
     if _is_there(current, to):
         return
     async with _one_at_a_time(), database.migrating() as connection:
-        current = await connection.run_sync(_revision)  # another process may have moved it meanwhile
+        current = await connection.run_sync(
+            _revision
+        )  # another process may have moved it meanwhile
         _refuse_later(database, current)
         if _is_there(current, to):
             return
@@ -76,7 +83,9 @@ async def require_head(database: Database) -> None:
     _refuse_later(database, current)
     if current != HEAD:
         had = f"has schema {current}" if current else "has no tables of dspex yet"
-        raise SchemaError(f"the database {database.shown!r} {had}, this dspex reads {HEAD}: run `dspex migrate`")
+        raise SchemaError(
+            f"the database {database.shown!r} {had}, this dspex reads {HEAD}: run `dspex migrate`"
+        )
 
 
 async def revision(database: Database) -> str | None:
@@ -95,7 +104,8 @@ def _revision(connection: sa.Connection) -> str | None:
 def _refuse_later(database: Database, current: str | None) -> None:
     if current is not None and current > HEAD:
         raise SchemaError(
-            f"the database {database.shown!r} has schema {current}, this dspex reads {HEAD}: update dspex"
+            f"the database {database.shown!r} has schema {current}, this dspex reads {HEAD}: "
+            "update dspex"
         )
 
 

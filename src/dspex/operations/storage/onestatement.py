@@ -56,15 +56,21 @@ def _sql(inserts: tuple[Statements[Any], ...], updates: tuple[Shape, ...]) -> st
     for n, statements in enumerate(inserts):
         row = f"json_populate_recordset(NULL::{statements.table}, ${n + 1})"
         columns = ", ".join(map(quoted, statements.names))
-        parts.append(f"i{n} AS (INSERT INTO {statements.table} ({columns}) SELECT {columns} FROM {row})")  # noqa: S608
+        parts.append(
+            f"i{n} AS (INSERT INTO {statements.table} ({columns}) SELECT {columns} FROM {row})"
+        )
     number = len(inserts) + len(updates)
     for n, shape in enumerate(updates):
         number += 1
-        checks.append(f"(SELECT count(*) FROM u{n}) = ${number}")  # noqa: S608
-        guard = "".join(f" AND r.{quoted(name)} IS NOT DISTINCT FROM v.{quoted('=' + name)}" for name in shape.expected)
+        checks.append(f"(SELECT count(*) FROM u{n}) = ${number}")
+        guard = "".join(
+            f" AND r.{quoted(name)} IS NOT DISTINCT FROM v.{quoted('=' + name)}"
+            for name in shape.expected
+        )
         if shape.statuses:
             number += 1
-            # An index of statuses holds every row that ever had one until the next vacuum: none is to be used here.
+            # An index of statuses holds every row that ever had one until the next vacuum: none is
+            # to be used here.
             guard += f" AND (r.\"status\" || '') = ANY(${number})"
         parts.append(f'u{n} AS ({_update(shape, len(inserts) + n + 1)}{guard} RETURNING r."id")')
     # A division by zero undoes the whole statement where an update found fewer rows than it names.
@@ -80,7 +86,12 @@ def _update(shape: Shape, number: int) -> str:
     columns |= {"=" + name: STORED_KINDS[kinds[name]].postgres for name in shape.expected}
     column_list = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items())
     sets = [f"{quoted(name)} = v.{quoted(name)}" for name in shape.values]
-    sets += [f"{quoted(name)} = r.{quoted(name)} + v.{quoted('+' + name)}" for name in shape.increments]
+    sets += [
+        f"{quoted(name)} = r.{quoted(name)} + v.{quoted('+' + name)}" for name in shape.increments
+    ]
     sets.append(f'"lock_version" = r."lock_version" + v.{quoted(COUNT)}')
     source = f"json_to_recordset(${number}) AS v({column_list})"
-    return f'UPDATE {shape.statements.table} AS r SET {", ".join(sets)} FROM {source} WHERE r."id" = v."id"'  # noqa: S608
+    return (
+        f'UPDATE {shape.statements.table} AS r SET {", ".join(sets)} FROM {source} WHERE r."id" = '
+        'v."id"'
+    )

@@ -20,30 +20,47 @@ async def ensure_tables(database: Database, domain: Domain) -> None:
         SchemaError: a table is not what its resource says; the message says in what they differ.
         StorageError: the database cannot be read or written.
     """
-    plurals = [resource.plural for name, resource in domain.items() if DOMAIN.get(name) is not resource]
+    plurals = [
+        resource.plural for name, resource in domain.items() if DOMAIN.get(name) is not resource
+    ]
     if not plurals:
         return
     async with database.migrating() as connection:
         differences = await connection.run_sync(_made_or_compared, domain, plurals)
     if differences:
         raise SchemaError(
-            f"the database {database.shown!r} does not fit the resources of this domain: {'; '.join(differences)}. "
-            "Change the tables by hand (ALTER TABLE), or drop those without rows that matter: they are made again"
+            f"the database {database.shown!r} does not fit the resources of this domain: "
+            f"{'; '.join(differences)}. "
+            "Change the tables by hand (ALTER TABLE), or drop those without rows that matter: "
+            "they are made again"
         )
 
 
 def _made_or_compared(connection: sa.Connection, domain: Domain, plurals: list[str]) -> list[str]:
     metadata = metadata_of(domain)
     existing = set(sa.inspect(connection).get_table_names())
-    metadata.create_all(connection, tables=[metadata.tables[name] for name in plurals if name not in existing])
-    return [text for name in plurals if name in existing for text in _differences(connection, metadata, name)]
+    metadata.create_all(
+        connection, tables=[metadata.tables[name] for name in plurals if name not in existing]
+    )
+    return [
+        text
+        for name in plurals
+        if name in existing
+        for text in _differences(connection, metadata, name)
+    ]
 
 
 def _differences(connection: sa.Connection, metadata: sa.MetaData, name: str) -> Iterator[str]:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    def is_meant(_object: object, object_name: str | None, kind: str, _reflected: bool, _other: object) -> bool:  # noqa: FBT001
+    def is_meant(
+        _object: object,
+        object_name: str | None,
+        kind: str,
+        _reflected: object,
+        _other: object,
+    ) -> bool:
         return kind != "table" or object_name == name
 
     options = {"compare_type": True, "include_object": is_meant}
@@ -52,7 +69,7 @@ def _differences(connection: sa.Connection, metadata: sa.MetaData, name: str) ->
             yield f"table {name!r} {_told(part)}"
 
 
-def _told(change: Any) -> str:  # noqa: ANN401  # a tuple of Alembic, whose first member says what the others are
+def _told(change: Any) -> str:
     match change:
         case ("add_column", _, _, column):
             return f"has no column {column.name!r} ({column.type})"
@@ -61,9 +78,15 @@ def _told(change: Any) -> str:  # noqa: ANN401  # a tuple of Alembic, whose firs
         case ("modify_type", _, _, column, _, found, wanted):
             return f"has {column!r} as {found}, the resource has it as {wanted}"
         case ("modify_nullable", _, _, column, _, found, _):
-            return f"{'lets' if found else 'does not let'} {column!r} be empty, the resource is the other way round"
+            return (
+                f"{'lets' if found else 'does not let'} {column!r} be empty, the resource is the "
+                "other way round"
+            )
         case (str(kind), made, *_):
             verb = "lacks" if kind.startswith("add") else "has beside the resource's"
-            return f"{verb} the {kind.partition('_')[2].replace('_', ' ')} {getattr(made, 'name', made)}"
+            return (
+                f"{verb} the {kind.partition('_')[2].replace('_', ' ')} "
+                f"{getattr(made, 'name', made)}"
+            )
         case _:
             return f"differs: {change!r}"

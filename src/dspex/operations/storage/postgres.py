@@ -17,13 +17,21 @@ from dspex.operations.storage.statements import Dialect, Question, Statements
 
 _Answer = asyncio.Future[Sequence[Sequence[Any]]]
 _READERS = 4
-_LIGHT, _GROUP = 64 * 1024, 4 * 1024 * 1024  # a row that is read at once, and several that are read together
-# Writes find their rows by id. Their plans are made once, often while tables are small, and kept while these grow.
-_BY_ID = "".join(f"SET {way} = off;" for way in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"))
+_LIGHT, _GROUP = (
+    64 * 1024,
+    4 * 1024 * 1024,
+)  # a row that is read at once, and several that are read together
+# Writes find their rows by id. Their plans are made once, often while tables are small, and kept
+# while these grow.
+_BY_ID = "".join(
+    f"SET {way} = off;" for way in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
+)
 _CONNECT_SECONDS, _COMMAND_SECONDS = 10.0, 60.0
 _SHARED = (
-    "a pooler such as pgbouncer shares sessions of PostgreSQL between its clients, from transaction to transaction; "
-    "dspex needs sessions of its own: let DSPEX_DATABASE_URL name the server itself, or set pool_mode=session there"
+    "a pooler such as pgbouncer shares sessions of PostgreSQL between its clients, from "
+    "transaction to transaction; "
+    "dspex needs sessions of its own: let DSPEX_DATABASE_URL name the server itself, or set "
+    "pool_mode=session there"
 )
 
 
@@ -59,10 +67,20 @@ class PostgresDriver:
         try:
             import asyncpg
         except ImportError as error:
-            raise ConfigurationError("PostgreSQL needs one more package: pip install 'dspex[pg]'") from error
+            raise ConfigurationError(
+                "PostgreSQL needs one more package: pip install 'dspex[pg]'"
+            ) from error
         self._asyncpg = asyncpg
-        self._foreign = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-        self._pooled = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
+        self._foreign = (
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            OSError,
+        )
+        self._pooled = (
+            asyncpg.DuplicatePreparedStatementError,
+            asyncpg.InvalidSQLStatementNameError,
+        )
         self._url = url
         self._mend = mend
         self._is_direct = False
@@ -72,7 +90,7 @@ class PostgresDriver:
         self._reading = 0
         self._readers: set[asyncio.Task[None]] = set()
 
-    async def connect(self) -> Any:  # noqa: ANN401  # a driver's connection
+    async def connect(self) -> Any:
         """Return a new connection.
 
         Raises:
@@ -89,25 +107,30 @@ class PostgresDriver:
             self._is_direct = True
         return connection
 
-    async def _open(self) -> Any:  # noqa: ANN401  # a driver's connection
+    async def _open(self) -> Any:
         try:
             return await self._asyncpg.connect(
-                self._url, timeout=_CONNECT_SECONDS, command_timeout=_COMMAND_SECONDS, statement_cache_size=512
+                self._url,
+                timeout=_CONNECT_SECONDS,
+                command_timeout=_COMMAND_SECONDS,
+                statement_cache_size=512,
             )
         except (self._asyncpg.PostgresError, self._asyncpg.InterfaceError, ValueError) as error:
             raise UnreachableError(f"{type(error).__name__}: {error}") from error
         except OSError as error:
             raise UnreachableError(str(error) or type(error).__name__) from error
 
-    async def _refuse_shared_sessions(self, connection: Any) -> None:  # noqa: ANN401
+    async def _refuse_shared_sessions(self, connection: Any) -> None:
         """Refuse a pooler that gives one session of the server to several of its clients, one transaction each.
 
-        A pooler tells each client a process id of its own. That it shares sessions shows when two connections that are
-        both open are served by the same process.
+        A pooler tells each client a process id of its own. That it shares sessions shows when two
+        connections that are both open are served by the same process.
         """
         try:
             ours = await _server_process(connection)
-        except self._asyncpg.ConnectionDoesNotExistError as error:  # one that shares them from statement to statement
+        except (
+            self._asyncpg.ConnectionDoesNotExistError
+        ) as error:  # one that shares them from statement to statement
             raise ConfigurationError(_SHARED) from error
         if ours == connection.get_server_pid():
             return
@@ -140,18 +163,30 @@ class PostgresDriver:
             number += 1
         light_rows = [tuple(row)[:-1] for row in weighed[:number]]
         large = {statements.key(row): row[-1] for row in weighed[:number] if row[-1] > _LIGHT}
-        whole = {statements.key(row): row for row in await self._large(statements, query, large)} if large else {}
-        rows = [whole.get(key) if (key := statements.key(row)) in large else row for row in light_rows]
-        return Portion([row for row in rows if row is not None], total, is_cut=number < len(weighed))
+        whole = (
+            {statements.key(row): row for row in await self._large(statements, query, large)}
+            if large
+            else {}
+        )
+        rows = [
+            whole.get(key) if (key := statements.key(row)) in large else row for row in light_rows
+        ]
+        return Portion(
+            [row for row in rows if row is not None], total, is_cut=number < len(weighed)
+        )
 
-    async def _large(self, statements: Statements[Any], query: Query, sizes: Mapping[Any, int]) -> list[Any]:
+    async def _large(
+        self, statements: Statements[Any], query: Query, sizes: Mapping[Any, int]
+    ) -> list[Any]:
         """Return whole rows by their ids, a few at a time."""
         rows: list[Any] = []
         group: list[Any] = []
         for number, key in enumerate(sizes, 1):
             group.append(UUID(int=key.int))
             if number == len(sizes) or sum(sizes[member] for member in group) > _GROUP:
-                query_of_group = Query(where={"id": tuple(group)}, limit=len(group), without=query.without)
+                query_of_group = Query(
+                    where={"id": tuple(group)}, limit=len(group), without=query.without
+                )
                 rows += await self.rows(statements.select(query_of_group))
                 group = []
         return rows
@@ -210,8 +245,8 @@ class PostgresDriver:
                 raise
         else:
             return
-        # It is not known whether the statement was carried out before the connection was lost. It happens whole or not
-        # at all, and nobody else inserts these ids: one of them tells.
+        # It is not known whether the statement was carried out before the connection was lost. It
+        # happens whole or not at all, and nobody else inserts these ids: one of them tells.
         try:
             connection = await self._connected()
         except UnreachableError as error:
@@ -249,7 +284,7 @@ class PostgresDriver:
             self._leave(connection, error)
             raise
 
-    async def _connected(self) -> Any:  # noqa: ANN401  # a driver's connection
+    async def _connected(self) -> Any:
         if self._writer is None or self._writer.is_closed():
             connection = await self.connect()
             await connection.execute(_BY_ID)
@@ -285,7 +320,7 @@ class PostgresDriver:
                 if not answer.done():
                     answer.set_result(rows)
 
-    async def _asked(self, reader: "_Reader", question: Question) -> Any:  # noqa: ANN401
+    async def _asked(self, reader: "_Reader", question: Question) -> Any:
         for is_last in (False, True):
             if reader.connection is None or reader.connection.is_closed():
                 reader.connection = await self.connect()
@@ -296,7 +331,7 @@ class PostgresDriver:
                     raise
         raise AssertionError  # the second round returns or raises
 
-    def _leave(self, connection: Any, error: Exception) -> bool:  # noqa: ANN401
+    def _leave(self, connection: Any, error: Exception) -> bool:
         """Use a connection no more if this error was its last; it may not know so itself yet."""
         if self._is_lost(error):
             connection.terminate()
@@ -304,7 +339,10 @@ class PostgresDriver:
 
     def _is_lost(self, error: Exception) -> bool:
         lost = (self._asyncpg.PostgresConnectionError, self._asyncpg.AdminShutdownError)
-        return isinstance(error, (*lost, self._asyncpg.CrashShutdownError, self._asyncpg.InternalClientError, OSError))
+        return isinstance(
+            error,
+            (*lost, self._asyncpg.CrashShutdownError, self._asyncpg.InternalClientError, OSError),
+        )
 
     def _told(self, doing: str, error: Exception) -> DspexError:
         if isinstance(error, DspexError):
@@ -317,12 +355,16 @@ class PostgresDriver:
             return unfit(error)
         if not isinstance(error, (*self._foreign, TimeoutError)):
             return InternalError(f"a {doing} failed: {type(error).__name__}: {error}")
-        is_known = doing != "write" or isinstance(error, UnreachableError) or not self._is_lost(error)
+        is_known = (
+            doing != "write" or isinstance(error, UnreachableError) or not self._is_lost(error)
+        )
         name = "" if isinstance(error, UnreachableError) else f"{type(error).__name__}: "
-        return self._mend(doing, f"{name}{error}{'' if is_known else '; whether it was done is not known'}")
+        return self._mend(
+            doing, f"{name}{error}{'' if is_known else '; whether it was done is not known'}"
+        )
 
 
-async def _server_process(connection: Any) -> int:  # noqa: ANN401  # a driver's connection
+async def _server_process(connection: Any) -> int:
     """Return the process that serves a connection; nothing of the question stays in a session that may be shared."""
     async with connection.transaction():
         return int(await (await connection.prepare("SELECT pg_backend_pid()", name="")).fetchval())
@@ -334,7 +376,7 @@ def _proof(together: Merging) -> Question | None:
     return None
 
 
-async def _carry_out(connection: Any, step: Step) -> None:  # noqa: ANN401
+async def _carry_out(connection: Any, step: Step) -> None:
     statements, change = step.statements, step.change
     if isinstance(change, Insert):
         await connection.execute(statements.insert, *statements.row(change.entity))

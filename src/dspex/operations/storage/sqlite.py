@@ -18,10 +18,13 @@ from dspex.operations.storage.statements import Dialect, Question, Statements, q
 
 T = TypeVar("T")
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "wal_autocheckpoint=0")
-_READ_SECONDS = 0.002  # what one read may hold the loop for; one that needs longer begins anew in a thread
+_READ_SECONDS = (
+    0.002  # what one read may hold the loop for; one that needs longer begins anew in a thread
+)
 _PROGRESS = 2000  # virtual machine instructions between two looks at the clock
 _CHANGES = 1500  # rows, after which the log is written back into the file
-_LOG_PAGES = 16_000  # of the log (64 MB), after which writes pause until it is written back whole and begins anew
+# of the log (64 MB), after which writes pause until it is written back whole and begins anew
+_LOG_PAGES = 16_000
 _MAGIC = b"SQLite format 3\0"
 _FIRST_WAIT, _LONGEST_WAIT = 0.001, 0.05
 
@@ -29,13 +32,18 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.001, 0.05
 class SQLiteDriver:
     """One file, one connection on the loop for writes and short reads.
 
-    A hand-over to a thread costs more than a short read, and each row that a busy loop's thread reads waits for the
-    interpreter's lock. Long reads and the writing back of the log, which waits for the disk, are done in threads.
+    A hand-over to a thread costs more than a short read, and each row that a busy loop's thread
+    reads waits for the interpreter's lock. Long reads and the writing back of the log, which waits
+    for the disk, are done in threads.
     """
 
-    dialect = Dialect(SQLITE, lambda _n: "?", equals="IS", has_arrays=False, by_code_point="", place_of="instr")
+    dialect = Dialect(
+        SQLITE, lambda _n: "?", equals="IS", has_arrays=False, by_code_point="", place_of="instr"
+    )
 
-    def __init__(self, file: str, *, mend: Callable[[str, str], DspexError], busy_seconds: float = 5.0) -> None:
+    def __init__(
+        self, file: str, *, mend: Callable[[str, str], DspexError], busy_seconds: float = 5.0
+    ) -> None:
         """Take the file (or an URI), the translation of errors, and the seconds to wait for another writer."""
         self._file = file
         self._path = file.removeprefix("file:").partition("?")[0]
@@ -93,7 +101,9 @@ class SQLiteDriver:
                     pass
                 else:
                     return [None] * len(writes)
-            return await self._transaction(connection, lambda: [_one(connection, steps) for steps in writes])
+            return await self._transaction(
+                connection, lambda: [_one(connection, steps) for steps in writes]
+            )
 
     async def check(self) -> None:
         """Read the file anew; see `Driver.check`."""
@@ -108,9 +118,11 @@ class SQLiteDriver:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise sqlite3.DatabaseError("file is not a database")
         with closing(self._connect()) as connection:
-            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            tables = connection.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table'"
+            ).fetchall()
             for (name,) in tables:
-                connection.execute(f"SELECT * FROM {quoted(name)} LIMIT 1").fetchall()  # noqa: S608  # quoted
+                connection.execute(f"SELECT * FROM {quoted(name)} LIMIT 1").fetchall()  # quoted
 
     async def aclose(self) -> None:
         """Close the connection, after the log was written back."""
@@ -133,7 +145,9 @@ class SQLiteDriver:
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 
-    def _short_read(self, connection: sqlite3.Connection, ask: Callable[[sqlite3.Connection], T]) -> T:
+    def _short_read(
+        self, connection: sqlite3.Connection, ask: Callable[[sqlite3.Connection], T]
+    ) -> T:
         self._deadline = time.perf_counter() + self._read_seconds
         try:
             return ask(connection)
@@ -160,7 +174,9 @@ class SQLiteDriver:
     def _connection(self) -> sqlite3.Connection:
         if self._opened is None:
             self._opened = self._connect()
-            self._opened.execute("PRAGMA busy_timeout=0")  # `_patiently` waits without holding the loop
+            self._opened.execute(
+                "PRAGMA busy_timeout=0"
+            )  # `_patiently` waits without holding the loop
             self._opened.set_progress_handler(self._is_late, _PROGRESS)
             self._place = self._found()
         return self._opened
@@ -172,7 +188,9 @@ class SQLiteDriver:
         except FileNotFoundError:
             is_there = False
         if not is_there:
-            raise OSError("the file was moved or replaced while it was in use; put it back, or start again")
+            raise OSError(
+                "the file was moved or replaced while it was in use; put it back, or start again"
+            )
 
     def _found(self) -> tuple[int, int]:
         status = os.stat(self._path)  # it is asked before each group of writes
@@ -219,10 +237,13 @@ class SQLiteDriver:
         """Write the log back as far as nobody reads from it, and return how many pages it has."""
         try:
             with closing(self._connect()) as connection:
-                _busy, pages, _done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                _busy, pages, _done = connection.execute(
+                    "PRAGMA wal_checkpoint(PASSIVE)"
+                ).fetchone()
                 return int(pages)
         except sqlite3.Error:
-            # The log stays long, nothing is lost. Whatever is wrong with the disk, the next write meets and tells.
+            # The log stays long, nothing is lost. Whatever is wrong with the disk, the next write
+            # meets and tells.
             return 0
 
     @contextmanager
@@ -248,7 +269,9 @@ def _merged(connection: sqlite3.Connection, merging: Merging) -> None:
         connection.executemany(statements.insert, map(statements.row, merging.inserts[statements]))
     for shape, rows in merging.updates.items():
         statements = shape.statements
-        sql = statements.update(shape.values, shape.increments, expected=shape.expected, statuses=len(shape.statuses))
+        sql = statements.update(
+            shape.values, shape.increments, expected=shape.expected, statuses=len(shape.statuses)
+        )
         for row in rows.values():
             values = [statements.encoded(name, row[name]) for name in shape.values]
             values += [row["+" + name] for name in shape.increments]
@@ -264,7 +287,9 @@ def _one(connection: sqlite3.Connection, steps: Write) -> Exception | None:
         for step in steps:
             _carry_out(connection, step)
     except sqlite3.IntegrityError as error:
-        outcome: Exception = ConflictError(f"this exists already, or refers to what does not: {error}")
+        outcome: Exception = ConflictError(
+            f"this exists already, or refers to what does not: {error}"
+        )
     except DspexError as error:
         outcome = error
     except (sqlite3.ProgrammingError, sqlite3.InterfaceError, *UNFIT) as error:
@@ -288,5 +313,7 @@ def _carry_out(connection: sqlite3.Connection, step: Step) -> None:
         return
     update = updated(statements, change)
     if not connection.execute(update.sql, update.parameters).rowcount:
-        row = connection.execute(statements.status(), (statements.encoded("id", change.id),)).fetchone()
+        row = connection.execute(
+            statements.status(), (statements.encoded("id", change.id),)
+        ).fetchone()
         raise refused(change, row[0] if row else None)

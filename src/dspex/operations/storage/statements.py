@@ -20,7 +20,8 @@ E = TypeVar("E")
 class Dialect:
     """What two databases write differently: the n-th parameter, equality that NULL has too, arrays, and the values.
 
-    `by_code_point` follows a text that is ordered, `place_of` finds a text in another one, from 1 on.
+    `by_code_point` follows a text that is ordered, `place_of` finds a text in another one, from 1
+    on.
     """
 
     codec: Codec
@@ -53,7 +54,11 @@ class Statements(Generic[E]):
         self.times = tuple(name for name, kind in self.kinds.items() if kind == "time")
         self._dialect = dialect
         codec = dialect.codec
-        self._encoders = {name: encoder for name, kind in self.kinds.items() if (encoder := codec.encode.get(kind))}
+        self._encoders = {
+            name: encoder
+            for name, kind in self.kinds.items()
+            if (encoder := codec.encode.get(kind))
+        }
         self._row_encoders = _positions(resource.attributes, codec.encode)
         self._values: Callable[[object], tuple[Any, ...]] = attrgetter(*self.names)
         self._decoders = _positions(resource.attributes, codec.decode)
@@ -67,7 +72,7 @@ class Statements(Generic[E]):
         self._weighed = lru_cache(maxsize=256)(self._write_weighed)
         self._without = lru_cache(maxsize=64)(self._write_columns)
 
-    def encoded(self, name: str, value: Any) -> Any:  # noqa: ANN401  # any attribute
+    def encoded(self, name: str, value: Any) -> Any:
         """Return one attribute as the driver takes it.
 
         Raises:
@@ -86,7 +91,7 @@ class Statements(Generic[E]):
                 values[position] = encode(value)
         return values
 
-    def entity(self, row: Any) -> E:  # noqa: ANN401  # a row of any driver
+    def entity(self, row: Any) -> E:
         """Return the entity of a row."""
         values = list(row)
         for position, decode in self._decoders:
@@ -104,13 +109,16 @@ class Statements(Generic[E]):
                 parameters.append(self._asked(query.sort.attribute, query.after_value))
             parameters.append(self.encoded("id", query.after))
         columns = self._without(query.without) if query.without else self._columns
-        page = _Page(query.after is not None, query.oldest_first, query.sort, query.after_value is not None)
+        page = _Page(
+            query.after is not None, query.oldest_first, query.sort, query.after_value is not None
+        )
         return Question(self._select(columns, shape, page), (*parameters, query.limit))
 
     def weighed(self, query: Query, *, light: int) -> Question:
         """Return the question for rows with their sizes at the end; of those larger than `light`, no long value comes.
 
-        Where the database keeps values compressed and elsewhere, it does not even send them for that.
+        Where the database keeps values compressed and elsewhere, it does not even send them for
+        that.
         """
         question = self.select(query)
         return Question(self._weighed(question.sql, query.without, light), question.parameters)
@@ -120,18 +128,22 @@ class Statements(Generic[E]):
         for name, kind in self.kinds.items():
             column = "NULL" if name in without else quoted(name)
             is_long = kind in _LONG and name not in without
-            columns.append(f"CASE WHEN weighed.size <= {light} THEN {column} END" if is_long else column)
+            columns.append(
+                f"CASE WHEN weighed.size <= {light} THEN {column} END" if is_long else column
+            )
         long = [name for name, kind in self.kinds.items() if kind in _LONG and name not in without]
-        size = " + ".join(f"coalesce(octet_length({quoted(name)}::text), 0)" for name in long) or "0"
+        size = (
+            " + ".join(f"coalesce(octet_length({quoted(name)}::text), 0)" for name in long) or "0"
+        )
         selected = self._without(without) if without else self._columns
         inner = sql.replace(selected, f"{self._columns}, {size} AS size", 1)
-        return f"SELECT {', '.join(columns)}, weighed.size FROM ({inner}) AS weighed"  # noqa: S608  # quoted
+        return f"SELECT {', '.join(columns)}, weighed.size FROM ({inner}) AS weighed"  # quoted
 
-    def size(self, row: Any) -> int:  # noqa: ANN401  # a row of any driver
+    def size(self, row: Any) -> int:
         """Return how long the texts and JSON values of a row are together, in characters."""
         return sum(len(value) for position in self._long if (value := row[position]) is not None)
 
-    def key(self, row: Any) -> Any:  # noqa: ANN401
+    def key(self, row: Any) -> Any:
         """Return the id of a row as the driver gives it."""
         return row[self._key]
 
@@ -148,13 +160,17 @@ class Statements(Generic[E]):
     def status(self) -> str:
         """Return the statement that finds the state of the row with an id."""
         status = '"status"' if "status" in self.kinds else "'there'"
-        return f'SELECT {status} FROM {self.table} WHERE "id" = {self._dialect.parameter(1)}'  # noqa: S608  # quoted
+        return (
+            f'SELECT {status} FROM {self.table} WHERE "id" = {self._dialect.parameter(1)}'  # quoted
+        )
 
-    def _asked(self, name: str, value: Any) -> Any:  # noqa: ANN401  # any attribute
+    def _asked(self, name: str, value: Any) -> Any:
         try:
             return self.encoded(name, value)
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise InvalidError(f"{self.resource.name} cannot be looked for by {name} = {value!r}: {error}") from error
+            raise InvalidError(
+                f"{self.resource.name} cannot be looked for by {name} = {value!r}: {error}"
+            ) from error
 
     def _shape(self, where: Mapping[str, Any]) -> "tuple[_Shape, list[Any]]":
         """Return attributes with how many values each has (0: none, -1: an array) or how it compares; and values."""
@@ -169,11 +185,17 @@ class Statements(Generic[E]):
             elif value is None:
                 shape.append((name, 0))
             else:
-                self._compare(name, ("in" if isinstance(value, tuple) else "eq", value), shape, parameters)
+                self._compare(
+                    name, ("in" if isinstance(value, tuple) else "eq", value), shape, parameters
+                )
         return tuple(shape), parameters
 
     def _compare(  # noqa: PLR0917  # what it adds to
-        self, name: str, condition: tuple[str, Any], shape: list[tuple[str, int | str]], parameters: list[Any]
+        self,
+        name: str,
+        condition: tuple[str, Any],
+        shape: list[tuple[str, int | str]],
+        parameters: list[Any],
     ) -> None:
         comparison, value = condition
         if comparison == "is_null":
@@ -198,17 +220,21 @@ class Statements(Generic[E]):
             parts.append(self._condition(name, size, marks))
             number += len(marks)
         if page is not None and page.is_continued:
-            marks = [self._dialect.parameter(number + n + 1) for n in range(2 if page.sort and page.has_value else 1)]
+            marks = [
+                self._dialect.parameter(number + n + 1)
+                for n in range(2 if page.sort and page.has_value else 1)
+            ]
             parts.append(self._beyond(page, marks))
             number += len(marks)
         where = f" WHERE {' AND '.join(parts)}" if parts else ""
-        sql = f"SELECT {columns} FROM {self.table}{where}"  # noqa: S608  # names are those of classes, and quoted
+        sql = f"SELECT {columns} FROM {self.table}{where}"  # names are those of classes, and quoted
         if page is None:
             return sql
         return f"{sql} ORDER BY {self._order(page)} LIMIT {self._dialect.parameter(number + 1)}"
 
     def _order(self, page: "_Page") -> str:
-        # Ids are UUIDs of version 7: their order is that of creation, and they are their own cursor.
+        # Ids are UUIDs of version 7: their order is that of creation, and they are their own
+        # cursor.
         if page.sort is None:
             return '"id"' if page.oldest_first else '"id" DESC'
         way = " DESC" if page.sort.is_descending else ""
@@ -244,7 +270,11 @@ class Statements(Generic[E]):
             return f"{column} IS NULL"
         if size == 1:
             return f"{column} = {marks[0]}"
-        return f"{column} = ANY({marks[0]})" if self._dialect.has_arrays else f"{column} IN ({', '.join(marks)})"
+        return (
+            f"{column} = ANY({marks[0]})"
+            if self._dialect.has_arrays
+            else f"{column} IN ({', '.join(marks)})"
+        )
 
     def _comparison(self, name: str, comparison: str, marks: list[str]) -> str:
         if comparison == "is_not_null":
@@ -255,10 +285,15 @@ class Statements(Generic[E]):
 
     def _insert(self) -> str:
         marks = ", ".join(self._dialect.parameter(n + 1) for n in range(len(self.names)))
-        return f"INSERT INTO {self.table} ({self._columns}) VALUES ({marks})"  # noqa: S608  # quoted
+        return f"INSERT INTO {self.table} ({self._columns}) VALUES ({marks})"  # quoted
 
     def _update(
-        self, values: tuple[str, ...], increments: tuple[str, ...], *, expected: tuple[str, ...], statuses: int
+        self,
+        values: tuple[str, ...],
+        increments: tuple[str, ...],
+        *,
+        expected: tuple[str, ...],
+        statuses: int,
     ) -> str:
         mark = self._dialect.parameter
         parts = [f"{quoted(name)} = {mark(n + 1)}" for n, name in enumerate(values)]
@@ -271,8 +306,10 @@ class Statements(Generic[E]):
             number += 1
             where.append(f"{quoted(name)} {self._dialect.equals} {mark(number)}")
         if statuses:
-            where.append(f'"status" IN ({", ".join(mark(number + n + 1) for n in range(statuses))})')
-        return f"UPDATE {self.table} SET {', '.join(parts)} WHERE {' AND '.join(where)}"  # noqa: S608  # quoted
+            where.append(
+                f'"status" IN ({", ".join(mark(number + n + 1) for n in range(statuses))})'
+            )
+        return f"UPDATE {self.table} SET {', '.join(parts)} WHERE {' AND '.join(where)}"  # quoted
 
 
 @dataclass(frozen=True, slots=True)

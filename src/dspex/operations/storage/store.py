@@ -24,7 +24,10 @@ class SQLStore:
         self._database = database
         self._driver = database.driver
         self._resources = {resource.entity: resource for resource in domain.values()}
-        self._statements = {resource.name: Statements(resource, self._driver.dialect) for resource in domain.values()}
+        self._statements = {
+            resource.name: Statements(resource, self._driver.dialect)
+            for resource in domain.values()
+        }
 
     def resource_of(self, entity: object) -> Resource[Any]:
         """Return the resource of which `entity` is a row."""
@@ -33,7 +36,7 @@ class SQLStore:
             raise InternalError(f"{type(entity).__name__} is not an entity of this store's domain")
         return resource
 
-    async def get(self, resource: Resource[E], **key: Any) -> E | None:  # noqa: ANN401
+    async def get(self, resource: Resource[E], **key: Any) -> E | None:
         """Return one row or None; see `Store.get`."""
         statements = self._of(resource)
         rows = await self._driver.rows(statements.get(key))
@@ -47,7 +50,9 @@ class SQLStore:
     async def page(self, resource: Resource[E], query: Query, *, most: int) -> Page[E]:
         """Return the first rows; see `Store.page`."""
         statements = self._of(resource)
-        portion = await self._driver.portion(statements, replace(query, limit=query.limit + 1), most=most)
+        portion = await self._driver.portion(
+            statements, replace(query, limit=query.limit + 1), most=most
+        )
         rows, pending = [], 0
         for row in portion.rows[: query.limit]:
             pending += statements.size(row)
@@ -55,7 +60,9 @@ class SQLStore:
                 pending = 0
                 await asyncio.sleep(0)  # others get their turn between the large rows
             rows.append(statements.entity(row))
-        return Page(rows=rows, has_more=portion.is_cut or len(portion.rows) > query.limit, size=portion.size)
+        return Page(
+            rows=rows, has_more=portion.is_cut or len(portion.rows) > query.limit, size=portion.size
+        )
 
     async def count(self, resource: Resource[Any], where: Mapping[str, Any]) -> int:
         """Return how many rows match; see `Store.count`."""
@@ -67,7 +74,11 @@ class SQLStore:
         await self._database.writes.write(
             [
                 Step(
-                    self._of(self.resource_of(change.entity) if isinstance(change, Insert) else change.resource),
+                    self._of(
+                        self.resource_of(change.entity)
+                        if isinstance(change, Insert)
+                        else change.resource
+                    ),
                     change,
                 )
                 for change in changes

@@ -30,10 +30,20 @@ def _table(resource: Resource[Any], domain: Domain, metadata: sa.MetaData) -> sa
         kind = STORED_KINDS[attribute.kind].column()
         is_id = attribute.name == "id"
         columns.append(
-            sa.Column(attribute.name, kind, *foreign, primary_key=is_id, nullable=attribute.is_nullable and not is_id)
+            sa.Column(
+                attribute.name,
+                kind,
+                *foreign,
+                primary_key=is_id,
+                nullable=attribute.is_nullable and not is_id,
+            )
         )
     if resource is EVENT:  # what the database itself says of the order of events; see `eventlog`
-        columns.append(sa.Column("position", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False))
+        columns.append(
+            sa.Column(
+                "position", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+            )
+        )
     rules: list[Any] = [sa.UniqueConstraint(*group) for group in resource.unique]
     rules += [sa.Index(None, *group) for group in resource.indexes]
     if resource is EVENT:

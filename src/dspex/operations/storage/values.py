@@ -23,14 +23,17 @@ def json_text(value: object) -> str:
     """
     try:
         text = _encode(value).decode()
-    except (UnicodeEncodeError, OverflowError):  # half of a surrogate pair; a number of more than 64 bits
+    except (
+        UnicodeEncodeError,
+        OverflowError,
+    ):  # half of a surrogate pair; a number of more than 64 bits
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     return text
 
 
-def json_value(text: str) -> Any:  # noqa: ANN401  # any JSON value
+def json_value(text: str) -> Any:
     """Return the value that `json_text` was given."""
     try:
         return _decode(text)
@@ -56,7 +59,9 @@ def moment_text(value: datetime) -> str:
     return _text_of_moment(moment(value))
 
 
-@lru_cache(maxsize=1024)  # the rows of one change share their times; only those in UTC come here: equal ones are one
+@lru_cache(
+    maxsize=1024
+)  # the rows of one change share their times; only those in UTC come here: equal ones are one
 def _text_of_moment(value: datetime) -> str:
     return value.isoformat(" ", "microseconds")[:26]
 

@@ -11,8 +11,8 @@ from dspex.operations.jobs import JobRun
 class JobModel:
     """Wraps a model: its calls end with the run, and one that fails in a way that may pass ends the run, for now.
 
-    So a model that is away for an hour delays a job instead of being written down as a thousand failed rows. Any other
-    error is a result like an answer.
+    So a model that is away for an hour delays a job instead of being written down as a thousand
+    failed rows. Any other error is a result like an answer.
     """
 
     def __init__(self, model: LanguageModel, run: JobRun) -> None:
@@ -20,7 +20,9 @@ class JobModel:
         self.model = model
         self.name = model.name
         self.identity = identify(model)
-        self.capabilities = model.capabilities - {"streaming"}  # whoever listens hears an answer whole
+        self.capabilities = model.capabilities - {
+            "streaming"
+        }  # whoever listens hears an answer whole
         self._run = run
 
     async def complete(self, request: Request) -> Response:

@@ -33,23 +33,35 @@ class EvaluationHandler:
         material = await self._ground.material(run, "evaluation")
         settings = run.job.configuration
         data = material.data[: settings["limit"]] if settings.get("limit") else material.data
-        report = await self._report(run, material, data=data, concurrency=settings.get("concurrency") or 8)
+        report = await self._report(
+            run, material, data=data, concurrency=settings.get("concurrency") or 8
+        )
         interval = report.interval()
         values = {
             "rows": [row.to_dict() for row in report.rows],
             "mean": _number(report.mean),
-            "interval": None if not report.scored else [_number(interval.low), _number(interval.high)],
+            "interval": None
+            if not report.scored
+            else [_number(interval.low), _number(interval.high)],
             "cost_usd": report.usage.cost_usd,
             "p50_ms": _number(report.p50 * 1e3),
             "p95_ms": _number(report.p95 * 1e3),
         }
-        mean = "no row could be scored" if not report.scored else f"{report.metrics[0]} {report.mean:.3f} {interval}"
+        mean = (
+            "no row could be scored"
+            if not report.scored
+            else f"{report.metrics[0]} {report.mean:.3f} {interval}"
+        )
         failed = f", {report.failed} failed" if report.failed else ""
         return Done(values=values, message=f"{mean} over {report.scored} rows{failed}")
 
-    async def _report(self, run: JobRun, material: Material, *, data: Dataset, concurrency: int) -> Report:
+    async def _report(
+        self, run: JobRun, material: Material, *, data: Dataset, concurrency: int
+    ) -> Report:
         entries = await material.journal.entries()
-        answers = Answers(material.journal, budget=Budget(), control=Control(), concurrency=concurrency)
+        answers = Answers(
+            material.journal, budget=Budget(), control=Control(), concurrency=concurrency
+        )
         rows: dict[int, Row] = {}
         for entry in entries:
             if entry["kind"] in {"answer", "lost"}:
@@ -70,7 +82,9 @@ class EvaluationHandler:
                     on_row=lambda row: keeper.put(replace(row, index=remaining[row.index])),
                 )
         if lost := [index for index in range(len(data)) if index not in rows]:
-            raise ExecutionError(f"the code of the program or of a metric cancelled itself on the rows {lost[:10]}")
+            raise ExecutionError(
+                f"the code of the program or of a metric cancelled itself on the rows {lost[:10]}"
+            )
         return Report(
             rows=tuple(rows[index] for index in range(len(data))),
             metrics=tuple(material.metrics),
@@ -112,7 +126,12 @@ class _Keeper:
             self._rows[row.index] = row
             count = len(self._rows)
             if count % max(1, self._total // _TOLD) == 0 or count == self._total:
-                self._run.report(f"{count} of {self._total} rows", done=count, of=self._total, **_figures(self._rows))
+                self._run.report(
+                    f"{count} of {self._total} rows",
+                    done=count,
+                    of=self._total,
+                    **_figures(self._rows),
+                )
 
 
 def _figures(rows: Mapping[int, Row]) -> dict[str, Any]:
@@ -122,7 +141,12 @@ def _figures(rows: Mapping[int, Row]) -> dict[str, Any]:
 
 
 def _entry(row: Row) -> dict[str, Any]:
-    return {**row.to_dict(), "kind": "row", "example": None, "usage": msgspec.to_builtins(row.usage)}
+    return {
+        **row.to_dict(),
+        "kind": "row",
+        "example": None,
+        "usage": msgspec.to_builtins(row.usage),
+    }
 
 
 def _row(entry: Mapping[str, Any], data: Dataset) -> Row:

@@ -68,7 +68,9 @@ class Ground:
         data = await self.store.get(DOMAIN["dataset"], id=job.dataset_id)
         if record is None or version is None or data is None:
             raise NotFoundError("the program or the data set of this job is gone")
-        program = Program.from_dict({"definition": version.definition, "assignment": version.assignment})
+        program = Program.from_dict(
+            {"definition": version.definition, "assignment": version.assignment}
+        )
         return Material(
             record=record,
             program=program,
@@ -108,7 +110,7 @@ class Noting:
         self._journal = journal
         self._run = run
 
-    async def entries(self) -> Any:  # noqa: ANN401  # as the journal gives them
+    async def entries(self) -> Any:
         """Return all entries, oldest first."""
         return await self._journal.entries()
 

@@ -22,7 +22,9 @@ def metric_named(name: str, code: CodeRoot | None) -> Metric:
         return METRICS[name]
     metric: Metric = code.load(name)
     if not callable(metric):
-        raise DefinitionError(f"{name!r} is not a function; a metric is a function of (example, prediction)")
+        raise DefinitionError(
+            f"{name!r} is not a function; a metric is a function of (example, prediction)"
+        )
     return metric
 
 

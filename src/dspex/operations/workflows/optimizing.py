@@ -73,7 +73,10 @@ class OptimizationHandler:
             raise DefinitionError("this job is not an optimization")
         train, test = _split(material.data, run.job.configuration)
         if test is None:
-            run.report(f"{len(train)} rows are too few to hold some out: the winner is not compared with the program")
+            run.report(
+                f"{len(train)} rows are too few to hold some out: the winner is not compared with "
+                "the program"
+            )
         is_on_dspy = material.choice.name == "dspy" and run.job.optimizer in _OF_DSPY
         _check_options(run.job, on_dspy=is_on_dspy)
         if is_on_dspy:
@@ -86,11 +89,20 @@ class OptimizationHandler:
         return Done(values=result.values, changes=changes.made, message=result.message)
 
     async def _natively(
-        self, run: JobRun, job: OptimizationJobRecord, material: Material, *, data: tuple[Dataset, Dataset | None]
+        self,
+        run: JobRun,
+        job: OptimizationJobRecord,
+        material: Material,
+        *,
+        data: tuple[Dataset, Dataset | None],
     ) -> _Found:
         settings, program = job.configuration, material.choice.program
         is_here = material.choice.name == "native"
-        module: Module = build(program, code=self._ground.code) if is_here else Backed(program, material.choice.backend)
+        module: Module = (
+            build(program, code=self._ground.code)
+            if is_here
+            else Backed(program, material.choice.backend)
+        )
         search = Search(
             rows=settings.get("rows"),
             test=data[1],
@@ -114,7 +126,12 @@ class OptimizationHandler:
         return _of_outcome(outcome, material.program)
 
     async def _with_dspy(
-        self, run: JobRun, job: OptimizationJobRecord, material: Material, *, data: tuple[Dataset, Dataset | None]
+        self,
+        run: JobRun,
+        job: OptimizationJobRecord,
+        material: Material,
+        *,
+        data: tuple[Dataset, Dataset | None],
     ) -> _Found:
         async with await self._answers(job, material) as answers:
             return await self._found_by_dspy(run, job, material, data=data, answers=answers)
@@ -134,7 +151,9 @@ class OptimizationHandler:
         backend = await _optimizing(material)
         search = Search(test=test, insists=bool(settings.get("insist")), **_goal(settings))
         goal = search.goal(list(material.metrics))
-        name = goal.objective if goal.objective in material.metrics else next(iter(material.metrics))
+        name = (
+            goal.objective if goal.objective in material.metrics else next(iter(material.metrics))
+        )
         metric = material.metrics[name]
         work = Optimization(
             optimizer=job.optimizer,
@@ -145,17 +164,26 @@ class OptimizationHandler:
         )
         handle = await backend.create_program(material.choice.program)
         better = await backend.optimize_program(
-            handle, work, context, on_progress=lambda event, details: _tell_dspy(run, event, details)
+            handle,
+            work,
+            context,
+            on_progress=lambda event, details: _tell_dspy(run, event, details),
         )
         judgement: Verdict | str | None = None
         if test is not None:
-            original, improved = (Backed(each, backend) for each in (material.choice.program, better))
+            original, improved = (
+                Backed(each, backend) for each in (material.choice.program, better)
+            )
             before = await aevaluate(original, test, material.metrics, context=context)
             after = await aevaluate(improved, test, material.metrics, context=context)
             judgement = judge(before, after, goal, alpha=search.alpha)
         verdict = judgement if isinstance(judgement, Verdict) else None
         values = {"best": {"label": f"dspy's {job.optimizer}", "metric": name, **_verdict(verdict)}}
-        keeps = judgement is not None and not (verdict is not None and verdict.is_better) and not search.insists
+        keeps = (
+            judgement is not None
+            and not (verdict is not None and verdict.is_better)
+            and not search.insists
+        )
         message = str(verdict) if verdict is not None else f"dspy's {job.optimizer} made a program"
         if isinstance(judgement, str):
             message = f"{message}, and it could not be compared on the held-out rows: {judgement}"
@@ -164,7 +192,9 @@ class OptimizationHandler:
     async def _answers(self, job: OptimizationJobRecord, material: Material) -> Answers:
         concurrency = job.configuration.get("concurrency") or 8
         budget = Budget(**job.budget)
-        answers = Answers(material.journal, budget=budget, control=Control(), concurrency=concurrency)
+        answers = Answers(
+            material.journal, budget=budget, control=Control(), concurrency=concurrency
+        )
         for entry in await material.journal.entries():
             if entry["kind"] in {"answer", "lost"}:
                 answers.remember(entry)
@@ -215,7 +245,7 @@ class _Version:
             changes.append(Update(resource=PROGRAM, id=record.id, values=values, expected=expected))
         return {"result_version_id": version.id}, changes
 
-    async def _newest(self, **where: Any) -> ProgramVersionRecord | None:  # noqa: ANN401
+    async def _newest(self, **where: Any) -> ProgramVersionRecord | None:
         query = Query(where={"program_id": self._job.program_id, **where}, limit=1)
         versions = await self._ground.store.select(PROGRAM_VERSION, query)
         return versions[0] if versions else None
@@ -255,7 +285,9 @@ def _check_options(job: OptimizationJobRecord, *, on_dspy: bool) -> None:
     """Refuse what callers may not say to the optimizer that runs here, also in a job of an earlier version."""
     parts: tuple[Part, ...] = ("options", "compile")
     for part in parts:
-        problem = option_problem(job.optimizer, job.configuration.get(part) or {}, part=part, on_dspy=on_dspy)
+        problem = option_problem(
+            job.optimizer, job.configuration.get(part) or {}, part=part, on_dspy=on_dspy
+        )
         if problem is not None:
             raise DefinitionError(f"configuration.{part}.{problem.name}: {problem.message}")
 
@@ -304,7 +336,12 @@ def _figures(trial: Trial) -> dict[str, float | None]:
 
 def _winner(outcome: Outcome[Module], program: Program) -> dict[str, Any]:
     winner = outcome.program.to_program(program.name)
-    return {"signature": winner.signature, "root": winner.root, "space": winner.space, "assignment": winner.assignment}
+    return {
+        "signature": winner.signature,
+        "root": winner.root,
+        "space": winner.space,
+        "assignment": winner.assignment,
+    }
 
 
 def _verdict(verdict: Verdict | None) -> dict[str, Any]:
@@ -315,13 +352,22 @@ def _verdict(verdict: Verdict | None) -> dict[str, Any]:
 
 async def _optimizing(material: Material) -> OptimizingBackend:
     backend: Any = material.choice.backend
-    return cast("OptimizingBackend", await backend.ensure_started() if isinstance(backend, LazyBackend) else backend)
+    return cast(
+        "OptimizingBackend",
+        await backend.ensure_started() if isinstance(backend, LazyBackend) else backend,
+    )
 
 
-def _tell_dspy(run: JobRun, event: str, details: Any) -> None:  # noqa: ANN401  # what the worker says
+def _tell_dspy(run: JobRun, event: str, details: Any) -> None:
     if event == "progress" and isinstance(details, Mapping):
         scored = details.get("scored")
         if scored is None:
-            run.report(f"{details.get('optimizer', 'dspy')} began on {details.get('examples')} rows")
+            run.report(
+                f"{details.get('optimizer', 'dspy')} began on {details.get('examples')} rows"
+            )
         elif scored % max(1, details["examples"] // _TOLD) == 0:
-            run.report(f"{scored} predictions scored, mean {details['mean']:.3f}", scored=scored, mean=details["mean"])
+            run.report(
+                f"{scored} predictions scored, mean {details['mean']:.3f}",
+                scored=scored,
+                mean=details["mean"],
+            )

@@ -1,7 +1,7 @@
 """How many values a JSON body may hold: in memory each is many times its text.
 
-An empty object is two bytes of text and a hundred in memory. A body is looked through before it is decoded: the more
-text, the more values it may hold.
+An empty object is two bytes of text and a hundred in memory. A body is looked through before it is
+decoded: the more text, the more values it may hold.
 """
 
 from typing import Final
@@ -20,11 +20,14 @@ def check_values(body: bytes) -> None:
         InvalidError: it holds more; the message says how many it may.
     """
     most = FIXED + len(body) // BYTES_EACH
-    if len(body) <= most or _marks(body) <= most:  # marks within texts count too: what is still few is few
+    if (
+        len(body) <= most or _marks(body) <= most
+    ):  # marks within texts count too: what is still few is few
         return
     if _marks_outside_texts(body) > most:
         raise InvalidError(
-            f"the body holds more than {most} values, which is the most for its {len(body)} bytes; send it in parts",
+            f"the body holds more than {most} values, which is the most for its {len(body)} "
+            "bytes; send it in parts",
             http_status=413,
         )
 

@@ -83,10 +83,14 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
     Who calls this limits how long it waits for the beginning.
 
     Raises:
-        InvalidError: it is not JSON by its content type, too long, or its rest did not come within 30 seconds.
+        InvalidError: it is not JSON by its content type, too long, or its rest did not come within
+        30 seconds.
     """
     kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-    if kind != b"application/json" and kind.partition(b";")[0].strip().lower() != b"application/json":
+    if (
+        kind != b"application/json"
+        and kind.partition(b";")[0].strip().lower() != b"application/json"
+    ):
         raise InvalidError("send the header 'Content-Type: application/json'", http_status=415)
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
@@ -102,7 +106,9 @@ async def _rest(message: Mapping[str, Any], receive: Receive, *, limit: int) -> 
         async with asyncio.timeout(BODY_SECONDS):
             return await _gathered(message, receive, limit=limit)
     except TimeoutError:
-        raise InvalidError(f"the body was not sent within {BODY_SECONDS:g} seconds", http_status=408) from None
+        raise InvalidError(
+            f"the body was not sent within {BODY_SECONDS:g} seconds", http_status=408
+        ) from None
 
 
 async def _gathered(message: Mapping[str, Any], receive: Receive, *, limit: int) -> bytes:
@@ -124,7 +130,7 @@ def late(seconds: float) -> str:
 
 async def send_json(
     send: Send,
-    body: Any,  # noqa: ANN401  # whatever JSON holds
+    body: Any,
     *,
     status: int = 200,
     headers: tuple[tuple[bytes, bytes], ...] = (),

@@ -32,7 +32,11 @@ Open = Callable[[], AbstractAsyncContextManager[Services]]
 
 
 def application(
-    opened: Open, config: ServerConfig | None = None, *, clock: Clock | None = None, domain: Domain = DOMAIN
+    opened: Open,
+    config: ServerConfig | None = None,
+    *,
+    clock: Clock | None = None,
+    domain: Domain = DOMAIN,
 ) -> Starlette:
     """Return the application; `opened` gives the services for as long as it runs.
 
@@ -53,9 +57,22 @@ def application(
 
     door = Door(services=desk.services, config=settings, rates=Rates(time), clock=time)
     gate = Middleware(Gate, door=door, metrics=metrics)
-    execute, *others = routes(desk)  # the router tries one after the other: what is asked most comes first
-    found: list[BaseRoute] = [execute, *_graphql(desk, door), *_pages(), *state_routes(desk), *others]
-    return Starlette(routes=found, middleware=[gate], lifespan=lifespan, exception_handlers={HTTPException: _no_route})
+    execute, *others = routes(
+        desk
+    )  # the router tries one after the other: what is asked most comes first
+    found: list[BaseRoute] = [
+        execute,
+        *_graphql(desk, door),
+        *_pages(),
+        *state_routes(desk),
+        *others,
+    ]
+    return Starlette(
+        routes=found,
+        middleware=[gate],
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _no_route},
+    )
 
 
 @contextmanager
@@ -74,7 +91,9 @@ def _no_route(request: Request, error: Exception) -> Response:
     headers = error.headers if isinstance(error, HTTPException) else None
     where = f"{request.method} {request.url.path}"
     if status == 404:
-        body = error_body(NotFoundError(f"there is nothing at {where}; /v1/openapi.json lists all routes"))
+        body = error_body(
+            NotFoundError(f"there is nothing at {where}; /v1/openapi.json lists all routes")
+        )
     else:
         allowed = (headers or {}).get("Allow", "others")
         about = {"type": None, "code": "method_not_allowed", "retryable": False}
@@ -87,7 +106,9 @@ def _graphql(desk: Desk, door: Door) -> list[BaseRoute]:
 
     def context(actor: Actor, presence: Presence) -> graphql.Request:
         perform = partial(desk.perform, presence=presence)
-        return graphql.Request(desk.services().operations.as_actor(actor), perform, most=desk.config.page_bytes)
+        return graphql.Request(
+            desk.services().operations.as_actor(actor), perform, most=desk.config.page_bytes
+        )
 
     http = endpoint.Endpoint(engine, context=context, door=door)
     socket = websocket.Endpoint(engine, context=context)
@@ -107,6 +128,8 @@ def _pages() -> list[BaseRoute]:
         await send_bytes(send, page, kind=b"text/html; charset=utf-8")
 
     async def home(_scope: Scope, _receive: Receive, send: Send) -> None:
-        await send_bytes(send, b"", status=307, headers=((b"location", b"/explorer"),), kind=b"text/plain")
+        await send_bytes(
+            send, b"", status=307, headers=((b"location", b"/explorer"),), kind=b"text/plain"
+        )
 
     return [Route("/", Endpoint("/", home)), Route("/explorer", Endpoint("/explorer", explorer))]

@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from dspex.errors import FieldError, InvalidError, suggest
+from dspex.error_text import suggest
+from dspex.errors import FieldError, InvalidError
 from dspex.operations.resources import Query, Resource
 from dspex.operations.resources.finding import query_from
 from dspex.surfaces.api.amounts import check_values
@@ -17,7 +18,7 @@ T = TypeVar("T")
 _AT = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
 
 
-def decoded(body: bytes) -> Any:  # noqa: ANN401  # whatever JSON holds
+def decoded(body: bytes) -> Any:
     """Return the JSON value of a body.
 
     Raises:
@@ -37,7 +38,8 @@ def refuse_zeros(value: object) -> None:
     """Raise where a text inside `value` holds a zero character.
 
     Raises:
-        InvalidError: one does; PostgreSQL keeps none, and what one database keeps the other has to keep too.
+        InvalidError: one does; PostgreSQL keeps none, and what one database keeps the other has to
+        keep too.
     """
     pending: list[object] = [value]
     while pending:
@@ -95,7 +97,9 @@ def from_msgspec(error: msgspec.ValidationError) -> InvalidError:
 def invalid(path: str, value: object, message: str, expected: str) -> InvalidError:  # noqa: PLR0917
     """Return an error about one field."""
     name = re.split(r"[.\[]", path)[0]
-    found = FieldError(field=name, path=path, value=value, message=message, constraint="type", expected=expected)
+    found = FieldError(
+        field=name, path=path, value=value, message=message, constraint="type", expected=expected
+    )
     return InvalidError(f"{path}: {message}" if path else message, errors=[found])
 
 
@@ -106,7 +110,9 @@ def page_of(resource: Resource[Any], query_string: bytes) -> Query:
         InvalidError: a name is unknown or a value impossible.
     """
     try:
-        pairs = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, max_num_fields=50, errors="strict")
+        pairs = parse_qsl(
+            query_string.decode("ascii"), keep_blank_values=True, max_num_fields=50, errors="strict"
+        )
     except ValueError as error:
         raise InvalidError(f"the query string cannot be read: {error}") from error
     return query_from(resource, pairs)

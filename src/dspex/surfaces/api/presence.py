@@ -17,8 +17,8 @@ class Gone(Exception):  # noqa: N818  # an end, not a fault
 class Presence:
     """One caller of one operation, which runs in `task`. Owned by one event loop.
 
-    Where the caller leaves, the operation is cancelled; what runs inside `kept` is finished first, because the caller
-    can ask for it again.
+    Where the caller leaves, the operation is cancelled; what runs inside `kept` is finished first,
+    because the caller can ask for it again.
     """
 
     __slots__ = ("_has_cancelled", "_kept", "is_gone", "task")
@@ -63,7 +63,9 @@ def watched(receive: Receive) -> Iterator[Presence]:
     """
     presence = Presence(asyncio.current_task())
     loop, watchers = asyncio.get_running_loop(), list[asyncio.Task[None]]()
-    timer = loop.call_later(LOOK_AFTER_S, lambda: watchers.append(loop.create_task(_watch(receive, presence))))
+    timer = loop.call_later(
+        LOOK_AFTER_S, lambda: watchers.append(loop.create_task(_watch(receive, presence)))
+    )
     try:
         yield presence
     except asyncio.CancelledError:

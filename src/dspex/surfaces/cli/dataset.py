@@ -18,7 +18,10 @@ from dspex.surfaces.cli.output import json_option, show_json, table
 T = TypeVar("T")
 _ACTIONS = {action.name: action for action in DOMAIN.actions}
 split_option = click.option(
-    "--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True
+    "--split",
+    type=click.Choice(["train", "validation", "test"]),
+    default="train",
+    show_default=True,
 )
 
 
@@ -47,7 +50,7 @@ def add_command(*, name: str, file: Path, split: str, state_dir: Path | None, as
 @split_option
 @state_option
 @json_option
-def from_executions_command(*, state_dir: Path | None, as_json: bool, **values: Any) -> int:  # noqa: ANN401
+def from_executions_command(*, state_dir: Path | None, as_json: bool, **values: Any) -> int:
     """Store the inputs and outputs of PROGRAM's executions as NAME."""
     return _create("dataset_from_executions", state_dir, values, as_json=as_json)
 
@@ -55,10 +58,12 @@ def from_executions_command(*, state_dir: Path | None, as_json: bool, **values: 
 @dataset_command.command("check")
 @click.argument("dataset", metavar="NAME")
 @click.option("--program", help="The stored program that the rows must fit.")
-@click.option("--signature", help="The signature that the rows must fit, such as 'question -> answer'.")
+@click.option(
+    "--signature", help="The signature that the rows must fit, such as 'question -> answer'."
+)
 @state_option
 @json_option
-def check_command(*, state_dir: Path | None, as_json: bool, **values: Any) -> int:  # noqa: ANN401
+def check_command(*, state_dir: Path | None, as_json: bool, **values: Any) -> int:
     """Check whether the rows fit a program or a signature; exits with 1 if any does not."""
     check = _perform("validate_dataset", state_dir, values)
     if as_json:
@@ -75,7 +80,7 @@ def check_command(*, state_dir: Path | None, as_json: bool, **values: Any) -> in
 @click.option("--count", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @state_option
-def sample_command(*, state_dir: Path | None, **values: Any) -> int:  # noqa: ANN401
+def sample_command(*, state_dir: Path | None, **values: Any) -> int:
     """Draw rows and print them as JSON; the same seed draws the same rows."""
     show_json(_perform("sample_dataset", state_dir, values).rows)
     return 0
@@ -104,9 +109,11 @@ def _create(name: str, state_dir: Path | None, values: dict[str, Any], *, as_jso
     return 0
 
 
-def _perform(name: str, state_dir: Path | None, values: dict[str, Any]) -> Any:  # noqa: ANN401  # a row or a result
+def _perform(name: str, state_dir: Path | None, values: dict[str, Any]) -> Any:
     action: Action = _ACTIONS[name]
-    return _with_operations(state_dir, lambda operations: operations.perform(action, action.input(**values)))
+    return _with_operations(
+        state_dir, lambda operations: operations.perform(action, action.input(**values))
+    )
 
 
 def _with_operations(state_dir: Path | None, work: Callable[[Operations], Awaitable[T]]) -> T:

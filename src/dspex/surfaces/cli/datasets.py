@@ -20,7 +20,9 @@ _COLUMNS = ("name", "version", "split", "row_count", "source", "id")
 @sort_option
 @state_option
 @json_option
-def datasets_command(*, filters: tuple[str, ...], sort: str | None, state_dir: Path | None, as_json: bool) -> int:
+def datasets_command(
+    *, filters: tuple[str, ...], sort: str | None, state_dir: Path | None, as_json: bool
+) -> int:
     """List the stored data sets, newest first or by --sort; FILTER is as in `dspex list`."""
     query = query_of(DOMAIN["dataset"], filters, sort, limit=200)
 

@@ -9,7 +9,8 @@ import click
 import msgspec
 
 from dspex.bootstrap import Services, domain_of
-from dspex.errors import InvalidError, NotFoundError, suggest
+from dspex.error_text import suggest
+from dspex.errors import InvalidError, NotFoundError
 from dspex.operations.resources import DOMAIN, Action, Domain
 from dspex.surfaces.cli.files import read_text_file
 from dspex.surfaces.cli.options import settings_of, state_option, with_services
@@ -30,21 +31,25 @@ def do_command(*, action: str | None, values: tuple[str, ...], state_dir: Path |
     domain = domain_of(settings, code_root())
     actions = {action.name: action for action in domain.actions}
     if action is None:
-        rows = [{"action": name, "what it does": each.description} for name, each in actions.items()]
+        rows = [
+            {"action": name, "what it does": each.description} for name, each in actions.items()
+        ]
         click.echo(table(rows, ["action", "what it does"]))
         return 0
     if action not in actions:
-        raise NotFoundError(f"unknown action {action!r}.{suggest(action, actions)} `dspex do` lists them")
+        raise NotFoundError(
+            f"unknown action {action!r}.{suggest(action, actions)} `dspex do` lists them"
+        )
     request = parse_input(actions[action], values)
 
-    async def work(services: Services) -> Any:  # noqa: ANN401  # a row, or the action's own result
+    async def work(services: Services) -> Any:
         return await services.operations.perform(actions[action], request)
 
     show_json(visible_values(with_services(settings, work), domain))
     return 0
 
 
-def parse_input(action: Action, values: tuple[str, ...]) -> Any:  # noqa: ANN401  # the action's input
+def parse_input(action: Action, values: tuple[str, ...]) -> Any:
     """Return the input of an action from FIELD=VALUE texts.
 
     Raises:
@@ -56,7 +61,8 @@ def parse_input(action: Action, values: tuple[str, ...]) -> Any:  # noqa: ANN401
         name, equals, value = text.partition("=")
         if not equals or name not in names:
             raise InvalidError(
-                f"{text!r} is not a FIELD=VALUE of {action.name}.{suggest(name, names)} It has: {', '.join(names)}"
+                f"{text!r} is not a FIELD=VALUE of {action.name}.{suggest(name, names)} It has: "
+                f"{', '.join(names)}"
             )
         fields[name] = _value(value)
     try:
@@ -65,7 +71,7 @@ def parse_input(action: Action, values: tuple[str, ...]) -> Any:  # noqa: ANN401
         raise InvalidError(f"{action.name}: {error}; its fields are: {', '.join(names)}") from error
 
 
-def _value(text: str) -> Any:  # noqa: ANN401  # any JSON value
+def _value(text: str) -> Any:
     if text.startswith("@"):
         text = read_text_file(Path(text[1:]))
     try:
@@ -76,11 +82,16 @@ def _value(text: str) -> Any:  # noqa: ANN401  # any JSON value
         raise InvalidError("lists and objects in a value are nested too deeply") from None
 
 
-def visible_values(value: Any, domain: Domain = DOMAIN) -> Any:  # noqa: ANN401  # a row or a result, to JSON
+def visible_values(value: Any, domain: Domain = DOMAIN) -> Any:
     """Return the visible attributes of a row, or of each row in a result."""
-    resource = next((resource for resource in domain.values() if resource.entity is type(value)), None)
+    resource = next(
+        (resource for resource in domain.values() if resource.entity is type(value)), None
+    )
     if resource is None and not dataclasses.is_dataclass(value):
         return value
     if resource is not None:
         return resource.values_of(value)
-    return {part.name: visible_values(getattr(value, part.name), domain) for part in dataclasses.fields(value)}
+    return {
+        part.name: visible_values(getattr(value, part.name), domain)
+        for part in dataclasses.fields(value)
+    }

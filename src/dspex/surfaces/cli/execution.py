@@ -24,7 +24,9 @@ def execution_command(*, execution_id: str, state_dir: Path | None, as_json: boo
     try:
         key = UUID(execution_id)
     except ValueError:
-        raise InvalidError(f"{execution_id!r} is not an id; `dspex executions` lists them") from None
+        raise InvalidError(
+            f"{execution_id!r} is not an id; `dspex executions` lists them"
+        ) from None
 
     async def work(services: Services) -> ExecutionRecord:
         return await services.operations.execution(key)
@@ -45,11 +47,18 @@ def execution_command(*, execution_id: str, state_dir: Path | None, as_json: boo
 
 def _span_text(span: Mapping[str, Any]) -> str:
     seconds = (span["end_ns"] - span["start_ns"]) / 1e9
-    head = f"\n{_head(span['kind'])} {span['name']} at {span['path']}: {span['status']} in {seconds:.3f} s"
+    head = (
+        f"\n{_head(span['kind'])} {span['name']} at {span['path']}: {span['status']} in "
+        f"{seconds:.3f} s"
+    )
     lines = [head]
     if span["error"]:
         lines.append(span["error"])
-    lines += [f"{name}: {span[key]}" for name, key in (("sent", "inputs_ref"), ("got", "outputs_ref")) if span[key]]
+    lines += [
+        f"{name}: {span[key]}"
+        for name, key in (("sent", "inputs_ref"), ("got", "outputs_ref"))
+        if span[key]
+    ]
     return "\n".join(lines)
 
 

@@ -17,7 +17,9 @@ def read_text_file(path: Path) -> str:
     try:
         mode = path.stat().st_mode
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-            raise InvalidError(f"cannot read {str(path)!r}: it is a device, which may never end; name a file")
+            raise InvalidError(
+                f"cannot read {str(path)!r}: it is a device, which may never end; name a file"
+            )
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:

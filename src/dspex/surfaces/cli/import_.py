@@ -10,7 +10,12 @@ import click
 from dspex.bootstrap import Services, dspy_bridge
 from dspex.errors import DefinitionError, InvalidError, NotFoundError
 from dspex.execution.backends.choice import DSPY_ONLY
-from dspex.execution.backends.dspy_bridge.saved_programs import Kind, import_into, import_over, read_saved
+from dspex.execution.backends.dspy_bridge.saved_programs import (
+    Kind,
+    import_into,
+    import_over,
+    read_saved,
+)
 from dspex.execution.backends.outputs import GUESS
 from dspex.execution.modules import CodeRoot
 from dspex.execution.modules.builder import load_program
@@ -39,12 +44,24 @@ class ImportRequest:
 @click.argument("source")
 @click.option("--name", help="The name of the stored program; by default its name in the source.")
 @click.option("--init", default="{}", help="Arguments of the module's class, as a JSON object.")
-@click.option("--into", help="The program of a saved state: file.py:Name of a dspy module, or a stored program.")
-@click.option("--signature", help="Inputs and outputs ('question -> answer: int'); for a saved state, with --module.")
-@click.option("--module", "kind", type=click.Choice(KINDS), default="predict", help="The module of a saved state.")
+@click.option(
+    "--into",
+    help="The program of a saved state: file.py:Name of a dspy module, or a stored program.",
+)
+@click.option(
+    "--signature",
+    help="Inputs and outputs ('question -> answer: int'); for a saved state, with --module.",
+)
+@click.option(
+    "--module",
+    "kind",
+    type=click.Choice(KINDS),
+    default="predict",
+    help="The module of a saved state.",
+)
 @state_option
 @json_option
-def import_command(  # noqa: PLR0913  # one parameter for each flag
+def import_command(
     *,
     source: str,
     name: str | None,
@@ -78,21 +95,36 @@ def import_command(  # noqa: PLR0913  # one parameter for each flag
         except NotFoundError:
             previous = None
         is_native = program.root.backend == "native" and program.root.kind not in DSPY_ONLY
-        record = await services.operations.save_program(program, backend="native" if is_native else "dspy")
+        record = await services.operations.save_program(
+            program, backend="native" if is_native else "dspy"
+        )
         version = await services.operations.current_version(record)
         return record, version, version.id != previous
 
     record, version, is_new = with_store(state_dir, work)
     fields = [item["name"] for item in version.definition["signature"]["fields"]]
     if as_json:
-        show_json({"id": record.id, "name": record.name, "version": version.number, "new": is_new, "fields": fields})
+        show_json(
+            {
+                "id": record.id,
+                "name": record.name,
+                "version": version.number,
+                "new": is_new,
+                "fields": fields,
+            }
+        )
     else:
         change = f"version {version.number}" if is_new else f"unchanged, version {version.number}"
         click.echo(f"{record.name}: {change} ({', '.join(fields)})")
         if version.definition["root"].get("config", {}).get("contract") == GUESS:
-            outputs = [item["name"] for item in version.definition["signature"]["fields"] if item["role"] == "output"]
+            outputs = [
+                item["name"]
+                for item in version.definition["signature"]["fields"]
+                if item["role"] == "output"
+            ]
             say(
-                f"its code does not tell its outputs: {', '.join(outputs)} is a guess. Name its outputs with "
+                f"its code does not tell its outputs: {', '.join(outputs)} is a guess. Name its "
+                "outputs with "
                 "--signature 'question -> answer'"
             )
         say(f"run it: dspex run {record.name} {next(iter(fields), 'field')}=...")
@@ -126,8 +158,10 @@ async def _load_saved(services: Services, request: ImportRequest, code: CodeRoot
     if request.into is None and request.signature is None:
         keys = ", ".join(key for key in state if key != "metadata")
         raise DefinitionError(
-            f"{request.source!r} is a state of dspy ({keys}), which names no fields: name its program with "
-            "--into file.py:Name, or with --signature 'question -> answer' --module chain_of_thought"
+            f"{request.source!r} is a state of dspy ({keys}), which names no fields: name its "
+            "program with "
+            "--into file.py:Name, or with --signature 'question -> answer' --module "
+            "chain_of_thought"
         )
     if request.into is None and request.signature is not None:
         bridge = await dspy_bridge(services.backends)
@@ -151,12 +185,21 @@ async def _load_saved(services: Services, request: ImportRequest, code: CodeRoot
 
 
 async def _load_module(
-    services: Services, request: ImportRequest, code: CodeRoot, *, target: str, state: dict[str, Any] | None = None
+    services: Services,
+    request: ImportRequest,
+    code: CodeRoot,
+    *,
+    target: str,
+    state: dict[str, Any] | None = None,
 ) -> Program:
     place, _, name = target.rpartition(":")
     if place.endswith(".py"):
         place = module_name(Path(place), code)
     bridge = await dspy_bridge(services.backends)
     return await bridge.import_program(
-        f"{place}:{name}", init=request.init, state=state, signature=request.signature, name=request.name or name
+        f"{place}:{name}",
+        init=request.init,
+        state=state,
+        signature=request.signature,
+        name=request.name or name,
     )

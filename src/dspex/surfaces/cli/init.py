@@ -37,7 +37,12 @@ CONFIGURATION = """\
 # The model of calls that name none; another choice: "openai/gpt-4o-mini", "http://host/v1#name", "model.gguf"
 model = "local/gemma3-270m"
 """
-FILES = {"program.py": PROGRAM, "data.csv": DATA, "dspex.toml": CONFIGURATION, ".gitignore": ".dspex/\n"}
+FILES = {
+    "program.py": PROGRAM,
+    "data.csv": DATA,
+    "dspex.toml": CONFIGURATION,
+    ".gitignore": ".dspex/\n",
+}
 
 
 @click.command("init")
@@ -65,5 +70,8 @@ def init_command(*, name: str, as_json: bool) -> int:
     if as_json:
         show_json({"folder": str(folder), "files": list(FILES), "commands": commands})
     else:
-        click.echo(f"created {name}/ with {', '.join(FILES)}. Next:\n" + "\n".join(f"  {line}" for line in commands))
+        click.echo(
+            f"created {name}/ with {', '.join(FILES)}. Next:\n"
+            + "\n".join(f"  {line}" for line in commands)
+        )
     return 0

@@ -19,7 +19,9 @@ from dspex.surfaces.cli.output import json_option, show_json, table
 @click.argument("job_id")
 @click.option("--cancel", "step", flag_value="cancel", help="Cancel it.")
 @click.option("--pause", "step", flag_value="pause", help="Pause it; answers so far are kept.")
-@click.option("--resume", "step", flag_value="resume", help="Queue it again after a pause or failure.")
+@click.option(
+    "--resume", "step", flag_value="resume", help="Queue it again after a pause or failure."
+)
 @state_option
 @json_option
 def job_command(*, job_id: str, step: str | None, state_dir: Path | None, as_json: bool) -> int:
@@ -36,7 +38,9 @@ def job_command(*, job_id: str, step: str | None, state_dir: Path | None, as_jso
                 continue
             job = rows[0]
             if step is not None:
-                action = next(action for action in DOMAIN.actions if action.name == f"{step}_{queue}")
+                action = next(
+                    action for action in DOMAIN.actions if action.name == f"{step}_{queue}"
+                )
                 job = await services.operations.perform(action, JobRef(id=key))
             return {"kind": queue, **resource.values_of(job)}
         raise NotFoundError(f"no job has the id {job_id!r}; `dspex jobs` lists them")
@@ -45,6 +49,10 @@ def job_command(*, job_id: str, step: str | None, state_dir: Path | None, as_jso
     if as_json:
         show_json(job_values)
     else:
-        rows = [{"what": name, "value": value} for name, value in job_values.items() if value not in (None, {}, [])]
+        rows = [
+            {"what": name, "value": value}
+            for name, value in job_values.items()
+            if value not in (None, {}, [])
+        ]
         click.echo(table(rows, ("what", "value")))
     return 0

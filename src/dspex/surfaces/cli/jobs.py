@@ -36,6 +36,6 @@ def jobs_command(*, limit: int, state_dir: Path | None, as_json: bool) -> int:
     return 0
 
 
-def _row(queue: str, job: Any) -> dict[str, Any]:  # noqa: ANN401  # any kind of job
+def _row(queue: str, job: Any) -> dict[str, Any]:
     names = ("created_at", "status", "waiting", "progress", "id")
     return {"kind": queue, **{name: getattr(job, name) for name in names}}

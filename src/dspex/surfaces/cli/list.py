@@ -8,18 +8,23 @@ from typing import Any
 import click
 
 from dspex.bootstrap import Services, domain_of
-from dspex.errors import InvalidError, NotFoundError, suggest
+from dspex.error_text import suggest
+from dspex.errors import InvalidError, NotFoundError
 from dspex.operations.resources import Query, Resource
 from dspex.operations.resources.finding import MAX_PAGE, cursor_of, query_from
 from dspex.surfaces.cli.options import settings_of, state_option, with_services
 from dspex.surfaces.cli.output import json_option, show_json, table
 from dspex.surfaces.cli.targets import code_root
 
-sort_option = click.option("--sort", help="An attribute, such as created_at; with a minus (-created_at), descending.")
+sort_option = click.option(
+    "--sort", help="An attribute, such as created_at; with a minus (-created_at), descending."
+)
 filters_argument = click.argument("filters", nargs=-1, metavar="[FILTER=VALUE]...")
 
 
-def query_of(resource: Resource[Any], filters: Sequence[str], sort: str | None, *, limit: int) -> Query:
+def query_of(
+    resource: Resource[Any], filters: Sequence[str], sort: str | None, *, limit: int
+) -> Query:
     """Return the query for FILTER=VALUE texts; the names are those of the REST API.
 
     Raises:
@@ -30,7 +35,9 @@ def query_of(resource: Resource[Any], filters: Sequence[str], sort: str | None, 
         name, equals, value = text.partition("=")
         if not equals:
             names = list(resource.filters)
-            raise InvalidError(f"{text!r} is not FILTER=VALUE.{suggest(name, names)} There are: {', '.join(names)}")
+            raise InvalidError(
+                f"{text!r} is not FILTER=VALUE.{suggest(name, names)} There are: {', '.join(names)}"
+            )
         pairs.append((name, value))
     return query_from(resource, pairs, first=limit)
 
@@ -43,7 +50,7 @@ def query_of(resource: Resource[Any], filters: Sequence[str], sort: str | None, 
 @click.option("--after", help="The cursor at the end of the last page.")
 @state_option
 @json_option
-def list_command(  # noqa: PLR0913  # one parameter for each flag
+def list_command(
     *,
     resource: str,
     filters: tuple[str, ...],
@@ -63,9 +70,13 @@ def list_command(  # noqa: PLR0913  # one parameter for each flag
     resources = {each.plural: each for each in domain.values() if not each.is_internal}
     if resource not in resources:
         names = ", ".join(resources)
-        raise NotFoundError(f"unknown resource {resource!r}.{suggest(resource, resources)} There are: {names}")
+        raise NotFoundError(
+            f"unknown resource {resource!r}.{suggest(resource, resources)} There are: {names}"
+        )
     definition = resources[resource]
-    query = query_of(definition, [*filters, *([] if after is None else [f"after={after}"])], sort, limit=first)
+    query = query_of(
+        definition, [*filters, *([] if after is None else [f"after={after}"])], sort, limit=first
+    )
 
     async def work(services: Services) -> Sequence[Any]:
         return await services.operations.list(definition, replace(query, limit=first + 1))  # type: ignore[no-any-return]

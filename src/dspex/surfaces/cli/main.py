@@ -61,9 +61,11 @@ class _LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            from dspex.errors import suggest
+            from dspex.error_text import suggest
 
-            raise click.UsageError(f"{error.message}{suggest(args[0], _COMMANDS)}", ctx=error.ctx) from None
+            raise click.UsageError(
+                f"{error.message}{suggest(args[0], _COMMANDS)}", ctx=error.ctx
+            ) from None
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,7 +73,8 @@ class _LazyGroup(click.Group):
 def cli() -> None:
     """Programs made of language-model calls: run, record, evaluate, serve.
 
-    A TARGET is file.py:name, package.module:name, a saved program.json, or the name of a stored program.
+    A TARGET is file.py:name, package.module:name, a saved program.json, or the name of a stored
+    program.
     """
 
 

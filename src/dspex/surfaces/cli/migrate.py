@@ -12,7 +12,11 @@ from dspex.sync import run
 
 
 @click.command("migrate")
-@click.option("--to", metavar="REV", help="A schema other than the newest, such as 0001; base for an empty database.")
+@click.option(
+    "--to",
+    metavar="REV",
+    help="A schema other than the newest, such as 0001; base for an empty database.",
+)
 @state_option
 @json_option
 def migrate_command(*, to: str | None, state_dir: Path | None, as_json: bool) -> int:
@@ -20,7 +24,9 @@ def migrate_command(*, to: str | None, state_dir: Path | None, as_json: bool) ->
 
     Going back to an older schema drops the data that it cannot hold. A SQLite file is copied first.
     """
-    settings = read_settings(flags={"state_dir": state_dir}, warn=warn)  # a host that only migrates needs no code
+    settings = read_settings(
+        flags={"state_dir": state_dir}, warn=warn
+    )  # a host that only migrates needs no code
     options = {} if to is None else {"to": to}
     database, before, now = run(migrate_database(settings, say=say, **options))
     if as_json:

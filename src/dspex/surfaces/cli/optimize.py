@@ -49,40 +49,81 @@ _ABOVE_0 = click.FloatRange(0, min_open=True)
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="labeled", show_default=True)
 @click.option("--objective", multiple=True, help="Objectives of joint: exact_match, -usd, -p95 ...")
-@click.option("--trials", type=click.IntRange(1), help="How many candidates; the default depends on the optimizer.")
-@click.option("--per-class", type=click.IntRange(1), help="Demonstrations for each class (labeled).")
-@metric_option
-@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Train only on rows with this value.")
 @click.option(
-    "--validation", multiple=True, metavar="COLUMN=VALUE", help="Score on these rows, not on the training rows."
+    "--trials",
+    type=click.IntRange(1),
+    help="How many candidates; the default depends on the optimizer.",
 )
-@click.option("--test", multiple=True, metavar="COLUMN=VALUE", help="Held-out rows for the final report.")
+@click.option(
+    "--per-class", type=click.IntRange(1), help="Demonstrations for each class (labeled)."
+)
+@metric_option
+@click.option(
+    "--where", multiple=True, metavar="COLUMN=VALUE", help="Train only on rows with this value."
+)
+@click.option(
+    "--validation",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    help="Score on these rows, not on the training rows.",
+)
+@click.option(
+    "--test", multiple=True, metavar="COLUMN=VALUE", help="Held-out rows for the final report."
+)
 @click.option("--rows", type=click.IntRange(1), help="How many rows to score each candidate on.")
-@click.option("--maximize", help="What to maximize; a minus minimizes (-usd). The metric by default.")
-@click.option("--subject-to", multiple=True, metavar="LIMIT", help="Such as 'p95<2s' or 'exact_match>=0.9'.")
+@click.option(
+    "--maximize", help="What to maximize; a minus minimizes (-usd). The metric by default."
+)
+@click.option(
+    "--subject-to", multiple=True, metavar="LIMIT", help="Such as 'p95<2s' or 'exact_match>=0.9'."
+)
 @click.option(
     "--pick",
     metavar="LIMITS,FIGURE",
     help="Limits and objective in one: 'f1>=0.9,cheapest'; also after a --journal is complete.",
 )
-@click.option("--on-error", type=float, help="The score of a failed row; the worst score by default.")
-@click.option("--alpha", type=float, default=0.05, show_default=True, help="The significance level.")
+@click.option(
+    "--on-error", type=float, help="The score of a failed row; the worst score by default."
+)
+@click.option(
+    "--alpha", type=float, default=0.05, show_default=True, help="The significance level."
+)
 @click.option("--max-usd", type=_ABOVE_0, help="Stop before spending more dollars.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Stop before using more tokens.")
-@click.option("--max-calls", type=click.IntRange(1), help="Stop before making more calls, including failed ones.")
-@click.option("--max-seconds", type=_ABOVE_0, help="Stop after this time; earlier runs on the same journal count.")
-@click.option("--journal", type=click.Path(path_type=Path), help="Continue from this file; created if missing.")
-@click.option("--fresh", is_flag=True, help="Start over; the file of --journal is renamed to FILE.old.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the best program to this file, as JSON.")
 @click.option(
-    "--html", type=click.Path(path_type=Path), help="Write a page with plot, changes and trials to this file."
+    "--max-calls",
+    type=click.IntRange(1),
+    help="Stop before making more calls, including failed ones.",
+)
+@click.option(
+    "--max-seconds",
+    type=_ABOVE_0,
+    help="Stop after this time; earlier runs on the same journal count.",
+)
+@click.option(
+    "--journal",
+    type=click.Path(path_type=Path),
+    help="Continue from this file; created if missing.",
+)
+@click.option(
+    "--fresh", is_flag=True, help="Start over; the file of --journal is renamed to FILE.old."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write the best program to this file, as JSON."
+)
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    help="Write a page with plot, changes and trials to this file.",
 )
 @click.option("--csv", type=click.Path(path_type=Path), help="Write all trials to this file.")
-@click.option("--insist", is_flag=True, help="Keep the winner even without a significant improvement.")
+@click.option(
+    "--insist", is_flag=True, help="Keep the winner even without a significant improvement."
+)
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @run_options
-def optimize_command(  # noqa: PLR0913  # one parameter for each flag
+def optimize_command(
     *,
     target: str,
     data: Path,
@@ -91,7 +132,7 @@ def optimize_command(  # noqa: PLR0913  # one parameter for each flag
     adapter: str | None,
     state_dir: Path | None,
     as_json: bool,
-    **flags: Any,  # noqa: ANN401
+    **flags: Any,
 ) -> int:
     """Search for a better TARGET on DATA (csv, jsonl or json) and compare both on held-out rows."""
     code = code_root()
@@ -103,14 +144,24 @@ def optimize_command(  # noqa: PLR0913  # one parameter for each flag
     optimizer = _optimizer(flags)
 
     async def work(services: Services) -> Outcome[Any]:
-        choice = services.backends.choose(await load_target(services, program_target), backend=flags["backend"])
+        choice = services.backends.choose(
+            await load_target(services, program_target), backend=flags["backend"]
+        )
         is_native = choice.name == "native"
-        module = build(choice.program, code=code) if is_native else Backed(choice.program, choice.backend)
-        return await aoptimize(module, optimizer, train=train, metric=metrics, context=services.context, search=search)
+        module = (
+            build(choice.program, code=code)
+            if is_native
+            else Backed(choice.program, choice.backend)
+        )
+        return await aoptimize(
+            module, optimizer, train=train, metric=metrics, context=services.context, search=search
+        )
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the outcome has them too
-        outcome = with_services(settings_of(model=model, adapter=adapter, state_dir=state_dir), work)
+        outcome = with_services(
+            settings_of(model=model, adapter=adapter, state_dir=state_dir), work
+        )
     write(out, lambda: outcome.program.to_program(program_target.name).to_json() + "\n")
     write(flags["html"], lambda: to_html(outcome, f"{target} on {train.name}"))
     write(flags["csv"], lambda: to_csv(outcome))
@@ -121,7 +172,10 @@ def optimize_command(  # noqa: PLR0913  # one parameter for each flag
 def _optimizer(flags: dict[str, Any]) -> Optimizer:
     trials, name = flags["trials"], flags["optimizer"]
     if trials and name == "bootstrap":
-        raise DefinitionError("--optimizer bootstrap makes one candidate, so it takes no --trials; 'random' tries many")
+        raise DefinitionError(
+            "--optimizer bootstrap makes one candidate, so it takes no --trials; 'random' tries "
+            "many"
+        )
     if flags["objective"] and name != "joint":
         raise DefinitionError(f"--objective is an option of --optimizer joint, not of {name}")
     if flags["per_class"] and name != "labeled":
@@ -137,17 +191,24 @@ def _optimizer(flags: dict[str, Any]) -> Optimizer:
 
 
 def _search(flags: dict[str, Any], data: Path) -> Search:
-    datasets = {name: select_rows(data, flags[name], limit=None) for name in ("validation", "test") if flags[name]}
+    datasets = {
+        name: select_rows(data, flags[name], limit=None)
+        for name in ("validation", "test")
+        if flags[name]
+    }
     if datasets and not flags["where"]:
         raise DefinitionError(
-            f"--{next(iter(datasets))} names other rows; name the training rows by --where split=train"
+            f"--{next(iter(datasets))} names other rows; name the training rows by --where "
+            "split=train"
         )
     if flags["fresh"] and flags["journal"] is None:
         raise DefinitionError("--fresh renames the file of --journal; give --journal too")
     maximize, subject_to = flags["maximize"], flags["subject_to"]
     if flags["pick"] is not None:
         if maximize or subject_to:
-            raise DefinitionError("--pick replaces --maximize and --subject-to; give either --pick or those two")
+            raise DefinitionError(
+                "--pick replaces --maximize and --subject-to; give either --pick or those two"
+            )
         maximize, subject_to = parse_pick(flags["pick"])
     search = Search(
         rows=flags["rows"],
@@ -194,7 +255,11 @@ def _outcome_json(outcome: Outcome[Any]) -> dict[str, Any]:
         "kept": outcome.kept,
         "changes": outcome.changes(),
         "importance": outcome.importance(),
-        "spent": {"calls": outcome.spent.calls, "usd": outcome.spent.cost_usd, "tokens": outcome.spent.total_tokens},
+        "spent": {
+            "calls": outcome.spent.calls,
+            "usd": outcome.spent.cost_usd,
+            "tokens": outcome.spent.total_tokens,
+        },
         "stopped": outcome.stopped,
         "warnings": list(outcome.warnings),
         "program": outcome.program.to_program().content_hash,
@@ -205,7 +270,9 @@ def _front(outcome: Outcome[Any]) -> list[dict[str, Any]]:
     """Return the Pareto front in all metrics and cost (tokens if the price is unknown)."""
     metrics, first = outcome.best.report.metrics, outcome.trials[0].figures
     cost = "usd" if first.get("usd", math.nan) > 0 else "tokens"
-    objectives = [outcome.objective if outcome.objective == f"-{name}" else name for name in metrics]
+    objectives = [
+        outcome.objective if outcome.objective == f"-{name}" else name for name in metrics
+    ]
     trials = outcome.front(*objectives, f"-{cost}")
     columns = (*metrics, cost, "p95", "failed")
     return [
@@ -227,12 +294,19 @@ def _show(outcome: Outcome[Any], out: Path | None) -> None:
     click.echo(table(rows, list(rows[0])))
     if front := _front(outcome):
         front_rows = [{name: _text(value) for name, value in row.items()} for row in front]
-        click.echo(f"\nfront, the best in one figure or in several at once:\n{table(front_rows, list(front_rows[0]))}")
+        click.echo(
+            "\nfront, the best in one figure or in several at "
+            f"once:\n{table(front_rows, list(front_rows[0]))}"
+        )
     click.echo(f"\nbest: trial {outcome.best.number}\n{outcome.changes()}\n\n{outcome.conclusion}")
-    if shares := [f"{name} {share:.2f}" for name, share in outcome.importance().items() if share >= MIN_SHARE]:
+    if shares := [
+        f"{name} {share:.2f}" for name, share in outcome.importance().items() if share >= MIN_SHARE
+    ]:
         click.echo(f"importance, as a share of the scores' variance: {', '.join(shares)}")
     if outcome.kept is not None:
-        click.echo("to keep the best candidate anyway, run this again with --insist (free with --journal)")
+        click.echo(
+            "to keep the best candidate anyway, run this again with --insist (free with --journal)"
+        )
     spent = outcome.spent
     cost = "unknown cost" if spent.cost_usd is None else f"${spent.cost_usd:.4f}"
     click.echo(f"spent: {spent.calls} calls, {spent.total_tokens} tokens, {cost}")
@@ -250,7 +324,9 @@ def _finite(value: float) -> float | None:
 
 
 def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "unknown" if value is None else str(value)
+    return (
+        f"{value:.4g}" if isinstance(value, float) else "unknown" if value is None else str(value)
+    )
 
 
 def _number(value: float | None) -> str:

@@ -16,12 +16,18 @@ from dspex.telemetry import Event, Silent
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-model_option = click.option("--model", help="Model string, such as local/gemma3-270m or openai/gpt-4o-mini.")
-adapter_option = click.option("--adapter", type=click.Choice(["chat", "json"]), help="The layout of prompts.")
+model_option = click.option(
+    "--model", help="Model string, such as local/gemma3-270m or openai/gpt-4o-mini."
+)
+adapter_option = click.option(
+    "--adapter", type=click.Choice(["chat", "json"]), help="The layout of prompts."
+)
 backend_option = click.option(
     "--backend", help="Where to run, overriding the stored choice: native, isolated, dspy or mock."
 )
-state_option = click.option("--state-dir", type=click.Path(path_type=Path), help="The folder of the database (.dspex).")
+state_option = click.option(
+    "--state-dir", type=click.Path(path_type=Path), help="The folder of the database (.dspex)."
+)
 
 
 def run_options(command: F) -> F:
@@ -42,7 +48,7 @@ class PrintingObserver(Silent):
             say(f"{event.attributes['worker']}: {event.message}")
 
 
-def settings_of(*, serves: bool = False, **flags: Any) -> Settings:  # noqa: ANN401  # values of `Settings`
+def settings_of(*, serves: bool = False, **flags: Any) -> Settings:
     """Return the settings with these flags; unknown variables are warnings, for servers errors.
 
     Raises:
@@ -60,12 +66,14 @@ def with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) 
     """Open the services for the working folder, do `work`, and close them."""
 
     async def session() -> T:
-        async with open_services(settings, code=code_root(), observer=PrintingObserver(), say=say) as services:
+        async with open_services(
+            settings, code=code_root(), observer=PrintingObserver(), say=say
+        ) as services:
             return await work(services)
 
     return run(session())
 
 
-def with_store(state_dir: Path | None, work: Callable[[Services], Awaitable[T]], **flags: Any) -> T:  # noqa: ANN401
+def with_store(state_dir: Path | None, work: Callable[[Services], Awaitable[T]], **flags: Any) -> T:
     """Do `work` on the stored data, without opening the model of the settings."""
     return with_services(replace(settings_of(state_dir=state_dir, **flags), model=None), work)

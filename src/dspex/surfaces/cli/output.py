@@ -9,7 +9,9 @@ import click
 
 from dspex.errors import DspexError
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value and nothing else.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON value and nothing else."
+)
 
 
 def show_json(value: object) -> None:
@@ -37,11 +39,14 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     widths = [max([len(name), *(len(line[n]) for line in cells)]) for n, name in enumerate(columns)]
     lines = [list(columns), ["-" * width for width in widths], *cells]
     return "\n".join(
-        "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
     )
 
 
-def show_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str) -> None:
+def show_rows(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str
+) -> None:
     """Print rows as JSON or as a table, and `empty` instead of a table without rows."""
     if as_json:
         show_json(list(rows))
@@ -68,6 +73,14 @@ def fields_text(values: Mapping[str, Any]) -> str:
     """Return values as `name: value` lines; text with several lines follows its name."""
     lines = []
     for name, value in values.items():
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2, default=str)
-        lines.append(f"{click.style(f'{name}:', bold=True)} {text}" if "\n" not in text else f"{name}:\n{text}")
+        text = (
+            value
+            if isinstance(value, str)
+            else json.dumps(value, ensure_ascii=False, indent=2, default=str)
+        )
+        lines.append(
+            f"{click.style(f'{name}:', bold=True)} {text}"
+            if "\n" not in text
+            else f"{name}:\n{text}"
+        )
     return "\n".join(lines)

@@ -18,7 +18,9 @@ from dspex.surfaces.cli.output import json_option, show_rows
 @sort_option
 @state_option
 @json_option
-def programs_command(*, filters: tuple[str, ...], sort: str | None, state_dir: Path | None, as_json: bool) -> int:
+def programs_command(
+    *, filters: tuple[str, ...], sort: str | None, state_dir: Path | None, as_json: bool
+) -> int:
     """List the stored programs, newest first or by --sort; FILTER is as in `dspex list`."""
     query = query_of(DOMAIN["program"], filters, sort, limit=200)
 
@@ -27,5 +29,10 @@ def programs_command(*, filters: tuple[str, ...], sort: str | None, state_dir: P
 
     names = ("name", "status", "backend", "module", "execution_count", "last_executed_at", "id")
     rows = [{name: getattr(row, name) for name in names} for row in with_store(state_dir, work)]
-    show_rows(rows, names, as_json=as_json, empty="no program is stored here yet; `dspex run file.py:name` stores one")
+    show_rows(
+        rows,
+        names,
+        as_json=as_json,
+        empty="no program is stored here yet; `dspex run file.py:name` stores one",
+    )
     return 0

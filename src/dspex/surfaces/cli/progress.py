@@ -34,7 +34,10 @@ class Progress:
         if not self._total:
             return f"{self._what}: {self._done} done, {elapsed:.0f} s"
         remaining = elapsed / self._done * (self._total - self._done)
-        return f"{self._what}: {self._done} of {self._total}, {elapsed:.0f} s, about {remaining:.0f} s left"
+        return (
+            f"{self._what}: {self._done} of {self._total}, {elapsed:.0f} s, about {remaining:.0f} "
+            "s left"
+        )
 
     def _write(self, line: str) -> None:
         sys.stderr.write(f"\r\x1b[2K{line}" if self._is_terminal else f"{line}\n")

@@ -45,12 +45,14 @@ class _CapturingModel:
 @click.command("prompt")
 @click.argument("target")
 @click.argument("values", nargs=-1, metavar="FIELD=VALUE ...")
-@click.option("--inputs", "file", type=click.Path(path_type=Path), help="A JSON file with the inputs.")
+@click.option(
+    "--inputs", "file", type=click.Path(path_type=Path), help="A JSON file with the inputs."
+)
 @model_option
 @adapter_option
 @state_option
 @json_option
-def prompt_command(  # noqa: PLR0913  # one parameter for each flag
+def prompt_command(
     *,
     target: str,
     values: tuple[str, ...],
@@ -69,12 +71,16 @@ def prompt_command(  # noqa: PLR0913  # one parameter for each flag
     for message in request.messages:
         click.echo(f"{click.style(f'--- {message.role} ---', bold=True)}\n{message.content}\n")
     if request.response_schema is not None:
-        schema = msgspec.json.format(msgspec.json.encode(request.response_schema), indent=2).decode()
+        schema = msgspec.json.format(
+            msgspec.json.encode(request.response_schema), indent=2
+        ).decode()
         click.echo(f"{click.style('--- schema of the reply ---', bold=True)}\n{schema}")
     return 0
 
 
-async def _capture_request(target: str, values: tuple[str, ...], *, file: Path | None, settings: Settings) -> Request:
+async def _capture_request(
+    target: str, values: tuple[str, ...], *, file: Path | None, settings: Settings
+) -> Request:
     root = code_root()
     program_target = find_target(target, root)
     program = program_target.program or await _load_stored(program_target.name, settings)
@@ -84,12 +90,17 @@ async def _capture_request(target: str, values: tuple[str, ...], *, file: Path |
         try:
             model = resolver(text)
         except ConfigurationError as error:
-            say(f"note: {error.message}; the prompt is laid out for a model without special capabilities")
+            say(
+                f"note: {error.message}; the prompt is laid out for a model without special "
+                "capabilities"
+            )
             return _CapturingModel(text, frozenset())
         return _CapturingModel(model.name, model.capabilities)
 
     context = RunContext(
-        model=capturing_model(settings.model) if settings.model else _CapturingModel("none", frozenset()),
+        model=capturing_model(settings.model)
+        if settings.model
+        else _CapturingModel("none", frozenset()),
         adapter=find_adapter(settings.adapter),
         models=capturing_model,
     )

@@ -10,11 +10,23 @@ from dspex.surfaces.cli.output import json_option, show_json
 
 
 @click.command("prune")
-@click.option("--days", "keep_days", type=click.IntRange(1, 100_000), help="Delete executions older than this.")
-@click.option("--count", "keep_count", type=click.IntRange(1), help="Keep this many of each program, the newest.")
+@click.option(
+    "--days",
+    "keep_days",
+    type=click.IntRange(1, 100_000),
+    help="Delete executions older than this.",
+)
+@click.option(
+    "--count",
+    "keep_count",
+    type=click.IntRange(1),
+    help="Keep this many of each program, the newest.",
+)
 @state_option
 @json_option
-def prune_command(*, keep_days: int | None, keep_count: int | None, state_dir: Path | None, as_json: bool) -> int:
+def prune_command(
+    *, keep_days: int | None, keep_count: int | None, state_dir: Path | None, as_json: bool
+) -> int:
     """Delete executions older than keep_days or beyond keep_count; a server does so every hour.
 
     Limits of a program or its workspace override the flags. Programs with an active job are

@@ -17,9 +17,11 @@ from dspex.surfaces.cli.values import parse_inputs
 @click.command("run")
 @click.argument("target")
 @click.argument("values", nargs=-1, metavar="FIELD=VALUE ...")
-@click.option("--inputs", "file", type=click.Path(path_type=Path), help="A JSON file with the inputs.")
+@click.option(
+    "--inputs", "file", type=click.Path(path_type=Path), help="A JSON file with the inputs."
+)
 @run_options
-def run_command(  # noqa: PLR0913  # one parameter for each flag
+def run_command(
     *,
     target: str,
     values: tuple[str, ...],
@@ -67,18 +69,24 @@ async def store_target(services: Services, target: Target) -> ProgramRecord:
         return await services.operations.program(name=target.name)
     except NotFoundError as error:
         raise NotFoundError(
-            f"no stored program is named {target.name!r} (`dspex programs` lists them); to run code, write file.py:name"
+            f"no stored program is named {target.name!r} (`dspex programs` lists them); to run "
+            "code, write file.py:name"
         ) from error
 
 
 def summary(execution: ExecutionRecord) -> str:
     """Return a line with status, time, tokens and cost of an execution, and how to show it."""
     usage = execution.usage or {}
-    tokens = f", {usage.get('input_tokens', 0)}+{usage.get('output_tokens', 0)} tokens" if usage else ""
+    tokens = (
+        f", {usage.get('input_tokens', 0)}+{usage.get('output_tokens', 0)} tokens" if usage else ""
+    )
     cost = f", ${execution.cost_usd:.6f}" if execution.cost_usd else ""
     seconds = (execution.duration_ms or 0.0) / 1e3
     where = f" on {execution.backend}" if execution.backend != "native" else ""
-    return f"{execution.status} in {seconds:.2f} s{where}{tokens}{cost}; see: dspex execution {execution.id}"
+    return (
+        f"{execution.status} in {seconds:.2f} s{where}{tokens}{cost}; see: dspex execution "
+        f"{execution.id}"
+    )
 
 
 def execution_json(execution: ExecutionRecord) -> dict[str, object]:

@@ -3,4 +3,6 @@
 from dspex.operations.resources import DOMAIN
 from dspex.surfaces.cli.verbs import resource_group
 
-secrets_command = resource_group("secrets", DOMAIN["secret"], "Keys of model providers, by reference or encrypted.")
+secrets_command = resource_group(
+    "secrets", DOMAIN["secret"], "Keys of model providers, by reference or encrypted."
+)

@@ -33,7 +33,8 @@ from dspex.surfaces.cli.options import (
 from dspex.surfaces.cli.output import json_option, say, show_json
 from dspex.surfaces.cli.targets import code_root
 
-APPLICATION = "dspex.surfaces.api:application"  # by name, as in ASGI servers: surfaces do not import each other
+# by name, as in ASGI servers: surfaces do not import each other
+APPLICATION = "dspex.surfaces.api:application"
 CONFIG = "dspex.surfaces.api:ServerConfig"
 CONNECTIONS = "dspex.surfaces.api.connections"
 CONNECTION_NAMES = ("make_server", "granted_limits")
@@ -42,16 +43,24 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 @click.command("serve")
-@click.option("--host", help="The address to listen on (127.0.0.1); other than loopback requires keys.")
+@click.option(
+    "--host", help="The address to listen on (127.0.0.1); other than loopback requires keys."
+)
 @click.option("--port", type=click.IntRange(0, 65535), help="The port (8123); 0 takes a free port.")
-@click.option("--worker/--no-worker", default=None, help="Also run jobs, in a separate process. With SQLite: yes.")
-@click.option("--auth", is_flag=True, flag_value="on", default=None, help="Require a key on loopback too.")
+@click.option(
+    "--worker/--no-worker",
+    default=None,
+    help="Also run jobs, in a separate process. With SQLite: yes.",
+)
+@click.option(
+    "--auth", is_flag=True, flag_value="on", default=None, help="Require a key on loopback too."
+)
 @click.option("--allow-host", "allowed_hosts", help="Accepted host names, separated by commas.")
 @model_option
 @adapter_option
 @state_option
 @json_option
-def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one value for each flag
+def serve_command(*, as_json: bool, **flags: Any) -> int:
     """Serve GraphQL, REST and the explorer page until interrupted.
 
     The command line and the server share the data of one state folder.
@@ -60,9 +69,13 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
         from uvicorn.importer import import_from_string
 
         application, make_config = import_from_string(APPLICATION), import_from_string(CONFIG)
-        make_server, make_limits = (import_from_string(f"{CONNECTIONS}:{name}") for name in CONNECTION_NAMES)
+        make_server, make_limits = (
+            import_from_string(f"{CONNECTIONS}:{name}") for name in CONNECTION_NAMES
+        )
     except ImportError as error:
-        raise ConfigurationError(f"the server needs more packages: pip install 'dspex[server]' ({error})") from error
+        raise ConfigurationError(
+            f"the server needs more packages: pip install 'dspex[server]' ({error})"
+        ) from error
     worker: bool | None = flags.pop("worker")
     settings = with_isolation(settings_of(serves=True, **flags))
     set_up_logs(settings)
@@ -78,7 +91,9 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
     @asynccontextmanager
     async def open_all() -> AsyncIterator[Services]:
         async with AsyncExitStack() as stack:
-            manager = open_services(settings, code=code_root(), observer=PrintingObserver(), say=say, serves=True)
+            manager = open_services(
+                settings, code=code_root(), observer=PrintingObserver(), say=say, serves=True
+            )
             try:
                 services = await stack.enter_async_context(manager)
             except DspexError as error:
@@ -87,7 +102,9 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
             _announce(url, services.database, as_json=as_json)
             is_embedded = services.data.is_sqlite if worker is None else worker
             async with watch_jobs(services, is_embedded=is_embedded):
-                drains.append(Drain(services.operations.floor.executor.runs, settings.drain_seconds))
+                drains.append(
+                    Drain(services.operations.floor.executor.runs, settings.drain_seconds)
+                )
                 yield services
         if drains[0].has_abandoned:
             _exit_now()
@@ -96,7 +113,9 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
     limits = make_limits(**_connection_limits(settings))
     if limits.total < settings.max_connections:
         reason = "the system grants this process too few file descriptors"
-        logging.getLogger("dspex").warning("at most %d connections: %s (ulimit -Hn)", limits.total, reason)
+        logging.getLogger("dspex").warning(
+            "at most %d connections: %s (ulimit -Hn)", limits.total, reason
+        )
     server = make_server(app, limits, graceful_s=int(2 * GRACE))
     _handle_signals(server, drains)
     # uvicorn would log the traceback of a failed start and exit; we show the usual one-line error
@@ -161,7 +180,7 @@ class Drain:
             await asyncio.wait_for(self._hurry_event.wait(), seconds)
 
 
-def _handle_signals(server: Any, drains: list[Drain]) -> None:  # noqa: ANN401  # imported late
+def _handle_signals(server: Any, drains: list[Drain]) -> None:
     """Drain the server at the first signal; interrupt the executions at the second, exit at the third.
 
     SIGTERM leaves load balancers time to see in /readyz that the server stops; Ctrl+C does not.
@@ -216,14 +235,17 @@ def _connection_limits(settings: Settings) -> dict[str, Any]:
         "total": settings.max_connections,
         "per_address": settings.connections_per_address,
         "idle_s": float(settings.idle_timeout),
-        "proxies": tuple(ip_network(name.strip()) for name in settings.trusted_proxies.split(",") if name.strip()),
+        "proxies": tuple(
+            ip_network(name.strip()) for name in settings.trusted_proxies.split(",") if name.strip()
+        ),
     }
 
 
 async def _require_key(services: Services) -> None:
     if not await services.keys.exists():
         raise ConfigurationError(
-            "this server requires API keys, and none exists yet; create one with: dspex keys create NAME --scopes admin"
+            "this server requires API keys, and none exists yet; create one with: dspex keys "
+            "create NAME --scopes admin"
         )
 
 
@@ -233,12 +255,23 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another port with --port, or 0 for a free one"
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another port with --port, "
+            "or 0 for a free one"
         ) from error
 
 
 def _announce(url: str, database: str, *, as_json: bool) -> None:
     if as_json:
-        show_json({"url": url, "graphql": f"{url}/graphql", "explorer": f"{url}/explorer", "database": database})
+        show_json(
+            {
+                "url": url,
+                "graphql": f"{url}/graphql",
+                "explorer": f"{url}/explorer",
+                "database": database,
+            }
+        )
     else:
-        click.echo(f"serving {url}/graphql, explorer at {url}/explorer, database {database}; Ctrl+C stops it")
+        click.echo(
+            f"serving {url}/graphql, explorer at {url}/explorer, database {database}; Ctrl+C "
+            "stops it"
+        )

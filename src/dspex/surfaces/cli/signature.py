@@ -14,7 +14,9 @@ from dspex.surfaces.cli.targets import code_root, module_name
 
 @click.command("signature")
 @click.argument("target")
-@click.option("--draft", "is_draft", is_flag=True, help="Programs cannot use it before `activate_signature`.")
+@click.option(
+    "--draft", "is_draft", is_flag=True, help="Programs cannot use it before `activate_signature`."
+)
 @state_option
 @json_option
 def signature_command(*, target: str, is_draft: bool, state_dir: Path | None, as_json: bool) -> int:
@@ -35,7 +37,12 @@ def signature_command(*, target: str, is_draft: bool, state_dir: Path | None, as
     signature = with_store(state_dir, work)
     if as_json:
         show_json(
-            {"id": signature.id, "name": signature.name, "version": signature.version, "status": signature.status}
+            {
+                "id": signature.id,
+                "name": signature.name,
+                "version": signature.version,
+                "status": signature.status,
+            }
         )
     else:
         click.echo(f"{signature.name}: version {signature.version}, {signature.status}")

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dspex.errors import DefinitionError, suggest
+from dspex.error_text import suggest
+from dspex.errors import DefinitionError
 from dspex.execution.modules import CodeRoot, Module, Predict
 from dspex.execution.modules.builder import load_program
 from dspex.language.programs import Program
@@ -31,7 +32,9 @@ def find_target(text: str, code: CodeRoot) -> Target:
     place, colon, name = text.rpartition(":")
     if not colon:
         if text.endswith(".py"):
-            raise DefinitionError(f"{text!r} does not name a program: write {text}:name{_names_hint(Path(text))}")
+            raise DefinitionError(
+                f"{text!r} does not name a program: write {text}:name{_names_hint(Path(text))}"
+            )
         return Target(text)
     if place.endswith(".py"):
         place = module_name(Path(place), code)
@@ -47,7 +50,7 @@ def _load_saved(file: Path) -> Target:
     return Target(program.name, program)
 
 
-def program_of(value: Any, name: str) -> Program:  # noqa: ANN401  # any value in the code
+def program_of(value: Any, name: str) -> Program:
     """Return the program behind a signature, a module, a module class or a program.
 
     Raises:
@@ -64,10 +67,12 @@ def program_of(value: Any, name: str) -> Program:  # noqa: ANN401  # any value i
     cls = value if inspect.isclass(value) else type(value)
     if any(part.__module__.partition(".")[0] == "dspy" for part in cls.mro()):
         raise DefinitionError(
-            f"{name!r} is a module of dspy: `dspex import file.py:{name}` stores it, then `dspex run {name}` runs it"
+            f"{name!r} is a module of dspy: `dspex import file.py:{name}` stores it, then `dspex "
+            f"run {name}` runs it"
         )
     raise DefinitionError(
-        f"{name!r} is {type(value).__name__}; a target is a Signature class, a Module (or a class of one that needs no "
+        f"{name!r} is {type(value).__name__}; a target is a Signature class, a Module (or a class "
+        "of one that needs no "
         "arguments), or a Program"
     )
 
@@ -76,7 +81,9 @@ def _instantiate(cls: type[Module]) -> Module:
     try:
         return cls()
     except TypeError as error:
-        raise DefinitionError(f"{cls.__name__} needs arguments ({error}); name an instance of it instead") from error
+        raise DefinitionError(
+            f"{cls.__name__} needs arguments ({error}); name an instance of it instead"
+        ) from error
 
 
 def module_name(file: Path, code: CodeRoot) -> str:
@@ -91,7 +98,9 @@ def module_name(file: Path, code: CodeRoot) -> str:
         raise DefinitionError(f"the file {str(file)!r} does not exist.{suggest(file.name, near)}")
     root = code.folder.resolve()
     if not resolved.is_relative_to(root):
-        raise DefinitionError(f"{str(file)!r} lies outside the code root {str(root)!r}; start dspex in its folder")
+        raise DefinitionError(
+            f"{str(file)!r} lies outside the code root {str(root)!r}; start dspex in its folder"
+        )
     return ".".join(resolved.relative_to(root).with_suffix("").parts)
 
 

@@ -11,7 +11,9 @@ from dspex.language.signatures import Signature, Type
 from dspex.surfaces.cli.files import read_text_file
 
 
-def parse_inputs(arguments: Sequence[str], signature: Signature, *, file: Path | None = None) -> dict[str, Any]:
+def parse_inputs(
+    arguments: Sequence[str], signature: Signature, *, file: Path | None = None
+) -> dict[str, Any]:
     """Return inputs by field name.
 
     In `field=value`, the value is text for a text field and JSON for any other; `field=@path`
@@ -26,14 +28,15 @@ def parse_inputs(arguments: Sequence[str], signature: Signature, *, file: Path |
         name, equals, text = argument.partition("=")
         if not equals:
             raise InvalidError(
-                f"expected field=value, but got {argument!r}; fields are: {', '.join(signature.input_fields)}"
+                f"expected field=value, but got {argument!r}; fields are: "
+                f"{', '.join(signature.input_fields)}"
             )
         field = signature.input_fields.get(name)
         inputs[name] = _parse(_content(text), None if field is None else field.type)
     return inputs
 
 
-def _parse(text: str, type_: Type | None) -> Any:  # noqa: ANN401  # any JSON value
+def _parse(text: str, type_: Type | None) -> Any:
     """Return the value of an argument; where text and any value fit, only `[` and `{` start JSON."""
     if type_ is None or _is_text(type_):
         return text
@@ -58,7 +61,7 @@ def _content(text: str) -> str:
     return read_text_file(Path(text[1:]))
 
 
-def _json_or_text(text: str) -> Any:  # noqa: ANN401  # any JSON value
+def _json_or_text(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:

@@ -36,9 +36,11 @@ def _action_command(action: Action) -> click.Command:
     hints = typing.get_type_hints(action.input)
     for part in dataclasses.fields(action.input):
         if part.name != "name":
-            parameters.append(_option(part.name, hints[part.name], required=part.default is dataclasses.MISSING))
+            parameters.append(
+                _option(part.name, hints[part.name], required=part.default is dataclasses.MISSING)
+            )
 
-    def call(*, state_dir: Path | None, as_json: bool, **options: Any) -> int:  # noqa: ANN401
+    def call(*, state_dir: Path | None, as_json: bool, **options: Any) -> int:
         values = {name: _convert(name, value, hints[name]) for name, value in options.items()}
         result = _perform(state_dir, action, action.input(**values))
         _show(action, result, as_json=as_json)
@@ -48,8 +50,12 @@ def _action_command(action: Action) -> click.Command:
     return state_option(json_option(command))
 
 
-def _option(name: str, hint: Any, *, required: bool) -> click.Option:  # noqa: ANN401
-    members = [arg for arg in typing.get_args(hint) if arg is not type(None)] if _is_union(hint) else [hint]
+def _option(name: str, hint: Any, *, required: bool) -> click.Option:
+    members = (
+        [arg for arg in typing.get_args(hint) if arg is not type(None)]
+        if _is_union(hint)
+        else [hint]
+    )
     flag = f"--{name.replace('_', '-')}"
     if name == "text":
         return click.Option([flag], help="The secret; '-' reads it from standard input.")
@@ -59,11 +65,11 @@ def _option(name: str, hint: Any, *, required: bool) -> click.Option:  # noqa: A
     return click.Option([flag], type=kind, required=required)
 
 
-def _is_union(hint: Any) -> bool:  # noqa: ANN401
+def _is_union(hint: Any) -> bool:
     return isinstance(hint, types.UnionType)
 
 
-def _convert(name: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
+def _convert(name: str, value: Any, hint: Any) -> Any:
     if value is None:
         return None
     if typing.get_origin(hint) is list:
@@ -74,22 +80,26 @@ def _convert(name: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
         try:
             return datetime.fromisoformat(value)
         except ValueError:
-            raise InvalidError(f"{name}: {value!r} is not a time such as 2030-01-01T00:00:00+00:00") from None
+            raise InvalidError(
+                f"{name}: {value!r} is not a time such as 2030-01-01T00:00:00+00:00"
+            ) from None
     return value
 
 
-def _perform(state_dir: Path | None, action: Action, request: object) -> Any:  # noqa: ANN401
-    async def work(services: Services) -> Any:  # noqa: ANN401
+def _perform(state_dir: Path | None, action: Action, request: object) -> Any:
+    async def work(services: Services) -> Any:
         return await services.operations.perform(action, request)
 
     return with_store(state_dir, work)
 
 
-def _show(action: Action, result: Any, *, as_json: bool) -> None:  # noqa: ANN401
+def _show(action: Action, result: Any, *, as_json: bool) -> None:
     row, extra = result, {}
     if action.result is not None:
         row = next(
-            getattr(result, part.name) for part in dataclasses.fields(result) if part.name == action.resource.name
+            getattr(result, part.name)
+            for part in dataclasses.fields(result)
+            if part.name == action.resource.name
         )
         extra = {
             part.name: getattr(result, part.name)
@@ -112,21 +122,34 @@ def _visible_values(resource: Resource[Any], row: object) -> Mapping[str, Any]:
 
 
 def _list_command(resource: Resource[Any]) -> click.Command:
-    def call(*, filters: tuple[str, ...], sort: str | None, state_dir: Path | None, as_json: bool) -> int:
+    def call(
+        *, filters: tuple[str, ...], sort: str | None, state_dir: Path | None, as_json: bool
+    ) -> int:
         query = query_of(resource, filters, sort, limit=1000)
 
         async def work(services: Services) -> Sequence[Any]:
-            store = services.operations.store  # of all workspaces: anyone who can open the database sees them anyway
+            store = (
+                services.operations.store
+            )  # of all workspaces: anyone who can open the database sees them anyway
             return await store.select(resource, query)
 
-        rows = [{**_visible_values(resource, row), "workspace": row.workspace} for row in with_store(state_dir, work)]
+        rows = [
+            {**_visible_values(resource, row), "workspace": row.workspace}
+            for row in with_store(state_dir, work)
+        ]
         if as_json:
             show_json(rows)
         else:
             names = ("name", "workspace", "status", "scopes", "reference", "last_used_at", "id")
             columns = [name for name in names if rows and name in rows[0]]
-            click.echo(table(rows, columns) if rows else f"there are no {resource.plural.replace('_', ' ')} yet")
+            click.echo(
+                table(rows, columns)
+                if rows
+                else f"there are no {resource.plural.replace('_', ' ')} yet"
+            )
         return 0
 
-    command = click.Command("list", callback=call, help=f"List the {resource.plural.replace('_', ' ')}.")
+    command = click.Command(
+        "list", callback=call, help=f"List the {resource.plural.replace('_', ' ')}."
+    )
     return filters_argument(sort_option(state_option(json_option(command))))

@@ -17,11 +17,25 @@ from dspex.surfaces.cli.targets import code_root
 
 
 @click.command("worker")
-@click.option("--concurrency", "job_concurrency", type=click.IntRange(1, 256), help="Jobs of one kind at once (4).")
+@click.option(
+    "--concurrency",
+    "job_concurrency",
+    type=click.IntRange(1, 256),
+    help="Jobs of one kind at once (4).",
+)
 @click.option("--until-idle", is_flag=True, help="Exit when all jobs have ended.")
-@click.option("--attached", is_flag=True, hidden=True, help="Exit when the standard input is closed.")
-@click.option("--channel", type=int, hidden=True, help="Run jobs for the worker at the other end of this socket.")
-@click.option("--isolation", type=click.Choice(["inline", "process"]), help="Where programs of code run.")
+@click.option(
+    "--attached", is_flag=True, hidden=True, help="Exit when the standard input is closed."
+)
+@click.option(
+    "--channel",
+    type=int,
+    hidden=True,
+    help="Run jobs for the worker at the other end of this socket.",
+)
+@click.option(
+    "--isolation", type=click.Choice(["inline", "process"]), help="Where programs of code run."
+)
 @model_option
 @adapter_option
 @state_option
@@ -30,7 +44,7 @@ def worker_command(
     until_idle: bool,
     attached: bool,
     channel: int | None,
-    **flags: Any,  # noqa: ANN401  # each is a setting
+    **flags: Any,
 ) -> int:
     """Run the jobs of the database (evaluations, optimizations) with this folder's code.
 
@@ -41,7 +55,11 @@ def worker_command(
     set_up_logs(settings)
 
     if channel is not None:
-        asyncio.run(run_job_process(settings, code=code_root(), channel=socket.socket(fileno=channel), say=say))
+        asyncio.run(
+            run_job_process(
+                settings, code=code_root(), channel=socket.socket(fileno=channel), say=say
+            )
+        )
         return 0
 
     async def work() -> None:
@@ -50,7 +68,9 @@ def worker_command(
             loop.add_signal_handler(number, stopping.set)
         if attached:
             threading.Thread(target=_stop_at_eof, args=(loop, stopping), daemon=True).start()
-        await run_worker(settings, code=code_root(), stopping=stopping, say=say, ends_idle=until_idle)
+        await run_worker(
+            settings, code=code_root(), stopping=stopping, say=say, ends_idle=until_idle
+        )
 
     asyncio.run(work())
     return 0

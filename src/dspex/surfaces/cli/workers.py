@@ -26,7 +26,10 @@ def workers_command(*, state_dir: Path | None, as_json: bool) -> int:
     if as_json:
         show_json(msgspec.to_builtins(processes))
     elif not processes:
-        click.echo(f"no running process has workers listed in {folder}; `dspex serve` and runs with workers list them")
+        click.echo(
+            f"no running process has workers listed in {folder}; `dspex serve` and runs with "
+            "workers list them"
+        )
     else:
         click.echo("\n\n".join(_process_text(process) for process in processes))
     return 0
@@ -34,14 +37,22 @@ def workers_command(*, state_dir: Path | None, as_json: bool) -> int:
 
 def _process_text(process: ProcessStatus) -> str:
     age = (datetime.now(UTC) - process.told_at).total_seconds()  # noqa: TID251  # an age on a screen
-    head = click.style(f"dspex {process.what}, pid {process.pid}", bold=True) + f", updated {max(age, 0):.1f} s ago"
+    head = (
+        click.style(f"dspex {process.what}, pid {process.pid}", bold=True)
+        + f", updated {max(age, 0):.1f} s ago"
+    )
     pools = [_pool_text(pool) for pool in process.pools]
-    return "\n\n".join([head, *pools]) if pools else f"{head}\n  no pool yet: workers start when a program needs them"
+    return (
+        "\n\n".join([head, *pools])
+        if pools
+        else f"{head}\n  no pool yet: workers start when a program needs them"
+    )
 
 
 def _pool_text(pool: PoolStats) -> str:
     head = (
-        f"pool {pool.name}: circuit {pool.breaker}, {pool.queued} queued, {pool.answered} answered, "
+        f"pool {pool.name}: circuit {pool.breaker}, {pool.queued} queued, {pool.answered} "
+        "answered, "
         f"{pool.failed} failed, {pool.rejected} rejected, {pool.restarts} restarts"
     )
     rows = [

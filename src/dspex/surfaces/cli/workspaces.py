@@ -3,4 +3,6 @@
 from dspex.operations.resources import DOMAIN
 from dspex.surfaces.cli.verbs import resource_group
 
-workspaces_command = resource_group("workspaces", DOMAIN["workspace"], "Tenants; none sees the rows of another.")
+workspaces_command = resource_group(
+    "workspaces", DOMAIN["workspace"], "Tenants; none sees the rows of another."
+)

@@ -17,7 +17,10 @@ def interpreter(request):
             pytest.skip("dspy is not installed here: pip install 'dspex[dspy]'")
         return sys.executable
     if not Path(os.environ.get(SECOND, "nowhere")).exists():
-        pytest.skip(f"{SECOND} names no second interpreter with another version of dspy; `make test` sets one up")
+        pytest.skip(
+            f"{SECOND} names no second interpreter with another version of dspy; `make test` sets "
+            "one up"
+        )
     return os.environ[SECOND]
 
 

@@ -60,7 +60,10 @@ def test_modules_of_dspy_run_on_our_signatures_and_our_model(interpreter):
             prediction = await bridge.execute_program(handle, {"question": "1 + 2?"}, context)
             assert prediction.answer == 3
             assert prediction.usage.calls == 1
-            assert [span.kind for span in prediction.trace.spans if span.kind != "module"] == ["model", "backend"]
+            assert [span.kind for span in prediction.trace.spans if span.kind != "module"] == [
+                "model",
+                "backend",
+            ]
             assert prediction.trace.spans[-1].attributes["dspy"] == bridge.version
         assert prediction["reasoning"] == "reasoning"
         assert "Answer the question." in context.model.requests[-1].messages[0].content
@@ -68,9 +71,13 @@ def test_modules_of_dspy_run_on_our_signatures_and_our_model(interpreter):
     with_bridge(interpreter, test)
 
 
-def test_the_trace_shows_the_modules_inside_the_worker_around_the_calls_that_they_make(interpreter, folder):
+def test_the_trace_shows_the_modules_inside_the_worker_around_the_calls_that_they_make(
+    interpreter, folder
+):
     async def test(bridge, context):
-        handle = await bridge.create_program(await bridge.import_program("rag:Hops", init={"hops": 1}))
+        handle = await bridge.create_program(
+            await bridge.import_program("rag:Hops", init={"hops": 1})
+        )
         trace = (await bridge.execute_program(handle, {"question": "?"}, context)).trace
         names = {span.span_id: f"{span.name} {span.path}" for span in trace.spans}
         tree = [(names[span.span_id], names.get(span.parent_id)) for span in trace.spans]
@@ -103,7 +110,12 @@ def test_modules_in_threads_of_dspy_have_their_place_in_the_trace(interpreter, f
         trace = (await bridge.execute_program(handle, {"question": "?"}, context)).trace
         names = {span.span_id: span.name for span in trace.spans}
         tree = sorted((names[span.span_id], names.get(span.parent_id, "")) for span in trace.spans)
-        assert tree == [("Fan", "dspy"), *[("Predict", "Fan")] * 3, ("dspy", ""), *[("scripted", "Predict")] * 3]
+        assert tree == [
+            ("Fan", "dspy"),
+            *[("Predict", "Fan")] * 3,
+            ("dspy", ""),
+            *[("scripted", "Predict")] * 3,
+        ]
         predictors = {span.span_id for span in trace.spans if span.name == "Predict"}
         assert {span.parent_id for span in trace.spans if span.kind == "model"} == predictors
 
@@ -111,25 +123,39 @@ def test_modules_in_threads_of_dspy_have_their_place_in_the_trace(interpreter, f
 
 
 @pytest.mark.parametrize("adapter", ["chat", "json"])
-def test_a_node_that_dspy_runs_streams_its_fields_into_the_stream_of_the_whole_program(interpreter, adapter):
+def test_a_node_that_dspy_runs_streams_its_fields_into_the_stream_of_the_whole_program(
+    interpreter, adapter
+):
     async def test(bridge, context):
         outer = Module()
         outer.first = Predict("question -> query")
         text, config = "question, query -> answer, why", {"adapter": adapter}
-        node = Node(id="second", kind="chain_of_thought", signature=Signature(text), backend="dspy", config=config)
-        outer.second = BackendModule(Program(name="second", signature=Signature(text), root=node), bridge)
+        node = Node(
+            id="second",
+            kind="chain_of_thought",
+            signature=Signature(text),
+            backend="dspy",
+            config=config,
+        )
+        outer.second = BackendModule(
+            Program(name="second", signature=Signature(text), root=node), bridge
+        )
 
         async def forward(question):
             found = await outer.first.acall(question=question)
             return await outer.second.acall(question=question, query=found.query)
 
         outer.forward = forward
-        model = answering({"query": "q", "answer": "yes", "why": "so"}, capabilities=["streaming"], piece=1)
+        model = answering(
+            {"query": "q", "answer": "yes", "why": "so"}, capabilities=["streaming"], piece=1
+        )
         events = [event async for event in outer.stream(RunContext(model=model), question="?")]
         texts = {}
         for event in events:
             if isinstance(event, FieldDelta):
-                texts[event.path, event.field] = texts.get((event.path, event.field), "") + event.text
+                texts[event.path, event.field] = (
+                    texts.get((event.path, event.field), "") + event.text
+                )
         inner = "second.predict"
         assert texts == {
             ("first", "query"): "q",
@@ -161,17 +187,29 @@ def test_both_interfaces_of_dspy_ask_the_model_the_same(interpreter, adapter):
         model = answering({"answer": 3, "why": "so"}, capabilities=abilities)
         async with asyncio.timeout(60), DspyBackend(config) as bridge:
             settings = {"adapter": adapter, "temperature": 0.5, "max_tokens": 50, "seed": 7}
-            node = Node(id="self", kind="predict", signature=Signature(text), backend="dspy", config=settings)
-            handle = await bridge.create_program(Program(name="p", signature=Signature(text), root=node))
+            node = Node(
+                id="self",
+                kind="predict",
+                signature=Signature(text),
+                backend="dspy",
+                config=settings,
+            )
+            handle = await bridge.create_program(
+                Program(name="p", signature=Signature(text), root=node)
+            )
             if interface == "engine" and bridge.version.startswith("3.3."):
                 with pytest.raises(ExecutionError, match="does not support engines"):
                     await bridge.execute_program(handle, {"question": "?"}, RunContext(model=model))
                 pytest.skip("dspy 3.3 has no engines")
-            prediction = await bridge.execute_program(handle, {"question": "?"}, RunContext(model=model))
+            prediction = await bridge.execute_program(
+                handle, {"question": "?"}, RunContext(model=model)
+            )
             assert (prediction.answer, prediction.why, prediction.usage.calls) == (3, "so", 1)
             with pytest.raises(BudgetError):
                 await bridge.execute_program(
-                    handle, {"question": "?"}, RunContext(model=ScriptedModel(BudgetError("no money left")))
+                    handle,
+                    {"question": "?"},
+                    RunContext(model=ScriptedModel(BudgetError("no money left"))),
                 )
         return model.requests[0]
 
@@ -200,7 +238,10 @@ def test_an_optimizer_copies_its_model_on_both_interfaces(interpreter, interface
                 pytest.skip("dspy 3.3 has no engines")
             handle = await bridge.create_program(predicting(backend="dspy"))
             work = Optimization(
-                optimizer="BootstrapFewShot", metric=lambda *_: 0.0, trainset=rows, options={"max_rounds": 2}
+                optimizer="BootstrapFewShot",
+                metric=lambda *_: 0.0,
+                trainset=rows,
+                options={"max_rounds": 2},
             )
             model = answering({"answer": 3}, capabilities=("seed",))
             await bridge.optimize_program(handle, work, RunContext(model=model))
@@ -217,7 +258,9 @@ def test_assigned_instructions_and_demonstrations_reach_the_prompt(interpreter):
             name="p", signature=program.signature, root=program.root,
             assignment={"self.instructions": "Be brief.", "self.demos": [{"question": "2 + 2?", "answer": 4}]},
         )  # fmt: skip
-        await bridge.execute_program(await bridge.create_program(changed), {"question": "?"}, context)
+        await bridge.execute_program(
+            await bridge.create_program(changed), {"question": "?"}, context
+        )
         contents = [message.content for message in context.model.requests[-1].messages]
         assert "Be brief." in contents[0]
         assert "2 + 2?" in contents[1]
@@ -234,7 +277,10 @@ def test_tools_of_a_react_program_are_called_in_this_process(interpreter):
         return a + b
 
     def model(request):
-        done = "Observation" in request.messages[-1].content or "observation" in request.messages[-1].content
+        done = (
+            "Observation" in request.messages[-1].content
+            or "observation" in request.messages[-1].content
+        )
         return {
             "next_thought": "t",
             "next_tool_name": "finish" if done else "add",
@@ -246,13 +292,19 @@ def test_tools_of_a_react_program_are_called_in_this_process(interpreter):
         config = DspyConfig(interpreter=interpreter, pool=POOL)
         async with DspyBackend(config, tools={"add": add}) as bridge:
             value = Signature("question -> answer: int")
-            node = Node(id="self", kind="react", signature=value, backend="dspy", config={"tools": ["add"]})
+            node = Node(
+                id="self", kind="react", signature=value, backend="dspy", config={"tools": ["add"]}
+            )
             handle = await bridge.create_program(Program(name="r", signature=value, root=node))
-            prediction = await bridge.execute_program(handle, {"question": "?"}, RunContext(model=answering(model)))
+            prediction = await bridge.execute_program(
+                handle, {"question": "?"}, RunContext(model=answering(model))
+            )
             assert prediction.answer == 3
             assert seen == [(1, 2)]
             assert [span.name for span in prediction.trace.spans if span.kind == "tool"] == ["add"]
-            unknown = Node(id="self", kind="react", signature=value, backend="dspy", config={"tools": ["sub"]})
+            unknown = Node(
+                id="self", kind="react", signature=value, backend="dspy", config={"tools": ["sub"]}
+            )
             with pytest.raises(DefinitionError, match="uses a tool 'sub'; this backend has: add"):
                 await bridge.create_program(Program(name="r", signature=value, root=unknown))
 
@@ -273,7 +325,10 @@ def test_a_users_own_module_is_imported_run_streamed_and_given_its_saved_state(i
         assert program.assignment["answer.predict.instructions"] == "Answer from the notes."
         handle, heard = await bridge.create_program(program), []
         prediction = await bridge.execute_program(
-            handle, {"question": "?"}, context, on_event=lambda kind, data: heard.append((data["path"], data["state"]))
+            handle,
+            {"question": "?"},
+            context,
+            on_event=lambda kind, data: heard.append((data["path"], data["state"])),
         )
         assert (prediction.answer, prediction.trust) == ("yes", "high")
         assert heard == [
@@ -293,7 +348,11 @@ def test_a_users_own_module_is_imported_run_streamed_and_given_its_saved_state(i
 
 @pytest.mark.parametrize(
     ("target", "why"),
-    [("rag:Nothing", "Nothing"), ("nowhere:X", "nowhere"), ("rag:NOT_A_MODULE", "not a dspy module but int")],
+    [
+        ("rag:Nothing", "Nothing"),
+        ("nowhere:X", "nowhere"),
+        ("rag:NOT_A_MODULE", "not a dspy module but int"),
+    ],
 )
 def test_a_target_that_is_no_module_says_so(interpreter, folder, target, why):
     async def test(bridge, context):
@@ -306,7 +365,9 @@ def test_a_target_that_is_no_module_says_so(interpreter, folder, target, why):
 def test_a_program_that_pins_another_version_is_refused(interpreter):
     async def test(bridge, context):
         value = Signature("question -> answer")
-        node = Node(id="self", kind="dspy", backend="dspy", config={"target": "rag:Hops", "dspy": "==2.6.*"})
+        node = Node(
+            id="self", kind="dspy", backend="dspy", config={"target": "rag:Hops", "dspy": "==2.6.*"}
+        )
         with pytest.raises(DefinitionError, match=r"needs dspy ==2\.6\.\*, this worker has 3\."):
             await bridge.create_program(Program(name="p", signature=value, root=node))
 
@@ -318,16 +379,22 @@ def test_the_errors_of_the_model_and_of_a_reply_arrive_as_themselves(interpreter
         handle = await bridge.create_program(predicting(backend="dspy"))
         error = BudgetError("no money left")
         with pytest.raises(BudgetError) as caught:
-            await bridge.execute_program(handle, {"question": "?"}, RunContext(model=ScriptedModel(error)))
+            await bridge.execute_program(
+                handle, {"question": "?"}, RunContext(model=ScriptedModel(error))
+            )
         assert caught.value is error
         with pytest.raises(AdapterError):
-            await bridge.execute_program(handle, {"question": "?"}, RunContext(model=ScriptedModel("nonsense")))
+            await bridge.execute_program(
+                handle, {"question": "?"}, RunContext(model=ScriptedModel("nonsense"))
+            )
 
     with_bridge(interpreter, test)
 
 
 @pytest.mark.parametrize("optimizer", ["BootstrapFewShot", "MIPROv2"])
-def test_an_optimizer_of_dspy_returns_a_better_program_and_tells_its_progress(interpreter, optimizer):
+def test_an_optimizer_of_dspy_returns_a_better_program_and_tells_its_progress(
+    interpreter, optimizer
+):
     rows = [{"question": f"q{n}", "answer": 3} for n in range(6)]
     mipro = optimizer == "MIPROv2"
 
@@ -341,9 +408,13 @@ def test_an_optimizer_of_dspy_returns_a_better_program_and_tells_its_progress(in
             options={"auto": None, "num_candidates": 2} if mipro else {"max_bootstrapped_demos": 2},
             compile={"num_trials": 2, "minibatch": False} if mipro else {},
         )
-        better = await bridge.optimize_program(handle, work, context, on_progress=lambda _, data: heard.append(data))
+        better = await bridge.optimize_program(
+            handle, work, context, on_progress=lambda _, data: heard.append(data)
+        )
         assert better.assignment["self.instructions"]
-        assert mipro or better.assignment["self.demos"]  # MIPROv2 keeps the first of equal candidates
+        assert (
+            mipro or better.assignment["self.demos"]
+        )  # MIPROv2 keeps the first of equal candidates
         assert heard[0]["optimizer"] == optimizer
         assert heard[-1]["scored"] >= 2
         again = await bridge.create_program(better)
@@ -360,7 +431,9 @@ def test_evaluation_scores_rows_and_a_failing_row_has_no_score(interpreter):
         async with DspyBackend(DspyConfig(interpreter=interpreter, pool=POOL)) as bridge:
             handle = await bridge.create_program(predicting(backend="dspy"))
             rows = [{"question": f"q{n}", "answer": 3} for n in range(3)]
-            found = await bridge.evaluate_program(handle, rows, EXACT, context=RunContext(model=answering(model)))
+            found = await bridge.evaluate_program(
+                handle, rows, EXACT, context=RunContext(model=answering(model))
+            )
             assert [row["score"] for row in found] == [1.0, None, 1.0]
             assert "nonsense" in found[1]["error"]
 
@@ -382,7 +455,9 @@ def test_cancelling_a_long_run_stops_its_model_calls_within_a_second(interpreter
         assert time.monotonic() - began < 1.0
         asked = len(context.model.requests)
         assert (
-            await bridge.execute_program(await bridge.create_program(predicting()), {"question": "?"}, context)
+            await bridge.execute_program(
+                await bridge.create_program(predicting()), {"question": "?"}, context
+            )
         ).answer
         assert len(context.model.requests) == asked + 1
 
@@ -435,10 +510,12 @@ def test_without_dspy_the_error_says_what_to_install(tmp_path):
 
 def test_signatures_survive_the_way_to_dspy_and_back():
     text = (
-        'name: str[min_length=2] "who", tags: list[str][min_items=1], n: int[ge=0, le=9] = 3, note: str? '
+        'name: str[min_length=2] "who", tags: list[str][min_items=1], n: int[ge=0, le=9] = 3, '
+        "note: str? "
         "-> grade: Literal['A', 'B'], scores: dict[str, float], ok: bool | int"
     )
     value = Signature(text, "Grade it.", name="Grading")
     assert from_wire(to_wire(value)).to_dict()["fields"] == [
-        {**field, **({"default": None} if field["name"] == "note" else {})} for field in value.to_dict()["fields"]
+        {**field, **({"default": None} if field["name"] == "note" else {})}
+        for field in value.to_dict()["fields"]
     ]

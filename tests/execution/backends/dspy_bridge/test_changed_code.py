@@ -49,7 +49,9 @@ def test_a_worker_with_older_code_is_replaced_and_older_programs_are_refused(new
             second = await imported()
             assert second.content_hash != first.content_hash
             assert await answer(second) == "a2"
-            assert [(worker.state, worker.restarts) for worker in serving.stats().workers] == [("ready", 1)]
+            assert [(worker.state, worker.restarts) for worker in serving.stats().workers] == [
+                ("ready", 1)
+            ]
             with pytest.raises(ConflictError, match="import it again"):
                 await answer(first)
 

@@ -36,7 +36,9 @@ class Called(Base):
 
 
 class Partial(Base):
-    forward = functools.partialmethod(lambda self, tone, question: self.ask(question=question + tone), "kind")
+    forward = functools.partialmethod(
+        lambda self, tone, question: self.ask(question=question + tone), "kind"
+    )
 
 
 class Lambda(Base):

@@ -21,7 +21,9 @@ def test_a_bridge_that_is_never_entered_leaves_no_folder(tmp_path, monkeypatch):
 
 def test_checks_of_outputs_are_refused():
     signature = Signature("q -> a").with_field("a", check=is_short)
-    with pytest.raises(DefinitionError, match="dspy does not support checks of outputs, and a has one"):
+    with pytest.raises(
+        DefinitionError, match="dspy does not support checks of outputs, and a has one"
+    ):
         lower(Predict(signature).to_program("p"), Functions({}))
 
 
@@ -41,7 +43,9 @@ def test_tools_that_are_modules_or_have_a_policy_are_refused(tool):
 
 def described(inputs, outputs, guess=""):
     contract = {
-        "inputs": [{"role": "input", "desc": "", "schema": {}, "typed": False, **item} for item in inputs],
+        "inputs": [
+            {"role": "input", "desc": "", "schema": {}, "typed": False, **item} for item in inputs
+        ],
         "outputs": [{"role": "output", "desc": "", "schema": {}, "name": name} for name in outputs],
         "guess": guess,
     }
@@ -52,17 +56,29 @@ def test_an_input_without_an_annotation_takes_any_value_and_a_text_stays_one():
     text = {"name": "notes", "schema": {"type": "string"}}
     number = {"name": "k", "default": 3}
     typed = {"name": "limit", "schema": {"type": "integer"}, "typed": True, "default": "many"}
-    signature, source = contract_of(described([text, number, typed], ["answer", "notes", "merge"]), "m:P")
+    signature, source = contract_of(
+        described([text, number, typed], ["answer", "notes", "merge"]), "m:P"
+    )
     assert source == "code"
     assert list(signature.output_fields) == ["answer"]
-    assert signature.validate_inputs({"notes": "2024"}) == {"notes": "2024", "k": 3, "limit": "many"}
+    assert signature.validate_inputs({"notes": "2024"}) == {
+        "notes": "2024",
+        "k": 3,
+        "limit": "many",
+    }
     assert signature.validate_inputs({"notes": ["a", 1], "k": "5"})["notes"] == ["a", 1]
-    assert parse_inputs(["notes=2024", "k=5", "limit=x"], signature) == {"notes": "2024", "k": 5, "limit": "x"}
+    assert parse_inputs(["notes=2024", "k=5", "limit=x"], signature) == {
+        "notes": "2024",
+        "k": 5,
+        "limit": "x",
+    }
     assert parse_inputs(['notes=["a"]'], signature) == {"notes": ["a"]}
 
 
 def test_a_contract_that_cannot_be_read_says_how_to_pass_one():
-    with pytest.raises(DefinitionError, match=r"outputs of m:P \(line 3 returns it\).*--signature 'q -> answer'"):
+    with pytest.raises(
+        DefinitionError, match=r"outputs of m:P \(line 3 returns it\).*--signature 'q -> answer'"
+    ):
         contract_of(described([{"name": "q"}], [], "line 3 returns it"), "m:P")
     signature, source = contract_of(described([{"name": "q"}], ["a"], "why"), "m:P")
     assert source == "guess"

@@ -75,12 +75,17 @@ async def optimized(bridge, context, heard=None, **work):
     handle = await bridge.create_program(predicting(backend="dspy"))
     given = Optimization(metric=same_answer, trainset=ROWS, **work)
     told = heard if heard is not None else []
-    return await bridge.optimize_program(handle, given, context, on_progress=lambda _, data: told.append(data))
+    return await bridge.optimize_program(
+        handle, given, context, on_progress=lambda _, data: told.append(data)
+    )
 
 
 def within(test, *, interpreter, pool=POOL, seconds=120):
     async def main():
-        async with asyncio.timeout(seconds), DspyBackend(DspyConfig(interpreter=interpreter, pool=pool)) as bridge:
+        async with (
+            asyncio.timeout(seconds),
+            DspyBackend(DspyConfig(interpreter=interpreter, pool=pool)) as bridge,
+        ):
             await test(bridge)
 
     asyncio.run(main())
@@ -115,7 +120,12 @@ def within(test, *, interpreter, pool=POOL, seconds=120):
             "MIPROv2",
             "demos",
             {
-                "options": {"auto": None, "num_candidates": 3, "num_threads": 1, "max_bootstrapped_demos": 1},
+                "options": {
+                    "auto": None,
+                    "num_candidates": 3,
+                    "num_threads": 1,
+                    "max_bootstrapped_demos": 1,
+                },
                 "compile": {"num_trials": 4, "minibatch": False},
                 "valset": ROWS[1:4],
             },
@@ -123,14 +133,32 @@ def within(test, *, interpreter, pool=POOL, seconds=120):
         (
             "SIMBA",
             "any",
-            {"options": {"bsize": 3, "num_candidates": 2, "max_steps": 1, "max_demos": 1, "num_threads": 1}},
+            {
+                "options": {
+                    "bsize": 3,
+                    "num_candidates": 2,
+                    "max_steps": 1,
+                    "max_demos": 1,
+                    "num_threads": 1,
+                }
+            },
         ),
         (
             "BootstrapFewShotWithOptuna",
             "demos",
-            {"options": {"num_candidate_programs": 2, "num_threads": 1, "max_bootstrapped_demos": 2}},
+            {
+                "options": {
+                    "num_candidate_programs": 2,
+                    "num_threads": 1,
+                    "max_bootstrapped_demos": 2,
+                }
+            },
         ),
-        ("InferRules", "rules", {"options": {"num_candidates": 1, "num_rules": 1, "num_threads": 1}}),
+        (
+            "InferRules",
+            "rules",
+            {"options": {"num_candidates": 1, "num_rules": 1, "num_threads": 1}},
+        ),
         (
             "BetterTogether",
             "demos",
@@ -147,12 +175,20 @@ def within(test, *, interpreter, pool=POOL, seconds=120):
 )
 def test_every_optimizer_learns_what_it_is_for(interpreter, optimizer, learned, work):
     async def test(bridge):
-        heard, context = [], RunContext(model=answering(unsteady() if optimizer == "SIMBA" else seldom))
+        heard, context = (
+            [],
+            RunContext(model=answering(unsteady() if optimizer == "SIMBA" else seldom)),
+        )
         better = await optimized(bridge, context, heard, optimizer=optimizer, **work)
-        demos, instructions = better.assignment.get("self.demos"), better.assignment["self.instructions"]
+        demos, instructions = (
+            better.assignment.get("self.demos"),
+            better.assignment["self.instructions"],
+        )
         if learned == "demos":
             assert demos
-            assert all(demo["question"].startswith("q") and int(demo["answer"]) in {3, 4} for demo in demos)
+            assert all(
+                demo["question"].startswith("q") and int(demo["answer"]) in {3, 4} for demo in demos
+            )
         elif learned == "rules":
             assert "Please adhere" in instructions
             assert "natural_language_rules" in instructions
@@ -175,18 +211,29 @@ def test_gepa_reflects_on_the_feedback_that_the_metric_gives(interpreter):
             asked = request.messages[-1].content
             if "Three is wanted." in asked:  # the feedback reached the reflection
                 in_json = "JSON object" in asked  # the prompt of 3.4; 3.3 has another one
-                return '{"new_instruction": "Answer with three."}' if in_json else "```\nAnswer with three.\n```"
+                return (
+                    '{"new_instruction": "Answer with three."}'
+                    if in_json
+                    else "```\nAnswer with three.\n```"
+                )
             return f"[[ ## answer ## ]]\n{3 if 'Answer with three' in request.messages[0].content else 4}"
 
         def judged(row, found):
-            return {"score": float(row["answer"] == found["answer"]), "feedback": "Three is wanted."}
+            return {
+                "score": float(row["answer"] == found["answer"]),
+                "feedback": "Three is wanted.",
+            }
 
         model, heard = ScriptedModel(reply), []
         handle = await bridge.create_program(predicting(backend="dspy"))
         options = {"max_metric_calls": 30, "num_threads": 1}
-        work = Optimization(optimizer="GEPA", metric=judged, trainset=ROWS, valset=ROWS[:3], options=options)
+        work = Optimization(
+            optimizer="GEPA", metric=judged, trainset=ROWS, valset=ROWS[:3], options=options
+        )
         context = RunContext(model=model)
-        better = await bridge.optimize_program(handle, work, context, on_progress=lambda _, data: heard.append(data))
+        better = await bridge.optimize_program(
+            handle, work, context, on_progress=lambda _, data: heard.append(data)
+        )
         assert better.assignment["self.instructions"] == "Answer with three."
         assert heard[-1]["scored"] >= 6
         again = await bridge.create_program(better)
@@ -198,7 +245,9 @@ def test_gepa_reflects_on_the_feedback_that_the_metric_gives(interpreter):
 def test_a_long_search_is_never_taken_for_dead_and_tells_its_progress(newest):
     """A slow model makes the search last for many health checks, any of which could have ended it."""
     period = 0.05
-    pool = PoolConfig(name="dspy", minimum=1, maximum=1, health_seconds=period, intensity=Intensity(restarts=0))
+    pool = PoolConfig(
+        name="dspy", minimum=1, maximum=1, health_seconds=period, intensity=Intensity(restarts=0)
+    )
 
     async def test(bridge):
         model, heard = Gated(), []
@@ -228,7 +277,10 @@ def test_a_long_search_is_never_taken_for_dead_and_tells_its_progress(newest):
 def test_a_cancelled_search_asks_no_model_within_a_second_and_its_worker_serves_on(newest):
     async def test(bridge):
         model = Gated(free=2)
-        work = {"optimizer": "BootstrapFewShot", "options": {"max_bootstrapped_demos": 6, "max_errors": 100}}
+        work = {
+            "optimizer": "BootstrapFewShot",
+            "options": {"max_bootstrapped_demos": 6, "max_errors": 100},
+        }
         search = asyncio.create_task(optimized(bridge, RunContext(model=model), **work))
         while model.calls < 3:
             await asyncio.sleep(0.01)
@@ -241,7 +293,9 @@ def test_a_cancelled_search_asks_no_model_within_a_second_and_its_worker_serves_
         assert time.monotonic() - began < 1.0
         asked = model.calls
         model.let(100)
-        found = await optimized(bridge, RunContext(model=answering({"answer": 3})), optimizer="LabeledFewShot")
+        found = await optimized(
+            bridge, RunContext(model=answering({"answer": 3})), optimizer="LabeledFewShot"
+        )
         assert found.assignment["self.demos"]
         assert model.calls == asked
 
@@ -253,17 +307,26 @@ def test_a_program_of_thought_runs_or_says_what_its_sandbox_needs(newest):
 
     async def test(bridge):
         value = Signature("question -> answer: int")
-        root = Node(id="self", kind="program_of_thought", signature=value, backend="dspy", config={"max_iters": 1})
+        root = Node(
+            id="self",
+            kind="program_of_thought",
+            signature=value,
+            backend="dspy",
+            config={"max_iters": 1},
+        )
         handle = await bridge.create_program(Program(name="p", signature=value, root=root))
         model = answering({"generated_code": "print(1 + 2)", "answer": 3, "reasoning": "r"})
         (found,) = await asyncio.gather(
-            bridge.execute_program(handle, {"question": "1 + 2?"}, RunContext(model=model)), return_exceptions=True
+            bridge.execute_program(handle, {"question": "1 + 2?"}, RunContext(model=model)),
+            return_exceptions=True,
         )
         if isinstance(found, BaseException):
             assert isinstance(found, ToolError)
             assert "needs deno" in found.message
             assert "pip install deno" in found.message
-            pytest.skip(f"the sandbox of dspy does not run here: {found.message.splitlines()[0][:300]}")
+            pytest.skip(
+                f"the sandbox of dspy does not run here: {found.message.splitlines()[0][:300]}"
+            )
         assert found.answer == 3
         assert len(model.requests) == 2
 
@@ -274,13 +337,19 @@ def test_a_program_of_thought_runs_the_code_that_the_model_writes(newest):
     async def test(bridge):
         value = Signature("question -> answer: int")
         config = {"max_iters": 2, "interpreter": "local"}
-        root = Node(id="self", kind="program_of_thought", signature=value, backend="dspy", config=config)
+        root = Node(
+            id="self", kind="program_of_thought", signature=value, backend="dspy", config=config
+        )
         handle = await bridge.create_program(Program(name="p", signature=value, root=root))
         code = "```python\nSUBMIT({'answer': 6 * 7})\n```"
         model = answering({"generated_code": code, "answer": 42, "reasoning": "r"})
-        found = await bridge.execute_program(handle, {"question": "6 * 7?"}, RunContext(model=model))
+        found = await bridge.execute_program(
+            handle, {"question": "6 * 7?"}, RunContext(model=model)
+        )
         assert found.answer == 42
         assert len(model.requests) == 2
-        assert "42" in model.requests[-1].messages[-1].content  # the answer comes from the output of the code
+        assert (
+            "42" in model.requests[-1].messages[-1].content
+        )  # the answer comes from the output of the code
 
     within(test, interpreter=newest)

@@ -47,7 +47,9 @@ async def said(backend, signature, reply):
 
     model = ScriptedModel(answer)
     try:
-        return (await backend.execute_program(handle, {"q": "?"}, RunContext(model=model))).to_dict()
+        return (
+            await backend.execute_program(handle, {"q": "?"}, RunContext(model=model))
+        ).to_dict()
     except AdapterError as error:
         return [(found.path, found.constraint) for found in error.fields]
 
@@ -69,12 +71,16 @@ def test_one_reply_is_read_alike_natively_and_by_dspy(interpreter):
 def test_calls_under_the_key_of_dspy_are_understood():
     signature = Signature("q -> x: ToolCalls")
     outputs = signature.validate_outputs({"x": {"tool_calls": [{"name": "f", "args": {"a": 1}}]}})
-    assert outputs == signature.validate_outputs({"x": {"calls": [{"name": "f", "arguments": {"a": 1}}]}})
+    assert outputs == signature.validate_outputs(
+        {"x": {"calls": [{"name": "f", "arguments": {"a": 1}}]}}
+    )
     assert outputs["x"].calls[0].arguments == {"a": 1}
 
 
 def test_what_the_prompt_of_dspy_leaves_out_is_said_in_the_description_also_in_an_assigned_one():
-    signature = Signature("q -> x: dict[str, int][min_size=2], y: list[int][unique=true], z: str[min_length=2]")
+    signature = Signature(
+        "q -> x: dict[str, int][min_size=2], y: list[int][unique=true], z: str[min_length=2]"
+    )
     described = {field["name"]: field["desc"] for field in to_wire(signature)["fields"]}
     assert described == {
         "q": "",
@@ -83,9 +89,13 @@ def test_what_the_prompt_of_dspy_leaves_out_is_said_in_the_description_also_in_a
         "z": "",  # dspy adds this one itself
     }
     node = Node(id="self", kind="predict", signature=signature, backend="dspy")
-    program = Program(name="p", signature=signature, root=node, assignment={"self.fields.y.desc": "Numbers."})
+    program = Program(
+        name="p", signature=signature, root=node, assignment={"self.fields.y.desc": "Numbers."}
+    )
     definition, _ = lower(program, Functions({}))
-    assert definition["assigned"]["self"] == {"fields.y.desc": "Numbers. Constraints: no two values are equal"}
+    assert definition["assigned"]["self"] == {
+        "fields.y.desc": "Numbers. Constraints: no two values are equal"
+    }
 
 
 NUMBERS = """
@@ -125,9 +135,13 @@ def test_numbers_that_no_wire_carries_and_scores_that_are_none_are_typed_errors(
             report_rows = await bridge.evaluate_program(handle, rows, later, context=context)
             assert [row["score"] for row in report_rows] == [1.0, None]
             assert "found[0]: nan" in report_rows[1]["error"]
-            report_rows = await bridge.evaluate_program(handle, rows[:1], lambda *_: float("nan"), context=context)
+            report_rows = await bridge.evaluate_program(
+                handle, rows[:1], lambda *_: float("nan"), context=context
+            )
             assert "the metric returned nan, which is not a score" in report_rows[0]["error"]
-            work = Optimization(optimizer="BootstrapFewShot", metric=lambda *_: float("inf"), trainset=rows[:1])
+            work = Optimization(
+                optimizer="BootstrapFewShot", metric=lambda *_: float("inf"), trainset=rows[:1]
+            )
             with pytest.raises(DefinitionError, match="returned inf, which is not a score"):
                 await bridge.optimize_program(handle, work, context)
 

@@ -21,9 +21,13 @@ ANSWER = {"answer": "three", "trust": "low"}
 
 def with_rag(interpreter, folder, test, *, interface="auto"):
     async def main():
-        config = DspyConfig(interpreter=interpreter, pool=POOL, paths=(folder,), interface=interface)
+        config = DspyConfig(
+            interpreter=interpreter, pool=POOL, paths=(folder,), interface=interface
+        )
         async with asyncio.timeout(120), DspyBackend(config) as bridge:
-            await test(bridge, Backed(await bridge.import_program("rag:Hops", init={"hops": 1}), bridge))
+            await test(
+                bridge, Backed(await bridge.import_program("rag:Hops", init={"hops": 1}), bridge)
+            )
 
     asyncio.run(main())
 
@@ -67,7 +71,9 @@ def test_assigned_settings_arrive_with_the_calls_of_their_predictor(interpreter,
 
 
 @pytest.mark.parametrize("interface", ["forward", "engine"])
-def test_a_predictor_asks_the_model_that_it_is_assigned_as_that_model_can_be_asked(interpreter, folder, interface):
+def test_a_predictor_asks_the_model_that_it_is_assigned_as_that_model_can_be_asked(
+    interpreter, folder, interface
+):
     async def test(bridge, rag):
         if interface == "engine" and bridge.version.startswith("3.3"):
             return
@@ -81,7 +87,9 @@ def test_a_predictor_asks_the_model_that_it_is_assigned_as_that_model_can_be_ask
         assigned = bound.assign({"answer.predict.model": "far/able", "self.adapter": "json"})
         prediction = await assigned.acall(context, question="?")
         assert prediction.answer == "three"
-        assert [request.response_schema is not None for request in (*plain.requests, *able.requests)] == [False, True]
+        assert [
+            request.response_schema is not None for request in (*plain.requests, *able.requests)
+        ] == [False, True]
         by_path = {span.path: span.name for span in prediction.trace.spans if span.kind == "model"}
         assert by_path == {"search": "scripted", "answer.predict": "able"}
 
@@ -101,7 +109,9 @@ def test_a_predictor_asks_the_model_that_it_is_assigned_as_that_model_can_be_ask
 
 def test_settings_stay_where_an_optimizer_of_dspy_works(newest, folder):
     async def test(bridge, rag):
-        bound = rag.with_variables(dspex.Float(0, 1, name="search.temperature")).assign({"search.temperature": 0.5})
+        bound = rag.with_variables(dspex.Float(0, 1, name="search.temperature")).assign(
+            {"search.temperature": 0.5}
+        )
         model = answering(ANSWER)
         work = Optimization(
             optimizer="BootstrapFewShot",
@@ -120,7 +130,10 @@ def test_settings_stay_where_an_optimizer_of_dspy_works(newest, folder):
 
 def test_a_program_of_ours_on_dspy_follows_its_variables(newest):
     async def main():
-        async with asyncio.timeout(120), DspyBackend(DspyConfig(interpreter=newest, pool=POOL)) as bridge:
+        async with (
+            asyncio.timeout(120),
+            DspyBackend(DspyConfig(interpreter=newest, pool=POOL)) as bridge,
+        ):
             module = Backed(predicting(backend="dspy"), bridge)
             assert module.places() == ()
             predictor = dspex.Predict(
@@ -130,7 +143,10 @@ def test_a_program_of_ours_on_dspy_follows_its_variables(newest):
             ).with_variables(dspex.Text(name="told", paths=("self.fields.answer.desc",)))
             on_dspy = Backed(predictor.on("dspy").to_program(), bridge)
             model = answering({"answer": 3})
-            for values in ({}, {"self.temperature": 0.75, "self.adapter": "json", "told": "how many"}):
+            for values in (
+                {},
+                {"self.temperature": 0.75, "self.adapter": "json", "told": "how many"},
+            ):
                 await on_dspy.assign(values).acall(RunContext(model=model), question="?")
             first, second = model.requests
             assert (first.temperature, second.temperature) == (0.25, 0.75)
@@ -143,8 +159,15 @@ def test_a_program_of_ours_on_dspy_follows_its_variables(newest):
 
 def test_places_are_named_where_there_is_none(newest, folder):
     async def test(_, rag):
-        assert {"search.temperature", "answer.predict.model", "answer.predict.seed", "self.adapter"} <= {*rag.places()}
-        with pytest.raises(DefinitionError, match=r"no place 'answer.temperature'; it has: .*answer.predict.top_p"):
+        assert {
+            "search.temperature",
+            "answer.predict.model",
+            "answer.predict.seed",
+            "self.adapter",
+        } <= {*rag.places()}
+        with pytest.raises(
+            DefinitionError, match=r"no place 'answer.temperature'; it has: .*answer.predict.top_p"
+        ):
             rag.with_variables(dspex.Float(0, 1, name="answer.temperature"))
 
     with_rag(newest, folder, test)
@@ -153,22 +176,31 @@ def test_places_are_named_where_there_is_none(newest, folder):
 @pytest.mark.parametrize("interface", ["forward", "engine"])
 def test_a_model_that_a_program_makes_itself_is_asked_by_the_parent(interpreter, folder, interface):
     async def main():
-        config = DspyConfig(interpreter=interpreter, pool=POOL, paths=(folder,), interface=interface)
+        config = DspyConfig(
+            interpreter=interpreter, pool=POOL, paths=(folder,), interface=interface
+        )
         async with asyncio.timeout(120), DspyBackend(config) as bridge:
             if interface == "engine" and bridge.version.startswith("3.3"):
                 return
             program = await bridge.import_program("rag:OwnModels")
-            able, near = answering({"answer": "one"}, name="able"), answering({"answer": "two"}, name="near")
+            able, near = (
+                answering({"answer": "one"}, name="able"),
+                answering({"answer": "two"}, name="near"),
+            )
             able.capabilities = frozenset({"response_schema"})
             models = {"far/able": able, "http://near/v1#m": near}
             handle = await bridge.create_program(program)
             prediction = await bridge.execute_program(
-                handle, {"question": "?"}, RunContext(model=answering(ANSWER), models=models.__getitem__)
+                handle,
+                {"question": "?"},
+                RunContext(model=answering(ANSWER), models=models.__getitem__),
             )
             assert prediction.answer == "two"
             assert asked(able) == [(0.25, None, None)]
             assert asked(near) == [(None, None, 77)]
-            by_path = {span.path: span.name for span in prediction.trace.spans if span.kind == "model"}
+            by_path = {
+                span.path: span.name for span in prediction.trace.spans if span.kind == "model"
+            }
             assert by_path == {"step": "able", "check": "near"}
 
     asyncio.run(main())

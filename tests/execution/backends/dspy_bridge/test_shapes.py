@@ -18,7 +18,8 @@ PROGRAMS = Path(__file__).parent / "programs"
 POOL = PoolConfig(name="dspy", minimum=1, maximum=1)
 QUESTION = {"question": "What is the capital of France?"}
 ATTEMPTS = [{"reasoning": f"thought {n}", "answer": "Paris"} for n in range(2)]
-# program, inputs, and the contract: inputs (those in brackets may be left out) and outputs that are always there
+# program, inputs, and the contract: inputs (those in brackets may be left out) and outputs that are
+# always there
 CASES = [
     ("bare_predict", QUESTION, "question -> answer"),
     ("bare_list", {**QUESTION, "context": ["a", "b"]}, "context, question -> answer"),
@@ -32,7 +33,11 @@ CASES = [
     ("OtherNames", QUESTION, "question -> response"),
     ("AnswerAlone", QUESTION, "question -> answer"),
     ("Defaults", {"topic": "2024"}, "topic, [style], [words], [seen] -> text"),
-    ("Defaults", {"topic": "t", "words": 3, "seen": ["a", "b"]}, "topic, [style], [words], [seen] -> text"),
+    (
+        "Defaults",
+        {"topic": "t", "words": 3, "seen": ["a", "b"]},
+        "topic, [style], [words], [seen] -> text",
+    ),
     ("ImplicitNone", QUESTION, "question, [notes] -> answer"),
     (
         "Untyped",
@@ -59,7 +64,11 @@ CASES = [
     ("Routed", QUESTION, "question -> answer"),
     ("Majority", QUESTION, "question -> reasoning, answer"),
     ("Compared", QUESTION, "question -> rationale, answer"),
-    ("comparison", {**QUESTION, "completions": ATTEMPTS}, "completions, question -> rationale, answer"),
+    (
+        "comparison",
+        {**QUESTION, "completions": ATTEMPTS},
+        "completions, question -> rationale, answer",
+    ),
     ("Branches", {"message": "m"}, "message -> label"),
     ("Helpers", QUESTION, "question -> answer, confidence"),
     ("Child", QUESTION, "question, [k] -> context, answer, passages"),
@@ -115,24 +124,33 @@ async def over_the_bridge(interpreter, reply):
             prompts = []
 
             def answer(request, prompts=prompts):
-                messages = [{"role": item.role, "content": item.content} for item in request.messages]
+                messages = [
+                    {"role": item.role, "content": item.content} for item in request.messages
+                ]
                 prompts.append([messages, request.temperature])
                 return reply(messages)
 
             program = await bridge.import_program(f"shapes:{name}")
             handle = await bridge.create_program(program)
             try:
-                prediction = await bridge.execute_program(handle, inputs, RunContext(model=ScriptedModel(answer)))
+                prediction = await bridge.execute_program(
+                    handle, inputs, RunContext(model=ScriptedModel(answer))
+                )
                 outputs = json.loads(json.dumps(prediction.to_dict(), default=vars))
             except Exception as error:  # noqa: BLE001  # shown beside what plain dspy did
                 outputs = f"{type(error).__name__}: {error}"
-            outcomes.append({"outputs": outputs, "asked": prompts, "contract": contract_text(program.signature)})
+            outcomes.append(
+                {"outputs": outputs, "asked": prompts, "contract": contract_text(program.signature)}
+            )
     return outcomes
 
 
 def contract_text(signature):
     def shown(fields):
-        return ", ".join(field.wire_name if field.is_required else f"[{field.wire_name}]" for field in fields.values())
+        return ", ".join(
+            field.wire_name if field.is_required else f"[{field.wire_name}]"
+            for field in fields.values()
+        )
 
     return f"{shown(signature.input_fields)} -> {shown(signature.output_fields)}"
 
@@ -147,5 +165,7 @@ def test_programs_imported_without_a_signature_do_what_they_do_on_plain_dspy(int
             part["asked"].sort(key=json.dumps)
         if outcome.pop("contract") != contract or outcome != expected:
             differing[name, json.dumps(inputs)] = (outcome, expected)
-    assert not differing, json.dumps({str(key): value for key, value in differing.items()}, indent=1)[:20000]
+    assert not differing, json.dumps(
+        {str(key): value for key, value in differing.items()}, indent=1
+    )[:20000]
     assert len({name for name, _, _ in CASES}) >= 30

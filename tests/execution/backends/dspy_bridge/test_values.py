@@ -40,7 +40,9 @@ async def run(bridge, context, target, **inputs):
 def test_models_of_a_users_own_keep_their_types_and_run_both_ways(interpreter, folder):
     async def test(bridge, context):
         program = await bridge.import_program("typed:Shipping")
-        customer = {member.name: member for member in program.signature.fields["customer"].type.members}
+        customer = {
+            member.name: member for member in program.signature.fields["customer"].type.members
+        }
         assert [name for name, member in customer.items() if member.is_required] == ["name", "home"]
         street, code = customer["home"].type.members
         assert (street.desc, street.type.constraint("min_length")) == ("the street", 1)
@@ -52,7 +54,9 @@ def test_models_of_a_users_own_keep_their_types_and_run_both_ways(interpreter, f
         handle = await bridge.create_program(program)
 
         async def shipped(**customer):
-            return await bridge.execute_program(handle, {"customer": {"name": "A", **customer}}, context)
+            return await bridge.execute_program(
+                handle, {"customer": {"name": "A", **customer}}, context
+            )
 
         prediction = await shipped(home=HOME, work=WORK, others=[HOME, WORK])
         assert (prediction.to.street, prediction.to.zip, prediction["seen"]) == ("Oak", 8, "Oak 2")
@@ -86,17 +90,25 @@ def test_a_history_is_taken_in_the_shape_of_dspy_and_in_ours(interpreter, folder
     with_bridge(test, interpreter=interpreter, folder=folder, answer="4")
 
 
-def test_media_of_dspy_are_media_of_ours_and_a_model_that_takes_text_alone_says_so(interpreter, folder):
+def test_media_of_dspy_are_media_of_ours_and_a_model_that_takes_text_alone_says_so(
+    interpreter, folder
+):
     async def test(bridge, context):
         found = await run(bridge, context, "typed:Write", question="?")
         assert found.code == Code("print(1)")
         assert found.calls == ToolCalls([FunctionCall("find", {"x": 1})])
-        assert (await run(bridge, context, "typed:Look", image=PICTURE, question="which?")).answer == PICTURE
-        with pytest.raises(DefinitionError, match="take text only, and this message holds image_url"):
+        assert (
+            await run(bridge, context, "typed:Look", image=PICTURE, question="which?")
+        ).answer == PICTURE
+        with pytest.raises(
+            DefinitionError, match="take text only, and this message holds image_url"
+        ):
             await run(bridge, context, "typed:Look", image={"url": PICTURE}, question="what?")
 
     calls = {"tool_calls": [{"name": "find", "args": {"x": 1}}]}
-    with_bridge(test, interpreter=interpreter, folder=folder, code="```python\nprint(1)\n```", calls=calls)
+    with_bridge(
+        test, interpreter=interpreter, folder=folder, code="```python\nprint(1)\n```", calls=calls
+    )
 
 
 def test_dspy_gets_its_own_types_from_a_signature_of_ours(interpreter, folder):
@@ -104,7 +116,10 @@ def test_dspy_gets_its_own_types_from_a_signature_of_ours(interpreter, folder):
         value = Signature("history: History, code: Code, question -> answer: Code")
         root = Node(id="self", kind="predict", signature=value, backend="dspy")
         handle = await bridge.create_program(Program(name="p", signature=value, root=root))
-        turns = [{"role": "user", "content": {"question": "before?"}}, {"role": "assistant", "content": "then"}]
+        turns = [
+            {"role": "user", "content": {"question": "before?"}},
+            {"role": "assistant", "content": "then"},
+        ]
         inputs = {"history": {"messages": turns}, "code": {"text": "x = 1"}, "question": "?"}
         found = await bridge.execute_program(handle, inputs, context)
         assert found.answer.text == "x = 2"
@@ -117,12 +132,19 @@ def test_dspy_gets_its_own_types_from_a_signature_of_ours(interpreter, folder):
 
 
 @pytest.mark.parametrize("threshold", [None, 0.5, 0.9])
-def test_what_counts_as_good_enough_is_decided_by_dspy_on_the_score_itself(interpreter, folder, threshold):
+def test_what_counts_as_good_enough_is_decided_by_dspy_on_the_score_itself(
+    interpreter, folder, threshold
+):
     async def test(bridge, context):
         handle = await bridge.create_program(await bridge.import_program("typed:Async"))
         rows = [{"question": f"{n}", "answer": 4} for n in range(8)]
         options = {} if threshold is None else {"metric_threshold": threshold}
-        work = Optimization(optimizer="BootstrapFewShot", metric=lambda row, found: 0.8, trainset=rows, options=options)
+        work = Optimization(
+            optimizer="BootstrapFewShot",
+            metric=lambda row, found: 0.8,
+            trainset=rows,
+            options=options,
+        )
         better = await bridge.optimize_program(handle, work, context)
         demos = [demo for demo in better.assignment["step.demos"] if demo.get("augmented")]
         assert len(demos) == (0 if threshold == 0.9 else 4)  # as in dspy itself
@@ -139,7 +161,9 @@ def test_a_module_with_aforward_alone_is_imported_described_and_run(interpreter,
         found = await asyncio.gather(*several)
         assert [one.answer for one in found] == [4] * 4
         assert {span.path for span in found[0].trace.spans if span.kind == "model"} == {"step"}
-        rows = await bridge.evaluate_program(handle, [{"question": "?"}], lambda row, found: 1.0, context=context)
+        rows = await bridge.evaluate_program(
+            handle, [{"question": "?"}], lambda row, found: 1.0, context=context
+        )
         assert rows == [{"outputs": {"answer": 4}, "score": 1.0, "error": None}]
 
     with_bridge(test, interpreter=interpreter, folder=folder, answer=4)
@@ -160,7 +184,9 @@ def test_an_exported_state_is_what_plain_dspy_loads_and_saves(interpreter, folde
     async def test(bridge, context):
         handle = await bridge.create_program(await bridge.import_program("rag:Hops"))
         rows = [{"question": f"{n}", "answer": "yes", "trust": "high"} for n in range(3)]
-        work = Optimization(optimizer="BootstrapFewShot", metric=lambda row, found: 1.0, trainset=rows)
+        work = Optimization(
+            optimizer="BootstrapFewShot", metric=lambda row, found: 1.0, trainset=rows
+        )
         better = await bridge.create_program(await bridge.optimize_program(handle, work, context))
         state = await bridge.export_state(better)
         assert state["metadata"]["dependency_versions"]["dspy"] == bridge.version
@@ -169,7 +195,9 @@ def test_an_exported_state_is_what_plain_dspy_loads_and_saves(interpreter, folde
         environment = {**os.environ, "DSPY_CACHEDIR": str(tmp_path / "cache")}
         environment["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
         command = [interpreter, "-c", PLAIN, folder, str(file)]
-        process = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, env=environment)
+        process = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, env=environment
+        )
         assert process.stdout.strip() == "[3, 3, 'Answer from the notes.']", process.stderr[-2000:]
         assert json.loads(file.read_text()) == state
         again = await bridge.import_program("rag:Hops", state=state)
@@ -182,10 +210,18 @@ def test_an_exported_state_is_what_plain_dspy_loads_and_saves(interpreter, folde
     ("part", "what"),
     [
         (
-            {"signature": {"fields": [{}, {"prefix": "A:", "description": ""}], "instructions": "x"}},
+            {
+                "signature": {
+                    "fields": [{}, {"prefix": "A:", "description": ""}],
+                    "instructions": "x",
+                }
+            },
             "signature.fields[0].prefix",
         ),
-        ({"signature": {"fields": [{"prefix": "A:", "description": ""}] * 2}}, "signature.instructions"),
+        (
+            {"signature": {"fields": [{"prefix": "A:", "description": ""}] * 2}},
+            "signature.instructions",
+        ),
         ({"demos": "x"}, "demos"),
     ],
 )
@@ -204,13 +240,17 @@ def test_a_malformed_state_is_refused_by_naming_what_it_lacks(newest, folder, pa
 @pytest.mark.parametrize(("question", "kind"), [("none", "NoneType"), ("text", "str")])
 def test_a_forward_that_gives_no_prediction_says_what_to_return(newest, folder, question, kind):
     async def test(bridge, context):
-        with pytest.raises(DefinitionError, match=f"Odd.forward returned {kind}.*return dspy.Prediction"):
+        with pytest.raises(
+            DefinitionError, match=f"Odd.forward returned {kind}.*return dspy.Prediction"
+        ):
             await run(bridge, context, "typed:Odd", question=question)
 
     with_bridge(test, interpreter=newest, folder=folder)
 
 
-def test_a_tool_of_a_users_module_answers_in_the_parent_where_the_parent_has_one_of_its_name(interpreter, folder):
+def test_a_tool_of_a_users_module_answers_in_the_parent_where_the_parent_has_one_of_its_name(
+    interpreter, folder
+):
     here = {"look_up": lambda word: f"parent {word}"}
     for tools, seen, spans in ((here, "parent x", ["look_up"]), (None, "here x", [])):
 
@@ -219,7 +259,12 @@ def test_a_tool_of_a_users_module_answers_in_the_parent_where_the_parent_has_one
             assert found["trajectory"]["observation_0"] == seen
             assert [span.name for span in found.trace.spans if span.kind == "tool"] == spans
 
-        answers = {"next_thought": "t", "next_tool_name": "look_up", "next_tool_args": {"word": "x"}, "answer": 4}
+        answers = {
+            "next_thought": "t",
+            "next_tool_name": "look_up",
+            "next_tool_args": {"word": "x"},
+            "answer": 4,
+        }
         with_bridge(test, interpreter=interpreter, folder=folder, tools=tools, **answers)
 
 
@@ -237,7 +282,9 @@ def test_a_tool_of_a_users_module_answers_in_the_parent_where_the_parent_has_one
 def test_an_optimizer_that_cannot_run_here_says_why(newest, folder, optimizer, why):
     async def test(bridge, context):
         handle = await bridge.create_program(await bridge.import_program("typed:Async"))
-        work = Optimization(optimizer=optimizer, metric=lambda row, found: 1.0, trainset=[{"question": "?"}])
+        work = Optimization(
+            optimizer=optimizer, metric=lambda row, found: 1.0, trainset=[{"question": "?"}]
+        )
         with pytest.raises(DefinitionError, match=why):
             await bridge.optimize_program(handle, work, context)
 

@@ -64,7 +64,9 @@ def test_a_head_beyond_the_limits_is_a_431_that_says_so(data: bytes) -> None:
     finish(work())
 
 
-def test_what_is_not_http_is_a_400_in_the_form_of_every_refusal(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_not_http_is_a_400_in_the_form_of_every_refusal(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def work() -> None:
         async with wired() as wire:
             status, body = await (await wire.connect()).ask(b"NONSENSE\r\n\r\n")
@@ -78,14 +80,21 @@ def test_heads_bodies_and_trailers_within_the_limits_are_taken() -> None:
     async def work() -> None:
         async with wired() as wire:
             client = await wire.connect()
-            head = START + b"".join(b"x-%d: a\r\n" % n for n in range(80)) + b"x-long: " + b"b" * 20_000
+            head = (
+                START
+                + b"".join(b"x-%d: a\r\n" % n for n in range(80))
+                + b"x-long: "
+                + b"b" * 20_000
+            )
             assert (await client.ask(head + b"\r\ncontent-length: 5\r\n\r\nhello"))[0] == 200
             chunks = b"".join(b"%x;ext=1\r\n" % 50_000 + b"y" * 50_000 + b"\r\n" for _ in range(40))
             status, body = await client.ask(CHUNKED + chunks + b"0\r\nx-sum: 1\r\n\r\n")
             assert (status, b'"length": 2000000' in body) == (200, True)
             whole = START + b"content-length: 100000\r\n\r\n" + b"z" * 100_000
             half = b"GET / HTTP/1.1\r\nhost:"
-            assert (await client.ask(whole + half))[0] == 200  # the next one begins in the same packet
+            assert (await client.ask(whole + half))[
+                0
+            ] == 200  # the next one begins in the same packet
             assert (await client.ask(b" x\r\n\r\n"))[0] == 200
             client.writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 20)
             assert [(await client.answer())[0] for _ in range(20)] == [200] * 20
@@ -222,7 +231,8 @@ def test_a_forwarded_address_is_believed_of_a_configured_proxy_only() -> None:
 
 
 UPGRADE = (
-    b"GET / HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+    b"GET / HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: "
+    b"websocket\r\nsec-websocket-version: 13\r\n"
     b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 

@@ -41,7 +41,13 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
             scope["client"][0].encode(),
         )
     )
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-length", b"%d" % len(body))],
+        }
+    )
     await send({"type": "http.response.body", "body": body})
 
 
@@ -56,7 +62,9 @@ class Client:
         """Return the status and the body of the next answer."""
         head = await self.reader.readuntil(b"\r\n\r\n")
         lines = head.lower().split(b"\r\n")
-        length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
+        length = next(
+            int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length")
+        )
         return int(head.split()[1]), await self.reader.readexactly(length)
 
     async def ask(self, data: bytes = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n") -> tuple[int, bytes]:

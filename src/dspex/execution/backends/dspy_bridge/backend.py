@@ -67,7 +67,9 @@ class DspyConfig:
 
     interpreter: str = sys.executable
     paths: tuple[str, ...] = ()
-    pool: PoolConfig = field(default_factory=lambda: PoolConfig(name="dspy", minimum=1, maximum=2, spares=1))
+    pool: PoolConfig = field(
+        default_factory=lambda: PoolConfig(name="dspy", minimum=1, maximum=2, spares=1)
+    )
     concurrency: int = 4
     interface: Literal["auto", "forward", "engine"] = "auto"
     memory_limit: int | None = None
@@ -91,7 +93,9 @@ class DspyBackend:
     """
 
     name = "dspy"
-    capabilities: frozenset[BackendCapability] = frozenset({"code_programs", "streaming", "isolation", "optimizing"})
+    capabilities: frozenset[BackendCapability] = frozenset(
+        {"code_programs", "streaming", "isolation", "optimizing"}
+    )
 
     def __init__(
         self,
@@ -117,8 +121,8 @@ class DspyBackend:
             config={"interface": self.config.interface},
             concurrency=self.config.concurrency,
             memory_limit=self.config.memory_limit,
-            # without the first, dspy 3.4 downloads a price list at its first call; without the second
-            # it writes to the user's cache folder
+            # without the first, dspy 3.4 downloads a price list at its first call; without the
+            # second it writes to the user's cache folder
             environment={"LITELLM_LOCAL_MODEL_COST_MAP": "True", "DSPY_CACHEDIR": str(self._cache)},
         )
         self._pool = Pool(self.config.pool, spec, observer=observer, rng=rng)
@@ -133,7 +137,10 @@ class DspyBackend:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self._pool.stop()
         shutil.rmtree(self._cache, ignore_errors=True)
@@ -156,25 +163,38 @@ class DspyBackend:
             load_request = LoadRequest(handle=handle, args=args)
             await self._call("create_program", args, program=load_request)
             self._programs.put(
-                handle, _LoadedProgram(program, load_request, tools, models_of(program), adapter_of(program))
+                handle,
+                _LoadedProgram(
+                    program, load_request, tools, models_of(program), adapter_of(program)
+                ),
             )
         return handle
 
     async def execute_program(
-        self, handle: Handle, inputs: Mapping[str, Any], context: RunContext, *, on_event: Progress | None = None
+        self,
+        handle: Handle,
+        inputs: Mapping[str, Any],
+        context: RunContext,
+        *,
+        on_event: Progress | None = None,
     ) -> Prediction:
         """Run a program once; `on_event` gets events of predictors. See `Backend.execute_program`."""
         if context.is_bounded:
             return await call_guarded(
-                context, lambda inside: self.execute_program(handle, inputs, inside, on_event=on_event)
+                context,
+                lambda inside: self.execute_program(handle, inputs, inside, on_event=on_event),
             )
         loaded = self._programs.get(handle)
         signature = loaded.program.signature
         values = check_sendable(signature.validate_inputs(inputs))
         dumped = signature.input_validator.dump(values)
-        args = {"inputs": {signature.fields[name].wire_name: value for name, value in dumped.items()}}
+        args = {
+            "inputs": {signature.fields[name].wire_name: value for name, value in dumped.items()}
+        }
         first = 0 if context.run is None else len(context.run.spans)
-        answer, span = await self._run(loaded, "execute_program", args, context=context, events=on_event)
+        answer, span = await self._run(
+            loaded, "execute_program", args, context=context, events=on_event
+        )
         outputs = _read_outputs(loaded.program, answer)
         return Prediction.of_run(outputs, span.run.trace(span.id, first=first))
 
@@ -185,9 +205,13 @@ class DspyBackend:
         *,
         handler: Answerer | None = None,
         program: LoadRequest | None = None,
-    ) -> Any:  # noqa: ANN401  # any JSON value
+    ) -> Any:
         """Make one call; retry it once on new workers if the worker has loaded outdated code."""
-        options: dict[str, Any] = {"seconds": self.config.seconds, "handler": handler, "program": program}
+        options: dict[str, Any] = {
+            "seconds": self.config.seconds,
+            "handler": handler,
+            "program": program,
+        }
         try:
             return await self._pool.call(command, args, **options)
         except ExecutionError as error:
@@ -210,9 +234,15 @@ class DspyBackend:
         model = model_for_run(context, setting(loaded.program.root, "model"))
         adapter = loaded.adapter or context.adapter_for(None, model).name
         if adapter not in {"chat", "json"}:
-            raise DefinitionError(f"dspy does not have the adapter {adapter!r}; use 'chat' or 'json' for this node")
-        span = run.begin("backend", self.name, parent_id=context.parent_id, path=context.path or "self")
-        answerer = Answerer(context=context, span=span, model=model, tools=loaded.tools, metric=metric)
+            raise DefinitionError(
+                f"dspy does not have the adapter {adapter!r}; use 'chat' or 'json' for this node"
+            )
+        span = run.begin(
+            "backend", self.name, parent_id=context.parent_id, path=context.path or "self"
+        )
+        answerer = Answerer(
+            context=context, span=span, model=model, tools=loaded.tools, metric=metric
+        )
         if events is not None:
             answerer.on_progress = events
         if context.emit is not None:
@@ -227,9 +257,15 @@ class DspyBackend:
             **args,
         }
         program = loaded.program
-        attributes = {"dspy": self.version, "kind": program.root.kind, **reason(program, self.name, context)}
+        attributes = {
+            "dspy": self.version,
+            "kind": program.root.kind,
+            **reason(program, self.name, context),
+        }
         try:
-            answer = await self._call(command, message, handler=answerer, program=loaded.load_request)
+            answer = await self._call(
+                command, message, handler=answerer, program=loaded.load_request
+            )
             if answerer.forwarder is not None:
                 await answerer.forwarder.flush()
         except BaseException as error:
@@ -244,7 +280,12 @@ class DspyBackend:
         return answer, span
 
     async def optimize_program(
-        self, handle: Handle, work: Optimization, context: RunContext, *, on_progress: Progress | None = None
+        self,
+        handle: Handle,
+        work: Optimization,
+        context: RunContext,
+        *,
+        on_progress: Progress | None = None,
     ) -> Program:
         """Run one of dspy's optimizers and return an improved copy of the program.
 
@@ -267,7 +308,9 @@ class DspyBackend:
         }
         metric_errors: list[DspexError] = []
 
-        async def score(row: Mapping[str, Any], outputs: Mapping[str, Any]) -> float | dict[str, Any]:
+        async def score(
+            row: Mapping[str, Any], outputs: Mapping[str, Any]
+        ) -> float | dict[str, Any]:
             try:
                 return await score_row(work.metric, row, outputs)
             except DspexError as error:
@@ -275,7 +318,9 @@ class DspyBackend:
                 search.cancel()
                 raise
 
-        run = self._run(loaded, "optimize_program", args, context=context, events=on_progress, metric=score)
+        run = self._run(
+            loaded, "optimize_program", args, context=context, events=on_progress, metric=score
+        )
         search = asyncio.ensure_future(run)
         try:
             answer, _ = await search
@@ -297,7 +342,10 @@ class DspyBackend:
         """Run a program on every row; a failed row has `error` set and no score."""
         loaded = self._programs.get(handle)
         signature = loaded.program.signature
-        args = {"rows": [read_row(signature, row) for row in rows], "inputs": list(signature.input_fields)}
+        args = {
+            "rows": [read_row(signature, row) for row in rows],
+            "inputs": list(signature.input_fields),
+        }
         answer, _ = await self._run(
             loaded, "evaluate_program", args, context=context, events=on_progress, metric=metric
         )
@@ -328,7 +376,11 @@ class DspyBackend:
                 belongs
                 to another program.
         """
-        config: dict[str, Any] = {"target": target, "init": dict(init or {}), "dspy": self._requirement()}
+        config: dict[str, Any] = {
+            "target": target,
+            "init": dict(init or {}),
+            "dspy": self._requirement(),
+        }
         described = await self._describe_with_state({"kind": "dspy", **config}, state)
         if source := described.get("source_hash"):
             config["source_hash"] = source
@@ -346,7 +398,9 @@ class DspyBackend:
         config = _with_state({**program.root.config, "dspy": self._requirement()}, state)
         node = replace(program.root, backend="dspy", config=config)
         predictors = described["predictors"]
-        return replace(program, root=node, space=space_of(predictors), assignment=values_of(predictors))
+        return replace(
+            program, root=node, space=space_of(predictors), assignment=values_of(predictors)
+        )
 
     def _requirement(self) -> str:
         major, minor, *_ = (*self.version.split("."), "", "")
@@ -371,7 +425,10 @@ class DspyBackend:
         try:
             return dict(
                 await self._pool.call(
-                    "get_program", {"handle": handle}, program=load_request, seconds=self.config.seconds
+                    "get_program",
+                    {"handle": handle},
+                    program=load_request,
+                    seconds=self.config.seconds,
                 )
             )
         finally:
@@ -407,7 +464,7 @@ def _native_error(program: Program, reply: str) -> AdapterError | None:
     return None
 
 
-def _read_outputs(program: Program, answer: Any) -> dict[str, Any]:  # noqa: ANN401
+def _read_outputs(program: Program, answer: Any) -> dict[str, Any]:
     """Return a worker's outputs under our names, followed by additional fields (a reasoning).
 
     Outputs are validated like a native reply.
@@ -420,7 +477,9 @@ def _read_outputs(program: Program, answer: Any) -> dict[str, Any]:  # noqa: ANN
         raise DefinitionError(f"the dspy program returned {answer!r}, which is not a prediction")
     signature = program.signature
     fields = {field.wire_name: field for field in signature.output_fields.values()}
-    values = {field.name: _read(field, answer[key]) for key, field in fields.items() if key in answer}
+    values = {
+        field.name: _read(field, answer[key]) for key, field in fields.items() if key in answer
+    }
     if program.root.kind == "dspy":  # its code made the prediction, not a reply
         try:
             outputs = signature.output_validator(values)
@@ -433,6 +492,8 @@ def _read_outputs(program: Program, answer: Any) -> dict[str, Any]:  # noqa: ANN
     return {**outputs, **{key: value for key, value in answer.items() if key not in fields}}
 
 
-def _read(field: Field, value: Any) -> Any:  # noqa: ANN401  # any JSON value
+def _read(field: Field, value: Any) -> Any:
     """Return the value of an optional field, which dspy may leave as text: "null" becomes None."""
-    return reader_of(field.type)(value) if field.type.is_optional and isinstance(value, str) else value
+    return (
+        reader_of(field.type)(value) if field.type.is_optional and isinstance(value, str) else value
+    )

@@ -28,19 +28,25 @@ def contract_of(described: Mapping[str, Any], target: str) -> tuple[Signature, s
     """
     contract = described["contract"]
     input_names = {item["name"] for item in contract["inputs"]}
-    items = [item for item in contract["outputs"] if item["name"] not in input_names]  # names are unique
+    items = [
+        item for item in contract["outputs"] if item["name"] not in input_names
+    ]  # names are unique
     outputs = [field for item in items if (field := _output(item, is_sure=not contract["guess"]))]
     if not outputs:
         raise DefinitionError(
-            f"cannot determine the outputs of {target} ({contract['guess'] or 'none has a usable name'}): "
+            f"cannot determine the outputs of {target} "
+            f"({contract['guess'] or 'none has a usable name'}): "
             f"pass its signature, {_signature_hint(described, ['answer'])}"
         )
     name = target.rpartition(":")[2] or "Imported"
     try:
-        signature = Signature.from_fields(name, [*map(_input, contract["inputs"]), *outputs], _instructions(described))
+        signature = Signature.from_fields(
+            name, [*map(_input, contract["inputs"]), *outputs], _instructions(described)
+        )
     except SignatureError as error:
         raise DefinitionError(
-            f"the contract of {target} cannot be read from its code: {error.message}; pass its signature, "
+            f"the contract of {target} cannot be read from its code: {error.message}; pass its "
+            "signature, "
             f"{_signature_hint(described, [field.name for field in outputs])}"
         ) from error
     return signature, GUESS if contract["guess"] else FROM_CODE
@@ -56,12 +62,19 @@ def _input(item: Mapping[str, Any]) -> Field:
     field = _to_field(item)
     type_ = field.type
     if not item["typed"] and all(part.kind in _LENIENT for part in _parts(type_)):
-        is_text = type_.kind == "str" or (not item["schema"] and isinstance(item.get("default", ""), str))
+        is_text = type_.kind == "str" or (
+            not item["schema"] and isinstance(item.get("default", ""), str)
+        )
         type_ = union(make("str"), make("any")) if is_text else make("any")
     if field.default is None and not type_.is_optional and type_.kind != "any":
         type_ = union(type_, make("none"))
     input_field = Field(
-        name=field.name, type=type_, role="input", desc=field.desc, default=field.default, alias=field.alias
+        name=field.name,
+        type=type_,
+        role="input",
+        desc=field.desc,
+        default=field.default,
+        alias=field.alias,
     )
     return input_field if _takes_default(input_field) else replace(input_field, type=make("any"))
 
@@ -86,7 +99,9 @@ def _to_field(item: Mapping[str, Any]) -> Field:
         Signature.from_fields("name", [Field(name=field.name, type=make("any"), role="output")])
     except SignatureError:
         name = f"{field.name.strip('_')}_"
-        return Field(name=name, type=field.type, role=field.role, default=field.default, alias=field.name)
+        return Field(
+            name=name, type=field.type, role=field.role, default=field.default, alias=field.name
+        )
     return field
 
 
@@ -95,11 +110,15 @@ def _output(item: Mapping[str, Any], *, is_sure: bool) -> Field | None:
     if field.alias is not None:
         return None  # returned under its own name, like all undeclared outputs
     if is_sure:
-        return Field(name=field.name, type=field.type, role="output", desc=field.desc, default=MISSING)
+        return Field(
+            name=field.name, type=field.type, role="output", desc=field.desc, default=MISSING
+        )
     return Field(name=field.name, type=make("any"), role="output", desc=field.desc, default=None)
 
 
-def mismatch_error(program: Program, answer: Mapping[str, Any], error: InvalidError) -> DefinitionError:
+def mismatch_error(
+    program: Program, answer: Mapping[str, Any], error: InvalidError
+) -> DefinitionError:
     """Return the error for a prediction that does not fit a signature, which must be corrected."""
     target = program.root.config.get("target", program.name)
     source = "given at import"
@@ -108,7 +127,8 @@ def mismatch_error(program: Program, answer: Mapping[str, Any], error: InvalidEr
     inputs = ", ".join(field.wire_name for field in program.signature.input_fields.values())
     outputs = ", ".join(f"{name}{_type_suffix(value)}" for name, value in answer.items())
     return DefinitionError(
-        f"{target} returned {', '.join(answer) or 'nothing'}, which does not fit its signature ({source}): "
+        f"{target} returned {', '.join(answer) or 'nothing'}, which does not fit its signature "
+        f"({source}): "
         f"{error.message}. Import it with the right one: --signature '{inputs} -> {outputs}'",
         errors=error.fields,
         outputs=dict(answer),

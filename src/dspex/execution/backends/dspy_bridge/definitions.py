@@ -42,12 +42,18 @@ class Functions:
             if isinstance(tool, str):
                 if tool not in self.named:
                     names = ", ".join(self.named) or "none"
-                    raise DefinitionError(f"the program uses a tool {tool!r}; this backend has: {names}")
+                    raise DefinitionError(
+                        f"the program uses a tool {tool!r}; this backend has: {names}"
+                    )
                 tools[tool] = self.named[tool]
             elif unknown := sorted(tool.keys() - {"target", "source_hash", "init"}):
-                raise DefinitionError(f"dspy's tools do not support {', '.join(unknown)} ({tool}): {_FIX}")
+                raise DefinitionError(
+                    f"dspy's tools do not support {', '.join(unknown)} ({tool}): {_FIX}"
+                )
             elif self.code is None:
-                raise DefinitionError(f"the tool {tool['target']!r} is code, and code is not loaded here")
+                raise DefinitionError(
+                    f"the tool {tool['target']!r} is code, and code is not loaded here"
+                )
             else:
                 function = self.code.load(tool["target"])
                 check_source(function, tool)
@@ -64,27 +70,45 @@ def lower(program: Program, functions: Functions) -> tuple[dict[str, Any], Tools
     node = program.root
     places: dict[str, dict[str, Any]] = {}
     for place, values in assignment_by_place(program).items():
-        if unknown := [slot for slot in values if slot not in _SLOTS and not slot.startswith("fields.")]:
+        if unknown := [
+            slot for slot in values if slot not in _SLOTS and not slot.startswith("fields.")
+        ]:
             raise DefinitionError(f"dspy cannot set {unknown[0]!r} of {place!r}: {_FIX}")
         if slots := {
-            slot: _slot_value(node.signature, slot, value) for slot, value in values.items() if slot != "adapter"
+            slot: _slot_value(node.signature, slot, value)
+            for slot, value in values.items()
+            if slot != "adapter"
         }:
             places[place] = slots
-    definition: dict[str, Any] = {"kind": node.kind, "assigned": places, "dspy": node.config.get("dspy", "")}
+    definition: dict[str, Any] = {
+        "kind": node.kind,
+        "assigned": places,
+        "dspy": node.config.get("dspy", ""),
+    }
     if "state" in node.config:
         definition["state"] = node.config["state"]
     if node.kind == "dspy":
-        definition |= {name: node.config[name] for name in ("target", "init", "source_hash") if name in node.config}
+        definition |= {
+            name: node.config[name]
+            for name in ("target", "init", "source_hash")
+            if name in node.config
+        }
         if "target" not in definition:
-            raise DefinitionError(f"the dspy node {node.id!r} has no target; give 'pkg.mod:Name' of its module")
+            raise DefinitionError(
+                f"the dspy node {node.id!r} has no target; give 'pkg.mod:Name' of its module"
+            )
         tools = {**functions.named, **functions.of(node)}
         if tools:
             definition["offered"] = sorted(tools)
         return definition, tools
     if node.signature is None:
-        raise DefinitionError(f"the node {node.id!r} of kind {node.kind!r} has no signature, so dspy cannot run it")
+        raise DefinitionError(
+            f"the node {node.id!r} of kind {node.kind!r} has no signature, so dspy cannot run it"
+        )
     if checks := [name for name, _ in node.signature.output_checks]:
-        raise DefinitionError(f"dspy does not support checks of outputs, and {', '.join(checks)} has one: {_FIX}")
+        raise DefinitionError(
+            f"dspy does not support checks of outputs, and {', '.join(checks)} has one: {_FIX}"
+        )
     tools = functions.of(node)
     parts = {
         "signature": to_wire(_signature(node)),
@@ -94,7 +118,7 @@ def lower(program: Program, functions: Functions) -> tuple[dict[str, Any], Tools
     return definition | parts, tools
 
 
-def _slot_value(signature: Signature | None, slot: str, value: Any) -> Any:  # noqa: ANN401  # any JSON value
+def _slot_value(signature: Signature | None, slot: str, value: Any) -> Any:
     """Return an assigned value; a description keeps the constraints that dspy leaves out."""
     name = slot.split(".")[1] if slot.startswith("fields.") else ""
     if signature is None or name not in signature.fields:
@@ -102,7 +126,7 @@ def _slot_value(signature: Signature | None, slot: str, value: Any) -> Any:  # n
     return full_description(signature.fields[name], value)
 
 
-def setting(node: Node, name: str) -> Any:  # noqa: ANN401  # any JSON value
+def setting(node: Node, name: str) -> Any:
     """Return a setting of a module, or else of the predictor inside it."""
     inner = node.children.get("predict")
     return node.config.get(name, inner.config.get(name) if isinstance(inner, Node) else None)
@@ -111,7 +135,11 @@ def setting(node: Node, name: str) -> Any:  # noqa: ANN401  # any JSON value
 def _signature(node: Node) -> Signature:
     """Return the signature of the inner predictor, whose descriptions may differ."""
     inner = node.children.get("predict")
-    if isinstance(inner, Node) and inner.signature is not None and "reasoning" in inner.signature.fields:
+    if (
+        isinstance(inner, Node)
+        and inner.signature is not None
+        and "reasoning" in inner.signature.fields
+    ):
         return inner.signature.remove("reasoning")
     assert node.signature is not None  # noqa: S101  # checked by the caller
     return node.signature
@@ -128,15 +156,23 @@ def _settings(node: Node) -> dict[str, Any]:
         raise DefinitionError(f"dspy's ChainOfThought reasons in one text, not in steps: {_FIX}")
     if node.kind == "program_of_thought":
         if node.config.get("interpreter", "sandbox") not in {"sandbox", "local"}:
-            raise DefinitionError(f"interpreter is 'sandbox' or 'local', not {node.config['interpreter']!r}")
-        return {name: node.config[name] for name in ("max_iters", "interpreter") if name in node.config}
+            raise DefinitionError(
+                f"interpreter is 'sandbox' or 'local', not {node.config['interpreter']!r}"
+            )
+        return {
+            name: node.config[name] for name in ("max_iters", "interpreter") if name in node.config
+        }
     return {name: value for name in _LM_SETTINGS if (value := setting(node, name)) is not None}
 
 
 def _describe_tool(name: str, function: Callable[..., Any]) -> dict[str, Any]:
     adapter: TypeAdapter[Any] = TypeAdapter(function)  # type: ignore[arg-type]  # a function is a type to pydantic
     schema = adapter.json_schema()
-    return {"name": name, "desc": (function.__doc__ or name).strip(), "args": schema.get("properties", {})}
+    return {
+        "name": name,
+        "desc": (function.__doc__ or name).strip(),
+        "args": schema.get("properties", {}),
+    }
 
 
 def assignment_by_place(program: Program) -> dict[str, dict[str, Any]]:
@@ -149,7 +185,9 @@ def assignment_by_place(program: Program) -> dict[str, dict[str, Any]]:
     prefix = "" if program.root.id == "self" else f"{program.root.id}."
     for path, value in program.by_place().items():
         place, slot = _slot_of(path)
-        inner = "self" if place == program.root.id else place.removeprefix("self.").removeprefix(prefix)
+        inner = (
+            "self" if place == program.root.id else place.removeprefix("self.").removeprefix(prefix)
+        )
         places.setdefault(inner, {})[slot] = normalize_setting(slot, value)
     return places
 
@@ -165,7 +203,9 @@ def _slot_of(path: str) -> tuple[str, str]:
 
 def models_of(program: Program) -> tuple[str, ...]:
     """Return the distinct models that the assignment gives to predictors."""
-    models = [values["model"] for values in assignment_by_place(program).values() if "model" in values]
+    models = [
+        values["model"] for values in assignment_by_place(program).values() if "model" in values
+    ]
     return tuple(dict.fromkeys(models))
 
 
@@ -175,13 +215,21 @@ def adapter_of(program: Program) -> str | None:
     Raises:
         DefinitionError: it assigns several adapters; dspy has one for a whole program.
     """
-    adapters = {str(values["adapter"]) for values in assignment_by_place(program).values() if "adapter" in values}
+    adapters = {
+        str(values["adapter"])
+        for values in assignment_by_place(program).values()
+        if "adapter" in values
+    }
     if len(adapters) > 1:
-        raise DefinitionError(f"dspy has one adapter for a whole program, not {' and '.join(sorted(adapters))}")
+        raise DefinitionError(
+            f"dspy has one adapter for a whole program, not {' and '.join(sorted(adapters))}"
+        )
     return adapters.pop() if adapters else setting(program.root, "adapter")
 
 
-def to_program(described: Mapping[str, Any], node: Node, *, signature: Signature | None, name: str) -> Program:
+def to_program(
+    described: Mapping[str, Any], node: Node, *, signature: Signature | None, name: str
+) -> Program:
     """Return the program of a dspy module, with nodes and variables for its predictors."""
     predictors, config = described["predictors"], dict(node.config)
     contract = signature
@@ -203,7 +251,12 @@ def _predictors(predictors: Mapping[str, Any]) -> dict[str, Children]:
         if path == "self":
             continue
         try:
-            nodes[path] = Node(id=path, kind="predict", signature=from_wire(description["signature"]), backend="dspy")
+            nodes[path] = Node(
+                id=path,
+                kind="predict",
+                signature=from_wire(description["signature"]),
+                backend="dspy",
+            )
         except DefinitionError:  # dspex cannot express its signature; it still runs
             continue
     return {"predictors": nodes} if nodes else {}
@@ -216,13 +269,22 @@ def state_mismatch(state: Mapping[str, Any], described: Mapping[str, Any]) -> st
         state = {"self": state}  # dspy saves a lone Predict without a path
     expected, actual = ", ".join(predictors) or "none", ", ".join(state) or "none"
     if state.keys() != predictors.keys():
-        return f"the state belongs to a program with the predictors {actual}; this one has {expected}"
+        return (
+            f"the state belongs to a program with the predictors {actual}; this one has {expected}"
+        )
     for path, predictor in predictors.items():
-        state_fields = state[path].get("signature", {}).get("fields", []) if isinstance(state[path], Mapping) else None
+        state_fields = (
+            state[path].get("signature", {}).get("fields", [])
+            if isinstance(state[path], Mapping)
+            else None
+        )
         fields = [field["name"] for field in predictor["signature"]["fields"]]
         if state_fields is None or len(state_fields) != len(fields):
             count = "no" if state_fields is None else len(state_fields)
-            return f"the state has {count} fields for the predictor {path!r}, which has {', '.join(fields)}"
+            return (
+                f"the state has {count} fields for the predictor {path!r}, which has "
+                f"{', '.join(fields)}"
+            )
         if missing := _missing_parts(state[path]):
             return f"the state of the predictor {path!r} lacks {', '.join(missing)}"
     return ""
@@ -234,7 +296,9 @@ def _missing_parts(state: Mapping[str, Any]) -> list[str]:
     missing = [] if isinstance(signature.get("instructions"), str) else ["signature.instructions"]
     for at, field in enumerate(signature["fields"]):
         entry = field if isinstance(field, Mapping) else {}
-        missing += [f"signature.fields[{at}].{key}" for key in ("prefix", "description") if key not in entry]
+        missing += [
+            f"signature.fields[{at}].{key}" for key in ("prefix", "description") if key not in entry
+        ]
     demos = state.get("demos")
     if not isinstance(demos, list) or not all(isinstance(demo, Mapping) for demo in demos):
         missing.append("demos (a list of objects)")
@@ -261,11 +325,16 @@ def with_learned_values(program: Program, predictors: Mapping[str, Any]) -> Prog
     other_variables = [
         variable
         for variable in program.space.values()
-        if variable.name not in learned_space and not any(_slot_of(path)[1] in _LEARNED for path in variable.paths)
+        if variable.name not in learned_space
+        and not any(_slot_of(path)[1] in _LEARNED for path in variable.paths)
     ]
     names = {variable.name for variable in other_variables} | learned_space.keys()
     constraints = [rule for rule in program.space.constraints if rule.reads() <= names]
-    values = {name: value for name, value in program.assignment.items() if name not in program.space or name in names}
+    values = {
+        name: value
+        for name, value in program.assignment.items()
+        if name not in program.space or name in names
+    }
     return replace(
         program,
         space=Space.derived((*learned_space.values(), *other_variables), constraints),

@@ -26,7 +26,9 @@ def read_saved(file: Path) -> dict[str, Any]:
     """
     fix = "save it in dspy with program.save('program.json')"
     if file.suffix in {".pkl", ".pickle"} or file.is_dir():
-        raise DefinitionError(f"{str(file)!r} may hold a pickle, which runs code when it is read: {fix}")
+        raise DefinitionError(
+            f"{str(file)!r} may hold a pickle, which runs code when it is read: {fix}"
+        )
     try:
         data = msgspec.json.decode(file.read_bytes())
     except OSError as error:
@@ -46,14 +48,19 @@ async def import_over(
     Raises:
         DefinitionError: the state belongs to another program; the message names its predictors.
     """
-    makers: dict[str, type[Predict | ChainOfThought]] = {"predict": Predict, "chain_of_thought": ChainOfThought}
+    makers: dict[str, type[Predict | ChainOfThought]] = {
+        "predict": Predict,
+        "chain_of_thought": ChainOfThought,
+    }
     if kind in makers:
         return import_into(makers[kind](signature).to_program(name), state)
     root = Node(id="self", kind=kind, signature=signature, backend="dspy")
     return await bridge.import_state(Program(name=name, signature=signature, root=root), state)
 
 
-def import_into(program: Program, state: Mapping[str, Any], *, code: CodeRoot | None = None) -> Program:
+def import_into(
+    program: Program, state: Mapping[str, Any], *, code: CodeRoot | None = None
+) -> Program:
     """Return a native program with the state that dspy saved of the same modules, to run on dspy.
 
     Raises:
@@ -68,4 +75,6 @@ def import_into(program: Program, state: Mapping[str, Any], *, code: CodeRoot | 
 def by_path(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return a state by predictor path; dspy saves a lone Predict without a path."""
     predictors = {key: value for key, value in state.items() if key != "metadata"}
-    return {"self": predictors} if "signature" in predictors and "demos" in predictors else predictors
+    return (
+        {"self": predictors} if "signature" in predictors and "demos" in predictors else predictors
+    )

@@ -12,7 +12,14 @@ from dspex.language.signatures.types import Member, make, object_type, union
 MARK = "x-dspex"  # marks the schema of one of dspy's own types
 _OWN = {name: name for name in ("Image", "Audio", "File", "Code", "ToolCalls")}
 
-_KINDS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "none", "object": "dict"}
+_KINDS = {
+    "string": "str",
+    "integer": "int",
+    "number": "float",
+    "boolean": "bool",
+    "null": "none",
+    "object": "dict",
+}
 _RULES = {
     "minimum": "ge",
     "exclusiveMinimum": "gt",
@@ -45,19 +52,31 @@ def to_wire(signature: Signature) -> dict[str, Any]:
         schema, desc = writer.write(field.type), full_description(field, field.desc)
         if field.role == "output" and MARK not in schema:
             schema = _with_shorthand(field.type.kind, schema)
-        data: dict[str, Any] = {"name": field.wire_name, "role": field.role, "desc": desc, "schema": schema}
+        data: dict[str, Any] = {
+            "name": field.wire_name,
+            "role": field.role,
+            "desc": desc,
+            "schema": schema,
+        }
         if not field.is_required:
             data["default"] = None if field.default is MISSING else plain(field.default)
         fields.append(data)
     definitions = writer.finish({}).get("$defs", {})
-    return {"name": signature.name, "instructions": signature.instructions, "fields": fields, "$defs": definitions}
+    return {
+        "name": signature.name,
+        "instructions": signature.instructions,
+        "fields": fields,
+        "$defs": definitions,
+    }
 
 
 def full_description(field: Field, desc: str) -> str:
     """Return a description with the constraints of the field that dspy leaves out of its prompt."""
     types = field.type.args if field.type.kind == "union" else (field.type,)
     rules = {name: value for type_ in types for name, value in type_.constraints}
-    rule_text = ", ".join(text.format(rules[name]) for name, text in _EXTRA_RULES.items() if rules.get(name))
+    rule_text = ", ".join(
+        text.format(rules[name]) for name, text in _EXTRA_RULES.items() if rules.get(name)
+    )
     return f"{desc} Constraints: {rule_text}".strip() if rule_text else desc
 
 
@@ -76,12 +95,18 @@ class _MarkingWriter(SchemaWriter):
 
     def write(self, type_: Type) -> dict[str, Any]:
         schema = super().write(type_)
-        return {**schema, MARK: type_.kind} if type_.kind == "History" or type_.kind in _OWN else schema
+        return (
+            {**schema, MARK: type_.kind}
+            if type_.kind == "History" or type_.kind in _OWN
+            else schema
+        )
 
 
 def from_wire(data: Mapping[str, Any]) -> Signature:
     """Return the signature of `to_wire`'s form, as a dspy worker describes it."""
-    return Signature.from_fields(data["name"], [field_of(item) for item in data["fields"]], data["instructions"])
+    return Signature.from_fields(
+        data["name"], [field_of(item) for item in data["fields"]], data["instructions"]
+    )
 
 
 def field_of(item: Mapping[str, Any]) -> Field:
@@ -89,10 +114,14 @@ def field_of(item: Mapping[str, Any]) -> Field:
     schema = item["schema"]
     type_ = to_type(schema, schema.get("$defs", {}))
     default = item.get("default", MISSING)
-    return Field(name=item["name"], type=type_, role=item["role"], desc=item.get("desc", ""), default=default)
+    return Field(
+        name=item["name"], type=type_, role=item["role"], desc=item.get("desc", ""), default=default
+    )
 
 
-def to_type(schema: Mapping[str, Any], definitions: Mapping[str, Any], enclosing: tuple[str, ...] = ()) -> Type:
+def to_type(
+    schema: Mapping[str, Any], definitions: Mapping[str, Any], enclosing: tuple[str, ...] = ()
+) -> Type:
     """Return the type that a JSON Schema describes, or else `any`.
 
     `enclosing` names the definitions around it. A history may be in the form of dspex (turns with a
@@ -107,15 +136,23 @@ def to_type(schema: Mapping[str, Any], definitions: Mapping[str, Any], enclosing
         }
         return make(_OWN[mark]) if mark in _OWN else dspy_types[mark]
     if "const" in schema or "enum" in schema:
-        return Type("atom", constraints=(("one_of", tuple(schema.get("enum", [schema.get("const")]))),))
+        return Type(
+            "atom", constraints=(("one_of", tuple(schema.get("enum", [schema.get("const")]))),)
+        )
     if members := schema.get("anyOf") or schema.get("oneOf"):
         return union(*(to_type(member, definitions, enclosing) for member in members))
     rules = {ours: schema[theirs] for theirs, ours in _RULES.items() if theirs in schema}
     kind = schema.get("type")
     if isinstance(kind, list):
         return union(*(to_type({**schema, "type": item}, definitions, enclosing) for item in kind))
-    if kind == "array" and schema.get("prefixItems") and len(schema["prefixItems"]) == schema.get("maxItems"):
-        return make("tuple", *(to_type(part, definitions, enclosing) for part in schema["prefixItems"]))
+    if (
+        kind == "array"
+        and schema.get("prefixItems")
+        and len(schema["prefixItems"]) == schema.get("maxItems")
+    ):
+        return make(
+            "tuple", *(to_type(part, definitions, enclosing) for part in schema["prefixItems"])
+        )
     if kind == "array":
         items = [to_type(schema["items"], definitions, enclosing)] if schema.get("items") else []
         return make("list", *items, constraints=rules)
@@ -127,7 +164,9 @@ def to_type(schema: Mapping[str, Any], definitions: Mapping[str, Any], enclosing
     return make(_KINDS[kind], constraints=rules) if kind in _KINDS else make("any")
 
 
-def _resolve_reference(name: str, definitions: Mapping[str, Any], enclosing: tuple[str, ...]) -> Type:
+def _resolve_reference(
+    name: str, definitions: Mapping[str, Any], enclosing: tuple[str, ...]
+) -> Type:
     definition = definitions[name]
     if name not in enclosing:
         return to_type(definition, definitions, (*enclosing, name))
@@ -135,7 +174,9 @@ def _resolve_reference(name: str, definitions: Mapping[str, Any], enclosing: tup
     return Type("ref", title=definition.get("title", "Object")) if is_object else make("any")
 
 
-def _object(schema: Mapping[str, Any], definitions: Mapping[str, Any], enclosing: tuple[str, ...]) -> Type:
+def _object(
+    schema: Mapping[str, Any], definitions: Mapping[str, Any], enclosing: tuple[str, ...]
+) -> Type:
     required = set(schema.get("required", ()))
     members = tuple(
         Member(

@@ -37,7 +37,7 @@ class Waiter:
             self.is_done, self._answer, self._error = True, answer, error
             self._lock.release()
 
-    def result(self) -> Any:  # noqa: ANN401  # any JSON value
+    def result(self) -> Any:
         """Wait for the answer and return it, or raise the error."""
         self._lock.acquire()
         if self._error is not None:
@@ -49,7 +49,10 @@ class ChildCall:
     """A running request. Its methods may be used from any thread that the host starts for it."""
 
     def __init__(
-        self, request: "dict[str, Any]", send: "Callable[..., None]", register_callback: "Callable[..., int]"
+        self,
+        request: "dict[str, Any]",
+        send: "Callable[..., None]",
+        register_callback: "Callable[..., int]",
     ) -> None:
         """Take the request, and the functions that send a message and register a callback."""
         self.id: int = request["id"]
@@ -72,7 +75,7 @@ class ChildCall:
         """Send an event together with the reply, just before it."""
         self.attachments.append({"id": self.id, "event": event, "data": data})
 
-    def callback(self, command: str, args: "dict[str, Any]") -> Any:  # noqa: ANN401  # any JSON value
+    def callback(self, command: str, args: "dict[str, Any]") -> Any:
         """Ask the parent and wait for its answer.
 
         Raises:
@@ -104,7 +107,9 @@ class ChildCall:
             self.is_cancelled = True
             callbacks, self._callbacks = self._callbacks, {}
             if not callbacks and self._thread is not None:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(Cancelled))
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self._thread), ctypes.py_object(Cancelled)
+                )
         for waiter in callbacks.values():
             waiter.settle(None, Cancelled())
         return list(callbacks)

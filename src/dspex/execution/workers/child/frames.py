@@ -30,7 +30,10 @@ def pack(codec: int, payload: bytes, limit: int = LIMIT) -> bytes:
     """
     size = len(payload) + 1
     if size > limit:
-        raise FrameError("oversize", f"a message of {size} bytes is over the limit of {limit} bytes for one frame")
+        raise FrameError(
+            "oversize",
+            f"a message of {size} bytes is over the limit of {limit} bytes for one frame",
+        )
     return _HEADER.pack(size, codec) + payload
 
 
@@ -64,7 +67,9 @@ class FrameSplitter:
             del buffer[:start]
         return frames
 
-    def _split(self, data: "bytes | bytearray | memoryview") -> "tuple[list[tuple[int, bytes]], int]":
+    def _split(
+        self, data: "bytes | bytearray | memoryview"
+    ) -> "tuple[list[tuple[int, bytes]], int]":
         """Return the whole frames at the start of `data`, and where they end."""
         frames: list[tuple[int, bytes]] = []
         start, end = 0, len(data)
@@ -80,11 +85,17 @@ class FrameSplitter:
 
     def _check(self, size: int, buffer: memoryview, start: int) -> None:
         if size > self._limit:
-            raise FrameError("oversize", f"a frame announces {size} bytes; the limit is {self._limit} bytes")
+            raise FrameError(
+                "oversize", f"a frame announces {size} bytes; the limit is {self._limit} bytes"
+            )
         if size == 0:
-            raise FrameError("garbage", "a frame announces 0 bytes; the smallest frame has 1 byte, its codec")
+            raise FrameError(
+                "garbage", "a frame announces 0 bytes; the smallest frame has 1 byte, its codec"
+            )
         if len(buffer) - start > 4 and buffer[start + 4] not in CODECS:
-            raise FrameError("garbage", f"a frame has the codec byte {buffer[start + 4]}; codecs are 1 and 2")
+            raise FrameError(
+                "garbage", f"a frame has the codec byte {buffer[start + 4]}; codecs are 1 and 2"
+            )
 
     def close(self) -> None:
         """Check that the stream ended between frames.
@@ -93,4 +104,7 @@ class FrameSplitter:
             FrameError: it ended inside a frame.
         """
         if self._buffer:
-            raise FrameError("truncated", f"the stream ended inside a frame, after its first {len(self._buffer)} bytes")
+            raise FrameError(
+                "truncated",
+                f"the stream ended inside a frame, after its first {len(self._buffer)} bytes",
+            )

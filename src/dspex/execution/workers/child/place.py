@@ -1,4 +1,4 @@
-"""The line of user code behind an exception: `dspex.errors.place_of` for children without dspex."""
+"""The line of user code behind an exception: `dspex.error_text.place_of` for children without dspex."""
 
 import os
 
@@ -21,5 +21,7 @@ def place_of(error: "BaseException") -> str:
 
 
 def _is_users(file: str) -> bool:
-    is_installed = any(f"{os.sep}{folder}{os.sep}" in file for folder in ("site-packages", "dist-packages"))
+    is_installed = any(
+        f"{os.sep}{folder}{os.sep}" in file for folder in ("site-packages", "dist-packages")
+    )
     return not (is_installed or file.startswith(("<", _LIBRARY, _DSPEX)))

@@ -35,8 +35,10 @@ Codec = tuple[Callable[[Any], bytes], Callable[[bytes], Any]]
 def codecs() -> "dict[int, Codec]":
     """Return encode and decode by codec byte: msgspec if installed, else the standard library."""
 
-    def encode(value: Any) -> bytes:  # noqa: ANN401
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    def encode(value: Any) -> bytes:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(
+            "utf-8", "replace"
+        )
 
     try:
         import msgspec
@@ -44,7 +46,7 @@ def codecs() -> "dict[int, Codec]":
         return {JSON: (encode, json.loads)}
     msgspec_encode = msgspec.json.Encoder().encode
 
-    def encode_with_msgspec(value: Any) -> bytes:  # noqa: ANN401
+    def encode_with_msgspec(value: Any) -> bytes:
         try:
             return msgspec_encode(value)
         except UnicodeEncodeError:  # a lone surrogate, which UTF-8 cannot encode
@@ -61,10 +63,14 @@ def serve(options: "dict[str, Any]", create: "Callable[[], Any]") -> int:
     become_subreaper()
     sockets = [socket.socket(fileno=options[name]) for name in ("channel", "health")]
     for item in sockets:
-        item.set_inheritable(False)  # processes that the program starts must not keep the channel open
+        item.set_inheritable(
+            False
+        )  # processes that the program starts must not keep the channel open
         item.settimeout(None)
     runtime = Runtime(sockets[0], options)
-    threading.Thread(target=runtime.answer_pings, args=(sockets[1],), daemon=True, name="health").start()
+    threading.Thread(
+        target=runtime.answer_pings, args=(sockets[1],), daemon=True, name="health"
+    ).start()
     try:
         runtime.host = create()
     except Exception as error:  # noqa: BLE001  # report every error to the parent
@@ -143,9 +149,16 @@ class Runtime:
             if not size:
                 end_process()
             try:
-                messages = [self._codecs[codec][1](payload) for codec, payload in splitter.feed(buffer[:size])]
+                messages = [
+                    self._codecs[codec][1](payload)
+                    for codec, payload in splitter.feed(buffer[:size])
+                ]
             except (FrameError, ValueError, KeyError) as error:
-                print(f"the parent sent bytes that are not a frame: {error}", file=sys.stderr, flush=True)  # noqa: T201
+                print(  # noqa: T201
+                    f"the parent sent bytes that are not a frame: {error}",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 return _BAD_FRAME
             for message in messages:
                 if message.get("cmd") == "shutdown":
@@ -168,7 +181,9 @@ class Runtime:
         else:
             self._start(ChildCall(message, self.send, self._register))
 
-    def _reply(self, number: int, function: "Callable[[dict[str, Any]], Any]", args: "dict[str, Any]") -> None:
+    def _reply(
+        self, number: int, function: "Callable[[dict[str, Any]], Any]", args: "dict[str, Any]"
+    ) -> None:
         try:
             self.send({"id": number, "ok": function(args)})
         except Exception as error:  # noqa: BLE001  # every error of a command is a reply
@@ -178,7 +193,9 @@ class Runtime:
         self._calls[call.id] = call
         if len(self._calls) > self._threads and self._threads < self._concurrency:
             self._threads += 1
-            threading.Thread(target=self._run_calls, daemon=True, name=f"call-{self._threads}").start()
+            threading.Thread(
+                target=self._run_calls, daemon=True, name=f"call-{self._threads}"
+            ).start()
         self._queue.put(call)
 
     def _run_calls(self) -> None:
@@ -200,8 +217,18 @@ class Runtime:
         self.served += 1
         try:
             self.send(*call.attachments, {"id": call.id, **reply})
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:  # not JSON, or too large for a frame
-            self.send({"id": call.id, "error": {**fault(error), "code": getattr(error, "kind", "not_json")}})
+        except (
+            TypeError,
+            ValueError,
+            OverflowError,
+            RecursionError,
+        ) as error:  # not JSON, or too large for a frame
+            self.send(
+                {
+                    "id": call.id,
+                    "error": {**fault(error), "code": getattr(error, "kind", "not_json")},
+                }
+            )
 
     def _run_call(self, call: ChildCall) -> "dict[str, Any]":
         try:
@@ -237,7 +264,9 @@ class Runtime:
 
     def _handshake(self, args: "dict[str, Any]") -> "dict[str, Any]":
         if args.get("protocol") != PROTOCOL:
-            raise ValueError(f"the parent speaks protocol {args.get('protocol')!r}, this child speaks {PROTOCOL}")
+            raise ValueError(
+                f"the parent speaks protocol {args.get('protocol')!r}, this child speaks {PROTOCOL}"
+            )
         self._codec = args.get("codec", JSON) if args.get("codec") in self._codecs else JSON
         return {
             "protocol": PROTOCOL,
@@ -260,7 +289,9 @@ class Runtime:
         splitter, (encode, decode) = FrameSplitter(1 << 16), self._codecs[JSON]
         while data := health.recv(4096):
             for _, payload in splitter.feed(data):
-                health.sendall(pack(JSON, encode({"id": decode(payload)["id"], "ok": self._state()})))
+                health.sendall(
+                    pack(JSON, encode({"id": decode(payload)["id"], "ok": self._state()}))
+                )
         end_process()
 
 

@@ -30,7 +30,11 @@ def main() -> None:
     sys.path[:] = [*options["paths"], *sys.path[1:]]
     load("dspex_child", Path(__file__).parent)
     runtime = importlib.import_module("dspex_child.runtime")
-    sys.exit(runtime.serve(options, lambda: load("dspex_host", Path(options["host"])).create(options["config"])))
+    sys.exit(
+        runtime.serve(
+            options, lambda: load("dspex_host", Path(options["host"])).create(options["config"])
+        )
+    )
 
 
 if __name__ == "__main__":

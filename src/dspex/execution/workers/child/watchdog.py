@@ -54,7 +54,9 @@ def descendants(pid: int) -> "list[int]":
             continue
         for task in tasks:
             with contextlib.suppress(OSError):
-                children = [int(child) for child in (task / "children").read_text(encoding="ascii").split()]
+                children = [
+                    int(child) for child in (task / "children").read_text(encoding="ascii").split()
+                ]
                 below += children
                 pending += children
     return below
@@ -68,7 +70,11 @@ def become_subreaper() -> None:
         import ctypes
 
         ctypes.CDLL(None, use_errno=True).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    except (ImportError, OSError, AttributeError):  # a Python without ctypes: the mark still finds them
+    except (
+        ImportError,
+        OSError,
+        AttributeError,
+    ):  # a Python without ctypes: the mark still finds them
         return
 
 
@@ -82,7 +88,11 @@ def kill(pids: "Iterable[int]") -> None:
 def kill_marked(mark: bytes) -> None:
     """Kill processes whose mark starts with `mark`, and their descendants, until none is left."""
     for _ in range(_ROUNDS):
-        pids = [pid for pid, value in marked_processes() if value == mark or value.startswith(mark + b":")]
+        pids = [
+            pid
+            for pid, value in marked_processes()
+            if value == mark or value.startswith(mark + b":")
+        ]
         if not pids:
             return
         kill([*(child for pid in pids for child in descendants(pid)), *pids])
@@ -93,7 +103,9 @@ def main() -> None:
     """Wait for the end of the parent, then kill all processes with the mark."""
     parent, mark = os.getppid(), sys.argv[1].encode()
     while os.getppid() == parent:
-        if select.select([0], [], [], _POLL_SECONDS)[0]:  # nobody writes to the pipe, so readable means closed
+        if select.select([0], [], [], _POLL_SECONDS)[
+            0
+        ]:  # nobody writes to the pipe, so readable means closed
             break
     kill_marked(mark)
 

@@ -1,6 +1,7 @@
 """What one TCP connection may cost before and between requests: bytes, headers, seconds, and how many there are.
 
-The HTTP server parses what anybody sends, before a key is looked at; this room bounds it. `dspex serve` imports it.
+The HTTP server parses what anybody sends, before a key is looked at; this room bounds it. `dspex
+serve` imports it.
 """
 
 from dspex.surfaces.api.connections.limits import ConnectionLimits, granted_limits

@@ -14,7 +14,9 @@ IDLE: Final = 0
 HEAD: Final = 1
 BODY: Final = 2
 WHOLE: Final = 3
-_TOO_LARGE: Final = "the request line, headers, trailers or chunk extensions are too long or too many"
+_TOO_LARGE: Final = (
+    "the request line, headers, trailers or chunk extensions are too long or too many"
+)
 _MALFORMED: Final = "this is not an HTTP/1.1 request"
 _CROWDED: Final = "this server has as many connections as it may"
 
@@ -26,8 +28,9 @@ class _RefusalError(Exception):
 class GuardedHttp(HttpToolsProtocol):
     """One connection. Bounds what is held of a request before the application sees it, and how long it may take.
 
-    The parser holds a header until it is whole, and reports nothing of a chunk's extensions. Both are bounded by the
-    bytes that were fed without any part of a body in them; no header costs anything more than in uvicorn itself.
+    The parser holds a header until it is whole, and reports nothing of a chunk's extensions. Both
+    are bounded by the bytes that were fed without any part of a body in them; no header costs
+    anything more than in uvicorn itself.
     """
 
     def __init__(
@@ -179,7 +182,9 @@ class GuardedHttp(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             self._answer(status, code, message)
-        elif cycle.response_started or self.pipeline:  # nothing can be said in the middle of other answers
+        elif (
+            cycle.response_started or self.pipeline
+        ):  # nothing can be said in the middle of other answers
             self.transport.close()
         else:
             cycle.disconnected = True
@@ -189,7 +194,11 @@ class GuardedHttp(HttpToolsProtocol):
     def _answer(self, status: int, code: str, message: str) -> None:  # the parts of an answer
         error = {"type": None, "code": code, "message": message, "retryable": status in {408, 503}}
         body = json.dumps({"error": error}).encode()
-        lines = [b"content-type: application/json", b"content-length: %d" % len(body), b"connection: close"]
+        lines = [
+            b"content-type: application/json",
+            b"content-length: %d" % len(body),
+            b"connection: close",
+        ]
         self._connection.deadline = self._table.now + self._limits.linger_s
         self.transport.write(STATUS_LINE[status] + b"\r\n".join(lines) + b"\r\n\r\n" + body)
         self.transport.close()

@@ -15,11 +15,12 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class ConnectionLimits:
     """The limits of one server.
 
-    A head is a request's line and headers; trailers and the extensions of chunks have the same limits. `head_s` is for
-    a head to arrive, from its first byte or the start of the connection; `body_s` for the body; `idle_s` is how long a
-    connection may be open between two requests; `stall_s` how long a client may take nothing of what it is sent;
-    `linger_s` how long a client may go on sending a body that was answered early, or take to read the last bytes.
-    Addresses of `proxies` have no limit of their own: their connections are those of many clients.
+    A head is a request's line and headers; trailers and the extensions of chunks have the same
+    limits. `head_s` is for a head to arrive, from its first byte or the start of the connection;
+    `body_s` for the body; `idle_s` is how long a connection may be open between two requests;
+    `stall_s` how long a client may take nothing of what it is sent; `linger_s` how long a client
+    may go on sending a body that was answered early, or take to read the last bytes. Addresses of
+    `proxies` have no limit of their own: their connections are those of many clients.
     """
 
     head_bytes: int = 32 * 1024
@@ -46,7 +47,7 @@ class ConnectionLimits:
         return any(parsed in network for network in self.proxies)
 
 
-def granted_limits(**values: Any) -> ConnectionLimits:  # noqa: ANN401  # those of `ConnectionLimits`
+def granted_limits(**values: Any) -> ConnectionLimits:
     """Return limits with these values, and allow this process the descriptors that they need.
 
     Where the system grants fewer, `total` and `per_address` are smaller.
@@ -61,4 +62,8 @@ def granted_limits(**values: Any) -> ConnectionLimits:  # noqa: ANN401  # those 
     if granted == needed:
         return limits
     total = max(FEWEST, granted - RESERVED, granted // 2)
-    return replace(limits, total=min(total, limits.total), per_address=min(limits.per_address, max(FEWEST, total // 2)))
+    return replace(
+        limits,
+        total=min(total, limits.total),
+        per_address=min(limits.per_address, max(FEWEST, total // 2)),
+    )

@@ -26,7 +26,8 @@ def make_server(
 ) -> uvicorn.Server:
     """Return a server for `app`. Of what a client sends that is not HTTP it logs nothing: anybody could fill the log.
 
-    Addresses of clients are those of their connections, or, behind one of the `proxies`, what that proxy says.
+    Addresses of clients are those of their connections, or, behind one of the `proxies`, what that
+    proxy says.
     """
     table = ConnectionTable(limits)
     options: dict[str, Any] = {

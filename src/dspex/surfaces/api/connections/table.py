@@ -18,9 +18,9 @@ NEVER: Final = math.inf
 class Connection:
     """One open connection.
 
-    `deadline` is when it ends unless something happens; `waits_since` is None inside a request, and otherwise the
-    greater the shorter it waits. Moments are those of the table's `now`, as coarse as its tick: a request costs
-    no look at a clock.
+    `deadline` is when it ends unless something happens; `waits_since` is None inside a request, and
+    otherwise the greater the shorter it waits. Moments are those of the table's `now`, as coarse as
+    its tick: a request costs no look at a clock.
     """
 
     __slots__ = ("address", "client", "deadline", "has_ended", "transport", "unsent", "waits_since")
@@ -67,11 +67,13 @@ class ConnectionTable:
     def admit(self, connection: Connection) -> bool:
         """Count a new connection; return False where there are too many that do something.
 
-        Where the table is full, the connection that has waited longest without a request makes room: those that only
-        wait lock nobody out.
+        Where the table is full, the connection that has waited longest without a request makes
+        room: those that only wait lock nobody out.
         """
         limits, client = self.limits, connection.client
-        is_crowded = self._clients[client] >= limits.per_address and not limits.is_proxy(connection.address)
+        is_crowded = self._clients[client] >= limits.per_address and not limits.is_proxy(
+            connection.address
+        )
         if is_crowded and not self._evict(client):
             return False
         if len(self._connections) >= limits.total and not self._evict(None):

@@ -30,7 +30,9 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count a connection that was one of HTTP before."""
         super().connection_made(transport)
-        self._connection = Connection(self.transport, address=self.client[0] if self.client else "?")
+        self._connection = Connection(
+            self.transport, address=self.client[0] if self.client else "?"
+        )
         self._table.add(self._connection)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -9,9 +9,10 @@ from dspex.surfaces.api.addresses import LOOPBACK, host_name, is_address
 class ServerConfig:
     """How requests are checked.
 
-    Without `needs_key` everybody is the local actor: only for a server that listens on loopback. A request may name a
-    host on loopback or one of `hosts`; where `allows_addresses`, also any IP address (a page of another site can make
-    a browser send its own name here, never an address). What one request reads holds at most about `page_bytes`.
+    Without `needs_key` everybody is the local actor: only for a server that listens on loopback. A
+    request may name a host on loopback or one of `hosts`; where `allows_addresses`, also any IP
+    address (a page of another site can make a browser send its own name here, never an address).
+    What one request reads holds at most about `page_bytes`.
     """
 
     needs_key: bool = False
@@ -28,4 +29,6 @@ class ServerConfig:
         name = host_name(host)
         if name is None:
             return False
-        return name in LOOPBACK or name in self.hosts or (self.allows_addresses and is_address(name))
+        return (
+            name in LOOPBACK or name in self.hosts or (self.allows_addresses and is_address(name))
+        )

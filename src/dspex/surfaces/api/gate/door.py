@@ -32,7 +32,11 @@ class Denied(Exception):  # noqa: N818  # it is an answer, not a fault
 
 def denial_body(error: Denied | Refused) -> dict[str, Any]:
     """Return a refusal at the door as an error of GraphQL."""
-    about: dict[str, Any] = {"type": None, "code": error.code, "retryable": isinstance(error, Refused)}
+    about: dict[str, Any] = {
+        "type": None,
+        "code": error.code,
+        "retryable": isinstance(error, Refused),
+    }
     if isinstance(error, Refused):
         about["retryAfter"] = error.whole_seconds
     return {"message": error.message, "extensions": about}
@@ -52,7 +56,8 @@ class Door:
 
         Raises:
             Denied: there is no key, or nobody holds it now.
-            Refused: too many wrong keys came from `peer`. A right key is never refused: those who share an address
+            Refused: too many wrong keys came from `peer`. A right key is never refused: those who
+            share an address
                 (that of a proxy, maybe) are not locked out by one of them.
             StorageError: the database cannot be read.
         """
@@ -72,7 +77,9 @@ class Door:
             Refused: the key was used too often in the last minute, or for too much at once.
         """
         config = self.config
-        self.rates.take(holder.key_id, per_minute=holder.requests_per_minute or config.requests_per_minute)
+        self.rates.take(
+            holder.key_id, per_minute=holder.requests_per_minute or config.requests_per_minute
+        )
         with self.rates.running(holder.key_id, at_once=holder.concurrency or config.concurrency):
             yield
 

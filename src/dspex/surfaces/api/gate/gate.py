@@ -19,7 +19,14 @@ from dspex.surfaces.api.gate.rates import Refused
 from dspex.surfaces.api.presence import Gone
 
 CLIENT_CLOSED: Final = 499  # what nginx counts it as; nobody gets it
-_ONCE: Final = (b"host", b"origin", b"authorization", b"x-api-key", b"content-type", b"content-length")
+_ONCE: Final = (
+    b"host",
+    b"origin",
+    b"authorization",
+    b"x-api-key",
+    b"content-type",
+    b"content-length",
+)
 BROWSER_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -31,11 +38,15 @@ _log = logging.getLogger("dspex.api")
 
 
 class _Answer(Exception):  # noqa: N818  # it is an answer, not a fault
-    def __init__(self, status: int, message: str, *, code: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    def __init__(
+        self, status: int, message: str, *, code: str, headers: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.headers = headers
-        self.body = {"error": {"type": None, "code": code, "message": message, "retryable": status == 429}}
+        self.body = {
+            "error": {"type": None, "code": code, "message": message, "retryable": status == 429}
+        }
 
 
 class Gate:
@@ -66,7 +77,10 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *(scope.get("browser_headers") or BROWSER_HEADERS)]
+                message["headers"] = [
+                    *message["headers"],
+                    *(scope.get("browser_headers") or BROWSER_HEADERS),
+                ]
             await send(message)
 
         try:
@@ -85,7 +99,9 @@ class Gate:
             _log.exception("a fault in dspex")
             if status:
                 raise
-            await _send(sending, _Answer(500, "a fault in dspex; its log says more", code="internal"))
+            await _send(
+                sending, _Answer(500, "a fault in dspex; its log says more", code="internal")
+            )
         finally:
             metrics.running -= 1
             metrics.answered(_label(scope), status, seconds=time.perf_counter() - begun)
@@ -94,7 +110,9 @@ class Gate:
         headers = _headers(scope)
         self._check_origin(headers)
         if int(headers.get(b"content-length", b"0") or b"0") > self._config.body_bytes:
-            raise _Answer(413, f"a body has at most {self._config.body_bytes} bytes", code="too_large")
+            raise _Answer(
+                413, f"a body has at most {self._config.body_bytes} bytes", code="too_large"
+            )
         if not self._config.needs_key or scope["path"] in OPEN:
             scope["actor"] = GUEST
             await self._timed(scope, receive, send)
@@ -121,14 +139,17 @@ class Gate:
                 raise _Answer(400, said, code="host")
             raise _Answer(
                 400,
-                f"the host {host!r} is not served here; --allow-host and DSPEX_ALLOWED_HOSTS add names",
+                f"the host {host!r} is not served here; --allow-host and DSPEX_ALLOWED_HOSTS add "
+                "names",
                 code="host",
             )
         origin = headers.get(b"origin")
         if origin is not None and not is_same_origin(origin.decode("latin-1"), host):
             named = origin.decode("latin-1")
             raise _Answer(
-                403, f"pages of {named!r} are not answered: the host that was called is {host!r}", code="origin"
+                403,
+                f"pages of {named!r} are not answered: the host that was called is {host!r}",
+                code="origin",
             )
 
     async def _holder(self, scope: Scope, text: str | None) -> Holder:
@@ -169,7 +190,8 @@ def _headers(scope: Scope) -> dict[bytes, bytes]:
     """Return the headers by name.
 
     Raises:
-        _Answer: one that decides something is there twice: what reads the first and what reads the last would differ.
+        _Answer: one that decides something is there twice: what reads the first and what reads the
+        last would differ.
     """
     pairs = scope["headers"]
     headers = dict(pairs)
@@ -177,7 +199,9 @@ def _headers(scope: Scope) -> dict[bytes, bytes]:
         names = [name for name, _ in pairs]
         for name in _ONCE:
             if names.count(name) > 1:
-                raise _Answer(400, f"the header {name.decode()!r} is there more than once", code="headers")
+                raise _Answer(
+                    400, f"the header {name.decode()!r} is there more than once", code="headers"
+                )
     return headers
 
 

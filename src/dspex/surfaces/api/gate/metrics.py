@@ -57,7 +57,12 @@ class Metrics:
         self._seconds[route] += seconds  # type: ignore[assignment]  # seconds are no whole number
 
     def executed(
-        self, workspace: str, status: str, usage: Mapping[str, Any] | None = None, *, cost_usd: float | None = None
+        self,
+        workspace: str,
+        status: str,
+        usage: Mapping[str, Any] | None = None,
+        *,
+        cost_usd: float | None = None,
     ) -> None:
         """Count one execution as it ended."""
         work = self._work.get(workspace)
@@ -78,7 +83,9 @@ class Metrics:
         if workspace is None:
             lines += [*self._request_lines(), *self._latency_lines()]
             running = [("", self.running)]
-            lines += _metric("dspex_requests_running", "gauge", "Requests that are being answered.", running)
+            lines += _metric(
+                "dspex_requests_running", "gauge", "Requests that are being answered.", running
+            )
         lines += self._work_lines(workspace)
         for name, values in gauges.items():
             lines += _metric(
@@ -95,13 +102,19 @@ class Metrics:
         for work in chosen:
             executions.update(work.executions)
             tokens.update(work.tokens)
-        by_status = [(_labels(status=status), count) for status, count in sorted(executions.items())]
+        by_status = [
+            (_labels(status=status), count) for status, count in sorted(executions.items())
+        ]
         by_direction = [(_labels(direction=name), count) for name, count in sorted(tokens.items())]
         cost = [("", sum(work.cost_usd for work in chosen))]
         return [
-            *_metric("dspex_executions_total", "counter", "Executions by how they ended.", by_status),
+            *_metric(
+                "dspex_executions_total", "counter", "Executions by how they ended.", by_status
+            ),
             *_metric("dspex_tokens_total", "counter", "Tokens of the models called.", by_direction),
-            *_metric("dspex_cost_usd_total", "counter", "US dollars spent, where prices are known.", cost),
+            *_metric(
+                "dspex_cost_usd_total", "counter", "US dollars spent, where prices are known.", cost
+            ),
         ]
 
     def _request_lines(self) -> list[str]:
@@ -113,7 +126,9 @@ class Metrics:
 
     def _latency_lines(self) -> list[str]:
         name = "dspex_request_seconds"
-        lines = _metric(name, "histogram", "Seconds from the first byte to the end of the answer.", [])
+        lines = _metric(
+            name, "histogram", "Seconds from the first byte to the end of the answer.", []
+        )
         for route, buckets in sorted(self._latency.items()):
             total = 0
             for edge, count in zip((*map(str, EDGES), "+Inf"), buckets, strict=True):
@@ -130,11 +145,16 @@ def _added(value: float | None) -> float:
 
 
 def _metric(name: str, kind: str, about: str, values: Iterable[tuple[str, float]]) -> list[str]:  # noqa: PLR0917
-    return [f"# HELP {name} {about}", f"# TYPE {name} {kind}", *(f"{name}{labels} {value}" for labels, value in values)]
+    return [
+        f"# HELP {name} {about}",
+        f"# TYPE {name} {kind}",
+        *(f"{name}{labels} {value}" for labels, value in values),
+    ]
 
 
 def _labels(**labels: str) -> str:
     escaped = {
-        name: value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") for name, value in labels.items()
+        name: value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        for name, value in labels.items()
     }
     return "{" + ",".join(f'{name}="{value}"' for name, value in escaped.items()) + "}"

@@ -58,7 +58,8 @@ class Rates:
             burst = _burst(per_minute)
             most = "" if burst == per_minute else f", or {burst:g} at a time"
             raise Refused(
-                f"more than {per_minute} requests a minute{most}", after_s=(1 - bucket.left) * 60 / per_minute
+                f"more than {per_minute} requests a minute{most}",
+                after_s=(1 - bucket.left) * 60 / per_minute,
             )
         bucket.left -= 1
 

@@ -26,7 +26,9 @@ _decode = msgspec.json.Decoder(Asked).decode
 class Endpoint:
     """`POST /graphql`, and `POST /graphql/stream` for subscriptions (a comment every 15 s keeps it open)."""
 
-    def __init__(self, engine: Engine, *, context: Callable[[Actor, Presence], Request], door: Door) -> None:
+    def __init__(
+        self, engine: Engine, *, context: Callable[[Actor, Presence], Request], door: Door
+    ) -> None:
         """Take what runs documents, what makes the context of a request, and what asks for keys again."""
         self._engine = engine
         self._context = context
@@ -43,7 +45,8 @@ class Endpoint:
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send `next` events until the subscription ends (then `complete`), the client goes, or its key ends.
 
-        Where the server stops, the body ends without `complete`: the client goes on elsewhere, behind its last cursor.
+        Where the server stops, the body ends without `complete`: the client goes on elsewhere,
+        behind its last cursor.
         """
         async with asyncio.timeout(self._door.config.timeout_s):
             asked = asked_from(await read_body(scope, receive, limit=self._body_bytes))
@@ -51,12 +54,18 @@ class Endpoint:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         caller, presence = caller_of(self._door, scope), Presence()
         async with asyncio.TaskGroup() as group:
-            presence.task = group.create_task(self._write(asked, send, caller=caller, presence=presence, scope=scope))
+            presence.task = group.create_task(
+                self._write(asked, send, caller=caller, presence=presence, scope=scope)
+            )
             reader = group.create_task(_gone(receive))
             watcher = group.create_task(caller.ends(actor_of(scope)))
-            ending = group.create_task(self._door.services().operations.floor.executor.runs.is_over.wait())
+            ending = group.create_task(
+                self._door.services().operations.floor.executor.runs.is_over.wait()
+            )
             others = (reader, watcher, ending)
-            done, _ = await asyncio.wait({presence.task, *others}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                {presence.task, *others}, return_when=asyncio.FIRST_COMPLETED
+            )
             presence.leave()
             for task in others:
                 task.cancel()
@@ -73,7 +82,9 @@ class Endpoint:
     ) -> None:
         actor = actor_of(scope)
         context, limit = self._context(actor, presence), self._door.config.timeout_s
-        answers = self._engine.stream(asked, context, check=lambda: caller.stays(actor), within=limit)
+        answers = self._engine.stream(
+            asked, context, check=lambda: caller.stays(actor), within=limit
+        )
         denied: Denied | None = None
         try:
             async with aclosing(answers) as found:  # type: ignore[type-var]  # an async generator
@@ -87,7 +98,13 @@ class Endpoint:
 async def _finish(send: Send, denied: Denied | None) -> None:
     """End a stream, and say why where the key is the reason."""
     said = b"" if denied is None else _event({"data": None, "errors": [denial_body(denied)]})
-    await send({"type": "http.response.body", "body": said + b"event: complete\ndata:\n\n", "more_body": False})
+    await send(
+        {
+            "type": "http.response.body",
+            "body": said + b"event: complete\ndata:\n\n",
+            "more_body": False,
+        }
+    )
 
 
 def _event(answer: dict[str, Any]) -> bytes:

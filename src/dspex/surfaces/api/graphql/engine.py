@@ -54,7 +54,7 @@ class Asked(msgspec.Struct):
 _VALUES: Final = frozenset({str, int, float, bool, NoneType, dict, list, tuple, UUID, datetime})
 
 
-def _is_awaitable(value: Any) -> TypeGuard[Awaitable[Any]]:  # noqa: ANN401
+def _is_awaitable(value: Any) -> TypeGuard[Awaitable[Any]]:
     """Answer for the types of attributes without looking further: this is asked for every field of every row."""
     return type(value) not in _VALUES and is_awaitable(value)
 
@@ -80,7 +80,7 @@ class Prepared:
 class _EventExecutor(Executor[Any]):
     """Forgets with each event what it collected for it; graphql-core's own keeps that while the subscription lasts."""
 
-    def build_per_event_executor(self, payload: Any) -> Executor[Any]:  # noqa: ANN401  # any event
+    def build_per_event_executor(self, payload: Any) -> Executor[Any]:
         executor = super().build_per_event_executor(payload)
         executor._relevant_sub_fields = {}  # noqa: SLF001  # shared with the copy it was made of
         return executor
@@ -102,7 +102,9 @@ class Engine:
             return _failed(prepared.errors)
         operation = get_operation_ast(prepared.document, asked.operationName)
         if operation is not None and operation.operation.value == "subscription":
-            return _failed([GraphQLError("a subscription is followed at /graphql/stream, or over a websocket")])
+            return _failed(
+                [GraphQLError("a subscription is followed at /graphql/stream, or over a websocket")]
+            )
         try:
             check_variables(self._schema, operation, asked.variables)
         except GraphQLError as error:
@@ -122,13 +124,18 @@ class Engine:
     ) -> AsyncIterator[dict[str, Any]]:
         """Give the answers of a subscription as they come, each after `check`.
 
-        A query or mutation gives one answer; after `within` seconds it is cancelled, and the answer says so.
+        A query or mutation gives one answer; after `within` seconds it is cancelled, and the answer
+        says so.
         """
         prepared = self.prepare(asked.query)
         operation: OperationDefinitionNode | None = None
         if prepared.document is not None:
             operation = get_operation_ast(prepared.document, asked.operationName)
-        if prepared.document is None or operation is None or operation.operation.value != "subscription":
+        if (
+            prepared.document is None
+            or operation is None
+            or operation.operation.value != "subscription"
+        ):
             yield await self._within(within, asked, context)
             return
         try:
@@ -206,7 +213,7 @@ def _failed(errors: list[GraphQLError]) -> dict[str, Any]:
     return {"data": None, "errors": [_formatted(error) for error in errors]}
 
 
-def _answer(result: Any) -> dict[str, Any]:  # noqa: ANN401
+def _answer(result: Any) -> dict[str, Any]:
     if not result.errors:
         return {"data": result.data}
     return {"data": result.data, "errors": [_formatted(error) for error in result.errors]}

@@ -83,7 +83,9 @@ class FieldError:
     expected: str
 
 
-@strawberry.interface(description="What `errors[].extensions` of a refused action holds; `type` names which of these.")
+@strawberry.interface(
+    description="What `errors[].extensions` of a refused action holds; `type` names which of these."
+)
 class ActionError:
     """What all errors of actions have."""
 
@@ -94,8 +96,10 @@ class ActionError:
     execution_id: UUID | None
 
 
-def _error(name: str, description: str) -> Any:  # noqa: ANN401  # a class made here
-    return strawberry.type(type(name, (ActionError,), {"__annotations__": {}}), description=description)
+def _error(name: str, description: str) -> Any:
+    return strawberry.type(
+        type(name, (ActionError,), {"__annotations__": {}}), description=description
+    )
 
 
 ERROR_TYPES = (

@@ -1,7 +1,8 @@
 """How much a document may ask about the schema itself.
 
-The standard introspection query is deep, and answers some fourteen thousand small fields; tools send it as it is. What
-grows without end is a list of types inside a list of types, and the same question under many names.
+The standard introspection query is deep, and answers some fourteen thousand small fields; tools
+send it as it is. What grows without end is a list of types inside a list of types, and the same
+question under many names.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,9 @@ MAX_VISITS: Final = 2000
 MAX_LISTS: Final = 2
 WEIGHT: Final = 5000
 """What one question weighs beside the fields that other parts of a document answer."""
-_LISTS: Final = frozenset({"types", "fields", "inputFields", "interfaces", "possibleTypes", "enumValues", "directives"})
+_LISTS: Final = frozenset(
+    {"types", "fields", "inputFields", "interfaces", "possibleTypes", "enumValues", "directives"}
+)
 
 
 @dataclass(slots=True)
@@ -29,7 +32,7 @@ class Introspection:
     roots: int = 0
     visits: int = 0
 
-    def weigh(self, root: Any) -> int:  # noqa: ANN401  # a field of the document
+    def weigh(self, root: Any) -> int:
         """Return what `root`, a field `__schema` or `__type`, weighs.
 
         Raises:
@@ -42,7 +45,7 @@ class Introspection:
             self._walk(root.selection_set, _Way())
         return WEIGHT
 
-    def _walk(self, selections: Any, way: "_Way") -> None:  # noqa: ANN401  # a selection set
+    def _walk(self, selections: Any, way: "_Way") -> None:
         if way.depth > MAX_DEPTH:
             raise _refused(f"{MAX_DEPTH} levels of introspection")
         for selection in selections.selections:
@@ -53,7 +56,9 @@ class Introspection:
                 self._spread(selection.name.value, way)
                 continue
             if selection.kind == "field" and selection.alias is not None:
-                raise GraphQLError("introspection takes no aliases", extensions={"code": "too_complex"})
+                raise GraphQLError(
+                    "introspection takes no aliases", extensions={"code": "too_complex"}
+                )
             if selection.selection_set is not None:
                 is_list = selection.kind == "field" and selection.name.value in _LISTS
                 self._walk(selection.selection_set, way.below(lists=is_list))

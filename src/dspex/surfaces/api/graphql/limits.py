@@ -55,26 +55,35 @@ class _Walk:
 def check(document: DocumentNode) -> None:
     """Do nothing where the document keeps the limits.
 
-    Depth is counted through fragments. Complexity is the number of fields that are answered: those inside a page count
-    once for each element that it may have (`first`, or 50 where that is a variable or not given). A list in another
-    order than that of age counts as a thousand fields more: the database reads every row that could be in it.
-    Questions about the schema have limits of their own; see `introspection`.
+    Depth is counted through fragments. Complexity is the number of fields that are answered: those
+    inside a page count once for each element that it may have (`first`, or 50 where that is a
+    variable or not given). A list in another order than that of age counts as a thousand fields
+    more: the database reads every row that could be in it. Questions about the schema have limits
+        of their own; see `introspection`.
 
     Raises:
         GraphQLError: a limit is passed; it is named.
     """
-    fragments = {part.name.value: part for part in document.definitions if isinstance(part, FragmentDefinitionNode)}
-    operations = [part for part in document.definitions if isinstance(part, OperationDefinitionNode)]
+    fragments = {
+        part.name.value: part
+        for part in document.definitions
+        if isinstance(part, FragmentDefinitionNode)
+    }
+    operations = [
+        part for part in document.definitions if isinstance(part, OperationDefinitionNode)
+    ]
     _limit("fragments", len(fragments), MAX_FRAGMENTS)
     for operation in operations:
         found = _Measure()
-        complexity = _weigh(operation.selection_set, _Walk(fragments, found, Introspection(fragments)))
+        complexity = _weigh(
+            operation.selection_set, _Walk(fragments, found, Introspection(fragments))
+        )
         _limit("fields", found.fields, MAX_FIELDS)
         _limit("aliases", found.aliases, MAX_ALIASES)
         _limit("answered fields", complexity, MAX_COMPLEXITY)
 
 
-def _weigh(selections: Any, walk: _Walk) -> int:  # noqa: ANN401  # a selection set
+def _weigh(selections: Any, walk: _Walk) -> int:
     _limit("levels", walk.depth, MAX_DEPTH)
     same = Counter[str]()
     total = 0
@@ -92,7 +101,7 @@ def _weigh(selections: Any, walk: _Walk) -> int:  # noqa: ANN401  # a selection 
     return total
 
 
-def _field(selection: Any, walk: _Walk) -> int:  # noqa: ANN401
+def _field(selection: Any, walk: _Walk) -> int:
     walk.found.fields += 1
     walk.found.aliases += selection.alias is not None
     if selection.name.value in ROOTS:
@@ -105,22 +114,39 @@ def _field(selection: Any, walk: _Walk) -> int:  # noqa: ANN401
     page = _page_of(selection)
     if page is not None:
         factor = min(factor * page, MAX_COMPLEXITY + 1)
-    below = _Walk(walk.fragments, walk.found, walk.schema, names=walk.names, depth=walk.depth + 1, factor=factor)
+    below = _Walk(
+        walk.fragments,
+        walk.found,
+        walk.schema,
+        names=walk.names,
+        depth=walk.depth + 1,
+        factor=factor,
+    )
     return own + _weigh(selection.selection_set, below)
 
 
-def _is_sorted(selection: Any) -> bool:  # noqa: ANN401
-    orders = (argument.value for argument in selection.arguments or () if argument.name.value == "order")
+def _is_sorted(selection: Any) -> bool:
+    orders = (
+        argument.value for argument in selection.arguments or () if argument.name.value == "order"
+    )
     return any(getattr(order, "value", None) not in _BY_AGE for order in orders)
 
 
-def _page_of(selection: Any) -> int | None:  # noqa: ANN401
+def _page_of(selection: Any) -> int | None:
     """Return how many elements a page may have, None where the field is no page."""
-    names = {getattr(part.name, "value", "") for part in selection.selection_set.selections if part.kind == "field"}
+    names = {
+        getattr(part.name, "value", "")
+        for part in selection.selection_set.selections
+        if part.kind == "field"
+    }
     if not names & {"nodes", "edges"}:
         return None
     for argument in selection.arguments or ():
-        if argument.name.value == "first" and argument.value.kind == "int_value" and len(argument.value.value) < 6:
+        if (
+            argument.name.value == "first"
+            and argument.value.kind == "int_value"
+            and len(argument.value.value) < 6
+        ):
             return max(1, int(argument.value.value))
     return _PAGE
 
@@ -129,22 +155,38 @@ def _spread(name: str, walk: _Walk) -> int:
     if name in walk.names or name not in walk.fragments:
         return 0  # a cycle or an unknown name: validation says which
     inside = _Walk(
-        walk.fragments, walk.found, walk.schema, names=walk.names | {name}, depth=walk.depth + 1, factor=walk.factor
+        walk.fragments,
+        walk.found,
+        walk.schema,
+        names=walk.names | {name},
+        depth=walk.depth + 1,
+        factor=walk.factor,
     )
     return _weigh(walk.fragments[name].selection_set, inside)
 
 
 def _inside(walk: _Walk) -> _Walk:
-    return _Walk(walk.fragments, walk.found, walk.schema, names=walk.names, depth=walk.depth + 1, factor=walk.factor)
+    return _Walk(
+        walk.fragments,
+        walk.found,
+        walk.schema,
+        names=walk.names,
+        depth=walk.depth + 1,
+        factor=walk.factor,
+    )
 
 
 def _limit(what: str, found: int, most: int) -> None:
     if found > most:
-        raise GraphQLError(f"the query has more than {most} {what}", extensions={"code": "too_complex"})
+        raise GraphQLError(
+            f"the query has more than {most} {what}", extensions={"code": "too_complex"}
+        )
 
 
 def check_variables(
-    schema: GraphQLSchema, operation: OperationDefinitionNode | None, variables: Mapping[str, Any] | None
+    schema: GraphQLSchema,
+    operation: OperationDefinitionNode | None,
+    variables: Mapping[str, Any] | None,
 ) -> None:
     """Raise where variables hold more values than are looked at one by one; what is JSON to the schema is not counted.
 
@@ -170,4 +212,6 @@ def check_variables(
             count += len(value)
             _limit("values in variables", count, MAX_LISTED)
             fields = type_.fields
-            pending.extend((part, fields[name].type) for name, part in value.items() if name in fields)
+            pending.extend(
+                (part, fields[name].type) for name, part in value.items() if name in fields
+            )

@@ -18,12 +18,12 @@ MOST: Final = 16 * 1024 * 1024
 class Performer(Protocol):
     """Carries out an action, and counts what came of it."""
 
-    async def __call__(self, operations: Operations, action: Action, given: object) -> Any:  # noqa: ANN401
+    async def __call__(self, operations: Operations, action: Action, given: object) -> Any:
         """Return what the action gives; see `Operations.perform`."""
         ...
 
 
-async def _plainly(operations: Operations, action: Action, given: object) -> Any:  # noqa: ANN401
+async def _plainly(operations: Operations, action: Action, given: object) -> Any:
     return await operations.perform(action, given)
 
 
@@ -32,7 +32,9 @@ class Request:
 
     __slots__ = ("_left", "_loaders", "_most", "_perform", "_reading", "operations", "rows")
 
-    def __init__(self, operations: Operations, perform: Performer = _plainly, *, most: int = MOST) -> None:
+    def __init__(
+        self, operations: Operations, perform: Performer = _plainly, *, most: int = MOST
+    ) -> None:
         """Begin without any row; all rows of one request hold at most about `most` bytes."""
         self._most = self._left = most
         self._reading = asyncio.Lock()
@@ -54,14 +56,16 @@ class Request:
             self._left -= page.size
         return page
 
-    async def load(self, resource: Resource[Any], key: UUID) -> Any:  # noqa: ANN401  # a row of any resource
+    async def load(self, resource: Resource[Any], key: UUID) -> Any:
         """Return the row with this id.
 
         Raises:
             NotFoundError: there is none.
         """
         if resource.name not in self._loaders:
-            self._loaders[resource.name] = DataLoader(load_fn=lambda keys: self._read(resource, keys))
+            self._loaders[resource.name] = DataLoader(
+                load_fn=lambda keys: self._read(resource, keys)
+            )
         found = await self._loaders[resource.name].load(key)
         if found is None:
             raise NotFoundError(f"there is no {resource.name} {str(key)!r}")
@@ -81,7 +85,7 @@ class Request:
             self.rows.update((row.id, row) for row in page.rows)
         return [self.rows[key] for key in keys if key in self.rows]
 
-    async def perform(self, action: Action, given: object) -> Any:  # noqa: ANN401
+    async def perform(self, action: Action, given: object) -> Any:
         """Carry out an action; rows read before may be others now.
 
         Raises:
@@ -91,7 +95,9 @@ class Request:
         return await self._perform(self.operations, action, given)
 
     def _too_large(self) -> InvalidError:
-        return InvalidError(f"the answer is larger than {self._most} bytes: ask for fewer rows or fields at once")
+        return InvalidError(
+            f"the answer is larger than {self._most} bytes: ask for fewer rows or fields at once"
+        )
 
     def renew(self) -> None:
         """Begin anew, for the next element of a subscription."""

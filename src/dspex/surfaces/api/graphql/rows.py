@@ -40,7 +40,7 @@ def _reader(part: Attribute) -> Callable[[Any, Any], Any]:
     if part.name != "id":
         return lambda row, _info: get(row)
 
-    def key(row: Any, _info: Any) -> str:  # noqa: ANN401
+    def key(row: Any, _info: Any) -> str:
         return str(get(row))
 
     return key
@@ -51,18 +51,20 @@ def _computer(made: Calculation) -> Callable[[Any, Any], Any]:
     return lambda row, _info: compute(row)
 
 
-def _relation(pointer: str, target: Resource[Any], *, may_be_gone: bool) -> Callable[[Any, Any], Any]:
+def _relation(
+    pointer: str, target: Resource[Any], *, may_be_gone: bool
+) -> Callable[[Any, Any], Any]:
     """Return what reads the row behind a pointer; None where no foreign key holds it and retention has deleted it."""
     get = attrgetter(pointer)
 
-    def resolve(row: Any, info: Any) -> Any:  # noqa: ANN401
+    def resolve(row: Any, info: Any) -> Any:
         key = get(row)
         if key is None:
             return None
         known = info.context.rows.get(key)
         return load(info.context, key) if known is None else known
 
-    async def load(context: Any, key: Any) -> Any:  # noqa: ANN401
+    async def load(context: Any, key: Any) -> Any:
         with as_graphql():
             try:
                 return await context.load(target, key)
@@ -74,7 +76,7 @@ def _relation(pointer: str, target: Resource[Any], *, may_be_gone: bool) -> Call
     return resolve
 
 
-async def look_ahead(info: Any, resource: Resource[Any], rows: Any, *, domain: Domain) -> None:  # noqa: ANN401
+async def look_ahead(info: Any, resource: Resource[Any], rows: Any, *, domain: Domain) -> None:
     """Read what the rows of a page point to, as far as the query asks for it, in one query for each relation."""
     try:
         await _read(info, resource, rows, nodes=_elements(info), domain=domain)
@@ -82,7 +84,7 @@ async def look_ahead(info: Any, resource: Resource[Any], rows: Any, *, domain: D
         return  # the resolver of the relation meets the same error and says where
 
 
-def not_asked(info: Any, resource: Resource[Any]) -> frozenset[str]:  # noqa: ANN401
+def not_asked(info: Any, resource: Resource[Any]) -> frozenset[str]:
     """Return the JSON attributes that a page's query does not need, as far as a row can do without them."""
     asked = {
         child.name.value
@@ -90,21 +92,43 @@ def not_asked(info: Any, resource: Resource[Any]) -> frozenset[str]:  # noqa: AN
         if node.selection_set is not None
         for child in _fields(info, node.selection_set, seen=frozenset())
     }
-    needed = {name for made in resource.calculations if camel(made.attribute.name) in asked for name in made.of}
+    needed = {
+        name
+        for made in resource.calculations
+        if camel(made.attribute.name) in asked
+        for name in made.of
+    }
     parts = (part for part in resource.attributes if part.kind == "json" and part.is_nullable)
-    return frozenset(part.name for part in parts if camel(part.name) not in asked and part.name not in needed)
+    return frozenset(
+        part.name for part in parts if camel(part.name) not in asked and part.name not in needed
+    )
 
 
-def _elements(info: Any) -> list[Any]:  # noqa: ANN401
-    return [node for path in (("nodes",), ("edges", "node")) for node in _below(info, info.field_nodes, path)]
+def _elements(info: Any) -> list[Any]:
+    return [
+        node
+        for path in (("nodes",), ("edges", "node"))
+        for node in _below(info, info.field_nodes, path)
+    ]
 
 
-async def _read(info: Any, resource: Resource[Any], rows: Any, *, nodes: Any, domain: Domain) -> None:  # noqa: ANN401
-    relations = {camel(name.removesuffix("_id")): name for name in (*resource.references, *resource.pointers)}
+async def _read(
+    info: Any,
+    resource: Resource[Any],
+    rows: Any,
+    *,
+    nodes: Any,
+    domain: Domain,
+) -> None:
+    relations = {
+        camel(name.removesuffix("_id")): name for name in (*resource.references, *resource.pointers)
+    }
     targets = {**resource.references, **resource.pointers}
     for name, pointer in relations.items():
         below = _below(info, nodes, (name,))
-        keys = {key for row in rows if (key := getattr(row, pointer)) is not None} if below else set()
+        keys = (
+            {key for row in rows if (key := getattr(row, pointer)) is not None} if below else set()
+        )
         if not keys:
             continue
         target = domain[targets[pointer]]
@@ -112,7 +136,7 @@ async def _read(info: Any, resource: Resource[Any], rows: Any, *, nodes: Any, do
         await _read(info, target, found, nodes=below, domain=domain)
 
 
-def _below(info: Any, nodes: Any, path: tuple[str, ...]) -> list[Any]:  # noqa: ANN401
+def _below(info: Any, nodes: Any, path: tuple[str, ...]) -> list[Any]:
     """Return the field nodes at `path` under `nodes`, through fragments."""
     found = list(nodes)
     for name in path:
@@ -126,7 +150,7 @@ def _below(info: Any, nodes: Any, path: tuple[str, ...]) -> list[Any]:  # noqa: 
     return found
 
 
-def _fields(info: Any, selections: Any, *, seen: frozenset[str]) -> Any:  # noqa: ANN401
+def _fields(info: Any, selections: Any, *, seen: frozenset[str]) -> Any:
     for selection in selections.selections:
         if selection.kind == "field":
             yield selection

@@ -13,7 +13,8 @@ from graphql import GraphQLError, ValueNode, value_from_ast_untyped
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types.scalar import ScalarDefinition
 
-from dspex.errors import InvalidError, shorten
+from dspex.error_text import shorten
+from dspex.errors import InvalidError
 from dspex.operations.resources.resource import LONGEST_EMBEDDING, Embedding, Probability
 from dspex.surfaces.api.answers import extensions_of
 
@@ -25,13 +26,13 @@ def _refused(value: object, expected: str) -> GraphQLError:
     return GraphQLError(error.message, extensions=extensions_of(error))
 
 
-def _uuid(value: Any) -> UUID:  # noqa: ANN401  # whatever a caller sends
+def _uuid(value: Any) -> UUID:
     if not isinstance(value, str) or not _UUID.fullmatch(value):
         raise _refused(value, "a UUID such as 01a204e7-d265-770f-a3da-97f8004ff7a9")
     return UUID(value)
 
 
-def _moment(value: Any) -> datetime:  # noqa: ANN401
+def _moment(value: Any) -> datetime:
     try:
         moment = datetime.fromisoformat(value)
         if moment.utcoffset() is not None:
@@ -50,14 +51,18 @@ def _is_number(value: object) -> bool:
         return False
 
 
-def _probability(value: Any) -> float:  # noqa: ANN401
+def _probability(value: Any) -> float:
     if not _is_number(value) or not 0 <= value <= 1:
         raise _refused(value, "a number from 0 to 1")
     return float(value)
 
 
-def _embedding(value: Any) -> list[float]:  # noqa: ANN401
-    if not isinstance(value, list) or not 1 <= len(value) <= LONGEST_EMBEDDING or not all(map(_is_number, value)):
+def _embedding(value: Any) -> list[float]:
+    if (
+        not isinstance(value, list)
+        or not 1 <= len(value) <= LONGEST_EMBEDDING
+        or not all(map(_is_number, value))
+    ):
         raise _refused(value, f"a list of 1 to {LONGEST_EMBEDDING} finite numbers")
     return [float(number) for number in value]
 
@@ -68,9 +73,13 @@ def _shown_moment(value: datetime) -> str:
 
 
 def _scalar(
-    name: str, description: str, *, read: Callable[[Any], Any], show: Callable[[Any], Any] | None = None
+    name: str,
+    description: str,
+    *,
+    read: Callable[[Any], Any],
+    show: Callable[[Any], Any] | None = None,
 ) -> ScalarDefinition:
-    def read_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
+    def read_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> Any:
         try:
             return read(value_from_ast_untyped(node, variables))
         except GraphQLError as error:  # where it stood is known here only
@@ -87,10 +96,18 @@ def _scalar(
 
 
 _SCALARS: Final[Mapping[object, ScalarDefinition]] = {
-    UUID: _scalar("UUID", "The id of a row elsewhere in the answer or the database.", read=_uuid, show=str),
-    datetime: _scalar("DateTime", "A moment with its zone (ISO 8601).", read=_moment, show=_shown_moment),
+    UUID: _scalar(
+        "UUID", "The id of a row elsewhere in the answer or the database.", read=_uuid, show=str
+    ),
+    datetime: _scalar(
+        "DateTime", "A moment with its zone (ISO 8601).", read=_moment, show=_shown_moment
+    ),
     Probability: _scalar("Probability", "A number from 0 to 1.", read=_probability),
-    Embedding: _scalar("Embedding", "A vector: a list of finite numbers, as long as its field says.", read=_embedding),
+    Embedding: _scalar(
+        "Embedding",
+        "A vector: a list of finite numbers, as long as its field says.",
+        read=_embedding,
+    ),
 }
 
 

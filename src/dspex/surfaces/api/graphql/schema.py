@@ -33,8 +33,12 @@ def make_schema(domain: Domain = DOMAIN) -> strawberry.Schema:
         queries[resource.plural] = _many(resource, made)
     # What needs no more than reading changes nothing: a query, which others may run beside it.
     acts = {action.name: _action(action, made) for action in domain.actions}
-    queries |= {action.name: acts[action.name] for action in domain.actions if action.scope == "read"}
-    mutations = {action.name: acts[action.name] for action in domain.actions if action.scope != "read"}
+    queries |= {
+        action.name: acts[action.name] for action in domain.actions if action.scope == "read"
+    }
+    mutations = {
+        action.name: acts[action.name] for action in domain.actions if action.scope != "read"
+    }
     schema = strawberry.Schema(
         query=strawberry.type(type("Query", (), queries)),
         mutation=strawberry.type(type("Mutation", (), mutations)),
@@ -52,30 +56,36 @@ def core_of(schema: strawberry.Schema) -> GraphQLSchema:
     return schema._schema  # noqa: SLF001  # Strawberry has no public name for it
 
 
-def _node(made: Types) -> Any:  # noqa: ANN401  # a field made here
+def _node(made: Types) -> Any:
     """An id is a UUID that no other row has, so that it is looked for in one table after another."""
     order = ["execution", "program", "program_version"]
     resources = [made.domain[name] for name in order]
-    resources += [item for item in made.domain.values() if item.name not in order and not item.is_internal]
+    resources += [
+        item for item in made.domain.values() if item.name not in order and not item.is_internal
+    ]
 
-    async def node(info: Any, id: Any) -> Any:  # noqa: ANN401
+    async def node(info: Any, id: Any) -> Any:
         with as_graphql():
             key = id_from(id, "id")
             operations = info.context.operations
             for resource in filter(operations.may_read, resources):
-                if rows := (await info.context.page(resource, Query(where={"id": key}, limit=1))).rows:
+                if rows := (
+                    await info.context.page(resource, Query(where={"id": key}, limit=1))
+                ).rows:
                     return rows[0]
             return None
 
     node.__annotations__ = {"info": Info, "id": strawberry.ID, "return": Node | None}
-    return strawberry.field(resolver=node, description="Any row by its id; null where there is none.")
+    return strawberry.field(
+        resolver=node, description="Any row by its id; null where there is none."
+    )
 
 
-def _one(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
+def _one(resource: Resource[Any], made: Types) -> Any:
     """By id; where rows have names, by name too (the newest of that name)."""
     has_name = any(part.name == "name" for part in resource.attributes)
 
-    async def by_id_or_name(info: Any, id: Any = None, name: str | None = None) -> Any:  # noqa: ANN401
+    async def by_id_or_name(info: Any, id: Any = None, name: str | None = None) -> Any:
         with as_graphql():
             if (id is None) == (name is None):
                 raise InvalidError("give either the id or the name")
@@ -83,7 +93,7 @@ def _one(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
             rows = (await info.context.page(resource, Query(where=where, limit=1))).rows
             return rows[0] if rows else None
 
-    async def by_id(info: Any, id: Any) -> Any:  # noqa: ANN401
+    async def by_id(info: Any, id: Any) -> Any:
         return await by_id_or_name(info, id)
 
     result = made.objects[resource.name] | None
@@ -93,21 +103,25 @@ def _one(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
     else:
         by_id.__annotations__ = {"info": Info, "id": strawberry.ID, "return": result}
     what = resource.name.replace("_", " ")
-    description = f"One {what}, by id or name; null where there is none." if has_name else f"One {what}, by id."
+    description = (
+        f"One {what}, by id or name; null where there is none."
+        if has_name
+        else f"One {what}, by id."
+    )
     return strawberry.field(resolver=by_id_or_name if has_name else by_id, description=description)
 
 
-def _many(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
+def _many(resource: Resource[Any], made: Types) -> Any:
     orders = made.orders[resource.name]
 
     async def page(
-        info: Any,  # noqa: ANN401
+        info: Any,
         *,
         first: int = 50,
         after: str | None = None,
-        filter: Any = None,  # noqa: ANN401
-        order: Any = orders.NEWEST_FIRST,  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        filter: Any = None,
+        order: Any = orders.NEWEST_FIRST,
+    ) -> Any:
         with as_graphql():
             if not 1 <= first <= MAX_PAGE:
                 raise InvalidError(f"first: a page has 1 to {MAX_PAGE} elements, not {first}")
@@ -115,7 +129,11 @@ def _many(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
             raw = raw_info(info)
             sort, oldest_first = order.value
             wanted = Query(
-                where=where, limit=first, sort=sort, oldest_first=oldest_first, without=not_asked(raw, resource)
+                where=where,
+                limit=first,
+                sort=sort,
+                oldest_first=oldest_first,
+                without=not_asked(raw, resource),
             )
             if after is not None:
                 wanted = continue_after(resource, wanted, after)
@@ -133,35 +151,40 @@ def _many(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
         "return": made.connections[resource.name],
     }
     return strawberry.field(
-        resolver=page, description=f"{resource.plural.replace('_', ' ').capitalize()}, a page of them."
+        resolver=page,
+        description=f"{resource.plural.replace('_', ' ').capitalize()}, a page of them.",
     )
 
 
-def raw_info(info: Any) -> Any:  # noqa: ANN401
+def raw_info(info: Any) -> Any:
     """Return graphql-core's view of where in the query a resolver is."""
     return info._raw_info  # noqa: SLF001  # Strawberry has no public name for it
 
 
 def _page(
-    connection: Any,  # noqa: ANN401
+    connection: Any,
     rows: Sequence[Any],
     sort: Sort | None,
     *,
     has_more: bool,
     where: dict[str, Any],
-) -> Any:  # noqa: ANN401
+) -> Any:
     edges = [connection.edge(node=row, cursor=cursor_of(row, sort)) for row in rows]
     info = PageInfo(has_next_page=has_more, end_cursor=edges[-1].cursor if rows else None)
     return connection(edges=edges, nodes=rows, page_info=info, where=where)
 
 
-def _action(action: Action, made: Types) -> Any:  # noqa: ANN401
-    async def act(info: Any, input: Any) -> Any:  # noqa: ANN401
+def _action(action: Action, made: Types) -> Any:
+    async def act(info: Any, input: Any) -> Any:
         with as_graphql():
             given = values_of(action.input, input)
             return await info.context.perform(action, given)
 
-    result = made.objects[action.resource.name] if action.result is None else _result(made, action.result)
+    result = (
+        made.objects[action.resource.name]
+        if action.result is None
+        else _result(made, action.result)
+    )
     act.__annotations__ = {
         "info": Info,
         "input": input_of(action.input),

@@ -23,26 +23,39 @@ TOPICS = {"execution": "execution", "optimization": "optimization_job", "evaluat
 
 def subscriptions(made: Types) -> dict[str, Any]:
     """Return one field for each topic: executionUpdates, optimizationUpdates, evaluationUpdates."""
-    return {f"{topic}_updates": _updates(topic, resource, made) for topic, resource in TOPICS.items()}
+    return {
+        f"{topic}_updates": _updates(topic, resource, made) for topic, resource in TOPICS.items()
+    }
 
 
-def _updates(topic: str, resource: str, made: Types) -> Any:  # noqa: ANN401  # a field made here
+def _updates(topic: str, resource: str, made: Types) -> Any:
     update: Any = _update_type(topic, resource, made)
     target = made.domain[resource]
 
-    async def updates(info: Any, program_id: Any = None, after: Any = None) -> AsyncIterator[Any]:  # noqa: ANN401
+    async def updates(info: Any, program_id: Any = None, after: Any = None) -> AsyncIterator[Any]:
         with as_graphql():
             operations = info.context.operations
             operations.actor.require(target.reading, f"following {target.plural}")
             if operations.floor.feed is None:
                 raise ConfigurationError("this server follows no events")
             program = id_from(program_id, "programId") if program_id is not None else None
-            await operations.list(target, Query(limit=1))  # a database that is away now is said to be so
-            follow = partial(operations.floor.feed.follow, operations.workspace, topic, program_id=program)
-            async with aclosing(_with_rows(info.context, _patiently(follow, after, operations), target)) as found:
+            await operations.list(
+                target, Query(limit=1)
+            )  # a database that is away now is said to be so
+            follow = partial(
+                operations.floor.feed.follow, operations.workspace, topic, program_id=program
+            )
+            async with aclosing(
+                _with_rows(info.context, _patiently(follow, after, operations), target)
+            ) as found:
                 async for told, row in found:
                     event = told.event
-                    yield update(cursor=told.cursor, at=event.created_at, payload=event.payload, **{resource: row})
+                    yield update(
+                        cursor=told.cursor,
+                        at=event.created_at,
+                        payload=event.payload,
+                        **{resource: row},
+                    )
 
     updates.__annotations__ = {
         "info": strawberry.Info[Request, None],
@@ -51,13 +64,18 @@ def _updates(topic: str, resource: str, made: Types) -> Any:  # noqa: ANN401  # 
         "return": AsyncIterator[update],
     }
     description = (
-        f"Each event of {target.plural.replace('_', ' ')} once, from the one behind the cursor `after` on, "
+        f"Each event of {target.plural.replace('_', ' ')} once, from the one behind the cursor "
+        "`after` on, "
         "or from now on; of one program where it is given. It goes on when the database was away."
     )
     return strawberry.subscription(resolver=updates, description=description)
 
 
-async def _patiently(follow: Any, after: str | None, operations: Operations) -> AsyncGenerator[FeedEvent, None]:  # noqa: ANN401
+async def _patiently(
+    follow: Any,
+    after: str | None,
+    operations: Operations,
+) -> AsyncGenerator[FeedEvent, None]:
     """Give all events behind `after`; where the database was away, go on behind the last one."""
     again = str(operations.floor.new_id()) if after is None else after
     while True:
@@ -86,7 +104,7 @@ async def _with_rows(
                 yield told, row
 
 
-async def _row(context: Request, told: FeedEvent, target: Resource[Any]) -> Any:  # noqa: ANN401
+async def _row(context: Request, told: FeedEvent, target: Resource[Any]) -> Any:
     """Return the row that an event is about, None where there is none any more; wait while the database is away."""
     while True:
         context.renew()
@@ -100,7 +118,7 @@ async def _row(context: Request, told: FeedEvent, target: Resource[Any]) -> Any:
             await context.operations.floor.clock.sleep(AGAIN_S)
 
 
-def _update_type(topic: str, resource: str, made: Types) -> Any:  # noqa: ANN401
+def _update_type(topic: str, resource: str, made: Types) -> Any:
     hints = {
         "cursor": strawberry.ID,
         "at": datetime,
@@ -109,5 +127,7 @@ def _update_type(topic: str, resource: str, made: Types) -> Any:  # noqa: ANN401
     }
     body = type(f"{pascal(topic)}Update", (), {"__annotations__": hints})
     return strawberry.type(
-        body, description=f"Something that happened: `payload` says what, `{resource}` is the row as it is now."
+        body,
+        description=f"Something that happened: `payload` says what, `{resource}` is the row as it is "
+        "now.",
     )

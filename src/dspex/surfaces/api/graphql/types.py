@@ -72,13 +72,19 @@ class Types:
         """Make all types."""
         self.domain = domain
         self._enums: dict[tuple[str, ...], type[enum.Enum]] = {}
-        bodies = {resource.name: type(pascal(resource.name), (Node,), {}) for resource in domain.values()}
-        self.objects: dict[str, Any] = {resource.name: self._object(resource, bodies) for resource in domain.values()}
+        bodies = {
+            resource.name: type(pascal(resource.name), (Node,), {}) for resource in domain.values()
+        }
+        self.objects: dict[str, Any] = {
+            resource.name: self._object(resource, bodies) for resource in domain.values()
+        }
         self.orders = {resource.name: _order(resource) for resource in domain.values()}
         self.filters = {resource.name: self._filter(resource) for resource in domain.values()}
-        self.connections = {name: _connection(domain[name], made) for name, made in self.objects.items()}
+        self.connections = {
+            name: _connection(domain[name], made) for name, made in self.objects.items()
+        }
 
-    def where(self, resource: Resource[Any], given: Any) -> dict[str, Any]:  # noqa: ANN401  # a filter made here
+    def where(self, resource: Resource[Any], given: Any) -> dict[str, Any]:
         """Return what the rows have to be that a filter asks for.
 
         Raises:
@@ -86,48 +92,56 @@ class Types:
         """
         if given is None:
             return {}
-        values = {name: value for name in resource.filters if (value := getattr(given, name)) is not None}
+        values = {
+            name: value for name in resource.filters if (value := getattr(given, name)) is not None
+        }
         return where_of(resource, {name: _plain(value) for name, value in values.items()})
 
-    def _object(self, resource: Resource[Any], bodies: Mapping[str, type]) -> Any:  # noqa: ANN401  # a class made here
+    def _object(self, resource: Resource[Any], bodies: Mapping[str, type]) -> Any:
         """Fill the class of a resource; it may refer to classes that are filled later."""
         body: Any = bodies[resource.name]
         hints = {part.name: self._hint(resource, part) for part in resource.visible}
         for pointer, target in {**resource.references, **resource.pointers}.items():
             part = next(part for part in resource.attributes if part.name == pointer)
-            hints[pointer.removesuffix("_id")] = bodies[target] | None if part.is_nullable else bodies[target]
+            hints[pointer.removesuffix("_id")] = (
+                bodies[target] | None if part.is_nullable else bodies[target]
+            )
         body.__annotations__ = hints
         for made in resource.calculations:
             setattr(body, made.attribute.name, strawberry.field(description=made.description))
         return strawberry.type(body, description=inspect.cleandoc(resource.entity.__doc__ or ""))
 
-    def _hint(self, resource: Resource[Any], part: Attribute) -> Any:  # noqa: ANN401  # an annotation
+    def _hint(self, resource: Resource[Any], part: Attribute) -> Any:
         if part.name == "id":
             return strawberry.ID
         hint = self._enum(resource, part) if part.choices else _SCALARS[part.kind]
         return hint | None if part.is_nullable else hint
 
-    def _enum(self, resource: Resource[Any], part: Attribute) -> Any:  # noqa: ANN401
+    def _enum(self, resource: Resource[Any], part: Attribute) -> Any:
         if part.choices not in self._enums:
             name = f"{pascal(resource.name)}{pascal(part.name)}"
             made = enum.Enum(name, {choice.upper(): choice for choice in part.choices})  # type: ignore[misc]
             self._enums[part.choices] = strawberry.enum(made)
         return self._enums[part.choices]
 
-    def _filter(self, resource: Resource[Any]) -> Any:  # noqa: ANN401
-        hints = {name: self._filter_hint(resource, wanted) for name, wanted in resource.filters.items()}
+    def _filter(self, resource: Resource[Any]) -> Any:
+        hints = {
+            name: self._filter_hint(resource, wanted) for name, wanted in resource.filters.items()
+        }
         body = {"__annotations__": hints, **dict.fromkeys(hints)}
         description = f"Only {resource.plural.replace('_', ' ')} for which all of this is true."
-        return strawberry.input(type(f"{pascal(resource.name)}Filter", (), body), description=description)
+        return strawberry.input(
+            type(f"{pascal(resource.name)}Filter", (), body), description=description
+        )
 
-    def _filter_hint(self, resource: Resource[Any], wanted: Filter) -> Any:  # noqa: ANN401
+    def _filter_hint(self, resource: Resource[Any], wanted: Filter) -> Any:
         part = wanted.attribute
         if wanted.comparison == "is_null":
             return bool | None
         hint = self._enum(resource, part) if part.choices else _SCALARS[part.kind]
         return (list[hint] if wanted.comparison == "in" else hint) | None  # type: ignore[valid-type]
 
-    def result_of(self, result: type) -> Any:  # noqa: ANN401
+    def result_of(self, result: type) -> Any:
         """Return the type of what an action gives where that is no row: its fields are rows or plain values."""
         rows = {resource.entity: self.objects[resource.name] for resource in self.domain.values()}
         hints = {}
@@ -137,28 +151,36 @@ class Types:
         return strawberry.type(made, description=inspect.cleandoc(result.__doc__ or ""))
 
 
-def _order(resource: Resource[Any]) -> Any:  # noqa: ANN401
+def _order(resource: Resource[Any]) -> Any:
     """Return an enum of all orders; its values are what a `Query` takes."""
-    members: dict[str, tuple[Sort | None, bool]] = {"NEWEST_FIRST": (None, False), "OLDEST_FIRST": (None, True)}
+    members: dict[str, tuple[Sort | None, bool]] = {
+        "NEWEST_FIRST": (None, False),
+        "OLDEST_FIRST": (None, True),
+    }
     for name in resource.sortable:
         members[f"{name.upper()}_ASC"] = (Sort(name), True)
         members[f"{name.upper()}_DESC"] = (Sort(name, is_descending=True), False)
     made = enum.Enum(f"{pascal(resource.name)}Order", members)  # type: ignore[misc]  # its members are those
-    description = "The order of rows; those without a value come last, equal ones by the time when they were made."
+    description = (
+        "The order of rows; those without a value come last, equal ones by the time when they were "
+        "made."
+    )
     return strawberry.enum(made, description=description)
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  # of an enum, its value
+def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(member) for member in value]
     return value.value if isinstance(value, enum.Enum) else value
 
 
-def _connection(resource: Resource[Any], node: Any) -> Any:  # noqa: ANN401
-    edge: Any = type(f"{pascal(resource.name)}Edge", (), {"__annotations__": {"node": node, "cursor": str}})
+def _connection(resource: Resource[Any], node: Any) -> Any:
+    edge: Any = type(
+        f"{pascal(resource.name)}Edge", (), {"__annotations__": {"node": node, "cursor": str}}
+    )
     edge = strawberry.type(edge, description="One element of a page and its cursor.")
 
-    async def total_count(root: Any, info: Any) -> int:  # noqa: ANN401
+    async def total_count(root: Any, info: Any) -> int:
         return await info.context.operations.count(resource, root.where)  # type: ignore[no-any-return]
 
     total_count.__annotations__ = {
@@ -172,14 +194,18 @@ def _connection(resource: Resource[Any], node: Any) -> Any:  # noqa: ANN401
         "page_info": PageInfo,
         "where": strawberry.Private[dict[str, Any]],
     }
-    counted = strawberry.field(resolver=total_count, description="How many there are in all; counted when asked for.")
-    made: Any = type(f"{pascal(resource.name)}Connection", (), {"__annotations__": hints, "total_count": counted})
+    counted = strawberry.field(
+        resolver=total_count, description="How many there are in all; counted when asked for."
+    )
+    made: Any = type(
+        f"{pascal(resource.name)}Connection", (), {"__annotations__": hints, "total_count": counted}
+    )
     made.edge = edge
     return strawberry.type(made, description="A page.")
 
 
 @cache
-def input_of(given: type) -> Any:  # noqa: ANN401  # a class made here
+def input_of(given: type) -> Any:
     """Return the GraphQL input type for the input of an action, or for a part of it."""
     hints, body = {}, {}
     resolved = typing.get_type_hints(given)
@@ -193,7 +219,7 @@ def input_of(given: type) -> Any:  # noqa: ANN401  # a class made here
     return strawberry.input(made, description=inspect.cleandoc(given.__doc__ or ""))
 
 
-def _plain_hint(hint: Any) -> Any:  # noqa: ANN401
+def _plain_hint(hint: Any) -> Any:
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         members = [_plain_hint(arg) for arg in typing.get_args(hint) if arg is not type(None)]
         return members[0] | None
@@ -201,18 +227,30 @@ def _plain_hint(hint: Any) -> Any:  # noqa: ANN401
         return list[input_of(part)]  # type: ignore[misc]  # a class made here
     if typing.get_origin(hint) is typing.Literal:
         return str
-    if typing.get_origin(hint) is list and typing.get_args(hint) in {(str,), (int,), (float,), (bool,)}:
+    if typing.get_origin(hint) is list and typing.get_args(hint) in {
+        (str,),
+        (int,),
+        (float,),
+        (bool,),
+    }:
         return hint
     return _SCALAR_HINTS.get(typing.get_origin(hint) or hint, hint)
 
 
-def _part_of(hint: Any) -> type | None:  # noqa: ANN401
+def _part_of(hint: Any) -> type | None:
     """Return the class of the elements where `hint` is a list of dataclasses."""
     members = typing.get_args(hint) if typing.get_origin(hint) is list else ()
-    return next((member for member in members if isinstance(member, type) and dataclasses.is_dataclass(member)), None)
+    return next(
+        (
+            member
+            for member in members
+            if isinstance(member, type) and dataclasses.is_dataclass(member)
+        ),
+        None,
+    )
 
 
-def values_of(given: type, value: Any) -> Any:  # noqa: ANN401  # a GraphQL input to an action's input
+def values_of(given: type, value: Any) -> Any:
     """Return the input of an action from its GraphQL form.
 
     Raises:

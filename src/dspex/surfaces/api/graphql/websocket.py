@@ -42,7 +42,8 @@ class _Close(Exception):  # noqa: N818  # an end, not a fault
 class Endpoint:
     """Answers websockets. A key comes with the upgrade, or as `authorization` in the payload of `connection_init`.
 
-    It is asked for again at each operation and each event, and twice a second; when it ends, so does the websocket.
+    It is asked for again at each operation and each event, and twice a second; when it ends, so
+    does the websocket.
     """
 
     def __init__(self, engine: Engine, *, context: Callable[[Actor, Presence], Request]) -> None:
@@ -54,7 +55,9 @@ class Endpoint:
         """Serve one websocket to its end."""
         await receive()  # websocket.connect
         if PROTOCOL not in scope["subprotocols"]:
-            await send({"type": "websocket.close", "code": 4406, "reason": "Subprotocol not acceptable"})
+            await send(
+                {"type": "websocket.close", "code": 4406, "reason": "Subprotocol not acceptable"}
+            )
             return
         await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
         wire = _Wire(receive, send)
@@ -67,7 +70,9 @@ class Endpoint:
             await wire.close(end)
         else:
             async with asyncio.TaskGroup() as group:
-                connection = _Connection(self._engine, wire=wire, group=group, caller=scope["caller"], actor=actor)
+                connection = _Connection(
+                    self._engine, wire=wire, group=group, caller=scope["caller"], actor=actor
+                )
                 connection.context = self._context
                 await connection.live()
 
@@ -138,7 +143,9 @@ class _Connection:
 
     context: Callable[[Actor, Presence], Request]
 
-    def __init__(self, engine: Engine, *, wire: _Wire, group: asyncio.TaskGroup, caller: Caller, actor: Actor) -> None:
+    def __init__(
+        self, engine: Engine, *, wire: _Wire, group: asyncio.TaskGroup, caller: Caller, actor: Actor
+    ) -> None:
         self._engine = engine
         self._wire = wire
         self._group = group
@@ -198,7 +205,9 @@ class _Connection:
         if message.id in self._running:
             raise _Close(4409, "Subscriber already exists")
         if len(self._running) >= MAX_AT_ONCE:
-            await self._wire.send(Message("error", message.id, [{"message": f"at most {MAX_AT_ONCE} at once"}]))
+            await self._wire.send(
+                Message("error", message.id, [{"message": f"at most {MAX_AT_ONCE} at once"}])
+            )
             return
         presence = self._running[message.id] = Presence()
         presence.task = self._group.create_task(self._run(message.id, asked, presence))
@@ -211,7 +220,9 @@ class _Connection:
         except Refused as refused:
             last = Message("error", key, [denial_body(refused)])
         except StorageError as error:
-            last = Message("error", key, [{"message": told(error), "extensions": extensions_of(error)}])
+            last = Message(
+                "error", key, [{"message": told(error), "extensions": extensions_of(error)}]
+            )
         except Denied as denied:
             self._ended(_Close(4403, f"Forbidden: {denied.message}"))
             return
@@ -223,7 +234,9 @@ class _Connection:
     async def _answer(self, key: str, asked: Asked, presence: Presence) -> Message:
         """Send the answers, and return the last message."""
         context, limit = self.context(self._actor, presence), self._caller.door.config.timeout_s
-        found = self._engine.stream(asked, context, check=lambda: self._caller.stays(self._actor), within=limit)
+        found = self._engine.stream(
+            asked, context, check=lambda: self._caller.stays(self._actor), within=limit
+        )
         async with aclosing(found) as answers:  # type: ignore[type-var]  # an async generator
             async for answer in answers:
                 if answer.get("data") is None and "errors" in answer:

@@ -28,7 +28,10 @@ _ERROR: dict[str, Any] = {
             "type": "object",
             "required": ["type", "code", "message", "retryable"],
             "properties": {
-                "type": {"type": ["string", "null"], "description": "InvalidError, NotFoundError, ConflictError ..."},
+                "type": {
+                    "type": ["string", "null"],
+                    "description": "InvalidError, NotFoundError, ConflictError ...",
+                },
                 "code": {"type": "string"},
                 "message": {"type": "string"},
                 "retryable": {"type": "boolean"},
@@ -41,7 +44,8 @@ _ERROR: dict[str, Any] = {
 _FIELD: dict[str, Any] = {
     "type": "object",
     "properties": {
-        name: {"type": "string"} for name in ("field", "path", "value", "message", "constraint", "expected")
+        name: {"type": "string"}
+        for name in ("field", "path", "value", "message", "constraint", "expected")
     },
 }
 _STATUSES = {
@@ -77,11 +81,17 @@ def openapi(domain: Domain) -> dict[str, Any]:
             paths[f"/v1/{resource.plural}/{{id}}"] = {"get": _one(resource)}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "dspex", "version": __version__, "description": "Programs made of language-model calls."},
+        "info": {
+            "title": "dspex",
+            "version": __version__,
+            "description": "Programs made of language-model calls.",
+        },
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "A key: dspx_..."}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "A key: dspx_..."}
+            },
         },
         "security": [{"key": []}],
     }
@@ -96,7 +106,12 @@ def _row(resource: Resource[Any]) -> dict[str, Any]:
     for made in resource.calculations:
         properties[made.attribute.name]["description"] = made.description
     about = " ".join((resource.entity.__doc__ or "").split())
-    return {"type": "object", "description": about, "properties": properties, "required": list(properties)}
+    return {
+        "type": "object",
+        "description": about,
+        "properties": properties,
+        "required": list(properties),
+    }
 
 
 def _attribute(part: Attribute) -> dict[str, Any]:
@@ -115,8 +130,14 @@ def _execute() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "inputs": {"type": "object", "description": "Values by field name."},
-            "timeout": {"type": ["number", "null"], "description": "Seconds; then the run has failed: deadline."},
-            "backend": {"type": ["string", "null"], "description": "Where this one run takes place."},
+            "timeout": {
+                "type": ["number", "null"],
+                "description": "Seconds; then the run has failed: deadline.",
+            },
+            "backend": {
+                "type": ["string", "null"],
+                "description": "Where this one run takes place.",
+            },
         },
     }
     return {
@@ -124,7 +145,9 @@ def _execute() -> dict[str, Any]:
         "summary": "Run a program once; a failed run is an answer whose status is failed.",
         "parameters": [
             _parameter("name", "path", {"type": "string"}),
-            _parameter("Idempotency-Key", "header", {"type": "string", "minLength": 1, "maxLength": 200}),
+            _parameter(
+                "Idempotency-Key", "header", {"type": "string", "minLength": 1, "maxLength": 200}
+            ),
         ],
         "requestBody": _json_body(body),
         "responses": _responses({"$ref": "#/components/schemas/Execution"}),
@@ -150,15 +173,23 @@ def _many(resource: Resource[Any]) -> dict[str, Any]:
         "required": [resource.plural, "next"],
         "properties": {resource.plural: rows, "next": {"type": ["string", "null"]}},
     }
-    filters = [_parameter(wanted.name, "query", _filter(wanted)) for wanted in resource.filters.values()]
+    filters = [
+        _parameter(wanted.name, "query", _filter(wanted)) for wanted in resource.filters.values()
+    ]
     orders = [way + name for name in resource.sortable for way in ("", "-")]
     return {
         "operationId": f"list_{resource.plural}",
-        "summary": f"{resource.plural.replace('_', ' ').capitalize()}, newest first; `next` is the cursor of the rest.",
-        "description": f"Needs the scope {resource.reading}. A minus before a name in `sort`: the greatest first.",
+        "summary": f"{resource.plural.replace('_', ' ').capitalize()}, newest first; `next` is the "
+        "cursor of the rest.",
+        "description": f"Needs the scope {resource.reading}. A minus before a name in `sort`: the "
+        "greatest first.",
         "parameters": [
             _parameter("first", "query", size),
-            _parameter("after", "query", {"type": "string", "description": "`next` of a page in the same order."}),
+            _parameter(
+                "after",
+                "query",
+                {"type": "string", "description": "`next` of a page in the same order."},
+            ),
             _parameter("sort", "query", {"type": "string", "enum": orders}),
             *filters,
         ],
@@ -173,7 +204,11 @@ def _filter(wanted: Filter) -> dict[str, Any]:
     one = {**_SCHEMAS[part.kind], **({"enum": list(part.choices)} if part.choices else {})}
     if part.kind == "integer":
         one["format"] = "int32"
-    return {"type": "array", "items": one, "maxItems": MAX_MEMBERS} if wanted.comparison == "in" else one
+    return (
+        {"type": "array", "items": one, "maxItems": MAX_MEMBERS}
+        if wanted.comparison == "in"
+        else one
+    )
 
 
 def _one(resource: Resource[Any]) -> dict[str, Any]:
@@ -196,5 +231,10 @@ def _json_body(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _responses(schema: dict[str, Any]) -> dict[str, Any]:
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    failures = {status: {"description": about, "content": error} for status, about in _STATUSES.items()}
-    return {"200": {"description": "Done.", "content": {"application/json": {"schema": schema}}}, **failures}
+    failures = {
+        status: {"description": about, "content": error} for status, about in _STATUSES.items()
+    }
+    return {
+        "200": {"description": "Done.", "content": {"application/json": {"schema": schema}}},
+        **failures,
+    }

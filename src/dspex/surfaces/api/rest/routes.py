@@ -11,7 +11,15 @@ from starlette.types import Receive, Scope, Send
 
 from dspex.bootstrap import Services
 from dspex.errors import InvalidError, NotFoundError
-from dspex.operations.resources import Action, Domain, ExecuteProgram, ExecutionRecord, Operations, Query, Resource
+from dspex.operations.resources import (
+    Action,
+    Domain,
+    ExecuteProgram,
+    ExecutionRecord,
+    Operations,
+    Query,
+    Resource,
+)
 from dspex.operations.resources.finding import cursor_of, id_from
 from dspex.operations.resources.inputs import RetryExecution
 from dspex.surfaces.api.amounts import check_values
@@ -45,12 +53,17 @@ class Desk:
         """Return the operations of who asks."""
         return self.services().operations.as_actor(actor_of(scope))
 
-    async def perform(self, operations: Operations, action: Action, given: object, *, presence: Presence) -> Any:  # noqa: ANN401
+    async def perform(
+        self, operations: Operations, action: Action, given: object, *, presence: Presence
+    ) -> Any:
         """Carry out an action, and count what was executed; see `Operations.perform`.
 
-        What has an idempotency key is finished where the caller leaves: it asks again with the same key.
+        What has an idempotency key is finished where the caller leaves: it asks again with the same
+        key.
         """
-        is_repeatable = isinstance(given, ExecuteProgram | RetryExecution) and given.idempotency_key is not None
+        is_repeatable = (
+            isinstance(given, ExecuteProgram | RetryExecution) and given.idempotency_key is not None
+        )
         try:
             with presence.kept() if is_repeatable else nullcontext():
                 found = await operations.perform(action, given)
@@ -59,7 +72,9 @@ class Desk:
                 self.metrics.executed(operations.workspace, "failed")
             raise
         if isinstance(found, ExecutionRecord):
-            self.metrics.executed(operations.workspace, found.status, found.usage, cost_usd=found.cost_usd)
+            self.metrics.executed(
+                operations.workspace, found.status, found.usage, cost_usd=found.cost_usd
+            )
         return found
 
 
@@ -128,7 +143,9 @@ def _idempotency_key(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == b"idempotency-key":
             try:
-                return str(value, "utf-8")  # the same key in a body or on the command line is the same
+                return str(
+                    value, "utf-8"
+                )  # the same key in a body or on the command line is the same
             except UnicodeDecodeError:
                 return str(value, "latin-1")
     return None
@@ -154,7 +171,9 @@ def _many(desk: Desk, resource: Resource[Any]) -> Handler:
         wanted = page_of(resource, scope["query_string"])
         page = await desk.operations(scope).page(resource, wanted, most=desk.config.page_bytes)
         following = cursor_of(page.rows[-1], wanted.sort) if page.has_more else None
-        await send_json(send, {resource.plural: [show(row) for row in page.rows], "next": following})
+        await send_json(
+            send, {resource.plural: [show(row) for row in page.rows], "next": following}
+        )
 
     return handle
 
@@ -184,8 +203,11 @@ def result_shower(domain: Domain, action: Action) -> Callable[[Any], dict[str, A
     rows = {resource.entity: shower(resource) for resource in domain.values()}
     names = [part.name for part in dataclasses.fields(action.result)]
 
-    def show(found: Any) -> dict[str, Any]:  # noqa: ANN401
+    def show(found: Any) -> dict[str, Any]:
         parts = {name: getattr(found, name) for name in names}
-        return {name: rows[type(part)](part) if type(part) in rows else part for name, part in parts.items()}
+        return {
+            name: rows[type(part)](part) if type(part) in rows else part
+            for name, part in parts.items()
+        }
 
     return show

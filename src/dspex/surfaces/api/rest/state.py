@@ -53,8 +53,15 @@ def state_routes(desk: Desk) -> list[Route]:
     async def description(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send_json(send, described)
 
-    found = {"/healthz": alive, "/readyz": ready, "/metrics": metrics, "/v1/openapi.json": description}
-    return [Route(path, Endpoint(path, handler), methods=["GET"]) for path, handler in found.items()]
+    found = {
+        "/healthz": alive,
+        "/readyz": ready,
+        "/metrics": metrics,
+        "/v1/openapi.json": description,
+    }
+    return [
+        Route(path, Endpoint(path, handler), methods=["GET"]) for path, handler in found.items()
+    ]
 
 
 async def _gauges(desk: Desk, workspace: str | None) -> dict[str, list[Gauge]]:
@@ -64,10 +71,15 @@ async def _gauges(desk: Desk, workspace: str | None) -> dict[str, list[Gauge]]:
     gauges: dict[str, list[Gauge]] = {}
     for name, resource in _QUEUES.items():
         counts = {
-            status: await store.count(desk.domain[resource], {**own, "status": status}) for status in _WAITING[resource]
+            status: await store.count(desk.domain[resource], {**own, "status": status})
+            for status in _WAITING[resource]
         }
         gauges[name] = [Gauge({"status": status}, count) for status, count in counts.items()]
     usages = await store.select(WORKSPACE_USAGE, Query(where=own, limit=_MOST_WORKSPACES))
-    gauges["dspex_stored_executions"] = [Gauge({"workspace": row.workspace}, row.executions) for row in usages]
-    gauges["dspex_stored_bytes"] = [Gauge({"workspace": row.workspace}, row.stored_bytes) for row in usages]
+    gauges["dspex_stored_executions"] = [
+        Gauge({"workspace": row.workspace}, row.executions) for row in usages
+    ]
+    gauges["dspex_stored_bytes"] = [
+        Gauge({"workspace": row.workspace}, row.stored_bytes) for row in usages
+    ]
     return gauges

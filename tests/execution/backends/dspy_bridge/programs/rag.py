@@ -46,7 +46,10 @@ class Fan(dspy.Module):
         self.step = dspy.Predict("question -> answer")
 
     def forward(self, question: str):
-        each = [(self.step, dspy.Example(question=f"{question}{n}").with_inputs("question")) for n in range(3)]
+        each = [
+            (self.step, dspy.Example(question=f"{question}{n}").with_inputs("question"))
+            for n in range(3)
+        ]
         return dspy.Parallel(num_threads=3, disable_progress_bar=True)(each)[0]
 
 

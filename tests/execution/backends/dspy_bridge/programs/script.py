@@ -23,7 +23,9 @@ VALUES = {
 def reply(messages):
     """Return the reply to a prompt in chat layout; what an agent does next depends on what it has done."""
     last = messages[-1]["content"]
-    names = [name for name in _CHAT.findall(last.rpartition("Respond with")[2]) if name != "completed"]
+    names = [
+        name for name in _CHAT.findall(last.rpartition("Respond with")[2]) if name != "completed"
+    ]
     values = {**VALUES, "next_tool_name": "finish" if "observation_0" in last else "look_up"}
     if values["next_tool_name"] == "finish":
         values["next_tool_args"] = {}

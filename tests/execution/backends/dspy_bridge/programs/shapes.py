@@ -121,7 +121,15 @@ class Defaults(dspy.Module):
         super().__init__()
         self.write = dspy.Predict("topic, style, words -> text")
 
-    def forward(self, topic, style="plain", *, words: int = 20, seen: list[str] | None = None, join=", ".join):
+    def forward(
+        self,
+        topic,
+        style="plain",
+        *,
+        words: int = 20,
+        seen: list[str] | None = None,
+        join=", ".join,
+    ):
         text = self.write(topic=topic, style=style, words=str(words)).text
         return dspy.Prediction(text=text, seen=join(seen or ["nothing"]))
 
@@ -142,7 +150,9 @@ class Untyped(dspy.Module):
 
     def forward(self, documents, settings):
         summary = self.sum_up(documents=documents)
-        return dspy.Prediction(summary=summary.summary, size=len(documents), language=settings["language"])
+        return dspy.Prediction(
+            summary=summary.summary, size=len(documents), language=settings["language"]
+        )
 
 
 class Inner(dspy.Module):
@@ -236,7 +246,9 @@ class Fan(dspy.Module):
 class Refined(dspy.Module):
     def __init__(self):
         super().__init__()
-        self.write = dspy.Refine(dspy.Predict(QA), N=2, reward_fn=lambda inputs, pred: 1.0, threshold=1.0)
+        self.write = dspy.Refine(
+            dspy.Predict(QA), N=2, reward_fn=lambda inputs, pred: 1.0, threshold=1.0
+        )
 
     def forward(self, question):
         return self.write(question=question)
@@ -258,7 +270,13 @@ class ModelInput(dspy.Module):
         super().__init__()
         self.tell = dspy.Predict("name, size -> story")
 
-    def forward(self, city: City, wanted: Filter, level: Level = Level.LOW, pair: tuple[str, ...] = ("a", "b")):
+    def forward(
+        self,
+        city: City,
+        wanted: Filter,
+        level: Level = Level.LOW,
+        pair: tuple[str, ...] = ("a", "b"),
+    ):
         pred = self.tell(name=city.name, size=str(city.size))
         shown = f"{wanted.language} {level.name} {type(pair).__name__}"
         return dspy.Prediction(story=pred.story, shown=shown, city=city)
@@ -307,7 +325,9 @@ class Majority(dspy.Module):
         self.ask = dspy.ChainOfThought("question -> answer")
 
     def forward(self, question):
-        samples = [self.ask(question=question, config={"temperature": 0.5 + n / 10}) for n in range(3)]
+        samples = [
+            self.ask(question=question, config={"temperature": 0.5 + n / 10}) for n in range(3)
+        ]
         return dspy.majority(samples, field="answer")
 
 
@@ -335,7 +355,9 @@ class Branches(dspy.Module):
         triage = self.label(message=message)
         if triage.label == "low":
             return dspy.Prediction(label=triage.label)
-        return dspy.Prediction(label=triage.label, reply=self.reply(message=message).reply, confidence=0.25)
+        return dspy.Prediction(
+            label=triage.label, reply=self.reply(message=message).reply, confidence=0.25
+        )
 
 
 class Helpers(dspy.Module):
@@ -560,7 +582,9 @@ class Gathered(dspy.Module):
     async def aforward(self, question):
         import asyncio
 
-        one, two = await asyncio.gather(self.one.acall(question=question), self.two.acall(question=question))
+        one, two = await asyncio.gather(
+            self.one.acall(question=question), self.two.acall(question=question)
+        )
         return dspy.Prediction(answer=one.answer, query=two.query)
 
 

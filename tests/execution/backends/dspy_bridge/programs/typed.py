@@ -39,8 +39,12 @@ class Shipping(dspy.Module):
 
     def forward(self, customer):
         found = self.ship(customer=customer)
-        street = customer.work.street if customer.work else customer.home.street  # models, not dicts
-        return dspy.Prediction(to=found.to, boxes=found.boxes, seen=f"{street} {len(customer.others)}")
+        street = (
+            customer.work.street if customer.work else customer.home.street
+        )  # models, not dicts
+        return dspy.Prediction(
+            to=found.to, boxes=found.boxes, seen=f"{street} {len(customer.others)}"
+        )
 
 
 class Talk(dspy.Module):

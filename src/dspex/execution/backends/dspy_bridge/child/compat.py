@@ -56,11 +56,20 @@ OWN_TYPES: "dict[str, Any]" = {
     for name in ("History", "Image", "Audio", "File", "Code", "ToolCalls", "Reasoning")
     if (found := getattr(dspy, name, None)) is not None
 }
-_LM_SETTINGS = ("temperature", "max_tokens", "top_p", "stop", "seed", "n", "response_format", "rollout_id")
+_LM_SETTINGS = (
+    "temperature",
+    "max_tokens",
+    "top_p",
+    "stop",
+    "seed",
+    "n",
+    "response_format",
+    "rollout_id",
+)
 _rollout: "ContextVar[int | None]" = ContextVar("dspex_rollout", default=None)
 
 
-def language_model(parent: Any, interface: str = "auto") -> Any:  # noqa: ANN401  # a model of dspy
+def language_model(parent: Any, interface: str = "auto") -> Any:
     """Return a dspy language model that calls `parent` (a `ParentModel`).
 
     `interface` is "forward" or "engine"; "auto" prefers forward if the version has it, because it
@@ -70,7 +79,9 @@ def language_model(parent: Any, interface: str = "auto") -> Any:  # noqa: ANN401
         interface = "forward" if hasattr(dspy.BaseLM, "forward") else "engine"
     if interface == "engine":
         if not HAS_ENGINES:
-            raise ValueError(f"dspy {VERSION} does not support engines; use the interface 'forward'")
+            raise ValueError(
+                f"dspy {VERSION} does not support engines; use the interface 'forward'"
+            )
         return _engine_class()(parent)
     return WireLM(parent)
 
@@ -90,7 +101,7 @@ class PartsError(ValueError):
 class WireLM(dspy.BaseLM):
     """The parent as a `BaseLM`. Chat messages go directly to it; other calls use dspy's code."""
 
-    def __init__(self, parent: Any) -> None:  # noqa: ANN401
+    def __init__(self, parent: Any) -> None:
         super().__init__(model=parent.name, cache=False)
         self.kwargs: dict[str, Any] = {}
         self._parent = parent
@@ -103,10 +114,10 @@ class WireLM(dspy.BaseLM):
         state: dict[str, Any] = dspy.LM(self.model, cache=False).dump_state()
         return state
 
-    def launch(self, launch_kwargs: Any = None) -> None:  # noqa: ANN401
+    def launch(self, launch_kwargs: Any = None) -> None:
         """Do nothing: the parent owns the model. BetterTogether calls this before its steps."""
 
-    def kill(self, launch_kwargs: Any = None) -> None:  # noqa: ANN401
+    def kill(self, launch_kwargs: Any = None) -> None:
         """Do nothing: the parent owns the model."""
 
     @property
@@ -119,7 +130,7 @@ class WireLM(dspy.BaseLM):
         """The supported parameters."""
         return {"response_format"} if self._parent.takes_json else set()
 
-    def __call__(self, *items: Any, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
+    def __call__(self, *items: Any, messages: Any = None, **settings: Any) -> Any:
         """Answer chat messages with a list of texts."""
         dspy_settings = dspy.settings
         if items or not isinstance(messages, list) or "request" in settings:
@@ -128,8 +139,9 @@ class WireLM(dspy.BaseLM):
             return super().__call__(messages=messages, **settings)
         return self._call_with_callbacks(messages=messages, **settings)
 
-    def _texts(self, messages: Any, **settings: Any) -> "list[str]":  # noqa: ANN401
-        # the parent does what dspy does around `forward`: copies, retries, history, prices, warnings
+    def _texts(self, messages: Any, **settings: Any) -> "list[str]":
+        # the parent does what dspy does around `forward`: copies, retries, history, prices,
+        # warnings
         replies = self._parent.replies(messages, {**self.kwargs, **settings})
         if (tracker := dspy.settings.usage_tracker) is not None:
             for reply in replies:
@@ -138,16 +150,23 @@ class WireLM(dspy.BaseLM):
 
     _call_with_callbacks = with_callbacks(_texts)  # callbacks that the user set in dspy
 
-    async def acall(self, *items: Any, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
+    async def acall(self, *items: Any, messages: Any = None, **settings: Any) -> Any:
         """Do the same for async callers."""
-        return await asyncio.to_thread(partial(self.__call__, *items, messages=messages, **settings))
+        return await asyncio.to_thread(
+            partial(self.__call__, *items, messages=messages, **settings)
+        )
 
-    def forward(self, prompt: "str | None" = None, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
+    def forward(self, prompt: "str | None" = None, messages: Any = None, **settings: Any) -> Any:
         """Return a chat completion, which dspy 3.3 and 3.4 read."""
         chat = messages or [{"role": "user", "content": prompt}]
         return _chat_completion(self._parent.replies(chat, {**self.kwargs, **settings}))
 
-    async def aforward(self, prompt: "str | None" = None, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
+    async def aforward(
+        self,
+        prompt: "str | None" = None,
+        messages: Any = None,
+        **settings: Any,
+    ) -> Any:
         """Do the same for async callers."""
         return await asyncio.to_thread(partial(self.forward, prompt, messages, **settings))
 
@@ -155,25 +174,28 @@ class WireLM(dspy.BaseLM):
 class _Shape:
     """An object with any attributes, for the parts of a chat completion."""
 
-    def __init__(self, **attributes: Any) -> None:  # noqa: ANN401
+    def __init__(self, **attributes: Any) -> None:
         self.__dict__.update(attributes)
 
 
-def _chat_completion(replies: "list[dict[str, Any]]") -> Any:  # noqa: ANN401  # dspy reads it by attribute
+def _chat_completion(replies: "list[dict[str, Any]]") -> Any:
     choices = [
         _Shape(
-            message=_Shape(content=reply["text"], role="assistant"), finish_reason=reply.get("finish_reason") or "stop"
+            message=_Shape(content=reply["text"], role="assistant"),
+            finish_reason=reply.get("finish_reason") or "stop",
         )
         for reply in replies
     ]
     first = replies[0]
-    return _Shape(choices=choices, usage=first["usage"], model=first["model"], id="", object="chat.completion")
+    return _Shape(
+        choices=choices, usage=first["usage"], model=first["model"], id="", object="chat.completion"
+    )
 
 
 class ParentEngine:
     """The parent as an engine: one canonical request, one response."""
 
-    def __init__(self, parent: Any) -> None:  # noqa: ANN401
+    def __init__(self, parent: Any) -> None:
         self._parent = parent
 
     def __deepcopy__(self, memo: "dict[int, Any]") -> "ParentEngine":
@@ -189,10 +211,12 @@ class ParentEngine:
         """The supported parameters."""
         return frozenset({"response_format"} if self._parent.takes_json else ())
 
-    def complete(self, request: Any) -> Any:  # noqa: ANN401  # lm15.Request to lm15.Response
+    def complete(self, request: Any) -> Any:
         """Call the parent."""
         lm15, config = dspy.lm15, request.config
-        settings = {name: getattr(config, name) for name in ("temperature", "max_tokens", "top_p", "seed")}
+        settings = {
+            name: getattr(config, name) for name in ("temperature", "max_tokens", "top_p", "seed")
+        }
         settings |= {"stop": list(config.stop) or None, "response_format": config.response_format}
         reply = self._parent.ask(_messages(request), {**settings, "rollout_id": _rollout.get()})
         usage = reply["usage"]
@@ -208,7 +232,7 @@ class ParentEngine:
             ),
         )
 
-    def stream(self, request: Any) -> "Iterator[Any]":  # noqa: ANN401
+    def stream(self, request: Any) -> "Iterator[Any]":
         """Return the reply as a whole: the parent streams to its own caller."""
         yield from dspy.lm15.response_to_events(self.complete(request))
 
@@ -235,11 +259,11 @@ class AsyncParentEngine:
         """The supported parameters."""
         return self._engine.supported_params
 
-    async def complete(self, request: Any) -> Any:  # noqa: ANN401
+    async def complete(self, request: Any) -> Any:
         """Call the parent."""
         return await asyncio.to_thread(self._engine.complete, request)
 
-    async def stream(self, request: Any) -> Any:  # noqa: ANN401
+    async def stream(self, request: Any) -> Any:
         """Return the reply as a whole."""
         for event in dspy.lm15.response_to_events(await self.complete(request)):
             yield event
@@ -248,28 +272,35 @@ class AsyncParentEngine:
         """Do nothing: the parent owns the model."""
 
 
-def _messages(request: Any) -> "list[dict[str, Any]]":  # noqa: ANN401
+def _messages(request: Any) -> "list[dict[str, Any]]":
     messages = []
     if request.system is not None:
         system = request.system if isinstance(request.system, str) else _text(request.system)
         messages.append({"role": "system", "content": system})
     roles = {"developer": "system"}
-    return [*messages, *({"role": roles.get(m.role, m.role), "content": _text(m.parts)} for m in request.messages)]
+    return [
+        *messages,
+        *({"role": roles.get(m.role, m.role), "content": _text(m.parts)} for m in request.messages),
+    ]
 
 
-def _text(parts: Any) -> str:  # noqa: ANN401
+def _text(parts: Any) -> str:
     if kinds := sorted({str(part.type) for part in parts} - {"text"}):
         raise PartsError(kinds)
     return "".join(part.text for part in parts)
 
 
 @cache
-def _engine_class() -> Any:  # noqa: ANN401  # created on demand, because 3.3 has no engines
+def _engine_class() -> Any:
     class EngineLM(dspy.LM):
-        def __init__(self, parent: Any) -> None:  # noqa: ANN401
+        def __init__(self, parent: Any) -> None:
             engine = ParentEngine(parent)
             super().__init__(
-                parent.name, cache=False, num_retries=0, engine=engine, async_engine=AsyncParentEngine(engine)
+                parent.name,
+                cache=False,
+                num_retries=0,
+                engine=engine,
+                async_engine=AsyncParentEngine(engine),
             )
             self.kwargs: dict[str, Any] = {}
 
@@ -277,10 +308,10 @@ def _engine_class() -> Any:  # noqa: ANN401  # created on demand, because 3.3 ha
             state: dict[str, Any] = dspy.LM(self.model, cache=False).dump_state()
             return state
 
-        def __deepcopy__(self, memo: "dict[int, Any]") -> Any:  # noqa: ANN401
+        def __deepcopy__(self, memo: "dict[int, Any]") -> Any:
             return self.copy()
 
-        def __call__(self, *items: Any, **settings: Any) -> Any:  # noqa: ANN401
+        def __call__(self, *items: Any, **settings: Any) -> Any:
             # engines do not get the rollout, but the parent's cache depends on it
             token = _rollout.set(settings.get("rollout_id", self.kwargs.get("rollout_id")))
             try:
@@ -288,7 +319,7 @@ def _engine_class() -> Any:  # noqa: ANN401  # created on demand, because 3.3 ha
             finally:
                 _rollout.reset(token)
 
-        async def acall(self, *items: Any, **settings: Any) -> Any:  # noqa: ANN401
+        async def acall(self, *items: Any, **settings: Any) -> Any:
             token = _rollout.set(settings.get("rollout_id", self.kwargs.get("rollout_id")))
             try:
                 return await super().acall(*items, **settings)
@@ -303,7 +334,7 @@ def turn_off_caches() -> None:
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
 
 
-def adapter(name: str) -> Any:  # noqa: ANN401
+def adapter(name: str) -> Any:
     """Return dspy's adapter of that name, with a cache for the system messages of signatures."""
     dspy_adapter = {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter}[name]()
     dspy_adapter.format_system_message = _SystemMessages(dspy_adapter.format_system_message)
@@ -320,7 +351,7 @@ class _SystemMessages:
     def __deepcopy__(self, memo: "dict[int, Any]") -> "_SystemMessages":
         return self
 
-    def __call__(self, signature: Any) -> str:  # noqa: ANN401
+    def __call__(self, signature: Any) -> str:
         """Return the system message."""
         shape = [
             signature.instructions,
@@ -333,7 +364,13 @@ class _SystemMessages:
         if entry is not None and entry[0] == shape:
             return entry[1]
         text = self._write(signature)
-        copied = [shape[0], *((name, hint, list(marks), dict(extra or {})) for name, hint, marks, extra in shape[1:])]
+        copied = [
+            shape[0],
+            *(
+                (name, hint, list(marks), dict(extra or {}))
+                for name, hint, marks, extra in shape[1:]
+            ),
+        ]
         self._cache[signature] = (copied, text)
         return text
 
@@ -346,7 +383,7 @@ def redirect_models(replacement: "Callable[[str], Any]") -> None:
     """
     before, before_async, model_named = dspy.LM.__call__, dspy.LM.acall, cache(replacement)
 
-    def resolve(lm: Any, settings: "dict[str, Any]") -> "tuple[Any, dict[str, Any]]":  # noqa: ANN401
+    def resolve(lm: Any, settings: "dict[str, Any]") -> "tuple[Any, dict[str, Any]]":
         base = lm.kwargs.get("api_base") or lm.kwargs.get("base_url")
         name = f"{base}#{lm.model.partition('/')[2] or lm.model}" if base else lm.model
         return model_named(name), {
@@ -354,14 +391,14 @@ def redirect_models(replacement: "Callable[[str], Any]") -> None:
         }
 
     @wraps(before)
-    def call(lm: Any, *items: Any, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
+    def call(lm: Any, *items: Any, messages: Any = None, **settings: Any) -> Any:
         if type(lm) is not dspy.LM:
             return before(lm, *items, messages=messages, **settings)
         model, options = resolve(lm, settings)
         return model(*items, messages=messages, **options)
 
     @wraps(before_async)
-    async def acall(lm: Any, *items: Any, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
+    async def acall(lm: Any, *items: Any, messages: Any = None, **settings: Any) -> Any:
         if type(lm) is not dspy.LM:
             return await before_async(lm, *items, messages=messages, **settings)
         model, options = resolve(lm, settings)
@@ -379,7 +416,7 @@ def trace_modules() -> None:
     before, before_async = dspy.Module.__call__, dspy.Module.acall
 
     @wraps(before)
-    def call(module: Any, /, *args: Any, **inputs: Any) -> Any:  # noqa: ANN401
+    def call(module: Any, /, *args: Any, **inputs: Any) -> Any:
         trail = setting("dspex_trail")
         frame = None if trail is None else trail.enter(module, inputs)
         if frame is None:
@@ -393,7 +430,7 @@ def trace_modules() -> None:
         return outputs
 
     @wraps(before_async)
-    async def acall(module: Any, /, *args: Any, **inputs: Any) -> Any:  # noqa: ANN401
+    async def acall(module: Any, /, *args: Any, **inputs: Any) -> Any:
         trail = setting("dspex_trail")
         frame = None if trail is None else trail.enter(module, inputs)
         if frame is None:
@@ -409,7 +446,7 @@ def trace_modules() -> None:
     dspy.Module.__call__, dspy.Module.acall = call, acall
 
 
-def saved_state(program: Any) -> "dict[str, Any]":  # noqa: ANN401  # a module of dspy
+def saved_state(program: Any) -> "dict[str, Any]":
     """Return what `program.save("file.json")` writes: the state and dependency versions."""
     from pydantic_core import to_jsonable_python
 
@@ -417,7 +454,7 @@ def saved_state(program: Any) -> "dict[str, Any]":  # noqa: ANN401  # a module o
     return {**state, "metadata": {"dependency_versions": get_dependency_versions()}}
 
 
-def setting(name: str) -> Any:  # noqa: ANN401
+def setting(name: str) -> Any:
     """Return one of dspy's current settings or None. Threads that dspy starts inherit them."""
     return dspy.settings.get(name)
 
@@ -425,4 +462,8 @@ def setting(name: str) -> Any:  # noqa: ANN401
 def satisfies(spec: str) -> bool:
     """Whether the installed version satisfies "3.4.1", "==3.4.*" or an empty requirement."""
     version = spec.removeprefix("==").strip()
-    return not version or version == VERSION or (version.endswith(".*") and VERSION.startswith(version[:-1]))
+    return (
+        not version
+        or version == VERSION
+        or (version.endswith(".*") and VERSION.startswith(version[:-1]))
+    )

@@ -37,7 +37,7 @@ class Input:
         return self.default is _NOTHING
 
 
-def contract_of(program: Any) -> "dict[str, Any]":  # noqa: ANN401  # a module of dspy
+def contract_of(program: Any) -> "dict[str, Any]":
     """Return `{inputs, outputs, guess}`: the fields as data, and why outputs are a guess."""
     try:
         outputs = outputs_of_module(program)
@@ -46,10 +46,14 @@ def contract_of(program: Any) -> "dict[str, Any]":  # noqa: ANN401  # a module o
     inputs = [data for item in inputs_of(program) if (data := _input(item)) is not None]
     guess = "" if outputs.sure else outputs.why or "its code could not be read"
     names = outputs.sure or outputs.perhaps or _last_outputs(program)
-    return {"inputs": inputs, "outputs": [_output(name, field) for name, field in names.items()], "guess": guess}
+    return {
+        "inputs": inputs,
+        "outputs": [_output(name, field) for name, field in names.items()],
+        "guess": guess,
+    }
 
 
-def inputs_of(program: Any, callers: "frozenset[int]" = frozenset()) -> "list[Input]":  # noqa: ANN401
+def inputs_of(program: Any, callers: "frozenset[int]" = frozenset()) -> "list[Input]":
     """Return the inputs of a module, in the order of the parameters of its `forward`.
 
     `callers` are the ids of the modules that pass their keywords on to it.
@@ -65,14 +69,16 @@ def inputs_of(program: Any, callers: "frozenset[int]" = frozenset()) -> "list[In
     return [] if id(program) in callers else _of_forward(program, callers)
 
 
-def _of_signature(signature: Any) -> "list[Input]":  # noqa: ANN401
+def _of_signature(signature: Any) -> "list[Input]":
     return [
-        Input(name=name, field=field, default=_NOTHING if field.is_required() else _default_of(field))
+        Input(
+            name=name, field=field, default=_NOTHING if field.is_required() else _default_of(field)
+        )
         for name, field in signature.input_fields.items()
     ]
 
 
-def _of_forward(program: Any, callers: "frozenset[int]") -> "list[Input]":  # noqa: ANN401
+def _of_forward(program: Any, callers: "frozenset[int]") -> "list[Input]":
     function = forward_of(program)
     described = _described_inputs(program)
     hints, parameters = hints_of(function), _parameters(program, function)
@@ -80,7 +86,9 @@ def _of_forward(program: Any, callers: "frozenset[int]") -> "list[Input]":  # no
     for item in parameters:
         if item.kind in _NAMED:
             hint = hints.get(item.name, _NOTHING)
-            takes[item.name] = Input(name=item.name, hint=hint, default=item.default, field=described.get(item.name))
+            takes[item.name] = Input(
+                name=item.name, hint=hint, default=item.default, field=described.get(item.name)
+            )
     rest = [item.name for item in parameters if item.kind is item.VAR_KEYWORD]
     if rest:
         for extra in _of_keywords(program, rest[0], described=described, callers=callers):
@@ -88,7 +96,7 @@ def _of_forward(program: Any, callers: "frozenset[int]") -> "list[Input]":  # no
     return list(takes.values())
 
 
-def _parameters(program: Any, function: Any) -> "list[inspect.Parameter]":  # noqa: ANN401
+def _parameters(program: Any, function: Any) -> "list[inspect.Parameter]":
     """Return the parameters of `forward` without `self`; static methods and objects have none."""
     place = inspect.getattr_static(type(program), "forward", None)
     is_method = place is None or isinstance(place, FunctionType | partialmethod)
@@ -96,7 +104,7 @@ def _parameters(program: Any, function: Any) -> "list[inspect.Parameter]":  # no
 
 
 def _of_keywords(
-    program: Any,  # noqa: ANN401
+    program: Any,
     name: str,
     *,
     described: "dict[str, Any]",
@@ -111,30 +119,36 @@ def _of_keywords(
                 inputs.setdefault(item.name, item)
     for key, default in keys.items():
         if key not in inputs:
-            inputs[key] = Input(name=key, field=described.get(key), default=_NOTHING if default is None else default[0])
+            inputs[key] = Input(
+                name=key,
+                field=described.get(key),
+                default=_NOTHING if default is None else default[0],
+            )
     if not inputs and (predictors := program.predictors()):
         return _of_signature(predictors[0].signature)
     return list(inputs.values())
 
 
-def _described_inputs(program: Any) -> "dict[str, Any]":  # noqa: ANN401
+def _described_inputs(program: Any) -> "dict[str, Any]":
     """Return the input fields of all predictors by name; those with descriptions first."""
     fields: dict[str, Any] = {}
     for predictor in program.predictors():
         for name, field in predictor.signature.input_fields.items():
-            if name not in fields or (description_of(name, field) and not description_of(name, fields[name])):
+            if name not in fields or (
+                description_of(name, field) and not description_of(name, fields[name])
+            ):
                 fields[name] = field
     return fields
 
 
-def outputs_of_module(program: Any, callers: "frozenset[int]" = frozenset()) -> Outputs:  # noqa: ANN401
+def outputs_of_module(program: Any, callers: "frozenset[int]" = frozenset()) -> Outputs:
     """Return the outputs of a module; `callers` are the ids of the modules whose code calls it."""
     if (signature := _signature_of(program)) is not None:
         return Outputs(sure=dict(signature.output_fields))
     if (inner := _wrapped(program)) is not None:
         return outputs_of_module(inner, callers)
 
-    def shape_of(module: Any) -> "Shape | None":  # noqa: ANN401
+    def shape_of(module: Any) -> "Shape | None":
         if id(module) in inside:
             return None
         return outputs_of_module(module, inside).sure or None
@@ -143,7 +157,7 @@ def outputs_of_module(program: Any, callers: "frozenset[int]" = frozenset()) -> 
     return outputs_of(program, shape_of)
 
 
-def _signature_of(program: Any) -> Any:  # noqa: ANN401
+def _signature_of(program: Any) -> Any:
     """Return the signature of one of dspy's own modules, None for a user's module."""
     if isinstance(program, dspy.Predict) and not is_users(program):
         return program.signature
@@ -152,39 +166,41 @@ def _signature_of(program: Any) -> Any:  # noqa: ANN401
     return signature if is_signature and not is_users(program) else None
 
 
-def _wrapped(program: Any) -> Any:  # noqa: ANN401
+def _wrapped(program: Any) -> Any:
     """Return the module inside one of dspy's wrappers (BestOfN, Refine)."""
     inner = vars(program).get("module")
     return inner if isinstance(inner, dspy.Module) and not is_users(program) else None
 
 
-def is_users(program: Any) -> bool:  # noqa: ANN401
+def is_users(program: Any) -> bool:
     """Whether a user wrote the `forward` of this module."""
     return str(getattr(forward_of(program), "__module__", "")).partition(".")[0] != "dspy"
 
 
-def _last_outputs(program: Any) -> Shape:  # noqa: ANN401
+def _last_outputs(program: Any) -> Shape:
     predictors = program.predictors()
     return dict(predictors[-1].signature.output_fields) if predictors else {}
 
 
-def hints_of(function: Any) -> "dict[str, Any]":  # noqa: ANN401
+def hints_of(function: Any) -> "dict[str, Any]":
     """Return the annotations of a function, without unresolvable ones."""
     try:
         return typing.get_type_hints(function, include_extras=True)
     except Exception:  # noqa: BLE001  # names imported under TYPE_CHECKING do not exist
-        return {name: hint for name, hint in _annotations(function).items() if not isinstance(hint, str)}
+        return {
+            name: hint for name, hint in _annotations(function).items() if not isinstance(hint, str)
+        }
 
 
-def _annotations(function: Any) -> "dict[str, Any]":  # noqa: ANN401
+def _annotations(function: Any) -> "dict[str, Any]":
     return dict(getattr(function, "__annotations__", {}))
 
 
-def _default_of(field: Any) -> Any:  # noqa: ANN401
+def _default_of(field: Any) -> Any:
     return field.get_default(call_default_factory=True)
 
 
-def json_default(value: Any) -> "tuple[bool, Any]":  # noqa: ANN401
+def json_default(value: Any) -> "tuple[bool, Any]":
     """Return whether a default has a JSON form (infinity does not), and that form."""
     from pydantic_core import PydanticSerializationError, to_jsonable_python
 
@@ -198,9 +214,19 @@ def json_default(value: Any) -> "tuple[bool, Any]":  # noqa: ANN401
 
 def _input(item: Input) -> "dict[str, Any] | None":
     """Return an input as data; None if its default has no JSON form, so that it always applies."""
-    data: dict[str, Any] = {"name": item.name, "role": "input", "desc": "", "schema": {}, "typed": True}
+    data: dict[str, Any] = {
+        "name": item.name,
+        "role": "input",
+        "desc": "",
+        "schema": {},
+        "typed": True,
+    }
     if item.field is not None:
-        data |= {"desc": description_of(item.name, item.field), "schema": schema_of(item.field), "typed": False}
+        data |= {
+            "desc": description_of(item.name, item.field),
+            "schema": schema_of(item.field),
+            "typed": False,
+        }
     elif not item.has_hint:
         data["typed"] = False
     if item.has_hint:
@@ -211,15 +237,16 @@ def _input(item: Input) -> "dict[str, Any] | None":
     return {**data, "default": default} if has_json else None
 
 
-def _output(name: str, field: Any) -> "dict[str, Any]":  # noqa: ANN401
+def _output(name: str, field: Any) -> "dict[str, Any]":
     if field is None:
         return {"name": name, "role": "output", "desc": "", "schema": {}}
-    # without the bounds of the field (`le=1`): dspy shows them to the model but does not enforce them
+    # without the bounds of the field (`le=1`): dspy shows them to the model but does not enforce
+    # them
     schema = hint_schema(field.annotation)
     return {"name": name, "role": "output", "desc": description_of(name, field), "schema": schema}
 
 
-def description_of(name: str, field: Any) -> str:  # noqa: ANN401
+def description_of(name: str, field: Any) -> str:
     """Return the user's description of a field; dspy's placeholder counts as none."""
     desc = (field.json_schema_extra or {}).get("desc") or ""
     return "" if desc == f"${{{name}}}" else str(desc)

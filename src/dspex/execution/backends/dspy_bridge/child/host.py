@@ -30,7 +30,8 @@ class SandboxError(RuntimeError):
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(
-            "the sandbox for generated code needs deno: pip install deno, beside dspy. At its first use deno fetches "
+            "the sandbox for generated code needs deno: pip install deno, beside dspy. At its "
+            "first use deno fetches "
             f"pyodide and a library from the network. It said: {cause}"
         )
 
@@ -69,13 +70,13 @@ class DspyHost:
         """Return the host's part of `stats`."""
         return {"programs": len(self._programs)}
 
-    def _get(self, handle: str) -> Any:  # noqa: ANN401
+    def _get(self, handle: str) -> Any:
         try:
             return self._programs[handle]
         except KeyError:
             raise UnknownProgramError(handle) from None
 
-    def _create(self, call: Any, args: "dict[str, Any]") -> str:  # noqa: ANN401
+    def _create(self, call: Any, args: "dict[str, Any]") -> str:
         handle = str(args["handle"])
         if handle not in self._programs:
             with self._lock:  # never import a user's module twice at the same time
@@ -85,23 +86,37 @@ class DspyHost:
                 self._programs.setdefault(handle, program)
         return handle
 
-    def _model_named(self, name: str) -> Any:  # noqa: ANN401  # a model of dspy
+    def _model_named(self, name: str) -> Any:
         return compat.language_model(NamedModel(name), self._config.get("interface", "auto"))
 
-    def _delete(self, call: Any, args: "dict[str, Any]") -> bool:  # noqa: ANN401
+    def _delete(self, call: Any, args: "dict[str, Any]") -> bool:
         self._paths.pop(args["handle"], None)
         self._converters.pop(args["handle"], None)
         return self._programs.pop(args["handle"], None) is not None
 
-    def _import_state(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
+    def _import_state(self, call: Any, args: "dict[str, Any]") -> None:
         program = self._get(args["handle"])
-        programs.load_state(program.deepcopy(), args["state"])  # on a copy first: a load may fail halfway
+        programs.load_state(
+            program.deepcopy(), args["state"]
+        )  # on a copy first: a load may fail halfway
         programs.load_state(program, args["state"])
 
     @contextmanager
-    def _settings(self, call: Any, args: "dict[str, Any]", trail: "Trail | None" = None) -> "Iterator[None]":  # noqa: ANN401
-        lm = compat.language_model(ParentModel(call, args["model"], trail), self._config.get("interface", "auto"))
-        settings: dict[str, Any] = {"dspex_call": call, "dspex_trail": trail, "callbacks": [], "disable_history": True}
+    def _settings(
+        self,
+        call: Any,
+        args: "dict[str, Any]",
+        trail: "Trail | None" = None,
+    ) -> "Iterator[None]":
+        lm = compat.language_model(
+            ParentModel(call, args["model"], trail), self._config.get("interface", "auto")
+        )
+        settings: dict[str, Any] = {
+            "dspex_call": call,
+            "dspex_trail": trail,
+            "callbacks": [],
+            "disable_history": True,
+        }
         settings["dspex_models"] = dict(args.get("models", {}))
         with dspy.context(lm=lm, adapter=self._adapters[args["adapter"]], **settings):
             try:
@@ -110,14 +125,19 @@ class DspyHost:
                 error.code = "adapter"  # the parent maps errors by their code
                 raise
             except RuntimeError as error:
-                if type(error).__name__ == "CodeInterpreterError":  # 3.3 and 3.4 define it in different modules
+                if (
+                    type(error).__name__ == "CodeInterpreterError"
+                ):  # 3.3 and 3.4 define it in different modules
                     raise SandboxError(error) from error
                 raise
 
-    def _execute(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
+    def _execute(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":
         program = self._get(args["handle"])
         trail = Trail(
-            call, self._paths[args["handle"]], streams=bool(args.get("stream")), records_calls=bool(args.get("note"))
+            call,
+            self._paths[args["handle"]],
+            streams=bool(args.get("stream")),
+            records_calls=bool(args.get("note")),
         )
         try:
             with self._settings(call, args, trail):
@@ -126,10 +146,14 @@ class DspyHost:
             trail.end()
         return prediction_of(program, answer)
 
-    def _optimize(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
+    def _optimize(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":
         with self._settings(call, args):
-            return optimize(call, self._get(args["handle"]), args, converters=self._converters[args["handle"]])
+            return optimize(
+                call, self._get(args["handle"]), args, converters=self._converters[args["handle"]]
+            )
 
-    def _evaluate(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
+    def _evaluate(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":
         with self._settings(call, args):
-            return evaluate(call, self._get(args["handle"]), args, converters=self._converters[args["handle"]])
+            return evaluate(
+                call, self._get(args["handle"]), args, converters=self._converters[args["handle"]]
+            )

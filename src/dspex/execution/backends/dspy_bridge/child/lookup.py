@@ -15,7 +15,7 @@ _CALLS = frozenset({"acall", "forward", "aforward", "__call__"})
 class Lookup:
     """Looks up the names of one function: in its owner, its local names and its globals."""
 
-    def __init__(self, source: Source, owner: Any) -> None:  # noqa: ANN401  # a module of dspy, None for a function
+    def __init__(self, source: Source, owner: Any) -> None:
         """Take the function and its owner, the object whose method it is."""
         self._source = source
         self._busy: set[str] = set()
@@ -26,7 +26,12 @@ class Lookup:
         """Return the method of this name that `super()` resolves to."""
         mro = type(self.owner).__mro__
         at = next(
-            (n for n, cls in enumerate(mro) if self._source.function in map(_plain_function, vars(cls).values())), 0
+            (
+                n
+                for n, cls in enumerate(mro)
+                if self._source.function in map(_plain_function, vars(cls).values())
+            ),
+            0,
         )
         for cls in mro[at + 1 :]:
             if name in vars(cls):
@@ -37,7 +42,9 @@ class Lookup:
         """Return the dspy modules that a call may run."""
         function = node.func
         if isinstance(function, ast.Attribute) and function.attr in _CALLS:
-            modules = [item for item in self.resolve(function.value) if isinstance(item, dspy.Module)]
+            modules = [
+                item for item in self.resolve(function.value) if isinstance(item, dspy.Module)
+            ]
             modules = [item for item in modules if item is not self.owner]
             if modules:
                 return modules
@@ -51,7 +58,11 @@ class Lookup:
             case ast.Name(id=name) if name in self._source.bindings:
                 return self._resolve_local(name)
             case ast.Name(id=name):
-                return [self._source.function.__globals__[name]] if name in self._source.function.__globals__ else []
+                return (
+                    [self._source.function.__globals__[name]]
+                    if name in self._source.function.__globals__
+                    else []
+                )
             case ast.Attribute(value=whole, attr=name):
                 return [item for base in self.resolve(whole) for item in _attribute(base, name)]
             case ast.Subscript(value=whole, slice=key):
@@ -60,7 +71,9 @@ class Lookup:
                 return self._resolve_element(node)
             case ast.IfExp(body=then, orelse=otherwise):
                 return [*self.resolve(then), *self.resolve(otherwise)]
-            case ast.Call(func=ast.Name(id="getattr"), args=[whole, ast.Constant(value=str(name)), *_]):
+            case ast.Call(
+                func=ast.Name(id="getattr"), args=[whole, ast.Constant(value=str(name)), *_]
+            ):
                 return [item for base in self.resolve(whole) for item in _attribute(base, name)]
             case ast.Call(args=[first, *_]):
                 return self._constructed_predictors(node, first)
@@ -80,7 +93,9 @@ class Lookup:
         match whole:
             case ast.Call(func=ast.Name(id="enumerate"), args=[inner, *_]):
                 return self.resolve(Element(inner)) if node.place == 1 else []
-            case ast.Call(func=ast.Name(id="zip"), args=parts) if node.place is not None and node.place < len(parts):
+            case ast.Call(func=ast.Name(id="zip"), args=parts) if (
+                node.place is not None and node.place < len(parts)
+            ):
                 return self.resolve(Element(parts[node.place]))
             case ast.Call(func=ast.Name(id="reversed" | "list" | "tuple"), args=[inner]):
                 return self.resolve(Element(inner, node.place))
@@ -93,11 +108,20 @@ class Lookup:
                 return [item for element in elements for item in self.resolve(element)]
         if node.place is not None:
             return []
-        return [item for base in self.resolve(whole) if not isinstance(base, dict) for item in _items(base, None)]
+        return [
+            item
+            for base in self.resolve(whole)
+            if not isinstance(base, dict)
+            for item in _items(base, None)
+        ]
 
     def _constructed_predictors(self, node: ast.Call, first: ast.expr) -> "list[Any]":
         """Return the predictor that `dspy.Predict("a -> b")` creates inside a `forward`."""
-        makers = [item for item in self.resolve(node.func) if item is dspy.Predict or item is dspy.ChainOfThought]
+        makers = [
+            item
+            for item in self.resolve(node.func)
+            if item is dspy.Predict or item is dspy.ChainOfThought
+        ]
         signatures = [first.value] if isinstance(first, ast.Constant) else self.resolve(first)
         fit = [item for item in signatures if isinstance(item, str) or _is_signature(item)]
         try:
@@ -106,16 +130,16 @@ class Lookup:
             return []
 
 
-def _is_signature(value: Any) -> bool:  # noqa: ANN401
+def _is_signature(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, dspy.Signature)
 
 
-def _plain_function(value: Any) -> Any:  # noqa: ANN401
+def _plain_function(value: Any) -> Any:
     value = value.__func__ if isinstance(value, staticmethod | classmethod) else value
     return inspect.unwrap(value) if callable(value) else value
 
 
-def _attribute(base: Any, name: str) -> "list[Any]":  # noqa: ANN401
+def _attribute(base: Any, name: str) -> "list[Any]":
     """Return an attribute without running code such as properties or `__getattr__`."""
     if isinstance(base, ModuleType):
         namespace = vars(base)
@@ -132,7 +156,7 @@ def _attribute(base: Any, name: str) -> "list[Any]":  # noqa: ANN401
     return []
 
 
-def _items(base: Any, key: "ast.expr | None") -> "list[Any]":  # noqa: ANN401
+def _items(base: Any, key: "ast.expr | None") -> "list[Any]":
     """Return the item of a list or dict under a constant key, or else all items."""
     if not isinstance(base, list | tuple | dict):
         return []

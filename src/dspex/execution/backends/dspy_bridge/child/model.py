@@ -16,7 +16,7 @@ _PASSED = ("temperature", "max_tokens", "top_p", "stop", "seed")
 class ParentModel:
     """Calls the parent's model during one call of a program."""
 
-    def __init__(self, call: Any, about: "dict[str, Any]", trail: "Trail | None" = None) -> None:  # noqa: ANN401
+    def __init__(self, call: Any, about: "dict[str, Any]", trail: "Trail | None" = None) -> None:
         self.name: str = about["name"]
         self._about = about
         self._call = call
@@ -37,7 +37,9 @@ class ParentModel:
 
     def ask(self, messages: "list[dict[str, Any]]", settings: "dict[str, Any]") -> "dict[str, Any]":
         """Return the parent's reply: text, model, finish_reason and usage."""
-        request: dict[str, Any] = {name: settings[name] for name in _PASSED if settings.get(name) is not None}
+        request: dict[str, Any] = {
+            name: settings[name] for name in _PASSED if settings.get(name) is not None
+        }
         request["messages"] = [_plain(message) for message in messages]
         if settings.get("rollout_id") is not None:
             request["rollout"] = settings["rollout_id"]
@@ -45,13 +47,20 @@ class ParentModel:
             request |= _format_settings(response_format)
         return self._send(request, self._call, self._trail)
 
-    def _send(self, request: "dict[str, Any]", call: Any, trail: "Trail | None") -> "dict[str, Any]":  # noqa: ANN401
+    def _send(
+        self,
+        request: "dict[str, Any]",
+        call: Any,
+        trail: "Trail | None",
+    ) -> "dict[str, Any]":
         if trail is not None:
             request |= trail.current_place()
         reply: dict[str, Any] = call.callback("lm", request)
         return reply
 
-    def replies(self, messages: "list[dict[str, Any]]", settings: "dict[str, Any]") -> "list[dict[str, Any]]":
+    def replies(
+        self, messages: "list[dict[str, Any]]", settings: "dict[str, Any]"
+    ) -> "list[dict[str, Any]]":
         """Call the model `n` times."""
         return [self.ask(messages, settings) for _ in range(settings.get("n") or 1)]
 
@@ -81,10 +90,17 @@ class NamedModel(ParentModel):
             models[self.name] = call.callback("model", {"name": self.name})
         return ParentModel(call, models[self.name])
 
-    def _send(self, request: "dict[str, Any]", call: Any, trail: "Trail | None") -> "dict[str, Any]":  # noqa: ANN401
+    def _send(
+        self,
+        request: "dict[str, Any]",
+        call: Any,
+        trail: "Trail | None",
+    ) -> "dict[str, Any]":
         call, trail = compat.setting("dspex_call"), compat.setting("dspex_trail")
         if call is None:
-            raise RuntimeError(f"the model {self.name!r} was called while no program runs: call it in `forward`")
+            raise RuntimeError(
+                f"the model {self.name!r} was called while no program runs: call it in `forward`"
+            )
         return super()._send({**request, "own": self.name}, call, trail)
 
 
@@ -97,8 +113,10 @@ def _plain(message: "dict[str, Any]") -> "dict[str, str]":
     return {"role": message["role"], "content": content}
 
 
-def _format_settings(response_format: Any) -> "dict[str, Any]":  # noqa: ANN401
+def _format_settings(response_format: Any) -> "dict[str, Any]":
     if isinstance(response_format, dict):
-        schema = response_format.get("schema") or response_format.get("json_schema", {}).get("schema")
+        schema = response_format.get("schema") or response_format.get("json_schema", {}).get(
+            "schema"
+        )
         return {"response_schema": schema} if schema else {"json_mode": True}
     return {"response_schema": response_format.model_json_schema()}

@@ -37,7 +37,7 @@ class StaleError(ValueError):
     code = "stale"
 
 
-def create(definition: "dict[str, Any]", model_named: "Callable[[str], Any]") -> Any:  # noqa: ANN401  # a dspy module
+def create(definition: "dict[str, Any]", model_named: "Callable[[str], Any]") -> Any:
     """Return the dspy module that `definition` describes, with its state and assignment.
 
     `model_named` creates the dspy model of a predictor that has its own.
@@ -52,7 +52,9 @@ def create(definition: "dict[str, Any]", model_named: "Callable[[str], Any]") ->
         )
     maker = _KINDS.get(definition["kind"])
     if maker is None:
-        raise DefinitionError(f"dspy has no module of kind {definition['kind']!r}; kinds are: {', '.join(_KINDS)}")
+        raise DefinitionError(
+            f"dspy has no module of kind {definition['kind']!r}; kinds are: {', '.join(_KINDS)}"
+        )
     program = maker(definition)
     if definition.get("state"):
         load_state(program, definition["state"])
@@ -67,7 +69,7 @@ def create(definition: "dict[str, Any]", model_named: "Callable[[str], Any]") ->
     return program
 
 
-def load_state(program: Any, state: "dict[str, Any]") -> None:  # noqa: ANN401
+def load_state(program: Any, state: "dict[str, Any]") -> None:
     """Load a state that dspy saved into a program.
 
     Raises:
@@ -76,78 +78,99 @@ def load_state(program: Any, state: "dict[str, Any]") -> None:  # noqa: ANN401
     try:
         program.load_state(state)
     except Exception as error:  # dspy raises all kinds of errors for a wrong state
-        what = f"it lacks {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
-        raise DefinitionError(f"the state does not load into {type(program).__name__}: {what}") from error
+        what = (
+            f"it lacks {error}"
+            if isinstance(error, KeyError)
+            else f"{type(error).__name__}: {error}"
+        )
+        raise DefinitionError(
+            f"the state does not load into {type(program).__name__}: {what}"
+        ) from error
 
 
-def _predictor(predictors: "dict[str, Any]", path: str) -> Any:  # noqa: ANN401
+def _predictor(predictors: "dict[str, Any]", path: str) -> Any:
     name = path if path in predictors or len(predictors) > 1 else next(iter(predictors))
     if name not in predictors:
-        raise DefinitionError(f"the dspy program has no predictor {path!r}; it has: {', '.join(predictors)}")
+        raise DefinitionError(
+            f"the dspy program has no predictor {path!r}; it has: {', '.join(predictors)}"
+        )
     return predictors[name]
 
 
-def _assign(predictor: Any, slot: str, value: Any) -> None:  # noqa: ANN401
+def _assign(predictor: Any, slot: str, value: Any) -> None:
     """Set instructions, demonstrations, the description of a field, or a setting of the model."""
     if slot == "instructions":
         predictor.signature = predictor.signature.with_instructions(value)
     elif slot == "demos":
         predictor.demos = [dspy.Example(**demo) for demo in value]
     elif slot.startswith("fields."):
-        predictor.signature = predictor.signature.with_updated_fields(slot.split(".")[1], desc=value)
+        predictor.signature = predictor.signature.with_updated_fields(
+            slot.split(".")[1], desc=value
+        )
     else:
         predictor.config = {**predictor.config, slot: value}
 
 
-def _over_signature(cls: Any, **fixed: Any) -> Any:  # noqa: ANN401
-    def make(definition: "dict[str, Any]") -> Any:  # noqa: ANN401
+def _over_signature(cls: Any, **fixed: Any) -> Any:
+    def make(definition: "dict[str, Any]") -> Any:
         return cls(to_dspy(definition["signature"]), **fixed, **definition.get("settings", {}))
 
     return make
 
 
-def _program_of_thought(definition: "dict[str, Any]") -> Any:  # noqa: ANN401
+def _program_of_thought(definition: "dict[str, Any]") -> Any:
     settings = dict(definition.get("settings", {}))
     if settings.pop("interpreter", "sandbox") == "local":
         if compat.local_interpreter is None:
             raise DefinitionError(
-                f"dspy {compat.VERSION} has no local interpreter; leave 'interpreter' out, or use 3.4"
+                f"dspy {compat.VERSION} has no local interpreter; leave 'interpreter' out, or use "
+                "3.4"
             )
         settings["interpreter_factory"] = compat.local_interpreter
     return dspy.ProgramOfThought(to_dspy(definition["signature"]), **settings)
 
 
-def _react(definition: "dict[str, Any]") -> Any:  # noqa: ANN401
+def _react(definition: "dict[str, Any]") -> Any:
     tools = [
-        dspy.Tool(_remote_tool(tool["name"]), name=tool["name"], desc=tool["desc"], args=tool["args"])
+        dspy.Tool(
+            _remote_tool(tool["name"]), name=tool["name"], desc=tool["desc"], args=tool["args"]
+        )
         for tool in definition.get("tools", ())
     ]
-    settings = {key: value for key, value in definition.get("settings", {}).items() if key in {"max_iters"}}
+    settings = {
+        key: value for key, value in definition.get("settings", {}).items() if key in {"max_iters"}
+    }
     return dspy.ReAct(to_dspy(definition["signature"]), tools=tools, **settings)
 
 
-def _remote_tool(name: str) -> Any:  # noqa: ANN401
-    def run(**arguments: Any) -> Any:  # noqa: ANN401
+def _remote_tool(name: str) -> Any:
+    def run(**arguments: Any) -> Any:
         return compat.setting("dspex_call").callback("tool", {"name": name, "arguments": arguments})
 
     run.__name__ = name
     return run
 
 
-def _user_module(definition: "dict[str, Any]") -> Any:  # noqa: ANN401
+def _user_module(definition: "dict[str, Any]") -> Any:
     target = definition["target"]
     module_name, _, name = target.partition(":")
     try:
         module = getattr(importlib.import_module(module_name), name)
     except Exception as error:  # importing runs the user's code, which may raise anything
-        raise DefinitionError(f"cannot import {target!r}: {type(error).__name__}: {error}") from error
-    if not isinstance(module, dspy.Module) and not (isinstance(module, type) and issubclass(module, dspy.Module)):
+        raise DefinitionError(
+            f"cannot import {target!r}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(module, dspy.Module) and not (
+        isinstance(module, type) and issubclass(module, dspy.Module)
+    ):
         raise DefinitionError(f"{target!r} is not a dspy module but {type(module).__name__}")
     expected_hash = definition.get("source_hash")
     if expected_hash and expected_hash != _source_hash(module):
         if expected_hash == _file_hash(module):
             raise StaleError(f"this worker has loaded outdated code of {target!r}")
-        raise ChangedError(f"the code of {target!r} has changed since the program was imported: import it again")
+        raise ChangedError(
+            f"the code of {target!r} has changed since the program was imported: import it again"
+        )
     _add_forward(_class_of(module))
     if not isinstance(module, type):
         return _with_remote_tools(module.deepcopy(), definition)
@@ -155,11 +178,12 @@ def _user_module(definition: "dict[str, Any]") -> Any:  # noqa: ANN401
         return _with_remote_tools(module(**definition.get("init", {})), definition)
     except TypeError as error:
         raise DefinitionError(
-            f"{target!r} cannot be created with {definition.get('init', {})!r}: {error}; give its arguments (init)"
+            f"{target!r} cannot be created with {definition.get('init', {})!r}: {error}; give its "
+            "arguments (init)"
         ) from error
 
 
-def _add_forward(cls: Any) -> None:  # noqa: ANN401
+def _add_forward(cls: Any) -> None:
     """Add `forward` to a module that has only `aforward`: each call runs a new event loop.
 
     dspy's optimizers and threads call modules synchronously, and so does the host.
@@ -168,13 +192,13 @@ def _add_forward(cls: Any) -> None:  # noqa: ANN401
         return
 
     @wraps(cls.aforward)
-    def forward(self: Any, *args: Any, **inputs: Any) -> Any:  # noqa: ANN401
+    def forward(self: Any, *args: Any, **inputs: Any) -> Any:
         return asyncio.run(self.aforward(*args, **inputs))
 
     cls.forward = forward
 
 
-def _with_remote_tools(program: Any, definition: "dict[str, Any]") -> Any:  # noqa: ANN401
+def _with_remote_tools(program: Any, definition: "dict[str, Any]") -> Any:
     """Run the tools that the parent offers there; other tools of a user's module run here."""
     if not hasattr(type(program), "forward"):
         raise DefinitionError(f"{definition['target']!r} has no forward (or aforward): define one")
@@ -187,7 +211,7 @@ def _with_remote_tools(program: Any, definition: "dict[str, Any]") -> Any:  # no
     return program
 
 
-def _source_hash(module: Any) -> str:  # noqa: ANN401  # a module or a class of one
+def _source_hash(module: Any) -> str:
     """Return the hash of the code that this process has loaded; the file may change later."""
     namespace = vars(sys.modules[_class_of(module).__module__])
     if _HASH_NAME not in namespace:
@@ -195,7 +219,7 @@ def _source_hash(module: Any) -> str:  # noqa: ANN401  # a module or a class of 
     return str(namespace[_HASH_NAME])
 
 
-def _file_hash(module: Any) -> str:  # noqa: ANN401
+def _file_hash(module: Any) -> str:
     """Return the BLAKE2b-256 hash of the file of a module's class, "" without a file."""
     try:
         with open(inspect.getsourcefile(_class_of(module)) or "", "rb") as file:
@@ -204,7 +228,7 @@ def _file_hash(module: Any) -> str:  # noqa: ANN401
         return ""
 
 
-def _class_of(module: Any) -> Any:  # noqa: ANN401
+def _class_of(module: Any) -> Any:
     return module if isinstance(module, type) else type(module)
 
 
@@ -217,7 +241,7 @@ _KINDS: "dict[str, Any]" = {
 }
 
 
-def describe_program(program: Any) -> "dict[str, Any]":  # noqa: ANN401
+def describe_program(program: Any) -> "dict[str, Any]":
     """Return the predictors of a program, and the contract that its code implies."""
     return {
         "predictors": describe_predictors(program),
@@ -227,13 +251,16 @@ def describe_program(program: Any) -> "dict[str, Any]":  # noqa: ANN401
     }
 
 
-def describe_predictors(program: Any) -> "dict[str, Any]":  # noqa: ANN401
+def describe_predictors(program: Any) -> "dict[str, Any]":
     """Return the predictors of a program by path: signature, instructions and demonstrations."""
     return {
-        path: {"signature": from_dspy(predictor.signature), "demos": [_demo(demo) for demo in predictor.demos]}
+        path: {
+            "signature": from_dspy(predictor.signature),
+            "demos": [_demo(demo) for demo in predictor.demos],
+        }
         for path, predictor in program.named_predictors()
     }
 
 
-def _demo(demo: Any) -> "dict[str, Any]":  # noqa: ANN401
+def _demo(demo: Any) -> "dict[str, Any]":
     return plain({key: value for key, value in dict(demo).items() if not key.startswith("dspy_")})

@@ -31,13 +31,13 @@ class Outputs:
     why: str = ""
 
 
-def forward_of(program: Any) -> Any:  # noqa: ANN401  # a module of dspy
+def forward_of(program: Any) -> Any:
     """Return the function behind a call: `forward`, or `aforward` if the module has only that."""
     cls = type(program)
     return inspect.unwrap(cls.forward if hasattr(cls, "forward") else cls.aforward)
 
 
-def outputs_of(program: Any, of_module: ModuleShape) -> Outputs:  # noqa: ANN401
+def outputs_of(program: Any, of_module: ModuleShape) -> Outputs:
     """Return the outputs of a user's module; `of_module` returns those of inner modules."""
     function = forward_of(program)
     reader = Returns.of(function, program, of_module=of_module)
@@ -46,7 +46,7 @@ def outputs_of(program: Any, of_module: ModuleShape) -> Outputs:  # noqa: ANN401
     return reader.outputs()
 
 
-def passed_inputs(program: Any, name: str) -> "tuple[list[tuple[Any, set[str]]], dict[str, Any]]":  # noqa: ANN401
+def passed_inputs(program: Any, name: str) -> "tuple[list[tuple[Any, set[str]]], dict[str, Any]]":
     """Return the modules that get `**name` with their other keywords, and the keys read from it.
 
     A key that is read with a default maps to `(default,)`, a required key to None.
@@ -59,14 +59,18 @@ def passed_inputs(program: Any, name: str) -> "tuple[list[tuple[Any, set[str]]],
     keys: dict[str, Any] = {}
     for node in ast.walk(source.tree):
         match node:
-            case ast.Subscript(value=ast.Name(id=whole), slice=ast.Constant(value=str(key))) if whole == name:
+            case ast.Subscript(value=ast.Name(id=whole), slice=ast.Constant(value=str(key))) if (
+                whole == name
+            ):
                 keys[key] = None
             case ast.Call(
                 func=ast.Attribute(value=ast.Name(id=whole), attr="get" | "pop" as how),
                 args=[ast.Constant(value=str(key)), *rest],
             ) if whole == name:
                 keys[key] = None if how == "pop" and not rest else _literal(rest)
-            case ast.Call(keywords=keywords) if any(_is_rest(keyword, name) for keyword in keywords):
+            case ast.Call(keywords=keywords) if any(
+                _is_rest(keyword, name) for keyword in keywords
+            ):
                 explicit = {keyword.arg for keyword in keywords if keyword.arg is not None}
                 receivers += [(module, explicit) for module in lookup.called_modules(node)]
     return receivers, keys
@@ -86,7 +90,9 @@ def _literal(nodes: "list[ast.expr]") -> "tuple[Any]":
 class Returns:
     """Reads the outputs of the predictions that one function returns."""
 
-    def __init__(self, source: Source, lookup: Lookup, *, of_module: ModuleShape, depth: int) -> None:
+    def __init__(
+        self, source: Source, lookup: Lookup, *, of_module: ModuleShape, depth: int
+    ) -> None:
         """Take the function; `depth` counts the functions that lead to it."""
         self._source = source
         self._lookup = lookup
@@ -95,39 +101,66 @@ class Returns:
         self._busy: set[str] = set()
 
     @classmethod
-    def of(cls, function: Any, owner: Any, *, of_module: ModuleShape, depth: int = 0) -> "Returns | None":  # noqa: ANN401
+    def of(
+        cls,
+        function: Any,
+        owner: Any,
+        *,
+        of_module: ModuleShape,
+        depth: int = 0,
+    ) -> "Returns | None":
         """Return the reader of a function, None if it has no source."""
         source = Source.of(function)
-        return None if source is None else cls(source, Lookup(source, owner), of_module=of_module, depth=depth)
+        return (
+            None
+            if source is None
+            else cls(source, Lookup(source, owner), of_module=of_module, depth=depth)
+        )
 
     def outputs(self) -> Outputs:
         """Return the outputs that all return statements share, and further outputs of some."""
         shapes: list[Shape] = []
         why = ""
         for node in self._source.returns:
-            if node.value is None or (isinstance(node.value, ast.Constant) and node.value.value is None):
+            if node.value is None or (
+                isinstance(node.value, ast.Constant) and node.value.value is None
+            ):
                 continue
-            if self._is_own_call(node.value):  # a recursive call returns what the other statements return
+            if self._is_own_call(
+                node.value
+            ):  # a recursive call returns what the other statements return
                 continue
             shape = self.shape(node.value)
             if shape is None:
                 line = self._source.line(node)
-                why = why or f"line {line} returns {ast.unparse(node.value)[:80]}, which cannot be read without running"
+                why = (
+                    why
+                    or f"line {line} returns {ast.unparse(node.value)[:80]}, which cannot be "
+                    "read without running"
+                )
             else:
                 shapes.append(shape)
         perhaps: Shape = {}
         for shape in shapes:
             perhaps |= {name: None for name in shape if name not in perhaps}
         if why or not shapes:
-            return Outputs(sure={}, perhaps=perhaps, why=why or f"{self._source.function.__qualname__} returns nothing")
-        return Outputs(sure=_common(shapes), perhaps=perhaps, why="no output is in every return statement")
+            return Outputs(
+                sure={},
+                perhaps=perhaps,
+                why=why or f"{self._source.function.__qualname__} returns nothing",
+            )
+        return Outputs(
+            sure=_common(shapes), perhaps=perhaps, why="no output is in every return statement"
+        )
 
     def _is_own_call(self, node: ast.expr) -> bool:
         call = node.value if isinstance(node, ast.Await) else node
         if self._lookup.owner is None or not isinstance(call, ast.Call):
             return False
         targets = self._lookup.resolve(call.func)
-        return any(target is self._lookup.owner or target is self._source.function for target in targets)
+        return any(
+            target is self._lookup.owner or target is self._source.function for target in targets
+        )
 
     def shape(self, node: "ast.expr | None") -> "Shape | None":
         """Return the outputs of the prediction that an expression evaluates to, None if unknown."""
@@ -151,7 +184,11 @@ class Returns:
         return None
 
     def _merge(self, nodes: "list[ast.expr]") -> "Shape | None":
-        shapes = [self.shape(node) for node in nodes if not (isinstance(node, ast.Constant) and node.value is None)]
+        shapes = [
+            self.shape(node)
+            for node in nodes
+            if not (isinstance(node, ast.Constant) and node.value is None)
+        ]
         resolved = [shape for shape in shapes if shape is not None]
         return _common(resolved) if resolved and len(resolved) == len(shapes) else None
 
@@ -168,7 +205,11 @@ class Returns:
         for part in self._source.writes.get(name, ()):
             if part in shape or (name, part) in self._source.sure_writes:
                 shape = {**shape, part: None}
-        return {part: value for part, value in shape.items() if part not in self._source.removals.get(name, ())}
+        return {
+            part: value
+            for part, value in shape.items()
+            if part not in self._source.removals.get(name, ())
+        }
 
     def _element_shape(self, node: ast.expr) -> "Shape | None":
         """Return the outputs of the elements of a list of predictions."""
@@ -182,7 +223,11 @@ class Returns:
             case ast.Name(id=name) if name not in self._busy:
                 self._busy.add(name)
                 try:
-                    values = [value for value in self._source.bindings.get(name, ()) if not _is_empty_list(value)]
+                    values = [
+                        value
+                        for value in self._source.bindings.get(name, ())
+                        if not _is_empty_list(value)
+                    ]
                     shapes = [self._element_shape(value) for value in values]
                     shapes += [self.shape(value) for value in self._source.appends.get(name, ())]
                 finally:
@@ -216,7 +261,9 @@ class Returns:
         if shape is None:
             return None
         names = {str(item.value) for item in node.args if isinstance(item, ast.Constant)}
-        more = {item.arg: self._field_of(item.value) for item in node.keywords if item.arg is not None}
+        more = {
+            item.arg: self._field_of(item.value) for item in node.keywords if item.arg is not None
+        }
         if function.attr == "without":
             return {name: value for name, value in shape.items() if name not in names}
         return {**shape, **more}
@@ -245,8 +292,16 @@ class Returns:
                 return shape
             case ast.Call(func=ast.Name(id="dict"), args=args, keywords=keywords):
                 shapes = [self._shape_of_mapping(item) for item in args]
-                keyword_shape = {item.arg: self._field_of(item.value) for item in keywords if item.arg is not None}
-                return {name: value for shape in [*shapes, keyword_shape] for name, value in shape.items()}
+                keyword_shape = {
+                    item.arg: self._field_of(item.value)
+                    for item in keywords
+                    if item.arg is not None
+                }
+                return {
+                    name: value
+                    for shape in [*shapes, keyword_shape]
+                    for name, value in shape.items()
+                }
             case ast.Call(func=ast.Attribute(value=inner, attr="toDict" | "items" | "copy")):
                 return self.shape(inner) or {}
             case ast.Name(id=name) if (
@@ -254,11 +309,15 @@ class Returns:
             ):
                 value = self._source.bindings[name][0]
                 parts = {part: None for where, part in self._source.sure_writes if where == name}
-                base_shape = self._shape_of_mapping(value) if isinstance(value, ast.Dict) else self.shape(node)
+                base_shape = (
+                    self._shape_of_mapping(value)
+                    if isinstance(value, ast.Dict)
+                    else self.shape(node)
+                )
                 return {**(base_shape or {}), **parts}
         return self.shape(node) or {}
 
-    def _field_of(self, node: ast.expr) -> Any:  # noqa: ANN401
+    def _field_of(self, node: ast.expr) -> Any:
         """Return the field behind `prediction.name` or `prediction["name"]`, else None."""
         match node:
             case ast.Attribute(value=whole, attr=name):
@@ -269,7 +328,11 @@ class Returns:
                 len(self._source.bindings.get(name, ())) == 1 and name not in self._source.appends
             ):
                 value = self._source.bindings[name][0]
-                return self._field_of(value) if isinstance(value, ast.Attribute | ast.Subscript) else None
+                return (
+                    self._field_of(value)
+                    if isinstance(value, ast.Attribute | ast.Subscript)
+                    else None
+                )
         return None
 
     def _shape_of_functions(self, node: ast.expr, targets: "list[Any]") -> "Shape | None":
@@ -282,7 +345,8 @@ class Returns:
                 owner = self._lookup.owner
         functions = [target for target in targets if isinstance(target, FunctionType)]
         readers = [
-            Returns.of(function, owner, of_module=self._of_module, depth=self._depth + 1) for function in functions
+            Returns.of(function, owner, of_module=self._of_module, depth=self._depth + 1)
+            for function in functions
         ]
         shapes = [None if reader is None else reader.outputs().sure or None for reader in readers]
         resolved = [shape for shape in shapes if shape is not None]
@@ -298,8 +362,10 @@ def _common(shapes: "list[Shape]") -> Shape:
     }
 
 
-def _is_same(first: Any, second: Any) -> bool:  # noqa: ANN401
-    return first is second or (first is not None and second is not None and repr(first) == repr(second))
+def _is_same(first: Any, second: Any) -> bool:
+    return first is second or (
+        first is not None and second is not None and repr(first) == repr(second)
+    )
 
 
 def _is_empty_list(node: ast.expr) -> bool:

@@ -8,7 +8,7 @@ from .types import Annotations, rules_of, schema_of
 from .values import plain
 
 
-def to_dspy(data: "dict[str, Any]") -> Any:  # noqa: ANN401  # a signature class
+def to_dspy(data: "dict[str, Any]") -> Any:
     """Return the dspy signature of `{name, instructions, fields, $defs}`.
 
     Each field is `{name, role, desc, schema, default?}`.
@@ -26,10 +26,13 @@ def to_dspy(data: "dict[str, Any]") -> Any:  # noqa: ANN401  # a signature class
     return dspy.Signature(fields, data["instructions"], signature_name=data["name"])
 
 
-def from_dspy(signature: Any) -> "dict[str, Any]":  # noqa: ANN401
+def from_dspy(signature: Any) -> "dict[str, Any]":
     """Return a dspy signature as data in the same form."""
     fields = []
-    for role, signature_fields in (("input", signature.input_fields), ("output", signature.output_fields)):
+    for role, signature_fields in (
+        ("input", signature.input_fields),
+        ("output", signature.output_fields),
+    ):
         for name, field in signature_fields.items():
             desc = (field.json_schema_extra or {}).get("desc") or ""
             text = "" if desc == f"${{{name}}}" else desc

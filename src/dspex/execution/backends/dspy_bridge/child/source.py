@@ -25,7 +25,9 @@ class Element(ast.expr):
 class Source:
     """The statements of a function by name: bindings, appends, writes and removals."""
 
-    def __init__(self, function: FunctionType, tree: "ast.FunctionDef | ast.AsyncFunctionDef") -> None:
+    def __init__(
+        self, function: FunctionType, tree: "ast.FunctionDef | ast.AsyncFunctionDef"
+    ) -> None:
         """Take the function and its syntax tree."""
         self.function = function
         self.tree = tree
@@ -41,14 +43,18 @@ class Source:
         self.sure_writes = {part for node in _always_run(tree.body) for part in _writes(node)}
 
     @classmethod
-    def of(cls, function: Any) -> "Source | None":  # noqa: ANN401  # may not be a function
+    def of(cls, function: Any) -> "Source | None":
         """Return the source of a function, None if it has no source."""
         function = inspect.unwrap(function)
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
         except (OSError, TypeError, SyntaxError, IndexError, ValueError):
             return None
-        return cls(function, tree) if isinstance(tree, FUNCTIONS) and isinstance(function, FunctionType) else None
+        return (
+            cls(function, tree)
+            if isinstance(tree, FUNCTIONS) and isinstance(function, FunctionType)
+            else None
+        )
 
     def line(self, node: ast.AST) -> int:
         """Return the line of a node in its file."""
@@ -61,13 +67,18 @@ class Source:
             case ast.Assign(targets=targets, value=value):
                 for target in targets:
                     self._bind(target, value)
-            case ast.AnnAssign(target=target, value=ast.expr() as value) | ast.NamedExpr(target=target, value=value):
+            case (
+                ast.AnnAssign(target=target, value=ast.expr() as value)
+                | ast.NamedExpr(target=target, value=value)
+            ):
                 self._bind(target, value)
             case ast.AugAssign(target=target):
                 self._bind(target, ast.Constant(...))
             case ast.For() | ast.AsyncFor() | ast.comprehension():
                 self._bind_loop(node.target, node.iter)
-            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method), args=[first, *_]):
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id=name), attr=method), args=[first, *_]
+            ):
                 self._read_method_call(name, method, first)
             case ast.Delete(targets=targets):
                 self._remove(targets)
@@ -90,7 +101,9 @@ class Source:
         elif isinstance(target, ast.Tuple | ast.List):
             whole = value.elts if isinstance(value, ast.Tuple | ast.List) else []
             for number, part in enumerate(target.elts):
-                self._bind(part, whole[number] if len(whole) == len(target.elts) else ast.Constant(...))
+                self._bind(
+                    part, whole[number] if len(whole) == len(target.elts) else ast.Constant(...)
+                )
 
     def _bind_loop(self, target: ast.AST, iterable: ast.expr) -> None:
         if isinstance(target, ast.Tuple | ast.List):
@@ -121,7 +134,13 @@ def _always_run(nodes: "list[ast.stmt]") -> "Iterator[ast.stmt]":
 
 def _writes(node: ast.AST) -> "list[tuple[str, str]]":
     """Return the (name, part) pairs that a statement assigns (`name.part`, `name["part"]`)."""
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
+    targets = (
+        node.targets
+        if isinstance(node, ast.Assign)
+        else [node.target]
+        if isinstance(node, ast.AugAssign)
+        else []
+    )
     return [part for target in targets if (part := _part_of_name(target)) is not None]
 
 

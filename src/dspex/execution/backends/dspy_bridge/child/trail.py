@@ -14,17 +14,26 @@ _now = time.monotonic_ns  # the same clock in all processes of a machine
 _current_frame: "ContextVar[_Frame | None]" = ContextVar("dspex_here", default=None)
 
 
-def paths_of(program: Any) -> "dict[int, str]":  # noqa: ANN401
+def paths_of(program: Any) -> "dict[int, str]":
     """Return the paths of a program's modules by their ids; copies of modules are not included."""
     paths = {id(module): path.removeprefix("self.") for path, module in program.named_sub_modules()}
-    paths |= {id(predictor): path for path, predictor in program.named_predictors()}  # `d['k']`, not `d[k]`
+    paths |= {
+        id(predictor): path for path, predictor in program.named_predictors()
+    }  # `d['k']`, not `d[k]`
     return paths
 
 
 class Trail:
     """The modules that run in one call. Threads that dspy starts for the call share it."""
 
-    def __init__(self, call: Any, paths: "dict[int, str]", *, streams: bool, records_calls: bool) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        call: Any,
+        paths: "dict[int, str]",
+        *,
+        streams: bool,
+        records_calls: bool,
+    ) -> None:
         self._call = call
         self._records_calls = records_calls
         self._predictor_calls: list[tuple[str, Any, Any]] = []
@@ -34,7 +43,7 @@ class Trail:
         self._spans: list[tuple[Any, ...]] = []
         self._last: dict[int, _Frame] = {}
 
-    def enter(self, module: Any, inputs: "dict[str, Any]") -> "_Frame | None":  # noqa: ANN401
+    def enter(self, module: Any, inputs: "dict[str, Any]") -> "_Frame | None":
         """Record the start of a module; None outside of the program or above the limit."""
         path = self._paths.get(id(module))
         if path is None or (number := next(self._count)) > LIMIT:
@@ -50,13 +59,22 @@ class Trail:
             self._call.emit("stream", {"path": path, "name": frame.name, "state": "begun"})
         return frame
 
-    def leave(self, frame: "_Frame", outputs: Any, error: "BaseException | None") -> None:  # noqa: ANN401
+    def leave(self, frame: "_Frame", outputs: Any, error: "BaseException | None") -> None:
         """Record the end of a module."""
         end_ns = _now()
         _current_frame.reset(frame.token)
         message = None if error is None else f"{type(error).__name__}: {error}"[:2000]
         self._spans.append(
-            (frame.number, frame.outer, "module", frame.name, frame.path, frame.started_ns, end_ns, message)
+            (
+                frame.number,
+                frame.outer,
+                "module",
+                frame.name,
+                frame.path,
+                frame.started_ns,
+                end_ns,
+                message,
+            )
         )
         if not isinstance(frame.module, dspy.Predict) or not (self._streams or self._records_calls):
             return
@@ -64,7 +82,10 @@ class Trail:
         if self._records_calls and answer is not None:
             self._predictor_calls.append((frame.path, frame.inputs, answer))
         if self._streams:
-            self._call.emit("stream", {"path": frame.path, "name": frame.name, "state": "done", "outputs": answer})
+            self._call.emit(
+                "stream",
+                {"path": frame.path, "name": frame.name, "state": "done", "outputs": answer},
+            )
 
     def _calling_frame(self) -> "_Frame | None":
         """Return the module that started this thread, which dspy passes on to its threads."""
@@ -92,7 +113,7 @@ class Trail:
 class _Frame:
     __slots__ = ("inputs", "module", "name", "number", "outer", "path", "started_ns", "token")
 
-    def __init__(self, number: int, module: Any, *, path: str, outer: "int | None") -> None:  # noqa: ANN401
+    def __init__(self, number: int, module: Any, *, path: str, outer: "int | None") -> None:
         self.number = number
         self.module = module
         self.path = path

@@ -44,13 +44,13 @@ class Annotations:
         self._names: dict[str, Any] = {}
         self._models: list[Any] = []
 
-    def of(self, schema: "dict[str, Any]") -> Any:  # noqa: ANN401
+    def of(self, schema: "dict[str, Any]") -> Any:
         """Return the annotation that `schema` describes, including its constraints."""
         annotation = self.bare(schema)
         rules = rules_of(schema)
         return Annotated[annotation, Field(**rules)] if rules else annotation
 
-    def bare(self, schema: "dict[str, Any]") -> Any:  # noqa: ANN401
+    def bare(self, schema: "dict[str, Any]") -> Any:
         """Return the annotation without the constraints of its outermost level."""
         if "$ref" in schema:
             return self._definition(schema["$ref"].rpartition("/")[2])
@@ -71,29 +71,31 @@ class Annotations:
             return dict[str, self.of(schema["additionalProperties"])]  # type: ignore[misc]
         return _BASIC.get(kind, Any) if kind else Any
 
-    def _one_of(self, members: "list[dict[str, Any]]") -> Any:  # noqa: ANN401
+    def _one_of(self, members: "list[dict[str, Any]]") -> Any:
         if any(member.get(MARK) == "History" for member in members):
             return OWN_TYPES["History"]  # dspy recognizes a history by exactly this annotation
         return reduce(or_, (self.of(member) for member in members))
 
-    def _definition(self, name: str) -> Any:  # noqa: ANN401
+    def _definition(self, name: str) -> Any:
         if name in self._pending:
             return ForwardRef(self._pending[name])  # the definition contains itself
         if name not in self._annotations:
             definition = self._definitions[name]
-            self._pending[name] = f"{definition.get('title') or 'Object'}_{len(self._annotations) + len(self._pending)}"
+            self._pending[name] = (
+                f"{definition.get('title') or 'Object'}_{len(self._annotations) + len(self._pending)}"
+            )
             self._annotations[name] = self.bare(definition)
             self._rebuild(self._pending.pop(name), self._annotations[name])
         return self._annotations[name]
 
-    def _rebuild(self, reference: str, annotation: Any) -> None:  # noqa: ANN401
+    def _rebuild(self, reference: str, annotation: Any) -> None:
         """Complete the models that refer to this annotation."""
         self._names[reference] = annotation
         for model in self._models:
             if not model.__pydantic_complete__:
                 model.model_rebuild(raise_errors=False, _types_namespace=self._names)
 
-    def _model(self, schema: "dict[str, Any]") -> Any:  # noqa: ANN401
+    def _model(self, schema: "dict[str, Any]") -> Any:
         required = set(schema.get("required", ()))
         fields: dict[str, Any] = {}
         for at, (name, part) in enumerate(schema["properties"].items()):
@@ -107,7 +109,9 @@ class Annotations:
             )
         model = create_model(schema.get("title") or "Object", __base__=_Object, **fields)
         model.absent_members = frozenset(
-            name for name, part in schema["properties"].items() if name not in required and "default" not in part
+            name
+            for name, part in schema["properties"].items()
+            if name not in required and "default" not in part
         )
         self._models.append(model)
         return model
@@ -120,9 +124,13 @@ class _Object(BaseModel):
     absent_members: "ClassVar[frozenset[str]]" = frozenset()
 
     @model_serializer(mode="wrap")
-    def _without_absent(self, handler: Any) -> Any:  # noqa: ANN401
+    def _without_absent(self, handler: Any) -> Any:
         data: dict[str, Any] = handler(self)
-        return {key: part for key, part in data.items() if part is not None or key not in self.absent_members}
+        return {
+            key: part
+            for key, part in data.items()
+            if part is not None or key not in self.absent_members
+        }
 
 
 def rules_of(schema: "dict[str, Any]") -> "dict[str, Any]":
@@ -133,13 +141,13 @@ def rules_of(schema: "dict[str, Any]") -> "dict[str, Any]":
 class _MarkingSchema(GenerateJsonSchema):
     """Marks models that are dspy's own types, for which the parent has types too."""
 
-    def model_schema(self, schema: Any) -> Any:  # noqa: ANN401
+    def model_schema(self, schema: Any) -> Any:
         json_schema = super().model_schema(schema)
         marks = [name for name, cls in OWN_TYPES.items() if issubclass(schema["cls"], cls)]
         return {**json_schema, MARK: marks[0]} if marks else json_schema
 
 
-def schema_of(field: Any) -> "dict[str, Any]":  # noqa: ANN401  # a pydantic FieldInfo
+def schema_of(field: Any) -> "dict[str, Any]":
     """Return the JSON Schema of a dspy field, including its constraints."""
     hint = field.annotation
     for mark in field.metadata:
@@ -147,7 +155,7 @@ def schema_of(field: Any) -> "dict[str, Any]":  # noqa: ANN401  # a pydantic Fie
     return hint_schema(hint)
 
 
-def hint_schema(hint: Any) -> "dict[str, Any]":  # noqa: ANN401
+def hint_schema(hint: Any) -> "dict[str, Any]":
     """Return the JSON Schema of an annotation; empty (any value) for a type without a schema."""
     try:
         return TypeAdapter(hint).json_schema(schema_generator=_MarkingSchema)

@@ -32,7 +32,9 @@ def upgrade() -> None:
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("definition", sa.JSON(none_as_null=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_signatures"),
-        sa.UniqueConstraint("workspace", "name", "version", name="uq_signatures_workspace_name_version"),
+        sa.UniqueConstraint(
+            "workspace", "name", "version", name="uq_signatures_workspace_name_version"
+        ),
     )
     op.create_table(
         "programs",
@@ -48,7 +50,9 @@ def upgrade() -> None:
         sa.Column("last_executed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("error", sa.JSON(none_as_null=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_programs"),
-        sa.ForeignKeyConstraint(["signature_id"], ["signatures.id"], name="fk_programs_signature_id"),
+        sa.ForeignKeyConstraint(
+            ["signature_id"], ["signatures.id"], name="fk_programs_signature_id"
+        ),
         sa.UniqueConstraint("workspace", "name", name="uq_programs_workspace_name"),
     )
     op.create_table(
@@ -62,7 +66,9 @@ def upgrade() -> None:
         sa.Column("parent_id", sa.Uuid(), nullable=True),
         sa.Column("made_by", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_program_versions"),
-        sa.ForeignKeyConstraint(["program_id"], ["programs.id"], name="fk_program_versions_program_id"),
+        sa.ForeignKeyConstraint(
+            ["program_id"], ["programs.id"], name="fk_program_versions_program_id"
+        ),
         sa.UniqueConstraint("program_id", "number", name="uq_program_versions_program_id_number"),
     )
     _executions()
@@ -91,7 +97,9 @@ def _executions() -> None:
             ["program_version_id"], ["program_versions.id"], name="fk_executions_program_version_id"
         ),
     )
-    op.create_index("ix_executions_program_id_created_at", "executions", ["program_id", "created_at"])
+    op.create_index(
+        "ix_executions_program_id_created_at", "executions", ["program_id", "created_at"]
+    )
     op.create_index("ix_executions_workspace_created_at", "executions", ["workspace", "created_at"])
     op.create_index("ix_executions_status", "executions", ["status"])
 

@@ -88,7 +88,14 @@ def upgrade() -> None:
     _tenancy()
     _table(
         "datasets",
-        *(_text("name"), _integer("version"), _text("split"), _json("schema"), _json("rows"), _integer("row_count")),
+        *(
+            _text("name"),
+            _integer("version"),
+            _text("split"),
+            _json("schema"),
+            _json("rows"),
+            _integer("row_count"),
+        ),
         *(_text("checksum"), _text("source")),
         _unique("datasets", "workspace", "name", "version"),
     )
@@ -105,7 +112,9 @@ def upgrade() -> None:
         table.add_column(_time("deadline_at"))
         table.add_column(_text("inputs_hash", nullable=True))
         table.add_column(sa.Column("payloads", sa.Text(), nullable=False, server_default="stored"))
-        table.create_unique_constraint("uq_executions_workspace_idempotency_key", ["workspace", "idempotency_key"])
+        table.create_unique_constraint(
+            "uq_executions_workspace_idempotency_key", ["workspace", "idempotency_key"]
+        )
     _index("executions", "parent_id")
     for name in ("program_id", "workspace"):  # pages are in the order of ids, which is that of time
         op.drop_index(f"ix_executions_{name}_created_at", "executions")
@@ -122,7 +131,12 @@ def _tenancy() -> None:
     )
     _table(
         "secrets",
-        *(_text("name"), _text("status"), _text("reference", nullable=True), _text("ciphertext", nullable=True)),
+        *(
+            _text("name"),
+            _text("status"),
+            _text("reference", nullable=True),
+            _text("ciphertext", nullable=True),
+        ),
         _unique("secrets", "workspace", "name"),
     )
 
@@ -130,10 +144,32 @@ def _tenancy() -> None:
 def _jobs() -> None:
     _table(
         "evaluations",
-        *(_uuid("program_id"), _uuid("program_version_id"), _uuid("dataset_id"), _text("status"), _json("metrics")),
-        *(_json("configuration"), _json("needs"), _json("progress"), _text("waiting", nullable=True)),
-        *(_integer("attempts"), _json("rows", nullable=True), _number("mean"), _json("interval", nullable=True)),
-        *(_number("cost_usd"), _number("p50_ms"), _number("p95_ms"), _json("error", nullable=True), _text("actor")),
+        *(
+            _uuid("program_id"),
+            _uuid("program_version_id"),
+            _uuid("dataset_id"),
+            _text("status"),
+            _json("metrics"),
+        ),
+        *(
+            _json("configuration"),
+            _json("needs"),
+            _json("progress"),
+            _text("waiting", nullable=True),
+        ),
+        *(
+            _integer("attempts"),
+            _json("rows", nullable=True),
+            _number("mean"),
+            _json("interval", nullable=True),
+        ),
+        *(
+            _number("cost_usd"),
+            _number("p50_ms"),
+            _number("p95_ms"),
+            _json("error", nullable=True),
+            _text("actor"),
+        ),
         *_turns(),
         _reference("evaluations", "program_id", "programs"),
         _reference("evaluations", "program_version_id", "program_versions"),
@@ -141,11 +177,21 @@ def _jobs() -> None:
     )
     _table(
         "optimization_jobs",
-        *(_uuid("program_id"), _uuid("program_version_id"), _uuid("dataset_id"), _text("status"), _text("optimizer")),
+        *(
+            _uuid("program_id"),
+            _uuid("program_version_id"),
+            _uuid("dataset_id"),
+            _text("status"),
+            _text("optimizer"),
+        ),
         _json("metrics"),
         *(_json("configuration"), _json("budget"), _json("needs"), _json("progress")),
         *(_text("waiting", nullable=True), _integer("attempts"), _json("trials", nullable=True)),
-        *(_json("best", nullable=True), _uuid("result_version_id", nullable=True), _json("error", nullable=True)),
+        *(
+            _json("best", nullable=True),
+            _uuid("result_version_id", nullable=True),
+            _json("error", nullable=True),
+        ),
         _text("actor"),
         *_turns(),
         _reference("optimization_jobs", "program_id", "programs"),
@@ -155,7 +201,14 @@ def _jobs() -> None:
     )
     _table(
         "job_workers",
-        *(_text("host"), _integer("pid"), _text("status"), _json("queues"), _text("code"), _text("revision")),
+        *(
+            _text("host"),
+            _integer("pid"),
+            _text("status"),
+            _json("queues"),
+            _text("code"),
+            _text("revision"),
+        ),
         _integer("beats"),
     )
     _index("job_workers", "status")
@@ -178,7 +231,13 @@ def _turns() -> tuple[sa.Column[Any], ...]:
 
 
 def _trail() -> None:
-    _table("events", _text("topic"), _uuid("subject_id"), _uuid("program_id", nullable=True), _json("payload"))
+    _table(
+        "events",
+        _text("topic"),
+        _uuid("subject_id"),
+        _uuid("program_id", nullable=True),
+        _json("payload"),
+    )
     _index("events", "workspace", "topic", "id")
     _index("events", "subject_id")
     _table(

@@ -9,7 +9,9 @@ down_revision = "0003"
 def upgrade() -> None:
     """Widen the index of states."""
     op.drop_index("ix_executions_status", "executions")
-    op.create_index("ix_executions_status_workspace_id", "executions", ["status", "workspace", "id"])
+    op.create_index(
+        "ix_executions_status_workspace_id", "executions", ["status", "workspace", "id"]
+    )
 
 
 def downgrade() -> None:

@@ -62,12 +62,16 @@ def _rows() -> Iterator[dict[str, Any]]:
         }
 
 
-def _size(table: Any, columns: tuple[str, ...]) -> Any:  # noqa: ANN401
+def _size(table: Any, columns: tuple[str, ...]) -> Any:
     is_sqlite = op.get_bind().dialect.name == "sqlite"
     total: Any = sa.literal(0)
     for name in columns:
         text = sa.cast(table.c[name], sa.Text)
-        length = sa.func.length(sa.cast(text, sa.LargeBinary)) if is_sqlite else sa.func.octet_length(text)
+        length = (
+            sa.func.length(sa.cast(text, sa.LargeBinary))
+            if is_sqlite
+            else sa.func.octet_length(text)
+        )
         total += sa.func.coalesce(length, 0)
     return total
 
