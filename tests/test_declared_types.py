@@ -44,7 +44,7 @@ from tests.support.declared_types import (
     signature_of,
 )
 from tests.support.serving import served
-from tests.surfaces.api.asking import IdleJobs, Server
+from tests.surfaces.api.client import IdleJobs, Server
 
 Way = Callable[[DeclaredType], Any]
 APP = """

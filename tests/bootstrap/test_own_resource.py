@@ -34,7 +34,13 @@ from dspex.operations.resources.resource import Calculation
 from dspex.operations.storage import Database, ensure_tables, migrate
 from dspex.settings import Settings
 from dspex.surfaces.api import application
-from dspex.surfaces.api.graphql import Asked, Engine, Request, core_of, make_schema
+from dspex.surfaces.api.graphql import (
+    Engine,
+    GraphQLContext,
+    GraphQLRequest,
+    core_schema,
+    make_schema,
+)
 from tests.support.waiting import finish
 
 FOLDER = Path(__file__).parents[2] / "examples" / "own_resource"
@@ -61,7 +67,7 @@ def test_one_file_becomes_a_table_graphql_rest_and_an_audit_trail(
     settings = replace(on_each_database, domain="tickets:DOMAIN")
     code = CodeRoot(FOLDER)
     domain = domain_of(settings, code)
-    engine = Engine(core_of(make_schema(domain)))
+    engine = Engine(core_schema(make_schema(domain)))
 
     async def work() -> None:
         for title in (
@@ -69,8 +75,8 @@ def test_one_file_becomes_a_table_graphql_rest_and_an_audit_trail(
             "two",
         ):  # the table is made at the first start, and compared at the second
             async with open_services(settings, code=code) as services:
-                asked = Asked(OPEN, {"input": {"title": title}})
-                made = await engine.run(asked, Request(services.operations))
+                asked = GraphQLRequest(OPEN, {"input": {"title": title}})
+                made = await engine.run(asked, GraphQLContext(services.operations))
                 assert made["data"]["openTicket"] == {
                     "id": made["data"]["openTicket"]["id"],
                     "title": title,
@@ -83,7 +89,7 @@ def test_one_file_becomes_a_table_graphql_rest_and_an_audit_trail(
             await operations.perform(close, tickets.CloseTicket(id=rows[1].id))
             with pytest.raises(ConflictError, match="close needs it to be open or answered"):
                 await operations.perform(close, tickets.CloseTicket(id=rows[1].id))
-            listed = await engine.run(Asked(LIST, {}), Request(operations))
+            listed = await engine.run(GraphQLRequest(LIST, {}), GraphQLContext(operations))
             assert [edge["node"] for edge in listed["data"]["tickets"]["edges"]] == [
                 {"title": "two", "status": "OPEN", "hoursOpen": None, "execution": None},
                 {

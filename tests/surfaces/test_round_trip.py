@@ -15,7 +15,7 @@ from dspex.settings import Settings
 from dspex.surfaces.api import ServerConfig
 from dspex.testing import LoopbackServer, http_answer
 from tests.support.waiting import finish
-from tests.surfaces.api.asking import Server, Socket, serving
+from tests.surfaces.api.client import Server, Socket, serving
 
 pytestmark = [
     pytest.mark.full,

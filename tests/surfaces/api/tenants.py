@@ -17,12 +17,12 @@ from graphql import (
 )
 
 from dspex.operations.resources import DOMAIN, Action, Insert, Query, Resource
-from dspex.surfaces.api.graphql import core_of, make_schema
-from tests.surfaces.api.asking import Server
+from dspex.surfaces.api.graphql import core_schema, make_schema
+from tests.surfaces.api.client import Server
 
 CANARY = "CANARY"
 READABLE = [resource for resource in DOMAIN.values() if not resource.is_internal]
-SCHEMA: GraphQLSchema = core_of(make_schema())
+SCHEMA: GraphQLSchema = core_schema(make_schema())
 
 
 def camel(name: str) -> str:

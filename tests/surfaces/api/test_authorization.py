@@ -13,7 +13,7 @@ from dspex.operations.resources import DOMAIN, Action, CreateProgram, Insert, Qu
 from dspex.operations.resources.access import SCOPES, Actor
 from dspex.operations.resources.dataset import DatasetRecord
 from tests.support.waiting import finish
-from tests.surfaces.api.asking import Server, serving
+from tests.surfaces.api.client import Server, serving
 
 READABLE = [resource for resource in DOMAIN.values() if not resource.is_internal]
 _BY_NAME = {action.name: action for action in DOMAIN.actions}

@@ -11,7 +11,13 @@ import pytest
 from dspex.bootstrap import open_services
 from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, Operations, Update
 from dspex.settings import Settings
-from dspex.surfaces.api.graphql import Asked, Engine, Request, core_of, make_schema
+from dspex.surfaces.api.graphql import (
+    Engine,
+    GraphQLContext,
+    GraphQLRequest,
+    core_schema,
+    make_schema,
+)
 from tests.support.waiting import finish
 
 EXECUTION = DOMAIN["execution"]
@@ -52,11 +58,15 @@ class Answer:
 @contextlib.asynccontextmanager
 async def served(folder: Path) -> AsyncIterator[tuple[Ask, Operations]]:
     """A function that asks, and the operations behind it."""
-    engine = Engine(core_of(make_schema()))
+    engine = Engine(core_schema(make_schema()))
     async with open_services(Settings(state_dir=folder / "state")) as services:
 
         async def ask(query: str, **variables: Any) -> Any:
-            return Answer(await engine.run(Asked(query, variables), Request(services.operations)))
+            return Answer(
+                await engine.run(
+                    GraphQLRequest(query, variables), GraphQLContext(services.operations)
+                )
+            )
 
         yield ask, services.operations
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from dspex.surfaces.api import ServerConfig
-from dspex.surfaces.api.graphql import Engine, core_of, make_schema
+from dspex.surfaces.api.graphql import Engine, core_schema, make_schema
 from dspex.surfaces.api.graphql.engine import REMEMBERED
 from dspex.surfaces.api.graphql.limits import MAX_SOURCE
 from tests.support.waiting import finish
-from tests.surfaces.api.asking import Server, serving
+from tests.surfaces.api.client import Server, serving
 
 DEEP = "{ executions { nodes " + "{ program { currentVersion " * 60 + "{ id }" + "} }" * 60 + " } }"
 SECONDS = (
@@ -240,7 +240,7 @@ def test_sorted_lists_cost_more_than_those_in_the_order_of_age(tmp_path: Path) -
 
 
 def test_what_is_remembered_of_queries_is_bounded_by_their_size() -> None:
-    engine = Engine(core_of(make_schema()))
+    engine = Engine(core_schema(make_schema()))
     for n in range(2 * REMEMBERED // MAX_SOURCE):
         engine.prepare("{ __typename }#" + str(n) + "x" * (MAX_SOURCE - 100))
     assert engine.prepare("{ __typename }") is engine.prepare("{ __typename }")

@@ -5,7 +5,13 @@ import itertools
 import pytest
 from graphql import build_client_schema, get_introspection_query, print_schema
 
-from dspex.surfaces.api.graphql import Asked, Engine, Request, core_of, make_schema
+from dspex.surfaces.api.graphql import (
+    Engine,
+    GraphQLContext,
+    GraphQLRequest,
+    core_schema,
+    make_schema,
+)
 from tests.support.waiting import finish
 
 FLAGS = (
@@ -23,12 +29,12 @@ VARIANTS += [dict.fromkeys(FLAGS, True) | {"type_depth": depth} for depth in (2,
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    return Engine(core_of(make_schema()))
+    return Engine(core_schema(make_schema()))
 
 
 def ask(engine: Engine, query: str) -> dict:
-    context: Request = None  # type: ignore[assignment]  # no resolver of ours runs
-    return finish(engine.run(Asked(query), context))
+    context: GraphQLContext = None  # type: ignore[assignment]  # no resolver of ours runs
+    return finish(engine.run(GraphQLRequest(query), context))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +49,7 @@ def test_the_standard_introspection_query_is_answered_in_all_its_variants(
     assert "errors" not in answer
     if variant.get("type_depth", 9) > 3:
         client = build_client_schema(answer["data"])
-        assert set(client.type_map) == set(core_of(make_schema()).type_map)
+        assert set(client.type_map) == set(core_schema(make_schema()).type_map)
 
 
 def test_a_client_gets_the_very_schema_with_its_defaults(engine: Engine) -> None:

@@ -11,8 +11,8 @@ from dspex.errors import StorageError
 from dspex.operations.resources.tenants import ArchiveWorkspace
 from dspex.surfaces.api import ServerConfig
 from tests.support.waiting import finish
-from tests.surfaces.api.asking import Server, Socket, serving
-from tests.surfaces.api.test_following import follow, opened
+from tests.surfaces.api.client import Server, Socket, serving
+from tests.surfaces.api.test_subscriptions import follow, opened
 
 
 async def _refused(server: Server, action: str, body: dict[str, Any]) -> Any:

@@ -13,7 +13,7 @@ from dspex.operations.resources import DOMAIN
 from dspex.surfaces.api import ServerConfig
 from dspex.surfaces.api.rest import openapi
 from tests.support.waiting import finish
-from tests.surfaces.api.asking import serving
+from tests.surfaces.api.client import serving
 
 DESCRIPTION = Path(__file__).parent / "openapi.json"
 

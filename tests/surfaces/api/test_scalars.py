@@ -17,10 +17,10 @@ from dspex.operations.resources.resource import LONGEST_EMBEDDING, Embedding, Pr
 from dspex.operations.storage import Database, SQLStore, ensure_tables, migrate
 from dspex.settings import Settings
 from dspex.surfaces.api import ServerConfig
-from dspex.surfaces.api.graphql import core_of, make_schema
+from dspex.surfaces.api.graphql import core_schema, make_schema
 from dspex.testing.store import NOW, new_id
 from tests.support.waiting import finish
-from tests.surfaces.api.asking import serving
+from tests.surfaces.api.client import serving
 from tests.surfaces.api.test_graphql import served
 
 EXECUTE = (
@@ -55,7 +55,7 @@ WRONG: dict[str, list[Any]] = {
 
 
 def _scalar(name: str) -> Any:
-    return core_of(make_schema()).type_map[name]
+    return core_schema(make_schema()).type_map[name]
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -78,7 +78,7 @@ EMBEDDING = _scalar("Embedding")
 
 
 def test_where_each_scalar_stands_in_the_schema() -> None:
-    types = core_of(make_schema()).type_map
+    types = core_schema(make_schema()).type_map
     assert str(types["ProgramMetrics"].fields["successRate"].type) == "Probability"
     assert str(types["EmbeddingOfInput"].fields["value"].type) == "Embedding!"
     assert str(types["Execution"].fields["programId"].type) == "UUID!"
@@ -160,7 +160,7 @@ def test_a_resource_of_ones_own_may_have_vectors_and_probabilities(
     on_each_database: Settings,
 ) -> None:
     domain = DOMAIN.extended(PASSAGE)
-    fields = core_of(make_schema(domain)).type_map["Passage"].fields
+    fields = core_schema(make_schema(domain)).type_map["Passage"].fields
     assert [str(fields[name].type) for name in ("vector", "score")] == ["Embedding!", "Probability"]
 
     async def work() -> None:

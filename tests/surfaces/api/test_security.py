@@ -24,7 +24,7 @@ from dspex.operations.resources.tenants import (
 from dspex.surfaces.api import ServerConfig
 from dspex.testing import FakeClock
 from tests.support.waiting import finish
-from tests.surfaces.api.asking import GUARDED, Server, serving
+from tests.surfaces.api.client import GUARDED, Server, serving
 
 RUN = {"inputs": {"q": "?"}}
 

@@ -13,7 +13,7 @@ from gql.transport.exceptions import TransportQueryError
 from gql.transport.websockets import WebsocketsTransport
 
 from tests.support.waiting import finish
-from tests.surfaces.api.asking import serving
+from tests.surfaces.api.client import serving
 from tests.surfaces.api.connections.wire import wired
 
 pytestmark = pytest.mark.full

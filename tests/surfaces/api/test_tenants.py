@@ -15,7 +15,7 @@ from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import DOMAIN, Resource
 from dspex.surfaces.api.rest.openapi import openapi
 from tests.support.waiting import finish
-from tests.surfaces.api.asking import Answered, Call, Server, serving
+from tests.surfaces.api.client import Answered, Call, Server, serving
 from tests.surfaces.api.tenants import (
     CANARY,
     READABLE,

@@ -19,13 +19,19 @@ from dspex.clock import Clock, SystemClock
 from dspex.errors import NotFoundError
 from dspex.operations.resources import DOMAIN, Actor, Domain
 from dspex.surfaces.api import graphql
-from dspex.surfaces.api.answers import error_body, send_bytes
-from dspex.surfaces.api.gate import Door, Gate, Metrics, Rates, ServerConfig
-from dspex.surfaces.api.graphql import endpoint, websocket
-from dspex.surfaces.api.housekeeping import keeping_house
+from dspex.surfaces.api.connection_watch import ConnectionWatch
+from dspex.surfaces.api.gateway import (
+    Authenticator,
+    Gateway,
+    RateLimiter,
+    ServerConfig,
+    ServerMetrics,
+)
+from dspex.surfaces.api.graphql import http, websocket
+from dspex.surfaces.api.key_usage import flush_key_usage
 from dspex.surfaces.api.pages import page_headers
-from dspex.surfaces.api.presence import Presence
-from dspex.surfaces.api.rest import Desk, routes, state_routes
+from dspex.surfaces.api.responses import error_body, send_bytes
+from dspex.surfaces.api.rest import ApiContext, health_routes, routes
 from dspex.surfaces.api.rest.routes import Endpoint
 
 Open = Callable[[], AbstractAsyncContextManager[Services]]
@@ -44,27 +50,29 @@ def application(
     """
     held: list[Services] = []
     settings, time = config or ServerConfig(), clock or SystemClock()
-    metrics = Metrics()
-    desk = Desk(services=lambda: held[0], config=settings, metrics=metrics, domain=domain)
+    metrics = ServerMetrics()
+    api = ApiContext(services=lambda: held[0], config=settings, metrics=metrics, domain=domain)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        async with opened() as services, keeping_house(services, clock=time):
+        async with opened() as services, flush_key_usage(services, clock=time):
             held.append(services)
             with _lasting():
                 yield
             held.clear()
 
-    door = Door(services=desk.services, config=settings, rates=Rates(time), clock=time)
-    gate = Middleware(Gate, door=door, metrics=metrics)
+    authenticator = Authenticator(
+        services=api.services, config=settings, rates=RateLimiter(time), clock=time
+    )
+    gate = Middleware(Gateway, authenticator=authenticator, metrics=metrics)
     execute, *others = routes(
-        desk
+        api
     )  # the router tries one after the other: what is asked most comes first
     found: list[BaseRoute] = [
         execute,
-        *_graphql(desk, door),
+        *_graphql(api, authenticator),
         *_pages(),
-        *state_routes(desk),
+        *health_routes(api),
         *others,
     ]
     return Starlette(
@@ -101,20 +109,20 @@ def _no_route(request: Request, error: Exception) -> Response:
     return JSONResponse(body, status_code=status, headers=headers)
 
 
-def _graphql(desk: Desk, door: Door) -> list[BaseRoute]:
-    engine = graphql.Engine(graphql.core_of(graphql.make_schema(desk.domain)))
+def _graphql(api: ApiContext, authenticator: Authenticator) -> list[BaseRoute]:
+    engine = graphql.Engine(graphql.core_schema(graphql.make_schema(api.domain)))
 
-    def context(actor: Actor, presence: Presence) -> graphql.Request:
-        perform = partial(desk.perform, presence=presence)
-        return graphql.Request(
-            desk.services().operations.as_actor(actor), perform, most=desk.config.page_bytes
+    def context(actor: Actor, watch: ConnectionWatch) -> graphql.GraphQLContext:
+        perform = partial(api.perform, watch=watch)
+        return graphql.GraphQLContext(
+            api.services().operations.as_actor(actor), perform, most=api.config.page_bytes
         )
 
-    http = endpoint.Endpoint(engine, context=context, door=door)
+    over_http = http.Endpoint(engine, context=context, authenticator=authenticator)
     socket = websocket.Endpoint(engine, context=context)
     return [
-        Route("/graphql", Endpoint("/graphql", http.answer), methods=["POST"]),
-        Route("/graphql/stream", Endpoint("/graphql/stream", http.stream), methods=["POST"]),
+        Route("/graphql", Endpoint("/graphql", over_http.answer), methods=["POST"]),
+        Route("/graphql/stream", Endpoint("/graphql/stream", over_http.stream), methods=["POST"]),
         WebSocketRoute("/graphql", socket),
     ]
 

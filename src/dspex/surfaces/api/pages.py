@@ -5,7 +5,7 @@ import re
 from base64 import b64encode
 from typing import Final
 
-from dspex.surfaces.api.gate import BROWSER_HEADERS
+from dspex.surfaces.api.gateway import BROWSER_HEADERS
 
 _BLOCK: Final = rb"<%b>(.*?)</%b>"
 

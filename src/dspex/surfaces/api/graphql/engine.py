@@ -30,11 +30,11 @@ from graphql import (
 )
 from graphql.pyutils import is_awaitable
 
-from dspex.surfaces.api.answers import FAULT, late
-from dspex.surfaces.api.decoding import refuse_zeros
+from dspex.surfaces.api.graphql.context import GraphQLContext
 from dspex.surfaces.api.graphql.errors import refusal
 from dspex.surfaces.api.graphql.limits import MAX_SOURCE, MAX_TOKENS, check, check_variables
-from dspex.surfaces.api.graphql.request import Request
+from dspex.surfaces.api.requests import reject_null_characters
+from dspex.surfaces.api.responses import FAULT, timeout_message
 
 REMEMBERED: Final = 256 * 1024  # characters of documents; a tree takes some forty times its text
 _LONG_NUMBER: Final = re.compile(r"\d{400}")
@@ -42,7 +42,7 @@ _MAX_ERRORS: Final = 20
 _log = logging.getLogger("dspex.api")
 
 
-class Asked(msgspec.Struct):
+class GraphQLRequest(msgspec.Struct):
     """A GraphQL request as clients send it."""
 
     query: str
@@ -59,18 +59,18 @@ def _is_awaitable(value: Any) -> TypeGuard[Awaitable[Any]]:
     return type(value) not in _VALUES and is_awaitable(value)
 
 
-def check_texts(asked: Asked) -> None:
+def check_texts(asked: GraphQLRequest) -> None:
     """Do nothing where all texts can be stored.
 
     Raises:
         InvalidError: one holds the character U+0000.
     """
-    refuse_zeros(asked.query.replace("\\u0000", "\0"))
-    refuse_zeros(asked.variables)
+    reject_null_characters(asked.query.replace("\\u0000", "\0"))
+    reject_null_characters(asked.variables)
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedDocument:
     """A document that can be run, or what is wrong with it."""
 
     document: DocumentNode | None
@@ -92,10 +92,10 @@ class Engine:
     def __init__(self, schema: GraphQLSchema) -> None:
         """Take the schema."""
         self._schema = schema
-        self._prepared: OrderedDict[str, Prepared] = OrderedDict()
+        self._prepared: OrderedDict[str, PreparedDocument] = OrderedDict()
         self._size = 0
 
-    async def run(self, asked: Asked, context: Request) -> dict[str, Any]:
+    async def run(self, asked: GraphQLRequest, context: GraphQLContext) -> dict[str, Any]:
         """Return the answer to a query or mutation; what goes wrong is in its `errors`."""
         prepared = self.prepare(asked.query)
         if prepared.document is None:
@@ -120,7 +120,12 @@ class Engine:
         return _answer(await found if isawaitable(found) else found)
 
     async def stream(
-        self, asked: Asked, context: Request, *, check: Callable[[], Awaitable[None]], within: float
+        self,
+        asked: GraphQLRequest,
+        context: GraphQLContext,
+        *,
+        check: Callable[[], Awaitable[None]],
+        within: float,
     ) -> AsyncIterator[dict[str, Any]]:
         """Give the answers of a subscription as they come, each after `check`.
 
@@ -163,18 +168,20 @@ class Engine:
         except GraphQLError as error:  # what follows events failed, and has ended
             yield _failed([error])
 
-    async def _within(self, seconds: float, asked: Asked, context: Request) -> dict[str, Any]:
+    async def _within(
+        self, seconds: float, asked: GraphQLRequest, context: GraphQLContext
+    ) -> dict[str, Any]:
         try:
             async with asyncio.timeout(seconds):
                 return await self.run(asked, context)
         except TimeoutError:
-            return _failed([GraphQLError(late(seconds), extensions={"code": "timeout"})])
+            return _failed([GraphQLError(timeout_message(seconds), extensions={"code": "timeout"})])
 
     def remembered(self) -> tuple[str, ...]:
         """Return the documents that are remembered, the one asked longest ago first."""
         return tuple(self._prepared)
 
-    def prepare(self, source: str) -> Prepared:
+    def prepare(self, source: str) -> PreparedDocument:
         """Return a document parsed, measured and validated, or what is wrong with it."""
         known = self._prepared.get(source)
         if known is not None:
@@ -189,7 +196,7 @@ class Engine:
             self._size -= len(oldest)
         return made
 
-    def _read(self, source: str) -> Prepared:
+    def _read(self, source: str) -> PreparedDocument:
         if _LONG_NUMBER.search(source):
             return _refused("the query holds a number of 400 digits or more; give it as a variable")
         try:
@@ -199,14 +206,14 @@ class Engine:
             for error in errors:
                 error.extensions = refusal(error, document)
         except GraphQLError as error:
-            return Prepared(None, [error])
+            return PreparedDocument(None, [error])
         except RecursionError:
             return _refused("the query is nested too deeply")
-        return Prepared(None if errors else document, errors)
+        return PreparedDocument(None if errors else document, errors)
 
 
-def _refused(message: str) -> Prepared:
-    return Prepared(None, [GraphQLError(message, extensions={"code": "too_complex"})])
+def _refused(message: str) -> PreparedDocument:
+    return PreparedDocument(None, [GraphQLError(message, extensions={"code": "too_complex"})])
 
 
 def _failed(errors: list[GraphQLError]) -> dict[str, Any]:

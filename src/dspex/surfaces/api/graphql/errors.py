@@ -13,7 +13,7 @@ from graphql.language import Node
 
 from dspex.errors import DspexError, InvalidError
 from dspex.errors import FieldError as WrongField
-from dspex.surfaces.api.answers import FAULT, extensions_of, told
+from dspex.surfaces.api.responses import FAULT, extensions_of, public_message
 
 _VARIABLE: Final = re.compile(r"Variable '\$(\w+)' has invalid value(?: at (\S+))?:")
 _log = logging.getLogger("dspex.api")
@@ -25,7 +25,7 @@ def as_graphql() -> Iterator[None]:
     try:
         yield
     except DspexError as error:
-        raise GraphQLError(told(error), extensions=extensions_of(error)) from error
+        raise GraphQLError(public_message(error), extensions=extensions_of(error)) from error
     except Exception as error:
         _log.exception("a fault in dspex")
         raise GraphQLError(FAULT, extensions={"code": "internal"}) from error

@@ -13,7 +13,7 @@ from dspex.surfaces.api.graphql.errors import as_graphql
 from dspex.surfaces.api.graphql.types import camel, pascal
 
 
-def read_rows(core: GraphQLSchema, domain: Domain) -> None:
+def install_row_resolvers(core: GraphQLSchema, domain: Domain) -> None:
     """Make the fields of all object types read rows directly; relations come from the request's rows, or are loaded."""
     names = {resource.entity: pascal(resource.name) for resource in domain.values()}
     node: Any = core.type_map["Node"]
@@ -76,7 +76,9 @@ def _relation(
     return resolve
 
 
-async def look_ahead(info: Any, resource: Resource[Any], rows: Any, *, domain: Domain) -> None:
+async def preload_relations(
+    info: Any, resource: Resource[Any], rows: Any, *, domain: Domain
+) -> None:
     """Read what the rows of a page point to, as far as the query asks for it, in one query for each relation."""
     try:
         await _read(info, resource, rows, nodes=_elements(info), domain=domain)
@@ -84,7 +86,7 @@ async def look_ahead(info: Any, resource: Resource[Any], rows: Any, *, domain: D
         return  # the resolver of the relation meets the same error and says where
 
 
-def not_asked(info: Any, resource: Resource[Any]) -> frozenset[str]:
+def unused_json(info: Any, resource: Resource[Any]) -> frozenset[str]:
     """Return the JSON attributes that a page's query does not need, as far as a row can do without them."""
     asked = {
         child.name.value

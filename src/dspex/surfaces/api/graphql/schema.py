@@ -11,20 +11,20 @@ from dspex.errors import InvalidError
 from dspex.operations.resources import DOMAIN, Action, Domain, Query, Resource
 from dspex.operations.resources.finding import MAX_PAGE, continue_after, cursor_of, id_from
 from dspex.operations.resources.ports import Sort
+from dspex.surfaces.api.graphql.context import GraphQLContext
 from dspex.surfaces.api.graphql.errors import ERROR_TYPES, as_graphql
 from dspex.surfaces.api.graphql.introspection import make_defaults_printable
-from dspex.surfaces.api.graphql.request import Request
-from dspex.surfaces.api.graphql.rows import look_ahead, not_asked, read_rows
+from dspex.surfaces.api.graphql.rows import install_row_resolvers, preload_relations, unused_json
 from dspex.surfaces.api.graphql.scalars import config
-from dspex.surfaces.api.graphql.subscribing import subscriptions
-from dspex.surfaces.api.graphql.types import Node, PageInfo, Types, input_of, values_of
+from dspex.surfaces.api.graphql.subscriptions import subscriptions
+from dspex.surfaces.api.graphql.types import Node, PageInfo, SchemaTypes, input_of, values_of
 
-Info = strawberry.Info[Request, None]
+Info = strawberry.Info[GraphQLContext, None]
 
 
 def make_schema(domain: Domain = DOMAIN) -> strawberry.Schema:
     """Return the schema of a whole domain."""
-    made = Types(domain)
+    made = SchemaTypes(domain)
     queries: dict[str, Any] = {"node": _node(made)}
     for resource in domain.values():
         if resource.is_internal:
@@ -46,17 +46,17 @@ def make_schema(domain: Domain = DOMAIN) -> strawberry.Schema:
         types=[*made.objects.values(), *ERROR_TYPES],
         config=config(),
     )
-    read_rows(core_of(schema), domain)
-    make_defaults_printable(core_of(schema))
+    install_row_resolvers(core_schema(schema), domain)
+    make_defaults_printable(core_schema(schema))
     return schema
 
 
-def core_of(schema: strawberry.Schema) -> GraphQLSchema:
+def core_schema(schema: strawberry.Schema) -> GraphQLSchema:
     """Return the schema that graphql-core executes."""
     return schema._schema  # noqa: SLF001  # Strawberry has no public name for it
 
 
-def _node(made: Types) -> Any:
+def _node(made: SchemaTypes) -> Any:
     """An id is a UUID that no other row has, so that it is looked for in one table after another."""
     order = ["execution", "program", "program_version"]
     resources = [made.domain[name] for name in order]
@@ -81,7 +81,7 @@ def _node(made: Types) -> Any:
     )
 
 
-def _one(resource: Resource[Any], made: Types) -> Any:
+def _one(resource: Resource[Any], made: SchemaTypes) -> Any:
     """By id; where rows have names, by name too (the newest of that name)."""
     has_name = any(part.name == "name" for part in resource.attributes)
 
@@ -111,7 +111,7 @@ def _one(resource: Resource[Any], made: Types) -> Any:
     return strawberry.field(resolver=by_id_or_name if has_name else by_id, description=description)
 
 
-def _many(resource: Resource[Any], made: Types) -> Any:
+def _many(resource: Resource[Any], made: SchemaTypes) -> Any:
     orders = made.orders[resource.name]
 
     async def page(
@@ -133,12 +133,12 @@ def _many(resource: Resource[Any], made: Types) -> Any:
                 limit=first,
                 sort=sort,
                 oldest_first=oldest_first,
-                without=not_asked(raw, resource),
+                without=unused_json(raw, resource),
             )
             if after is not None:
                 wanted = continue_after(resource, wanted, after)
             found = await info.context.page(resource, wanted)
-            await look_ahead(raw, resource, found.rows, domain=made.domain)
+            await preload_relations(raw, resource, found.rows, domain=made.domain)
             connection = made.connections[resource.name]
             return _page(connection, found.rows, sort, has_more=found.has_more, where=where)
 
@@ -174,7 +174,7 @@ def _page(
     return connection(edges=edges, nodes=rows, page_info=info, where=where)
 
 
-def _action(action: Action, made: Types) -> Any:
+def _action(action: Action, made: SchemaTypes) -> Any:
     async def act(info: Any, input: Any) -> Any:
         with as_graphql():
             given = values_of(action.input, input)
@@ -194,4 +194,4 @@ def _action(action: Action, made: Types) -> Any:
     return strawberry.field(resolver=act, description=f"{action.description} {action.terms}")
 
 
-_result = cache(Types.result_of)
+_result = cache(SchemaTypes.result_of)

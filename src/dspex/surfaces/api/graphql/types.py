@@ -19,7 +19,7 @@ from dspex.operations.resources import Domain, Resource
 from dspex.operations.resources.finding import where_of
 from dspex.operations.resources.ports import Sort
 from dspex.operations.resources.resource import Attribute, Embedding, Filter, Probability
-from dspex.surfaces.api.graphql.request import Request
+from dspex.surfaces.api.graphql.context import GraphQLContext
 
 _SCALARS: dict[str, Any] = {
     "uuid": UUID,
@@ -62,7 +62,7 @@ def camel(name: str) -> str:
     return first + "".join(part.capitalize() for part in rest)
 
 
-class Types:
+class SchemaTypes:
     """The object, filter and connection types of all resources of a domain.
 
     Rows are the objects: nothing is copied. `rows.py` tells how their fields are read.
@@ -185,7 +185,7 @@ def _connection(resource: Resource[Any], node: Any) -> Any:
 
     total_count.__annotations__ = {
         "root": _PARENT,
-        "info": strawberry.Info[Request, None],
+        "info": strawberry.Info[GraphQLContext, None],
         "return": int,
     }
     hints = {

@@ -11,12 +11,12 @@ from starlette.types import Receive, Scope, Send
 from dspex.errors import DspexError, StorageError
 from dspex.language.records.canonical import json_bytes
 from dspex.operations.resources import Actor
-from dspex.surfaces.api.amounts import check_values
-from dspex.surfaces.api.answers import extensions_of, told
-from dspex.surfaces.api.gate import Caller, Denied, Refused, denial_body
-from dspex.surfaces.api.graphql.engine import Asked, Engine, check_texts
-from dspex.surfaces.api.graphql.request import Request
-from dspex.surfaces.api.presence import Presence
+from dspex.surfaces.api.connection_watch import ConnectionWatch
+from dspex.surfaces.api.gateway import CallerSession, RateLimited, Unauthenticated, denial_body
+from dspex.surfaces.api.graphql.context import GraphQLContext
+from dspex.surfaces.api.graphql.engine import Engine, GraphQLRequest, check_texts
+from dspex.surfaces.api.json_limits import check_values
+from dspex.surfaces.api.responses import extensions_of, public_message
 
 PROTOCOL: Final = "graphql-transport-ws"
 INIT_S: Final = 10.0
@@ -46,7 +46,9 @@ class Endpoint:
     does the websocket.
     """
 
-    def __init__(self, engine: Engine, *, context: Callable[[Actor, Presence], Request]) -> None:
+    def __init__(
+        self, engine: Engine, *, context: Callable[[Actor, ConnectionWatch], GraphQLContext]
+    ) -> None:
         """Take what runs documents, and what makes a context."""
         self._engine = engine
         self._context = context
@@ -77,7 +79,7 @@ class Endpoint:
                 await connection.live()
 
 
-async def _first(wire: "_Wire", caller: Caller) -> Actor:
+async def _first(wire: "_Wire", caller: CallerSession) -> Actor:
     message = await wire.receive()
     while message.type == "ping":
         await wire.send(Message("pong"))
@@ -92,7 +94,7 @@ async def _first(wire: "_Wire", caller: Caller) -> Actor:
         actor = await caller.actor()
         with caller.counted():
             await wire.send(Message("connection_ack"))
-    except (Denied, Refused) as denied:
+    except (Unauthenticated, RateLimited) as denied:
         raise _Close(4403, f"Forbidden: {denied.message}") from None
     except DspexError:
         raise _Close(4503, "Service unavailable") from None
@@ -141,17 +143,23 @@ class _Wire:
 class _Connection:
     """One open websocket and what runs on it."""
 
-    context: Callable[[Actor, Presence], Request]
+    context: Callable[[Actor, ConnectionWatch], GraphQLContext]
 
     def __init__(
-        self, engine: Engine, *, wire: _Wire, group: asyncio.TaskGroup, caller: Caller, actor: Actor
+        self,
+        engine: Engine,
+        *,
+        wire: _Wire,
+        group: asyncio.TaskGroup,
+        caller: CallerSession,
+        actor: Actor,
     ) -> None:
         self._engine = engine
         self._wire = wire
         self._group = group
         self._caller = caller
         self._actor = actor
-        self._running: dict[str, Presence] = {}
+        self._running: dict[str, ConnectionWatch] = {}
         self._end: asyncio.Future[_Close] = asyncio.get_running_loop().create_future()
 
     async def live(self) -> None:
@@ -162,8 +170,8 @@ class _Connection:
         finally:
             for task in watching:
                 task.cancel()
-            for presence in list(self._running.values()):
-                presence.leave()
+            for watch in list(self._running.values()):
+                watch.leave()
 
     def _ended(self, end: _Close) -> None:
         if not self._end.done():
@@ -186,9 +194,9 @@ class _Connection:
         elif message.type == "subscribe":
             await self._subscribe(message)
         elif message.type == "complete":
-            presence = self._running.pop(message.id or "", None)
-            if presence is not None:
-                presence.leave()
+            watch = self._running.pop(message.id or "", None)
+            if watch is not None:
+                watch.leave()
         elif message.type == "connection_init":
             raise _Close(4429, "Too many initialisation requests")
         elif message.type != "pong":
@@ -196,7 +204,7 @@ class _Connection:
 
     async def _subscribe(self, message: Message) -> None:
         try:
-            asked = msgspec.convert(message.payload, Asked)
+            asked = msgspec.convert(message.payload, GraphQLRequest)
             check_texts(asked)
         except (msgspec.ValidationError, DspexError):
             raise _Close(4400, "Invalid message") from None
@@ -209,31 +217,36 @@ class _Connection:
                 Message("error", message.id, [{"message": f"at most {MAX_AT_ONCE} at once"}])
             )
             return
-        presence = self._running[message.id] = Presence()
-        presence.task = self._group.create_task(self._run(message.id, asked, presence))
+        watch = self._running[message.id] = ConnectionWatch()
+        watch.task = self._group.create_task(self._run(message.id, asked, watch))
 
-    async def _run(self, key: str, asked: Asked, presence: Presence) -> None:
+    async def _run(self, key: str, asked: GraphQLRequest, watch: ConnectionWatch) -> None:
         try:
             await self._caller.check(self._actor)
             with self._caller.counted():
-                last = await self._answer(key, asked, presence)
-        except Refused as refused:
+                last = await self._answer(key, asked, watch)
+        except RateLimited as refused:
             last = Message("error", key, [denial_body(refused)])
         except StorageError as error:
             last = Message(
-                "error", key, [{"message": told(error), "extensions": extensions_of(error)}]
+                "error",
+                key,
+                [{"message": public_message(error), "extensions": extensions_of(error)}],
             )
-        except Denied as denied:
+        except Unauthenticated as denied:
             self._ended(_Close(4403, f"Forbidden: {denied.message}"))
             return
         finally:
-            if self._running.get(key) is presence:
+            if self._running.get(key) is watch:
                 del self._running[key]
         await self._wire.send(last)
 
-    async def _answer(self, key: str, asked: Asked, presence: Presence) -> Message:
+    async def _answer(self, key: str, asked: GraphQLRequest, watch: ConnectionWatch) -> Message:
         """Send the answers, and return the last message."""
-        context, limit = self.context(self._actor, presence), self._caller.door.config.timeout_s
+        context, limit = (
+            self.context(self._actor, watch),
+            self._caller.authenticator.config.timeout_s,
+        )
         found = self._engine.stream(
             asked, context, check=lambda: self._caller.stays(self._actor), within=limit
         )

@@ -1,7 +1,7 @@
 """REST: a route for each resource and each action, derived from the domain, and the fast way to execute."""
 
+from dspex.surfaces.api.rest.health import health_routes
 from dspex.surfaces.api.rest.openapi import openapi
-from dspex.surfaces.api.rest.routes import Desk, routes
-from dspex.surfaces.api.rest.state import state_routes
+from dspex.surfaces.api.rest.routes import ApiContext, routes
 
-__all__ = ["Desk", "openapi", "routes", "state_routes"]
+__all__ = ["ApiContext", "health_routes", "openapi", "routes"]

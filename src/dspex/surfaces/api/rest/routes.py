@@ -22,11 +22,17 @@ from dspex.operations.resources import (
 )
 from dspex.operations.resources.finding import cursor_of, id_from
 from dspex.operations.resources.inputs import RetryExecution
-from dspex.surfaces.api.amounts import check_values
-from dspex.surfaces.api.answers import read_body, send_json
-from dspex.surfaces.api.decoding import decoded, from_msgspec, input_from, page_of, refuse_unknown
-from dspex.surfaces.api.gate import Metrics, ServerConfig, actor_of
-from dspex.surfaces.api.presence import Presence, watched
+from dspex.surfaces.api.connection_watch import ConnectionWatch, watch_client
+from dspex.surfaces.api.gateway import ServerConfig, ServerMetrics, actor_of
+from dspex.surfaces.api.json_limits import check_values
+from dspex.surfaces.api.requests import (
+    as_invalid_error,
+    decode_json,
+    parse_input,
+    parse_page_query,
+    reject_unknown_fields,
+)
+from dspex.surfaces.api.responses import read_body, send_json
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 EXECUTE = "/v1/programs/{name}/execute"
@@ -41,12 +47,12 @@ class ExecuteBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class ApiContext:
     """What the handlers share."""
 
     services: Callable[[], Services]
     config: ServerConfig
-    metrics: Metrics
+    metrics: ServerMetrics
     domain: Domain
 
     def operations(self, scope: Scope) -> Operations:
@@ -54,7 +60,7 @@ class Desk:
         return self.services().operations.as_actor(actor_of(scope))
 
     async def perform(
-        self, operations: Operations, action: Action, given: object, *, presence: Presence
+        self, operations: Operations, action: Action, given: object, *, watch: ConnectionWatch
     ) -> Any:
         """Carry out an action, and count what was executed; see `Operations.perform`.
 
@@ -65,7 +71,7 @@ class Desk:
             isinstance(given, ExecuteProgram | RetryExecution) and given.idempotency_key is not None
         )
         try:
-            with presence.kept() if is_repeatable else nullcontext():
+            with watch.kept() if is_repeatable else nullcontext():
                 found = await operations.perform(action, given)
         except InvalidError as error:
             if "execution_id" in error.context:
@@ -91,15 +97,15 @@ class Endpoint:
         await self._handler(scope, receive, send)
 
 
-def routes(desk: Desk) -> list[Route]:
+def routes(api: ApiContext) -> list[Route]:
     """Return the routes of all resources and actions."""
-    made = [_route(EXECUTE, _execute(desk), "POST")]
-    for action in desk.domain.actions:
-        made.append(_route(f"/v1/actions/{action.name}", _action(desk, action), "POST"))
-    for resource in desk.domain.values():
+    made = [_route(EXECUTE, _execute(api), "POST")]
+    for action in api.domain.actions:
+        made.append(_route(f"/v1/actions/{action.name}", _action(api, action), "POST"))
+    for resource in api.domain.values():
         if not resource.is_internal:
-            made.append(_route(f"/v1/{resource.plural}", _many(desk, resource), "GET"))
-            made.append(_route(f"/v1/{resource.plural}/{{id}}", _one(desk, resource), "GET"))
+            made.append(_route(f"/v1/{resource.plural}", _many(api, resource), "GET"))
+            made.append(_route(f"/v1/{resource.plural}/{{id}}", _one(api, resource), "GET"))
     return made
 
 
@@ -107,24 +113,24 @@ def _route(path: str, handler: Handler, method: str) -> Route:
     return Route(path, Endpoint(path, handler), methods=[method])
 
 
-def _execute(desk: Desk) -> Handler:
-    action = next(action for action in desk.domain.actions if action.name == "execute_program")
+def _execute(api: ApiContext) -> Handler:
+    action = next(action for action in api.domain.actions if action.name == "execute_program")
     decoder = msgspec.json.Decoder(ExecuteBody)
-    show = shower(action.resource)
+    show = serializer(action.resource)
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_body(scope, receive, limit=desk.config.body_bytes)
+        body = await read_body(scope, receive, limit=api.config.body_bytes)
         check_values(body)
         try:
             given: ExecuteBody = decoder.decode(body)
         except msgspec.ValidationError as error:
-            refuse_unknown(decoded(body), ExecuteBody.__struct_fields__)
-            raise from_msgspec(error) from error
+            reject_unknown_fields(decode_json(body), ExecuteBody.__struct_fields__)
+            raise as_invalid_error(error) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            decoded(body)
+            decode_json(body)
             raise
         if b"u0000" in body:
-            decoded(body)
+            decode_json(body)
         asked = ExecuteProgram(
             name=scope["path_params"]["name"],
             inputs=given.inputs,
@@ -132,8 +138,8 @@ def _execute(desk: Desk) -> Handler:
             timeout=given.timeout,
             idempotency_key=_idempotency_key(scope),
         )
-        with watched(receive) as presence:
-            found = await desk.perform(desk.operations(scope), action, asked, presence=presence)
+        with watch_client(receive) as watch:
+            found = await api.perform(api.operations(scope), action, asked, watch=watch)
         await send_json(send, show(found))
 
     return handle
@@ -151,25 +157,25 @@ def _idempotency_key(scope: Scope) -> str | None:
     return None
 
 
-def _action(desk: Desk, action: Action) -> Handler:
-    show = result_shower(desk.domain, action)
+def _action(api: ApiContext, action: Action) -> Handler:
+    show = result_serializer(api.domain, action)
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_body(scope, receive, limit=desk.config.body_bytes)
-        given: object = input_from(action.input, body)
-        with watched(receive) as presence:
-            found = await desk.perform(desk.operations(scope), action, given, presence=presence)
+        body = await read_body(scope, receive, limit=api.config.body_bytes)
+        given: object = parse_input(action.input, body)
+        with watch_client(receive) as watch:
+            found = await api.perform(api.operations(scope), action, given, watch=watch)
         await send_json(send, show(found))
 
     return handle
 
 
-def _many(desk: Desk, resource: Resource[Any]) -> Handler:
-    show = shower(resource)
+def _many(api: ApiContext, resource: Resource[Any]) -> Handler:
+    show = serializer(resource)
 
     async def handle(scope: Scope, _receive: Receive, send: Send) -> None:
-        wanted = page_of(resource, scope["query_string"])
-        page = await desk.operations(scope).page(resource, wanted, most=desk.config.page_bytes)
+        wanted = parse_page_query(resource, scope["query_string"])
+        page = await api.operations(scope).page(resource, wanted, most=api.config.page_bytes)
         following = cursor_of(page.rows[-1], wanted.sort) if page.has_more else None
         await send_json(
             send, {resource.plural: [show(row) for row in page.rows], "next": following}
@@ -178,12 +184,12 @@ def _many(desk: Desk, resource: Resource[Any]) -> Handler:
     return handle
 
 
-def _one(desk: Desk, resource: Resource[Any]) -> Handler:
-    show = shower(resource)
+def _one(api: ApiContext, resource: Resource[Any]) -> Handler:
+    show = serializer(resource)
 
     async def handle(scope: Scope, _receive: Receive, send: Send) -> None:
         key = id_from(scope["path_params"]["id"], "id")
-        rows = await desk.operations(scope).list(resource, Query(where={"id": key}, limit=1))
+        rows = await api.operations(scope).list(resource, Query(where={"id": key}, limit=1))
         if not rows:
             raise NotFoundError(f"there is no {resource.name.replace('_', ' ')} {str(key)!r}")
         await send_json(send, show(rows[0]))
@@ -191,16 +197,16 @@ def _one(desk: Desk, resource: Resource[Any]) -> Handler:
     return handle
 
 
-def shower(resource: Resource[Any]) -> Callable[[Any], dict[str, Any]]:
+def serializer(resource: Resource[Any]) -> Callable[[Any], dict[str, Any]]:
     """Return what turns a row into the values that callers see."""
     return resource.values_of
 
 
-def result_shower(domain: Domain, action: Action) -> Callable[[Any], dict[str, Any]]:
+def result_serializer(domain: Domain, action: Action) -> Callable[[Any], dict[str, Any]]:
     """Return what shows what an action gives: a row, or its `result`, a dataclass of rows and plain values."""
     if action.result is None:
-        return shower(action.resource)
-    rows = {resource.entity: shower(resource) for resource in domain.values()}
+        return serializer(action.resource)
+    rows = {resource.entity: serializer(resource) for resource in domain.values()}
     names = [part.name for part in dataclasses.fields(action.result)]
 
     def show(found: Any) -> dict[str, Any]:

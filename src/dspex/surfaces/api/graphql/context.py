@@ -27,7 +27,7 @@ async def _plainly(operations: Operations, action: Action, given: object) -> Any
     return await operations.perform(action, given)
 
 
-class Request:
+class GraphQLContext:
     """The operations of who asks, and the rows read so far: each is read once, and together with others."""
 
     __slots__ = ("_left", "_loaders", "_most", "_perform", "_reading", "operations", "rows")

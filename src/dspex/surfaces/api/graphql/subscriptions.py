@@ -13,22 +13,22 @@ from dspex.errors import ConfigurationError, NotFoundError, StorageError
 from dspex.operations.resources import Operations, Query, Resource
 from dspex.operations.resources.finding import id_from
 from dspex.operations.resources.ports import FeedEvent
+from dspex.surfaces.api.graphql.context import GraphQLContext
 from dspex.surfaces.api.graphql.errors import as_graphql
-from dspex.surfaces.api.graphql.request import Request
-from dspex.surfaces.api.graphql.types import Types, pascal
+from dspex.surfaces.api.graphql.types import SchemaTypes, pascal
 
 AGAIN_S = 0.5
 TOPICS = {"execution": "execution", "optimization": "optimization_job", "evaluation": "evaluation"}
 
 
-def subscriptions(made: Types) -> dict[str, Any]:
+def subscriptions(made: SchemaTypes) -> dict[str, Any]:
     """Return one field for each topic: executionUpdates, optimizationUpdates, evaluationUpdates."""
     return {
         f"{topic}_updates": _updates(topic, resource, made) for topic, resource in TOPICS.items()
     }
 
 
-def _updates(topic: str, resource: str, made: Types) -> Any:
+def _updates(topic: str, resource: str, made: SchemaTypes) -> Any:
     update: Any = _update_type(topic, resource, made)
     target = made.domain[resource]
 
@@ -58,7 +58,7 @@ def _updates(topic: str, resource: str, made: Types) -> Any:
                     )
 
     updates.__annotations__ = {
-        "info": strawberry.Info[Request, None],
+        "info": strawberry.Info[GraphQLContext, None],
         "program_id": strawberry.ID | None,
         "after": strawberry.ID | None,
         "return": AsyncIterator[update],
@@ -94,7 +94,7 @@ async def _patiently(
 
 
 async def _with_rows(
-    context: Request, events: AsyncGenerator[FeedEvent, None], target: Resource[Any]
+    context: GraphQLContext, events: AsyncGenerator[FeedEvent, None], target: Resource[Any]
 ) -> AsyncGenerator[tuple[FeedEvent, Any], None]:
     """Give events with their rows, but for those whose rows retention has deleted meanwhile."""
     async with aclosing(events):
@@ -104,7 +104,7 @@ async def _with_rows(
                 yield told, row
 
 
-async def _row(context: Request, told: FeedEvent, target: Resource[Any]) -> Any:
+async def _row(context: GraphQLContext, told: FeedEvent, target: Resource[Any]) -> Any:
     """Return the row that an event is about, None where there is none any more; wait while the database is away."""
     while True:
         context.renew()
@@ -118,7 +118,7 @@ async def _row(context: Request, told: FeedEvent, target: Resource[Any]) -> Any:
             await context.operations.floor.clock.sleep(AGAIN_S)
 
 
-def _update_type(topic: str, resource: str, made: Types) -> Any:
+def _update_type(topic: str, resource: str, made: SchemaTypes) -> Any:
     hints = {
         "cursor": strawberry.ID,
         "at": datetime,

@@ -12,13 +12,13 @@ from dspex.error_text import suggest
 from dspex.errors import FieldError, InvalidError
 from dspex.operations.resources import Query, Resource
 from dspex.operations.resources.finding import query_from
-from dspex.surfaces.api.amounts import check_values
+from dspex.surfaces.api.json_limits import check_values
 
 T = TypeVar("T")
 _AT = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
 
 
-def decoded(body: bytes) -> Any:
+def decode_json(body: bytes) -> Any:
     """Return the JSON value of a body.
 
     Raises:
@@ -30,11 +30,11 @@ def decoded(body: bytes) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidError(f"the body is no JSON: {error}", http_status=400) from error
     if b"u0000" in body:
-        refuse_zeros(value)
+        reject_null_characters(value)
     return value
 
 
-def refuse_zeros(value: object) -> None:
+def reject_null_characters(value: object) -> None:
     """Raise where a text inside `value` holds a zero character.
 
     Raises:
@@ -54,24 +54,24 @@ def refuse_zeros(value: object) -> None:
             pending.extend(part)
 
 
-def input_from(given: type[T], body: bytes) -> T:
+def parse_input(given: type[T], body: bytes) -> T:
     """Return the input of an action from a JSON body.
 
     Raises:
         InvalidError: a field is missing, unknown or of another type; it is named.
     """
-    value = decoded(body)
+    value = decode_json(body)
     if not isinstance(value, dict):
         raise InvalidError("the body has to be a JSON object", http_status=400)
     names = [part.name for part in dataclasses.fields(given)]  # type: ignore[arg-type]  # inputs are dataclasses
-    refuse_unknown(value, names)
+    reject_unknown_fields(value, names)
     try:
         return msgspec.convert(value, given)
     except msgspec.ValidationError as error:
-        raise from_msgspec(error) from error
+        raise as_invalid_error(error) from error
 
 
-def refuse_unknown(value: object, names: Sequence[str]) -> None:
+def reject_unknown_fields(value: object, names: Sequence[str]) -> None:
     """Raise where a JSON object has a field beside those of `names`.
 
     Raises:
@@ -83,7 +83,7 @@ def refuse_unknown(value: object, names: Sequence[str]) -> None:
         raise invalid(name, value[name], f"there is no such field.{suggest(name, names)}", known)
 
 
-def from_msgspec(error: msgspec.ValidationError) -> InvalidError:
+def as_invalid_error(error: msgspec.ValidationError) -> InvalidError:
     """Return the same with the path of the field."""
     text = str(error)
     found = _AT.search(text)
@@ -103,7 +103,7 @@ def invalid(path: str, value: object, message: str, expected: str) -> InvalidErr
     return InvalidError(f"{path}: {message}" if path else message, errors=[found])
 
 
-def page_of(resource: Resource[Any], query_string: bytes) -> Query:
+def parse_page_query(resource: Resource[Any], query_string: bytes) -> Query:
     """Return the page that a query string asks for; see `query_from`.
 
     Raises:

@@ -8,11 +8,11 @@ from dspex.errors import StorageError
 from dspex.operations.resources import Query
 from dspex.operations.resources.policies import OPERATORS
 from dspex.operations.resources.usage import WORKSPACE_USAGE
-from dspex.surfaces.api.answers import send_bytes, send_json
-from dspex.surfaces.api.gate import actor_of
-from dspex.surfaces.api.gate.metrics import CONTENT_TYPE, Gauge
+from dspex.surfaces.api.gateway import actor_of
+from dspex.surfaces.api.gateway.metrics import CONTENT_TYPE, Gauge
+from dspex.surfaces.api.responses import send_bytes, send_json
 from dspex.surfaces.api.rest.openapi import openapi
-from dspex.surfaces.api.rest.routes import Desk, Endpoint
+from dspex.surfaces.api.rest.routes import ApiContext, Endpoint
 
 _MOST_WORKSPACES = 1000
 _QUEUES = {
@@ -27,15 +27,15 @@ _WAITING = {
 }
 
 
-def state_routes(desk: Desk) -> list[Route]:
+def health_routes(api: ApiContext) -> list[Route]:
     """Return the routes that tell how the server is."""
-    described = openapi(desk.domain)
+    described = openapi(api.domain)
 
     async def alive(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send_json(send, {"status": "ok", "version": __version__})
 
     async def ready(_scope: Scope, _receive: Receive, send: Send) -> None:
-        problems = await desk.services().examine()
+        problems = await api.services().examine()
         body = {"status": "not ready" if problems else "ready", "problems": problems}
         await send_json(send, body, status=503 if problems else 200)
 
@@ -44,10 +44,10 @@ def state_routes(desk: Desk) -> list[Route]:
         actor.require("read", "reading metrics")
         workspace = None if OPERATORS.admits(actor) else actor.workspace
         try:
-            gauges = await _gauges(desk, workspace)
+            gauges = await _gauges(api, workspace)
         except StorageError:
             gauges = {}  # the counters are worth more than an error when the database is gone
-        text = desk.metrics.text(gauges, workspace=workspace)
+        text = api.metrics.text(gauges, workspace=workspace)
         await send_bytes(send, text.encode(), kind=CONTENT_TYPE.encode())
 
     async def description(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -64,14 +64,14 @@ def state_routes(desk: Desk) -> list[Route]:
     ]
 
 
-async def _gauges(desk: Desk, workspace: str | None) -> dict[str, list[Gauge]]:
+async def _gauges(api: ApiContext, workspace: str | None) -> dict[str, list[Gauge]]:
     """Return the rows that wait or run, and what is stored, of one workspace or of all."""
-    store = desk.services().operations.floor.store
+    store = api.services().operations.floor.store
     own = {} if workspace is None else {"workspace": workspace}
     gauges: dict[str, list[Gauge]] = {}
     for name, resource in _QUEUES.items():
         counts = {
-            status: await store.count(desk.domain[resource], {**own, "status": status})
+            status: await store.count(api.domain[resource], {**own, "status": status})
             for status in _WAITING[resource]
         }
         gauges[name] = [Gauge({"status": status}, count) for status, count in counts.items()]

@@ -13,8 +13,8 @@ from dspex.operations.resources.tenants import RevokeApiKey
 from dspex.surfaces.api import ServerConfig
 from dspex.testing import FakeClock
 from tests.support.waiting import finish
-from tests.surfaces.api.asking import Call, Server, Socket, serving
-from tests.surfaces.api.test_following import follow, opened
+from tests.surfaces.api.client import Call, Server, Socket, serving
+from tests.surfaces.api.test_subscriptions import follow, opened
 
 EXECUTE = 'mutation { executeProgram(input: {name: "n", inputs: {q: "?"}%s}) { id status } }'
 MAKE_KEY = 'mutation { createApiKey(input: {name: "more", scopes: ["admin"]}) { key } }'

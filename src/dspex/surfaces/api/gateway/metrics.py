@@ -33,7 +33,7 @@ class Gauge(NamedTuple):
     value: float
 
 
-class Metrics:
+class ServerMetrics:
     """Counters of one process since it started; several processes are added up by who reads them.
 
     Requests are those of all callers. What was executed is counted for each workspace.

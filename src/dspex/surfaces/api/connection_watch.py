@@ -10,11 +10,11 @@ from starlette.types import Receive
 LOOK_AFTER_S: Final = 0.05  # most answers are given by then, and cost no task that looks
 
 
-class Gone(Exception):  # noqa: N818  # an end, not a fault
+class ClientDisconnected(Exception):  # noqa: N818  # an end, not a fault
     """The caller went away, and what was done for it was cancelled."""
 
 
-class Presence:
+class ConnectionWatch:
     """One caller of one operation, which runs in `task`. Owned by one event loop.
 
     Where the caller leaves, the operation is cancelled; what runs inside `kept` is finished first,
@@ -47,7 +47,7 @@ class Presence:
         if self.is_gone and not self._kept:
             raise asyncio.CancelledError
 
-    def found_out(self) -> bool:
+    def take_cancellation(self) -> bool:
         """Return whether the cancellation that just arrived is because the caller left, and no other one's too."""
         if self._has_cancelled and self.task is not None:
             return not self.task.uncancel()
@@ -55,22 +55,22 @@ class Presence:
 
 
 @contextmanager
-def watched(receive: Receive) -> Iterator[Presence]:
+def watch_client(receive: Receive) -> Iterator[ConnectionWatch]:
     """Look whether the client of an HTTP request, whose body was read, is still there while the block lasts.
 
     Raises:
-        Gone: it is not, and the block was cancelled.
+        ClientDisconnected: it is not, and the block was cancelled.
     """
-    presence = Presence(asyncio.current_task())
+    watch = ConnectionWatch(asyncio.current_task())
     loop, watchers = asyncio.get_running_loop(), list[asyncio.Task[None]]()
     timer = loop.call_later(
-        LOOK_AFTER_S, lambda: watchers.append(loop.create_task(_watch(receive, presence)))
+        LOOK_AFTER_S, lambda: watchers.append(loop.create_task(_watch(receive, watch)))
     )
     try:
-        yield presence
+        yield watch
     except asyncio.CancelledError:
-        if presence.found_out():
-            raise Gone from None
+        if watch.take_cancellation():
+            raise ClientDisconnected from None
         raise
     finally:
         timer.cancel()
@@ -78,7 +78,7 @@ def watched(receive: Receive) -> Iterator[Presence]:
             watcher.cancel()
 
 
-async def _watch(receive: Receive, presence: Presence) -> None:
+async def _watch(receive: Receive, watch: ConnectionWatch) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    presence.leave()
+    watch.leave()

@@ -12,11 +12,11 @@ from dspex.operations.resources import Actor
 from dspex.operations.resources.access import GUEST
 from dspex.operations.resources.keyring import Holder
 from dspex.surfaces.api.addresses import client_of, host_name, is_same_origin
-from dspex.surfaces.api.answers import error_body, late, send_json, status_of
-from dspex.surfaces.api.gate.door import Caller, Denied, Door
-from dspex.surfaces.api.gate.metrics import Metrics
-from dspex.surfaces.api.gate.rates import Refused
-from dspex.surfaces.api.presence import Gone
+from dspex.surfaces.api.connection_watch import ClientDisconnected
+from dspex.surfaces.api.gateway.authenticator import Authenticator, CallerSession, Unauthenticated
+from dspex.surfaces.api.gateway.metrics import ServerMetrics
+from dspex.surfaces.api.gateway.rate_limits import RateLimited
+from dspex.surfaces.api.responses import error_body, send_json, status_of, timeout_message
 
 CLIENT_CLOSED: Final = 499  # what nginx counts it as; nobody gets it
 _ONCE: Final = (
@@ -49,14 +49,16 @@ class _Answer(Exception):  # noqa: N818  # it is an answer, not a fault
         }
 
 
-class Gate:
+class Gateway:
     """Checks the host, the origin, the size, the key and the rate of a request, limits its time, and counts it."""
 
-    def __init__(self, app: ASGIApp, *, door: Door, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, *, authenticator: Authenticator, metrics: ServerMetrics
+    ) -> None:
         """Take the application behind it."""
         self._app = app
-        self._door = door
-        self._config = door.config
+        self._authenticator = authenticator
+        self._config = authenticator.config
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,12 +91,14 @@ class Gate:
             if status:
                 raise
             await _send(sending, error)
-        except Gone:
+        except ClientDisconnected:
             status = CLIENT_CLOSED
         except TimeoutError:
             if status:
                 raise
-            await _send(sending, _Answer(504, late(self._config.timeout_s), code="timeout"))
+            await _send(
+                sending, _Answer(504, timeout_message(self._config.timeout_s), code="timeout")
+            )
         except Exception:
             _log.exception("a fault in dspex")
             if status:
@@ -119,9 +123,9 @@ class Gate:
             return
         try:
             holder = await self._holder(scope, _key(headers))
-            with self._door.counted(holder):
+            with self._authenticator.counted(holder):
                 await self._timed(scope, receive, send)
-        except Refused as refused:
+        except RateLimited as refused:
             raise _too_many(refused) from None
 
     async def _timed(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,8 +158,8 @@ class Gate:
 
     async def _holder(self, scope: Scope, text: str | None) -> Holder:
         try:
-            holder = await self._door.holder(text, peer=_peer(scope))
-        except Denied as denied:
+            holder = await self._authenticator.holder(text, peer=_peer(scope))
+        except Unauthenticated as denied:
             raise _unknown(denied.message) from None
         scope["actor"] = holder.actor
         return holder
@@ -167,7 +171,9 @@ class Gate:
         except _Answer:
             await send({"type": "websocket.close", "code": 4403, "reason": "Forbidden"})
             return
-        scope["caller"] = Caller(door=self._door, peer=_peer(scope), text=_key(headers))
+        scope["caller"] = CallerSession(
+            authenticator=self._authenticator, peer=_peer(scope), text=_key(headers)
+        )
         await self._app(scope, receive, send)
 
 
@@ -177,9 +183,9 @@ def actor_of(scope: Scope) -> Actor:
     return found
 
 
-def caller_of(door: Door, scope: Scope) -> Caller:
+def caller_of(authenticator: Authenticator, scope: Scope) -> CallerSession:
     """Return who asked for a stream, to be asked again while it lasts."""
-    return Caller(door=door, peer=_peer(scope), text=_key(_headers(scope)))
+    return CallerSession(authenticator=authenticator, peer=_peer(scope), text=_key(_headers(scope)))
 
 
 def _peer(scope: Scope) -> str:
@@ -214,10 +220,12 @@ def _key(headers: dict[bytes, bytes]) -> str | None:
 
 
 def _unknown(message: str) -> _Answer:
-    return _Answer(401, message, code=Denied.code, headers=((b"www-authenticate", b"Bearer"),))
+    return _Answer(
+        401, message, code=Unauthenticated.code, headers=((b"www-authenticate", b"Bearer"),)
+    )
 
 
-def _too_many(refused: Refused) -> _Answer:
+def _too_many(refused: RateLimited) -> _Answer:
     after = str(refused.whole_seconds).encode()
     return _Answer(429, refused.message, code=refused.code, headers=((b"retry-after", after),))
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspex.errors import InvalidError
-from dspex.surfaces.api.amounts import BYTES_EACH, FIXED, check_values
-from dspex.surfaces.api.decoding import decoded
+from dspex.surfaces.api.json_limits import BYTES_EACH, FIXED, check_values
+from dspex.surfaces.api.requests import decode_json
 
 TEXTS = st.text(alphabet='ab,[]{}"\\ é', max_size=6)
 VALUES = st.recursive(
@@ -42,10 +42,10 @@ def test_more_text_may_hold_more_values() -> None:
     rows = json.dumps([{"question": "what is it", "answer": "nothing"}] * 50_000).encode()
     check_values(rows)
     with pytest.raises(InvalidError, match="more than") as raised:
-        decoded(b"[" + b"{}," * 100_000 + b"{}]")
+        decode_json(b"[" + b"{}," * 100_000 + b"{}]")
     assert raised.value.context["http_status"] == 413
 
 
 def test_a_deep_body_with_an_escaped_zero_is_refused_as_any_other() -> None:
     with pytest.raises(InvalidError):
-        decoded(b'["\\u0000",' + b"[" * 900 + b"]" * 900 + b"]")
+        decode_json(b'["\\u0000",' + b"[" * 900 + b"]" * 900 + b"]")

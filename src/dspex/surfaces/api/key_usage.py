@@ -14,7 +14,7 @@ _log = logging.getLogger("dspex.api")
 
 
 @asynccontextmanager
-async def keeping_house(services: Services, *, clock: Clock) -> AsyncIterator[None]:
+async def flush_key_usage(services: Services, *, clock: Clock) -> AsyncIterator[None]:
     """Write every 30 seconds when keys were last used, and once more at the end."""
     keeper = asyncio.create_task(_keep(services, clock))
     try:

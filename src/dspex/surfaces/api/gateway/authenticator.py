@@ -12,15 +12,15 @@ from dspex.errors import StorageError
 from dspex.operations.resources import Actor
 from dspex.operations.resources.access import GUEST
 from dspex.operations.resources.keyring import Holder
-from dspex.surfaces.api.gate.configuration import ServerConfig
-from dspex.surfaces.api.gate.rates import Rates, Refused
+from dspex.surfaces.api.gateway.configuration import ServerConfig
+from dspex.surfaces.api.gateway.rate_limits import RateLimited, RateLimiter
 
 AGAIN_S: Final = 0.5
 ENDED: Final = "this key is unknown, revoked or expired"
 CHANGED: Final = "what this key allows has changed; subscribe again"
 
 
-class Denied(Exception):  # noqa: N818  # it is an answer, not a fault
+class Unauthenticated(Exception):  # noqa: N818  # it is an answer, not a fault
     """Nobody is let in by this; the message says why."""
 
     code = "unauthenticated"
@@ -30,43 +30,45 @@ class Denied(Exception):  # noqa: N818  # it is an answer, not a fault
         self.message = message
 
 
-def denial_body(error: Denied | Refused) -> dict[str, Any]:
-    """Return a refusal at the door as an error of GraphQL."""
+def denial_body(error: Unauthenticated | RateLimited) -> dict[str, Any]:
+    """Return a refusal at the authenticator as an error of GraphQL."""
     about: dict[str, Any] = {
         "type": None,
         "code": error.code,
-        "retryable": isinstance(error, Refused),
+        "retryable": isinstance(error, RateLimited),
     }
-    if isinstance(error, Refused):
+    if isinstance(error, RateLimited):
         about["retryAfter"] = error.whole_seconds
     return {"message": error.message, "extensions": about}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Door:
+class Authenticator:
     """Checks keys and counts what they are used for; one for all requests of this process."""
 
     services: Callable[[], Services]
     config: ServerConfig
-    rates: Rates
+    rates: RateLimiter
     clock: Clock
 
     async def holder(self, text: str | None, *, peer: str) -> Holder:
         """Return who holds the key `text`; the store is asked at most once a second.
 
         Raises:
-            Denied: there is no key, or nobody holds it now.
-            Refused: too many wrong keys came from `peer`. A right key is never refused: those who
+            Unauthenticated: there is no key, or nobody holds it now.
+            RateLimited: too many wrong keys came from `peer`. A right key is never refused: those who
             share an address
                 (that of a proxy, maybe) are not locked out by one of them.
             StorageError: the database cannot be read.
         """
         if text is None:
-            raise Denied("a key is needed: send the header 'Authorization: Bearer dspx_...'")
+            raise Unauthenticated(
+                "a key is needed: send the header 'Authorization: Bearer dspx_...'"
+            )
         holder = await self.services().keys.holder(text)
         if holder is None:
             self.rates.guess(peer)
-            raise Denied(ENDED)
+            raise Unauthenticated(ENDED)
         return holder
 
     @contextmanager
@@ -74,7 +76,7 @@ class Door:
         """Count one call, and that it runs while the block lasts.
 
         Raises:
-            Refused: the key was used too often in the last minute, or for too much at once.
+            RateLimited: the key was used too often in the last minute, or for too much at once.
         """
         config = self.config
         self.rates.take(
@@ -85,13 +87,13 @@ class Door:
 
 
 @dataclass(slots=True, kw_only=True)
-class Caller:
+class CallerSession:
     """One who keeps a connection open: asked for the key again whenever something is done or told on it.
 
     Without a `text` the caller is local where nobody needs a key, and nobody otherwise.
     """
 
-    door: Door
+    authenticator: Authenticator
     peer: str
     text: str | None = field(default=None, repr=False)
     _known: Holder | None = field(default=None, repr=False)
@@ -100,60 +102,60 @@ class Caller:
         """Return who it is now.
 
         Raises:
-            Denied: the key has ended.
+            Unauthenticated: the key has ended.
             StorageError: the database cannot be read.
         """
-        if not self.door.config.needs_key:
+        if not self.authenticator.config.needs_key:
             return GUEST
         if self._known is None:
-            self._known = await self.door.holder(self.text, peer=self.peer)
+            self._known = await self.authenticator.holder(self.text, peer=self.peer)
         else:  # a key that was right once is no guess, also when it has ended
-            holder = await self.door.services().keys.holder(self.text or "")
+            holder = await self.authenticator.services().keys.holder(self.text or "")
             if holder is None:
-                raise Denied(ENDED)
+                raise Unauthenticated(ENDED)
             self._known = holder
         return self._known.actor
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Count one operation; see `Door.counted`."""
+        """Count one operation; see `Authenticator.counted`."""
         if self._known is None:
             yield
             return
-        with self.door.counted(self._known):
+        with self.authenticator.counted(self._known):
             yield
 
     async def check(self, actor: Actor) -> None:
         """Return where this caller is still `actor`.
 
         Raises:
-            Denied: the key has ended, or allows something else now.
+            Unauthenticated: the key has ended, or allows something else now.
             StorageError: the database cannot be read.
         """
         if await self.actor() != actor:
-            raise Denied(CHANGED)
+            raise Unauthenticated(CHANGED)
 
     async def stays(self, actor: Actor) -> None:
         """Return when this caller is still `actor`; waits while the database cannot tell.
 
         Raises:
-            Denied: the key has ended, or allows something else now.
+            Unauthenticated: the key has ended, or allows something else now.
         """
         while True:
             try:
                 await self.check(actor)
             except StorageError:
-                await self.door.clock.sleep(AGAIN_S)
+                await self.authenticator.clock.sleep(AGAIN_S)
             else:
                 return
 
-    async def ends(self, actor: Actor) -> Denied:
+    async def ends(self, actor: Actor) -> Unauthenticated:
         """Return why this caller is `actor` no more, as soon as that is so: looks twice a second."""
-        if not self.door.config.needs_key:
+        if not self.authenticator.config.needs_key:
             await asyncio.Event().wait()
         try:
             while True:
-                await self.door.clock.sleep(AGAIN_S)
+                await self.authenticator.clock.sleep(AGAIN_S)
                 await self.stays(actor)
-        except Denied as denied:
+        except Unauthenticated as denied:
             return denied

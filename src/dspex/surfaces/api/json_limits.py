@@ -1,7 +1,7 @@
 """How many values a JSON body may hold: in memory each is many times its text.
 
 An empty object is two bytes of text and a hundred in memory. A body is looked through before it is
-decoded: the more text, the more values it may hold.
+decode_json: the more text, the more values it may hold.
 """
 
 from typing import Final

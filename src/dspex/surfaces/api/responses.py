@@ -55,14 +55,14 @@ def extensions_of(error: DspexError) -> dict[str, Any]:
     return found
 
 
-def is_shown(error: DspexError) -> bool:
+def is_public(error: DspexError) -> bool:
     """Return whether callers see the message; what they do not see is logged."""
     return isinstance(error, ActionError | ConfigurationError) or error.is_retryable
 
 
-def told(error: DspexError) -> str:
+def public_message(error: DspexError) -> str:
     """Return what callers are told of an error, and log what they are not."""
-    if not is_shown(error):
+    if not is_public(error):
         _log.error("request failed: %s: %s", type(error).__name__, error.message)
         return FAULT
     public = error.context.get("public")
@@ -74,7 +74,7 @@ def told(error: DspexError) -> str:
 
 def error_body(error: DspexError) -> dict[str, Any]:
     """Return the body of a REST answer to an error."""
-    return {"error": {**extensions_of(error), "message": told(error)}}
+    return {"error": {**extensions_of(error), "message": public_message(error)}}
 
 
 async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
@@ -123,7 +123,7 @@ async def _gathered(message: Mapping[str, Any], receive: Receive, *, limit: int)
     raise InvalidError("the connection was closed before the body was sent", http_status=400)
 
 
-def late(seconds: float) -> str:
+def timeout_message(seconds: float) -> str:
     """Return what is said of a request that took too long."""
     return f"not answered within {seconds:g} s; what ran was cancelled"
 

@@ -14,10 +14,10 @@ from dspex.execution.context import RunContext
 from dspex.operations.resources import DOMAIN, Update
 from dspex.operations.resources.remembering import ProgramCache
 from dspex.surfaces.api import ServerConfig
-from dspex.surfaces.api.graphql.endpoint import _event
+from dspex.surfaces.api.graphql.http import _event
 from dspex.surfaces.api.graphql.websocket import Message, _Wire
 from tests.support.waiting import finish
-from tests.surfaces.api.asking import Call, Server, Socket, _scope, serving
+from tests.surfaces.api.client import Call, Server, Socket, _scope, serving
 
 UPDATES = """subscription($program: ID, $after: ID) {
   executionUpdates(programId: $program, after: $after) { cursor payload execution { id status program { name } } }

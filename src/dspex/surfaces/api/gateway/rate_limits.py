@@ -12,7 +12,7 @@ REMEMBERED: Final = 4096
 GUESSES_PER_MINUTE: Final = 30
 
 
-class Refused(Exception):  # noqa: N818  # it is an answer, not a fault
+class RateLimited(Exception):  # noqa: N818  # it is an answer, not a fault
     """Too many; the message says of what, and `after_s` when it is worth another try."""
 
     code = "too_many_requests"
@@ -39,7 +39,7 @@ class _Bucket:
         self.running = 0
 
 
-class Rates:
+class RateLimiter:
     """Counts what each caller does, in this process. What was not seen for long is forgotten."""
 
     def __init__(self, clock: Clock) -> None:
@@ -51,13 +51,13 @@ class Rates:
         """Count one request.
 
         Raises:
-            Refused: there were too many in the last minute.
+            RateLimited: there were too many in the last minute.
         """
         bucket = self._bucket(who, per_minute)
         if bucket.left < 1:
             burst = _burst(per_minute)
             most = "" if burst == per_minute else f", or {burst:g} at a time"
-            raise Refused(
+            raise RateLimited(
                 f"more than {per_minute} requests a minute{most}",
                 after_s=(1 - bucket.left) * 60 / per_minute,
             )
@@ -67,11 +67,11 @@ class Rates:
         """Count one wrong key.
 
         Raises:
-            Refused: there were too many from this address in the last minute.
+            RateLimited: there were too many from this address in the last minute.
         """
         bucket = self._bucket(f"guess {peer}", GUESSES_PER_MINUTE)
         if bucket.left < 1:
-            raise Refused("too many requests with a wrong key", after_s=60 / GUESSES_PER_MINUTE)
+            raise RateLimited("too many requests with a wrong key", after_s=60 / GUESSES_PER_MINUTE)
         bucket.left -= 1
 
     @contextmanager
@@ -79,11 +79,11 @@ class Rates:
         """Count one request as running while the block lasts.
 
         Raises:
-            Refused: as many as allowed run already.
+            RateLimited: as many as allowed run already.
         """
         bucket = self._buckets[who]
         if bucket.running >= at_once:
-            raise Refused(f"more than {at_once} requests at once", after_s=1.0)
+            raise RateLimited(f"more than {at_once} requests at once", after_s=1.0)
         bucket.running += 1
         try:
             yield
