@@ -27,7 +27,7 @@ from typing import Any
 import jsonschema_rs
 import jsonschema_specifications
 
-from dspex.errors import InvalidError, SignatureError
+from dspex.errors import InputError, SignatureError
 from dspex.language.signatures import Signature
 from dspex.language.signatures.kinds import FORMATS
 from dspex.language.signatures.limits import LIMITS
@@ -210,7 +210,7 @@ def verdict(signature: Signature, data: Any, mode: Any, *, whole: bool) -> tuple
         made = signature.validate_outputs(
             {by_wire.get(key, key): value for key, value in values.items()}, mode=mode
         )
-    except InvalidError:
+    except InputError:
         return False, None
     dumped = signature.output_validator.dump(made)
     fields = signature.output_fields

@@ -6,6 +6,7 @@ DspexError
         VariableError
         ConfigurationError
     ExecutionError
+        InputError
         ModelError
             RateLimitedError
             ModelTimeoutError
@@ -68,6 +69,7 @@ __all__ = [
     "FieldError",
     "ForbiddenError",
     "FrameTooLargeError",
+    "InputError",
     "InternalError",
     "InvalidError",
     "MediaError",
@@ -185,6 +187,12 @@ class ExecutionError(DspexError):
     """A program was declared well and could not be carried out."""
 
     code = "execution"
+
+
+class InputError(ExecutionError):
+    """Values do not fit the fields that they are for; `fields` lists each of them with its path."""
+
+    code = "input"
 
 
 class ModelError(ExecutionError):

@@ -10,7 +10,7 @@ import pytest
 
 from dspex.bootstrap import WORKERS, dspy_bridge, open_backends
 from dspex.bootstrap.jobs import worker_command
-from dspex.errors import InvalidError, RefusedError
+from dspex.errors import InputError, RefusedError
 from dspex.execution.context import RunContext, find_adapter
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers.status_file import read_statuses
@@ -160,10 +160,10 @@ def test_without_dspy_the_backend_is_refused_with_what_to_install(settings, monk
     async def main():
         async with open_backends(settings) as backends:
             with pytest.raises(
-                InvalidError, match=r"pip install 'dspex\[dspy\]'.*DSPEX_DSPY_INTERPRETER"
+                InputError, match=r"pip install 'dspex\[dspy\]'.*DSPEX_DSPY_INTERPRETER"
             ):
                 backends.choose(predicting(), backend="dspy")
-            with pytest.raises(InvalidError, match=r"pip install 'dspex\[dspy\]'"):
+            with pytest.raises(InputError, match=r"pip install 'dspex\[dspy\]'"):
                 await dspy_bridge(backends)
 
     finish(main())

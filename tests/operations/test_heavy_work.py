@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from dspex import Signature
-from dspex.errors import InvalidError
+from dspex.errors import InputError
 from dspex.language.signatures.cancellable import CancellableRun
 from dspex.operations.resources.heavy_work import HeavyWork, InputLimits
 from tests.support.waiting import finish
@@ -58,11 +58,11 @@ def test_more_than_one_call_may_cost_is_refused_before_it_is_checked() -> None:
     most = InputLimits()
     validator = Signature("x: list[int], y: str -> z").input_validator
     most.check(validator.amount({"x": [1] * 90_000, "y": "a" * 4_000_000}))
-    with pytest.raises(InvalidError, match="100001 values"):
+    with pytest.raises(InputError, match="100001 values"):
         most.check(validator.amount({"x": [1] * 100_000}))
     costly = Signature(r"x: list[str[pattern='(\\w{1,13}){1,13}$']], y: str -> z").input_validator
     most.check(costly.amount({"x": ["short"] * 100, "y": "a" * 4_000_000}))
-    with pytest.raises(InvalidError, match="patterns of their types"):
+    with pytest.raises(InputError, match="patterns of their types"):
         most.check(costly.amount({"x": ["a" * 10_000] * 100}))
 
 
@@ -75,7 +75,7 @@ def test_the_alternatives_and_patterns_of_a_json_schema_count() -> None:
             {"type": "object", "properties": {"x": schema}, "required": ["x"]}, role="input"
         ).input_validator
         most.check(validator.amount({"x": [value] * 100}))
-        with pytest.raises(InvalidError):
+        with pytest.raises(InputError):
             most.check(validator.amount({"x": [value] * 90_000}))
 
 

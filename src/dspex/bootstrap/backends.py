@@ -93,7 +93,7 @@ async def dspy_bridge(backends: Backends) -> "DspyBackend":
     """Return the bridge to dspy; its workers are started if they do not run yet.
 
     Raises:
-        InvalidError: dspy is not installed; the message shows how to install it.
+        InputError: dspy is not installed; the message shows how to install it.
         WorkerStartError: no worker could be started.
     """
     backends.check("dspy")

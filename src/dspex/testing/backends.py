@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dspex.errors import DefinitionError, DspexError, InvalidError, NotFoundError
+from dspex.errors import DefinitionError, DspexError, InputError, NotFoundError
 from dspex.execution.backends import Backend, Handle, Optimization, OptimizingBackend
 from dspex.execution.clients import Request
 from dspex.execution.context import RunContext
@@ -104,10 +104,10 @@ class BackendContract:
     def test_inputs_that_do_not_fit_are_refused_with_their_fields(self) -> None:
         async def test(backend: Backend, context: RunContext) -> None:
             handle = await backend.create_program(predicting("count: int -> answer: int"))
-            with pytest.raises(InvalidError) as caught:
+            with pytest.raises(InputError) as caught:
                 await backend.execute_program(handle, {"count": "many"}, context)
             assert [error.field for error in caught.value.fields] == ["count"]
-            with pytest.raises(InvalidError):
+            with pytest.raises(InputError):
                 await backend.execute_program(handle, {}, context)
 
         self.run(test)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dspex.errors import InvalidError
+from dspex.errors import InputError
 from dspex.execution.backends import BackendPolicy, Backends, MockBackend
 from dspex.execution.modules import ChainOfThought
 from dspex.testing.backends import predicting
@@ -65,7 +65,7 @@ def test_nodes_that_name_backends_are_left_where_they_are():
     )
     choice = backends(isolates_code=True).choose(mixed)
     assert (choice.name, choice.program) == ("hybrid", mixed)
-    with pytest.raises(InvalidError, match="nodes on dspy cannot run as a whole in a worker"):
+    with pytest.raises(InputError, match="nodes on dspy cannot run as a whole in a worker"):
         backends().choose(mixed, backend="isolated")
 
 
@@ -99,6 +99,6 @@ def test_what_cannot_run_there_is_an_error_of_the_field_backend():
         (missing, predicting(backend="dspy"), None, "pip install"),
         ({}, only, "native", "runs no part of this program"),
     ):
-        with pytest.raises(InvalidError, match=message) as caught:
+        with pytest.raises(InputError, match=message) as caught:
             backends(**policy).choose(program, backend=backend)
         assert [error.field for error in caught.value.fields] == ["backend"]

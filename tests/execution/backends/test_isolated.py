@@ -8,7 +8,7 @@ import pytest
 from dspex.errors import (
     BudgetError,
     ExecutionError,
-    InvalidError,
+    InputError,
     WorkerLostError,
     WorkerTimeoutError,
 )
@@ -145,7 +145,7 @@ def test_numbers_that_json_does_not_have_are_errors_and_never_nothing():
         handle = await backend.create_program(program("Endless"))
         with pytest.raises(ExecutionError, match=r"answer\[0\]: inf"):
             await backend.execute_program(handle, {"question": "?"}, context)
-        with pytest.raises(InvalidError, match=r"question\.a\[0\]: nan"):
+        with pytest.raises(InputError, match=r"question\.a\[0\]: nan"):
             await backend.execute_program(handle, {"question": {"a": [float("nan")]}}, context)
 
     with_isolated(test)

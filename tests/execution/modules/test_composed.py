@@ -10,7 +10,7 @@ from dspex.errors import (
     BudgetError,
     DefinitionError,
     ExecutionError,
-    InvalidError,
+    InputError,
     ModelUnavailableError,
 )
 from dspex.execution.context import RunContext
@@ -240,7 +240,7 @@ def test_inputs_that_a_forward_cannot_be_called_with_are_invalid(kind):
 
     module = {"async": Asks, "sync": AsksInAThread}[kind]()
     with pytest.raises(
-        InvalidError, match="missing a required argument: 'question'; it takes: question"
+        InputError, match="missing a required argument: 'question'; it takes: question"
     ):
         module(RunContext(), qestion="")
     with pytest.raises(TypeError, match="of its own"):
@@ -257,7 +257,7 @@ def test_any_failure_of_a_row_is_its_error():
     assert made.results[1:] == [None, None]
     assert isinstance(made.errors[1], ExecutionError)
     assert "row 1 of Breaks: ZeroDivisionError" in str(made.errors[1])
-    assert isinstance(made.errors[2], InvalidError)
+    assert isinstance(made.errors[2], InputError)
 
 
 def test_parts_are_found_by_path_to_any_depth():

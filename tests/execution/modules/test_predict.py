@@ -9,7 +9,7 @@ from dspex.errors import (
     AdapterError,
     ConfigurationError,
     DefinitionError,
-    InvalidError,
+    InputError,
     ModelUnavailableError,
 )
 from dspex.execution.adapters import ChatAdapter
@@ -96,7 +96,7 @@ def test_settings_reach_the_request_and_an_unknown_one_is_refused():
 )
 def test_inputs_that_do_not_fit_are_named_and_nothing_is_sent(inputs, field, said):
     model = ScriptedModel(CHAT)
-    with pytest.raises(InvalidError) as caught:
+    with pytest.raises(InputError) as caught:
         Predict(Triage)(RunContext(model=model), **inputs)
     assert [error.field for error in caught.value.fields] == [field]
     assert said in str(caught.value)
@@ -126,12 +126,12 @@ def test_inputs_by_place_are_shown_by_name():
         (lambda: Triage()({"id": 1}), r"write program\(ticket=\{'id': 1\}, queue=\.\.\.\)"),
         (lambda: asyncio.run(answer.acall("hello")), "pass the inputs of .* by name"),
     ):
-        with pytest.raises(InvalidError, match=call):
+        with pytest.raises(InputError, match=call):
             wrong()
 
 
 def test_wrong_inputs_are_told_before_a_missing_model():
-    with pytest.raises(InvalidError, match="message"):
+    with pytest.raises(InputError, match="message"):
         Predict(Triage)(RunContext(), mesage="m")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pydantic
 import pytest
 
-from dspex.errors import InvalidError
+from dspex.errors import InputError
 from dspex.language.signatures import Signature
 from dspex.language.signatures.validation import Mode
 from tests.support.declared_types import DECLARED_TYPES, DeclaredType
@@ -51,13 +51,13 @@ def test_an_instance_that_does_not_fit_is_refused_with_the_place_inside() -> Non
     class Loose(pydantic.BaseModel):
         c: list[str]
 
-    with pytest.raises(InvalidError) as refusal:
+    with pytest.raises(InputError) as refusal:
         Signature("q -> x: P{c: list[int]}").validate_outputs({"x": Loose(c=["1", "two"])})
     assert refusal.value.fields[0].path == "x.c[1]"
 
 
 def test_an_instance_without_a_json_form_is_refused_as_it_is() -> None:
-    with pytest.raises(InvalidError, match="must be P"):
+    with pytest.raises(InputError, match="must be P"):
         Signature("q -> x: P{c: str}").validate_outputs({"x": object()})
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dspex.errors import InvalidError, SignatureError
+from dspex.errors import InputError, SignatureError
 from dspex.language.signatures import Signature, type_text
 from dspex.language.signatures.providers import PROVIDERS
 
@@ -27,7 +27,7 @@ def whole(schema: Any) -> Signature:
 def is_accepted(signature: Signature, values: dict[str, Any], mode: Any = "strict") -> bool:
     try:
         signature.validate_outputs(values, mode=mode)
-    except InvalidError:
+    except InputError:
         return False
     return True
 
@@ -344,7 +344,7 @@ def test_an_error_says_what_is_wrong_and_where() -> None:
     signature = whole(
         {"type": "object", "patternProperties": {"^a": {"type": "integer"}}, "minProperties": 1}
     )
-    with pytest.raises(InvalidError) as caught:
+    with pytest.raises(InputError) as caught:
         signature.validate_outputs({"x": {"ab": "text"}})
     assert "['ab']: the value is not of type" in caught.value.fields[0].message
     assert "text" not in type_text(signature.fields["x"].type)
@@ -371,7 +371,7 @@ def test_alternatives_that_multiply_take_no_time() -> None:
         value = {"c": value}
     start = time.process_time()
     assert not is_accepted(whole({**alternatives(0), "$ref": "#/$defs/node"}), {"x": value})
-    with pytest.raises(InvalidError, match="too large for the alternatives"):
+    with pytest.raises(InputError, match="too large for the alternatives"):
         whole({**alternatives(60), "$ref": "#/$defs/u0"}).validate_outputs({"x": 1})
     assert time.process_time() - start < 2
 

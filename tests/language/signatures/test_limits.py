@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dspex import Signature
 from dspex.error_text import shorten, suggest
-from dspex.errors import InvalidError, SignatureError
+from dspex.errors import InputError, SignatureError
 from dspex.language.signatures.cancellable import CancellableRun
 from dspex.language.signatures.limits import LIMITS
 from dspex.language.signatures.patterns import engine_pattern
@@ -31,8 +31,8 @@ def refusal(text: str) -> SignatureError:
     return raised.value
 
 
-def errors_of(text: str, value: Any) -> InvalidError:
-    with pytest.raises(InvalidError) as raised:
+def errors_of(text: str, value: Any) -> InputError:
+    with pytest.raises(InputError) as raised:
         Signature(text).validate_inputs({"x": value})
     return raised.value
 
@@ -84,7 +84,7 @@ def test_patterns_of_python_are_written_for_the_linear_engine(
 ) -> None:
     signature = Signature.of("x -> y").with_field("x", str, constraints={"pattern": pattern})
     assert signature.validate_inputs({"x": fits}) == {"x": fits}
-    with pytest.raises(InvalidError):
+    with pytest.raises(InputError):
         signature.validate_inputs({"x": refused})
 
 
@@ -104,7 +104,7 @@ def test_every_pattern_is_matched_in_linear_time_or_refused(pattern: str, text: 
     )
     try:
         fits = bool(validator({"x": text}))
-    except InvalidError:
+    except InputError:
         fits = False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -163,7 +163,7 @@ def test_the_largest_declarations_are_read_and_compiled_quickly(text: str) -> No
     def declare() -> None:
         nonlocal signature
         signature = Signature(text)
-        with pytest.raises(InvalidError):
+        with pytest.raises(InputError):
             signature.validate_inputs({"unknown": 1})
 
     assert seconds(declare) < 2 * QUICK_SECONDS
@@ -212,7 +212,7 @@ def test_other_recursive_unions_take_linear_time(type_: str, wrap: Any, last: An
     def validate() -> None:
         try:
             signature.validate_inputs({"x": value})
-        except InvalidError as error:
+        except InputError as error:
             assert len(error.fields) <= 100  # noqa: PT017
 
     assert seconds(validate) < QUICK_SECONDS
@@ -239,7 +239,7 @@ def test_many_wrong_items_are_told_quickly_and_up_to_a_limit(type_: str, value: 
     def validate() -> None:
         try:
             signature.validate_inputs({"x": value})
-        except InvalidError as error:
+        except InputError as error:
             assert 1 <= len(error.fields) <= 100  # noqa: PT017
             assert len(error.message) < 50_000  # noqa: PT017
 
@@ -253,13 +253,13 @@ def test_an_error_tells_how_many_more_there_are() -> None:
 
 
 def test_many_unknown_inputs_are_one_error_and_suggestions_stop_at_a_limit() -> None:
-    with pytest.raises(InvalidError) as raised:
+    with pytest.raises(InputError) as raised:
         Signature("question -> y").validate_inputs(
             {"question": "", **{f"quastion{n}": 1 for n in range(200_000)}}
         )
     assert len(raised.value.fields) == 1
     assert "200001 members" in raised.value.message
-    with pytest.raises(InvalidError) as raised:
+    with pytest.raises(InputError) as raised:
         Signature("question -> y").validate_inputs(
             {"question": "", **{f"quastion{n}": 1 for n in range(90)}}
         )
@@ -267,7 +267,7 @@ def test_many_unknown_inputs_are_one_error_and_suggestions_stop_at_a_limit() -> 
 
 
 def test_a_long_unknown_name_is_shortened_and_nothing_is_close_to_it() -> None:
-    with pytest.raises(InvalidError) as raised:
+    with pytest.raises(InputError) as raised:
         Signature("question -> y").validate_inputs({"question": "", "a" * 400_000: 1})
     assert len(raised.value.message) < 500
     assert seconds(suggest, "a" * 400_000, ["a" * 399_999]) < QUICK_SECONDS
@@ -277,10 +277,10 @@ def test_a_long_unknown_name_is_shortened_and_nothing_is_close_to_it() -> None:
 def test_a_union_of_objects_is_told_apart_by_the_names_that_a_value_has() -> None:
     signature = Signature("x: A{a: int, n: int} | B{b: int, n: int} | str -> y")
     assert signature.validate_inputs({"x": {"b": 1, "n": 2}})["x"].to_dict() == {"b": 1, "n": 2}
-    with pytest.raises(InvalidError) as raised:
+    with pytest.raises(InputError) as raised:
         signature.validate_inputs({"x": {"b": "none", "n": 1}})
     assert [error.path for error in raised.value.fields] == ["x.b"]
-    with pytest.raises(InvalidError) as raised:
+    with pytest.raises(InputError) as raised:
         signature.validate_inputs({"x": {"b": 1}})
     assert [error.path for error in raised.value.fields] == ["x.n"]
     assert signature.input_validator.dump(signature.validate_inputs({"x": {"a": "1", "n": 2}})) == {
@@ -333,7 +333,7 @@ def test_a_patient_check_refuses_what_the_quick_one_refuses() -> None:
         ("tuple[list[int], int]", [["a"] * 3000, "a"]),
     ]:
         validator = Signature(f"x: {type_} -> y").input_validator
-        with pytest.raises(InvalidError):
+        with pytest.raises(InputError):
             validator.run_cancellable({"x": value}, CancellableRun())
 
 

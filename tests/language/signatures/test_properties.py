@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from dspex.errors import InvalidError, SignatureError
+from dspex.errors import InputError, SignatureError
 from dspex.language.signatures.builtin import expand
 from dspex.language.signatures.field import Field
 from dspex.language.signatures.grammar import parse_type
@@ -350,7 +350,7 @@ def test_what_the_schema_accepts_coercing_accepts_and_what_strict_accepts_satisf
         signature.validate_outputs(value)
     try:
         strict = signature.validate_outputs(value, mode="strict")
-    except InvalidError:
+    except InputError:
         return
     dumped = as_json(signature.output_validator.dump(strict))
     judge(schema).validate(dumped)

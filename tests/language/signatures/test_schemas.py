@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from dspex.errors import InvalidError, SignatureError
+from dspex.errors import InputError, SignatureError
 from dspex.language.signatures import Signature
 from dspex.language.signatures.conformance import PROVIDER_NAME, RULES, problems
 from dspex.language.signatures.names import original_name, provider_name
@@ -157,7 +157,7 @@ def test_null_in_strict_form_leaves_a_member_out_and_a_default_has_to_be_given()
     assert who["when"]["type"] == "string"
     values = signature.validate_outputs({"who": {"name": "n", "age": None, "when": "then"}})
     assert values["who"].to_dict() == {"name": "n", "when": "then"}
-    with pytest.raises(InvalidError):
+    with pytest.raises(InputError):
         signature.validate_outputs(
             {"who": {"name": "n", "age": None, "when": "then"}}, mode="strict"
         )

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from pydantic import BaseModel, field_validator
 
-from dspex.errors import InvalidError
+from dspex.errors import InputError
 from dspex.language.signatures import MISSING, Signature, Type
 from dspex.language.signatures.content import Code, History, Image, ToolCalls
 from dspex.language.signatures.problems import brief
@@ -26,7 +26,7 @@ def check(text, value, mode="coerce"):
 
 
 def refused(text, value, mode="coerce"):
-    with pytest.raises(InvalidError) as caught:
+    with pytest.raises(InputError) as caught:
         check(text, value, mode)
     return caught.value.fields
 
@@ -84,7 +84,7 @@ def test_all_errors_come_at_once_each_with_its_path():
         "grade: Literal['A', 'B'], when: str[format='date'], p: probability, u: int | list[int], "
         "extra: int"
     )
-    with pytest.raises(InvalidError) as caught:
+    with pytest.raises(InputError) as caught:
         signature.validate_outputs(
             {
                 "name": "x", "age": -1, "tags": ["a", "b"], "who": {"home": {}}, "grade": "C", "when": "today", "p": 2,
@@ -162,7 +162,7 @@ def test_depth_has_a_limit_and_never_crashes():
 
 
 def test_many_errors_are_counted_and_the_first_hundred_shown():
-    with pytest.raises(InvalidError) as caught:
+    with pytest.raises(InputError) as caught:
         signature_of("list[int]").validate_outputs({"x": ["a"] * 5000})
     assert len(caught.value.fields) == 100
     assert "and 4900 more" in str(caught.value)
@@ -314,7 +314,7 @@ def test_exception_a_class_checks_by_its_own_rules_what_its_schema_says_by_shape
     signature = Signature("-> a").append("x", datetime.date)
     value = {"a": "", "x": "2023-02-30"}
     assert JUDGE(signature.to_json_schema()).is_valid(value)
-    with pytest.raises(InvalidError):
+    with pytest.raises(InputError):
         signature.validate_outputs(value)
 
 
@@ -346,13 +346,13 @@ def test_errors_inside_a_class_are_told_in_its_own_words():
             "must be list[int | Model] (a list), but got 'x'",
         ),
     ]:
-        with pytest.raises(InvalidError) as caught:
+        with pytest.raises(InputError) as caught:
             signature.validate_outputs({"a": "", "m": value})
         assert [(error.path, error.message) for error in caught.value.fields] == [(path, message)]
 
 
 def test_what_is_no_mapping_is_refused_as_a_whole():
-    with pytest.raises(InvalidError, match="must be a mapping with the fields x, but got None"):
+    with pytest.raises(InputError, match="must be a mapping with the fields x, but got None"):
         signature_of("int").validate_outputs(None)
 
 

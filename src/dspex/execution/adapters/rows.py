@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from dspex.errors import InvalidError
+from dspex.errors import InputError
 from dspex.execution.adapters.replies import reader_of, takes_text
 from dspex.execution.adapters.signature_cache import SignatureCache
 from dspex.language.signatures import MISSING, Field, Signature, Validator
@@ -46,7 +46,7 @@ def _reader(field: Field) -> _ReadValue:
         value = reader(text)
         try:
             data = validator.dump(validator({field.name: value}))[field.name]
-        except InvalidError:
+        except InputError:
             return text
         is_short_form = isinstance(value, str) and isinstance(
             data, dict | list

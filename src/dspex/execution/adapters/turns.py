@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from dspex.errors import AdapterError, DspexError, InvalidError
+from dspex.errors import AdapterError, DspexError, InputError
 from dspex.execution.adapters.choices import Choices, choices_in
 from dspex.execution.adapters.media import MediaGuard
 from dspex.language.records import Message
@@ -158,7 +158,7 @@ def validate_outputs(signature: Signature, reply: str, parsed: Mapping[str, Any]
     """
     try:
         return signature.output_validator(parsed)
-    except InvalidError as error:
+    except InputError as error:
         raise unreadable_reply(signature, reply, parsed, because=error) from error
 
 

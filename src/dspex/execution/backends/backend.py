@@ -39,7 +39,7 @@ class Backend(Protocol):
 
         Raises:
             NotFoundError: the backend has no program with this handle.
-            InvalidError: the inputs do not fit.
+            InputError: the inputs do not fit.
             ExecutionError: the run failed.
         """
         ...

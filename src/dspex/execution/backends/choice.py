@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dspex.error_text import suggest
-from dspex.errors import FieldError, InvalidError
+from dspex.errors import FieldError, InputError
 from dspex.execution.backends.backend import Backend
 from dspex.language.programs import Node, Program
 
@@ -65,7 +65,7 @@ class Backends(Mapping[str, Backend]):
         """Check that a backend exists and can run.
 
         Raises:
-            InvalidError: the name is unknown, or the backend needs something that is not installed.
+            InputError: the name is unknown, or the backend needs something that is not installed.
         """
         if name not in self._backends:
             names = ", ".join(self._backends)
@@ -90,7 +90,7 @@ class Backends(Mapping[str, Backend]):
             backend: the backend that the caller wants for this run; it has priority.
 
         Raises:
-            InvalidError: the backend is unavailable, or cannot run this program.
+            InputError: the backend is unavailable, or cannot run this program.
         """
         name, why = self._preference(program, stored, backend=backend)
         self.check(name)
@@ -179,7 +179,7 @@ def _map_children(
     return children
 
 
-def _backend_error(value: str, message: str, expected: str) -> InvalidError:
+def _backend_error(value: str, message: str, expected: str) -> InputError:
     error = FieldError(
         field="backend",
         path="backend",
@@ -188,4 +188,4 @@ def _backend_error(value: str, message: str, expected: str) -> InvalidError:
         constraint="backend",
         expected=expected,
     )
-    return InvalidError(f"backend: {message}", errors=[error])
+    return InputError(f"backend: {message}", errors=[error])

@@ -20,7 +20,7 @@ def check_outputs(program: Program, answer: Mapping[str, Any]) -> dict[str, Any]
     """Return the validated outputs, followed by outputs that are not in the signature.
 
     Raises:
-        InvalidError: a declared output is missing or does not fit.
+        InputError: a declared output is missing or does not fit.
     """
     signature = program.signature
     declared = {name: answer[name] for name in signature.output_fields if name in answer}

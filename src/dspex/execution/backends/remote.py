@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from dspex.clock import SystemClock
-from dspex.errors import ConfigurationError, DefinitionError, InvalidError, ToolError, boundary
+from dspex.errors import ConfigurationError, DefinitionError, InputError, ToolError, boundary
 from dspex.execution.backends.event_forwarder import EventForwarder
 from dspex.execution.clients import Capability, LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
@@ -77,10 +77,10 @@ def check_sendable(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
     """Check that inputs can be sent to a worker, and return them.
 
     Raises:
-        InvalidError: an input holds nan or an infinity, which would arrive as null.
+        InputError: an input holds nan or an infinity, which would arrive as null.
     """
     if place := find_non_finite(inputs):
-        raise InvalidError(
+        raise InputError(
             f"an input is not a finite number ({place.lstrip('.')}), and workers receive JSON: "
             "leave it out"
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from typing import Any
 
-from dspex.errors import BudgetError, CheckError, DefinitionError, InvalidError, ToolError
+from dspex.errors import BudgetError, CheckError, DefinitionError, InputError, ToolError
 from dspex.execution.adapters.media import MediaGuard, first_media
 from dspex.execution.clients import LanguageModel, Request, Response, ToolSpec
 from dspex.execution.context import RunContext, TraceRecorder, current, payload, use_context
@@ -225,7 +225,7 @@ class NativeLoop:
                 _by_field_name(self._signature, call.arguments)
             )
             enforce_checks(self._signature, outputs, self._note)
-        except InvalidError as error:
+        except InputError as error:
             return None, self._reject(call, thought, error.message)
         except CheckError as error:
             if self._rejections == MAX_RETRIES:

@@ -15,7 +15,7 @@ async def with_instances(module: Module, inputs: Mapping[str, Any]) -> Mapping[s
     The signature of a stored program has the fields of a class, but not the class itself.
 
     Raises:
-        InvalidError: a class rejects values that its fields allow.
+        InputError: a class rejects values that its fields allow.
     """
     if isinstance(module, FunctionModule):  # it validates its inputs itself
         return inputs

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dspex.error_text import shorten
-from dspex.errors import DefinitionError, InvalidError
+from dspex.errors import DefinitionError, InputError
 from dspex.execution.context import RunContext, current
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
@@ -24,7 +24,7 @@ def context_of(
     """Return the context argument of a call, by default the current context.
 
     Raises:
-        InvalidError: inputs were passed by position.
+        InputError: inputs were passed by position.
     """
     if context is None and not positional:
         return current()
@@ -37,24 +37,24 @@ def context_of(
     )
 
 
-def _positional_error(name: str, fields: Sequence[str], values: Sequence[object]) -> InvalidError:
+def _positional_error(name: str, fields: Sequence[str], values: Sequence[object]) -> InputError:
     texts = [*(shorten(value, 40) for value in values), *["..."] * (len(fields) - len(values))]
     call = ", ".join(f"{field}={text}" for field, text in zip(fields, texts, strict=False))
     count_hint = (
         f"; it has {len(fields)} inputs, not {len(values)}" if len(values) > len(fields) else ""
     )
-    return InvalidError(f"pass the inputs of {name} by name: write program({call}){count_hint}")
+    return InputError(f"pass the inputs of {name} by name: write program({call}){count_hint}")
 
 
 def call_problem(
     name: str, forward: Callable[..., Any], inputs: Mapping[str, Any]
-) -> InvalidError | None:
+) -> InputError | None:
     """Return the error if `forward` cannot be called with `inputs`."""
     parameters = inspect.signature(forward)
     try:
         parameters.bind(**inputs)
     except TypeError as error:
-        return InvalidError(
+        return InputError(
             f"the inputs of {name} do not fit: {error}; it takes: "
             f"{', '.join(parameters.parameters) or 'none'}"
         )

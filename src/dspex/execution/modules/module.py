@@ -78,7 +78,7 @@ class Module:
         """Run in `context`, by default the current one.
 
         Raises:
-            InvalidError: the inputs are invalid; the message names every wrong field.
+            InputError: the inputs are invalid; the message names every wrong field.
             ConfigurationError: no model is set.
             ExecutionError: the run failed; subclasses tell the cause.
         """

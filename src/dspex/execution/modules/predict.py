@@ -270,7 +270,7 @@ class Predict(Module):
         """Return the prompt for `inputs` and its adapter, without sending it.
 
         Raises:
-            InvalidError: the inputs are invalid.
+            InputError: the inputs are invalid.
             ConfigurationError: no model is set (its capabilities determine the layout).
         """
         adapter = context.adapter_for(self.adapter, context.model_for(self.model))

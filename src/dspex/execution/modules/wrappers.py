@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dspex.errors import DefinitionError, DspexError, ExecutionError, boundary
+from dspex.errors import DefinitionError, DspexError, ExecutionError, InputError, boundary
 from dspex.execution.context import current
 from dspex.execution.modules.module import Module
 from dspex.language.programs import Node
@@ -94,8 +94,8 @@ class Retry(Module):
             attempt_context = replace(context, rollout=context.rollout * self.attempts + attempt)
             try:
                 prediction = await self.module.acall(attempt_context, **inputs)
-            except ExecutionError:
-                if attempt == self.attempts - 1:
+            except ExecutionError as error:
+                if isinstance(error, InputError) or attempt == self.attempts - 1:
                     raise
                 continue
             if self.accept is None or self.accept(prediction):

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from dspex.clock import Clock, SystemClock
 from dspex.error_text import shorten
-from dspex.errors import DefinitionError, DspexError, InvalidError, SignatureError, ToolError
+from dspex.errors import DefinitionError, DspexError, InputError, SignatureError, ToolError
 from dspex.execution.clients import ToolSpec
 from dspex.language.signatures import MISSING, Field, Signature, Type
 from dspex.language.signatures.annotations import from_annotation
@@ -126,7 +126,7 @@ class Tool:
         """
         try:
             values = self.signature.validate_inputs(arguments)
-        except InvalidError as error:
+        except InputError as error:
             raise ToolError(f"{self.name}: {error.message}", errors=list(error.fields)) from error
         if self.policy.permit is not None and not await _await_if_needed(
             self.policy.permit(self.name, values)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from dspex.error_text import shorten
-from dspex.errors import InvalidError, SignatureError
+from dspex.errors import InputError, SignatureError
 from dspex.language.signatures.field import Field
 from dspex.language.signatures.limits import check_limit
 from dspex.language.signatures.patterns import engine_pattern, pattern_states
@@ -162,7 +162,7 @@ def _check_member_defaults(signature: str, field: Field, type_: Type, *, at: int
             continue
         try:
             check_default(probe)
-        except InvalidError as error:
+        except InputError as error:
             raise SignatureError(
                 f"signature {signature!r}: field {field.name!r}: the default of member "
                 f"{member.name!r} does not fit "
@@ -181,7 +181,7 @@ def _with_checked_default(signature: str, field: Field, *, at: int) -> Field:
         return field
     try:
         default = check_default(field)[1]
-    except InvalidError as error:
+    except InputError as error:
         raise SignatureError(
             f"signature {signature!r}: the default of {field.name!r} does not fit its type: "
             f"{error.fields[0].path}: {error.fields[0].message}",

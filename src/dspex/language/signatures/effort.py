@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from dspex.errors import FieldError, InvalidError, SignatureError
+from dspex.errors import FieldError, InputError, SignatureError
 from dspex.language.signatures.alternatives import can_be_picked
 from dspex.language.signatures.builtin import expand
 from dspex.language.signatures.field import Field
@@ -123,10 +123,10 @@ def _size(value: Any) -> tuple[int, int]:
     return count, characters
 
 
-def too_much(name: str, reason: str) -> InvalidError:
+def too_much(name: str, reason: str) -> InputError:
     """Return the error for inputs that exceed the limit of one call."""
     message = f"this is too much for one call: {reason}"
     error = FieldError(
         field=name, path=name, value=None, message=message, constraint="work", expected="less"
     )
-    return InvalidError(f"{name}: {message}", errors=[error])
+    return InputError(f"{name}: {message}", errors=[error])

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from dspex.error_text import suggest
-from dspex.errors import FieldError, InvalidError
+from dspex.errors import FieldError, InputError
 from dspex.language.signatures.alternatives import ALL
 from dspex.language.signatures.builtin import expand
 from dspex.language.signatures.field import Field
@@ -53,7 +53,7 @@ class _Location:
 
 def invalid_error(
     error: ValueError, what: str, *, fields: Mapping[str, Field], count: int | None = None
-) -> InvalidError:
+) -> InputError:
     """Return an error with the problems that pydantic-core found, up to `MAX_ERRORS`.
 
     Args:
@@ -86,7 +86,7 @@ def invalid_error(
         f"\n  {field_error.path}: {field_error.message}" for field_error in errors.values()
     )
     more = f"\n  and {omitted} more" if omitted else ""
-    return InvalidError(
+    return InputError(
         f"{what} do not fit:{lines}{more}",
         errors=list(errors.values()),
         error_count=len(errors) + omitted,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dspex.errors import InvalidError, SignatureError
+from dspex.errors import InputError, SignatureError
 from dspex.language.signatures.checks import check_size, refers_outside
 from dspex.language.signatures.field import Field
 from dspex.language.signatures.limits import check_limit
@@ -423,5 +423,5 @@ def _fits(type_: Type, default: Any) -> bool:
         return True
     try:
         return bool(check_default(field)[1] == default)
-    except (InvalidError, SignatureError):
+    except (InputError, SignatureError):
         return False

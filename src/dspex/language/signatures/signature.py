@@ -39,7 +39,7 @@ class ValidateFunction(Protocol):
     """Validates the values of one side of a signature; see `Validator.__call__`."""
 
     def __call__(self, values: Mapping[str, Any], *, mode: Mode = "coerce") -> dict[str, Any]:
-        """Return the validated values, or raise `InvalidError` with all their errors."""
+        """Return the validated values, or raise `InputError` with all their errors."""
         ...
 
 

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from dspex.errors import InvalidError
+from dspex.errors import DefinitionError, InputError
 from dspex.language.signatures.field import Field
 from dspex.language.signatures.names import NAME_LIMIT, key_name
 from dspex.language.signatures.types import MISSING
@@ -74,7 +74,7 @@ class Validator:
                 Both read an instance of a class that the type does not know by its JSON form.
 
         Raises:
-            InvalidError: lists every field that is wrong, missing or unknown, with its path.
+            InputError: lists every field that is wrong, missing or unknown, with its path.
         """
         try:
             return self._checks[mode](values)
@@ -180,7 +180,7 @@ class Validator:
         if mode in self._checks:
             return self._checks[mode]
         if mode not in ("coerce", "strict"):
-            raise InvalidError(f"a mode is 'coerce' or 'strict', not {mode!r}")
+            raise DefinitionError(f"a mode is 'coerce' or 'strict', not {mode!r}")
         from pydantic_core import SchemaValidator
 
         with self._compiling:  # only first calls take the lock
@@ -241,7 +241,7 @@ class Validator:
                 return shorter, error.error_count()
         return error, None
 
-    def _invalid(self, error: ValueError, count: int | None = None) -> InvalidError:
+    def _invalid(self, error: ValueError, count: int | None = None) -> InputError:
         from dspex.language.signatures.problems import invalid_error
 
         return invalid_error(error, self.what, fields=self._fields, count=count)
@@ -310,7 +310,7 @@ def check_default(field: Field) -> tuple[Any, Any]:
     """Return the default of `field` as a validated value, and as JSON data.
 
     Raises:
-        InvalidError: the default does not fit the type.
+        InputError: the default does not fit the type.
     """
     from dataclasses import replace
 

@@ -9,6 +9,7 @@ from dspex.errors import (
     ConflictError,
     DefinitionError,
     FieldError,
+    InputError,
     InvalidError,
     NotFoundError,
     SignatureError,
@@ -312,7 +313,7 @@ def _row_errors(  # a row and the limits of checking it
                 validator(values)
             else:
                 validator.run_cancellable(values, work.fresh())
-        except InvalidError as error:
+        except InputError as error:
             errors += [
                 field
                 for field in error.fields

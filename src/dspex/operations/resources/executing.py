@@ -17,6 +17,7 @@ from dspex.errors import (
     DspexError,
     ExecutionError,
     FieldError,
+    InputError,
     InvalidError,
     NotFoundError,
     QuotaError,
@@ -32,6 +33,7 @@ from dspex.language.signatures import Validator
 from dspex.language.signatures.cancellable import CancellableRun
 from dspex.operations.resources.execution import ENDED, EXECUTION, ExecutionRecord
 from dspex.operations.resources.heavy_work import HeavyWork, InputLimits
+from dspex.operations.resources.input_errors import input_errors_as_invalid
 from dspex.operations.resources.keeping import PayloadPolicy
 from dspex.operations.resources.owners import owner_of_this_process
 from dspex.operations.resources.ports import Change, Insert, Query, Store
@@ -143,7 +145,8 @@ class Executor:
             await self._admit(program.workspace, options)
         stages = Stages(self._clock)
         PROGRAM.step("execute", program.status)
-        choice = await self.program_cache.choice(program, options.backend)
+        with input_errors_as_invalid():
+            choice = await self.program_cache.choice(program, options.backend)
         stages.enter("input_validation")
         columns: dict[str, Any] = {
             "backend": choice.name,
@@ -152,7 +155,8 @@ class Executor:
         validator = choice.program.signature.input_validator
         amount = validator.amount(inputs)
         if self.input_limits is not None:
-            self.input_limits.check(amount)
+            with input_errors_as_invalid():
+                self.input_limits.check(amount)
         if options.idempotency_key is not None:
             columns["inputs_hash"] = hash_of(program, inputs)
         try:
@@ -161,7 +165,7 @@ class Executor:
                 if validator.is_quick(amount)
                 else await self._validate_in_thread(validator, inputs)
             )
-        except InvalidError as error:
+        except InputError as error:
             return await self._reject_inputs(
                 program, inputs, options, stages=stages, error=error, columns=columns
             )
@@ -248,22 +252,21 @@ class Executor:
         options: ExecuteOptions,
         *,
         stages: Stages,
-        error: InvalidError,
+        error: InputError,
         columns: Mapping[str, Any],
     ) -> ExecutionRecord:
         """Record a call with invalid inputs as a failed execution and raise the error."""
         record = self.recorder.new_record(
             program, json_ready(inputs), options, stages=stages.summary("failed"), **columns
         )
+        refusal = InvalidError(error.message, errors=error.fields, execution_id=str(record.id))
         failed_record = replace(
-            record, **self.recorder.end_columns(record, status="failed", error=error.to_dict())
+            record, **self.recorder.end_columns(record, status="failed", error=refusal.to_dict())
         )
         record, is_duplicate = await self._record_start(program, failed_record, options)
         if is_duplicate:
             return record
-        raise InvalidError(
-            error.message, errors=error.fields, execution_id=str(failed_record.id)
-        ) from None
+        raise refusal from None
 
     async def _record_start(
         self, program: ProgramRecord, record: ExecutionRecord, options: ExecuteOptions
@@ -428,7 +431,11 @@ class _ExecutionRun:
         try:
             self._run.is_stoppable = True
             self._run.check()
-            with boundary(ExecutionError, "the program failed"), inside(self._run):
+            with (
+                input_errors_as_invalid(),
+                boundary(ExecutionError, "the program failed"),
+                inside(self._run),
+            ):
                 context = await self._executor.context_of(
                     self._run, self._record.workspace, seconds
                 )

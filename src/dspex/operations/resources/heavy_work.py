@@ -24,7 +24,7 @@ class InputLimits:
         """Raise unless the inputs are within the limits.
 
         Raises:
-            InvalidError: a limit is exceeded; the message has the limit.
+            InputError: a limit is exceeded; the message has the limit.
         """
         if amount.values > self.values:
             raise too_much(

@@ -25,6 +25,7 @@ from dspex.operations.resources.audited import Act, AuditedStore
 from dspex.operations.resources.executing import Executor
 from dspex.operations.resources.execution import EXECUTION, ExecutionRecord
 from dspex.operations.resources.finding import sort_of
+from dspex.operations.resources.input_errors import input_errors_as_invalid
 from dspex.operations.resources.inputs import (
     CreateProgram,
     ExecuteProgram,
@@ -136,7 +137,8 @@ class Operations:
         operations = Operations(
             self.floor, actor=self.actor, action=action.name, policies=action.policies
         )
-        return await action.run(operations, request)
+        with input_errors_as_invalid():
+            return await action.run(operations, request)
 
     async def create_program(self, request: CreateProgram) -> ProgramRecord:
         """Create a program; see `CreateProgram`.

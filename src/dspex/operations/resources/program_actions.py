@@ -19,6 +19,7 @@ from dspex.errors import (
 from dspex.language.signatures import Signature
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.execution import EXECUTION
+from dspex.operations.resources.input_errors import input_errors_as_invalid
 from dspex.operations.resources.inputs import invalid
 from dspex.operations.resources.operations import Operations
 from dspex.operations.resources.ports import Measure, Update
@@ -150,10 +151,11 @@ async def initialize_program(operations: Operations, request: ProgramRef) -> Pro
     draft = await operations.program(request.program_id, request.name)
     program = await _step(operations, draft, "initialize", error=None)
     try:
-        choice = operations.floor.backends.choose(
-            await operations.program_value(program), stored=program.backend
-        )
-        await choice.backend.create_program(choice.program)
+        with input_errors_as_invalid():
+            choice = operations.floor.backends.choose(
+                await operations.program_value(program), stored=program.backend
+            )
+            await choice.backend.create_program(choice.program)
     except DspexError as error:
         return await _step(operations, program, "fail", error=error.to_dict())
     return await _step(operations, program, "become_ready")

@@ -21,6 +21,7 @@ from dspex.execution.modules import ChainOfThought, Module, Predict
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature, SignatureLike
 from dspex.operations.resources.heavy_work import HeavyWork
+from dspex.operations.resources.input_errors import input_errors_as_invalid
 from dspex.operations.resources.inputs import CreateProgram
 from dspex.operations.resources.naming import check_name, check_values
 from dspex.operations.resources.ports import Change, Insert, Query, Store, Update
@@ -377,7 +378,8 @@ class _Problems:
     @contextmanager
     def collect(self) -> Iterator[None]:
         try:
-            yield
+            with input_errors_as_invalid():
+                yield
         except InvalidError as error:
             paths = {problem.path for problem in self._errors}
             self._errors += [

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dspex.bootstrap import Services
-from dspex.errors import DefinitionError, InvalidError, StorageError, boundary
+from dspex.errors import DefinitionError, InputError, StorageError, boundary
 from dspex.execution.modules import CodeRoot
 from dspex.language.signatures import Signature
 from dspex.learning.evaluation import Dataset, Metric, Report, aevaluate
@@ -119,7 +119,7 @@ def warn_of_labels(signature: Signature, rows: Dataset) -> None:
         expected = {name: row[name] for name in signature.output_fields if name in row}
         try:
             signature.validate_outputs(expected)
-        except InvalidError as error:
+        except InputError as error:
             problems = [problem for problem in error.fields if problem.field in expected]
             mismatches += [
                 f"row {index}: {problem.path}: {problem.message}" for problem in problems[:1]

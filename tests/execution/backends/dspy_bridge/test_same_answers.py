@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from dspex.errors import AdapterError, DefinitionError, InvalidError
+from dspex.errors import AdapterError, DefinitionError, InputError
 from dspex.execution.backends import NativeBackend, Optimization
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
 from dspex.execution.backends.dspy_bridge.definitions import Functions, lower
@@ -129,7 +129,7 @@ def test_numbers_that_no_wire_carries_and_scores_that_are_none_are_typed_errors(
             handle = await bridge.create_program(program)
             with pytest.raises(AdapterError, match=r"found\[0\]: inf"):
                 await bridge.execute_program(handle, {"q": "inf"}, context)
-            with pytest.raises(InvalidError, match="q: nan"):
+            with pytest.raises(InputError, match="q: nan"):
                 await bridge.execute_program(handle, {"q": float("nan")}, context)
             rows = [{"q": "1"}, {"q": "nan"}]
             report_rows = await bridge.evaluate_program(handle, rows, later, context=context)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from dspex.errors import AdapterError, DefinitionError, DspexError, ExecutionError, InvalidError
+from dspex.errors import AdapterError, DefinitionError, DspexError, ExecutionError, InputError
 from dspex.execution.adapters import ChatAdapter, JSONAdapter, read_row
 from dspex.execution.adapters.replies import reader_of
 from dspex.execution.adapters.turns import validate_outputs
@@ -483,7 +483,7 @@ def _read_outputs(program: Program, answer: Any) -> dict[str, Any]:
     if program.root.kind == "dspy":  # its code made the prediction, not a reply
         try:
             outputs = signature.output_validator(values)
-        except InvalidError as error:
+        except InputError as error:
             raise mismatch_error(program, answer, error) from None
     else:
         outputs = validate_outputs(signature, payload(answer), values)

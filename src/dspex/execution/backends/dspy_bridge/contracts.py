@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dspex.errors import DefinitionError, InvalidError, SignatureError
+from dspex.errors import DefinitionError, InputError, SignatureError
 from dspex.execution.backends.dspy_bridge.schemas import field_of
 from dspex.execution.backends.outputs import GUESS
 from dspex.language.programs import Program
@@ -117,7 +117,7 @@ def _output(item: Mapping[str, Any], *, is_sure: bool) -> Field | None:
 
 
 def mismatch_error(
-    program: Program, answer: Mapping[str, Any], error: InvalidError
+    program: Program, answer: Mapping[str, Any], error: InputError
 ) -> DefinitionError:
     """Return the error for a prediction that does not fit a signature, which must be corrected."""
     target = program.root.config.get("target", program.name)
