@@ -133,7 +133,8 @@ def _status(error: BaseException | None) -> SpanStatus:
 class RunContext:
     """The configuration of a run and its place in the trace; immutable and safe to share.
 
-    - `models` resolves the model strings that modules carry.
+    - `models` resolves the model strings that modules carry; `wrapper` wraps every model of the
+      run, whoever names it, see `with_wrapper`.
     - `records_payloads`: spans of model calls keep messages and replies (cut at 64 KiB).
     - `rollout` numbers the attempts of `Retry`, so that no attempt gets a cached reply of another.
     - `deadline` is a time of the clock in monotonic nanoseconds. All runs that get the same
@@ -150,6 +151,7 @@ class RunContext:
     adapter: Adapter | None = None
     observer: Observer = _SILENT
     models: Callable[[str], LanguageModel] | None = None
+    wrapper: Callable[[LanguageModel], LanguageModel] | None = None
     seed: int | None = None
     rollout: int = 0
     records_payloads: bool = False
@@ -184,6 +186,13 @@ class RunContext:
             return self
         return replace(self, deadline=until, is_guarded=False)
 
+    def with_wrapper(self, wrapper: Callable[[LanguageModel], LanguageModel]) -> "RunContext":
+        """Return the context with every model wrapped by `wrapper`, outside of earlier wrappers."""
+        inner = self.wrapper
+        if inner is None:
+            return replace(self, wrapper=wrapper)
+        return replace(self, wrapper=lambda model: wrapper(inner(model)))
+
     def below(self, span: "OpenSpan") -> "RunContext":
         """Return the context for work inside `span`."""
         return replace(self, parent_id=span.id, memo=None)
@@ -209,6 +218,8 @@ class RunContext:
             ConfigurationError: no model is set, or this context cannot resolve model strings.
         """
         resolved = self._model_for(model)
+        if self.wrapper is not None:
+            resolved = self.wrapper(resolved)
         return Rollout(resolved, self.rollout) if self.rollout else resolved
 
     def _model_for(self, model: LanguageModel | str | None) -> LanguageModel:

@@ -8,6 +8,7 @@ from dspex.execution.context import RunContext, current
 from dspex.execution.modules import Module
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
+from dspex.learning.evaluation import Report
 from dspex.learning.optimizers.proposer import Call
 
 
@@ -15,7 +16,7 @@ class CallRecorder(Module):
     """Runs a module and keeps the calls of its predictors by trace id."""
 
     def __init__(self, module: Module) -> None:
-        """Take what is run."""
+        """Take the module to run."""
         self.module = module
         self.calls: dict[str, list[Call]] = {}
 
@@ -33,3 +34,7 @@ class CallRecorder(Module):
         prediction = await self.module.acall(replace(context or current(), note=note), **inputs)
         self.calls[prediction.trace.trace_id] = calls
         return prediction
+
+    def calls_of(self, report: Report) -> list[list[Call]]:
+        """Return the calls of each row of a report."""
+        return [self.calls.get(row.trace_id, []) for row in report.rows]

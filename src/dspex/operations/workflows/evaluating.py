@@ -14,7 +14,7 @@ from dspex.language.records import Usage
 from dspex.learning.evaluation import Dataset, Report, Row, aevaluate
 from dspex.learning.evaluation.backed import Backed
 from dspex.learning.optimizers import Control, Journal
-from dspex.learning.optimizers.answering import Answers
+from dspex.learning.optimizers.reply_store import ReplyStore
 from dspex.operations.jobs import Done, JobRun
 from dspex.operations.workflows.ground import Ground, Material
 
@@ -59,13 +59,13 @@ class EvaluationHandler:
         self, run: JobRun, material: Material, *, data: Dataset, concurrency: int
     ) -> Report:
         entries = await material.journal.entries()
-        answers = Answers(
+        answers = ReplyStore(
             material.journal, budget=Budget(), control=Control(), concurrency=concurrency
         )
         rows: dict[int, Row] = {}
         for entry in entries:
             if entry["kind"] in {"answer", "lost"}:
-                answers.remember(entry)
+                answers.restore(entry)
             elif entry["kind"] == "row":
                 rows[entry["index"]] = _row(entry, data)
         remaining = [index for index in range(len(data)) if index not in rows]

@@ -14,8 +14,8 @@ from dspex.execution.modules import CodeRoot
 from dspex.language.programs import Program
 from dspex.learning.evaluation import Dataset, Metric
 from dspex.learning.optimizers import Journal
-from dspex.learning.optimizers.answering import AnsweredModel, Answers
 from dspex.learning.optimizers.journal import Entry
+from dspex.learning.optimizers.reply_store import ReplayedModel, ReplyStore
 from dspex.operations.jobs import JobRun
 from dspex.operations.resources import DOMAIN, Store
 from dspex.operations.resources.executing import ContextProvider
@@ -91,14 +91,14 @@ class Ground:
             cancellation=run.cancellation,
         )
 
-    async def answered(self, run: JobRun, answers: Answers) -> RunContext:
+    async def answered(self, run: JobRun, answers: ReplyStore) -> RunContext:
         """Return such a context in which, besides, no call is made that the journal can answer."""
         context = await self.stoppable(run)
         resolve = context.models
         return replace(
             context,
-            model=None if context.model is None else AnsweredModel(context.model, answers),
-            models=None if resolve is None else lambda text: AnsweredModel(resolve(text), answers),
+            model=None if context.model is None else ReplayedModel(context.model, answers),
+            models=None if resolve is None else lambda text: ReplayedModel(resolve(text), answers),
         )
 
 

@@ -27,7 +27,7 @@ from dspex.learning.optimizers import (
     Trial,
     aoptimize,
 )
-from dspex.learning.optimizers.answering import Answers
+from dspex.learning.optimizers.reply_store import ReplyStore
 from dspex.learning.optimizers.verdict import Verdict, judge
 from dspex.operations.jobs import Done, JobRun
 from dspex.operations.resources import Insert, Query, Update
@@ -143,7 +143,7 @@ class OptimizationHandler:
         material: Material,
         *,
         data: tuple[Dataset, Dataset | None],
-        answers: Answers,
+        answers: ReplyStore,
     ) -> _Found:
         train, test = data
         settings = job.configuration
@@ -189,15 +189,15 @@ class OptimizationHandler:
             message = f"{message}, and it could not be compared on the held-out rows: {judgement}"
         return _Found(program=None if keeps else better, values=values, message=message)
 
-    async def _answers(self, job: OptimizationJobRecord, material: Material) -> Answers:
+    async def _answers(self, job: OptimizationJobRecord, material: Material) -> ReplyStore:
         concurrency = job.configuration.get("concurrency") or 8
         budget = Budget(**job.budget)
-        answers = Answers(
+        answers = ReplyStore(
             material.journal, budget=budget, control=Control(), concurrency=concurrency
         )
         for entry in await material.journal.entries():
             if entry["kind"] in {"answer", "lost"}:
-                answers.remember(entry)
+                answers.restore(entry)
         budget.begin(answers.elapsed)
         return answers
 
