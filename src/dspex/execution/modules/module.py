@@ -15,7 +15,12 @@ from dspex.execution.modules.assertions import UnmetError
 from dspex.execution.modules.code import code_config, constructor_arguments
 from dspex.execution.modules.defaults import values_beside_slots, with_current_default
 from dspex.execution.modules.files import read_state, write_state
-from dspex.execution.modules.invocation import call_problem, cancel_and_drain, context_of
+from dspex.execution.modules.invocation import (
+    call_problem,
+    cancel_and_drain,
+    check_arguments,
+    context_of,
+)
 from dspex.execution.modules.model_call import MAX_RETRIES
 from dspex.execution.modules.slot import Slot
 from dspex.execution.modules.source import hash_at_definition
@@ -51,7 +56,9 @@ class Module:
         cls.__source_hash__ = hash_at_definition(cls)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Record the constructor arguments: a stored program is rebuilt from them."""
+        """Check and record the constructor arguments: a stored program is rebuilt from them."""
+        if kwargs:
+            check_arguments(cls.__init__, kwargs, owner=cls.__name__)
         instance = super().__new__(cls)
         instance.__dict__["_init"] = (args, kwargs)
         return instance

@@ -63,6 +63,28 @@ class Predict(Module):
 
     A reply with invalid values is sent back with the errors, once by default. A chat reply that
     cannot be parsed is requested once more as JSON; the prediction records it in `.fallback`.
+
+    Settings may be variables: `Predict(QA, temperature=Float(0, 1.5))`. If a setting is None, the
+    model uses its own default.
+
+    Args:
+        signature: class, instance or string form.
+        demos: examples for the model, each with inputs and outputs by field name; texts, such
+            as those of a csv, are parsed by the types of the signature.
+        model: a model or model string; by default the model of the context.
+        adapter: "chat", "json", "tools" or an adapter object; by default that of the context.
+        temperature: the randomness of the reply, from 0 (always the most likely token).
+        max_tokens: the most tokens of the reply.
+        top_p: sample only from the most likely tokens with this probability together, from 0 to 1.
+        stop: texts that end the reply.
+        seed: the seed of the sampling, if the model accepts one; by default that of the context.
+        repairs: how often a reply with invalid values is sent back with the errors.
+
+    Raises:
+        SignatureError: the signature is invalid.
+        VariableError: a variable has a value that its slot does not accept.
+        DefinitionError: a setting has an invalid value, a demonstration has no field of the
+            signature, or the signature was read from data and has checks.
     """
 
     def __init__(
@@ -72,36 +94,22 @@ class Predict(Module):
         demos: Iterable[Mapping[str, Any]] = (),
         model: LanguageModel | str | Variable | None = None,
         adapter: Adapter | str | Variable | None = None,
+        temperature: float | Variable | None = None,
+        max_tokens: int | Variable | None = None,
+        top_p: float | Variable | None = None,
+        stop: str | Sequence[str] | Variable | None = None,
+        seed: int | Variable | None = None,
         repairs: int = 1,
-        **settings: Any,
     ) -> None:
-        """Take the signature and the settings of this module.
-
-        Model, adapter and settings may be variables: `Predict(QA, temperature=Float(0, 1.5))`.
-
-        Args:
-            signature: class, instance or string form.
-            demos: examples for the model, each with inputs and outputs by field name; texts, such
-                as those of a csv, are parsed by the types of the signature.
-            model: a model or model string; by default the model of the context.
-            adapter: "chat", "json", "tools" or an adapter object; by default that of the context.
-            repairs: how often a reply with invalid values is sent back with the errors.
-            settings: temperature, max_tokens (of the reply), top_p, stop (texts that end the
-                reply), seed.
-
-        Raises:
-            SignatureError: the signature is invalid.
-            VariableError: a variable has a value that its slot does not accept.
-            DefinitionError: a setting is unknown or has an invalid value, a demonstration has no
-                field of the signature, or the signature was read from data and has checks.
-        """
-        for name in settings:
-            if name not in SETTINGS:
-                hint = suggest(name, SETTINGS)
-                raise DefinitionError(
-                    f"Predict has no setting {name!r}.{hint} Settings are: {', '.join(SETTINGS)}"
-                )
-        values: dict[str, Any] = {"model": model, "adapter": adapter, **settings}
+        values: dict[str, Any] = {
+            "model": model,
+            "adapter": adapter,
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "top_p": top_p,
+            "stop": stop,
+            "seed": seed,
+        }
         self._declared = {
             name: value for name, value in values.items() if isinstance(value, Variable)
         }
