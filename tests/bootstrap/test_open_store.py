@@ -17,7 +17,8 @@ import dspex
 from dspex.bootstrap.open_store import OpenStore
 from dspex.errors import ConfigurationError, InvalidError, ModelUnavailableError
 from dspex.execution.context import current
-from dspex.operations.resources import DOMAIN, Query
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.store import Query
 from dspex.testing import ScriptedModel
 
 

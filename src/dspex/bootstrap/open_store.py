@@ -16,8 +16,11 @@ from dspex.execution.context import RunContext, current, update_default, use_con
 from dspex.execution.modules import CodeRoot, Module
 from dspex.language.programs import Program
 from dspex.language.records import Prediction, Span
-from dspex.operations.resources import DOMAIN, ExecutionRecord, Operations, Query
-from dspex.operations.resources.program import ProgramRecord
+from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.records import ExecutionRecord
+from dspex.operations.framework.operations import Operations
+from dspex.operations.framework.store import Query
+from dspex.operations.programs.records import ProgramRecord
 from dspex.settings import read_settings
 from dspex.sync import on_loop, run
 from dspex.telemetry import Event, Observer

@@ -6,7 +6,7 @@ from typing import Final
 
 from dspex.clock import Clock
 from dspex.errors import ConflictError, DspexError, StorageError
-from dspex.operations.resources.executing import Executor
+from dspex.operations.executions.executor import Executor
 from dspex.operations.storage import HEAD, Database, revision
 
 INTERVAL_NS: Final = 1_000_000_000

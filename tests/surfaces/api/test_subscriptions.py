@@ -11,8 +11,9 @@ from uuid import UUID
 from dspex import Prediction
 from dspex.execution.backends import Backends, MockBackend, NativeBackend
 from dspex.execution.context import RunContext
-from dspex.operations.resources import DOMAIN, Update
-from dspex.operations.resources.remembering import ProgramCache
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.store import Update
+from dspex.operations.programs.program_cache import ProgramCache
 from dspex.surfaces.api import ServerConfig
 from dspex.surfaces.api.graphql.http import _event
 from dspex.surfaces.api.graphql.websocket import Message, _Wire

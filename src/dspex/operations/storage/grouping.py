@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dspex.errors import InternalError, StorageError
-from dspex.operations.resources.ports import Change
+from dspex.operations.framework.store import Change
 from dspex.operations.storage.statements import Statements
 
 LIMIT = 256

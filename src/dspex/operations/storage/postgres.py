@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from dspex.errors import ConfigurationError, ConflictError, DspexError, InternalError
-from dspex.operations.resources.ports import Insert, Query
+from dspex.operations.framework.store import Insert, Query
 from dspex.operations.storage.driver import UNFIT, Portion, refused, unfit, updated
 from dspex.operations.storage.grouping import Step, Write
 from dspex.operations.storage.kinds import POSTGRES

@@ -17,7 +17,9 @@ from starlette.types import Receive, Scope, Send
 from dspex.bootstrap import Services
 from dspex.clock import Clock, SystemClock
 from dspex.errors import NotFoundError
-from dspex.operations.resources import DOMAIN, Actor, Domain
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.access import Actor
+from dspex.operations.framework.domain import Domain
 from dspex.surfaces.api import graphql
 from dspex.surfaces.api.connection_watch import ConnectionWatch
 from dspex.surfaces.api.gateway import (

@@ -10,8 +10,9 @@ import msgspec
 
 from dspex.error_text import suggest
 from dspex.errors import FieldError, InvalidError
-from dspex.operations.resources import Query, Resource
-from dspex.operations.resources.finding import query_from
+from dspex.operations.framework.query_arguments import query_from
+from dspex.operations.framework.resource import Resource
+from dspex.operations.framework.store import Query
 from dspex.surfaces.api.json_limits import check_values
 
 T = TypeVar("T")

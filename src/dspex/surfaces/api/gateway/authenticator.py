@@ -9,9 +9,8 @@ from typing import Any, Final
 from dspex.bootstrap import Services
 from dspex.clock import Clock
 from dspex.errors import StorageError
-from dspex.operations.resources import Actor
-from dspex.operations.resources.access import GUEST
-from dspex.operations.resources.keyring import Holder
+from dspex.operations.framework.access import GUEST, Actor
+from dspex.operations.tenancy.keyring import Holder
 from dspex.surfaces.api.gateway.configuration import ServerConfig
 from dspex.surfaces.api.gateway.rate_limits import RateLimited, RateLimiter
 

@@ -8,9 +8,8 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dspex.errors import DspexError
-from dspex.operations.resources import Actor
-from dspex.operations.resources.access import GUEST
-from dspex.operations.resources.keyring import Holder
+from dspex.operations.framework.access import GUEST, Actor
+from dspex.operations.tenancy.keyring import Holder
 from dspex.surfaces.api.addresses import client_of, host_name, is_same_origin
 from dspex.surfaces.api.connection_watch import ClientDisconnected
 from dspex.surfaces.api.gateway.authenticator import Authenticator, CallerSession, Unauthenticated

@@ -8,8 +8,10 @@ from uuid import UUID
 from strawberry.dataloader import DataLoader
 
 from dspex.errors import InvalidError, NotFoundError
-from dspex.operations.resources import Action, Operations, Query, Resource
-from dspex.operations.resources.ports import Page
+from dspex.operations.framework.action import Action
+from dspex.operations.framework.operations import Operations
+from dspex.operations.framework.resource import Resource
+from dspex.operations.framework.store import Page, Query
 
 E = TypeVar("E")
 MOST: Final = 16 * 1024 * 1024

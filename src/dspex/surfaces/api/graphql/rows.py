@@ -7,8 +7,8 @@ from typing import Any
 from graphql import GraphQLObjectType, GraphQLSchema
 
 from dspex.errors import DspexError, NotFoundError
-from dspex.operations.resources import Domain, Resource
-from dspex.operations.resources.resource import Attribute, Calculation
+from dspex.operations.framework.domain import Domain
+from dspex.operations.framework.resource import Attribute, Calculation, Resource
 from dspex.surfaces.api.graphql.errors import as_graphql
 from dspex.surfaces.api.graphql.types import camel, pascal
 

@@ -15,7 +15,7 @@ from strawberry.types.scalar import ScalarDefinition
 
 from dspex.error_text import shorten
 from dspex.errors import InvalidError
-from dspex.operations.resources.resource import LONGEST_EMBEDDING, Embedding, Probability
+from dspex.operations.framework.resource import LONGEST_EMBEDDING, Embedding, Probability
 from dspex.surfaces.api.responses import extensions_of
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")

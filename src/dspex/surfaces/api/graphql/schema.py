@@ -8,9 +8,12 @@ import strawberry
 from graphql import GraphQLSchema
 
 from dspex.errors import InvalidError
-from dspex.operations.resources import DOMAIN, Action, Domain, Query, Resource
-from dspex.operations.resources.finding import MAX_PAGE, continue_after, cursor_of, id_from
-from dspex.operations.resources.ports import Sort
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.action import Action
+from dspex.operations.framework.domain import Domain
+from dspex.operations.framework.query_arguments import MAX_PAGE, continue_after, cursor_of, id_from
+from dspex.operations.framework.resource import Resource
+from dspex.operations.framework.store import Query, Sort
 from dspex.surfaces.api.graphql.context import GraphQLContext
 from dspex.surfaces.api.graphql.errors import ERROR_TYPES, as_graphql
 from dspex.surfaces.api.graphql.introspection import make_defaults_printable

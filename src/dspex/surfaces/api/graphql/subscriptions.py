@@ -10,9 +10,11 @@ import strawberry
 from strawberry.scalars import JSON
 
 from dspex.errors import ConfigurationError, NotFoundError, StorageError
-from dspex.operations.resources import Operations, Query, Resource
-from dspex.operations.resources.finding import id_from
-from dspex.operations.resources.ports import FeedEvent
+from dspex.operations.events.event_log import FeedEvent
+from dspex.operations.framework.operations import Operations
+from dspex.operations.framework.query_arguments import id_from
+from dspex.operations.framework.resource import Resource
+from dspex.operations.framework.store import Query
 from dspex.surfaces.api.graphql.context import GraphQLContext
 from dspex.surfaces.api.graphql.errors import as_graphql
 from dspex.surfaces.api.graphql.types import SchemaTypes, pascal

@@ -15,10 +15,10 @@ import strawberry
 from strawberry.scalars import JSON
 
 from dspex.errors import InvalidError
-from dspex.operations.resources import Domain, Resource
-from dspex.operations.resources.finding import where_of
-from dspex.operations.resources.ports import Sort
-from dspex.operations.resources.resource import Attribute, Embedding, Filter, Probability
+from dspex.operations.framework.domain import Domain
+from dspex.operations.framework.query_arguments import where_of
+from dspex.operations.framework.resource import Attribute, Embedding, Filter, Probability, Resource
+from dspex.operations.framework.store import Sort
 from dspex.surfaces.api.graphql.context import GraphQLContext
 
 _SCALARS: dict[str, Any] = {

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from dspex.errors import DspexError, StorageError
 from dspex.language.records.canonical import json_bytes
-from dspex.operations.resources import Actor
+from dspex.operations.framework.access import Actor
 from dspex.surfaces.api.connection_watch import ConnectionWatch
 from dspex.surfaces.api.gateway import CallerSession, RateLimited, Unauthenticated, denial_body
 from dspex.surfaces.api.graphql.context import GraphQLContext

@@ -5,9 +5,9 @@ from starlette.types import Receive, Scope, Send
 
 from dspex._version import __version__
 from dspex.errors import StorageError
-from dspex.operations.resources import Query
-from dspex.operations.resources.policies import OPERATORS
-from dspex.operations.resources.usage import WORKSPACE_USAGE
+from dspex.operations.framework.policies import OPERATORS
+from dspex.operations.framework.store import Query
+from dspex.operations.tenancy.usage import WORKSPACE_USAGE
 from dspex.surfaces.api.gateway import actor_of
 from dspex.surfaces.api.gateway.metrics import CONTENT_TYPE, Gauge
 from dspex.surfaces.api.responses import send_bytes, send_json

@@ -5,9 +5,10 @@ from typing import Any
 import msgspec
 
 from dspex._version import __version__
-from dspex.operations.resources import Action, Domain, Resource
-from dspex.operations.resources.finding import MAX_MEMBERS
-from dspex.operations.resources.resource import Attribute, Filter
+from dspex.operations.framework.action import Action
+from dspex.operations.framework.domain import Domain
+from dspex.operations.framework.query_arguments import MAX_MEMBERS
+from dspex.operations.framework.resource import Attribute, Filter, Resource
 
 _SCHEMAS: dict[str, dict[str, Any]] = {
     "uuid": {"type": "string", "format": "uuid"},

@@ -11,17 +11,14 @@ from starlette.types import Receive, Scope, Send
 
 from dspex.bootstrap import Services
 from dspex.errors import InvalidError, NotFoundError
-from dspex.operations.resources import (
-    Action,
-    Domain,
-    ExecuteProgram,
-    ExecutionRecord,
-    Operations,
-    Query,
-    Resource,
-)
-from dspex.operations.resources.finding import cursor_of, id_from
-from dspex.operations.resources.inputs import RetryExecution
+from dspex.operations.executions.inputs import ExecuteProgram, RetryExecution
+from dspex.operations.executions.records import ExecutionRecord
+from dspex.operations.framework.action import Action
+from dspex.operations.framework.domain import Domain
+from dspex.operations.framework.operations import Operations
+from dspex.operations.framework.query_arguments import cursor_of, id_from
+from dspex.operations.framework.resource import Resource
+from dspex.operations.framework.store import Query
 from dspex.surfaces.api.connection_watch import ConnectionWatch, watch_client
 from dspex.surfaces.api.gateway import ServerConfig, ServerMetrics, actor_of
 from dspex.surfaces.api.json_limits import check_values
