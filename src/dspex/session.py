@@ -238,9 +238,9 @@ def context(
     change = _changes(current_models(), model=model, adapter=adapter, observer=observer, seed=seed)
     if budget is not None:
         change["budget"] = budget
-    if cancellation is not None:
-        change |= {"cancellation": cancellation, "is_guarded": False}
     new_context = replace(current(), **change)
+    if cancellation is not None:
+        new_context = new_context.cancelled_by(cancellation)
     with use_context(new_context if timeout is None else new_context.within(timeout)) as inside:
         yield inside
 

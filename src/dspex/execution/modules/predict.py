@@ -4,12 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from dspex.error_text import shorten, suggest
 from dspex.errors import AdapterError, CheckError, DefinitionError
 from dspex.execution.adapters import Adapter, JSONAdapter, Prompt, ToolAdapter, read_row
 from dspex.execution.clients import LanguageModel, Request, ToolSpec
 from dspex.execution.clients.address import credentials_of, without_credentials
-from dspex.execution.context import ADAPTERS, RunContext, TraceRecorder, current, find_adapter
+from dspex.execution.context import ADAPTERS, RunContext, current, find_adapter
+from dspex.execution.frame import Frame, TraceRecorder
 from dspex.execution.modules.code import checks_config, with_code
 from dspex.execution.modules.model_call import ModelCall, enforce_checks, repair_request
 from dspex.execution.modules.module import Module
@@ -50,12 +53,12 @@ def _model_string(path: str, model: LanguageModel | str) -> str:
 
 
 async def _report_outputs(
-    context: RunContext, path: str, *, inputs: Mapping[str, object], outputs: Mapping[str, object]
+    frame: Frame, path: str, *, inputs: Mapping[str, object], outputs: Mapping[str, object]
 ) -> None:
-    if context.note is not None:
-        context.note(path, inputs, outputs)
-    if context.emit is not None:
-        await context.emit(Status(path, "Predict", "done"))
+    if frame.on_call is not None:
+        frame.on_call(path, inputs, outputs)
+    if frame.emit is not None:
+        await frame.emit(Status(path, "Predict", "done"))
 
 
 class Predict(Module):
@@ -292,26 +295,28 @@ class Predict(Module):
         context = current() if context is None else self.context_of(context)
         if context.is_bounded or context.is_recorded:
             return await self.run_outermost(context, inputs)
-        memo = context.memo
+        frame = context.frame
+        memo = frame.memo
         if memo is not None:
             if (prediction := memo.recall(self, inputs)) is not None:
                 return prediction
             if objections := memo.objections(self, inputs):
-                context = replace(context, objections=objections)
-        run = context.run or TraceRecorder(context.observer, context.clock, {id(self): "self"})
+                frame = msgspec.structs.replace(frame, objections=objections)
+                context = replace(context, frame=frame)
+        run = frame.recorder or TraceRecorder(context.observer, context.clock, {id(self): "self"})
         first = len(run.spans)
         path = run.paths.get(id(self), "Predict")
-        span = run.begin("module", "Predict", parent_id=context.parent_id, path=path)
+        span = run.begin("module", "Predict", parent_id=frame.span_id, path=path)
         signature = self.signature
         try:
             values = signature.input_validator(inputs)
             model = context.model_for(self.model)
             adapter = context.adapter_for(self.adapter, model)
-            call = ModelCall(context, run, span, model, adapter)
+            call = ModelCall(context, span, model, adapter)
             request = self._request(
                 adapter.render(signature, self.demos, values), model, seed=context.seed
             )
-            if context.objections or context.emit is not None:
+            if frame.objections or frame.emit is not None:
                 request = await call.start(request, signature, values)
             while True:
                 reply = await call.send(request)
@@ -325,11 +330,11 @@ class Predict(Module):
             span.end(error=error)
             raise
         span.end(attributes=call.attributes())
-        if context.emit is not None or context.note is not None:
-            await _report_outputs(context, path, inputs=values, outputs=outputs)
+        if frame.emit is not None or frame.on_call is not None:
+            await _report_outputs(frame, path, inputs=values, outputs=outputs)
         trace = (
             run.trace(span.id, first=first)
-            if context.run
+            if frame.recorder
             else Trace(run.trace_id, tuple(run.spans))
         )
         prediction = Prediction.of_run(outputs, trace, fallback=call.fallback)

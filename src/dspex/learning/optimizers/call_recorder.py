@@ -1,7 +1,6 @@
 """A module wrapper that records the calls of each predictor."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from dspex.execution.context import RunContext, current
@@ -31,7 +30,8 @@ class CallRecorder(Module):
         def note(path: str, inputs: Mapping[str, object], outputs: Mapping[str, object]) -> None:
             calls.append(Call(path=path, inputs=dict(inputs), outputs=dict(outputs)))
 
-        prediction = await self.module.acall(replace(context or current(), note=note), **inputs)
+        listening = (context or current()).listening(on_call=note)
+        prediction = await self.module.acall(listening, **inputs)
         self.calls[prediction.trace.trace_id] = calls
         return prediction
 

@@ -1,7 +1,6 @@
 """The executor: load, validate, record, run, validate, record."""
 
 import asyncio
-import copy
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -59,6 +58,8 @@ WAIT = 30.0
 _POLL_SECONDS = 0.1
 ContextProvider = Callable[[str, RunContext], Awaitable[RunContext]]
 """Returns the context for a run in a workspace, derived from the context of this process."""
+ProgramCall = Callable[[RunContext], Awaitable[Prediction]]
+"""Runs what an execution records, such as a module of the caller, in the context of the executor."""
 _RETRY_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -105,14 +106,6 @@ class Executor:
         )
         self.program_cache = ProgramCache(store, backends=backends, clock=clock)
 
-    def with_backends(self, backends: Backends) -> "Executor":
-        """Return a copy with other backends; both share their runs and end them together."""
-        executor = copy.copy(self)
-        executor.program_cache = ProgramCache(
-            self._store, backends=backends, clock=self._clock
-        )  # the copy needs its own cache
-        return executor
-
     async def version_of(self, program: ProgramRecord) -> ProgramVersionRecord:
         """Return the current version of `program`.
 
@@ -138,8 +131,10 @@ class Executor:
         program: ProgramRecord,
         inputs: Mapping[str, Any],
         options: ExecuteOptions = DEFAULT_OPTIONS,
+        *,
+        call: ProgramCall | None = None,
     ) -> ExecutionRecord:
-        """Run `program` once; see `Operations.execute_program`."""
+        """Run `program` once, or `call` in its place; see `Operations.execute_program`."""
         self.runs.admit()
         if self.quotas is not None:
             await self._admit(program.workspace, options)
@@ -177,9 +172,8 @@ class Executor:
             record, is_duplicate = await self._record_start(program, record, options)
             if is_duplicate:
                 return record
-            return await _ExecutionRun(self, run, record, choice=choice, stages=stages).run(
-                validated, options.timeout
-            )
+            execution = _ExecutionRun(self, run, record, choice=choice, stages=stages, call=call)
+            return await execution.run(validated, options.timeout)
         finally:
             self.runs.end(run)
 
@@ -406,7 +400,7 @@ class _StoredRepr(str):
 class _ExecutionRun:
     """One run of a recorded execution."""
 
-    __slots__ = ("_choice", "_executor", "_record", "_run", "_spans", "_stages")
+    __slots__ = ("_call", "_choice", "_executor", "_record", "_run", "_spans", "_stages")
 
     def __init__(
         self,
@@ -416,7 +410,9 @@ class _ExecutionRun:
         *,
         choice: Choice,
         stages: Stages,
+        call: ProgramCall | None,
     ) -> None:
+        self._call = call
         self._executor = executor
         self._run = run
         self._record = record
@@ -473,6 +469,9 @@ class _ExecutionRun:
         return await self._on_backend(inputs, observed_context)
 
     async def _on_backend(self, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+        if self._call is not None:
+            self._stages.enter("backend_execution")
+            return await self._call(context)
         backend = self._choice.backend
         handle = await backend.create_program(self._choice.program)
         self._stages.enter("backend_execution")

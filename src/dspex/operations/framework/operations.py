@@ -21,7 +21,7 @@ from dspex.language.programs import Program
 from dspex.language.signatures import Signature, SignatureLike
 from dspex.operations.events.event_log import Feed
 from dspex.operations.executions.execution_recorder import ExecuteOptions
-from dspex.operations.executions.executor import Executor
+from dspex.operations.executions.executor import Executor, ProgramCall
 from dspex.operations.executions.inputs import (
     ExecuteProgram,
     ExecutionOf,
@@ -224,12 +224,16 @@ class Operations:
         return await self._executor.execute(program, inputs, options)
 
     async def execute_record(
-        self, program: ProgramRecord, inputs: dict[str, Any], *, backend: str | None = None
+        self,
+        program: ProgramRecord,
+        inputs: dict[str, Any],
+        *,
+        backend: str | None = None,
+        call: ProgramCall | None = None,
     ) -> ExecutionRecord:
-        """Run the current version of `program`; see `execute_program`."""
-        return await self._executor.execute(
-            program, inputs, ExecuteOptions(actor=self.actor.name, backend=backend)
-        )
+        """Run the current version of `program`, or `call` in its place; see `execute_program`."""
+        options = ExecuteOptions(actor=self.actor.name, backend=backend)
+        return await self._executor.execute(program, inputs, options, call=call)
 
     async def cancel_execution(self, request: ExecutionOf) -> ExecutionRecord:
         """Cancel a running execution, here at once or in another process within a second.
