@@ -6,8 +6,7 @@ from uuid import UUID
 
 import uuid_utils.compat
 
-from dspex.operations.domain import DOMAIN
-from dspex.operations.framework.store import Query, Store
+from dspex.operations.resources import DOMAIN, Query, Store
 
 
 class IdGenerator:

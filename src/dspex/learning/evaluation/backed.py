@@ -22,13 +22,14 @@ class Backed(Module):
 
     The caller starts and closes the backend. `variables` is the space of the program: for a dspy
     program, the instructions and demonstrations of its predictors by path. `with_variables` binds
-    more variables to `places`.
+    more variables to `places`. `temperature`, if set, overrides that of all predictors.
     """
 
     def __init__(self, program: Program, backend: Backend) -> None:
         """Take the program and its backend."""
         self._program = program
         self._backend = backend
+        self.temperature: float | None = None
 
     def contract(self) -> Signature:
         """Return the program's signature."""
@@ -68,33 +69,27 @@ class Backed(Module):
             )
         )
 
-    def takes(self, slot: str) -> bool:
-        """Return whether `bind` accepts this slot."""
-        return slot == "temperature"
-
-    def bind(self, slot: str, value: Any) -> None:
-        """Set the temperature of all predictors, whatever variables say."""
-        if not self.takes(slot):
-            super().bind(slot, value)
-        space = self._program.space
-        paths = tuple(f"{place}.temperature" for place in self._predictors())
+    def _at_temperature(self) -> Program:
+        if self.temperature is None:
+            return self._program
+        space, value = self._program.space, self.temperature
+        places = tuple(f"{place}.temperature" for place in self._predictors())
         unbound = [
             replace(
-                variable,
-                paths=tuple(path for path in variable.paths if path not in paths),
+                item,
+                paths=tuple(path for path in item.paths if path not in places),
                 bindings={
-                    path: binding
-                    for path, binding in variable.bindings.items()
-                    if path not in paths
+                    path: binding for path, binding in item.bindings.items() if path not in places
                 },
             )
-            for variable in space.values()
+            for item in space.values()
         ]
-        shared = Float(value, value, name="temperature of all predictors", paths=paths)
-        self._program = replace(
+        every = Float(value, value, name="temperature of all predictors", paths=places)
+        assignment = {**self._program.assignment, every.name: value}
+        return replace(
             self._program,
-            space=Space.derived([*unbound, shared], space.constraints),
-            assignment={**self._program.assignment, shared.name: value},
+            space=Space.derived([*unbound, every], space.constraints),
+            assignment=assignment,
         )
 
     def assign(self, values: Assignment) -> Self:
@@ -158,7 +153,7 @@ class Backed(Module):
     async def _run(
         self, context: RunContext, inputs: Mapping[str, Any]
     ) -> tuple[Mapping[str, object], dict[str, object]]:
-        handle = await self._backend.create_program(self._program)
+        handle = await self._backend.create_program(self._at_temperature())
         prediction = await self._backend.execute_program(handle, inputs, context)
         fallback = prediction.fallback
         return prediction.to_dict(), {} if fallback is None else {"fallback": fallback.reason}

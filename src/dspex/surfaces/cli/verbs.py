@@ -13,9 +13,7 @@ import click
 
 from dspex.bootstrap import Services
 from dspex.errors import InvalidError
-from dspex.operations.domain import DOMAIN
-from dspex.operations.framework.action import Action
-from dspex.operations.framework.resource import Resource
+from dspex.operations.resources import DOMAIN, Action, Resource
 from dspex.surfaces.cli.list import filters_argument, query_of, sort_option
 from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, show_json, table

@@ -1,1 +1,0 @@
-"""Stored data sets. Evaluations and optimizations may import it."""

@@ -1,1 +1,0 @@
-"""Runs stored programs and records each run. Datasets and later rooms may import it; jobs may not."""

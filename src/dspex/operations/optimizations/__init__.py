@@ -1,1 +1,0 @@
-"""Optimizations as jobs. Only `domain`, storage, bootstrap and surfaces may import it."""

@@ -1,0 +1,301 @@
+"""The interfaces that actions need from a database."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from uuid import UUID
+
+from dspex.operations.resources.resource import Comparison, Resource
+from dspex.operations.resources.trail import EventRecord
+
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Add a row."""
+
+    entity: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """Change one row: `values` replace, `increments` are added in the database.
+
+    The row must be in one of `statuses`, if given, and match `expected`; otherwise the whole write
+    fails.
+    """
+
+    resource: Resource[Any]
+    id: UUID
+    values: Mapping[str, Any] = field(default_factory=dict)
+    increments: Mapping[str, int] = field(default_factory=dict)
+    statuses: tuple[str, ...] = ()
+    expected: Mapping[str, Any] = field(default_factory=dict)
+
+
+Change = Insert | Update
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Comparisons for a value in `where`; all of them must hold.
+
+    "in" takes a tuple, "is_null" a bool. "after" and "before" exclude the moment itself; "gte" and
+    "lte" include their bound. Text comparison is case-sensitive. A NULL is outside every range.
+    """
+
+    comparisons: tuple[tuple[Comparison, Any], ...]
+
+
+def both(first: Any, second: Any) -> Match:
+    """Return a match that requires both conditions."""
+    return Match((*_comparisons(first), *_comparisons(second)))
+
+
+def _comparisons(value: Any) -> tuple[tuple[Comparison, Any], ...]:
+    if isinstance(value, Match):
+        return value.comparisons
+    return (("in" if isinstance(value, tuple) else "eq", value),)
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """The attribute to sort rows by.
+
+    Texts are sorted by code points. Equal rows are sorted by age, oldest first (`is_descending`:
+    newest first). Rows without a value always come last.
+    """
+
+    attribute: str
+    is_descending: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Selects at most `limit` rows that match `where`, newest first or `oldest_first`, after the row `after`.
+
+    A tuple in `where` matches any of its members, a `Match` by its comparisons. With `sort`, rows
+    are in that order, and `after_value` is the sort value of the row `after`, which may have been
+    changed or deleted since. Nullable attributes in `without` are not read: they are None in every
+    row.
+    """
+
+    where: Mapping[str, Any] = field(default_factory=dict)
+    after: UUID | None = None
+    limit: int = 50
+    oldest_first: bool = False
+    sort: Sort | None = None
+    after_value: Any = None
+    without: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[E]):
+    """Rows, whether more follow, and the total size of their texts and JSON values."""
+
+    rows: Sequence[E]
+    has_more: bool
+    size: int
+
+
+class Store(Protocol):
+    """Stored rows; safe to use from many tasks of one event loop.
+
+    Every method may raise `StorageError` (the database is locked, read-only, full or unavailable),
+    and `InvalidError` for a value that it cannot store or compare.
+    """
+
+    def resource_of(self, entity: object) -> Resource[Any]:
+        """Return the resource of which `entity` is a row."""
+        ...
+
+    async def get(self, resource: Resource[E], **key: Any) -> E | None:
+        """Return the row with this `key` or None. `key` is the id or a unique group of attributes."""
+        ...
+
+    async def select(self, resource: Resource[E], query: Query) -> Sequence[E]:
+        """Return the rows that `query` selects."""
+        ...
+
+    async def page(self, resource: Resource[E], query: Query, *, most: int) -> Page[E]:
+        """Return the first rows that `query` selects: up to about `most` bytes, but at least one row.
+
+        It never holds more than that in memory, however large the following rows are.
+        """
+        ...
+
+    async def count(self, resource: Resource[Any], where: Mapping[str, Any]) -> int:
+        """Return how many rows match `where`; see `Query`."""
+        ...
+
+    async def write(self, *changes: Change) -> None:
+        """Make all changes or none; return when they are committed.
+
+        Raises:
+            ConflictError: a unique group exists already, or a row is not in the state that an
+            update
+                requires.
+            NotFoundError: the row of an update does not exist.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """One figure over rows: the count, or the sum, mean, maximum or percentile of an attribute.
+
+    `of` is an attribute, or a member of a JSON attribute ("usage.input_tokens"); rows without it
+    are ignored. `where` narrows the rows of this figure.
+    """
+
+    kind: Literal["count", "sum", "mean", "max", "p50", "p95"]
+    of: str = "id"
+    where: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Figures(Protocol):
+    """Aggregation and deletion of many rows in the database.
+
+    Every method may raise `StorageError`.
+    """
+
+    async def aggregate(
+        self, resource: Resource[Any], where: Mapping[str, Any], measures: Mapping[str, Measure]
+    ) -> dict[str, Any]:
+        """Return each figure over the rows that match `where`; None if no row has a value (a count is 0)."""
+        ...
+
+    async def prune(
+        self,
+        resource: Resource[Any],
+        where: Mapping[str, Any],
+        *,
+        before: UUID | None,
+        keep: int | None,
+        sized: tuple[str, ...] = (),
+    ) -> "Pruned":
+        """Delete the rows that match `where` and are older than `before`, or not among the newest `keep`.
+
+        Rows that another resource refers to (`Resource.references`) stay. Deletes in batches so
+        that other clients can use the database in between. Returns the number of deleted rows and
+        the bytes of their `sized` attributes.
+        """
+        ...
+
+
+class Pruned(NamedTuple):
+    """The number of deleted rows and their bytes."""
+
+    rows: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """The place of an event in commit order; as text, it is a cursor."""
+
+    position: int
+    id: UUID
+
+    def __str__(self) -> str:
+        return f"{self.position}.{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A snapshot of visible positions: all before `until`, none from `before` on, none in `running`."""
+
+    until: int
+    before: int
+    running: frozenset[int] = frozenset()
+
+    def saw(self, position: int) -> bool:
+        """Return whether events at a position were visible."""
+        return position < self.until or (position < self.before and position not in self.running)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The events of one read, in order; no event will ever be inserted between or before them.
+
+    `reached` is where the next read must start. `is_whole` is False if more events are available
+    now. `is_waiting` is True if later events exist that an open transaction may still precede.
+    """
+
+    events: Sequence[tuple[Place, EventRecord]]
+    reached: Place
+    is_whole: bool
+    is_waiting: bool
+
+
+class EventLog(Protocol):
+    """All events in one order; the place of an event never changes once it is assigned.
+
+    Every method may raise `StorageError`.
+    """
+
+    async def read(self, after: Place, where: Mapping[str, Any], *, limit: int) -> Look:
+        """Return the events after a place that match `where`."""
+        ...
+
+    async def sight(self) -> Sight:
+        """Return the positions that are visible now."""
+        ...
+
+    async def first(self, after: UUID, where: Mapping[str, Any]) -> int | None:
+        """Return the first position of an event whose id is greater than `after`."""
+        ...
+
+    async def place(self, event_id: UUID) -> Place | None:
+        """Return the place of an event, or None if it does not exist."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FeedEvent:
+    """An event of a feed and the cursor to continue after it."""
+
+    event: EventRecord
+    cursor: str
+
+
+class Feed(Protocol):
+    """Events as they are committed, by this process or another one."""
+
+    def follow(
+        self,
+        workspace: str,
+        topic: str,
+        *,
+        program_id: UUID | None = None,
+        after: str | None = None,
+    ) -> AsyncIterator[FeedEvent]:
+        """Yield each event of a topic once, after the cursor `after` (None: from now on), without end.
+
+        The id of an event is also a cursor; any other id selects the events with greater ids.
+
+        Raises:
+            InvalidError: `after` is not a cursor, or it comes from another database.
+            StorageError: the database cannot be read.
+        """
+        ...
+
+
+class JobEngine(Protocol):
+    """Runs durable jobs: rows with a state machine (evaluations, optimizations) and a handler elsewhere.
+
+    The row is the job: the caller writes it as queued, and the engine advances it from there.
+    """
+
+    async def enqueue(self, resource: Resource[Any], job_id: UUID) -> None:
+        """Enqueue a queued row; idempotent. The engine also discovers rows that were not enqueued.
+
+        Raises:
+            StorageError: the database cannot be written.
+        """
+        ...
+
+    async def stop(self, resource: Resource[Any], job_id: UUID) -> None:
+        """Stop the worker of a job within a second; the row is already paused or cancelled."""
+        ...

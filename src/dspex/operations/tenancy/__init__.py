@@ -1,1 +1,0 @@
-"""Workspaces with their quotas, API keys and secrets. Programs and all later rooms may import it."""
