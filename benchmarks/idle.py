@@ -22,7 +22,8 @@ from typing import Any
 import asyncpg
 
 from dspex.bootstrap import migrate_database, open_services
-from dspex.operations.resources import DOMAIN, Query
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.store import Query
 from dspex.settings import Secret, Settings
 from dspex.testing.postgres import PostgresServer
 

@@ -27,9 +27,10 @@ import aiohttp
 from dspex import Predict
 from dspex.bootstrap import migrate_database, new_id, open_services
 from dspex.execution.clients import Request, Response
-from dspex.operations.resources import DOMAIN, Insert, Query
-from dspex.operations.resources.dataset import DatasetRecord
-from dspex.operations.resources.job_inputs import CreateEvaluation
+from dspex.operations.datasets.records import DatasetRecord
+from dspex.operations.domain import DOMAIN
+from dspex.operations.evaluations.inputs import CreateEvaluation
+from dspex.operations.framework.store import Insert, Query
 from dspex.operations.storage import SQLJournal
 from dspex.settings import Secret, Settings
 from dspex.testing import SimulatedModel

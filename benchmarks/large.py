@@ -21,8 +21,12 @@ from statistics import median
 from typing import Any
 
 from dspex.bootstrap import Services, migrate_database, new_id, open_services
-from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, Insert, Query
-from dspex.operations.resources.program_actions import ProgramRef, program_metrics
+from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.inputs import ExecuteProgram
+from dspex.operations.executions.program_metrics import program_metrics
+from dspex.operations.framework.store import Insert, Query
+from dspex.operations.programs.actions import ProgramRef
+from dspex.operations.programs.inputs import CreateProgram
 from dspex.settings import Secret, Settings
 from dspex.testing import ScriptedModel
 from dspex.testing.postgres import PostgresServer, execute

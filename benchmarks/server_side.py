@@ -17,8 +17,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from dspex.bootstrap import Services, migrate_database, open_services
-from dspex.operations.resources import DOMAIN, CreateProgram, Operations
-from dspex.operations.resources.tenants import CreateApiKey
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.operations import Operations
+from dspex.operations.programs.inputs import CreateProgram
+from dspex.operations.tenancy.actions import CreateApiKey
 from dspex.settings import Secret, Settings
 from dspex.surfaces.api import ServerConfig, application
 from dspex.surfaces.api.connections import granted_limits, make_server

@@ -30,7 +30,7 @@ from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot, build
 from dspex.execution.workers import PoolConfig
 from dspex.language.programs import Node, Program
-from dspex.operations.resources import Operations
+from dspex.operations.framework.operations import Operations
 from dspex.settings import Settings
 from dspex.surfaces.api import ServerConfig, application
 from dspex.surfaces.cli import main

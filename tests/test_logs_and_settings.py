@@ -12,7 +12,8 @@ from dspex.bootstrap import checked_settings, open_services
 from dspex.bootstrap.logs import RepeatFilter, set_up_logs
 from dspex.errors import ConfigurationError
 from dspex.execution.modules import CodeRoot
-from dspex.operations.resources import CreateProgram, ExecuteProgram
+from dspex.operations.executions.inputs import ExecuteProgram
+from dspex.operations.programs.inputs import CreateProgram
 from dspex.settings import OTHER_VARIABLES, Secret, Settings, read_settings
 from dspex.surfaces.cli import main
 from tests.support.waiting import finish

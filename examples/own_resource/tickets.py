@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-from dspex.operations.resources import DOMAIN as BUILT_IN
-from dspex.operations.resources import Action, Insert, Operations, Resource, Update
-from dspex.operations.resources.policies import OWN_WORKSPACE, AccessPolicy
-from dspex.operations.resources.resource import Calculation, Row, Transition
+from dspex.operations.domain import DOMAIN as BUILT_IN
+from dspex.operations.framework.action import Action
+from dspex.operations.framework.operations import Operations
+from dspex.operations.framework.policies import OWN_WORKSPACE, AccessPolicy
+from dspex.operations.framework.resource import Calculation, Resource, Row, Transition
+from dspex.operations.framework.store import Insert, Update
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,10 @@ from dspex.bootstrap import Services, open_services
 from dspex.evaluation import Report, constant
 from dspex.execution.modules import CodeRoot
 from dspex.models import GEMMA_TERMS, LocalModel
-from dspex.operations.resources import DOMAIN, ExecutionRecord, Query, RecordedModule
+from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.recorded_module import RecordedModule
+from dspex.operations.executions.records import ExecutionRecord
+from dspex.operations.framework.store import Query
 from dspex.optimizers import Trial
 from dspex.settings import read_settings
 from dspex.surfaces.cli.output import table

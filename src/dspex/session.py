@@ -19,7 +19,14 @@ from dspex.execution.clients.address import (
 )
 from dspex.execution.clients.providers import PROVIDERS
 from dspex.execution.clients.transport import SharedTransport
-from dspex.execution.context import RunContext, current, find_adapter, update_default, use_context
+from dspex.execution.context import (
+    Cancellation,
+    RunContext,
+    current,
+    find_adapter,
+    update_default,
+    use_context,
+)
 from dspex.settings import Secret, Settings, read_settings
 from dspex.telemetry import Observer
 
@@ -188,6 +195,12 @@ def configure(
 ) -> None:
     """Set the defaults of all calls in this process; omitted arguments stay unchanged.
 
+    Args:
+        model: a model or a model string.
+        adapter: "chat", "json", "tools" or an adapter.
+        observer: receives spans and events.
+        seed: for models that accept a seed.
+
     Raises:
         ConfigurationError: the model or adapter is unknown, or a key is missing.
     """
@@ -204,7 +217,8 @@ def context(
     observer: Observer | None = None,
     seed: int | None = None,
     budget: Budget | None = None,
-    **limits: Any,
+    timeout: float | None = None,
+    cancellation: Cancellation | None = None,
 ) -> Iterator[RunContext]:
     """Set the defaults of calls inside a block, in this thread or task and those it starts.
 
@@ -214,27 +228,20 @@ def context(
         observer: receives spans and events.
         seed: for models that accept a seed.
         budget: what all calls inside may spend together.
-        limits: `timeout` (seconds for everything inside), `cancellation` (a `Cancellation`).
+        timeout: seconds for everything inside.
+        cancellation: cancels everything inside.
 
     Raises:
-        ConfigurationError: the model, adapter or limit is unknown, or a key is missing.
+        ConfigurationError: the model or adapter is unknown, or a key is missing.
     """
     prepare()
-    if unknown := limits.keys() - {"timeout", "cancellation"}:
-        name = min(unknown)
-        names = ["model", "adapter", "observer", "seed", "budget", "timeout", "cancellation"]
-        raise ConfigurationError(
-            f"context has no {name!r}.{suggest(name, names)} It takes: {', '.join(names)}"
-        )
     change = _changes(current_models(), model=model, adapter=adapter, observer=observer, seed=seed)
     if budget is not None:
         change["budget"] = budget
-    if limits.get("cancellation") is not None:
-        change |= {"cancellation": limits["cancellation"], "is_guarded": False}
     new_context = replace(current(), **change)
-    with use_context(
-        new_context if limits.get("timeout") is None else new_context.within(limits["timeout"])
-    ) as inside:
+    if cancellation is not None:
+        new_context = new_context.cancelled_by(cancellation)
+    with use_context(new_context if timeout is None else new_context.within(timeout)) as inside:
         yield inside
 
 

@@ -15,9 +15,10 @@ from starlette.testclient import TestClient
 
 import dspex
 from dspex.bootstrap.open_store import OpenStore
-from dspex.errors import ConfigurationError, InvalidError, ModelUnavailableError
+from dspex.errors import ConfigurationError, InputError, ModelUnavailableError
 from dspex.execution.context import current
-from dspex.operations.resources import DOMAIN, Query
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.store import Query
 from dspex.testing import ScriptedModel
 
 
@@ -57,7 +58,7 @@ def test_a_failure_is_recorded_and_raised_as_it_is() -> None:
     with dspex.open() as store:
         with pytest.raises(ModelUnavailableError, match="down"):
             program(question="?")
-        with pytest.raises(InvalidError):
+        with pytest.raises(InputError):
             program(qestion="?")
         assert [row.error["code"] for row in store.executions()] == ["invalid", "model_unavailable"]
 

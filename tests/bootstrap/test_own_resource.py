@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,18 +19,13 @@ from dspex.errors import (
     SchemaError,
 )
 from dspex.execution.modules import CodeRoot
-from dspex.operations.resources import (
-    DOMAIN,
-    Actor,
-    CreateProgram,
-    Domain,
-    ExecuteProgram,
-    Insert,
-    Query,
-    Resource,
-)
-from dspex.operations.resources.policies import OWN_WORKSPACE, AccessPolicy
-from dspex.operations.resources.resource import Calculation
+from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.inputs import ExecuteProgram
+from dspex.operations.framework.access import Actor
+from dspex.operations.framework.policies import OWN_WORKSPACE, AccessPolicy
+from dspex.operations.framework.resource import Calculation, Resource
+from dspex.operations.framework.store import Insert, Query
+from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.storage import Database, ensure_tables, migrate
 from dspex.settings import Settings
 from dspex.surfaces.api import application
@@ -42,6 +37,9 @@ from dspex.surfaces.api.graphql import (
     make_schema,
 )
 from tests.support.waiting import finish
+
+if TYPE_CHECKING:
+    from dspex.operations.framework.domain import Domain
 
 FOLDER = Path(__file__).parents[2] / "examples" / "own_resource"
 OPEN = "mutation($input: OpenTicketInput!) { openTicket(input: $input) { id title status } }"

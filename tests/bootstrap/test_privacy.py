@@ -8,7 +8,8 @@ import pytest
 
 from dspex.bootstrap import open_services
 from dspex.errors import StorageError
-from dspex.operations.resources import CreateProgram, ExecuteProgram
+from dspex.operations.executions.inputs import ExecuteProgram
+from dspex.operations.programs.inputs import CreateProgram
 from dspex.settings import Settings
 from tests.support.waiting import finish
 

@@ -11,7 +11,10 @@ import pytest
 from dspex.bootstrap import Services, open_services
 from dspex.clock import Clock
 from dspex.errors import StorageError
-from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, Query
+from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.inputs import ExecuteProgram
+from dspex.operations.framework.store import Query
+from dspex.operations.programs.inputs import CreateProgram
 from dspex.settings import Secret, Settings
 from dspex.testing import FakeClock
 from dspex.testing.postgres import execute

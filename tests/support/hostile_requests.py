@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, get_type_hints
 from urllib.parse import quote
 
-from dspex.operations.resources import DOMAIN, Action
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.action import Action
 
 MOST = 4 * 1024 * 1024 - 4096
 LOOK_AHEAD = r"^(?=.)(.+)+\x01$"

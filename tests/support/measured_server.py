@@ -19,9 +19,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from dspex.bootstrap import Services, open_services
-from dspex.operations.resources import DOMAIN, CreateProgram
-from dspex.operations.resources.heavy_work import InputLimits
-from dspex.operations.resources.tenants import CreateApiKey
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.heavy_work import InputLimits
+from dspex.operations.programs.inputs import CreateProgram
+from dspex.operations.tenancy.actions import CreateApiKey
 from dspex.settings import Secret, Settings
 from dspex.surfaces.api import ServerConfig, application
 from dspex.surfaces.api.connections import granted_limits, make_server

@@ -10,7 +10,7 @@ import resource
 import sys
 
 from dspex.errors import StorageError
-from dspex.operations.resources import Insert
+from dspex.operations.framework.store import Insert
 from dspex.operations.storage import Database, SQLStore
 from dspex.testing.store import signature
 

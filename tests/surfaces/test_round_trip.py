@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from dspex.operations.resources import DOMAIN, Query
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.store import Query
 from dspex.settings import Settings
 from dspex.surfaces.api import ServerConfig
 from dspex.testing import LoopbackServer, http_answer

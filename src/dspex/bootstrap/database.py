@@ -7,7 +7,8 @@ from dspex.bootstrap.privacy import private_file, private_folder
 from dspex.error_text import shorten
 from dspex.errors import ConfigurationError
 from dspex.execution.modules import CodeRoot
-from dspex.operations.resources import DOMAIN, Domain
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.domain import Domain
 from dspex.operations.storage import (
     HEAD,
     Database,

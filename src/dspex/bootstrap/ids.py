@@ -6,7 +6,8 @@ from uuid import UUID
 
 import uuid_utils.compat
 
-from dspex.operations.resources import DOMAIN, Query, Store
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.store import Query, Store
 
 
 class IdGenerator:

@@ -11,6 +11,9 @@ from uuid import UUID
 from dspex.bootstrap.services import Services, job_policy, new_id, open_services
 from dspex.execution.modules import CodeRoot
 from dspex.learning.optimizers import Journal
+from dspex.operations.evaluations.code_revision import revision_of
+from dspex.operations.evaluations.job_environment import Ground
+from dspex.operations.evaluations.jobs import EvaluationHandler
 from dspex.operations.jobs import (
     Attendant,
     Handler,
@@ -24,9 +27,8 @@ from dspex.operations.jobs import (
     WorkerConfig,
     WorkerProcess,
 )
-from dspex.operations.resources.jobs import revision_of
+from dspex.operations.optimizations.jobs import OptimizationHandler
 from dspex.operations.storage import SQLJournal, SQLLeftovers
-from dspex.operations.workflows import EvaluationHandler, Ground, OptimizationHandler
 from dspex.settings import Settings, environment_of
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dspex.errors import ConfigurationError, StorageError
-from dspex.operations.resources import Query, Store
-from dspex.operations.resources.access import DEFAULT_WORKSPACE
-from dspex.operations.resources.tenancy import SECRET
-from dspex.operations.resources.vault import Vault
+from dspex.operations.framework.access import DEFAULT_WORKSPACE
+from dspex.operations.framework.store import Query, Store
+from dspex.operations.tenancy.records import SECRET
+from dspex.operations.tenancy.vault import Vault
 from dspex.settings import Secret, Settings, resolve_secret
 
 FILE = "server.key"

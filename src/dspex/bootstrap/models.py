@@ -15,10 +15,10 @@ from dspex.execution.clients.address import without_credentials
 from dspex.execution.clients.transport import SharedTransport
 from dspex.execution.clients.wrapper import Wrapper
 from dspex.execution.context import RunContext
-from dspex.operations.resources import Store
-from dspex.operations.resources.access import DEFAULT_WORKSPACE
-from dspex.operations.resources.reach import NOT_ALLOWED, is_allowed, is_restricted_model
-from dspex.operations.resources.vault import Vault
+from dspex.operations.framework.access import DEFAULT_WORKSPACE
+from dspex.operations.framework.store import Store
+from dspex.operations.tenancy.reach import NOT_ALLOWED, is_allowed, is_restricted_model
+from dspex.operations.tenancy.vault import Vault
 from dspex.session import ModelResolver, key_of
 from dspex.settings import Secret, Settings
 

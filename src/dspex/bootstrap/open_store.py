@@ -4,20 +4,21 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from dspex.errors import ConfigurationError, ExecutionError, InternalError
-from dspex.execution.backends import Backends, NativeBackend
+from dspex.errors import ConfigurationError, ExecutionError, InputError, InternalError, InvalidError
 from dspex.execution.context import RunContext, current, update_default, use_context
 from dspex.execution.modules import CodeRoot, Module
 from dspex.language.programs import Program
 from dspex.language.records import Prediction, Span
-from dspex.operations.resources import DOMAIN, ExecutionRecord, Operations, Query
-from dspex.operations.resources.program import ProgramRecord
+from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.records import ExecutionRecord
+from dspex.operations.framework.operations import Operations
+from dspex.operations.framework.store import Query
+from dspex.operations.programs.records import ProgramRecord
 from dspex.settings import read_settings
 from dspex.sync import on_loop, run
 from dspex.telemetry import Event, Observer
@@ -36,20 +37,6 @@ def open(folder: str | Path = ".dspex") -> "OpenStore":  # `dspex.open`
     process. A program whose code cannot be imported raises an error, because it cannot be recorded.
     """
     return OpenStore(Path(folder))
-
-
-@dataclass(slots=True)
-class _Call:
-    """A call of a live module, with its result or error."""
-
-    module: Module
-    context: RunContext
-    inputs: Mapping[str, object]
-    prediction: Prediction | None = None
-    error: BaseException | None = None
-
-
-_call: ContextVar[_Call | None] = ContextVar("dspex_recorded_call", default=None)
 
 
 class OpenStore:
@@ -157,11 +144,7 @@ class OpenStore:
         settings = replace(read_settings(), state_dir=self._folder, model=None, test_mode=False)
         self._stack = AsyncExitStack()
         services = await self._stack.enter_async_context(open_services(settings, code=self._code))
-        backend = _LiveBackend()
-        floor, executor = services.operations.floor, services.operations.floor.executor
-        self._operations = Operations(
-            replace(floor, executor=executor.with_backends(Backends({"native": backend})))
-        )
+        self._operations = services.operations
         self._loop = asyncio.get_running_loop()
 
     async def _close(self) -> None:
@@ -195,57 +178,48 @@ class OpenStore:
             raise InternalError(
                 f"{type(module).__name__} is not a module, so it cannot be recorded"
             )
-        call = _Call(module, replace(context, record=None), inputs)
-        token = _call.set(call)
+        run = _RecordedRun(module, context, inputs)
         try:
-            record = await self._save(module.to_program())
             execution = await self.operations.execute_record(
-                record, dict(inputs), backend="native"
-            )  # all parts run here
-        finally:
-            _call.reset(token)
-        if call.error is not None:
-            raise call.error
-        if call.prediction is None or execution.status != "completed":
+                await self._save(module.to_program()),
+                dict(inputs),
+                backend="native",
+                call=run.call,  # all parts run here
+            )
+        except InvalidError as error:
+            raise InputError(error.message, **error.context) from None
+        if run.error is not None:
+            raise run.error
+        if run.prediction is None or execution.status != "completed":
             message = (execution.error or {}).get("message", f"the execution is {execution.status}")
             raise ExecutionError(str(message), execution_id=str(execution.id))
-        return call.prediction
+        return run.prediction
 
     async def _save(self, program: Program) -> ProgramRecord:
         async with self._save_lock:
             return await self.operations.save_program(program)
 
 
-class _LiveBackend(NativeBackend):
-    """Runs the live module of the call, with its models and tools, in the caller's context."""
+class _RecordedRun:
+    """One call of the live module, with its models and tools, and its result or error."""
 
-    async def create_program(self, program: Program) -> Any:
-        """Return the hash of the program; its module exists already."""
-        return program.content_hash
+    def __init__(self, module: Module, context: RunContext, inputs: Mapping[str, object]) -> None:
+        self._module = module
+        self._context = context
+        self._inputs = inputs
+        self.prediction: Prediction | None = None
+        self.error: Exception | None = None
 
-    async def execute_program(
-        self,
-        handle: Any,
-        inputs: Mapping[str, Any],
-        context: RunContext,
-    ) -> Prediction:
-        """Call the module; see `Backend.execute_program`."""
-        call = _call.get()
-        if call is None:
-            raise ConfigurationError(
-                f"this store does not run the stored program {handle!r}: call its module"
-            )
-        inner = replace(
-            call.context, observer=_ObserverPair(call.context.observer, context.observer)
-        )
+    async def call(self, recorded: RunContext) -> Prediction:
+        """Call the module in the context and with the inputs of the caller."""
+        observers = _ObserverPair(self._context.observer, recorded.observer)
+        inner = replace(self._context, record=None, observer=observers)
         try:
-            call.prediction = await call.module.acall(
-                inner, **call.inputs
-            )  # as they came: a record changes no run
+            self.prediction = await self._module.acall(inner, **self._inputs)
         except Exception as error:
-            call.error = error
+            self.error = error
             raise
-        return call.prediction
+        return self.prediction
 
 
 class _ObserverPair:

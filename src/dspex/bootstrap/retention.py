@@ -9,13 +9,19 @@ from dspex.clock import Clock
 from dspex.errors import ConfigurationError, ConflictError, StorageError
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot
-from dspex.operations.resources.executing import Executor, StorageLimits
-from dspex.operations.resources.housekeeping import Maintenance
-from dspex.operations.resources.keeping import PayloadName, PayloadPolicy, Redact, pattern_redactor
-from dspex.operations.resources.ports import Figures, Store
-from dspex.operations.resources.quotas import Quota, Quotas
-from dspex.operations.resources.retention import Retention
+from dspex.operations.domain import QUEUES
+from dspex.operations.executions.executor import Executor, StorageLimits
+from dspex.operations.executions.maintenance import Maintenance
+from dspex.operations.executions.redaction import (
+    PayloadName,
+    PayloadPolicy,
+    Redact,
+    pattern_redactor,
+)
+from dspex.operations.executions.retention import Retention
+from dspex.operations.framework.store import Figures, Store
 from dspex.operations.storage import Database
+from dspex.operations.tenancy.quotas import Quota, Quotas
 from dspex.settings import Settings
 
 GRACE = 5.0  # all three in seconds
@@ -70,7 +76,12 @@ def _chain(hooks: list[Redact]) -> Redact:
 def retention_of(settings: Settings, store: Store, figures: Figures, *, clock: Clock) -> Retention:
     """Return the retention that deletes old executions."""
     return Retention(
-        store, figures, clock=clock, days=settings.keep_days, count=settings.keep_count
+        store,
+        figures,
+        jobs=QUEUES.values(),
+        clock=clock,
+        days=settings.keep_days,
+        count=settings.keep_count,
     )
 
 

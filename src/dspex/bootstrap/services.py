@@ -19,15 +19,16 @@ from dspex.execution.backends import Backends
 from dspex.execution.clients import LanguageModel
 from dspex.execution.context import RunContext, find_adapter
 from dspex.execution.modules import CodeRoot
+from dspex.operations.domain import QUEUES
+from dspex.operations.events.feed import AnnouncingStore, StoredFeed
+from dspex.operations.events.poller import Waiters
+from dspex.operations.executions.executor import Executor
+from dspex.operations.executions.retention import Retention
+from dspex.operations.framework.heavy_work import InputLimits
+from dspex.operations.framework.operations import Floor, Operations
 from dspex.operations.jobs import JobPolicy, QueuedJobs
-from dspex.operations.resources import Floor, Operations
-from dspex.operations.resources.executing import Executor
-from dspex.operations.resources.feed import AnnouncingStore, StoredFeed
-from dspex.operations.resources.heavy_work import InputLimits
-from dspex.operations.resources.keyring import KeyRing
-from dspex.operations.resources.polling import Waiters
-from dspex.operations.resources.retention import Retention
 from dspex.operations.storage import Database, SQLEventLog, SQLFigures, SQLStore
+from dspex.operations.tenancy.keyring import KeyRing
 from dspex.session import ModelResolver
 from dspex.settings import Settings
 from dspex.telemetry import Observer, Silent
@@ -182,6 +183,7 @@ def job_policy(settings: Settings) -> JobPolicy:
     """Return the job policy of these settings."""
     limits = {"evaluation": settings.evaluation_limit, "optimization": settings.optimization_limit}
     return JobPolicy(
+        queues=QUEUES,
         concurrency=settings.job_concurrency,
         limits={name: limit for name, limit in limits.items() if limit},
         stall=float(settings.job_stall_seconds),

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from dspex.errors import StorageError
-from dspex.operations.resources import DOMAIN, ExecutionRecord, Insert, Query, Store, Update
-from dspex.operations.resources.finding import continue_after, cursor_of, query_from
-from dspex.operations.resources.ports import Match, Sort
-from dspex.operations.resources.program import ProgramRecord, ProgramVersionRecord
+from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.records import ExecutionRecord
+from dspex.operations.framework.query_arguments import continue_after, cursor_of, query_from
+from dspex.operations.framework.store import Insert, Match, Query, Sort, Store, Update
+from dspex.operations.programs.records import ProgramRecord, ProgramVersionRecord
 from dspex.testing.store import NOW, new_id, signature
 
 EXECUTION = DOMAIN["execution"]

@@ -12,10 +12,11 @@ import pytest
 import uuid_utils.compat
 
 from dspex.errors import ConflictError, InternalError, InvalidError, NotFoundError, StorageError
-from dspex.operations.resources import DOMAIN, Insert, Query, Store, Update
-from dspex.operations.resources.evaluation import EvaluationRecord
-from dspex.operations.resources.signature import SignatureRecord
-from dspex.operations.resources.trail import EventRecord
+from dspex.operations.domain import DOMAIN
+from dspex.operations.evaluations.records import EvaluationRecord
+from dspex.operations.events.records import EventRecord
+from dspex.operations.framework.store import Insert, Query, Store, Update
+from dspex.operations.programs.records import SignatureRecord
 
 SIGNATURE, EVENT, EVALUATION = DOMAIN["signature"], DOMAIN["event"], DOMAIN["evaluation"]
 NOW = datetime(2026, 5, 4, 3, 2, 1, 987654, tzinfo=UTC)

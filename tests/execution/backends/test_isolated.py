@@ -118,7 +118,7 @@ def test_trace_and_stream_show_what_a_run_in_this_process_shows():
             events.append(event)
 
         prediction = await backend.execute_program(
-            handle, {"question": "?"}, RunContext(model=model, emit=emit)
+            handle, {"question": "?"}, RunContext(model=model).listening(emit=emit)
         )
         spans = prediction.trace.spans
         names = {

@@ -4,7 +4,8 @@ import pytest
 
 from dspex.clock import SystemClock
 from dspex.execution.backends.remote import Answerer
-from dspex.execution.context import RunContext, TraceRecorder
+from dspex.execution.context import RunContext
+from dspex.execution.frame import TraceRecorder
 from dspex.telemetry import Collecting
 from dspex.testing import FakeClock
 from dspex.testing.backends import answering

@@ -13,9 +13,9 @@ from dspex.execution.clients.caching import Caching
 from dspex.execution.clients.gemini import GeminiModel
 from dspex.execution.clients.responses import ResponsesModel
 from dspex.language.records import Message, ToolCall
-from dspex.learning.optimizers.answering import AnsweredModel, Answers
 from dspex.learning.optimizers.control import Control
 from dspex.learning.optimizers.journal import MemoryJournal
+from dspex.learning.optimizers.reply_store import ReplayedModel, ReplyStore
 from dspex.testing import LoopbackServer, ScriptedModel, http_answer
 from dspex.testing.contracts import LanguageModelContract
 from dspex.testing.simulated import SimulatedModel
@@ -44,8 +44,8 @@ class TestSimulated(LanguageModelContract):
 
 class TestAnswersOfASearch(LanguageModelContract):
     def make(self) -> LanguageModel:
-        answers = Answers(MemoryJournal(), budget=Budget(), control=Control(), concurrency=4)
-        return AnsweredModel(ScriptedModel("Paris", capabilities=["streaming"]), answers)
+        answers = ReplyStore(MemoryJournal(), budget=Budget(), control=Control(), concurrency=4)
+        return ReplayedModel(ScriptedModel("Paris", capabilities=["streaming"]), answers)
 
 
 class Parent:
@@ -71,10 +71,10 @@ def test_the_answers_of_a_search_keep_tool_calls_across_restarts(go):
         journal, request = MemoryJournal(), Request(messages=(Message("user", "u"),))
         calls = []
         for script in (call, "nobody is asked again"):
-            answers = Answers(journal, budget=Budget(), control=Control(), concurrency=1)
+            answers = ReplyStore(journal, budget=Budget(), control=Control(), concurrency=1)
             for entry in await journal.entries():
-                answers.remember(entry)
-            model = AnsweredModel(
+                answers.restore(entry)
+            model = ReplayedModel(
                 ScriptedModel(script, capabilities=["tools", "streaming"]), answers
             )
             calls.append((await model.complete(request)).tool_calls)

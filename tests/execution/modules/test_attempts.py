@@ -14,9 +14,9 @@ from dspex.execution.clients.cassette import Recording
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Predict, ReAct, Retry
 from dspex.language.records import Message, ToolCall
-from dspex.learning.optimizers.answering import AnsweredModel, Answers
 from dspex.learning.optimizers.control import Control
 from dspex.learning.optimizers.journal import MemoryJournal
+from dspex.learning.optimizers.reply_store import ReplayedModel, ReplyStore
 from dspex.testing import ScriptedModel
 
 
@@ -84,12 +84,12 @@ def test_a_search_asks_every_attempt_once():
         model, journal = ScriptedModel(*map(chat, ["no", "yes"])), MemoryJournal()
         retry = Retry(Predict("q -> answer"), accept=accepted)
         for _ in range(2):
-            async with Answers(
+            async with ReplyStore(
                 journal, budget=Budget(), control=Control(), concurrency=1
             ) as answers:
                 for entry in await journal.entries():
-                    answers.remember(entry)
-                answered = AnsweredModel(model, answers)
+                    answers.restore(entry)
+                answered = ReplayedModel(model, answers)
                 assert (await retry.acall(RunContext(model=answered), q="?")).answer == "yes"
         return len(model.requests)
 

@@ -18,6 +18,7 @@ from dspex.language.variables import (
     Integer,
     Space,
     Text,
+    Variable,
     samples,
     var,
 )
@@ -163,16 +164,25 @@ def test_circle_of_variables_is_refused():
         (lambda: Choice("a", default="b"), "not one of 'a'"),
         (lambda: Text(options=("a", "b"), weights=(1,)), "as many weights"),
         (
-            lambda: Float(0, 1, step=2),
+            lambda: Variable(kind="float", low=0, high=1, step=2),
             "`step` does not apply to the kind float; it belongs to: integer",
         ),
-        (lambda: Integer(0, 9, precision=2), "`precision` does not apply to the kind integer"),
-        (lambda: Float(0, 1, options=(0.1, 0.5)), "`options` does not apply to the kind float"),
         (
-            lambda: Choice("a", low=3),
+            lambda: Variable(kind="integer", low=0, high=9, precision=2),
+            "`precision` does not apply to the kind integer",
+        ),
+        (
+            lambda: Variable(kind="float", low=0, high=1, options=(0.1, 0.5)),
+            "`options` does not apply to the kind float",
+        ),
+        (
+            lambda: Variable(kind="choice", options=("a",), low=3),
             "`low` does not apply to the kind choice; it belongs to: float, integer",
         ),
-        (lambda: Boolean(weights=(1, 2)), "`weights` does not apply to the kind boolean"),
+        (
+            lambda: Variable(kind="boolean", weights=(1, 2)),
+            "`weights` does not apply to the kind boolean",
+        ),
     ],
 )
 def test_declaration_that_no_value_satisfies_is_refused(make, said):

@@ -13,8 +13,8 @@ from dspex.execution.context import RunContext
 from dspex.language.records import Span, Trace, Usage
 from dspex.learning.evaluation.latency import run_seconds
 from dspex.learning.optimizers import Control
-from dspex.learning.optimizers.answering import AnsweredModel, Answers
 from dspex.learning.optimizers.journal import MemoryJournal
+from dspex.learning.optimizers.reply_store import ReplayedModel, ReplyStore
 from dspex.sync import run
 from dspex.testing import FakeClock
 
@@ -53,21 +53,21 @@ async def scored(model, clock, *, concurrency=1):
 
 def searching(clock, journal, control=None, *, concurrency=1):
     budget = Budget(clock=clock)
-    return Answers(journal, budget=budget, control=control or Control(), concurrency=concurrency)
+    return ReplyStore(journal, budget=budget, control=control or Control(), concurrency=concurrency)
 
 
 def test_answers_of_a_search_that_are_given_again_count_with_the_time_they_took():
     async def main():
         clock, journal = FakeClock(), MemoryJournal()
         model = Taking(clock)
-        async with searching(clock, journal) as answers:
-            first = await scored(AnsweredModel(model, answers), clock)
-            again = await scored(AnsweredModel(model, answers), clock)
+        async with searching(clock, journal) as replies:
+            first = await scored(ReplayedModel(model, replies), clock)
+            again = await scored(ReplayedModel(model, replies), clock)
         resumed = searching(clock, journal)
         for entry in await journal.entries():
-            resumed.remember(entry)
+            resumed.restore(entry)
         async with resumed:
-            later = await scored(AnsweredModel(model, resumed), clock)
+            later = await scored(ReplayedModel(model, resumed), clock)
         assert model.calls == 6
         return first, again, later
 
@@ -77,8 +77,8 @@ def test_answers_of_a_search_that_are_given_again_count_with_the_time_they_took(
 def test_waiting_for_a_turn_does_not_count():
     async def main():
         clock = FakeClock()
-        async with searching(clock, MemoryJournal(), concurrency=1) as answers:
-            gated = await scored(AnsweredModel(Taking(clock), answers), clock, concurrency=6)
+        async with searching(clock, MemoryJournal(), concurrency=1) as replies:
+            gated = await scored(ReplayedModel(Taking(clock), replies), clock, concurrency=6)
         limited = await scored(
             Limiting(Taking(clock), concurrency=1, clock=clock), clock, concurrency=6
         )
@@ -97,19 +97,19 @@ def test_a_pause_does_not_count_and_takes_no_time_of_the_budget():
                     control.pause()
                 return await super().complete(request)
 
-        async with searching(clock, MemoryJournal(), control) as answers:
-            answers.budget.seconds = 20
-            answers.budget.begin()
+        async with searching(clock, MemoryJournal(), control) as replies:
+            replies.budget.seconds = 20
+            replies.budget.begin()
             work = asyncio.create_task(
-                scored(AnsweredModel(Pausing(clock), answers), clock, concurrency=2)
+                scored(ReplayedModel(Pausing(clock), replies), clock, concurrency=2)
             )
-            while answers._paused_at is None:
+            while replies._paused_at is None:
                 await asyncio.sleep(0)
             await clock.advance(1000)
-            assert answers.left_seconds() == pytest.approx(14)
+            assert replies.remaining_seconds() == pytest.approx(14)
             control.resume()
             seconds = await work
-            return seconds, answers.budget.elapsed
+            return seconds, replies.budget.elapsed
 
     seconds, elapsed = run(main())
     assert seconds == [2.0] * 6

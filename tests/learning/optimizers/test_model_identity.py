@@ -14,10 +14,10 @@ from dspex.execution.context import current
 from dspex.language.records import Message, Usage
 from dspex.language.records.canonical import content_hash
 from dspex.learning.optimizers import Search
-from dspex.learning.optimizers.answering import Answers
 from dspex.learning.optimizers.control import Control
 from dspex.learning.optimizers.journal import MemoryJournal
 from dspex.learning.optimizers.proposer import Candidate
+from dspex.learning.optimizers.reply_store import ReplyStore
 from dspex.sync import run
 
 TRAIN = dspex.Dataset.from_rows([{"text": f"{c}{n}", "label": c} for c in "ab" for n in range(4)])
@@ -111,14 +111,14 @@ def test_answers_of_old_go_to_the_first_model_of_the_name(rulebook):
     usage = msgspec.to_builtins(Usage(calls=1))
 
     async def main():
-        async with Answers(
+        async with ReplyStore(
             MemoryJournal(), budget=Budget(), control=Control(), concurrency=1
         ) as answers:
-            answers.remember(
+            answers.restore(
                 {"kind": "answer", "key": key, "model": "m", "text": "old", "usage": usage}
             )
             return [
-                (await answers.answer(model, request, "")).text for model in (first, second, first)
+                (await answers.reply(model, request, "")).text for model in (first, second, first)
             ]
 
     assert run(main()) == ["old", '{"label": "a"}', "old"]

@@ -279,3 +279,36 @@ def test_time_between_two_starts_of_a_search_does_not_count(rulebook):
     again = _search(_Timed(rulebook, clock), search)
     assert (again.stopped, again.made) == (None, 0)
     assert again.table() == first.table()
+
+
+class BringsItsModel(dspex.Module):
+    """Uses the model of its predictor, and that of the context in a predictor made on the way."""
+
+    signature = Sort
+
+    def __init__(self, sort):
+        super().__init__()
+        self.sort = sort
+
+    async def forward(self, text):
+        model = dspex.execution.context.current().model_for(None)
+        await dspex.Predict(Sort, model=model).acall(text=text)
+        return await self.sort.acall(text=text)
+
+
+def test_models_that_modules_bring_are_replayed_and_within_the_budget(rulebook):
+    brought, model = (rulebook(lambda _: json.dumps({"label": "a"})) for _ in range(2))
+    program = BringsItsModel(dspex.Predict(Sort, model=brought))
+    with dspex.context(model=model):
+        outcome = run(
+            dspex.aoptimize(
+                program,
+                FEW,
+                train=TRAIN,
+                metric=dspex.exact_match,
+                search=Search(budget=Budget(calls=20), concurrency=1),
+            )
+        )
+    assert outcome.stopped.startswith("budget: the budget of 20 calls")
+    assert len(model.requests) + len(brought.requests) == outcome.spent.calls == 20
+    assert len(brought.requests) > len(TRAIN)

@@ -12,8 +12,8 @@ from typing import Any
 
 from dspex.bootstrap import new_id
 from dspex.clock import SystemClock
+from dspex.operations.domain import DOMAIN, QUEUES
 from dspex.operations.jobs import Done, JobChild, JobPolicy, JobRows, JobRun, Runner
-from dspex.operations.resources import DOMAIN
 from dspex.operations.storage import Database, SQLStore
 
 EVALUATION = DOMAIN["evaluation"]
@@ -65,7 +65,7 @@ async def handle(run: JobRun, store: SQLStore) -> Done:
 
 async def main() -> None:
     database = Database.embedded(Path(sys.argv[2]))
-    policy = JobPolicy(attempts=3, backoff=0.01, poll=0.02)
+    policy = JobPolicy(queues=QUEUES, attempts=3, backoff=0.01, poll=0.02)
 
     def make_runner(worker: str) -> Runner:
         store = SQLStore(database)

@@ -8,11 +8,12 @@ import pytest
 
 from dspex.bootstrap import new_id
 from dspex.clock import SystemClock
+from dspex.operations.domain import QUEUES
+from dspex.operations.framework.store import Store
 from dspex.operations.jobs import Handler, InlineEngine, JobPolicy, JobRows, Runner
-from dspex.operations.resources import Store
 from dspex.operations.storage import Database, SQLStore, migrate
 
-QUICK = JobPolicy(attempts=3, backoff=0.01, poll=0.02, beat=0.02, dead_after=0.2)
+QUICK = JobPolicy(queues=QUEUES, attempts=3, backoff=0.01, poll=0.02, beat=0.02, dead_after=0.2)
 
 
 def a_runner(store: Store, handlers: Mapping[str, Handler], *, policy: JobPolicy = QUICK) -> Runner:

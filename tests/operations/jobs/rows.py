@@ -6,12 +6,12 @@ from typing import Any
 from dspex import Predict
 from dspex.bootstrap import new_id
 from dspex.clock import SystemClock
-from dspex.operations.resources import Insert, Store
-from dspex.operations.resources.dataset import DatasetRecord
-from dspex.operations.resources.evaluation import EvaluationRecord
-from dspex.operations.resources.heavy_work import HeavyWork
-from dspex.operations.resources.program import ProgramRecord
-from dspex.operations.resources.programs import Programs
+from dspex.operations.datasets.records import DatasetRecord
+from dspex.operations.evaluations.records import EvaluationRecord
+from dspex.operations.framework.heavy_work import HeavyWork
+from dspex.operations.framework.store import Insert, Store
+from dspex.operations.programs.program_writer import Programs
+from dspex.operations.programs.records import ProgramRecord
 
 ROWS = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(12)]
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from dspex.bootstrap import open_services
-from dspex.operations.resources import DOMAIN, Query
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.store import Query
 from dspex.settings import Settings
 from dspex.testing.processes import is_alive, process_tree, signal_process_tree
 from tests.operations.jobs.rows import a_dataset, a_program

@@ -12,11 +12,12 @@ import pytest
 
 from dspex.bootstrap import new_id
 from dspex.clock import SystemClock
+from dspex.operations.domain import DOMAIN, QUEUES
+from dspex.operations.framework.store import Store, Update
 from dspex.operations.jobs import JobPolicy
 from dspex.operations.jobs.job_process import JobProcess
 from dspex.operations.jobs.job_processes import JobProcesses, supervised
 from dspex.operations.jobs.job_rows import JobRows
-from dspex.operations.resources import DOMAIN, Store, Update
 from dspex.testing.processes import is_alive
 from tests.conftest import ENVIRONMENT
 from tests.operations.jobs.conftest import Opened
@@ -26,7 +27,7 @@ from tests.support.waiting import finish
 pytestmark = pytest.mark.bridge
 EVALUATION = DOMAIN["evaluation"]
 CHILD = Path(__file__).with_name("child.py")
-POLICY = JobPolicy(attempts=2, backoff=0.01, poll=0.02, stall=0.0, grace=0.3)
+POLICY = JobPolicy(queues=QUEUES, attempts=2, backoff=0.01, poll=0.02, stall=0.0, grace=0.3)
 
 
 @dataclass

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from dspex.errors import ConflictError, DefinitionError, ModelUnavailableError
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.store import Query, Store, Update
 from dspex.operations.jobs import Done, JobRun
-from dspex.operations.resources import DOMAIN, Query, Store, Update
 from tests.operations.jobs.conftest import Opened, a_runner, inline
 from tests.operations.jobs.rows import a_job
 from tests.support.waiting import finish

@@ -15,6 +15,7 @@ import pytest
 
 from dspex.clock import SystemClock
 from dspex.errors import StorageError
+from dspex.operations.domain import QUEUES
 from dspex.operations.jobs import JobPolicy
 from dspex.operations.jobs.tickets import VERSION, Tickets, make_engine, ticket_of
 from dspex.testing.postgres import PostgresServer
@@ -23,7 +24,7 @@ from tests.support.postgres import migrated
 from tests.support.waiting import finish
 
 JOB, OTHER = UUID(int=1), UUID(int=2)
-QUICK = JobPolicy(poll=0.02, concurrency=2)
+QUICK = JobPolicy(queues=QUEUES, poll=0.02, concurrency=2)
 
 
 @pytest.mark.full
@@ -163,6 +164,6 @@ def test_nothing_but_a_worker_imports_dbos() -> None:
     script = (
         "import sys, dspex.bootstrap, dspex.surfaces.cli.worker, dspex.surfaces.cli.serve, "
         "dspex.surfaces.api, "
-        "dspex.operations.jobs, dspex.operations.workflows; sys.exit('dbos' in sys.modules)"
+        "dspex.operations.jobs, dspex.operations.optimizations.jobs; sys.exit('dbos' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0

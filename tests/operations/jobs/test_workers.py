@@ -16,8 +16,10 @@ import pytest
 from dspex.bootstrap import Services, open_services
 from dspex.execution.clients import Request, Response
 from dspex.execution.modules import CodeRoot
-from dspex.operations.resources import DOMAIN, Query
-from dspex.operations.resources.job_inputs import CreateEvaluation, JobRef
+from dspex.operations.domain import DOMAIN
+from dspex.operations.evaluations.inputs import CreateEvaluation
+from dspex.operations.framework.store import Query
+from dspex.operations.jobs.inputs import JobRef
 from dspex.operations.storage import SQLJournal
 from dspex.settings import Secret, Settings
 from dspex.testing import SimulatedModel
@@ -293,7 +295,7 @@ class Telling(jobs.Worker):
 
 
 jobs.Worker = Telling
-jobs.job_policy = lambda _settings: JobPolicy(poll=0.01)
+jobs.job_policy = lambda _settings: JobPolicy(queues=QUEUES, poll=0.01)
 settings = read_settings(flags={"state_dir": Path(sys.argv[1])})
 
 
@@ -436,7 +438,7 @@ def test_limits_hold_and_what_waits_says_why(on_each_database: Settings, tmp_pat
 
 
 def _needing(job: Any, needs: dict[str, str]) -> Any:
-    from dspex.operations.resources import Update
+    from dspex.operations.framework.store import Update
 
     return Update(resource=DOMAIN["evaluation"], id=job.id, values={"needs": needs})
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dspex.errors import StorageError
-from dspex.operations.resources import DOMAIN, Insert, Query
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.store import Insert, Query
 from dspex.operations.storage import Database, SQLStore
 from dspex.testing.store import signature
 from tests.support.postgres import migrated

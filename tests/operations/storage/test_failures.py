@@ -11,7 +11,8 @@ import pytest
 
 from dspex.bootstrap.ids import IdGenerator, ids_after
 from dspex.errors import DspexError, StorageError
-from dspex.operations.resources import DOMAIN, Insert, Query, Update
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.store import Insert, Query, Update
 from dspex.operations.storage import Database, SQLStore
 from dspex.testing.postgres import PostgresServer, execute
 from dspex.testing.store import event, new_id, signature

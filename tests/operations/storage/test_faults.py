@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from dspex.errors import DspexError, StorageError
-from dspex.operations.resources import DOMAIN, Insert, Query
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.store import Insert, Query
 from dspex.operations.storage import Database, SQLStore
 from dspex.testing.postgres import PostgresServer, execute
 from dspex.testing.store import signature

@@ -10,7 +10,8 @@ import pytest
 from dspex.bootstrap import database_of
 from dspex.errors import ConflictError
 from dspex.learning.optimizers import Journal
-from dspex.operations.resources import DOMAIN, Update
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.store import Update
 from dspex.operations.storage import Database, SQLJournal, SQLStore, migrate
 from dspex.settings import Settings
 from dspex.testing.journals import JournalContract

@@ -14,14 +14,16 @@ import pytest
 from dspex.bootstrap import new_id
 from dspex.bootstrap.database import database_of
 from dspex.errors import ConflictError, DspexError, InternalError
-from dspex.operations.resources import DOMAIN, Insert, Query, Resource, Update
-from dspex.operations.resources.resource import (
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.resource import (
     _COMPARISONS,
     AttributeKind,
     Embedding,
     Probability,
+    Resource,
     Row,
 )
+from dspex.operations.framework.store import Insert, Query, Update
 from dspex.operations.storage import SQLStore, ensure_tables, migrate
 from dspex.operations.storage.kinds import STORED_KINDS
 from dspex.operations.storage.values import moment_text

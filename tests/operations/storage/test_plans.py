@@ -7,7 +7,8 @@ import asyncpg
 import pytest
 
 from dspex.bootstrap import new_id
-from dspex.operations.resources import DOMAIN, Insert, Update
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.store import Insert, Update
 from dspex.operations.storage import Database, SQLStore
 from tests.operations.jobs.rows import a_job
 from tests.support.waiting import finish

@@ -9,7 +9,8 @@ import pytest
 
 from dspex.bootstrap import open_services
 from dspex.errors import ConfigurationError
-from dspex.operations.resources import DOMAIN, Insert
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.store import Insert
 from dspex.operations.storage import Database, SQLStore
 from dspex.settings import Secret, Settings
 from dspex.testing.store import signature

@@ -15,8 +15,11 @@ from starlette.applications import Starlette
 from dspex.bootstrap import Services, open_services
 from dspex.clock import Clock
 from dspex.execution.modules import CodeRoot
-from dspex.operations.resources import DOMAIN, CreateProgram, Operations, Resource
-from dspex.operations.resources.tenants import CreateApiKey, CreateWorkspace
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.operations import Operations
+from dspex.operations.framework.resource import Resource
+from dspex.operations.programs.inputs import CreateProgram
+from dspex.operations.tenancy.actions import CreateApiKey, CreateWorkspace
 from dspex.settings import Secret, Settings
 from dspex.surfaces.api import ServerConfig, application
 

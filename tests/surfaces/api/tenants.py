@@ -16,7 +16,10 @@ from graphql import (
     is_object_type,
 )
 
-from dspex.operations.resources import DOMAIN, Action, Insert, Query, Resource
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.action import Action
+from dspex.operations.framework.resource import Resource
+from dspex.operations.framework.store import Insert, Query
 from dspex.surfaces.api.graphql import core_schema, make_schema
 from tests.surfaces.api.client import Server
 

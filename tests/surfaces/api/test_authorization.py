@@ -9,9 +9,13 @@ from urllib.parse import urlencode
 
 import pytest
 
-from dspex.operations.resources import DOMAIN, Action, CreateProgram, Insert, Query, Resource
-from dspex.operations.resources.access import SCOPES, Actor
-from dspex.operations.resources.dataset import DatasetRecord
+from dspex.operations.datasets.records import DatasetRecord
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.access import SCOPES, Actor
+from dspex.operations.framework.action import Action
+from dspex.operations.framework.resource import Resource
+from dspex.operations.framework.store import Insert, Query
+from dspex.operations.programs.inputs import CreateProgram
 from tests.support.waiting import finish
 from tests.surfaces.api.client import Server, serving
 
@@ -80,8 +84,8 @@ async def _give(server: Server, name: str, scope: str, workspace: str | None) ->
     """Make a key; one without any scope cannot be made, so that it is made otherwise and then emptied."""
     await server.give_key(name, "read" if scope == "none" else scope, workspace=workspace)
     if scope == "none":
-        from dspex.operations.resources import Update
-        from dspex.operations.resources.tenancy import API_KEY
+        from dspex.operations.framework.store import Update
+        from dspex.operations.tenancy.records import API_KEY
 
         store = server.services.operations.floor.store
         [row] = await store.select(API_KEY, Query(where={"name": name}))

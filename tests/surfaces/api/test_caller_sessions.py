@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from dspex.operations.resources import DOMAIN, Query
-from dspex.operations.resources.tenants import RevokeApiKey
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.store import Query
+from dspex.operations.tenancy.actions import RevokeApiKey
 from dspex.surfaces.api import ServerConfig
 from dspex.testing import FakeClock
 from tests.support.waiting import finish

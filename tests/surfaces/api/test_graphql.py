@@ -9,7 +9,11 @@ from uuid import UUID
 import pytest
 
 from dspex.bootstrap import open_services
-from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, Operations, Update
+from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.inputs import ExecuteProgram
+from dspex.operations.framework.operations import Operations
+from dspex.operations.framework.store import Update
+from dspex.operations.programs.inputs import CreateProgram
 from dspex.settings import Settings
 from dspex.surfaces.api.graphql import (
     Engine,

@@ -5,12 +5,10 @@ from dspex.surfaces.api.gateway.metrics import Gauge, ServerMetrics
 
 def test_a_counter_of_prometheus_never_falls():
     metrics = ServerMetrics()
-    metrics.count_execution(
-        "default", "completed", {"input_tokens": 5, "output_tokens": 2}, cost_usd=1.0
-    )
+    metrics.executed("default", "completed", {"input_tokens": 5, "output_tokens": 2}, cost_usd=1.0)
     before = metrics.text({})
     for bad in (-1, -(10**21), float("nan"), float("inf")):
-        metrics.count_execution(
+        metrics.executed(
             "default", "completed", {"input_tokens": bad, "output_tokens": bad}, cost_usd=bad
         )
     after = metrics.text({})

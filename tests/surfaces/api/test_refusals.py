@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dspex.errors import StorageError
-from dspex.operations.resources.tenants import ArchiveWorkspace
+from dspex.operations.tenancy.actions import ArchiveWorkspace
 from dspex.surfaces.api import ServerConfig
 from tests.support.waiting import finish
 from tests.surfaces.api.client import Server, Socket, serving

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dspex.execution.backends import MockBackend
-from dspex.operations.resources import DOMAIN
+from dspex.operations.domain import DOMAIN
 from dspex.surfaces.api import ServerConfig
 from dspex.surfaces.api.rest import openapi
 from tests.support.waiting import finish

@@ -11,9 +11,17 @@ from graphql import GraphQLError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.operations.resources import DOMAIN, CreateProgram, Insert, Query, Resource
-from dspex.operations.resources.finding import query_from
-from dspex.operations.resources.resource import LONGEST_EMBEDDING, Embedding, Probability, Row
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.query_arguments import query_from
+from dspex.operations.framework.resource import (
+    LONGEST_EMBEDDING,
+    Embedding,
+    Probability,
+    Resource,
+    Row,
+)
+from dspex.operations.framework.store import Insert, Query
+from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.storage import Database, SQLStore, ensure_tables, migrate
 from dspex.settings import Settings
 from dspex.surfaces.api import ServerConfig

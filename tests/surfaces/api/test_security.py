@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from dspex.errors import ConflictError
-from dspex.operations.resources import DOMAIN, Query
-from dspex.operations.resources.access import DEFAULT_WORKSPACE
-from dspex.operations.resources.tenants import (
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.access import DEFAULT_WORKSPACE
+from dspex.operations.framework.store import Query
+from dspex.operations.tenancy.actions import (
     ArchiveWorkspace,
     CreateSecret,
     RevokeApiKey,

@@ -12,7 +12,8 @@ import pytest
 from graphql import get_named_type, is_object_type
 
 from dspex.execution.modules import CodeRoot
-from dspex.operations.resources import DOMAIN, Resource
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.resource import Resource
 from dspex.surfaces.api.rest.openapi import openapi
 from tests.support.waiting import finish
 from tests.surfaces.api.client import Answered, Call, Server, serving

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from dspex.errors import DefinitionError
 from dspex.execution.backends.backend import Backend, BackendCapability, Handle
@@ -16,8 +17,6 @@ from dspex.language.programs import Node, Program
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
 from dspex.sync import on_loop
-
-_owner: "ContextVar[asyncio.AbstractEventLoop | None]" = ContextVar("dspex_owner", default=None)
 
 
 class BackendModule(Module):
@@ -40,7 +39,7 @@ class BackendModule(Module):
         self, context: RunContext, inputs: Mapping[str, Any]
     ) -> tuple[Mapping[str, object], dict[str, object]]:
         prediction = await on_loop(
-            _owner.get() or asyncio.get_running_loop(), self._execute(context, inputs)
+            context.frame.loop or asyncio.get_running_loop(), self._execute(context, inputs)
         )
         fallback = prediction.fallback
         return prediction.to_dict(), {} if fallback is None else {"fallback": fallback.reason}
@@ -95,12 +94,11 @@ class HybridBackend:
         self, handle: Handle, inputs: Mapping[str, Any], context: RunContext
     ) -> Prediction:
         """Run the tree; see `Backend.execute_program`."""
-        token = _owner.set(asyncio.get_running_loop())
-        try:
-            module = self._modules.get(handle)
-            return await module.acall(context, **await with_instances(module, inputs))
-        finally:
-            _owner.reset(token)
+        module = self._modules.get(handle)
+        frame = msgspec.structs.replace(context.frame, loop=asyncio.get_running_loop())
+        return await module.acall(
+            replace(context, frame=frame), **await with_instances(module, inputs)
+        )
 
     async def delete_program(self, handle: Handle) -> None:
         """Remove one program here; other backends keep its nodes, which programs may share."""

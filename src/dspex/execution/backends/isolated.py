@@ -15,7 +15,7 @@ from dspex.execution.backends.handle_cache import HandleCache
 from dspex.execution.backends.outputs import check_outputs
 from dspex.execution.backends.reasons import reason
 from dspex.execution.backends.remote import Answerer, check_sendable, describe_model, model_for_run
-from dspex.execution.context import ADAPTERS, RunContext, TraceRecorder, call_guarded
+from dspex.execution.context import ADAPTERS, RunContext, call_guarded
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import LoadRequest, Pool, PoolConfig, PoolStats, WorkerSpec
 from dspex.language.programs import Program
@@ -113,15 +113,12 @@ class IsolatedBackend:
             "adapter": _adapter_name(context),
             "seed": context.seed,
             "rollout": attempt,
-            "stream": context.emit is not None,
-            "note": context.note is not None,
+            "stream": context.frame.emit is not None,
+            "note": context.frame.on_call is not None,
         }
-        run = context.run or TraceRecorder(context.observer, context.clock, {})
-        first = len(run.spans)
-        span = run.begin(
-            "backend", self.name, parent_id=context.parent_id, path=context.path or "self"
-        )
-        forwarder = None if context.emit is None else EventForwarder(context.emit)
+        span = context.begin("backend", self.name, path=context.frame.path or "self")
+        first = len(span.run.spans)
+        forwarder = None if context.frame.emit is None else EventForwarder(context.frame.emit)
         answerer = Answerer(context=context, span=span, model=model, forwarder=forwarder)
         why = reason(program, self.name, context)
         try:
@@ -139,7 +136,7 @@ class IsolatedBackend:
             span.end(attributes=why, error=error)
             raise
         span.end(attributes=why)
-        return Prediction.of_run(outputs, run.trace(span.id, first=first))
+        return Prediction.of_run(outputs, span.run.trace(span.id, first=first))
 
     async def delete_program(self, handle: Handle) -> None:
         """Remove one program, here and in every worker."""

@@ -10,7 +10,7 @@ from dspex.errors import SignatureError
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.handle_cache import HandleCache
 from dspex.execution.backends.reasons import reason
-from dspex.execution.context import RunContext, TraceRecorder
+from dspex.execution.context import RunContext
 from dspex.language.programs import Program
 from dspex.language.records import Prediction, Trace
 from dspex.language.signatures import MISSING, Field
@@ -58,10 +58,7 @@ class MockBackend:
         program = self._programs.get(handle)
         signature, why = program.signature, reason(program, self.name, context)
         values = signature.validate_inputs(inputs)
-        run = context.run or TraceRecorder(context.observer, context.clock, {})
-        span = run.begin(
-            "backend", self.name, parent_id=context.parent_id, path=context.path or "self"
-        )
+        span = context.begin("backend", self.name, path=context.frame.path or "self")
         self.calls.append((handle, values))
         self._count += 1
         try:
@@ -71,7 +68,7 @@ class MockBackend:
         except BaseException as error:
             span.end(attributes=why, error=error)
             raise
-        return Prediction.of_run(outputs, Trace(run.trace_id, (span.end(attributes=why),)))
+        return Prediction.of_run(outputs, Trace(span.run.trace_id, (span.end(attributes=why),)))
 
     async def delete_program(self, handle: Handle) -> None:
         """Remove one program."""

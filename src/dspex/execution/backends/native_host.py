@@ -15,7 +15,8 @@ from dspex.clock import SystemClock
 from dspex.errors import ExecutionError, NotFoundError
 from dspex.execution.backends.remote import find_non_finite
 from dspex.execution.clients import Capability, Request, Response
-from dspex.execution.context import OpenSpan, RunContext, TraceRecorder, find_adapter
+from dspex.execution.context import RunContext, find_adapter
+from dspex.execution.frame import Frame, OpenSpan, TraceRecorder
 from dspex.execution.modules import CodeRoot, Module, Predict, build
 from dspex.execution.modules.instances import with_instances
 from dspex.language.programs import Program
@@ -163,9 +164,11 @@ class NativeHost:
             seed=args.get("seed"),
             rollout=args.get("rollout", 0),
             clock=clock,
-            run=run,
-            emit=None if fields is None else emit,
-            note=note if args.get("note") else None,
+            frame=Frame(
+                recorder=run,
+                emit=None if fields is None else emit,
+                on_call=note if args.get("note") else None,
+            ),
         )
         try:
             prediction = asyncio.run(_acall(module, context, args["inputs"]))

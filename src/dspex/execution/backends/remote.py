@@ -13,7 +13,8 @@ from dspex.errors import ConfigurationError, DefinitionError, InputError, ToolEr
 from dspex.execution.backends.event_forwarder import EventForwarder
 from dspex.execution.clients import Capability, LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
-from dspex.execution.context import THREE_WAYS, OpenSpan, RunContext, payload
+from dspex.execution.context import THREE_WAYS, RunContext
+from dspex.execution.frame import OpenSpan, payload
 from dspex.language.records import Message, Span, SpanKind
 from dspex.sync import in_thread
 from dspex.telemetry import Event
@@ -196,10 +197,11 @@ class Answerer:
             run.observer.on_span(span)
 
     def _record_calls(self, data: Any) -> None:
-        if self.context.note is None:
+        on_call = self.context.frame.on_call
+        if on_call is None:
             return
         for path, inputs, outputs in data:
-            self.context.note(self.full_path(path), inputs, outputs)
+            on_call(self.full_path(path), inputs, outputs)
 
     def span_id(self, inner: int | None) -> int:
         """Return the id in this trace of a span that the worker numbers differently."""

@@ -7,7 +7,8 @@ from typing import Any
 from dspex.errors import BudgetError, CheckError, DefinitionError, InputError, ToolError
 from dspex.execution.adapters.media import MediaGuard, first_media
 from dspex.execution.clients import LanguageModel, Request, Response, ToolSpec
-from dspex.execution.context import RunContext, TraceRecorder, current, payload, use_context
+from dspex.execution.context import RunContext, current, use_context
+from dspex.execution.frame import payload
 from dspex.execution.modules.model_call import (
     CHECK_FAILED,
     MAX_RETRIES,
@@ -35,12 +36,12 @@ class ToolCaller:
 
     def __init__(self, tools: ToolSet, *, max_tokens: int | None, max_usd: float | None) -> None:
         """Take the tools and the limits; only usage from now on counts."""
-        context = current()
-        if context.run is None:
+        recorder = current().frame.recorder
+        if recorder is None:
             raise DefinitionError("the tools of an agent can be called only while it runs")
         self.tools = tools
-        self._run: TraceRecorder = context.run
-        self._first = len(self._run.spans)
+        self._recorder = recorder
+        self._first = len(recorder.spans)
         self._max_tokens = max_tokens
         self._max_usd = max_usd
         self.steps: list[dict[str, Any]] = []
@@ -61,7 +62,7 @@ class ToolCaller:
     async def call(self, name: str, arguments: Mapping[str, Any], *, thought: str) -> str:
         """Call a tool, add the step, and return the observation, which may be an error."""
         context = current()
-        span = self._run.begin("tool", name, parent_id=context.parent_id, path=context.path)
+        span = context.begin("tool", name)
         error_text: str | None = None
         if context.records_payloads:
             span.inputs = payload(arguments)
@@ -102,7 +103,7 @@ class ToolCaller:
         if tokens is None and usd is None:
             return
         usage = Usage()
-        for span in self._run.spans[self._first :]:
+        for span in self._recorder.spans[self._first :]:
             if span.kind == "model" and span.usage is not None:
                 usage += span.usage
         if tokens is not None and usage.total_tokens >= tokens:
@@ -126,8 +127,8 @@ def _observation(result: object) -> str:
 
 
 async def _emit_status(context: RunContext, tool: str, state: str) -> None:
-    if context.emit is not None:
-        await context.emit(Status(context.path, tool, state))
+    if context.frame.emit is not None:
+        await context.frame.emit(Status(context.frame.path, tool, state))
 
 
 class NativeLoop:
@@ -179,7 +180,7 @@ class NativeLoop:
             *demo_messages(self._signature, demos),
             Message("user", _input_text(self._signature, values)),
         ]
-        for number, (prediction, message) in enumerate(self._context.objections, start=1):
+        for number, (prediction, message) in enumerate(self._context.frame.objections, start=1):
             messages += self._objection(prediction, message, f"refused_{number}")
         for turn in range(1, turns + 2):
             self._caller.check_limits()
@@ -242,13 +243,12 @@ class NativeLoop:
         return f"error: {reason}"
 
     def _note(self, message: str) -> None:
-        context = self._context
-        trace_id = None if context.run is None else context.run.trace_id
-        note_suggestion(context, message, path=context.path, trace_id=trace_id)
+        note_suggestion(self._context, message, path=self._context.frame.path)
 
     async def _emit_outputs(self, outputs: Mapping[str, Any], turn: int) -> None:
-        if self._context.emit is not None:
-            await self._context.emit(Partial(self._context.path, dict(outputs), turn))
+        frame = self._context.frame
+        if frame.emit is not None:
+            await frame.emit(Partial(frame.path, dict(outputs), turn))
 
 
 def demo_messages(signature: Signature, demos: Iterable[Mapping[str, Any]]) -> Iterator[Message]:

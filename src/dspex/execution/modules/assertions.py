@@ -37,9 +37,5 @@ def Suggest(condition: object, message: str, *, of: Prediction) -> bool:  # noqa
     """
     if condition:
         return True
-    context = current()
-    trace_id = None if context.run is None else context.run.trace_id
-    note_suggestion(
-        context, message, path=of.trace.spans[-1].path if of.trace.spans else "", trace_id=trace_id
-    )
+    note_suggestion(current(), message, path=of.trace.spans[-1].path if of.trace.spans else "")
     return False

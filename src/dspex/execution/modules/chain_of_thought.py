@@ -1,6 +1,6 @@
 """A module that reasons before it answers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dspex.execution.adapters import Adapter
@@ -10,13 +10,15 @@ from dspex.execution.modules.predict import Predict
 from dspex.language.programs import Node
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature, SignatureLike
+from dspex.language.variables import Variable
 
 
 class ChainOfThought(Module):
     """Adds the output `reasoning` before the other outputs, so that the model reasons first.
 
-    With `steps`, the reasoning is a list of steps instead of one text. Source: Wei et al.,
-    "Chain-of-Thought Prompting Elicits Reasoning in Large Language Models", 2022.
+    With `steps`, the reasoning is a list of steps instead of one text. The other arguments are
+    those of `Predict`. Source: Wei et al., "Chain-of-Thought Prompting Elicits Reasoning in Large
+    Language Models", 2022.
     """
 
     def __init__(
@@ -25,18 +27,33 @@ class ChainOfThought(Module):
         *,
         steps: bool = False,
         demos: Iterable[Mapping[str, Any]] = (),
-        model: LanguageModel | str | None = None,
-        adapter: Adapter | str | None = None,
-        **settings: Any,
+        model: LanguageModel | str | Variable | None = None,
+        adapter: Adapter | str | Variable | None = None,
+        temperature: float | Variable | None = None,
+        max_tokens: int | Variable | None = None,
+        top_p: float | Variable | None = None,
+        stop: str | Sequence[str] | Variable | None = None,
+        seed: int | Variable | None = None,
+        repairs: int = 1,
     ) -> None:
-        """Take the signature; the other arguments are those of `Predict`."""
         self.steps = steps
         self.declared = Signature.of(signature)
         type_, desc = (
             ("list[str]", "the steps to the answer") if steps else ("str", "think step by step")
         )
         reasoned = self.declared.prepend("reasoning", type_, desc=desc)
-        self.predict = Predict(reasoned, demos=demos, model=model, adapter=adapter, **settings)
+        self.predict = Predict(
+            reasoned,
+            demos=demos,
+            model=model,
+            adapter=adapter,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            top_p=top_p,
+            stop=stop,
+            seed=seed,
+            repairs=repairs,
+        )
 
     def contract(self) -> Signature:
         """Return the signature, `reasoning` included."""

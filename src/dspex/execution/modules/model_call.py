@@ -6,10 +6,11 @@ from typing import Any
 import msgspec
 
 from dspex.errors import AdapterError, CheckError, DefinitionError, boundary
-from dspex.execution.adapters import Adapter, EmitEvent, ReplyEvents, StreamingAdapter
+from dspex.execution.adapters import Adapter, ReplyEvents, StreamingAdapter
 from dspex.execution.clients import LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
-from dspex.execution.context import OpenSpan, RunContext, TraceRecorder, payload
+from dspex.execution.context import RunContext
+from dspex.execution.frame import EmitEvent, OpenSpan, payload
 from dspex.language.records import Fallback, Message, Prediction
 from dspex.language.signatures import FieldCheck, Signature
 from dspex.telemetry import Event, FieldDelta, Status
@@ -22,7 +23,6 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
     """The state of one call of a predictor, repairs and retries included."""
 
     context: RunContext
-    run: TraceRecorder
     span: OpenSpan
     model: LanguageModel
     adapter: Adapter
@@ -38,18 +38,18 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
     ) -> Request:
         """Emit the status event, and return the request with all objections to earlier answers."""
         self.signature, self.inputs = signature, inputs
-        if self.context.emit is not None:
-            await self.context.emit(Status(self.span.path, "Predict", "begun"))
+        if self.context.frame.emit is not None:
+            await self.context.frame.emit(Status(self.span.path, "Predict", "begun"))
         return self.with_objections(request)
 
     async def send(self, request: Request) -> str:
         """Send one request; return the text of the reply, or its tool arguments as JSON."""
-        context, model = self.context, self.model
-        span = self.run.begin("model", model.name, parent_id=self.span.id, path=self.span.path)
+        context, model, outer = self.context, self.model, self.span
+        span = outer.run.begin("model", model.name, parent_id=outer.id, path=outer.path)
         if context.records_payloads:
             span.inputs = payload(request.messages)
         try:
-            if context.emit is None and context.budget is None and context.deadline is None:
+            if context.frame.emit is None and context.budget is None and context.deadline is None:
                 response = await model.complete(request)
             else:
                 response = await self._send_with_limits(request)
@@ -65,16 +65,15 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
         return text
 
     async def _send_with_limits(self, request: Request) -> Response:
-        context = self.context
-        context.check()
+        self.context.check()
         self.attempt += 1
-        events = None
-        if context.emit is not None:
+        events, listener = None, self.context.frame.emit
+        if listener is not None:
             if self.attempt > 1:
-                await context.emit(Status(self.span.path, "Predict", "again"))
-            events = self._reply_events(context.emit)
+                await listener(Status(self.span.path, "Predict", "again"))
+            events = self._reply_events(listener)
         emit = None if events is None else events.take
-        response = await ask_within(context.budget, self.model, request, emit=emit)
+        response = await ask_within(self.context.budget, self.model, request, emit=emit)
         if events is not None:
             await events.end()
         return response
@@ -88,15 +87,15 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
 
     def report_fallback(self, reason: str) -> None:
         """Report to the observer that another call follows, and why."""
-        self.context.say(Event(name="fallback", message=reason, trace_id=self.run.trace_id))
+        self.context.say(Event(name="fallback", message=reason, trace_id=self.span.run.trace_id))
 
     def with_objections(self, request: Request) -> Request:
         """Return the request with the earlier answers that `Assert` refused, and the reasons."""
-        if not self.context.objections:
+        if not self.context.frame.objections:
             return request
         turns = [
             turn
-            for prediction, message in self.context.objections
+            for prediction, message in self.context.frame.objections
             for turn in _turns(self._as_reply(prediction), f"{CHECK_FAILED}{message}")
         ]
         return msgspec.structs.replace(request, messages=(*request.messages, *turns))
@@ -112,7 +111,7 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
 
     def note(self, message: str) -> None:
         """Report to the observer a suggestion that the outputs do not meet."""
-        note_suggestion(self.context, message, path=self.span.path, trace_id=self.run.trace_id)
+        note_suggestion(self.context, message, path=self.span.path)
 
     def retry_after_check(self, request: Request, reply: str, *, error: CheckError) -> Request:
         """Return the next request after a failed check; raise `error` after `MAX_RETRIES`."""
@@ -133,13 +132,14 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
         return attributes
 
 
-def note_suggestion(context: RunContext, message: str, *, path: str, trace_id: str | None) -> None:
+def note_suggestion(context: RunContext, message: str, *, path: str) -> None:
     """Report to the observer that a suggestion was not met."""
+    recorder = context.frame.recorder
     context.say(
         Event(
             name="log",
             message=f"suggestion not met: {message}",
-            trace_id=trace_id,
+            trace_id=None if recorder is None else recorder.trace_id,
             attributes={"path": path},
         )
     )
@@ -158,16 +158,16 @@ async def complete(
     Listeners receive the chunks of the reply as deltas of `field`.
     """
     context.check()
-    run, listen = context.run, context.emit
-    if run is None:
+    frame, listen = context.frame, context.frame.emit
+    if frame.recorder is None:
         raise DefinitionError("a model can be called only while a module runs")
-    span = run.begin("model", model.name, parent_id=context.parent_id, path=context.path)
+    span = context.begin("model", model.name)
     if context.records_payloads:
         span.inputs = payload(request.messages)
 
     async def tell(text: str) -> None:
         if listen is not None and text:
-            await listen(FieldDelta(context.path, field, text, attempt))
+            await listen(FieldDelta(frame.path, field, text, attempt))
 
     emit = None if listen is None or request.forces_a_tool else tell
     try:

@@ -9,13 +9,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Never, Self
 
+import msgspec
+
 from dspex.errors import DefinitionError, ExecutionError, VariableError
-from dspex.execution.context import Memo, RunContext, TraceRecorder, call_guarded, use_context
+from dspex.execution.context import RunContext, call_guarded, use_context
+from dspex.execution.frame import Memo, TraceRecorder
 from dspex.execution.modules.assertions import UnmetError
 from dspex.execution.modules.code import code_config, constructor_arguments
 from dspex.execution.modules.defaults import values_beside_slots, with_current_default
 from dspex.execution.modules.files import read_state, write_state
-from dspex.execution.modules.invocation import call_problem, cancel_and_drain, context_of
+from dspex.execution.modules.invocation import (
+    call_problem,
+    cancel_and_drain,
+    check_arguments,
+    context_of,
+)
 from dspex.execution.modules.model_call import MAX_RETRIES
 from dspex.execution.modules.slot import Slot
 from dspex.execution.modules.source import hash_at_definition
@@ -51,7 +59,9 @@ class Module:
         cls.__source_hash__ = hash_at_definition(cls)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Record the constructor arguments: a stored program is rebuilt from them."""
+        """Check and record the constructor arguments: a stored program is rebuilt from them."""
+        if kwargs:
+            check_arguments(cls.__init__, kwargs, owner=cls.__name__)
         instance = super().__new__(cls)
         instance.__dict__["_init"] = (args, kwargs)
         return instance
@@ -85,36 +95,37 @@ class Module:
         context = self.context_of(context)
         if context.is_bounded or context.is_recorded:
             return await self.run_outermost(context, inputs)
-        if (
-            context.memo is not None
-            and (prediction := context.memo.recall(self, inputs)) is not None
-        ):
-            return prediction
-        run = context.run or TraceRecorder(context.observer, context.clock, self._paths())
+        frame = context.frame
+        memo, emit, objections = frame.memo, frame.emit, frame.objections
+        if memo is not None:
+            if (prediction := memo.recall(self, inputs)) is not None:
+                return prediction
+            objections = memo.objections(self, inputs) or objections
+        run = frame.recorder or TraceRecorder(context.observer, context.clock, self._paths())
         first = len(run.spans)
         name = type(self).__name__
         path = run.paths.get(id(self), name)
-        span = run.begin("module", name, parent_id=context.parent_id, path=path)
-        inner = replace(context, run=run, parent_id=span.id, path=path, memo=None)
-        if context.memo is not None and (objections := context.memo.objections(self, inputs)):
-            inner = replace(inner, objections=objections)
+        span = run.begin("module", name, parent_id=frame.span_id, path=path)
+        inner = msgspec.structs.replace(
+            frame, recorder=run, span_id=span.id, path=path, memo=None, objections=objections
+        )
         try:
-            if context.emit is not None:
-                await context.emit(Status(path, name, "begun"))
-            outputs, attributes = await self._run(inner, inputs)
+            if emit is not None:
+                await emit(Status(path, name, "begun"))
+            outputs, attributes = await self._run(replace(context, frame=inner), inputs)
         except BaseException as error:
             span.end(error=error)
             raise
         span.end(attributes=attributes)
-        if context.emit is not None:
-            await context.emit(Status(path, name, "done"))
+        if emit is not None:
+            await emit(Status(path, name, "done"))
         trace = (
             run.trace(span.id, first=first)
-            if context.run
+            if frame.recorder
             else Trace(run.trace_id, tuple(run.spans))
         )
         prediction = Prediction.of_run(outputs, trace)
-        return prediction if context.memo is None else context.memo.record(self, inputs, prediction)
+        return prediction if memo is None else memo.record(self, inputs, prediction)
 
     async def run_outermost(self, context: RunContext, inputs: Mapping[str, Any]) -> Prediction:
         """Run in a context that records the run, or enforce its deadline and cancellation."""
@@ -132,7 +143,8 @@ class Module:
         memo, tries = Memo(), 0
         while True:
             try:
-                with use_context(replace(context, memo=memo)):
+                frame = msgspec.structs.replace(context.frame, memo=memo)
+                with use_context(replace(context, frame=frame)):
                     return await self._forward(inputs), {"asserted_again": tries} if tries else {}
             except UnmetError as error:
                 next_memo = (
@@ -194,7 +206,7 @@ class Module:
             DspexError: the error of `acall`, after the events before it.
         """
         events: asyncio.Queue[StreamEvent | None] = asyncio.Queue(maxsize=64)
-        stream_context = replace(self.context_of(context), emit=events.put)
+        stream_context = self.context_of(context).listening(emit=events.put)
 
         async def run() -> Prediction:
             try:

@@ -4,12 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from dspex.error_text import shorten, suggest
 from dspex.errors import AdapterError, CheckError, DefinitionError
 from dspex.execution.adapters import Adapter, JSONAdapter, Prompt, ToolAdapter, read_row
 from dspex.execution.clients import LanguageModel, Request, ToolSpec
 from dspex.execution.clients.address import credentials_of, without_credentials
-from dspex.execution.context import ADAPTERS, RunContext, TraceRecorder, current, find_adapter
+from dspex.execution.context import ADAPTERS, RunContext, current, find_adapter
+from dspex.execution.frame import Frame, TraceRecorder
 from dspex.execution.modules.code import checks_config, with_code
 from dspex.execution.modules.model_call import ModelCall, enforce_checks, repair_request
 from dspex.execution.modules.module import Module
@@ -50,12 +53,12 @@ def _model_string(path: str, model: LanguageModel | str) -> str:
 
 
 async def _report_outputs(
-    context: RunContext, path: str, *, inputs: Mapping[str, object], outputs: Mapping[str, object]
+    frame: Frame, path: str, *, inputs: Mapping[str, object], outputs: Mapping[str, object]
 ) -> None:
-    if context.note is not None:
-        context.note(path, inputs, outputs)
-    if context.emit is not None:
-        await context.emit(Status(path, "Predict", "done"))
+    if frame.on_call is not None:
+        frame.on_call(path, inputs, outputs)
+    if frame.emit is not None:
+        await frame.emit(Status(path, "Predict", "done"))
 
 
 class Predict(Module):
@@ -63,6 +66,28 @@ class Predict(Module):
 
     A reply with invalid values is sent back with the errors, once by default. A chat reply that
     cannot be parsed is requested once more as JSON; the prediction records it in `.fallback`.
+
+    Settings may be variables: `Predict(QA, temperature=Float(0, 1.5))`. If a setting is None, the
+    model uses its own default.
+
+    Args:
+        signature: class, instance or string form.
+        demos: examples for the model, each with inputs and outputs by field name; texts, such
+            as those of a csv, are parsed by the types of the signature.
+        model: a model or model string; by default the model of the context.
+        adapter: "chat", "json", "tools" or an adapter object; by default that of the context.
+        temperature: the randomness of the reply, from 0 (always the most likely token).
+        max_tokens: the most tokens of the reply.
+        top_p: sample only from the most likely tokens with this probability together, from 0 to 1.
+        stop: texts that end the reply.
+        seed: the seed of the sampling, if the model accepts one; by default that of the context.
+        repairs: how often a reply with invalid values is sent back with the errors.
+
+    Raises:
+        SignatureError: the signature is invalid.
+        VariableError: a variable has a value that its slot does not accept.
+        DefinitionError: a setting has an invalid value, a demonstration has no field of the
+            signature, or the signature was read from data and has checks.
     """
 
     def __init__(
@@ -72,36 +97,22 @@ class Predict(Module):
         demos: Iterable[Mapping[str, Any]] = (),
         model: LanguageModel | str | Variable | None = None,
         adapter: Adapter | str | Variable | None = None,
+        temperature: float | Variable | None = None,
+        max_tokens: int | Variable | None = None,
+        top_p: float | Variable | None = None,
+        stop: str | Sequence[str] | Variable | None = None,
+        seed: int | Variable | None = None,
         repairs: int = 1,
-        **settings: Any,
     ) -> None:
-        """Take the signature and the settings of this module.
-
-        Model, adapter and settings may be variables: `Predict(QA, temperature=Float(0, 1.5))`.
-
-        Args:
-            signature: class, instance or string form.
-            demos: examples for the model, each with inputs and outputs by field name; texts, such
-                as those of a csv, are parsed by the types of the signature.
-            model: a model or model string; by default the model of the context.
-            adapter: "chat", "json", "tools" or an adapter object; by default that of the context.
-            repairs: how often a reply with invalid values is sent back with the errors.
-            settings: temperature, max_tokens (of the reply), top_p, stop (texts that end the
-                reply), seed.
-
-        Raises:
-            SignatureError: the signature is invalid.
-            VariableError: a variable has a value that its slot does not accept.
-            DefinitionError: a setting is unknown or has an invalid value, a demonstration has no
-                field of the signature, or the signature was read from data and has checks.
-        """
-        for name in settings:
-            if name not in SETTINGS:
-                hint = suggest(name, SETTINGS)
-                raise DefinitionError(
-                    f"Predict has no setting {name!r}.{hint} Settings are: {', '.join(SETTINGS)}"
-                )
-        values: dict[str, Any] = {"model": model, "adapter": adapter, **settings}
+        values: dict[str, Any] = {
+            "model": model,
+            "adapter": adapter,
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "top_p": top_p,
+            "stop": stop,
+            "seed": seed,
+        }
         self._declared = {
             name: value for name, value in values.items() if isinstance(value, Variable)
         }
@@ -284,26 +295,28 @@ class Predict(Module):
         context = current() if context is None else self.context_of(context)
         if context.is_bounded or context.is_recorded:
             return await self.run_outermost(context, inputs)
-        memo = context.memo
+        frame = context.frame
+        memo = frame.memo
         if memo is not None:
             if (prediction := memo.recall(self, inputs)) is not None:
                 return prediction
             if objections := memo.objections(self, inputs):
-                context = replace(context, objections=objections)
-        run = context.run or TraceRecorder(context.observer, context.clock, {id(self): "self"})
+                frame = msgspec.structs.replace(frame, objections=objections)
+                context = replace(context, frame=frame)
+        run = frame.recorder or TraceRecorder(context.observer, context.clock, {id(self): "self"})
         first = len(run.spans)
         path = run.paths.get(id(self), "Predict")
-        span = run.begin("module", "Predict", parent_id=context.parent_id, path=path)
+        span = run.begin("module", "Predict", parent_id=frame.span_id, path=path)
         signature = self.signature
         try:
             values = signature.input_validator(inputs)
             model = context.model_for(self.model)
             adapter = context.adapter_for(self.adapter, model)
-            call = ModelCall(context, run, span, model, adapter)
+            call = ModelCall(context, span, model, adapter)
             request = self._request(
                 adapter.render(signature, self.demos, values), model, seed=context.seed
             )
-            if context.objections or context.emit is not None:
+            if frame.objections or frame.emit is not None:
                 request = await call.start(request, signature, values)
             while True:
                 reply = await call.send(request)
@@ -317,11 +330,11 @@ class Predict(Module):
             span.end(error=error)
             raise
         span.end(attributes=call.attributes())
-        if context.emit is not None or context.note is not None:
-            await _report_outputs(context, path, inputs=values, outputs=outputs)
+        if frame.emit is not None or frame.on_call is not None:
+            await _report_outputs(frame, path, inputs=values, outputs=outputs)
         trace = (
             run.trace(span.id, first=first)
-            if context.run
+            if frame.recorder
             else Trace(run.trace_id, tuple(run.spans))
         )
         prediction = Prediction.of_run(outputs, trace, fallback=call.fallback)

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from dspex.errors import DefinitionError
+from dspex.execution.adapters import Adapter
 from dspex.execution.clients import LanguageModel, ToolSpec
 from dspex.execution.context import current
 from dspex.execution.modules.agent_loop import (
@@ -26,6 +27,7 @@ from dspex.execution.tools import Tool, ToolSet
 from dspex.language.programs import Children, Node
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature, SignatureLike
+from dspex.language.variables import Variable
 
 
 class ReAct(Module):
@@ -36,6 +38,23 @@ class ReAct(Module):
     trajectory. The model observes the error of a tool (invalid arguments, no permission, failure,
     timeout), and the run continues. The predictors and their fields are named as in dspy. Source:
     Yao et al., "ReAct: Synergizing Reasoning and Acting in Language Models", 2022.
+
+    `temperature`, `top_p`, `stop`, `seed` and `repairs` are those of `Predict` and apply to each
+    request. To limit the length of one reply, set `max_tokens` of the predictors `react` and
+    `extract.predict`.
+
+    Args:
+        signature: inputs and outputs of the whole agent.
+        tools: tools and typed functions.
+        max_turns: the most turns; then the model has to answer from the trajectory.
+        max_tokens: the most tokens of all calls inside; then a `BudgetError` ends the run.
+        max_usd: the most dollars, likewise.
+        model: a model or model string; by default the model of the context.
+        adapter: as for `Predict`; used for models that do not call tools natively.
+
+    Raises:
+        DefinitionError: a setting is invalid, a tool is named "finish", or two tools have the same
+            name.
     """
 
     def __init__(
@@ -46,25 +65,14 @@ class ReAct(Module):
         max_turns: int = 10,
         max_tokens: int | None = None,
         max_usd: float | None = None,
-        model: LanguageModel | str | None = None,
-        **settings: Any,
+        model: LanguageModel | str | Variable | None = None,
+        adapter: Adapter | str | Variable | None = None,
+        temperature: float | Variable | None = None,
+        top_p: float | Variable | None = None,
+        stop: str | Sequence[str] | Variable | None = None,
+        seed: int | Variable | None = None,
+        repairs: int = 1,
     ) -> None:
-        """Take the signature and the tools.
-
-        Args:
-            signature: inputs and outputs of the whole agent.
-            tools: tools and typed functions.
-            max_turns: the most turns; then the model has to answer from the trajectory.
-            max_tokens: the most tokens of all calls inside; then a `BudgetError` ends the run.
-            max_usd: the most dollars, likewise.
-            model: a model or model string; by default the model of the context.
-            settings: temperature, top_p, stop and seed of each request. To limit the length of one
-                reply, set `max_tokens` of the predictors `react` and `extract.predict`.
-
-        Raises:
-            DefinitionError: a setting is invalid, a tool is named "finish", or two tools share a
-                name.
-        """
         self.signature = Signature.of(signature)
         self.tools = tools if isinstance(tools, ToolSet) else ToolSet(tools)
         if FINISH in self.tools:
@@ -74,9 +82,25 @@ class ReAct(Module):
         self.max_turns = max_turns
         self.max_tokens = max_tokens
         self.max_usd = max_usd
-        self.react = Predict(self._step_signature(), model=model, **settings)
+        self.react = Predict(
+            self._step_signature(),
+            model=model,
+            adapter=adapter,
+            temperature=temperature,
+            top_p=top_p,
+            stop=stop,
+            seed=seed,
+            repairs=repairs,
+        )
         self.extract = ChainOfThought(
-            self._with_trajectory(self.signature), model=model, **settings
+            self._with_trajectory(self.signature),
+            model=model,
+            adapter=adapter,
+            temperature=temperature,
+            top_p=top_p,
+            stop=stop,
+            seed=seed,
+            repairs=repairs,
         )
 
     async def forward(self, **inputs: Any) -> Prediction | Mapping[str, Any]:

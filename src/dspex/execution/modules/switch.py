@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, overload
 
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
 from dspex.execution.modules.module import Module
 from dspex.language.programs import Node
 from dspex.language.signatures import Signature
-from dspex.language.variables import Choice, Variable, var
+from dspex.language.variables import Choice, Expression, Variable, var
+from dspex.language.variables.kinds import FIRST
 
 
 class Switch(Module):
@@ -114,40 +115,85 @@ class Switch(Module):
         return f"the label of an alternative ({', '.join(self.alternatives)}), not {value!r}.{hint}"
 
 
-def OneOf(*options: Any, **more: Any) -> Any:  # noqa: N802  # a Variable, or a Switch of modules
+JsonValue = str | int | float | bool | Sequence[Any] | Mapping[str, Any] | None
+
+
+@overload
+def OneOf(
+    first: Module,
+    /,
+    *more: Module,
+    default: Module | str | None = None,
+    chosen: Module | str | None = None,
+) -> Switch: ...
+
+
+@overload
+def OneOf(
+    first: JsonValue,
+    /,
+    *more: JsonValue,
+    default: JsonValue = FIRST,
+    chosen: JsonValue = FIRST,
+    weights: tuple[float, ...] = (),
+    name: str = "",
+    desc: str = "",
+    paths: tuple[str, ...] = (),
+    when: Expression | None = None,
+    bindings: Mapping[str, Expression] | None = None,
+) -> Variable: ...
+
+
+def OneOf(  # noqa: N802  # reads as a type
+    *options: Any,
+    default: Any = FIRST,
+    chosen: Any = FIRST,
+    weights: tuple[float, ...] = (),
+    name: str = "",
+    desc: str = "",
+    paths: tuple[str, ...] = (),
+    when: Expression | None = None,
+    bindings: Mapping[str, Expression] | None = None,
+) -> Any:
     """Declare a choice between values (a `Choice`), or between modules (a `Switch`).
 
     Modules are labelled by class ("Predict", "ChainOfThought"), with a number for repeated classes.
-    `default=` is the option used until another is assigned; for modules, the module or its label.
-    `chosen=` is a synonym.
+    `default` is the option used until another is assigned, by default the first; for modules, the
+    module or its label. `chosen` is a synonym. The other arguments are those of `Choice`, of values
+    only.
 
     Raises:
         VariableError: an option is neither a module nor a JSON value.
         DefinitionError: modules and values are mixed, or the default is not one of the options.
     """
-    if "chosen" in more:
-        if "default" in more:
+    if chosen is not FIRST:
+        if default is not FIRST:
             raise DefinitionError(
                 "OneOf takes `default=` or `chosen=`, not both: they are synonyms"
             )
-        more["default"] = more.pop("chosen")
+        default = chosen
+    more: dict[str, Any] = {
+        "weights": weights,
+        "name": name,
+        "desc": desc,
+        "paths": paths,
+        "when": when,
+        "bindings": bindings,
+    }
     are_modules = {isinstance(option, Module) for option in options}
     if True not in are_modules:
-        return Choice(*options, **more)
+        return Choice(*options, default=default, **more)
     if len(are_modules) == 2:
         raise DefinitionError(f"OneOf takes either modules or values, not both: {options!r}")
-    return _switch_of(options, **more)
-
-
-def _switch_of(
-    modules: Sequence[Module], default: Module | str | None = None, **unknown: object
-) -> Switch:
-    if unknown:
+    for unfit in (argument for argument in more if more[argument]):
         raise DefinitionError(
-            f"OneOf of modules takes `default=`, not {next(iter(unknown))!r}; add constraints on "
-            "the choice with "
-            "`with_variables`"
+            f"OneOf of modules takes `default=`, not {unfit!r}; add constraints on the choice "
+            "with `with_variables`"
         )
+    return _switch_of(options, None if default is FIRST else default)
+
+
+def _switch_of(modules: Sequence[Module], default: Module | str | None) -> Switch:
     alternatives: dict[str, Module] = {}
     for module in modules:
         name = type(module).__name__

@@ -22,14 +22,13 @@ class Backed(Module):
 
     The caller starts and closes the backend. `variables` is the space of the program: for a dspy
     program, the instructions and demonstrations of its predictors by path. `with_variables` binds
-    more variables to `places`. `temperature`, if set, overrides that of all predictors.
+    more variables to `places`.
     """
 
     def __init__(self, program: Program, backend: Backend) -> None:
         """Take the program and its backend."""
         self._program = program
         self._backend = backend
-        self.temperature: float | None = None
 
     def contract(self) -> Signature:
         """Return the program's signature."""
@@ -69,27 +68,33 @@ class Backed(Module):
             )
         )
 
-    def _at_temperature(self) -> Program:
-        if self.temperature is None:
-            return self._program
-        space, value = self._program.space, self.temperature
-        places = tuple(f"{place}.temperature" for place in self._predictors())
+    def takes(self, slot: str) -> bool:
+        """Return whether `bind` accepts this slot."""
+        return slot == "temperature"
+
+    def bind(self, slot: str, value: Any) -> None:
+        """Set the temperature of all predictors, whatever variables say."""
+        if not self.takes(slot):
+            super().bind(slot, value)
+        space = self._program.space
+        paths = tuple(f"{place}.temperature" for place in self._predictors())
         unbound = [
             replace(
-                item,
-                paths=tuple(path for path in item.paths if path not in places),
+                variable,
+                paths=tuple(path for path in variable.paths if path not in paths),
                 bindings={
-                    path: binding for path, binding in item.bindings.items() if path not in places
+                    path: binding
+                    for path, binding in variable.bindings.items()
+                    if path not in paths
                 },
             )
-            for item in space.values()
+            for variable in space.values()
         ]
-        every = Float(value, value, name="temperature of all predictors", paths=places)
-        assignment = {**self._program.assignment, every.name: value}
-        return replace(
+        shared = Float(value, value, name="temperature of all predictors", paths=paths)
+        self._program = replace(
             self._program,
-            space=Space.derived([*unbound, every], space.constraints),
-            assignment=assignment,
+            space=Space.derived([*unbound, shared], space.constraints),
+            assignment={**self._program.assignment, shared.name: value},
         )
 
     def assign(self, values: Assignment) -> Self:
@@ -153,7 +158,7 @@ class Backed(Module):
     async def _run(
         self, context: RunContext, inputs: Mapping[str, Any]
     ) -> tuple[Mapping[str, object], dict[str, object]]:
-        handle = await self._backend.create_program(self._at_temperature())
+        handle = await self._backend.create_program(self._program)
         prediction = await self._backend.execute_program(handle, inputs, context)
         fallback = prediction.fallback
         return prediction.to_dict(), {} if fallback is None else {"fallback": fallback.reason}

@@ -4,18 +4,18 @@ It knows no domain work, and nothing of storage. DBOS is known to `tickets` alon
 a worker starts.
 """
 
-from dspex.operations.jobs.attendant import Attendant, WorkerProcess
-from dspex.operations.jobs.forgetting import Leftovers
 from dspex.operations.jobs.handler import Done, Handler, JobRun
-from dspex.operations.jobs.inline import InlineEngine
+from dspex.operations.jobs.inline_engine import InlineEngine
 from dspex.operations.jobs.job_child import JobChild
+from dspex.operations.jobs.job_monitor import Attendant, WorkerProcess
 from dspex.operations.jobs.job_rows import JobRows
+from dspex.operations.jobs.leftovers import Leftovers
+from dspex.operations.jobs.orphan_sweeper import Sweeper
 from dspex.operations.jobs.policy import JobPolicy
-from dspex.operations.jobs.queued import QueuedJobs
+from dspex.operations.jobs.queued_engine import QueuedJobs
 from dspex.operations.jobs.runner import Runner
-from dspex.operations.jobs.survey import Survey
-from dspex.operations.jobs.sweeper import Sweeper
 from dspex.operations.jobs.worker import Worker, WorkerConfig
+from dspex.operations.jobs.worker_registry import Survey
 
 __all__ = [
     "Attendant",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dspex.errors import DspexError
 from dspex.execution.context import Cancellation
-from dspex.operations.resources.jobs import Job
-from dspex.operations.resources.ports import Change
+from dspex.operations.framework.store import Change
+from dspex.operations.jobs.job import JobRecord
 
 if TYPE_CHECKING:
     import asyncio
@@ -33,7 +33,7 @@ class JobRun:
     written.
     """
 
-    def __init__(self, job: Job, wake: Callable[[], None]) -> None:
+    def __init__(self, job: JobRecord, wake: Callable[[], None]) -> None:
         """Take the row; `wake` is called when there is something to write."""
         self.job = job
         self.cancellation = Cancellation()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from dspex.errors import StorageError
-from dspex.operations.jobs.survey import Survey
+from dspex.operations.jobs.worker_registry import Survey
 
 _log = logging.getLogger("dspex.jobs")
 

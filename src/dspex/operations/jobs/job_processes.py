@@ -10,11 +10,10 @@ from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.errors import DeadlineError, DspexError, WorkerLostError, WorkerStalledError
+from dspex.operations.jobs.job import JobResource
 from dspex.operations.jobs.job_process import JobProcess
 from dspex.operations.jobs.job_rows import JobRows
 from dspex.operations.jobs.policy import JobPolicy
-from dspex.operations.resources import Resource
-from dspex.operations.resources.jobs import QUEUES
 
 _IDLE = 30.0  # seconds after which a process without a job ends, but for the last one
 _AGAIN = 5.0  # seconds until a job is tried again for which no process could be started
@@ -23,7 +22,7 @@ _log = logging.getLogger("dspex.jobs")
 
 @dataclass(slots=True)
 class _Running:
-    resource: Resource[Any]
+    resource: JobResource[Any]
     turn: int
     process: JobProcess
     seconds: float = 0.0
@@ -75,7 +74,7 @@ class JobProcesses:
 
     async def run(self, queue: str, job_id: UUID, turn: int) -> str:
         """Run one turn of a job, and return what became of it in one word."""
-        resource = QUEUES[queue]
+        resource = self._policy.queues[queue]
         if self._is_leaving:
             return await self._rows.refuse(resource, job_id, turn)
         try:

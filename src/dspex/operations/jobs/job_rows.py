@@ -10,11 +10,10 @@ from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.errors import ConflictError, DspexError, NotFoundError, StorageError
+from dspex.operations.framework.store import Change, Insert, Query, Store, Update
 from dspex.operations.jobs.handler import Done, JobRun
+from dspex.operations.jobs.job import JobRecord, JobResource, status_event
 from dspex.operations.jobs.policy import JobPolicy, serves
-from dspex.operations.resources import Insert, Query, Resource, Store, Update
-from dspex.operations.resources.jobs import QUEUES, Job, status_event
-from dspex.operations.resources.ports import Change
 
 HANDED_BACK = "handed back by a worker that stopped"
 Code = Callable[[], tuple[str, str]]
@@ -50,7 +49,7 @@ class JobRows:
         self._worker = worker
         self._code = code
 
-    async def take(self, resource: Resource[Any], job_id: UUID, turn: int) -> Job | None:
+    async def take(self, resource: JobResource[Any], job_id: UUID, turn: int) -> JobRecord | None:
         """Take a job that is queued at this turn; return its row as it is then, None where somebody else was faster.
 
         Raises:
@@ -78,7 +77,7 @@ class JobRows:
             "updated_at": now,
             "attempts": row.attempts + 1,
         }
-        job: Job = dataclasses.replace(row, **values)
+        job: JobRecord = dataclasses.replace(row, **values)
         change = Update(
             resource=resource,
             id=job_id,
@@ -92,14 +91,14 @@ class JobRows:
             return None
         return job
 
-    async def lost_turns(self, turns: Mapping[UUID, tuple[Resource[Any], int]]) -> list[UUID]:
+    async def lost_turns(self, turns: Mapping[UUID, tuple[JobResource[Any], int]]) -> list[UUID]:
         """Return those jobs that were cancelled, paused or taken over, given the turn of each.
 
         Raises:
             StorageError: the rows could not be read.
         """
         lost: list[UUID] = []
-        for resource in QUEUES.values():
+        for resource in self._policy.queues.values():
             keys = tuple(key for key, (of, _) in turns.items() if of is resource)
             if not keys:
                 continue
@@ -111,7 +110,9 @@ class JobRows:
             ]
         return lost
 
-    async def report(self, resource: Resource[Any], run: JobRun, messages: Sequence[str]) -> None:
+    async def report(
+        self, resource: JobResource[Any], run: JobRun, messages: Sequence[str]
+    ) -> None:
         """Write the progress of a run, with an event for each message.
 
         Raises:
@@ -124,12 +125,12 @@ class JobRows:
             _owned(resource, job, values), *(self._event(job, resource, text) for text in messages)
         )
 
-    async def is_ours(self, resource: Resource[Any], job: Job) -> bool:
+    async def is_ours(self, resource: JobResource[Any], job: JobRecord) -> bool:
         """Return whether the job still runs at this turn; waits for a database that is away."""
         row = await self._read(resource, job.id, job.turn)
         return row is not None and row.status == "running"
 
-    async def complete(self, resource: Resource[Any], run: JobRun, result: Done) -> str:
+    async def complete(self, resource: JobResource[Any], run: JobRun, result: Done) -> str:
         """Write the result of a run; return in one word what became of the job."""
         now = self._clock.now()
         for _ in range(_TRIES):
@@ -152,12 +153,12 @@ class JobRows:
             resource, run, ConflictError("others change the same rows again and again")
         )
 
-    async def fail(self, resource: Resource[Any], run: JobRun, error: DspexError) -> str:
+    async def fail(self, resource: JobResource[Any], run: JobRun, error: DspexError) -> str:
         """Write the error of a run, or queue the job again where the error may pass; return what became of it."""
         may_pass = error.is_retryable or isinstance(error, StorageError)
-        if error.public_message != error.message:  # the row has other readers than the log
+        if "public" in error.context:  # the row is read by others than the log
             _log.warning("job %s: %s", run.job.id, error.message)
-            error = StorageError(error.public_message)
+            error = StorageError(str(error.context["public"]))
         attempts = 1 if run.got_on else run.job.attempts
         if may_pass and attempts < self._policy.attempts:
             wait = self._policy.wait(attempts)
@@ -183,12 +184,12 @@ class JobRows:
             or "failed"
         )
 
-    async def queue_again(self, resource: Resource[Any], run: JobRun, why: str) -> str:
+    async def queue_again(self, resource: JobResource[Any], run: JobRun, why: str) -> str:
         """Queue the job of a run again, for anybody; return what became of it."""
         return await self._write(*self._queued_again(resource, run, why)) or "retried"
 
     async def refuse(
-        self, resource: Resource[Any], job_id: UUID, turn: int, *, wait: float = 0.0
+        self, resource: JobResource[Any], job_id: UUID, turn: int, *, wait: float = 0.0
     ) -> str:
         """Give a job that nobody took a new turn, due after `wait` seconds."""
         values = {"retry_at": self._clock.now() + timedelta(seconds=wait)} if wait else {}
@@ -203,7 +204,7 @@ class JobRows:
         return await self._write(change) or "refused"
 
     async def end_lost(
-        self, resource: Resource[Any], job_id: UUID, turn: int, *, error: DspexError
+        self, resource: JobResource[Any], job_id: UUID, turn: int, *, error: DspexError
     ) -> str:
         """Write how a job ended whose process is gone; nothing where it had ended, or goes on elsewhere."""
         job = await self._read(resource, job_id, turn)
@@ -217,18 +218,18 @@ class JobRows:
         run.got_on = bool(error.context.get("got_on"))
         return await self.fail(resource, run, error)
 
-    async def give_back(self, resource: Resource[Any], job_id: UUID, turn: int) -> str:
+    async def give_back(self, resource: JobResource[Any], job_id: UUID, turn: int) -> str:
         """Queue a job again whose process did not leave in time when its worker stopped."""
         job = await self._read(resource, job_id, turn)
         if job is None or job.status == "queued":
             return "stopped" if job is None else await self.refuse(resource, job_id, turn)
         return await self.queue_again(resource, JobRun(job, lambda: None), HANDED_BACK)
 
-    async def _read(self, resource: Resource[Any], job_id: UUID, turn: int) -> Job | None:
+    async def _read(self, resource: JobResource[Any], job_id: UUID, turn: int) -> JobRecord | None:
         """Return the row if the job is queued or running at this turn; waits for a database that is away."""
         while True:
             try:
-                row: Job | None = await self._store.get(resource, id=job_id)
+                row: JobRecord | None = await self._store.get(resource, id=job_id)
             except StorageError as error:
                 _log.warning("the end of a job waits: %s", error.message)
                 await asyncio.sleep(self._policy.poll)
@@ -238,7 +239,7 @@ class JobRows:
 
     def _queued_again(
         self,
-        resource: Resource[Any],
+        resource: JobResource[Any],
         run: JobRun,
         why: str,
         *,
@@ -257,7 +258,7 @@ class JobRows:
         job = dataclasses.replace(run.job, **values)
         return [_owned(resource, run.job, values, queues=True), self._event(job, resource, why)]
 
-    def _event(self, job: Job, resource: Resource[Any], message: str) -> Insert:
+    def _event(self, job: JobRecord, resource: JobResource[Any], message: str) -> Insert:
         return status_event(
             job, resource, id=self._new_id(), now=self._clock.now(), message=message
         )
@@ -277,7 +278,7 @@ class JobRows:
 
 
 def _owned(
-    resource: Resource[Any], job: Job, values: Mapping[str, Any], *, queues: bool = False
+    resource: JobResource[Any], job: JobRecord, values: Mapping[str, Any], *, queues: bool = False
 ) -> Update:
     """Return a change of a running job that is made only as long as the job is at this turn."""
     return Update(

@@ -1,7 +1,10 @@
 """How jobs are run: limits, retries, and how soon the dead are missed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from dspex.operations.jobs.job import JobResource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -9,6 +12,7 @@ class JobPolicy:
     """The times (in seconds) and limits of one installation.
 
     Args:
+        queues: the kinds of jobs by the name of their queue.
         concurrency: jobs of one queue that one worker runs at once.
         limits: jobs of a queue, by its name, that run at once in all workers together; no limit by
             default.
@@ -26,6 +30,7 @@ class JobPolicy:
         longest_run: how long a job may run in one life of its worker; 0: as long as it takes.
     """
 
+    queues: Mapping[str, JobResource[Any]]
     concurrency: int = 4
     limits: dict[str, int] = field(default_factory=dict)
     attempts: int = 5

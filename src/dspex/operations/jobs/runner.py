@@ -15,10 +15,9 @@ from dspex.errors import (
     describe,
 )
 from dspex.operations.jobs.handler import Done, Handler, JobRun
+from dspex.operations.jobs.job import JobResource
 from dspex.operations.jobs.job_rows import HANDED_BACK, JobRows
 from dspex.operations.jobs.policy import JobPolicy
-from dspex.operations.resources import Resource
-from dspex.operations.resources.jobs import QUEUES
 
 _log = logging.getLogger("dspex.jobs")
 
@@ -38,7 +37,7 @@ class Runner:
         self._handlers = handlers
         self._policy = policy
         self._is_leaving = False
-        self.running: dict[UUID, tuple[Resource[Any], JobRun]] = {}
+        self.running: dict[UUID, tuple[JobResource[Any], JobRun]] = {}
 
     async def run(self, queue: str, job_id: UUID, turn: int) -> str:
         """Run a job if it is still queued at this turn, and return what became of it in one word.
@@ -46,7 +45,7 @@ class Runner:
         Raises:
             StorageError: the row could not be read or taken; it is as it was.
         """
-        resource = QUEUES[queue]
+        resource = self._policy.queues[queue]
         if self._is_leaving:
             return await self._rows.refuse(resource, job_id, turn)
         job = await self._rows.take(resource, job_id, turn)
@@ -95,7 +94,7 @@ class Runner:
     async def _handle(self, handler: Handler, run: JobRun) -> Done:
         return await handler(run)
 
-    async def _report(self, resource: Resource[Any], run: JobRun, work: asyncio.Event) -> None:
+    async def _report(self, resource: JobResource[Any], run: JobRun, work: asyncio.Event) -> None:
         while True:
             await work.wait()
             work.clear()
@@ -112,7 +111,7 @@ class Runner:
                 await asyncio.sleep(self._policy.poll)
                 work.set()
 
-    async def _end(self, resource: Resource[Any], run: JobRun, task: asyncio.Task[Done]) -> str:
+    async def _end(self, resource: JobResource[Any], run: JobRun, task: asyncio.Task[Done]) -> str:
         if run.failure is not None:
             return await self._rows.fail(resource, run, run.failure)
         if task.cancelled():
@@ -125,7 +124,7 @@ class Runner:
             return await self._rows.fail(resource, run, ExecutionError(describe(error)))
         return await self._rows.complete(resource, run, task.result())
 
-    async def _end_cancelled(self, resource: Resource[Any], run: JobRun) -> str:
+    async def _end_cancelled(self, resource: JobResource[Any], run: JobRun) -> str:
         if not run.is_stopped:
             return await self._rows.fail(
                 resource, run, ExecutionError("the job's own code cancelled it")

@@ -5,9 +5,9 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,18 +16,18 @@ from dspex.clock import Clock
 from dspex.errors import ConflictError, NotFoundError, StorageError
 from dspex.execution.workers.orphans import run_mark
 from dspex.execution.workers.watchdog import Watchdog
-from dspex.operations.jobs.forgetting import Forgetting, Leftovers
+from dspex.operations.framework.store import Insert, Store, Update
 from dspex.operations.jobs.heartbeat import beating
+from dspex.operations.jobs.job import JobRecord
 from dspex.operations.jobs.job_process import Command, JobProcess
 from dspex.operations.jobs.job_processes import JobProcesses, supervised
 from dspex.operations.jobs.job_rows import JobRows
+from dspex.operations.jobs.leftovers import Forgetting, Leftovers
+from dspex.operations.jobs.orphan_sweeper import Sweeper
 from dspex.operations.jobs.policy import JobPolicy, channel_of
-from dspex.operations.jobs.survey import Survey, enrolled
-from dspex.operations.jobs.sweeper import Sweeper
+from dspex.operations.jobs.records import JOB_WORKER, JobWorkerRecord
 from dspex.operations.jobs.tickets import Tickets, ticket_of
-from dspex.operations.resources import Insert, Store, Update
-from dspex.operations.resources.job_worker import JOB_WORKER, JobWorkerRecord
-from dspex.operations.resources.jobs import QUEUES, Job
+from dspex.operations.jobs.worker_registry import Survey, enrolled
 
 _log = logging.getLogger("dspex.jobs")
 _FAREWELL = 5.0
@@ -52,7 +52,7 @@ class WorkerConfig:
     environment: Mapping[str, str]
     clock: Clock
     new_id: Callable[[], UUID]
-    policy: JobPolicy = field(default_factory=JobPolicy)
+    policy: JobPolicy
     code: Callable[[], tuple[str, str]] = lambda: ("", "")
     keep_days: int = 0
 
@@ -132,7 +132,7 @@ class Worker:
         )
         loop = asyncio.get_running_loop()
         survey = Survey(config.store, policy=config.policy, clock=config.clock, me=me)
-        life = _Life(me, processes, survey, code=code)
+        life = _Life(me, processes, survey, code=code, queues=config.policy.queues)
         life.tickets = Tickets(
             config.url, executor=str(me), run=processes.run, loop=loop, policy=config.policy
         )
@@ -198,7 +198,11 @@ class Worker:
             code=life.code,
         )
         forgetting = Forgetting(
-            config.leftovers, clock=config.clock, days=config.keep_days, spent=life.forget
+            config.leftovers,
+            clock=config.clock,
+            days=config.keep_days,
+            queues=config.policy.queues,
+            spent=life.forget,
         )
         polls = 0
         while not (stopping.is_set() or self._is_over.is_set()):
@@ -219,19 +223,20 @@ class Worker:
 
     async def _heal(self, life: "_Life") -> None:
         """Give new turns to queued jobs whose tickets led to nothing: their taker could not reach the rows."""
+        config = self._config
         noted, life.noted = life.noted, {}
         spent = await asyncio.to_thread(life.tickets.spent, list(noted))
         for ticket in spent:
             queue, job = noted[ticket]
             change = Update(
-                resource=QUEUES[queue.partition("@")[0]],
+                resource=config.policy.queues[queue.partition("@")[0]],
                 id=job.id,
                 increments={"turn": 1},
                 statuses=("queued",),
                 expected={"turn": job.turn},
             )
             try:
-                await self._config.store.write(change)
+                await config.store.write(change)
             except (ConflictError, NotFoundError):
                 continue  # it runs, or has run
 
@@ -240,17 +245,23 @@ class _Life:
     """What one life of a worker holds."""
 
     def __init__(
-        self, me: UUID, processes: JobProcesses, survey: Survey, *, code: tuple[str, str]
+        self,
+        me: UUID,
+        processes: JobProcesses,
+        survey: Survey,
+        *,
+        code: tuple[str, str],
+        queues: Iterable[str],
     ) -> None:
         self.me = me
         self.processes = processes
         self.survey = survey
         self.code = code
-        self.channels = _channels(code)
-        self.noted: dict[str, tuple[str, Job]] = {}
+        self.channels = _channels(queues, code)
+        self.noted: dict[str, tuple[str, JobRecord]] = {}
         self.tickets: Tickets
 
-    async def note(self, channel: str, job: Job) -> None:
+    async def note(self, channel: str, job: JobRecord) -> None:
         ticket = ticket_of(job.id, job.turn)
         if ticket not in self.noted:
             await asyncio.to_thread(self.tickets.note, channel, job.id, job.turn)
@@ -266,12 +277,12 @@ class _Life:
             del self.survey.buried[: len(dead)]
 
 
-def _channels(code: tuple[str, str]) -> list[tuple[str, str]]:
+def _channels(queues: Iterable[str], code: tuple[str, str]) -> list[tuple[str, str]]:
     """Return the names under which jobs wait that this worker can run, each with its queue."""
     needs: dict[str, Any] = {"code": code[0], "revision": code[1]}
-    plain = [(queue, queue) for queue in QUEUES]
+    plain = [(queue, queue) for queue in queues]
     return (
-        plain if not code[0] else [*plain, *((channel_of(queue, needs), queue) for queue in QUEUES)]
+        plain if not code[0] else [*plain, *((channel_of(name, needs), name) for name, _ in plain)]
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dspex.errors import ConflictError, InvalidError, NotFoundError
-from dspex.operations.resources.ports import Query, Update
+from dspex.operations.framework.store import Query, Update
 from dspex.operations.storage.grouping import Write
 from dspex.operations.storage.statements import Dialect, Question, Statements
 

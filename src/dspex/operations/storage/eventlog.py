@@ -12,9 +12,9 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from dspex.operations.resources.polling import LAST
-from dspex.operations.resources.ports import Look, Place, Sight
-from dspex.operations.resources.trail import EVENT, EventRecord
+from dspex.operations.events.event_log import Look, Place, Sight
+from dspex.operations.events.poller import LAST
+from dspex.operations.events.records import EVENT, EventRecord
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.statements import Question, Statements, quoted
 

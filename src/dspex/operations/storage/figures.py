@@ -6,8 +6,10 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from dspex.operations.resources import DOMAIN, Domain, Resource
-from dspex.operations.resources.ports import Measure, Pruned
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.domain import Domain
+from dspex.operations.framework.resource import Resource
+from dspex.operations.framework.store import Measure, Pruned
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.tables import TABLES, metadata_of
 

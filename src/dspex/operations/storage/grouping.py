@@ -3,12 +3,11 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 from dspex.errors import InternalError, StorageError
-from dspex.operations.resources.ports import Change
+from dspex.operations.framework.store import Change
 from dspex.operations.storage.statements import Statements
 
 LIMIT = 256
@@ -114,8 +113,8 @@ def _own(error: BaseException) -> BaseException:
     from dspex.errors import DspexError
 
     if isinstance(error, DspexError):
-        caller_error: BaseException = copy(error)
+        copy = type(error)(error.message, **error.context)
     else:
-        caller_error = InternalError(f"a write failed: {type(error).__name__}: {error}")
-    caller_error.__cause__ = error
-    return caller_error
+        copy = InternalError(f"a write failed: {type(error).__name__}: {error}")
+    copy.__cause__ = error
+    return copy

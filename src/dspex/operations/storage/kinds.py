@@ -8,7 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from dspex.operations.resources.resource import AttributeKind
+from dspex.operations.framework.resource import AttributeKind
 from dspex.operations.storage.values import (
     Conversion,
     json_text,

@@ -5,10 +5,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dspex.operations.resources import Resource
-from dspex.operations.resources.job_worker import JOB_WORKER
-from dspex.operations.resources.jobs import QUEUES
-from dspex.operations.resources.trail import EVENT
+from dspex.operations.domain import QUEUES
+from dspex.operations.events.records import EVENT
+from dspex.operations.framework.resource import Resource
+from dspex.operations.jobs.records import JOB_WORKER
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.journal import ENTRIES
 from dspex.operations.storage.tables import TABLES

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from dspex.operations.resources.ports import Insert, Update
+from dspex.operations.framework.store import Insert, Update
 from dspex.operations.storage.grouping import Step, Write
 from dspex.operations.storage.statements import Statements
 

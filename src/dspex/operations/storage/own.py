@@ -6,7 +6,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from dspex.errors import SchemaError
-from dspex.operations.resources import DOMAIN, Domain
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.domain import Domain
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.tables import metadata_of
 

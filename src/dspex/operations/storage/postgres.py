@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from dspex.errors import ConfigurationError, ConflictError, DspexError, InternalError
-from dspex.operations.resources.ports import Insert, Query
+from dspex.operations.framework.store import Insert, Query
 from dspex.operations.storage.driver import UNFIT, Portion, refused, unfit, updated
 from dspex.operations.storage.grouping import Step, Write
 from dspex.operations.storage.kinds import POSTGRES
@@ -315,7 +314,7 @@ class PostgresDriver:
             translated = self._told("read", error)
             for answer in answers:
                 if not answer.done():
-                    answer.set_exception(copy(translated))
+                    answer.set_exception(type(translated)(translated.message, **translated.context))
         else:
             for answer in answers:
                 if not answer.done():

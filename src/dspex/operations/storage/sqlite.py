@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 from dspex.errors import ConflictError, DspexError, InternalError
-from dspex.operations.resources.ports import Insert, Query
+from dspex.operations.framework.store import Insert, Query
 from dspex.operations.storage.driver import UNFIT, Portion, refused, unfit, updated
 from dspex.operations.storage.grouping import Step, Write
 from dspex.operations.storage.kinds import SQLITE

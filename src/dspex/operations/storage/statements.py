@@ -7,9 +7,8 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from dspex.errors import InvalidError, StorageError
-from dspex.operations.resources import Query, Resource
-from dspex.operations.resources.ports import Match, Sort
-from dspex.operations.resources.resource import Attribute
+from dspex.operations.framework.resource import Attribute, Resource
+from dspex.operations.framework.store import Match, Query, Sort
 from dspex.operations.storage.kinds import STORED_KINDS, Codec
 from dspex.operations.storage.values import Conversion
 

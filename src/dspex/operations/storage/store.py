@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from dspex.errors import InternalError
-from dspex.operations.resources import DOMAIN, Domain, Insert, Query, Resource
-from dspex.operations.resources.ports import Change, Page
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.domain import Domain
+from dspex.operations.framework.resource import Resource
+from dspex.operations.framework.store import Change, Insert, Page, Query
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.grouping import Step
 from dspex.operations.storage.statements import Statements

@@ -5,8 +5,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dspex.operations.resources import DOMAIN, Domain, Resource
-from dspex.operations.resources.trail import EVENT
+from dspex.operations.domain import DOMAIN
+from dspex.operations.events.records import EVENT
+from dspex.operations.framework.domain import Domain
+from dspex.operations.framework.resource import Resource
 from dspex.operations.storage.kinds import STORED_KINDS
 
 _NAMING = {

@@ -1,4 +1,4 @@
-"""Notice when the client of a request disconnects, and cancel what runs for it."""
+"""Whether the caller of an operation still waits for what comes of it."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,64 +7,64 @@ from typing import Final
 
 from starlette.types import Receive
 
-WATCH_AFTER_S: Final = 0.05  # most responses are sent by then and need no watching task
+LOOK_AFTER_S: Final = 0.05  # most answers are given by then, and cost no task that looks
 
 
 class ClientDisconnected(Exception):  # noqa: N818  # an end, not a fault
-    """The client disconnected, and its operation was cancelled."""
+    """The caller went away, and what was done for it was cancelled."""
 
 
 class ConnectionWatch:
-    """Cancels the operation in `task` when its client disconnects. Owned by one event loop.
+    """One caller of one operation, which runs in `task`. Owned by one event loop.
 
-    A block inside `shield` is finished first, because the client may ask for its result again.
+    Where the caller leaves, the operation is cancelled; what runs inside `kept` is finished first,
+    because the caller can ask for it again.
     """
 
-    __slots__ = ("_has_cancelled", "_shields", "is_disconnected", "task")
+    __slots__ = ("_has_cancelled", "_kept", "is_gone", "task")
 
     def __init__(self, task: "asyncio.Task[None] | None" = None) -> None:
-        """Take the task of the operation; it may be set later."""
+        """Begin with one who waits."""
         self.task = task
-        self.is_disconnected = False
+        self.is_gone = False
         self._has_cancelled = False
-        self._shields = 0
+        self._kept = 0
 
-    def disconnect(self) -> None:
-        """Cancel the operation, now or at the end of the shielded block."""
-        self.is_disconnected = True
-        if not self._shields and self.task is not None:
+    def leave(self) -> None:
+        """End the operation."""
+        self.is_gone = True
+        if not self._kept and self.task is not None:
             self._has_cancelled = self.task.cancel()
 
     @contextmanager
-    def shield(self) -> Iterator[None]:
-        """Run the block to its end even if the client disconnects; the task is cancelled after it."""
-        self._shields += 1
+    def kept(self) -> Iterator[None]:
+        """Let what runs in the block end, whoever leaves meanwhile."""
+        self._kept += 1
         try:
             yield
         finally:
-            self._shields -= 1
-        if self.is_disconnected and not self._shields:
+            self._kept -= 1
+        if self.is_gone and not self._kept:
             raise asyncio.CancelledError
 
     def take_cancellation(self) -> bool:
-        """Return whether the task was cancelled by this watch alone; if so, mark that as handled."""
+        """Return whether the cancellation that just arrived is because the caller left, and no other one's too."""
         if self._has_cancelled and self.task is not None:
             return not self.task.uncancel()
-        return self.is_disconnected and self.task is not None and not self.task.cancelling()
+        return self.is_gone and self.task is not None and not self.task.cancelling()
 
 
 @contextmanager
 def watch_client(receive: Receive) -> Iterator[ConnectionWatch]:
-    """Cancel the block when the client of an HTTP request, whose body was read, disconnects.
+    """Look whether the client of an HTTP request, whose body was read, is still there while the block lasts.
 
     Raises:
-        ClientDisconnected: the block was cancelled.
+        ClientDisconnected: it is not, and the block was cancelled.
     """
     watch = ConnectionWatch(asyncio.current_task())
     loop, watchers = asyncio.get_running_loop(), list[asyncio.Task[None]]()
     timer = loop.call_later(
-        WATCH_AFTER_S,
-        lambda: watchers.append(loop.create_task(_disconnect_at_end(receive, watch))),
+        LOOK_AFTER_S, lambda: watchers.append(loop.create_task(_watch(receive, watch)))
     )
     try:
         yield watch
@@ -78,12 +78,7 @@ def watch_client(receive: Receive) -> Iterator[ConnectionWatch]:
             watcher.cancel()
 
 
-async def wait_for_disconnect(receive: Receive) -> None:
-    """Return when the client of an HTTP request disconnects."""
+async def _watch(receive: Receive, watch: ConnectionWatch) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _disconnect_at_end(receive: Receive, watch: ConnectionWatch) -> None:
-    await wait_for_disconnect(receive)
-    watch.disconnect()
+    watch.leave()

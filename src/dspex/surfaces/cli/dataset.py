@@ -2,18 +2,22 @@
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from dspex.bootstrap import Services
 from dspex.learning.evaluation.row_files import read_rows
-from dspex.operations.resources import DOMAIN, Action, Operations
-from dspex.operations.resources.dataset import DatasetRecord
-from dspex.operations.resources.datasets import dataset_of
+from dspex.operations.datasets.actions import dataset_of
+from dspex.operations.datasets.records import DatasetRecord
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.operations import Operations
 from dspex.surfaces.cli.do import visible_values
 from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, show_json, table
+
+if TYPE_CHECKING:
+    from dspex.operations.framework.action import Action
 
 T = TypeVar("T")
 _ACTIONS = {action.name: action for action in DOMAIN.actions}

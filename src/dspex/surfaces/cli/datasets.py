@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from dspex.bootstrap import Services
-from dspex.operations.resources import DOMAIN
-from dspex.operations.resources.dataset import DatasetRecord
+from dspex.operations.datasets.records import DatasetRecord
+from dspex.operations.domain import DOMAIN
 from dspex.surfaces.cli.list import filters_argument, query_of, sort_option
 from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, show_json, table

@@ -11,7 +11,9 @@ import msgspec
 from dspex.bootstrap import Services, domain_of
 from dspex.error_text import suggest
 from dspex.errors import InvalidError, NotFoundError
-from dspex.operations.resources import DOMAIN, Action, Domain
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.action import Action
+from dspex.operations.framework.domain import Domain
 from dspex.surfaces.cli.files import read_text_file
 from dspex.surfaces.cli.options import settings_of, state_option, with_services
 from dspex.surfaces.cli.output import show_json, table

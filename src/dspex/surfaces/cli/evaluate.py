@@ -16,7 +16,7 @@ from dspex.learning.evaluation import Dataset, Metric, Report, aevaluate
 from dspex.learning.evaluation.export import to_csv, to_html
 from dspex.learning.evaluation.metric import metric_name
 from dspex.learning.evaluation.metrics import METRICS
-from dspex.operations.resources import RecordedModule
+from dspex.operations.executions.recorded_module import RecordedModule
 from dspex.surfaces.cli.options import run_options, settings_of, warn, with_services
 from dspex.surfaces.cli.output import say, show_json, table
 from dspex.surfaces.cli.progress import Progress

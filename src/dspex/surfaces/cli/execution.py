@@ -9,7 +9,7 @@ import click
 
 from dspex.bootstrap import Services
 from dspex.errors import InvalidError
-from dspex.operations.resources import ExecutionRecord
+from dspex.operations.executions.records import ExecutionRecord
 from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import fields_text, json_option, show_json
 from dspex.surfaces.cli.run import execution_json, summary

@@ -8,9 +8,9 @@ import click
 
 from dspex.bootstrap import Services
 from dspex.errors import InvalidError, NotFoundError
-from dspex.operations.resources import DOMAIN, Query
-from dspex.operations.resources.job_inputs import JobRef
-from dspex.operations.resources.jobs import QUEUES
+from dspex.operations.domain import DOMAIN, QUEUES
+from dspex.operations.framework.store import Query
+from dspex.operations.jobs.inputs import JobRef
 from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, show_json, table
 

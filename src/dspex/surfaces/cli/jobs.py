@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from dspex.bootstrap import Services
-from dspex.operations.resources import Query
-from dspex.operations.resources.jobs import QUEUES
+from dspex.operations.domain import QUEUES
+from dspex.operations.framework.store import Query
 from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, show_json, table
 

@@ -10,8 +10,9 @@ import click
 from dspex.bootstrap import Services, domain_of
 from dspex.error_text import suggest
 from dspex.errors import InvalidError, NotFoundError
-from dspex.operations.resources import Query, Resource
-from dspex.operations.resources.finding import MAX_PAGE, cursor_of, query_from
+from dspex.operations.framework.query_arguments import MAX_PAGE, cursor_of, query_from
+from dspex.operations.framework.resource import Resource
+from dspex.operations.framework.store import Query
 from dspex.surfaces.cli.options import settings_of, state_option, with_services
 from dspex.surfaces.cli.output import json_option, show_json, table
 from dspex.surfaces.cli.targets import code_root

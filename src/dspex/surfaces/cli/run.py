@@ -6,8 +6,9 @@ import click
 
 from dspex.bootstrap import Services
 from dspex.errors import NotFoundError
-from dspex.operations.resources import ExecuteProgram, ExecutionRecord
-from dspex.operations.resources.program import ProgramRecord
+from dspex.operations.executions.inputs import ExecuteProgram
+from dspex.operations.executions.records import ExecutionRecord
+from dspex.operations.programs.records import ProgramRecord
 from dspex.surfaces.cli.options import run_options, settings_of, with_services
 from dspex.surfaces.cli.output import fields_text, say, show_json
 from dspex.surfaces.cli.targets import Target, code_root, find_target

@@ -1,6 +1,6 @@
 """`dspex secrets`: store and list the keys of model providers."""
 
-from dspex.operations.resources import DOMAIN
+from dspex.operations.domain import DOMAIN
 from dspex.surfaces.cli.verbs import resource_group
 
 secrets_command = resource_group(

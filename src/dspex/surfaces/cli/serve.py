@@ -20,7 +20,7 @@ from dspex.bootstrap import Services, domain_of, open_services, watch_jobs
 from dspex.bootstrap.logs import set_up_logs
 from dspex.bootstrap.retention import GRACE
 from dspex.errors import ConfigurationError, DspexError
-from dspex.operations.resources.running import Runs
+from dspex.operations.executions.running_executions import Runs
 from dspex.settings import Settings
 from dspex.surfaces.cli.options import (
     PrintingObserver,

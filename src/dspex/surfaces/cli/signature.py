@@ -6,7 +6,7 @@ import click
 
 from dspex.bootstrap import Services
 from dspex.errors import DefinitionError
-from dspex.operations.resources.signature import SignatureRecord
+from dspex.operations.programs.records import SignatureRecord
 from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, show_json
 from dspex.surfaces.cli.targets import code_root, module_name

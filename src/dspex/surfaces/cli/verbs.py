@@ -13,7 +13,9 @@ import click
 
 from dspex.bootstrap import Services
 from dspex.errors import InvalidError
-from dspex.operations.resources import DOMAIN, Action, Resource
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.action import Action
+from dspex.operations.framework.resource import Resource
 from dspex.surfaces.cli.list import filters_argument, query_of, sort_option
 from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, show_json, table

@@ -1,6 +1,6 @@
 """`dspex workspaces`: create, list and change workspaces."""
 
-from dspex.operations.resources import DOMAIN
+from dspex.operations.domain import DOMAIN
 from dspex.surfaces.cli.verbs import resource_group
 
 workspaces_command = resource_group(

@@ -44,7 +44,8 @@ from dspex.execution.backends.remote import (
     model_for_run,
     score_row,
 )
-from dspex.execution.context import OpenSpan, RunContext, TraceRecorder, call_guarded, payload
+from dspex.execution.context import RunContext, call_guarded
+from dspex.execution.frame import OpenSpan, payload
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import LoadRequest, Pool, PoolConfig, PoolStats, WorkerSpec
 from dspex.language.programs import Node, Program
@@ -191,7 +192,8 @@ class DspyBackend:
         args = {
             "inputs": {signature.fields[name].wire_name: value for name, value in dumped.items()}
         }
-        first = 0 if context.run is None else len(context.run.spans)
+        recorder = context.frame.recorder
+        first = 0 if recorder is None else len(recorder.spans)
         answer, span = await self._run(
             loaded, "execute_program", args, context=context, events=on_event
         )
@@ -230,30 +232,27 @@ class DspyBackend:
         events: Progress | None = None,
         metric: Metric | None = None,
     ) -> tuple[Any, OpenSpan]:
-        run = context.run or TraceRecorder(context.observer, context.clock, {})
         model = model_for_run(context, setting(loaded.program.root, "model"))
         adapter = loaded.adapter or context.adapter_for(None, model).name
         if adapter not in {"chat", "json"}:
             raise DefinitionError(
                 f"dspy does not have the adapter {adapter!r}; use 'chat' or 'json' for this node"
             )
-        span = run.begin(
-            "backend", self.name, parent_id=context.parent_id, path=context.path or "self"
-        )
+        span = context.begin("backend", self.name, path=context.frame.path or "self")
         answerer = Answerer(
             context=context, span=span, model=model, tools=loaded.tools, metric=metric
         )
         if events is not None:
             answerer.on_progress = events
-        if context.emit is not None:
-            answerer.forwarder = EventForwarder(context.emit)
+        if context.frame.emit is not None:
+            answerer.forwarder = EventForwarder(context.frame.emit)
         message = {
             "handle": loaded.load_request.handle,
             "model": describe_model(model),
             "models": {name: describe_model(context.model_for(name)) for name in loaded.models},
             "adapter": adapter,
-            "stream": events is not None or context.emit is not None,
-            "note": context.note is not None,
+            "stream": events is not None or context.frame.emit is not None,
+            "note": context.frame.on_call is not None,
             **args,
         }
         program = loaded.program

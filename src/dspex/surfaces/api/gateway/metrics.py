@@ -1,4 +1,4 @@
-"""The counters of a server, in the text format of Prometheus."""
+"""What a server counts, in the text format that Prometheus reads."""
 
 import math
 from bisect import bisect_left
@@ -12,8 +12,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(slots=True)
-class _WorkspaceTotals:
-    """The executions of one workspace."""
+class _Work:
+    """What was executed in one workspace."""
 
     executions: Counter[str] = field(default_factory=Counter)
     tokens: Counter[str] = field(default_factory=Counter)
@@ -27,36 +27,36 @@ _GAUGES = {
 
 
 class Gauge(NamedTuple):
-    """A value that goes up and down, with its labels."""
+    """One value that goes up and down: its labels, and what it is now."""
 
     labels: dict[str, str]
     value: float
 
 
 class ServerMetrics:
-    """Counters of one process since its start; the reader adds up several processes.
+    """Counters of one process since it started; several processes are added up by who reads them.
 
-    Requests are counted for all callers together, executions for each workspace.
+    Requests are those of all callers. What was executed is counted for each workspace.
     """
 
     def __init__(self) -> None:
-        """Start at zero."""
+        """Begin at zero."""
         self._requests: Counter[tuple[str, int]] = Counter()
         self._latency: dict[str, list[int]] = {}
         self._seconds: Counter[str] = Counter()
-        self._workspaces: dict[str, _WorkspaceTotals] = {}
+        self._work: dict[str, _Work] = {}
         self.running = 0
 
-    def count_request(self, route: str, status: int, *, seconds: float) -> None:
+    def answered(self, route: str, status: int, *, seconds: float) -> None:
         """Count one answered request."""
         self._requests[route, status] += 1
         buckets = self._latency.get(route)
         if buckets is None:
             buckets = self._latency[route] = [0] * (len(EDGES) + 1)
         buckets[bisect_left(EDGES, seconds)] += 1
-        self._seconds[route] += seconds  # type: ignore[assignment]  # a Counter of floats
+        self._seconds[route] += seconds  # type: ignore[assignment]  # seconds are no whole number
 
-    def count_execution(
+    def executed(
         self,
         workspace: str,
         status: str,
@@ -64,20 +64,20 @@ class ServerMetrics:
         *,
         cost_usd: float | None = None,
     ) -> None:
-        """Count one execution that ended with `status`."""
-        totals = self._workspaces.get(workspace)
-        if totals is None:
-            totals = self._workspaces[workspace] = _WorkspaceTotals()
-        totals.executions[status] += 1
+        """Count one execution as it ended."""
+        work = self._work.get(workspace)
+        if work is None:
+            work = self._work[workspace] = _Work()
+        work.executions[status] += 1
         if usage is not None:
-            totals.tokens["input"] += int(_increment(usage.get("input_tokens")))
-            totals.tokens["output"] += int(_increment(usage.get("output_tokens")))
-        totals.cost_usd += _increment(cost_usd)
+            work.tokens["input"] += int(_added(usage.get("input_tokens")))
+            work.tokens["output"] += int(_added(usage.get("output_tokens")))
+        work.cost_usd += _added(cost_usd)
 
     def text(self, gauges: Mapping[str, Sequence[Gauge]], *, workspace: str | None = None) -> str:
-        """Return the counters, and gauges by metric name, of one workspace or of all.
+        """Return what is counted, and gauges by the names of their metrics: of one workspace, or of all and the server.
 
-        Only the text of all workspaces, which is for operators, contains the figures of requests.
+        The figures of the server are what all callers together ask: they are for its operators.
         """
         lines = []
         if workspace is None:
@@ -86,7 +86,7 @@ class ServerMetrics:
             lines += _metric(
                 "dspex_requests_running", "gauge", "Requests that are being answered.", running
             )
-        lines += self._execution_lines(workspace)
+        lines += self._work_lines(workspace)
         for name, values in gauges.items():
             lines += _metric(
                 name,
@@ -96,19 +96,17 @@ class ServerMetrics:
             )
         return "\n".join([*lines, ""])
 
-    def _execution_lines(self, workspace: str | None) -> list[str]:
-        selected = [
-            totals for name, totals in self._workspaces.items() if workspace in {None, name}
-        ]
+    def _work_lines(self, workspace: str | None) -> list[str]:
+        chosen = [work for name, work in self._work.items() if workspace in {None, name}]
         executions, tokens = Counter[str](), Counter[str]()
-        for totals in selected:
-            executions.update(totals.executions)
-            tokens.update(totals.tokens)
+        for work in chosen:
+            executions.update(work.executions)
+            tokens.update(work.tokens)
         by_status = [
             (_labels(status=status), count) for status, count in sorted(executions.items())
         ]
         by_direction = [(_labels(direction=name), count) for name, count in sorted(tokens.items())]
-        cost = [("", sum(totals.cost_usd for totals in selected))]
+        cost = [("", sum(work.cost_usd for work in chosen))]
         return [
             *_metric(
                 "dspex_executions_total", "counter", "Executions by how they ended.", by_status
@@ -120,11 +118,11 @@ class ServerMetrics:
         ]
 
     def _request_lines(self) -> list[str]:
-        values = [
+        found = [
             (_labels(route=route, status=str(status)), count)
             for (route, status), count in sorted(self._requests.items())
         ]
-        return _metric("dspex_requests_total", "counter", "Requests answered.", values)
+        return _metric("dspex_requests_total", "counter", "Requests answered.", found)
 
     def _latency_lines(self) -> list[str]:
         name = "dspex_request_seconds"
@@ -141,8 +139,8 @@ class ServerMetrics:
         return lines
 
 
-def _increment(value: float | None) -> float:
-    """Return the increment of a counter: at least 0, whatever a custom model reports."""
+def _added(value: float | None) -> float:
+    """Return what a counter grows by: it never falls, whatever a model of the user's own reports."""
     return value if value is not None and value >= 0 and math.isfinite(value) else 0
 
 

@@ -1,4 +1,4 @@
-"""GraphQL over a websocket, in the protocol graphql-transport-ws."""
+"""GraphQL over a websocket, by the protocol graphql-transport-ws."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from dspex.errors import DspexError, StorageError
 from dspex.language.records.canonical import json_bytes
-from dspex.operations.resources import Actor
+from dspex.operations.framework.access import Actor
 from dspex.surfaces.api.connection_watch import ConnectionWatch
 from dspex.surfaces.api.gateway import CallerSession, RateLimited, Unauthenticated, denial_body
 from dspex.surfaces.api.graphql.context import GraphQLContext
@@ -20,12 +20,12 @@ from dspex.surfaces.api.responses import extensions_of, public_message
 
 PROTOCOL: Final = "graphql-transport-ws"
 INIT_S: Final = 10.0
-MAX_OPERATIONS: Final = 50
+MAX_AT_ONCE: Final = 50
 MAX_MESSAGE: Final = 1024 * 1024
 
 
-class ProtocolMessage(msgspec.Struct, omit_defaults=True):
-    """One message of the protocol, in either direction."""
+class Message(msgspec.Struct, omit_defaults=True):
+    """One message of the protocol, either way."""
 
     type: str
     id: str | None = None
@@ -39,20 +39,19 @@ class _Close(Exception):  # noqa: N818  # an end, not a fault
         self.reason = reason
 
 
-class WebSocketEndpoint:
-    """Serves websockets.
+class Endpoint:
+    """Answers websockets. A key comes with the upgrade, or as `authorization` in the payload of `connection_init`.
 
-    A key comes with the upgrade, or as `authorization` in the payload of `connection_init`. It is
-    checked again at each operation and event, and twice a second; when it ends, the websocket is
-    closed.
+    It is asked for again at each operation and each event, and twice a second; when it ends, so
+    does the websocket.
     """
 
     def __init__(
-        self, engine: Engine, *, make_context: Callable[[Actor, ConnectionWatch], GraphQLContext]
+        self, engine: Engine, *, context: Callable[[Actor, ConnectionWatch], GraphQLContext]
     ) -> None:
-        """Take the engine and the factory of contexts."""
+        """Take what runs documents, and what makes a context."""
         self._engine = engine
-        self._make_context = make_context
+        self._context = context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one websocket to its end."""
@@ -63,60 +62,55 @@ class WebSocketEndpoint:
             )
             return
         await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
-        channel = _MessageChannel(receive, send)
+        wire = _Wire(receive, send)
         try:
             async with asyncio.timeout(INIT_S):
-                actor = await _initialize(channel, scope["caller"])
+                actor = await _first(wire, scope["caller"])
         except TimeoutError:
-            await channel.close(_Close(4408, "Connection initialisation timeout"))
+            await wire.close(_Close(4408, "Connection initialisation timeout"))
         except _Close as end:
-            await channel.close(end)
+            await wire.close(end)
         else:
             async with asyncio.TaskGroup() as group:
-                session = _WebSocketSession(
-                    self._engine,
-                    self._make_context,
-                    channel=channel,
-                    group=group,
-                    caller=scope["caller"],
-                    actor=actor,
+                connection = _Connection(
+                    self._engine, wire=wire, group=group, caller=scope["caller"], actor=actor
                 )
-                await session.run()
+                connection.context = self._context
+                await connection.live()
 
 
-async def _initialize(channel: "_MessageChannel", caller: CallerSession) -> Actor:
-    """Receive `connection_init`, acknowledge it, and return the actor."""
-    message = await channel.receive()
+async def _first(wire: "_Wire", caller: CallerSession) -> Actor:
+    message = await wire.receive()
     while message.type == "ping":
-        await channel.send(ProtocolMessage("pong"))
-        message = await channel.receive()
+        await wire.send(Message("pong"))
+        message = await wire.receive()
     if message.type != "connection_init":
         raise _Close(4401, "Unauthorized")
-    if caller.key is None and isinstance(message.payload, dict):
-        headers = {str(name).lower(): value for name, value in message.payload.items()}
-        key = headers.get("authorization")
-        caller.key = key.removeprefix("Bearer ").strip() if isinstance(key, str) else None
+    if caller.text is None:
+        payload = message.payload if isinstance(message.payload, dict) else {}
+        given = {str(name).lower(): value for name, value in payload.items()}.get("authorization")
+        caller.text = given.removeprefix("Bearer ").strip() if isinstance(given, str) else None
     try:
         actor = await caller.actor()
-        with caller.count_call():
-            await channel.send(ProtocolMessage("connection_ack"))
-    except (Unauthenticated, RateLimited) as error:
-        raise _Close(4403, f"Forbidden: {error.message}") from None
+        with caller.counted():
+            await wire.send(Message("connection_ack"))
+    except (Unauthenticated, RateLimited) as denied:
+        raise _Close(4403, f"Forbidden: {denied.message}") from None
     except DspexError:
         raise _Close(4503, "Service unavailable") from None
     return actor
 
 
-class _MessageChannel:
-    """Receives and sends the messages of one websocket; messages after its end are dropped."""
+class _Wire:
+    """The messages of one websocket. After its end, what is sent is dropped."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
         self._is_closed = False
-        self._decode = msgspec.json.Decoder(ProtocolMessage).decode
+        self._decode = msgspec.json.Decoder(Message).decode
 
-    async def receive(self) -> ProtocolMessage:
+    async def receive(self) -> Message:
         event = await self._receive()
         if event["type"] == "websocket.disconnect":
             raise _Close(0, "")
@@ -129,146 +123,136 @@ class _MessageChannel:
         except (DspexError, msgspec.MsgspecError, RecursionError, UnicodeError):
             raise _Close(4400, "Invalid message") from None
 
-    async def send(self, message: ProtocolMessage) -> None:
-        await self._send_event({"type": "websocket.send", "text": json_bytes(message).decode()})
+    async def send(self, message: Message) -> None:
+        await self._sent({"type": "websocket.send", "text": json_bytes(message).decode()})
 
     async def close(self, end: _Close) -> None:
         if end.code:
-            await self._send_event(
-                {"type": "websocket.close", "code": end.code, "reason": end.reason}
-            )
+            await self._sent({"type": "websocket.close", "code": end.code, "reason": end.reason})
         self._is_closed = True
 
-    async def _send_event(self, event: dict[str, Any]) -> None:
+    async def _sent(self, event: dict[str, Any]) -> None:
         if self._is_closed:
             return
         try:
             await self._send(event)
         except OSError:
-            self._is_closed = True  # the client is gone, which is also received
+            self._is_closed = True  # the client is gone; its end is received, too
 
 
-class _WebSocketSession:
-    """One open websocket and its operations."""
+class _Connection:
+    """One open websocket and what runs on it."""
+
+    context: Callable[[Actor, ConnectionWatch], GraphQLContext]
 
     def __init__(
         self,
         engine: Engine,
-        make_context: Callable[[Actor, ConnectionWatch], GraphQLContext],
         *,
-        channel: _MessageChannel,
+        wire: _Wire,
         group: asyncio.TaskGroup,
         caller: CallerSession,
         actor: Actor,
     ) -> None:
         self._engine = engine
-        self._make_context = make_context
-        self._channel = channel
+        self._wire = wire
         self._group = group
         self._caller = caller
         self._actor = actor
         self._running: dict[str, ConnectionWatch] = {}
         self._end: asyncio.Future[_Close] = asyncio.get_running_loop().create_future()
 
-    async def run(self) -> None:
-        """Serve until the client or its key ends; shielded operations are finished after that."""
-        tasks = [
-            self._group.create_task(self._read()),
-            self._group.create_task(self._close_at_key_end()),
-        ]
+    async def live(self) -> None:
+        """Serve until the client or the key ends; operations that are kept are finished after that."""
+        watching = [self._group.create_task(self._read()), self._group.create_task(self._watch())]
         try:
-            await self._channel.close(await self._end)
+            await self._wire.close(await self._end)
         finally:
-            for task in tasks:
+            for task in watching:
                 task.cancel()
             for watch in list(self._running.values()):
-                watch.disconnect()
+                watch.leave()
 
-    def _close(self, end: _Close) -> None:
+    def _ended(self, end: _Close) -> None:
         if not self._end.done():
             self._end.set_result(end)
 
-    async def _close_at_key_end(self) -> None:
-        error = await self._caller.wait_for_end(self._actor)
-        self._close(_Close(4403, f"Forbidden: {error.message}"))
+    async def _watch(self) -> None:
+        denied = await self._caller.ends(self._actor)
+        self._ended(_Close(4403, f"Forbidden: {denied.message}"))
 
     async def _read(self) -> None:
         try:
             while True:
-                await self._handle(await self._channel.receive())
+                await self._take(await self._wire.receive())
         except _Close as end:
-            self._close(end)
+            self._ended(end)
 
-    async def _handle(self, message: ProtocolMessage) -> None:
+    async def _take(self, message: Message) -> None:
         if message.type == "ping":
-            await self._channel.send(ProtocolMessage("pong"))
+            await self._wire.send(Message("pong"))
         elif message.type == "subscribe":
             await self._subscribe(message)
         elif message.type == "complete":
             watch = self._running.pop(message.id or "", None)
             if watch is not None:
-                watch.disconnect()
+                watch.leave()
         elif message.type == "connection_init":
             raise _Close(4429, "Too many initialisation requests")
         elif message.type != "pong":
             raise _Close(4400, "Invalid message")
 
-    async def _subscribe(self, message: ProtocolMessage) -> None:
+    async def _subscribe(self, message: Message) -> None:
         try:
-            request = msgspec.convert(message.payload, GraphQLRequest)
-            check_texts(request)
+            asked = msgspec.convert(message.payload, GraphQLRequest)
+            check_texts(asked)
         except (msgspec.ValidationError, DspexError):
             raise _Close(4400, "Invalid message") from None
         if not message.id:
             raise _Close(4400, "Invalid message")
         if message.id in self._running:
             raise _Close(4409, "Subscriber already exists")
-        if len(self._running) >= MAX_OPERATIONS:
-            await self._channel.send(
-                ProtocolMessage(
-                    "error", message.id, [{"message": f"at most {MAX_OPERATIONS} at once"}]
-                )
+        if len(self._running) >= MAX_AT_ONCE:
+            await self._wire.send(
+                Message("error", message.id, [{"message": f"at most {MAX_AT_ONCE} at once"}])
             )
             return
         watch = self._running[message.id] = ConnectionWatch()
-        watch.task = self._group.create_task(self._run_operation(message.id, request, watch))
+        watch.task = self._group.create_task(self._run(message.id, asked, watch))
 
-    async def _run_operation(
-        self, operation_id: str, request: GraphQLRequest, watch: ConnectionWatch
-    ) -> None:
+    async def _run(self, key: str, asked: GraphQLRequest, watch: ConnectionWatch) -> None:
         try:
             await self._caller.check(self._actor)
-            with self._caller.count_call():
-                last = await self._send_responses(operation_id, request, watch)
-        except RateLimited as error:
-            last = ProtocolMessage("error", operation_id, [denial_body(error)])
+            with self._caller.counted():
+                last = await self._answer(key, asked, watch)
+        except RateLimited as refused:
+            last = Message("error", key, [denial_body(refused)])
         except StorageError as error:
-            last = ProtocolMessage(
+            last = Message(
                 "error",
-                operation_id,
+                key,
                 [{"message": public_message(error), "extensions": extensions_of(error)}],
             )
-        except Unauthenticated as error:
-            self._close(_Close(4403, f"Forbidden: {error.message}"))
+        except Unauthenticated as denied:
+            self._ended(_Close(4403, f"Forbidden: {denied.message}"))
             return
         finally:
-            if self._running.get(operation_id) is watch:
-                del self._running[operation_id]
-        await self._channel.send(last)
+            if self._running.get(key) is watch:
+                del self._running[key]
+        await self._wire.send(last)
 
-    async def _send_responses(
-        self, operation_id: str, request: GraphQLRequest, watch: ConnectionWatch
-    ) -> ProtocolMessage:
-        """Send the responses to an operation, and return its last message."""
-        stream = self._engine.stream(
-            request,
-            self._make_context(self._actor, watch),
-            check=lambda: self._caller.check_patiently(self._actor),
-            timeout_s=self._caller.authenticator.config.timeout_s,
+    async def _answer(self, key: str, asked: GraphQLRequest, watch: ConnectionWatch) -> Message:
+        """Send the answers, and return the last message."""
+        context, limit = (
+            self.context(self._actor, watch),
+            self._caller.authenticator.config.timeout_s,
         )
-        async with aclosing(stream) as responses:  # type: ignore[type-var]  # an async generator
-            async for response in responses:
-                if response.get("data") is None and "errors" in response:
-                    return ProtocolMessage("error", operation_id, response["errors"])
-                await self._channel.send(ProtocolMessage("next", operation_id, response))
-        return ProtocolMessage("complete", operation_id)
+        found = self._engine.stream(
+            asked, context, check=lambda: self._caller.stays(self._actor), within=limit
+        )
+        async with aclosing(found) as answers:  # type: ignore[type-var]  # an async generator
+            async for answer in answers:
+                if answer.get("data") is None and "errors" in answer:
+                    return Message("error", key, answer["errors"])
+                await self._wire.send(Message("next", key, answer))
+        return Message("complete", key)

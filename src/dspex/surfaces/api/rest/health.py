@@ -1,26 +1,26 @@
-"""The state of the server: alive, ready, metrics, and the description of its API."""
+"""How the server is: alive, ready, and in numbers."""
 
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from dspex._version import __version__
 from dspex.errors import StorageError
-from dspex.operations.resources import Query
-from dspex.operations.resources.policies import OPERATORS
-from dspex.operations.resources.usage import WORKSPACE_USAGE
+from dspex.operations.framework.policies import OPERATORS
+from dspex.operations.framework.store import Query
+from dspex.operations.tenancy.usage import WORKSPACE_USAGE
 from dspex.surfaces.api.gateway import actor_of
 from dspex.surfaces.api.gateway.metrics import CONTENT_TYPE, Gauge
 from dspex.surfaces.api.responses import send_bytes, send_json
 from dspex.surfaces.api.rest.openapi import openapi
-from dspex.surfaces.api.rest.routes import ApiContext, route
+from dspex.surfaces.api.rest.routes import ApiContext, Endpoint
 
-_MAX_WORKSPACES = 1000
+_MOST_WORKSPACES = 1000
 _QUEUES = {
     "dspex_executions": "execution",
     "dspex_evaluations": "evaluation",
     "dspex_optimizations": "optimization_job",
 }
-_OPEN_STATUSES = {
+_WAITING = {
     "execution": ("pending", "running"),
     "evaluation": ("queued", "running"),
     "optimization_job": ("queued", "running"),
@@ -28,8 +28,8 @@ _OPEN_STATUSES = {
 
 
 def health_routes(api: ApiContext) -> list[Route]:
-    """Return the routes for liveness, readiness, metrics and the OpenAPI description."""
-    openapi_document = openapi(api.domain)
+    """Return the routes that tell how the server is."""
+    described = openapi(api.domain)
 
     async def alive(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send_json(send, {"status": "ok", "version": __version__})
@@ -46,34 +46,36 @@ def health_routes(api: ApiContext) -> list[Route]:
         try:
             gauges = await _gauges(api, workspace)
         except StorageError:
-            gauges = {}  # when the database is down, the counters are still useful
+            gauges = {}  # the counters are worth more than an error when the database is gone
         text = api.metrics.text(gauges, workspace=workspace)
         await send_bytes(send, text.encode(), kind=CONTENT_TYPE.encode())
 
     async def description(_scope: Scope, _receive: Receive, send: Send) -> None:
-        await send_json(send, openapi_document)
+        await send_json(send, described)
 
-    handlers = {
+    found = {
         "/healthz": alive,
         "/readyz": ready,
         "/metrics": metrics,
         "/v1/openapi.json": description,
     }
-    return [route(path, handler, "GET") for path, handler in handlers.items()]
+    return [
+        Route(path, Endpoint(path, handler), methods=["GET"]) for path, handler in found.items()
+    ]
 
 
 async def _gauges(api: ApiContext, workspace: str | None) -> dict[str, list[Gauge]]:
-    """Return the waiting and running rows and the stored amounts, of one workspace or of all."""
+    """Return the rows that wait or run, and what is stored, of one workspace or of all."""
     store = api.services().operations.floor.store
-    where = {} if workspace is None else {"workspace": workspace}
+    own = {} if workspace is None else {"workspace": workspace}
     gauges: dict[str, list[Gauge]] = {}
     for name, resource in _QUEUES.items():
         counts = {
-            status: await store.count(api.domain[resource], {**where, "status": status})
-            for status in _OPEN_STATUSES[resource]
+            status: await store.count(api.domain[resource], {**own, "status": status})
+            for status in _WAITING[resource]
         }
         gauges[name] = [Gauge({"status": status}, count) for status, count in counts.items()]
-    usages = await store.select(WORKSPACE_USAGE, Query(where=where, limit=_MAX_WORKSPACES))
+    usages = await store.select(WORKSPACE_USAGE, Query(where=own, limit=_MOST_WORKSPACES))
     gauges["dspex_stored_executions"] = [
         Gauge({"workspace": row.workspace}, row.executions) for row in usages
     ]

@@ -1,0 +1,1 @@
+"""Stored data sets. Evaluations and optimizations may import it."""

@@ -1,0 +1,61 @@
+"""The list of all resources and actions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dspex.operations.datasets.actions import DATASET_ACTIONS
+from dspex.operations.datasets.records import DATASET
+from dspex.operations.evaluations.actions import EVALUATION_ACTIONS
+from dspex.operations.evaluations.records import EVALUATION
+from dspex.operations.events.records import EVENT
+from dspex.operations.executions.actions import EXECUTION_ACTIONS
+from dspex.operations.executions.records import EXECUTION, PROCESS
+from dspex.operations.framework.audit import AUDIT_ENTRY
+from dspex.operations.framework.domain import Domain
+from dspex.operations.jobs.job import JobResource
+from dspex.operations.jobs.records import JOB_WORKER
+from dspex.operations.optimizations.actions import OPTIMIZATION_ACTIONS
+from dspex.operations.optimizations.records import OPTIMIZATION_JOB
+from dspex.operations.programs.actions import PROGRAM_ACTIONS
+from dspex.operations.programs.records import PROGRAM, PROGRAM_VERSION, SIGNATURE
+from dspex.operations.tenancy.actions import TENANCY_ACTIONS
+from dspex.operations.tenancy.records import API_KEY, SECRET, WORKSPACE
+from dspex.operations.tenancy.usage import WORKSPACE_USAGE
+
+DOMAIN = Domain(
+    WORKSPACE,
+    WORKSPACE_USAGE,
+    API_KEY,
+    SECRET,
+    SIGNATURE,
+    PROGRAM,
+    PROGRAM_VERSION,
+    EXECUTION,
+    DATASET,
+    EVALUATION,
+    OPTIMIZATION_JOB,
+    JOB_WORKER,
+    EVENT,
+    AUDIT_ENTRY,
+    PROCESS,
+    actions=(
+        *PROGRAM_ACTIONS,
+        *EXECUTION_ACTIONS,
+        *DATASET_ACTIONS,
+        *EVALUATION_ACTIONS,
+        *OPTIMIZATION_ACTIONS,
+        *TENANCY_ACTIONS,
+    ),
+)
+
+
+def queues_of(domain: Domain) -> Mapping[str, JobResource[Any]]:
+    """Return the kinds of jobs in a domain by the name of their queue."""
+    return {
+        resource.queue: resource
+        for resource in domain.values()
+        if isinstance(resource, JobResource)
+    }
+
+
+QUEUES = queues_of(DOMAIN)

@@ -1,0 +1,1 @@
+"""Evaluations as jobs, and the environment of all job handlers. Optimizations may import it."""

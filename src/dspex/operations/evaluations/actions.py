@@ -1,0 +1,117 @@
+"""The actions on evaluations."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from dspex.error_text import suggest
+from dspex.language.programs import Program
+from dspex.learning.evaluation.metrics import METRICS
+from dspex.operations.datasets.actions import dataset_of
+from dspex.operations.evaluations.code_revision import needs_of
+from dspex.operations.evaluations.inputs import CreateEvaluation, KnownMetrics, MetricNames
+from dspex.operations.evaluations.metrics import check_metric
+from dspex.operations.evaluations.records import EVALUATION, EvaluationRecord
+from dspex.operations.framework.action import Action
+from dspex.operations.framework.operations import Operations
+from dspex.operations.jobs.actions import (
+    check_settings,
+    engine_of,
+    enqueue,
+    invalid_setting,
+    move_actions,
+    new_job,
+)
+from dspex.operations.programs.records import PROGRAM, ProgramRecord, ProgramVersionRecord
+
+_EVALUATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {"concurrency": int, "limit": int}
+
+
+async def create_evaluation(operations: Operations, request: CreateEvaluation) -> EvaluationRecord:
+    """Create and enqueue an evaluation; see `CreateEvaluation`."""
+    engine = engine_of(operations)
+    check_settings("configuration", request.configuration, _EVALUATION_SETTINGS)
+    program, version, value = await program_of(operations, request.program_id, request.program)
+    data = await dataset_of(operations, request.dataset_id, request.dataset)
+    code = operations.floor.code
+    metrics = stored_metrics(operations, request.metrics)
+    job = EvaluationRecord(
+        **new_job(operations),
+        program_id=program.id,
+        program_version_id=version.id,
+        dataset_id=data.id,
+        metrics=metrics,
+        configuration=dict(request.configuration),
+        needs=needs_of(value, metrics, code),
+        progress={},
+    )
+    return await enqueue(operations, EVALUATION, job, engine=engine)
+
+
+async def program_of(
+    operations: Operations, program_id: UUID | None, name: str | None
+) -> tuple[ProgramRecord, ProgramVersionRecord, Program]:
+    """Return a ready program, its current version, and that version as a value."""
+    program = await operations.program(program_id, name)
+    PROGRAM.step("execute", program.status)
+    return (
+        program,
+        await operations.current_version(program),
+        await operations.program_value(program),
+    )
+
+
+async def known_metrics(operations: Operations, request: KnownMetrics) -> MetricNames:
+    """See `KnownMetrics`."""
+    names = [*METRICS, *sorted(operations.floor.metrics)]
+    return MetricNames(names=[name for name in names if name.startswith(request.starts_with)])
+
+
+def stored_metrics(operations: Operations, names: list[Any] | None) -> list[Any]:
+    """Return metrics as they are stored: metrics of the settings with their target in the code root."""
+    registered, code = operations.floor.metrics, operations.floor.code
+    if names is not None and not isinstance(names, list):
+        raise invalid_setting("metrics", names, f"{names!r} is not a list of names", "a list")
+    metrics = names or ["exact_match"]
+    result = []
+    for number, metric in enumerate(metrics):
+        target = registered.get(metric) if isinstance(metric, str) else None
+        problem = check_metric(target or metric, code)
+        if target is None and isinstance(metric, str) and metric not in METRICS:
+            available = [*METRICS, *sorted(registered)]
+            if ":" in metric and not operations.actor.names_code:
+                problem = (
+                    f"{metric!r} names code, which API callers may not do. Metrics are: "
+                    f"{', '.join(available)}"
+                )
+            elif ":" not in metric:
+                problem = (
+                    f"there is no metric {metric!r}.{suggest(metric, available)} Metrics are: "
+                    f"{', '.join(available)}"
+                )
+        if problem is not None:
+            raise invalid_setting("metrics", metric, problem, "a metric", path=f"metrics[{number}]")
+        result.append(metric if target is None else f"{metric}={target}")
+    return result
+
+
+EVALUATION_ACTIONS: tuple[Action, ...] = (
+    Action(
+        name="known_metrics",
+        resource=EVALUATION,
+        input=KnownMetrics,
+        scope="read",
+        run=known_metrics,
+        description="The metrics that jobs can use by name.",
+        result=MetricNames,
+    ),
+    Action(
+        name="create_evaluation",
+        resource=EVALUATION,
+        input=CreateEvaluation,
+        scope="execute",
+        run=create_evaluation,
+        description="Score a program on a data set, as a job.",
+    ),
+    *move_actions(EVALUATION, "evaluation"),
+)

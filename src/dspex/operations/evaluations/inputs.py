@@ -1,0 +1,37 @@
+"""The inputs of actions on evaluations."""
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateEvaluation:
+    """Score the current version of a program on a data set (the newest of its name), as a job.
+
+    `metrics` are names: exact_match, contains, f1, judged, or a metric of the server's settings
+    (see `known_metrics`); on the machine itself also "module:function" in the code root. The first
+    metric is the main one; the default is exact_match. `configuration` may hold "concurrency" (8)
+    and "limit" (the maximum number of rows).
+    """
+
+    program_id: UUID | None = None
+    program: str | None = None
+    dataset_id: UUID | None = None
+    dataset: str | None = None
+    metrics: list[str] = field(default_factory=lambda: ["exact_match"])
+    configuration: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownMetrics:
+    """List metric names: the built-in metrics and those registered in the server's settings."""
+
+    starts_with: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricNames:
+    """Names of metrics."""
+
+    names: list[str]

@@ -1,0 +1,125 @@
+"""What all handlers stand on: the stored rows of a job, and a context whose calls are written down."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from dspex.clock import Clock
+from dspex.errors import DspexError, NotFoundError
+from dspex.execution.backends import Backends, Choice
+from dspex.execution.context import RunContext
+from dspex.execution.modules import CodeRoot
+from dspex.language.programs import Program
+from dspex.learning.evaluation import Dataset, Metric
+from dspex.learning.optimizers import Journal
+from dspex.learning.optimizers.journal import Entry
+from dspex.learning.optimizers.reply_store import ReplayedModel, ReplyStore
+from dspex.operations.datasets.records import DATASET
+from dspex.operations.evaluations.job_model import JobModel
+from dspex.operations.evaluations.metrics import metrics_named
+from dspex.operations.executions.executor import ContextProvider
+from dspex.operations.framework.store import Store
+from dspex.operations.jobs import JobRun
+from dspex.operations.programs.records import PROGRAM, PROGRAM_VERSION, ProgramRecord
+
+OpenJournal = Callable[[str, UUID, int], Journal]
+"""Opens the journal of a job: the name of its resource, its id, and the turn that it is written for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What one job works with."""
+
+    record: ProgramRecord
+    program: Program
+    choice: Choice
+    data: Dataset
+    metrics: dict[str, Metric]
+    journal: Journal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """The collaborators of all handlers. Owned by one event loop.
+
+    `context` is that of this process, `surroundings` makes it that of a workspace.
+    """
+
+    store: Store
+    backends: Backends
+    context: RunContext
+    surroundings: ContextProvider
+    open_journal: OpenJournal
+    clock: Clock
+    new_id: Callable[[], UUID]
+    code: CodeRoot | None = None
+
+    async def material(self, run: JobRun, resource: str) -> Material:
+        """Load what the job names.
+
+        Raises:
+            NotFoundError: a row is gone.
+            DefinitionError: the program or a metric cannot be used here.
+        """
+        job = run.job
+        record = await self.store.get(PROGRAM, id=job.program_id)
+        version = await self.store.get(PROGRAM_VERSION, id=job.program_version_id)
+        data = await self.store.get(DATASET, id=job.dataset_id)
+        if record is None or version is None or data is None:
+            raise NotFoundError("the program or the data set of this job is gone")
+        program = Program.from_dict(
+            {"definition": version.definition, "assignment": version.assignment}
+        )
+        return Material(
+            record=record,
+            program=program,
+            choice=self.backends.choose(program, stored=record.backend),
+            data=Dataset.from_rows(data.rows, name=data.name),
+            metrics=metrics_named(job.metrics, self.code),
+            journal=Noting(self.open_journal(resource, job.id, job.turn), run),
+        )
+
+    async def stoppable(self, run: JobRun) -> RunContext:
+        """Return a context whose calls end with the run, and end it where the model is away."""
+        context = await self.surroundings(run.job.workspace, self.context)
+        resolve = context.models
+        return replace(
+            context,
+            model=None if context.model is None else JobModel(context.model, run),
+            models=None if resolve is None else lambda text: JobModel(resolve(text), run),
+            cancellation=run.cancellation,
+        )
+
+    async def answered(self, run: JobRun, answers: ReplyStore) -> RunContext:
+        """Return such a context in which, besides, no call is made that the journal can answer."""
+        context = await self.stoppable(run)
+        resolve = context.models
+        return replace(
+            context,
+            model=None if context.model is None else ReplayedModel(context.model, answers),
+            models=None if resolve is None else lambda text: ReplayedModel(resolve(text), answers),
+        )
+
+
+class Noting:
+    """A journal that ends the run when it cannot be written: what is not written down must not be built upon."""
+
+    def __init__(self, journal: Journal, run: JobRun) -> None:
+        """Take the journal, and the run that it belongs to."""
+        self._journal = journal
+        self._run = run
+
+    async def entries(self) -> Any:
+        """Return all entries, oldest first."""
+        return await self._journal.entries()
+
+    async def append(self, entry: Entry) -> None:
+        """Add an entry."""
+        try:
+            await self._journal.append(entry)
+        except DspexError as error:
+            self._run.give_up(error)
+            raise asyncio.CancelledError from error  # nobody may be left to receive an error
+        self._run.got_on = True

@@ -1,0 +1,39 @@
+"""Stored evaluations: jobs that score a program version on a data set."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from dspex.operations.jobs.job import JOB_HIDDEN, JOB_STEPS, JobRecord, JobResource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationRecord(JobRecord):
+    """One evaluation. `rows` are the results in the order of the data set.
+
+    `waiting` is the reason why a queued job does not run yet. `turn` counts how often the job was
+    queued; writes for an earlier turn are rejected. `worker` is the current or last worker. A
+    queued job with `retry_at` waits until then. `attempts` counts starts since the last request.
+    """
+
+    rows: list[Any] | None = None
+    mean: float | None = None
+    interval: list[Any] | None = None
+    cost_usd: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+
+
+EVALUATION = JobResource(
+    name="evaluation",
+    plural="evaluations",
+    entity=EvaluationRecord,
+    queue="evaluation",
+    transitions=JOB_STEPS,
+    references={
+        "program_id": "program",
+        "program_version_id": "program_version",
+        "dataset_id": "dataset",
+    },
+    indexes=(("workspace", "id"), ("status",), ("program_id",)),
+    hidden=JOB_HIDDEN,
+)

@@ -1,0 +1,1 @@
+"""The log of committed events, and feeds that follow it. Programs and later rooms may import it."""

@@ -1,0 +1,243 @@
+"""The rows of one execution: the execution, its events and its audit entry."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from dspex.clock import Clock
+from dspex.error_text import shorten
+from dspex.errors import DspexError
+from dspex.language.records import Prediction, Span, Trace
+from dspex.language.records.canonical import content_hash
+from dspex.language.signatures.codec import plain
+from dspex.operations.events.records import EventRecord
+from dspex.operations.executions.records import EXECUTION, ExecutionRecord
+from dspex.operations.executions.redaction import PayloadPolicy
+from dspex.operations.framework.audit import AuditEntry
+from dspex.operations.framework.store import Change, Insert, Update
+from dspex.operations.programs.records import PROGRAM, ProgramRecord
+
+TOPIC = "execution"
+LONG = ("inputs", "outputs", "error", "trace")
+"""The attributes of an execution that may be large and count against the quota."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecuteOptions:
+    """The options of one execution and its caller. `timeout` is in seconds."""
+
+    actor: str = "local"
+    action: str = "execute_program"
+    backend: str | None = None
+    idempotency_key: str | None = None
+    timeout: float | None = None
+    retry_of: UUID | None = None
+
+
+class Recorder:
+    """Builds the rows. `owner` is the process that runs the executions."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        new_id: Callable[[], UUID],
+        owner: str,
+        payload_policy: PayloadPolicy,
+    ) -> None:
+        """Take the collaborators."""
+        self.owner = owner
+        self._clock = clock
+        self._new_id = new_id
+        self._payload_policy = payload_policy
+
+    def new_record(
+        self,
+        program: ProgramRecord,
+        inputs: dict[str, Any],
+        options: ExecuteOptions,
+        **values: Any,
+    ) -> ExecutionRecord:
+        """Return a new running execution; its inputs are not redacted yet."""
+        now = self._clock.now()
+        return ExecutionRecord(
+            id=self._new_id(),
+            workspace=program.workspace,
+            created_at=now,
+            updated_at=now,
+            program_id=program.id,
+            program_version_id=program.current_version_id or self._new_id(),
+            status="running",
+            inputs=inputs,
+            started_at=now,
+            retry_of=options.retry_of,
+            idempotency_key=options.idempotency_key,
+            actor=options.actor,
+            owner=self.owner,
+            deadline_at=None
+            if options.timeout is None
+            else now + timedelta(seconds=options.timeout),
+            payloads=self._payload_policy.payloads(program),
+            **values,
+        )
+
+    def start_changes(
+        self, program: ProgramRecord, record: ExecutionRecord, *, action: str
+    ) -> tuple[Change, ...]:
+        """Return the changes that record the start; they require that the program is ready."""
+        counter_update = Update(
+            resource=PROGRAM,
+            id=program.id,
+            values={"last_executed_at": record.started_at},
+            increments={"execution_count": 1},
+            statuses=PROGRAM.transitions["execute"].sources,
+        )
+        return (
+            Insert(self._prepare(record)),
+            counter_update,
+            self._event(record),
+            self._audit(record, action, program.name),
+        )
+
+    def key_release(self, record: ExecutionRecord) -> Update:
+        """Return the change that removes the key of an interrupted execution; only one call succeeds."""
+        return Update(
+            resource=EXECUTION,
+            id=record.id,
+            values={"idempotency_key": None},
+            statuses=("interrupted",),
+            expected={"idempotency_key": record.idempotency_key},
+        )
+
+    def end_changes(self, record: ExecutionRecord, values: Mapping[str, Any]) -> tuple[Change, ...]:
+        """Return the changes that record the end; they require that the execution is running."""
+        columns = (
+            values
+            if record.payloads == "stored"
+            else self._payload_policy.prepare(record.payloads, values)
+        )
+        change = Update(resource=EXECUTION, id=record.id, values=columns, statuses=("running",))
+        return change, self._event(record, values)
+
+    def stop_changes(
+        self, record: ExecutionRecord, status: str, *, actor: str | None
+    ) -> tuple[Change, ...]:
+        """Return the changes that end a running execution as cancelled by `actor`, or as interrupted."""
+        values = self.end_columns(
+            record,
+            status=EXECUTION.step(
+                "cancel" if status == "cancelled" else "interrupt", record.status
+            ),
+        )
+        if status == "interrupted":
+            values["error"] = INTERRUPTED
+        change = Update(
+            resource=EXECUTION, id=record.id, values=values, statuses=("pending", "running")
+        )
+        changes: tuple[Change, ...] = (change, self._event(record, values))
+        return (
+            changes
+            if actor is None
+            else (*changes, self._audit(replace(record, actor=actor), "cancel_execution", ""))
+        )
+
+    def end_columns(self, record: ExecutionRecord, **values: Any) -> dict[str, Any]:
+        """Return the columns of an execution that ends now."""
+        now = self._clock.now()
+        return {
+            "updated_at": now,
+            "finished_at": now,
+            "duration_ms": _milliseconds(record, now),
+            **values,
+        }
+
+    def _prepare(self, record: ExecutionRecord) -> ExecutionRecord:
+        if record.payloads == "stored":
+            return record
+        return replace(
+            record,
+            **self._payload_policy.prepare(
+                record.payloads, {"inputs": record.inputs, "error": record.error}
+            ),
+        )
+
+    def _event(self, record: ExecutionRecord, values: Mapping[str, Any] | None = None) -> Insert:
+        now = self._clock.now()
+        outcome = values or {
+            "status": record.status,
+            "error": record.error,
+            "duration_ms": record.duration_ms,
+        }
+        payload = {"status": outcome["status"]}
+        if outcome.get("duration_ms") is not None:
+            payload["duration_ms"] = outcome["duration_ms"]
+        if outcome.get("error"):
+            payload["code"] = outcome["error"]["code"]
+        return Insert(
+            EventRecord(
+                id=self._new_id(),
+                workspace=record.workspace,
+                created_at=now,
+                updated_at=now,
+                topic=TOPIC,
+                subject_id=record.id,
+                program_id=record.program_id,
+                payload=payload,
+            )
+        )
+
+    def _audit(self, record: ExecutionRecord, action: str, program: str) -> Insert:
+        return Insert(
+            AuditEntry(
+                id=self._new_id(),
+                workspace=record.workspace,
+                created_at=record.updated_at,
+                updated_at=record.updated_at,
+                actor=record.actor,
+                action=action,
+                resource=EXECUTION.name,
+                resource_id=record.id,
+                after={"program": program} if program else None,
+            )
+        )
+
+
+INTERRUPTED = DspexError("the process that ran this execution is gone; retry it").to_dict() | {
+    "code": "interrupted",
+    "retryable": True,
+}
+
+
+def trace_of(prediction: Prediction | None, spans: list[Span]) -> dict[str, Any] | None:
+    """Return the trace as JSON: from the prediction, or from the spans before the failure."""
+    trace = Trace(spans[0].trace_id, tuple(spans)) if prediction is None and spans else None
+    if prediction is not None:
+        trace = prediction.trace
+    if trace is None:
+        return None
+    return {
+        "trace_id": trace.trace_id,
+        "spans": [msgspec.to_builtins(span) for span in trace.spans],
+    }
+
+
+def hash_of(program: ProgramRecord, inputs: Mapping[str, Any]) -> str:
+    """Return a hash to compare the inputs of two calls with the same idempotency key."""
+    return content_hash({"program": str(program.id), "inputs": json_ready(inputs)})
+
+
+def json_ready(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return unvalidated inputs as JSON; values that are not JSON become short texts."""
+    try:
+        data: dict[str, Any] = plain(dict(inputs))
+    except (ValueError, TypeError, RecursionError):
+        return {str(name): shorten(value) for name, value in inputs.items()}
+    return data
+
+
+def _milliseconds(record: ExecutionRecord, now: datetime) -> float:
+    return (now - (record.started_at or now)).total_seconds() * 1e3

@@ -1,0 +1,555 @@
+"""The executor: load, validate, record, run, validate, record."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from dspex.clock import Clock
+from dspex.errors import (
+    ConflictError,
+    DspexError,
+    ExecutionError,
+    FieldError,
+    InputError,
+    InvalidError,
+    NotFoundError,
+    QuotaError,
+    StorageError,
+    boundary,
+)
+from dspex.execution.backends import Backends, Choice
+from dspex.execution.backends.outputs import check_outputs, dump_outputs
+from dspex.execution.context import RunContext, call_guarded
+from dspex.language.programs import Program
+from dspex.language.records import Prediction, Span
+from dspex.language.signatures import Validator
+from dspex.language.signatures.cancellable import CancellableRun
+from dspex.operations.executions.execution_recorder import (
+    LONG,
+    ExecuteOptions,
+    Recorder,
+    hash_of,
+    json_ready,
+    trace_of,
+)
+from dspex.operations.executions.process_owner import owner_of_this_process
+from dspex.operations.executions.records import ENDED, EXECUTION, ExecutionRecord
+from dspex.operations.executions.redaction import PayloadPolicy
+from dspex.operations.executions.running_executions import Run, Runs, inside, parent
+from dspex.operations.executions.stages import Stages
+from dspex.operations.framework.heavy_work import HeavyWork, InputLimits
+from dspex.operations.framework.input_errors import input_errors_as_invalid
+from dspex.operations.framework.json_size import sizes_of
+from dspex.operations.framework.store import Change, Insert, Query, Store
+from dspex.operations.programs.program_cache import ProgramCache
+from dspex.operations.programs.records import PROGRAM, ProgramRecord, ProgramVersionRecord
+from dspex.operations.tenancy.quotas import Quotas
+from dspex.telemetry import Event, Observer
+
+_log = logging.getLogger("dspex.executions")
+DEFAULT_OPTIONS = ExecuteOptions()
+WAIT = 30.0
+_POLL_SECONDS = 0.1
+ContextProvider = Callable[[str, RunContext], Awaitable[RunContext]]
+"""Returns the context for a run in a workspace, derived from the context of this process."""
+ProgramCall = Callable[[RunContext], Awaitable[Prediction]]
+"""Runs what an execution records, such as a module of the caller, in the context of the executor."""
+_RETRY_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
+
+
+_long_of: Callable[[Any], tuple[Any, ...]] = attrgetter(*LONG)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageLimits:
+    """How executions are stored and how much may be stored; without `quotas` nothing is counted."""
+
+    payload_policy: PayloadPolicy = field(default_factory=PayloadPolicy)
+    quotas: Quotas | None = None
+
+
+class Executor:
+    """Runs stored programs. Each call stores exactly one execution, whatever happens.
+
+    An execution takes two transactions: start and end. `runs` are the active runs in this process.
+    """
+
+    def __init__(  # all collaborators of a run
+        self,
+        store: Store,
+        *,
+        backends: Backends,
+        context: RunContext,
+        clock: Clock,
+        new_id: Callable[[], UUID],
+        limits: StorageLimits | None = None,
+    ) -> None:
+        """Take the collaborators; `context` holds the default model."""
+        limits = limits or StorageLimits()
+        self.quotas = limits.quotas
+        self._store = store
+        self._context = context
+        self._clock = clock
+        self.context_provider: ContextProvider = _unchanged_context
+        self.owner = owner_of_this_process(new_id)
+        self.runs = Runs(clock)
+        self.heavy = HeavyWork()
+        self.input_limits: InputLimits | None = None
+        self.recorder = Recorder(
+            clock=clock, new_id=new_id, owner=self.owner, payload_policy=limits.payload_policy
+        )
+        self.program_cache = ProgramCache(store, backends=backends, clock=clock)
+
+    async def version_of(self, program: ProgramRecord) -> ProgramVersionRecord:
+        """Return the current version of `program`.
+
+        Raises:
+            NotFoundError: the program does not have a version yet.
+        """
+        return await self.program_cache.version(program)
+
+    async def value_of(self, program: ProgramRecord) -> Program:
+        """Return the current version of `program` as a runnable value; versions are immutable and cached."""
+        return await self.program_cache.value(program)
+
+    async def program_of(self, workspace: str, key: UUID | str) -> ProgramRecord | None:
+        """Return a program by id or name; the record may be up to half a second old."""
+        return await self.program_cache.program(workspace, key)
+
+    def on_write(self, changes: Sequence[Change]) -> None:
+        """Update the cache after changes that were written by this process."""
+        self.program_cache.on_write(changes)
+
+    async def execute(
+        self,
+        program: ProgramRecord,
+        inputs: Mapping[str, Any],
+        options: ExecuteOptions = DEFAULT_OPTIONS,
+        *,
+        call: ProgramCall | None = None,
+    ) -> ExecutionRecord:
+        """Run `program` once, or `call` in its place; see `Operations.execute_program`."""
+        self.runs.admit()
+        if self.quotas is not None:
+            await self._admit(program.workspace, options)
+        stages = Stages(self._clock)
+        PROGRAM.step("execute", program.status)
+        with input_errors_as_invalid():
+            choice = await self.program_cache.choice(program, options.backend)
+        stages.enter("input_validation")
+        columns: dict[str, Any] = {
+            "backend": choice.name,
+            "parent_id": None if (parent_run := parent()) is None else parent_run.id,
+        }
+        validator = choice.program.signature.input_validator
+        amount = validator.amount(inputs)
+        if self.input_limits is not None:
+            with input_errors_as_invalid():
+                self.input_limits.check(amount)
+        if options.idempotency_key is not None:
+            columns["inputs_hash"] = hash_of(program, inputs)
+        try:
+            validated, data = (
+                _validate(validator, inputs)
+                if validator.is_quick(amount)
+                else await self._validate_in_thread(validator, inputs)
+            )
+        except InputError as error:
+            return await self._reject_inputs(
+                program, inputs, options, stages=stages, error=error, columns=columns
+            )
+        record = self.recorder.new_record(
+            program, data, options, stages=stages.summary(), **columns
+        )
+        run = self.runs.begin(record.id)
+        try:
+            record, is_duplicate = await self._record_start(program, record, options)
+            if is_duplicate:
+                return record
+            execution = _ExecutionRun(self, run, record, choice=choice, stages=stages, call=call)
+            return await execution.run(validated, options.timeout)
+        finally:
+            self.runs.end(run)
+
+    async def _validate_in_thread(
+        self, validator: Validator, values: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], Any]:
+        """Return the result of `_validate`, computed in a thread."""
+
+        def check(work: CancellableRun) -> tuple[dict[str, Any], Any]:
+            validated = validator.run_cancellable(values, work)
+            return validated, validator.dump(validated)
+
+        return await self.heavy.run(check)
+
+    async def _admit(self, workspace: str, options: ExecuteOptions) -> None:
+        """Check the quota; a call whose execution is already stored passes, because it stores nothing."""
+        if self.quotas is None:
+            return
+        try:
+            await self.quotas.admit(workspace)
+        except QuotaError:
+            key = options.idempotency_key
+            if key is None or not await self._store.count(
+                EXECUTION, {"workspace": workspace, "idempotency_key": key}
+            ):
+                raise
+
+    def _charge(self, workspace: str, changes: Sequence[Change]) -> None:
+        """Charge the quota with the stored size of an execution, and with the execution if it is new."""
+        if self.quotas is None:
+            return
+        change = changes[0]
+        if isinstance(change, Insert):
+            self.quotas.charge(workspace, executions=1, size=sizes_of(_long_of(change.entity)))
+        else:
+            self.quotas.charge(workspace, size=sizes_of(map(change.values.get, LONG)))
+
+    async def cancel(self, record: ExecutionRecord, *, actor: str) -> None:
+        """Record an execution as cancelled and stop it: here at once, in another process within a second.
+
+        Raises:
+            ConflictError: the execution has ended.
+        """
+        await self._store.write(*self.recorder.stop_changes(record, "cancelled", actor=actor))
+        self.runs.stop(record.id, "cancel")
+
+    async def give_up(self, execution_id: UUID) -> None:
+        """Record an execution as interrupted although it still runs, because nobody waits for it."""
+        record = await self._store.get(EXECUTION, id=execution_id)
+        if record is not None and record.status not in ENDED:
+            await self._store.write(*self.recorder.stop_changes(record, "interrupted", actor=None))
+
+    async def watch(self) -> None:
+        """Stop local runs that another process cancelled or gave up; called twice a second."""
+        ids = self.runs.older_than(_POLL_SECONDS)
+        for start in range(0, len(ids), 200):
+            where = {"id": tuple(ids[start : start + 200]), "status": ("cancelled", "interrupted")}
+            for key in await self.statuses(where):
+                self.runs.stop(key, "cancel")
+
+    async def statuses(self, where: Mapping[str, Any]) -> Mapping[UUID, str]:
+        """Return the status of each execution that matches `where`."""
+        rows = await self._store.select(EXECUTION, Query(where=where, limit=200))
+        return {row.id: row.status for row in rows}
+
+    async def _reject_inputs(  # all parts of the failed record
+        self,
+        program: ProgramRecord,
+        inputs: Mapping[str, Any],
+        options: ExecuteOptions,
+        *,
+        stages: Stages,
+        error: InputError,
+        columns: Mapping[str, Any],
+    ) -> ExecutionRecord:
+        """Record a call with invalid inputs as a failed execution and raise the error."""
+        record = self.recorder.new_record(
+            program, json_ready(inputs), options, stages=stages.summary("failed"), **columns
+        )
+        refusal = InvalidError(error.message, errors=error.fields, execution_id=str(record.id))
+        failed_record = replace(
+            record, **self.recorder.end_columns(record, status="failed", error=refusal.to_dict())
+        )
+        record, is_duplicate = await self._record_start(program, failed_record, options)
+        if is_duplicate:
+            return record
+        raise refusal from None
+
+    async def _record_start(
+        self, program: ProgramRecord, record: ExecutionRecord, options: ExecuteOptions
+    ) -> tuple[ExecutionRecord, bool]:
+        """Record the start. Return the execution and whether an earlier call with the same key made it.
+
+        If the earlier execution was interrupted, the new one takes over its key and refers to it.
+        """
+        key_release: tuple[Change, ...] = ()
+        while True:
+            changes = self.recorder.start_changes(program, record, action=options.action)
+            try:
+                await self._store.write(*key_release, *changes)
+            except ConflictError:
+                original = await self._find_by_key(record)
+                if original is None or (key_release and original.id == record.retry_of):
+                    await self._check_ready(program)
+                    raise
+                result = await self._await_original(
+                    original, record, seconds=options.timeout or WAIT
+                )
+                if result.status != "interrupted":
+                    return result, True
+                record = replace(record, retry_of=result.id)
+                key_release = (self.recorder.key_release(result),)
+            else:
+                self._charge(record.workspace, changes)
+                return record, False
+
+    async def _check_ready(self, program: ProgramRecord) -> None:
+        self.program_cache.forget(program.id)
+        fresh = await self._store.get(PROGRAM, id=program.id)
+        if fresh is not None:
+            PROGRAM.step("execute", fresh.status)
+
+    async def _find_by_key(self, record: ExecutionRecord) -> ExecutionRecord | None:
+        if record.idempotency_key is None:
+            return None
+        key = {"workspace": record.workspace, "idempotency_key": record.idempotency_key}
+        return await self._store.get(EXECUTION, **key)
+
+    async def _await_original(
+        self, original: ExecutionRecord, record: ExecutionRecord, *, seconds: float
+    ) -> ExecutionRecord:
+        """Wait for the execution of the first call with this key and return it."""
+        if original.inputs_hash != record.inputs_hash:
+            raise ConflictError(
+                f"the idempotency key {original.idempotency_key!r} belongs to an execution with "
+                "other inputs; "
+                "use another key",
+                execution_id=str(original.id),
+            )
+        result = await self.wait_until_ended(original, seconds=seconds)
+        if result.status == "failed" and (result.error or {}).get("code") == InvalidError.code:
+            error = result.error or {}
+            fields = [
+                FieldError(**{**field, "value": _StoredRepr(field["value"])})
+                for field in error.get("fields", ())
+            ]
+            raise InvalidError(
+                str(error.get("message")), errors=fields, execution_id=str(result.id)
+            )
+        return result
+
+    async def wait_until_ended(self, record: ExecutionRecord, *, seconds: float) -> ExecutionRecord:
+        """Wait at most `seconds` for an execution to end, and return its current record."""
+        until = self._clock.monotonic_ns() + int(seconds * 1e9)
+        while record.status not in ENDED and self._clock.monotonic_ns() < until:
+            run = self.runs.get(record.id)
+            try:
+                async with asyncio.timeout(seconds if run is not None else _POLL_SECONDS):
+                    await (asyncio.Event().wait() if run is None else run.wait_until_finished())
+            except TimeoutError:
+                pass
+            record = await self.reload(record)
+        return record
+
+    async def reload(self, record: ExecutionRecord) -> ExecutionRecord:
+        """Return the current record of an execution.
+
+        Raises:
+            NotFoundError: the execution was deleted.
+        """
+        current = await self._store.get(EXECUTION, id=record.id)
+        if current is None:
+            raise NotFoundError(f"there is no execution {str(record.id)!r}")
+        return current
+
+    async def close(self, record: ExecutionRecord, values: Mapping[str, Any]) -> ExecutionRecord:
+        """Record the end, retrying if the database is unavailable; an end recorded by another writer wins."""
+        changes = self.recorder.end_changes(record, values)
+        for pause in (*_RETRY_DELAYS, None):
+            try:
+                await self._store.write(*changes)
+            except ConflictError:
+                return await self.reload(record)
+            except StorageError:
+                if pause is None:
+                    raise
+                await self._clock.sleep(pause)
+            else:
+                break
+        self._charge(record.workspace, changes)
+        return replace(record, **values)
+
+    async def context_of(self, run: Run, workspace: str, seconds: float | None) -> RunContext:
+        """Return the context of a run; the deadline of a parent execution applies if it is earlier."""
+        context = await self.context_provider(workspace, self._context)
+        if seconds is not None:
+            context = context.within(seconds)
+        parent_run = parent()
+        if parent_run is not None and parent_run.deadline is not None:
+            context = context.within((parent_run.deadline - self._clock.monotonic_ns()) / 1e9)
+        run.deadline = context.deadline
+        return context
+
+
+def _validate(validator: Validator, values: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Return the validated values, and the same as JSON data."""
+    validated = validator(values)
+    return validated, validator.dump(validated)
+
+
+async def _unchanged_context(_workspace: str, context: RunContext) -> RunContext:
+    return context
+
+
+class _StoredRepr(str):
+    """A stored `repr`; its own `repr` is the same text."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class _ExecutionRun:
+    """One run of a recorded execution."""
+
+    __slots__ = ("_call", "_choice", "_executor", "_record", "_run", "_spans", "_stages")
+
+    def __init__(
+        self,
+        executor: Executor,
+        run: Run,
+        record: ExecutionRecord,
+        *,
+        choice: Choice,
+        stages: Stages,
+        call: ProgramCall | None,
+    ) -> None:
+        self._call = call
+        self._executor = executor
+        self._run = run
+        self._record = record
+        self._choice = choice
+        self._stages = stages
+        self._spans: list[Span] = []
+
+    async def run(self, inputs: Mapping[str, Any], seconds: float | None) -> ExecutionRecord:
+        """Run the program, record the end, and return the record."""
+        prediction: Prediction | None = None
+        values: dict[str, Any] = {"queue_ms": self._stages.waited_ms()}
+        try:
+            self._run.is_stoppable = True
+            self._run.check()
+            with (
+                input_errors_as_invalid(),
+                boundary(ExecutionError, "the program failed"),
+                inside(self._run),
+            ):
+                context = await self._executor.context_of(
+                    self._run, self._record.workspace, seconds
+                )
+                prediction = await self._call_program(inputs, context)
+                self._run.is_stoppable = False
+                values |= self._outputs(prediction)
+        except DspexError as error:
+            values |= {
+                "status": "failed",
+                "error": error.to_dict(),
+                "stages": self._stages.summary("failed"),
+            }
+        except asyncio.CancelledError:
+            self._run.is_stoppable = False
+            if self._run.is_cancelled:
+                return await self._handle_cancellation(values)
+            failure = ExecutionError("the program's own code cancelled it").to_dict()
+            values |= {
+                "status": "failed",
+                "error": failure,
+                "stages": self._stages.summary("failed"),
+            }
+        self._run.is_stoppable = False
+        return await self._close(values, prediction)
+
+    async def _call_program(self, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+        observed_context = replace(
+            context, observer=_CollectingObserver(context.observer, self._spans)
+        )
+        self._stages.enter("definition")
+        if observed_context.is_bounded:
+            return await call_guarded(
+                observed_context, lambda inner: self._on_backend(inputs, inner)
+            )
+        return await self._on_backend(inputs, observed_context)
+
+    async def _on_backend(self, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+        if self._call is not None:
+            self._stages.enter("backend_execution")
+            return await self._call(context)
+        backend = self._choice.backend
+        handle = await backend.create_program(self._choice.program)
+        self._stages.enter("backend_execution")
+        return await backend.execute_program(handle, inputs, context)
+
+    def _outputs(self, prediction: Prediction) -> dict[str, Any]:
+        program, stages = self._choice.program, self._stages
+        stages.enter("output_validation")
+        outputs = check_outputs(program, prediction.to_dict())
+        stages.enter("serialization")
+        usage = prediction.usage
+        values = {
+            "outputs": dump_outputs(program, outputs),
+            "usage": msgspec.to_builtins(usage),
+            "cost_usd": usage.cost_usd,
+            "trace": trace_of(prediction, self._spans),
+            "status": "completed",
+        }
+        return {**values, "stages": stages.summary()}
+
+    async def _handle_cancellation(self, values: dict[str, Any]) -> ExecutionRecord:
+        """Record a cancellation by an action (already recorded), by shutdown, or by the caller's task."""
+        is_ours = self._run.absorb_cancellation()
+        if is_ours and self._run.reason == "cancel":
+            return await self._executor.reload(self._record)
+        values["stages"] = self._stages.summary("cancelled")
+        if is_ours:
+            return await self._close({**values, "status": "interrupted", "error": STOPPED}, None)
+        close_task = asyncio.ensure_future(self._close({**values, "status": "cancelled"}, None))
+        await asyncio.wait({close_task})
+        if not close_task.cancelled():
+            close_task.exception()
+        raise asyncio.CancelledError
+
+    async def _close(
+        self, values: dict[str, Any], prediction: Prediction | None
+    ) -> ExecutionRecord:
+        if prediction is None or "trace" not in values:
+            values["trace"] = trace_of(prediction, self._spans)
+        record = await self._executor.close(
+            self._record, self._executor.recorder.end_columns(self._record, **values)
+        )
+        if _log.isEnabledFor(logging.INFO):
+            _log_end(record, self._choice.program.name)
+        return record
+
+
+def _log_end(record: ExecutionRecord, program: str) -> None:
+    fields = {
+        "execution_id": str(record.id),
+        "program": program,
+        "actor": record.actor,
+        "status": record.status,
+        "duration_ms": round(record.duration_ms or 0.0, 3),
+        "code": None if record.error is None else record.error["code"],
+    }
+    _log.info(
+        "execution ended", extra=fields
+    )  # without the error message, which may contain inputs
+
+
+class _CollectingObserver:
+    """Collects the spans of a run, even if it fails, and forwards all events and spans."""
+
+    __slots__ = ("_observer", "_spans", "on_event")
+
+    def __init__(self, observer: Observer, spans: list[Span]) -> None:
+        self._observer = observer
+        self._spans = spans
+        self.on_event: Callable[[Event], None] = observer.on_event
+
+    def on_span(self, span: Span) -> None:
+        """Collect and forward a span."""
+        self._spans.append(span)
+        self._observer.on_span(span)
+
+
+STOPPED = DspexError("the process that ran this execution was stopped; retry it").to_dict() | {
+    "code": "interrupted",
+    "retryable": True,
+}

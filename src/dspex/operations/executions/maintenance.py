@@ -1,0 +1,171 @@
+"""Periodic maintenance: notice cancellations, send heartbeats, find executions of dead processes."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from dspex.clock import Clock
+from dspex.errors import ConflictError, NotFoundError, StorageError
+from dspex.operations.executions.executor import Executor
+from dspex.operations.executions.process_owner import id_of, is_alive
+from dspex.operations.executions.records import EXECUTION, PROCESS, ExecutionRecord, ProcessRecord
+from dspex.operations.framework.access import DEFAULT_WORKSPACE
+from dspex.operations.framework.store import Insert, Query, Store, Update
+from dspex.sync import unbroken
+from dspex.telemetry import Event, Observer
+
+WATCH, BEAT, SWEEP = 0.4, 2.0, 5.0
+DEAD_AFTER = 10.0
+_PAGE = 500
+_log = logging.getLogger("dspex.executions")
+
+
+@dataclass(slots=True)
+class _PeriodicTask:
+    """A task that runs every `every` seconds."""
+
+    every: float
+    work: Callable[[], Awaitable[object]]
+    due: int = 0
+
+
+class Maintenance:
+    """Runs periodic tasks next to an executor, in `async with`. Owned by one event loop.
+
+    An execution whose process died becomes interrupted. A process on this host is looked up by pid
+    and start time. A process on another host counts as dead when its heartbeat has not changed for
+    `DEAD_AFTER` seconds of the local clock, so host clocks need not agree.
+    """
+
+    def __init__(
+        self, store: Store, executor: Executor, *, clock: Clock, observer: Observer
+    ) -> None:
+        """Take the collaborators."""
+        self._store = store
+        self._executor = executor
+        self._clock = clock
+        self._observer = observer
+        self._periodic_tasks = [
+            _PeriodicTask(WATCH, executor.watch),
+            _PeriodicTask(BEAT, self.send_heartbeat),
+            _PeriodicTask(SWEEP, self.sweep),
+        ]
+        self._observations: dict[str, tuple[int, int]] = {}
+        self._has_row = False
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, every: float, work: Callable[[], Awaitable[object]]) -> None:
+        """Also run `work`, at the first tick and then every `every` seconds."""
+        self._periodic_tasks.append(_PeriodicTask(every, work))
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.get_running_loop().create_task(self._run_loop())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            if not self._task.cancelled():
+                self._task.result()
+
+    async def _run_loop(self) -> None:
+        """Tick until cancelled, but never in the middle of a task: a cancelled query loses its connection."""
+        while True:
+            await unbroken(self.tick())
+            await self._clock.sleep(WATCH)
+
+    async def tick(self) -> None:
+        """Run all due tasks. A task that fails is retried when it is next due."""
+        for task in self._periodic_tasks:
+            now = self._clock.monotonic_ns()
+            if task.due <= now:
+                task.due = now + int(task.every * 1e9)
+                try:
+                    await task.work()
+                except StorageError as error:
+                    self._observer.on_event(
+                        Event(
+                            name="log",
+                            message=f"maintenance is waiting for the database: {error.message}",
+                        )
+                    )
+                except Exception:  # noqa: BLE001  # the other tasks (cancellations, heartbeats) must continue
+                    _log.exception("a maintenance task failed; retrying in %g s", task.every)
+
+    async def send_heartbeat(self) -> None:
+        """Send a heartbeat if this process runs executions."""
+        if len(self._executor.runs):
+            await self.write_heartbeat()
+
+    async def write_heartbeat(self) -> None:
+        """Write the heartbeat row of this process.
+
+        Raises:
+            StorageError: the database cannot be written.
+        """
+        key = id_of(self._executor.owner)
+        try:
+            if self._has_row:
+                await self._store.write(Update(resource=PROCESS, id=key, increments={"beats": 1}))
+                return
+        except NotFoundError:  # retention deleted it as the row of a dead process
+            self._has_row = False
+        now = self._clock.now()
+        owner = self._executor.owner
+        row = ProcessRecord(
+            id=key, workspace=DEFAULT_WORKSPACE, created_at=now, updated_at=now, owner=owner
+        )
+        await self._store.write(Insert(row))
+        self._has_row = True
+
+    async def sweep(self) -> int:
+        """Mark executions of dead processes as interrupted; return how many."""
+        query = Query(where={"status": ("pending", "running")}, limit=_PAGE, oldest_first=True)
+        rows = [
+            row
+            for row in await self._store.select(EXECUTION, query)
+            if row.id not in self._executor.runs
+        ]
+        is_gone = {
+            owner: await self._is_gone(owner)
+            for owner in {row.owner for row in rows if row.owner is not None}
+        }
+        self._observations = {
+            owner: observation
+            for owner, observation in self._observations.items()
+            if owner in is_gone
+        }
+        orphans = [row for row in rows if row.owner is None or is_gone[row.owner]]
+        return sum([await self._interrupt(row) for row in orphans])
+
+    async def _interrupt(self, row: ExecutionRecord) -> bool:
+        try:
+            await self._store.write(
+                *self._executor.recorder.stop_changes(row, "interrupted", actor=None)
+            )
+        except ConflictError:  # it has ended meanwhile
+            return False
+        return True
+
+    async def _is_gone(self, owner: str) -> bool:
+        if owner == self._executor.owner:
+            return True  # only called for executions that are not among our runs
+        alive = is_alive(owner)
+        if alive is not None:
+            return not alive
+        row = await self._store.get(PROCESS, id=id_of(owner))
+        beats, now = -1 if row is None else row.beats, self._clock.monotonic_ns()
+        observation = self._observations.get(owner)
+        if observation is None or observation[0] != beats:
+            self._observations[owner] = (beats, now)
+            return False
+        return now - observation[1] >= int(DEAD_AFTER * 1e9)

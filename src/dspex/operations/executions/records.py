@@ -1,0 +1,108 @@
+"""Stored executions."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from dspex.operations.framework.resource import Calculation, Resource, Row, Transition
+
+ENDED = ("completed", "failed", "cancelled", "interrupted")
+ExecutionStatus = Literal["pending", "running", "completed", "failed", "cancelled", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionRecord(Row):
+    """One run of a program version. `cost_usd` is None if a price is unknown.
+
+    `stages` lists the stages with status and time: definition, input validation, backend execution,
+    output validation, serialization. `owner` is the process that runs it; if that process dies, the
+    execution becomes interrupted. An `idempotency_key` is unique; `inputs_hash` shows whether a
+    second call with the same key has the same inputs. `parent_id` is the enclosing execution,
+    `retry_of` the repeated one. `payloads` says whether inputs, outputs and trace are stored as
+    they were, redacted, or (inputs only) not stored.
+    """
+
+    program_id: UUID
+    program_version_id: UUID
+    status: ExecutionStatus
+    backend: str
+    inputs: dict[str, Any]
+    outputs: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = None
+    trace: dict[str, Any] | None = None
+    cost_usd: float | None = None
+    duration_ms: float | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    queue_ms: float | None = None
+    stages: list[Any] | None = None
+    parent_id: UUID | None = None
+    retry_of: UUID | None = None
+    idempotency_key: str | None = None
+    actor: str = "local"
+    owner: str | None = None
+    deadline_at: datetime | None = None
+    inputs_hash: str | None = None
+    payloads: Literal["stored", "redacted", "withheld"] = "stored"
+
+
+def total_tokens(row: ExecutionRecord) -> int | None:
+    """Input and output tokens of all model calls; null until the execution ends."""
+    if row.usage is None:
+        return None
+    return int(row.usage.get("input_tokens") or 0) + int(row.usage.get("output_tokens") or 0)
+
+
+def elapsed_ms(row: ExecutionRecord) -> float | None:
+    """The time from call to end, including waiting; null until the execution ends."""
+    if row.finished_at is None:
+        return None
+    return (row.finished_at - row.created_at).total_seconds() * 1000
+
+
+EXECUTION = Resource(
+    name="execution",
+    plural="executions",
+    entity=ExecutionRecord,
+    transitions={
+        "start": Transition(("pending",), "running"),
+        "complete": Transition(("running",), "completed"),
+        "fail": Transition(("pending", "running"), "failed"),
+        "cancel": Transition(("pending", "running"), "cancelled"),
+        "interrupt": Transition(("pending", "running"), "interrupted"),
+    },
+    references={"program_id": "program", "program_version_id": "program_version"},
+    pointers={"parent_id": "execution", "retry_of": "execution"},
+    unique=(("workspace", "idempotency_key"),),
+    indexes=(
+        ("program_id", "id"),
+        ("workspace", "id"),
+        ("status", "workspace", "id"),
+        ("parent_id",),
+    ),
+    hidden=("workspace", "lock_version", "inputs_hash"),
+    calculations=(
+        Calculation(of=("usage",), compute=total_tokens),
+        Calculation(of=("created_at", "finished_at"), compute=elapsed_ms),
+    ),
+    is_audited=False,  # the executor writes the audit entry itself
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessRecord(Row):
+    """One executor. `beats` counts heartbeats; other hosts treat it as dead when the count stops."""
+
+    owner: str
+    beats: int = 0
+
+
+PROCESS = Resource(
+    name="process",
+    plural="processes",
+    entity=ProcessRecord,
+    is_audited=False,
+    is_internal=True,
+)

@@ -1,0 +1,116 @@
+"""Deletes old executions."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+from dspex.clock import Clock
+from dspex.errors import NotFoundError
+from dspex.operations.events.records import EVENT
+from dspex.operations.executions.execution_recorder import LONG, TOPIC
+from dspex.operations.executions.records import ENDED, EXECUTION, PROCESS
+from dspex.operations.framework.resource import Resource
+from dspex.operations.framework.store import Figures, Query, Store
+from dspex.operations.programs.records import PROGRAM, ProgramRecord
+from dspex.operations.tenancy.quotas import usage_change
+from dspex.operations.tenancy.records import WORKSPACE, WorkspaceRecord
+
+_PAGE = 200
+_ACTIVE = ("queued", "running", "paused")
+_PROCESS_DAYS = 7
+
+
+class Retention:
+    """Deletes executions by age or by count per program, with their events.
+
+    `keep_days` and `keep_count` of a program take precedence over those of its workspace, and these
+    over the settings; 0 keeps everything. It never deletes running executions, rows that another
+    resource refers to, or executions of a program with an unfinished job. The audit trail stays.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        figures: Figures,
+        *,
+        jobs: Iterable[Resource[Any]],
+        clock: Clock,
+        days: int = 0,
+        count: int = 0,
+    ) -> None:
+        """Take the collaborators, the kinds of jobs, and the default limits."""
+        self._jobs = tuple(jobs)
+        self._store = store
+        self._figures = figures
+        self._clock = clock
+        self._days = days
+        self._count = count
+
+    async def tick(self) -> int:
+        """Delete expired executions in all workspaces; return how many."""
+        total, after = 0, None
+        tenants = await self._workspaces()
+        while True:
+            page = await self._store.select(
+                PROGRAM, Query(after=after, limit=_PAGE, oldest_first=True)
+            )
+            total += sum(
+                [await self._prune(program, tenants.get(program.workspace)) for program in page]
+            )
+            if len(page) < _PAGE:
+                break
+            after = page[-1].id
+        await self._figures.prune(PROCESS, {}, before=self._id_at(_PROCESS_DAYS), keep=None)
+        return total
+
+    async def _workspaces(self) -> dict[str, WorkspaceRecord]:
+        workspaces: dict[str, WorkspaceRecord] = {}
+        after = None
+        while True:
+            page = await self._store.select(
+                WORKSPACE, Query(after=after, limit=_PAGE, oldest_first=True)
+            )
+            workspaces |= {row.name: row for row in page}
+            if len(page) < _PAGE:
+                return workspaces
+            after = page[-1].id
+
+    def _limits(self, program: ProgramRecord, workspace: WorkspaceRecord | None) -> tuple[int, int]:
+        days, count = self._days, self._count
+        if workspace is not None:
+            days = days if workspace.keep_days is None else workspace.keep_days
+            count = count if workspace.keep_count is None else workspace.keep_count
+        settings = program.configuration
+        return int(settings.get("keep_days", days)), int(settings.get("keep_count", count))
+
+    async def _prune(self, program: ProgramRecord, workspace: WorkspaceRecord | None) -> int:
+        days, count = self._limits(program, workspace)
+        if not (days or count) or await self._has_active_job(program):
+            return 0
+        where: dict[str, Any] = {"program_id": program.id, "status": ENDED}
+        before = self._id_at(days) if days else None
+        deleted, size = await self._figures.prune(
+            EXECUTION, where, before=before, keep=count or None, sized=LONG
+        )
+        rows = await self._store.select(
+            EXECUTION, Query(where={"program_id": program.id}, limit=1, oldest_first=True)
+        )
+        if deleted:
+            with suppress(NotFoundError):  # the workspace does not have counters yet
+                await self._store.write(
+                    usage_change(program.workspace, executions=-deleted, size=-size)
+                )
+            event_where = {"program_id": program.id, "topic": TOPIC}
+            oldest = rows[0].id if rows else self._id_at(0)
+            await self._figures.prune(EVENT, event_where, before=oldest, keep=None)
+        return deleted
+
+    async def _has_active_job(self, program: ProgramRecord) -> bool:
+        where = {"program_id": program.id, "status": _ACTIVE}
+        return any([await self._store.count(job, where) for job in self._jobs])
+
+    def _id_at(self, days: int) -> UUID:
+        """Return the smallest id of the moment `days` ago; ids start with a timestamp."""
+        moment = self._clock.now().timestamp() - days * 86_400.0
+        return UUID(int=int(max(0.0, moment) * 1000) << 80)

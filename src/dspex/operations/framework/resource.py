@@ -1,0 +1,289 @@
+"""The declaration of a resource; its table, API types and documentation are derived from it."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from operator import attrgetter
+from typing import Any, Final, Generic, Literal, NewType, TypeVar
+from uuid import UUID
+
+from dspex.errors import ConflictError, DefinitionError, InternalError
+from dspex.operations.framework.access import Scope
+from dspex.operations.framework.policies import OWN_WORKSPACE, AccessPolicy
+
+E = TypeVar("E")
+AttributeKind = Literal[
+    "uuid", "text", "integer", "number", "flag", "time", "json", "probability", "embedding"
+]
+Probability = NewType("Probability", float)
+"""A number from 0 to 1."""
+Embedding = NewType("Embedding", list[float])
+"""A vector of finite numbers; its length is that of the field."""
+LONGEST_EMBEDDING: Final = 65_536
+Comparison = Literal[
+    "eq", "in", "gte", "lte", "after", "before", "contains", "starts_with", "is_null"
+]
+_COMPARISONS: dict[AttributeKind, tuple[Comparison, ...]] = {
+    "uuid": ("eq", "in"),
+    "text": ("eq", "in", "contains", "starts_with"),
+    "integer": ("eq", "gte", "lte"),
+    "number": ("gte", "lte"),
+    "flag": ("eq",),
+    "time": ("after", "before"),
+    "json": (),
+    "probability": ("gte", "lte"),
+    "embedding": (),
+}
+_KINDS: dict[Any, AttributeKind] = {
+    UUID: "uuid",
+    str: "text",
+    int: "integer",
+    float: "number",
+    bool: "flag",
+    datetime: "time",
+    dict: "json",
+    list: "json",
+    Probability: "probability",
+    Embedding: "embedding",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """The common columns. `workspace` is the tenant; `lock_version` counts the changes."""
+
+    id: UUID
+    workspace: str
+    created_at: datetime
+    updated_at: datetime
+    lock_version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute of a resource. `choices` are the values of an enumerated text, such as a status."""
+
+    name: str
+    kind: AttributeKind
+    is_nullable: bool
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A filter of a list, by its name on every surface: `cost_usd_gte`, `status_in`, `name`."""
+
+    name: str
+    attribute: Attribute
+    comparison: Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A state transition; it is only allowed from the states in `sources`."""
+
+    sources: tuple[str, ...]
+    target: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calculation:
+    """A value of a row that is computed on output and not stored: lists cannot filter or sort by it.
+
+    `compute` takes the row. Its name is the name of the value, its return annotation the type, and
+    the first paragraph of its docstring the description. It may read only the attributes in `of`,
+    because others may not have been loaded.
+    """
+
+    of: tuple[str, ...]
+    compute: Callable[[Any], Any]
+
+    @cached_property
+    def attribute(self) -> Attribute:
+        """The name and type as an attribute."""
+        return _attribute(self.compute.__name__, typing.get_type_hints(self.compute)["return"])
+
+    @property
+    def description(self) -> str:
+        """The description, in one sentence."""
+        return " ".join((self.compute.__doc__ or "").split("\n\n")[0].split())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resource(Generic[E]):
+    """An entity class and the rules for all its rows.
+
+    Attributes are the dataclass fields of `entity`; the field `status`, if present, is the state.
+    `references` maps attributes to the resources that they refer to; `pointers` does the same
+    without a foreign key, for resources that refer to each other. `unique` lists groups of
+    attributes that no two rows share. `hidden` attributes never appear in an API or in the audit
+    trail. Lists cannot be sorted by `unsorted` attributes, which may be long. `calculations` are
+    shown beside the attributes. Reading requires the scope `reading`, and `policies` narrow the
+    rows. Every change of a resource that `is_audited` is recorded in the audit trail. A resource
+    that `is_internal` has a table but no API. The rows that actions add to a resource that
+    `is_counted` count against the quota of the workspace.
+    """
+
+    name: str
+    plural: str
+    entity: type[E]
+    transitions: Mapping[str, Transition] = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
+    pointers: Mapping[str, str] = field(default_factory=dict)
+    unique: tuple[tuple[str, ...], ...] = ()
+    indexes: tuple[tuple[str, ...], ...] = ()
+    hidden: tuple[str, ...] = ("workspace", "lock_version")
+    unsorted: tuple[str, ...] = ()
+    calculations: tuple[Calculation, ...] = ()
+    reading: Scope = "read"
+    policies: tuple[AccessPolicy, ...] = (OWN_WORKSPACE,)
+    is_audited: bool = True
+    is_internal: bool = False
+    is_counted: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the calculations.
+
+        Raises:
+            DefinitionError: a calculation reads an unknown attribute, or has the name of an
+            attribute.
+        """
+        names = {
+            entity_field.name
+            for entity_field in dataclasses.fields(typing.cast("Any", self.entity))
+        }
+        for calculation in self.calculations:
+            name = calculation.compute.__name__
+            if name in names:
+                raise DefinitionError(
+                    f"{self.name} has an attribute {name!r}; choose another name for the "
+                    "calculation"
+                )
+            if unknown := set(calculation.of) - names:
+                raise DefinitionError(
+                    f"the calculation {name!r} of {self.name} reads {min(unknown)!r}, which is "
+                    "not an attribute"
+                )
+
+    @cached_property
+    def attributes(self) -> tuple[Attribute, ...]:
+        """All attributes in the order of the entity's fields."""
+        hints = typing.get_type_hints(self.entity)
+        return tuple(
+            _attribute(entity_field.name, hints[entity_field.name])
+            for entity_field in dataclasses.fields(typing.cast("Any", self.entity))
+        )
+
+    @cached_property
+    def shown(self) -> tuple[Attribute, ...]:
+        """The attributes without the hidden ones."""
+        return tuple(
+            attribute for attribute in self.attributes if attribute.name not in self.hidden
+        )
+
+    @cached_property
+    def visible(self) -> tuple[Attribute, ...]:
+        """The shown attributes, then the calculations."""
+        return (*self.shown, *(calculation.attribute for calculation in self.calculations))
+
+    @cached_property
+    def values_of(self) -> Callable[[Any], dict[str, Any]]:
+        """A function that returns the shown attributes and calculations of a row by name."""
+        names = tuple(attribute.name for attribute in self.shown)
+        get, computed = (
+            attrgetter(*names),
+            [
+                (calculation.attribute.name, calculation.compute)
+                for calculation in self.calculations
+            ],
+        )
+
+        def read(row: Any) -> dict[str, Any]:
+            values = dict(zip(names, get(row), strict=True))
+            for name, compute in computed:
+                values[name] = compute(row)
+            return values
+
+        return read
+
+    @cached_property
+    def filters(self) -> Mapping[str, Filter]:
+        """All list filters by name, derived from the kinds of the shown attributes."""
+        attributes = (attribute for attribute in self.shown if attribute.name != "id")
+        return {
+            list_filter.name: list_filter
+            for attribute in attributes
+            for list_filter in _filters(attribute)
+        }
+
+    @property
+    def reserved_attribute(self) -> str | None:
+        """An attribute whose name clashes with a list argument or with the filter of another attribute."""
+        filter_names = {
+            list_filter.name
+            for attribute in self.shown
+            for list_filter in _filters(attribute)
+            if list_filter.comparison != "eq"
+        }
+        reserved_names = filter_names | ({"first", "after", "sort"} & self.filters.keys())
+        return next(
+            (attribute.name for attribute in self.attributes if attribute.name in reserved_names),
+            None,
+        )
+
+    @cached_property
+    def sortable(self) -> Mapping[str, Attribute]:
+        """The attributes that lists can be sorted by."""
+        attributes = (
+            attribute
+            for attribute in self.shown
+            if attribute.kind not in {"uuid", "json", "embedding"}
+        )
+        return {
+            attribute.name: attribute
+            for attribute in attributes
+            if attribute.name not in self.unsorted
+        }
+
+    def step(self, action: str, status: str) -> str:
+        """Return the state after `action` in the state `status`.
+
+        Raises:
+            ConflictError: the action is not allowed in this state.
+        """
+        transition = self.transitions[action]
+        if status not in transition.sources:
+            sources = " or ".join(transition.sources)
+            raise ConflictError(
+                f"{self.name} is {status}: {action} needs it to be {sources}", status=status
+            )
+        return transition.target
+
+
+def _filters(attribute: Attribute) -> list[Filter]:
+    comparisons: tuple[Comparison, ...] = (
+        ("eq", "in") if attribute.choices else _COMPARISONS[attribute.kind]
+    )
+    if attribute.is_nullable and comparisons:
+        comparisons = (*comparisons, "is_null")
+    return [
+        Filter(attribute.name if kind == "eq" else f"{attribute.name}_{kind}", attribute, kind)
+        for kind in comparisons
+    ]
+
+
+def _attribute(name: str, hint: Any) -> Attribute:
+    is_nullable = False
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        members = [arg for arg in typing.get_args(hint) if arg is not type(None)]
+        is_nullable, hint = True, members[0]
+    if typing.get_origin(hint) is Literal:
+        return Attribute(name, "text", is_nullable, typing.get_args(hint))
+    kind = _KINDS.get(typing.get_origin(hint) or hint)
+    if kind is None:
+        raise InternalError(f"attribute {name} has the unsupported type {hint!r}")
+    return Attribute(name, kind, is_nullable)

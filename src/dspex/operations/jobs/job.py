@@ -1,0 +1,85 @@
+"""What all kinds of jobs share: the columns, the states, the queue, and the events."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+from uuid import UUID
+
+from dspex.operations.events.records import EventRecord
+from dspex.operations.framework.resource import Resource, Row, Transition
+from dspex.operations.framework.store import Insert
+
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord(Row):
+    """The columns that all kinds of jobs have. `needs` is the code that a worker must have."""
+
+    program_id: UUID
+    program_version_id: UUID
+    dataset_id: UUID
+    status: Literal["queued", "running", "paused", "completed", "failed", "cancelled"] = "queued"
+    metrics: list[Any]
+    configuration: dict[str, Any]
+    needs: dict[str, Any]
+    progress: dict[str, Any]
+    waiting: str | None = None
+    attempts: int = 0
+    error: dict[str, Any] | None = None
+    actor: str = "local"
+    turn: int = 0
+    worker: str | None = None
+    retry_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+JOB_STEPS = {
+    "start": Transition(("queued", "running"), "running"),
+    "pause": Transition(("queued", "running"), "paused"),
+    "resume": Transition(("paused", "failed"), "queued"),
+    "complete": Transition(("running",), "completed"),
+    "fail": Transition(("queued", "running"), "failed"),
+    "requeue": Transition(("running",), "queued"),
+    "cancel": Transition(("queued", "running", "paused"), "cancelled"),
+}
+JOB_HIDDEN = ("workspace", "lock_version", "turn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResource(Resource[E]):
+    """A kind of job. `queue` is the name of its queue, and the topic of the events of its jobs."""
+
+    queue: str
+
+
+def status_event(
+    job: JobRecord,
+    resource: JobResource[Any],
+    *,
+    id: UUID,
+    now: datetime,
+    message: str | None = None,
+) -> Insert:
+    """Return the event with the state of `job`: status, progress, reason to wait, and a message."""
+    payload = {
+        "status": job.status,
+        "progress": job.progress,
+        "waiting": job.waiting,
+        "attempts": job.attempts,
+        "message": message,
+        "error": job.error,
+    }
+    return Insert(
+        EventRecord(
+            id=id,
+            workspace=job.workspace,
+            created_at=now,
+            updated_at=now,
+            topic=resource.queue,
+            subject_id=job.id,
+            program_id=job.program_id,
+            payload=payload,
+        )
+    )

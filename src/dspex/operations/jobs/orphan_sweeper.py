@@ -1,0 +1,166 @@
+"""Finds abandoned jobs: queued ones without a ticket, and running ones whose worker is gone."""
+
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+from dspex.clock import Clock
+from dspex.errors import ConflictError, NotFoundError
+from dspex.operations.framework.store import Insert, Query, Store, Update
+from dspex.operations.jobs.job import JobRecord, JobResource, status_event
+from dspex.operations.jobs.policy import JobPolicy, channel_of, serves
+from dspex.operations.jobs.records import JOB_WORKER, JobWorkerRecord
+
+Note = Callable[[str, JobRecord], Awaitable[None]]
+"""Makes sure that there is a ticket for this turn of a job, under a channel."""
+_AT_ONCE = 500
+_log = logging.getLogger("dspex.jobs")
+
+
+class Sweeper:
+    """Looks over all unfinished jobs. Any number of processes may do so at once: each change needs the row unchanged.
+
+    The rows are the only truth: whoever dies between writing one thing and the next leaves nothing
+    that the next sweep does not mend.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        policy: JobPolicy,
+        clock: Clock,
+        new_id: Callable[[], UUID],
+        note: Note | None = None,
+        code: tuple[str, str] = ("", ""),
+    ) -> None:
+        """Take `note` and the code of this worker; a process without DBOS only explains why jobs wait."""
+        self._store = store
+        self._policy = policy
+        self._clock = clock
+        self._new_id = new_id
+        self._note = note
+        self._code = code
+
+    async def tick(self) -> bool:
+        """Sweep once; return whether any job is unfinished.
+
+        Raises:
+            StorageError: the database cannot be reached.
+        """
+        has_unfinished = False
+        alive: Sequence[JobWorkerRecord] | None = None
+        for queue, resource in self._policy.queues.items():
+            jobs = await self._unfinished(resource)
+            if not jobs:
+                continue
+            has_unfinished = True
+            if alive is None:
+                alive = await living(self._store)
+            await self._tend(queue, resource, jobs=jobs, alive=alive)
+        return has_unfinished
+
+    async def _unfinished(self, resource: JobResource[Any]) -> list[JobRecord]:
+        """Return all of them: however many wait for a worker that is not there, those behind them may have theirs."""
+        jobs: list[JobRecord] = []
+        query = Query(where={"status": ("queued", "running")}, limit=_AT_ONCE, oldest_first=True)
+        while len(page := await self._store.select(resource, query)) == _AT_ONCE:
+            jobs += page
+            query = dataclasses.replace(query, after=page[-1].id)
+        return [*jobs, *page]
+
+    async def _tend(
+        self,
+        queue: str,
+        resource: JobResource[Any],
+        *,
+        jobs: Sequence[JobRecord],
+        alive: Sequence[JobWorkerRecord],
+    ) -> None:
+        worker_ids = {str(worker.id) for worker in alive}
+        running = sum(job.status == "running" for job in jobs)
+        for job in jobs:
+            if job.status == "running":
+                if job.worker not in worker_ids:
+                    await self._orphaned(resource, job)
+            elif self._is_due(job):
+                if self._note is not None and serves(job.needs, *self._code):
+                    await self._note(channel_of(queue, job.needs), job)
+                reason = why_waiting(job, alive, running=running, policy=self._policy, queue=queue)
+                if reason is not None and reason != job.waiting:
+                    await self._explain(resource, job, reason)
+
+    def _is_due(self, job: JobRecord) -> bool:
+        """Return whether a queued job may begin; a time beyond any wait was written by a clock that was ahead."""
+        if job.retry_at is None:
+            return True
+        wait = (job.retry_at - self._clock.now()).total_seconds()
+        return wait <= 0 or wait > 2 * self._policy.longest
+
+    async def _orphaned(self, resource: JobResource[Any], job: JobRecord) -> None:
+        values: dict[str, Any] = {"updated_at": self._clock.now()}
+        if job.attempts >= self._policy.deaths:
+            message = f"{job.attempts} workers died while they ran this job; it is not tried again"
+            error = {"code": "worker_lost", "message": message, "retryable": False, "fields": []}
+            values |= {
+                "status": resource.step("fail", job.status),
+                "error": error,
+                "finished_at": self._clock.now(),
+            }
+        else:
+            message = "its worker is gone; it goes on where it was"
+            values |= {"status": resource.step("requeue", job.status), "waiting": message}
+        await self._change(resource, job, values, message, turns=1)
+
+    async def _explain(self, resource: JobResource[Any], job: JobRecord, reason: str) -> None:
+        await self._change(resource, job, {"waiting": reason}, reason, turns=0)
+
+    async def _change(  # noqa: PLR0917
+        self,
+        resource: JobResource[Any],
+        job: JobRecord,
+        values: dict[str, Any],
+        message: str,
+        *,
+        turns: int,
+    ) -> None:
+        updated_job: JobRecord = dataclasses.replace(job, **values)
+        change = Update(
+            resource=resource,
+            id=job.id,
+            values=values,
+            increments={"turn": turns} if turns else {},
+            statuses=(job.status,),
+            expected={"turn": job.turn},
+        )
+        event: Insert = status_event(
+            updated_job, resource, id=self._new_id(), now=self._clock.now(), message=message
+        )
+        try:
+            await self._store.write(change, event)
+        except (ConflictError, NotFoundError):
+            _log.debug("job %s was moved on by somebody else", job.id)
+
+
+async def living(store: Store) -> Sequence[JobWorkerRecord]:
+    """Return the workers that count as alive."""
+    return await store.select(JOB_WORKER, Query(where={"status": "alive"}, limit=1000))
+
+
+def why_waiting(
+    job: JobRecord, alive: Sequence[JobWorkerRecord], *, running: int, policy: JobPolicy, queue: str
+) -> str | None:
+    """Return why a queued job that is due does not run yet, None where it is about to."""
+    able = [worker for worker in alive if serves(job.needs, worker.code, worker.revision)]
+    if not able:
+        if job.needs:
+            return f"no worker with {job.needs['code']}@{job.needs['revision']}"
+        return "no worker is running; start one with `dspex worker`"
+    limit = policy.limits.get(queue)
+    if limit is not None and running >= limit:
+        return f"queue {queue!r} is full: {running} of {limit} run"
+    if running >= policy.concurrency * len(able):
+        return f"all workers are busy: {running} jobs run on {len(able)}"
+    return None

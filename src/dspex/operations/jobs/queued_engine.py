@@ -1,0 +1,62 @@
+"""The engine of processes that start jobs and run none: a server, the command line. It knows the rows only."""
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from dspex.clock import Clock
+from dspex.errors import ConflictError, NotFoundError
+from dspex.operations.framework.store import Store, Update
+from dspex.operations.jobs.job import JobResource, status_event
+from dspex.operations.jobs.orphan_sweeper import living, why_waiting
+from dspex.operations.jobs.policy import JobPolicy
+
+
+class QueuedJobs:
+    """Takes note of jobs by looking who could run them: workers find queued rows by themselves, four times a second.
+
+    So nothing can be lost between a row and a queue, and no such process needs DBOS. Safe to use
+    from many tasks.
+    """
+
+    def __init__(
+        self, store: Store, *, policy: JobPolicy, clock: Clock, new_id: Callable[[], UUID]
+    ) -> None:
+        """Take where the rows are; `noted` is set whenever there is a new job."""
+        self._store = store
+        self._policy = policy
+        self._clock = clock
+        self._new_id = new_id
+        self.noted = asyncio.Event()
+
+    async def enqueue(self, resource: JobResource[Any], job_id: UUID) -> None:
+        """Say in the row why it has to wait, where nobody can run it; see `JobEngine.enqueue`."""
+        self.noted.set()
+        job = await self._store.get(resource, id=job_id)
+        if job is None or job.status != "queued":
+            return
+        alive = await living(self._store)
+        reason = why_waiting(job, alive, running=0, policy=self._policy, queue=resource.queue)
+        if reason is None:
+            return
+        values = {"waiting": reason}
+        change = Update(
+            resource=resource,
+            id=job_id,
+            values=values,
+            statuses=("queued",),
+            expected={"turn": job.turn},
+        )
+        updated_job = dataclasses.replace(job, **values)
+        event = status_event(
+            updated_job, resource, id=self._new_id(), now=self._clock.now(), message=reason
+        )
+        try:
+            await self._store.write(change, event)
+        except (ConflictError, NotFoundError):
+            return  # somebody runs it already
+
+    async def stop(self, resource: JobResource[Any], job_id: UUID) -> None:
+        """Do nothing more: the row says it, and the worker that runs the job reads its row four times a second."""

@@ -1,0 +1,1 @@
+"""Optimizations as jobs. Only `domain`, storage, bootstrap and surfaces may import it."""

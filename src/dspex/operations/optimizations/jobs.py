@@ -1,0 +1,372 @@
+"""Optimizations as jobs: a search that goes on where it was, and a new version of the program where it found one."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from dspex.errors import ConflictError, DefinitionError
+from dspex.execution.backends import LazyBackend, Optimization, OptimizingBackend
+from dspex.execution.clients import Budget
+from dspex.execution.modules import Module, build
+from dspex.language.programs import Program
+from dspex.language.records import Example, Prediction
+from dspex.learning.evaluation import Dataset, aevaluate
+from dspex.learning.evaluation.backed import Backed
+from dspex.learning.evaluation.metric import score_of
+from dspex.learning.optimizers import (
+    BootstrapFewShot,
+    Control,
+    Joint,
+    LabeledFewShot,
+    MIPROv2,
+    Optimizer,
+    Outcome,
+    RandomSearch,
+    Search,
+    Trial,
+    aoptimize,
+)
+from dspex.learning.optimizers.reply_store import ReplyStore
+from dspex.learning.optimizers.verdict import Verdict, judge
+from dspex.operations.evaluations.job_environment import Ground, Material
+from dspex.operations.framework.store import Change, Insert, Query, Update
+from dspex.operations.jobs import Done, JobRun
+from dspex.operations.optimizations.optimizer_options import Part, option_problem
+from dspex.operations.optimizations.records import OptimizationJobRecord
+from dspex.operations.programs.records import PROGRAM, PROGRAM_VERSION, ProgramVersionRecord
+
+_OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
+    "LabeledFewShot": LabeledFewShot,
+    "BootstrapFewShot": BootstrapFewShot,
+    "RandomSearch": RandomSearch,
+    "MIPROv2": MIPROv2,
+    "Joint": Joint,
+}
+_OF_DSPY = {"LabeledFewShot", "BootstrapFewShot", "MIPROv2"}
+_ENOUGH = 10  # rows from which on some are held out
+_HOLDOUT = 0.3
+_TOLD = 20  # progress reports in one pass over the rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """A program that is better, None where the one as it is stays; and what the row says about it."""
+
+    program: Program | None
+    values: Mapping[str, Any]
+    message: str
+
+
+class OptimizationHandler:
+    """Searches for a better version of a program: natively, or by dspy's own optimizer where the program runs there."""
+
+    def __init__(self, ground: Ground) -> None:
+        """Take the environment of jobs."""
+        self._ground = ground
+
+    async def __call__(self, run: JobRun, /) -> Done:
+        """Search, or go on with a search, and keep what is better."""
+        material = await self._ground.material(run, "optimization_job")
+        if not isinstance(run.job, OptimizationJobRecord):
+            raise DefinitionError("this job is not an optimization")
+        train, test = _split(material.data, run.job.configuration)
+        if test is None:
+            run.report(
+                f"{len(train)} rows are too few to hold some out: the winner is not compared with "
+                "the program"
+            )
+        is_on_dspy = material.choice.name == "dspy" and run.job.optimizer in _OF_DSPY
+        _check_options(run.job, on_dspy=is_on_dspy)
+        if is_on_dspy:
+            result = await self._with_dspy(run, run.job, material, data=(train, test))
+        else:
+            result = await self._natively(run, run.job, material, data=(train, test))
+        if result.program is None:
+            return Done(values=result.values, message=result.message)
+        changes = _Version(self._ground, run.job, result.program)
+        return Done(values=result.values, changes=changes.made, message=result.message)
+
+    async def _natively(
+        self,
+        run: JobRun,
+        job: OptimizationJobRecord,
+        material: Material,
+        *,
+        data: tuple[Dataset, Dataset | None],
+    ) -> _Found:
+        settings, program = job.configuration, material.choice.program
+        is_here = material.choice.name == "native"
+        module: Module = (
+            build(program, code=self._ground.code)
+            if is_here
+            else Backed(program, material.choice.backend)
+        )
+        search = Search(
+            rows=settings.get("rows"),
+            test=data[1],
+            insists=bool(settings.get("insist")),
+            **_goal(settings),
+            budget=Budget(**job.budget),
+            journal=material.journal,
+            control=Control(),
+            concurrency=settings.get("concurrency") or 8,
+            seed=settings.get("seed") or 0,
+            on_trial=_Telling(run),
+        )
+        outcome = await aoptimize(
+            module,
+            _optimizer(job),
+            train=data[0],
+            metric=material.metrics,
+            context=await self._ground.stoppable(run),
+            search=search,
+        )
+        return _of_outcome(outcome, material.program)
+
+    async def _with_dspy(
+        self,
+        run: JobRun,
+        job: OptimizationJobRecord,
+        material: Material,
+        *,
+        data: tuple[Dataset, Dataset | None],
+    ) -> _Found:
+        async with await self._answers(job, material) as answers:
+            return await self._found_by_dspy(run, job, material, data=data, answers=answers)
+
+    async def _found_by_dspy(
+        self,
+        run: JobRun,
+        job: OptimizationJobRecord,
+        material: Material,
+        *,
+        data: tuple[Dataset, Dataset | None],
+        answers: ReplyStore,
+    ) -> _Found:
+        train, test = data
+        settings = job.configuration
+        context = await self._ground.answered(run, answers)
+        backend = await _optimizing(material)
+        search = Search(test=test, insists=bool(settings.get("insist")), **_goal(settings))
+        goal = search.goal(list(material.metrics))
+        name = (
+            goal.objective if goal.objective in material.metrics else next(iter(material.metrics))
+        )
+        metric = material.metrics[name]
+        work = Optimization(
+            optimizer=job.optimizer,
+            metric=lambda example, outputs: score_of(metric, Example(example), Prediction(outputs)),
+            trainset=[example.to_dict() for example in train],
+            options=settings.get("options") or {},
+            compile=settings.get("compile") or {},
+        )
+        handle = await backend.create_program(material.choice.program)
+        better = await backend.optimize_program(
+            handle,
+            work,
+            context,
+            on_progress=lambda event, details: _tell_dspy(run, event, details),
+        )
+        judgement: Verdict | str | None = None
+        if test is not None:
+            original, improved = (
+                Backed(each, backend) for each in (material.choice.program, better)
+            )
+            before = await aevaluate(original, test, material.metrics, context=context)
+            after = await aevaluate(improved, test, material.metrics, context=context)
+            judgement = judge(before, after, goal, alpha=search.alpha)
+        verdict = judgement if isinstance(judgement, Verdict) else None
+        values = {"best": {"label": f"dspy's {job.optimizer}", "metric": name, **_verdict(verdict)}}
+        keeps = (
+            judgement is not None
+            and not (verdict is not None and verdict.is_better)
+            and not search.insists
+        )
+        message = str(verdict) if verdict is not None else f"dspy's {job.optimizer} made a program"
+        if isinstance(judgement, str):
+            message = f"{message}, and it could not be compared on the held-out rows: {judgement}"
+        return _Found(program=None if keeps else better, values=values, message=message)
+
+    async def _answers(self, job: OptimizationJobRecord, material: Material) -> ReplyStore:
+        concurrency = job.configuration.get("concurrency") or 8
+        budget = Budget(**job.budget)
+        answers = ReplyStore(
+            material.journal, budget=budget, control=Control(), concurrency=concurrency
+        )
+        for entry in await material.journal.entries():
+            if entry["kind"] in {"answer", "lost"}:
+                answers.restore(entry)
+        budget.begin(answers.elapsed)
+        return answers
+
+
+class _Telling:
+    """Reports each finished trial."""
+
+    def __init__(self, run: JobRun) -> None:
+        self._run = run
+        self._best: float | None = None
+
+    def __call__(self, trial: Trial) -> None:
+        score = trial.score
+        if score is not None and trial.candidate.is_final:
+            self._best = score if self._best is None else max(self._best, score)
+        shown_score = "no score" if score is None else f"{score:.3f}"
+        self._run.report(
+            f"trial {trial.number}: {trial.candidate.label}: {shown_score}",
+            trials=trial.number + 1,
+            trial={"number": trial.number, "label": trial.candidate.label, "score": score},
+            best=self._best,
+        )
+
+
+class _Version:
+    """Makes the version that a job has found; asked again where the program has changed meanwhile."""
+
+    def __init__(self, ground: Ground, job: OptimizationJobRecord, program: Program) -> None:
+        self._ground = ground
+        self._job = job
+        self._program = program
+
+    async def made(self) -> tuple[Mapping[str, Any], Sequence[Change]]:
+        store, job = self._ground.store, self._job
+        record = await store.get(PROGRAM, id=job.program_id)
+        if record is None:
+            raise ConflictError("the program of this job is gone")
+        existing = await self._newest(content_hash=self._program.content_hash)
+        version = existing or await self._new()
+        changes: list[Change] = [] if existing is not None else [Insert(version)]
+        # who has changed the program since the job began is not overruled
+        if record.current_version_id == job.program_version_id:
+            values = {"current_version_id": version.id, "updated_at": self._ground.clock.now()}
+            expected = {"current_version_id": job.program_version_id}
+            changes.append(Update(resource=PROGRAM, id=record.id, values=values, expected=expected))
+        return {"result_version_id": version.id}, changes
+
+    async def _newest(self, **where: Any) -> ProgramVersionRecord | None:
+        query = Query(where={"program_id": self._job.program_id, **where}, limit=1)
+        versions = await self._ground.store.select(PROGRAM_VERSION, query)
+        return versions[0] if versions else None
+
+    async def _new(self) -> ProgramVersionRecord:
+        newest, now = await self._newest(), self._ground.clock.now()
+        return ProgramVersionRecord(
+            id=self._ground.new_id(),
+            workspace=self._job.workspace,
+            created_at=now,
+            updated_at=now,
+            program_id=self._job.program_id,
+            number=1 if newest is None else newest.number + 1,
+            content_hash=self._program.content_hash,
+            definition=self._program.definition(),
+            assignment=dict(self._program.assignment),
+            parent_id=self._job.program_version_id,
+            made_by=f"job {self._job.id}",
+        )
+
+
+def _split(data: Dataset, settings: Mapping[str, Any]) -> tuple[Dataset, Dataset | None]:
+    share = settings.get("holdout", _HOLDOUT)
+    if not share or len(data) < _ENOUGH:
+        return data, None
+    test, train = data.split(share, seed=settings.get("seed") or 0)
+    return train, test
+
+
+def _goal(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a search is after, as far as the settings of a job say it."""
+    values = {name: settings.get(name) for name in ("maximize", "subject_to", "alpha", "on_error")}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _check_options(job: OptimizationJobRecord, *, on_dspy: bool) -> None:
+    """Refuse what callers may not say to the optimizer that runs here, also in a job of an earlier version."""
+    parts: tuple[Part, ...] = ("options", "compile")
+    for part in parts:
+        problem = option_problem(
+            job.optimizer, job.configuration.get(part) or {}, part=part, on_dspy=on_dspy
+        )
+        if problem is not None:
+            raise DefinitionError(f"configuration.{part}.{problem.name}: {problem.message}")
+
+
+def _optimizer(job: OptimizationJobRecord) -> Optimizer:
+    options = job.configuration.get("options") or {}
+    try:
+        return _OPTIMIZERS[job.optimizer](**options)
+    except TypeError as error:
+        raise DefinitionError(f"{job.optimizer} does not take these options: {error}") from error
+
+
+def _of_outcome(outcome: Outcome[Module], program: Program) -> _Found:
+    from pydantic_core import to_jsonable_python
+
+    best, verdict = outcome.best, outcome.verdict
+    values = {
+        "trials": outcome.table(),
+        "best": {
+            "trial": best.number,
+            "label": best.candidate.label,
+            "score": best.score,
+            "changes": outcome.changes(),
+            "stopped": outcome.stopped,
+            "warnings": list(outcome.warnings),
+            "conclusion": outcome.conclusion,
+            "unmet": list(outcome.unmet),
+            "figures": _figures(best),
+            "values": to_jsonable_python(dict(best.candidate.assignment)),
+            **_verdict(verdict),
+        },
+    }
+    better = replace(program, **_winner(outcome, program))
+    is_same = better.content_hash == program.content_hash
+    return _Found(program=None if is_same else better, values=values, message=outcome.conclusion)
+
+
+def _figures(trial: Trial) -> dict[str, float | None]:
+    """Return the figures of a trial but for times, which are not the same when a job is resumed."""
+    return {
+        name: value if math.isfinite(value) else None
+        for name, value in trial.figures.items()
+        if name not in {"p50", "p95"}
+    }
+
+
+def _winner(outcome: Outcome[Module], program: Program) -> dict[str, Any]:
+    winner = outcome.program.to_program(program.name)
+    return {
+        "signature": winner.signature,
+        "root": winner.root,
+        "space": winner.space,
+        "assignment": winner.assignment,
+    }
+
+
+def _verdict(verdict: Verdict | None) -> dict[str, Any]:
+    if verdict is None:
+        return {"verdict": None}
+    return verdict.to_dict()
+
+
+async def _optimizing(material: Material) -> OptimizingBackend:
+    backend: Any = material.choice.backend
+    return cast(
+        "OptimizingBackend",
+        await backend.ensure_started() if isinstance(backend, LazyBackend) else backend,
+    )
+
+
+def _tell_dspy(run: JobRun, event: str, details: Any) -> None:
+    if event == "progress" and isinstance(details, Mapping):
+        scored = details.get("scored")
+        if scored is None:
+            run.report(
+                f"{details.get('optimizer', 'dspy')} began on {details.get('examples')} rows"
+            )
+        elif scored % max(1, details["examples"] // _TOLD) == 0:
+            run.report(
+                f"{scored} predictions scored, mean {details['mean']:.3f}",
+                scored=scored,
+                mean=details["mean"],
+            )

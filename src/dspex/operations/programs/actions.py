@@ -1,0 +1,374 @@
+"""The actions on programs, versions and signatures."""
+
+import dataclasses
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from dspex.errors import (
+    ConflictError,
+    DspexError,
+    InternalError,
+    InvalidError,
+    NotFoundError,
+    SignatureError,
+)
+from dspex.language.signatures import Signature
+from dspex.operations.framework.action import Action
+from dspex.operations.framework.input_errors import input_errors_as_invalid
+from dspex.operations.framework.inputs import invalid
+from dspex.operations.framework.operations import Operations
+from dspex.operations.framework.store import Update
+from dspex.operations.programs.inputs import CreateProgram
+from dspex.operations.programs.program_writer import storage_settings_of
+from dspex.operations.programs.records import (
+    PROGRAM,
+    PROGRAM_VERSION,
+    SIGNATURE,
+    ProgramRecord,
+    ProgramVersionRecord,
+    SignatureRecord,
+)
+
+_TRIES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramRef:
+    """A reference to a program by id or by name."""
+
+    program_id: UUID | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigureProgram:
+    """Set how a program's executions are stored; omitted settings stay as they are.
+
+    With `store_inputs` false, inputs are not stored. Executions are deleted when they are older
+    than `keep_days`, or not among the newest `keep_count`; 0 keeps them.
+    """
+
+    program_id: UUID | None = None
+    name: str | None = None
+    store_inputs: bool | None = None
+    keep_days: int | None = None
+    keep_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivateVersion:
+    """Make a version of a program the current one."""
+
+    program_id: UUID | None = None
+    name: str | None = None
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffVersions:
+    """Compare two versions of a program by their numbers."""
+
+    program_id: UUID | None = None
+    name: str | None = None
+    first: int
+    second: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateSignature:
+    """Store a signature in its string form, "question -> answer: str".
+
+    If the name exists, this becomes its next version.
+    """
+
+    signature: str
+    name: str | None = None
+    instructions: str | None = None
+    draft: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignatureRef:
+    """A reference to one version of a signature."""
+
+    signature_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionDiff:
+    """The differences of two versions: each has a path and the values before and after (null: absent)."""
+
+    first: ProgramVersionRecord
+    second: ProgramVersionRecord
+    changes: list[Any]
+
+
+async def archive_program(operations: Operations, request: ProgramRef) -> ProgramRecord:
+    """Archive a program; its versions and executions stay.
+
+    Raises:
+        ConflictError: the program is not ready.
+    """
+    return await _step(
+        operations, await operations.program(request.program_id, request.name), "archive"
+    )
+
+
+async def initialize_program(operations: Operations, request: ProgramRef) -> ProgramRecord:
+    """Build a draft or broken program; afterwards it is ready, or in the state error with the reason.
+
+    Raises:
+        ConflictError: the program is in another state.
+    """
+    draft = await operations.program(request.program_id, request.name)
+    program = await _step(operations, draft, "initialize", error=None)
+    try:
+        with input_errors_as_invalid():
+            choice = operations.floor.backends.choose(
+                await operations.program_value(program), stored=program.backend
+            )
+            await choice.backend.create_program(choice.program)
+    except DspexError as error:
+        return await _step(operations, program, "fail", error=error.to_dict())
+    return await _step(operations, program, "become_ready")
+
+
+async def configure_program(operations: Operations, request: ConfigureProgram) -> ProgramRecord:
+    """Set how executions are stored; see `ConfigureProgram`. Concurrent calls do not lose settings."""
+    names = ("store_inputs", "keep_days", "keep_count")
+    values = storage_settings_of(
+        {name: value for name in names if (value := getattr(request, name)) is not None}, prefix=""
+    )
+    if not values:
+        raise InvalidError(f"give at least one of {', '.join(names)}")
+    for is_last in (*[False] * _TRIES, True):
+        program = await operations.program(request.program_id, request.name)
+        expected = {
+            "updated_at": program.updated_at
+        }  # unlike other changes, executions do not touch it
+        try:
+            return await _update_program(
+                operations,
+                program,
+                expected=expected,
+                configuration={**program.configuration, **values},
+            )
+        except ConflictError:
+            if is_last:
+                raise
+    raise InternalError("the last try returns or raises")
+
+
+async def activate_version(operations: Operations, request: ActivateVersion) -> ProgramRecord:
+    """Make a version the current one.
+
+    Raises:
+        NotFoundError: the version does not exist.
+    """
+    program = await operations.program(request.program_id, request.name)
+    version = await _version(operations, program, request.number)
+    return await _update_program(operations, program, current_version_id=version.id)
+
+
+async def diff_versions(operations: Operations, request: DiffVersions) -> VersionDiff:
+    """Compare two versions; see `VersionDiff`.
+
+    Raises:
+        NotFoundError: one of the versions does not exist.
+    """
+    program = await operations.program(request.program_id, request.name)
+    first, second = [
+        await _version(operations, program, number) for number in (request.first, request.second)
+    ]
+    before, after = [
+        {"definition": row.definition, "assignment": row.assignment} for row in (first, second)
+    ]
+    return VersionDiff(first=first, second=second, changes=list(_changes("", before, after)))
+
+
+async def create_signature(operations: Operations, request: CreateSignature) -> SignatureRecord:
+    """Store a signature; see `CreateSignature`.
+
+    Raises:
+        InvalidError: the text is not a signature; the message says where and why.
+    """
+    try:
+        signature = await operations.floor.executor.heavy.run(
+            lambda _: Signature(
+                request.signature, request.instructions or "", name=request.name or ""
+            )
+        )
+    except SignatureError as error:
+        raise invalid("signature", request.signature, f"a signature ({error.message})") from error
+    return await operations.save_signature(
+        signature, source="string", status="draft" if request.draft else "active"
+    )
+
+
+async def activate_signature(operations: Operations, request: SignatureRef) -> SignatureRecord:
+    """Activate a draft.
+
+    Raises:
+        ConflictError: the signature is not a draft.
+    """
+    return await _signature_step(operations, request, "activate")
+
+
+async def deprecate_signature(operations: Operations, request: SignatureRef) -> SignatureRecord:
+    """Deprecate a signature for new programs; existing programs keep it.
+
+    Raises:
+        ConflictError: the signature is not active.
+    """
+    return await _signature_step(operations, request, "deprecate")
+
+
+async def _signature_step(
+    operations: Operations, request: SignatureRef, step: str
+) -> SignatureRecord:
+    record = await operations.store.get(
+        SIGNATURE, workspace=operations.workspace, id=request.signature_id
+    )
+    if record is None:
+        raise NotFoundError(f"there is no signature {str(request.signature_id)!r}")
+    values: dict[str, Any] = {
+        "status": SIGNATURE.step(step, record.status),
+        "updated_at": operations.floor.clock.now(),
+    }
+    sources = SIGNATURE.transitions[step].sources
+    await operations.store.write(
+        Update(resource=SIGNATURE, id=record.id, values=values, statuses=sources)
+    )
+    return dataclasses.replace(record, **values)
+
+
+async def _step(
+    operations: Operations,
+    program: ProgramRecord,
+    step: str,
+    **values: Any,
+) -> ProgramRecord:
+    status = PROGRAM.step(step, program.status)
+    return await _update_program(
+        operations, program, sources=PROGRAM.transitions[step].sources, status=status, **values
+    )
+
+
+async def _update_program(
+    operations: Operations,
+    program: ProgramRecord,
+    *,
+    sources: tuple[str, ...] = (),
+    expected: Mapping[str, Any] = types.MappingProxyType({}),
+    **values: Any,
+) -> ProgramRecord:
+    values["updated_at"] = operations.floor.clock.now()
+    change = Update(
+        resource=PROGRAM, id=program.id, values=values, statuses=sources, expected=expected
+    )
+    await operations.store.write(change)
+    return dataclasses.replace(program, **values)
+
+
+async def _version(
+    operations: Operations, program: ProgramRecord, number: int
+) -> ProgramVersionRecord:
+    version = await operations.store.get(PROGRAM_VERSION, program_id=program.id, number=number)
+    if version is None:
+        raise NotFoundError(f"program {program.name!r} has no version {number}")
+    return version
+
+
+def _changes(path: str, before: Any, after: Any) -> Iterator[dict[str, Any]]:
+    """Yield the differences of two JSON values, through nested objects and lists of equal length."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for name in sorted({*before, *after}):
+            below = f"{path}.{name}" if path else name
+            if before.get(name) != after.get(name) or (name in before) != (name in after):
+                yield from _changes(below, before.get(name), after.get(name))
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for number, (old, new) in enumerate(zip(before, after, strict=True)):
+            if old != new:
+                yield from _changes(f"{path}[{number}]", old, new)
+    else:
+        yield {"path": path, "before": before, "after": after}
+
+
+PROGRAM_ACTIONS: tuple[Action, ...] = (
+    Action(
+        name="create_program",
+        resource=PROGRAM,
+        input=CreateProgram,
+        scope="write",
+        run=Operations.create_program,
+        description="Create a program of one module; it is ready at once unless it is a draft.",
+    ),
+    Action(
+        name="archive_program",
+        resource=PROGRAM,
+        input=ProgramRef,
+        run=archive_program,
+        scope="write",
+        description="Archive a program; its versions and executions stay.",
+    ),
+    Action(
+        name="initialize_program",
+        resource=PROGRAM,
+        input=ProgramRef,
+        run=initialize_program,
+        scope="write",
+        description="Build a draft or broken program so that it becomes ready.",
+    ),
+    Action(
+        name="configure_program",
+        resource=PROGRAM,
+        input=ConfigureProgram,
+        run=configure_program,
+        scope="write",
+        description="Set how a program's executions are stored, and for how long.",
+    ),
+    Action(
+        name="activate_version",
+        resource=PROGRAM,
+        input=ActivateVersion,
+        run=activate_version,
+        scope="write",
+        description="Make a version of a program the current one.",
+    ),
+    Action(
+        name="diff_versions",
+        resource=PROGRAM_VERSION,
+        input=DiffVersions,
+        run=diff_versions,
+        scope="read",
+        description="Compare two versions of a program.",
+        result=VersionDiff,
+    ),
+    Action(
+        name="create_signature",
+        resource=SIGNATURE,
+        input=CreateSignature,
+        run=create_signature,
+        scope="write",
+        description="Store a signature in its string form.",
+    ),
+    Action(
+        name="activate_signature",
+        resource=SIGNATURE,
+        input=SignatureRef,
+        run=activate_signature,
+        scope="write",
+        description="Activate a draft of a signature.",
+    ),
+    Action(
+        name="deprecate_signature",
+        resource=SIGNATURE,
+        input=SignatureRef,
+        run=deprecate_signature,
+        scope="write",
+        description="Deprecate a signature for new programs.",
+    ),
+)

@@ -1,0 +1,24 @@
+"""The inputs of actions on programs."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateProgram:
+    """Create a program of one module.
+
+    `signature` is a string form ("question -> answer: str") or the name of a stored signature;
+    `module` is predict, chain_of_thought or program_of_thought (only on the backend dspy).
+    `configuration` holds settings of the module (temperature, max_tokens, model, adapter) and may
+    hold "instructions", "demos", and "isolation": "process" to run it in a worker. The program is
+    ready at once; a `draft` can run only after `initialize_program`.
+    """
+
+    name: str
+    signature: str
+    module: str = "predict"
+    backend: str = "native"
+    configuration: dict[str, Any] = field(default_factory=dict)
+    instructions: str | None = None
+    draft: bool = False

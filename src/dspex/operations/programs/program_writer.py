@@ -1,0 +1,458 @@
+"""Creates and stores programs and signatures."""
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from uuid import UUID
+
+from dspex.clock import Clock
+from dspex.error_text import shorten, suggest
+from dspex.errors import (
+    ConflictError,
+    DefinitionError,
+    FieldError,
+    InternalError,
+    InvalidError,
+    SignatureError,
+)
+from dspex.execution.backends import Backends
+from dspex.execution.modules import ChainOfThought, Module, Predict
+from dspex.language.programs import Node, Program
+from dspex.language.signatures import Signature, SignatureLike
+from dspex.operations.framework.heavy_work import HeavyWork
+from dspex.operations.framework.input_errors import input_errors_as_invalid
+from dspex.operations.framework.store import Change, Insert, Query, Store, Update
+from dspex.operations.programs.inputs import CreateProgram
+from dspex.operations.programs.names import check_name, check_values
+from dspex.operations.programs.records import (
+    PROGRAM,
+    PROGRAM_VERSION,
+    SIGNATURE,
+    ProgramRecord,
+    ProgramVersionRecord,
+    SignatureRecord,
+    SignatureStatus,
+)
+from dspex.operations.tenancy.reach import check_definition
+
+T = TypeVar("T")
+_TRIES = (False, False, False, False, True)  # True for the last try
+STORAGE_SETTINGS = ("store_inputs", "keep_days", "keep_count")
+TOOL_MODULE = "react"
+MODULES = ("predict", "chain_of_thought", TOOL_MODULE, "program_of_thought")
+_BY_VALUE = tuple(module for module in MODULES if module != TOOL_MODULE)
+
+
+async def _with_retry(work: Callable[[], Awaitable[T]]) -> T:
+    """Return the result of `work`, retrying if another client stored the same name at the same time."""
+    for is_last in _TRIES:
+        try:
+            return await work()
+        except ConflictError:
+            if is_last:
+                raise
+    raise InternalError("the last try returns or raises")
+
+
+class Programs:
+    """Creates and versions programs. Equal content is stored once: saving it again changes nothing."""
+
+    def __init__(  # all collaborators
+        self,
+        store: Store,
+        *,
+        clock: Clock,
+        new_id: Callable[[], UUID],
+        backends: Backends,
+        heavy: HeavyWork,
+    ) -> None:
+        """Take the collaborators; a program may name any of `backends`."""
+        self._heavy = heavy
+        self._store = store
+        self._clock = clock
+        self._new_id = new_id
+        self._backends = backends
+
+    async def create(self, request: CreateProgram, *, workspace: str) -> ProgramRecord:
+        """Create a program from text and settings; see `Operations.create_program`."""
+        problems = _Problems()
+        with problems.collect():
+            check_name(request.name)
+        signature = Signature(
+            "input -> output", name="Unknown"
+        )  # a stand-in, so that the other checks can run
+        with problems.collect():
+            signature = await self._signature_of(request, workspace)
+        with problems.collect():
+            self._backends.check(request.backend)
+        with problems.collect():
+            _check_module(request.module)
+        settings, backend, storage_settings = dict(request.configuration), request.backend, {}
+        with problems.collect():
+            backend = _backend_for(settings.pop("isolation", "inline"), request.backend)
+        with problems.collect():
+            storage_settings = storage_settings_of(settings)
+        with problems.collect():
+            check_values(request.module, settings)
+        for name in (*STORAGE_SETTINGS, *problems.names_under("configuration.")):
+            settings.pop(name, None)  # do not report the same problems again when building
+        program = None
+        with problems.collect():
+            program = await self._heavy.run(
+                lambda _: _build(request, signature, settings, backend=backend)
+            )
+        problems.raise_if_any()
+        if program is None:
+            raise InternalError("a program without problems was not built")
+        for is_last in _TRIES:
+            if await self._store.get(PROGRAM, workspace=workspace, name=request.name) is not None:
+                break
+            try:
+                return await self._insert(
+                    program,
+                    workspace=workspace,
+                    backend=backend,
+                    module=request.module,
+                    storage_settings=storage_settings,
+                    is_draft=request.draft,
+                )
+            except ConflictError:  # another client created it or its signature at the same time
+                if is_last:
+                    raise
+        raise ConflictError(
+            f"a program named {request.name!r} exists already; choose another name, or execute it"
+        )
+
+    async def save(self, program: Program, *, workspace: str, backend: str) -> ProgramRecord:
+        """Store a program value; see `Operations.save_program`."""
+        return await _with_retry(
+            lambda: self._save_once(program, workspace=workspace, backend=backend)
+        )
+
+    async def _save_once(self, program: Program, *, workspace: str, backend: str) -> ProgramRecord:
+        record = await self._store.get(PROGRAM, workspace=workspace, name=program.name)
+        if record is None:
+            check_name(program.name)
+            return await self._insert(
+                program, workspace=workspace, backend=backend, module=program.root.kind
+            )
+        current = await self._version_of(record, id=record.current_version_id)
+        if current is not None and current.content_hash == program.content_hash:
+            return record
+        existing = await self._version_of(record, content_hash=program.content_hash)
+        if existing is not None:
+            return await self._set_current(record, existing)
+        newest = await self._version_of(record)
+        signature = await self.save_signature(
+            program.signature, workspace=workspace, source=program.root.kind
+        )
+        number = newest.number + 1 if newest is not None else 1
+        version = self._version(program, record, number=number, parent_id=record.current_version_id)
+        return await self._set_current(record, version, Insert(version), signature_id=signature.id)
+
+    async def _set_current(
+        self,
+        record: ProgramRecord,
+        version: ProgramVersionRecord,
+        *changes: Change,
+        **values: Any,
+    ) -> ProgramRecord:
+        """Make `version` the current one, together with `changes`."""
+        values |= {"current_version_id": version.id, "updated_at": self._clock.now()}
+        await self._store.write(*changes, Update(resource=PROGRAM, id=record.id, values=values))
+        return dataclasses.replace(record, **values)
+
+    async def save_signature(
+        self,
+        signature: SignatureLike,
+        *,
+        workspace: str,
+        source: str,
+        status: SignatureStatus = "active",
+    ) -> SignatureRecord:
+        """Store a signature; see `Operations.save_signature`."""
+
+        async def save_once() -> SignatureRecord:
+            record, change = await self._signature_record(
+                Signature.of(signature), workspace=workspace, source=source, status=status
+            )
+            if change is not None:
+                await self._store.write(change)
+            return record
+
+        return await _with_retry(save_once)
+
+    async def _insert(  # all parts of a new program
+        self,
+        program: Program,
+        *,
+        workspace: str,
+        backend: str,
+        module: str,
+        storage_settings: Mapping[str, Any] | None = None,
+        is_draft: bool = False,
+    ) -> ProgramRecord:
+        self._backends.check(backend)
+        signature, change = await self._signature_record(
+            program.signature, workspace=workspace, source=module
+        )
+        now = self._clock.now()
+        record = ProgramRecord(
+            id=self._new_id(),
+            workspace=workspace,
+            created_at=now,
+            updated_at=now,
+            name=program.name,
+            status="draft" if is_draft else "initializing",
+            signature_id=signature.id,
+            current_version_id=None,
+            module=module,
+            backend=backend,
+            configuration={**program.root.config, **(storage_settings or {})},
+        )
+        version = self._version(program, record, number=1, parent_id=None)
+        values: dict[str, Any] = {
+            "current_version_id": version.id,
+            "status": "draft" if is_draft else PROGRAM.step("become_ready", record.status),
+        }
+        changes: list[Change] = [] if change is None else [change]
+        await self._store.write(
+            *changes,
+            Insert(record),
+            Insert(version),
+            Update(resource=PROGRAM, id=record.id, values=values, statuses=(record.status,)),
+        )
+        return dataclasses.replace(record, **values)
+
+    def _version(
+        self, program: Program, record: ProgramRecord, *, number: int, parent_id: UUID | None
+    ) -> ProgramVersionRecord:
+        check_definition(program)
+        now = self._clock.now()
+        return ProgramVersionRecord(
+            id=self._new_id(),
+            workspace=record.workspace,
+            created_at=now,
+            updated_at=now,
+            program_id=record.id,
+            number=number,
+            content_hash=program.content_hash,
+            definition=program.definition(),
+            assignment=dict(program.assignment),
+            parent_id=parent_id,
+        )
+
+    async def _version_of(self, record: ProgramRecord, **where: Any) -> ProgramVersionRecord | None:
+        """Return the newest version of a program that matches `where`, or None."""
+        query = Query(where={"program_id": record.id, **where}, limit=1)
+        rows = await self._store.select(PROGRAM_VERSION, query)
+        return rows[0] if rows else None
+
+    async def _signature_of(self, request: CreateProgram, workspace: str) -> Signature:
+        if "->" in request.signature:
+            try:
+                return await self._heavy.run(
+                    lambda _: Signature(request.signature, name=request.name)
+                )
+            except SignatureError as error:
+                raise _invalid(
+                    "signature", request.signature, error.message, "question -> answer: str"
+                ) from error
+        active = {"workspace": workspace, "status": "active"}
+        newest = Query(where={**active, "name": request.signature}, limit=1)
+        rows = await self._store.select(SIGNATURE, newest)
+        if not rows:
+            names = [row.name for row in await self._store.select(SIGNATURE, Query(where=active))]
+            message = (
+                "there is no active signature "
+                f"{request.signature!r}.{suggest(request.signature, names)}"
+            )
+            raise _invalid(
+                "signature",
+                request.signature,
+                message,
+                "'inputs -> outputs', or a stored signature's name",
+            )
+        return Signature.from_dict(rows[0].definition)
+
+    async def _signature_record(
+        self,
+        signature: Signature,
+        *,
+        workspace: str,
+        source: str,
+        status: SignatureStatus = "active",
+    ) -> tuple[SignatureRecord, Insert | None]:
+        """Return the signature record, and the change that adds it if it is new."""
+        newest = await self._store.select(
+            SIGNATURE, Query(where={"workspace": workspace, "name": signature.name}, limit=1)
+        )
+        if newest and newest[0].content_hash == signature.content_hash:
+            return newest[0], None
+        now, data = self._clock.now(), signature.to_dict()
+        sides = {
+            role: [item for item in data["fields"] if item["role"] == role]
+            for role in ("input", "output")
+        }
+        record = SignatureRecord(
+            id=self._new_id(),
+            workspace=workspace,
+            created_at=now,
+            updated_at=now,
+            name=signature.name,
+            version=newest[0].version + 1 if newest else 1,
+            status=status,
+            inputs={"fields": sides["input"]},
+            outputs={"fields": sides["output"]},
+            instructions=signature.instructions,
+            content_hash=signature.content_hash,
+            source=source,
+            definition=data,
+        )
+        return record, Insert(record)
+
+
+def _check_module(module: str) -> None:
+    """Raise if the module cannot be created from data alone."""
+    if module == TOOL_MODULE:
+        reason = (
+            "needs tools, which are code: write dspex.ReAct(signature, [tool]) in a file and store "
+            "it with dspex run"
+        )
+        raise _invalid(
+            "module", module, f"{module} {reason} file.py:name", f"one of: {', '.join(_BY_VALUE)}"
+        )
+    _check(module in MODULES, "module", module, f"one of: {', '.join(_BY_VALUE)}")
+
+
+def _program(module: str, signature: Signature, settings: dict[str, Any], *, name: str) -> Program:
+    builders: dict[str, Callable[..., Module]] = {
+        "predict": Predict,
+        "chain_of_thought": ChainOfThought,
+    }
+    if module in builders:
+        return builders[module](signature, **settings).to_program(name)
+    if unknown := settings.keys() - {"max_iters"}:
+        raise DefinitionError(
+            f"program_of_thought does not have a setting {min(unknown)!r}; it has: max_iters"
+        )
+    root = Node(id="self", kind=module, signature=signature, backend="dspy", config=settings)
+    return Program(name=name, signature=signature, root=root)
+
+
+def _build(
+    request: CreateProgram, signature: Signature, settings: dict[str, Any], *, backend: str
+) -> Program | None:
+    """Return the program built from checked parts, or None if its module is invalid (reported already)."""
+    instructions = settings.pop("instructions", request.instructions)
+    if instructions is not None and not isinstance(instructions, str):
+        raise _invalid(
+            "configuration.instructions",
+            instructions,
+            f"{shorten(instructions)} is not a text",
+            "a text",
+        )
+    if request.module not in MODULES or request.module == TOOL_MODULE:
+        return None
+    if request.module == "program_of_thought":
+        _check(
+            backend == "dspy",
+            "module",
+            request.module,
+            "a module of this backend; use the backend 'dspy'",
+        )
+    try:
+        final_signature = signature.with_instructions(instructions) if instructions else signature
+        return _program(request.module, final_signature, settings, name=request.name)
+    except (DefinitionError, TypeError) as error:
+        raise _invalid(
+            "configuration", request.configuration, str(error), "settings of the module"
+        ) from error
+
+
+class _Problems:
+    """Collects the field errors of several checks and raises them as one error."""
+
+    def __init__(self) -> None:
+        self._errors: list[FieldError] = []
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        try:
+            with input_errors_as_invalid():
+                yield
+        except InvalidError as error:
+            paths = {problem.path for problem in self._errors}
+            self._errors += [
+                field_error for field_error in error.fields if field_error.path not in paths
+            ]
+
+    def names_under(self, path: str) -> list[str]:
+        return [
+            error.path.removeprefix(path) for error in self._errors if error.path.startswith(path)
+        ]
+
+    def raise_if_any(self) -> None:
+        if self._errors:
+            message = "; ".join(
+                f"{error.path}: {error.message.rstrip('.')}" for error in self._errors
+            )
+            raise InvalidError(message, errors=self._errors)
+
+
+def _backend_for(isolation: object, backend: str) -> str:
+    """Return the backend for an isolation setting."""
+    _check(
+        isolation in {"inline", "process"},
+        "configuration.isolation",
+        isolation,
+        "inline or process",
+    )
+    return "isolated" if isolation == "process" and backend == "native" else backend
+
+
+def storage_settings_of(
+    settings: Mapping[str, Any], *, prefix: str = "configuration."
+) -> dict[str, Any]:
+    """Return the validated storage settings (`STORAGE_SETTINGS`) of a configuration.
+
+    Raises:
+        InvalidError: lists every invalid value; each path starts with `prefix`.
+    """
+    storage_settings, problems = (
+        {name: settings[name] for name in STORAGE_SETTINGS if name in settings},
+        _Problems(),
+    )
+    for name, value in storage_settings.items():
+        is_flag = isinstance(value, bool)
+        with problems.collect():
+            if name == "store_inputs":
+                _check(is_flag, f"{prefix}{name}", value, "true or false")
+            else:
+                is_number = isinstance(value, int) and not is_flag and 0 <= value <= 1_000_000_000
+                _check(
+                    is_number,
+                    f"{prefix}{name}",
+                    value,
+                    "a number of at least 0; 0 keeps everything",
+                )
+    problems.raise_if_any()
+    return storage_settings
+
+
+def _check(is_fine: bool, field: str, value: object, expected: str) -> None:  # noqa: FBT001, PLR0917
+    if not is_fine:
+        raise _invalid(field, value, f"{value!r} is not {expected}", expected)
+
+
+def _invalid(field: str, value: object, message: str, expected: str) -> InvalidError:  # noqa: PLR0917
+    error = FieldError(
+        field=field.partition(".")[0],
+        path=field,
+        value=value,
+        message=message,
+        constraint="definition",
+        expected=expected,
+    )
+    return InvalidError(f"{field}: {message}", errors=[error])

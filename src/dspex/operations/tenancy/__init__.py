@@ -1,0 +1,1 @@
+"""Workspaces with their quotas, API keys and secrets. Programs and all later rooms may import it."""

@@ -1,0 +1,100 @@
+"""Restricts the addresses and files that API callers can make the server use."""
+
+from collections.abc import Mapping
+
+from dspex.errors import ForbiddenError, InvalidError
+from dspex.execution.clients.address import credentials_of, host_of, is_url, without_credentials
+from dspex.execution.clients.providers import self_hosted_url
+from dspex.language.programs import Program
+from dspex.operations.framework.access import DEFAULT_WORKSPACE, Actor
+
+_PROSE = {"demos", "instructions"}  # texts for the model, never resolved as addresses
+
+
+NOT_ALLOWED = (
+    "may be chosen by admins of the workspace 'default' only: it is named by URL or path, or is "
+    "the server's own "
+    "Ollama (ollama/NAME). Every workspace may choose models of providers, and of servers at the "
+    "hosts in the setting "
+    "`model_hosts` (DSPEX_MODEL_HOSTS)"
+)
+
+
+def check_reach(actor: Actor, request: object, hosts: frozenset[str] = frozenset()) -> None:
+    """Raise unless the actor may choose every address and file in the configuration of a request.
+
+    A model by URL receives the key of its workspace and can be anything in the server's network; a
+    model by path is a file of the server; `ollama/NAME` is a server of the operator. API callers
+    may choose these only as admins of the workspace `default`, except for servers at one of
+    `hosts`. Models of public providers are open to everybody. Credentials in a URL are always
+    rejected, because they would be stored, shown and audited.
+
+    Raises:
+        ForbiddenError: the actor may not choose an address; the message has the setting.
+        InvalidError: a URL contains credentials.
+    """
+    is_free = actor.key_id is None or (actor.may("admin") and actor.workspace == DEFAULT_WORKSPACE)
+    for name, value in _texts(getattr(request, "configuration", None)):
+        check_credentials(f"configuration.{name}", value)
+        is_restricted = "://" in value or is_restricted_model(value)
+        if is_restricted and not is_free and not is_allowed(value, hosts):
+            raise ForbiddenError(f"configuration.{name}: this model {NOT_ALLOWED}", scope="admin")
+
+
+def is_allowed(text: str, hosts: frozenset[str]) -> bool:
+    """Return whether `hosts` allow the server of a model string (a URL or a self-hosted model)."""
+    url = text if is_url(text) else self_hosted_url(text)
+    return url is not None and host_of(url) in hosts
+
+
+def is_restricted_model(text: str) -> bool:
+    """Return whether a model string names a URL, a self-hosted server or a file of the server."""
+    return is_url(text) or text.endswith(".gguf") or self_hosted_url(text) is not None
+
+
+def check_credentials(place: str, text: str) -> None:
+    """Raise if a model string to be stored at `place` contains credentials.
+
+    Outside of model settings, a URL with a password or with a model name is treated as a model
+    string, because it may be an option of a variable.
+
+    Raises:
+        InvalidError: the text contains credentials; the message has the text without them.
+    """
+    is_model = (
+        place.endswith(".model") or "#" in text or "@" in text.partition("://")[2].partition("/")[0]
+    )
+    if is_model and credentials_of(text):
+        raise InvalidError(
+            f"{place}: credentials in a model's URL would be stored with it; write "
+            f"{without_credentials(text)!r}, and "
+            "store the key as the secret DSPEX_API_KEY of the workspace (dspex secrets create, "
+            "create_secret)"
+        )
+
+
+def check_definition(program: Program) -> None:
+    """Raise if a program to be stored names a model by a URL with credentials.
+
+    Raises:
+        InvalidError: the message has the place of the URL.
+    """
+    for name, value in _texts(
+        {"definition": program.definition(), "assignment": dict(program.assignment)}
+    ):
+        check_credentials(name, value)
+
+
+def _texts(value: object, name: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, str):
+        return [(name, value)]
+    if isinstance(value, Mapping):
+        parts = [
+            (f"{name}.{key}" if name else str(key), part)
+            for key, part in value.items()
+            if key not in _PROSE
+        ]
+        return [item for path, part in parts for item in _texts(part, path)]
+    if isinstance(value, list):
+        return [item for n, part in enumerate(value) for item in _texts(part, f"{name}[{n}]")]
+    return []

@@ -1,0 +1,278 @@
+"""A workspace stores as much as it may and no more, however many servers it has, and is told its own figures."""
+
+import asyncio
+import dataclasses
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex.bootstrap import Services, open_services
+from dspex.clock import SystemClock
+from dspex.errors import QuotaError
+from dspex.operations.datasets.actions import CreateDataset
+from dspex.operations.domain import DOMAIN, QUEUES
+from dspex.operations.executions.inputs import ExecuteProgram
+from dspex.operations.executions.retention import Retention
+from dspex.operations.framework.access import Actor
+from dspex.operations.framework.json_size import size_of, sizes_of
+from dspex.operations.framework.operations import Operations
+from dspex.operations.framework.store import Query
+from dspex.operations.programs.inputs import CreateProgram
+from dspex.operations.storage import Database, migrate
+from dspex.operations.tenancy.actions import ConfigureWorkspace, CreateWorkspace
+from dspex.operations.tenancy.usage import WORKSPACE_USAGE, usage_id
+from dspex.settings import Settings
+from dspex.testing import FakeClock
+from tests.support.waiting import finish
+
+EXECUTION = DOMAIN["execution"]
+_ACTIONS = {action.name: action for action in DOMAIN.actions}
+GIVEN = ExecuteProgram(name="n", inputs={"q": "?"})
+
+
+async def act(operations: Operations, name: str, given: object) -> Any:
+    return await operations.perform(_ACTIONS[name], given)
+
+
+async def team(services: Services, name: str = "team", **limits: int) -> Operations:
+    """Make a workspace with a program, and return what one of its admins can do."""
+    await act(services.operations, "create_workspace", CreateWorkspace(name=name))
+    if limits:
+        await act(
+            services.operations, "configure_workspace", ConfigureWorkspace(name=name, **limits)
+        )
+    operations = services.operations.as_actor(Actor(name="ada", workspace=name))
+    await operations.create_program(
+        CreateProgram(name="n", signature="q -> n: int", backend="mock")
+    )
+    return operations
+
+
+async def usage(services: Services, workspace: str = "team") -> Any:
+    quotas = services.operations.floor.executor.quotas
+    assert quotas is not None
+    await quotas.flush()
+    return await services.operations.floor.store.get(WORKSPACE_USAGE, id=usage_id(workspace))
+
+
+def test_executions_beyond_the_quota_are_refused_and_the_limit_is_named(
+    on_each_database: Settings,
+) -> None:
+    async def work() -> None:
+        async with open_services(on_each_database) as services:
+            limited, free = await team(services, quota_executions=3), await team(services, "free")
+            for _ in range(3):
+                await limited.execute_program(GIVEN)
+            with pytest.raises(
+                QuotaError, match="3 of 3 executions stored, its quota_executions"
+            ) as caught:
+                await limited.execute_program(GIVEN)
+            assert caught.value.context["limit"] == "quota_executions"
+            assert await limited.count(EXECUTION, {}) == 3
+            for _ in range(5):
+                await free.execute_program(GIVEN)
+            assert (
+                (await usage(services)).executions,
+                (await usage(services, "free")).executions,
+            ) == (3, 5)
+
+    finish(work())
+
+
+def test_bytes_of_executions_and_data_sets_count_and_what_is_over_is_refused(
+    on_each_database: Settings,
+) -> None:
+    async def work() -> None:
+        async with open_services(dataclasses.replace(on_each_database, quota_mib=2)) as services:
+            limited = await team(services)
+            await limited.execute_program(ExecuteProgram(name="n", inputs={"q": "x" * 1_000_000}))
+            assert 1_000_000 < (await usage(services)).stored_bytes < 1_010_000
+            rows = [{"q": "y" * 1000, "n": number} for number in range(1200)]
+            await act(limited, "create_dataset", CreateDataset(name="d", rows=rows))
+            for call in (
+                limited.execute_program(GIVEN),
+                act(limited, "create_dataset", CreateDataset(name="e", rows=rows)),
+                limited.create_program(
+                    CreateProgram(name="m", signature="q -> n: int", backend="mock")
+                ),
+            ):
+                with pytest.raises(QuotaError, match="of 2 MiB stored, its quota_mib"):
+                    await call
+            await act(
+                services.operations,
+                "configure_workspace",
+                ConfigureWorkspace(name="team", quota_mib=100),
+            )
+            fresh = services.operations.floor.executor.quotas
+            assert fresh is not None
+            fresh._balances.clear()  # as after a second
+            await limited.execute_program(GIVEN)
+
+    finish(work())
+
+
+def test_a_refused_call_with_a_known_idempotency_key_gets_its_execution(
+    on_each_database: Settings,
+) -> None:
+    async def work() -> None:
+        async with open_services(on_each_database) as services:
+            limited = await team(services, quota_executions=1)
+            first = await limited.execute_program(dataclasses.replace(GIVEN, idempotency_key="k"))
+            again = await limited.execute_program(dataclasses.replace(GIVEN, idempotency_key="k"))
+            assert again.id == first.id
+            with pytest.raises(QuotaError):
+                await limited.execute_program(dataclasses.replace(GIVEN, idempotency_key="other"))
+
+    finish(work())
+
+
+def test_two_servers_on_one_database_keep_one_quota(on_each_database: Settings) -> None:
+    async def work() -> None:
+        async with open_services(on_each_database) as one, open_services(on_each_database) as two:
+            first = await team(one, quota_executions=100)
+            second = two.operations.as_actor(first.actor)
+            refused = 0
+
+            async def fill(operations: Operations) -> None:
+                nonlocal refused
+                for _ in range(120):
+                    try:
+                        await operations.execute_program(GIVEN)
+                    except QuotaError:
+                        refused += 1
+
+            await asyncio.gather(fill(first), fill(second))
+            count = await first.count(EXECUTION, {})
+            await usage(two)
+            assert count == (await usage(one)).executions
+            assert count + refused == 240
+            assert 100 <= count <= 220  # each knows what the other did a second ago at the latest
+            await asyncio.gather(
+                *(
+                    services.operations.floor.executor.quotas._read("team")
+                    for services in (one, two)
+                )
+            )
+            for operations in (first, second):
+                with pytest.raises(QuotaError):
+                    await operations.execute_program(GIVEN)
+
+    finish(work())
+
+
+def test_what_others_wrote_is_known_within_a_second_and_near_the_limit_at_once(
+    settings: Settings,
+) -> None:
+    async def work() -> None:
+        clock = FakeClock()
+        async with (
+            open_services(settings, clock=clock) as one,
+            open_services(settings, clock=clock) as two,
+        ):
+            first = await team(one, quota_executions=20)
+            second = two.operations.as_actor(first.actor)
+            await second.execute_program(GIVEN)
+            await usage(two)  # what its next second does
+            for _ in range(17):
+                await first.execute_program(GIVEN)
+            await clock.advance(0.06)  # 18 of 20 by its own count: it looks again
+            await first.execute_program(GIVEN)
+            await first.execute_program(GIVEN)
+            with pytest.raises(QuotaError):
+                await first.execute_program(GIVEN)
+            await usage(one)
+            await clock.advance(1.1)
+            with pytest.raises(QuotaError):
+                await second.execute_program(GIVEN)
+
+    finish(work())
+
+
+def test_retention_makes_room(on_each_database: Settings) -> None:
+    async def work() -> None:
+        async with open_services(on_each_database) as services:
+            limited = await team(services, quota_executions=3)
+            for _ in range(3):
+                await limited.execute_program(GIVEN)
+            full = await usage(services)
+            floor = services.operations.floor
+            assert floor.figures is not None
+            assert (
+                await Retention(
+                    floor.store, floor.figures, jobs=QUEUES.values(), clock=SystemClock(), count=1
+                ).tick()
+                == 2
+            )
+            left = await usage(services)
+            assert (left.executions, left.stored_bytes < full.stored_bytes) == (1, True)
+            assert floor.executor.quotas is not None
+            floor.executor.quotas._balances.clear()  # as after a second
+            await limited.execute_program(GIVEN)
+
+    finish(work())
+
+
+def test_a_workspace_sees_its_own_usage_only(on_each_database: Settings) -> None:
+    async def work() -> None:
+        async with open_services(on_each_database) as services:
+            one, two = await team(services, "one"), await team(services, "two")
+            for operations in (one, two, two):
+                await operations.execute_program(GIVEN)
+            await usage(services)
+            rows = [
+                await operations.list(WORKSPACE_USAGE, Query(limit=10)) for operations in (one, two)
+            ]
+            assert [[row.executions for row in found] for found in rows] == [[1], [2]]
+
+    finish(work())
+
+
+def test_what_a_database_holds_is_counted_when_it_is_brought_up_to_date(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path)
+
+    async def fill() -> None:
+        async with open_services(settings) as services:
+            await services.operations.create_program(
+                CreateProgram(name="n", signature="q -> n: int", backend="mock")
+            )
+            for _ in range(4):
+                await services.operations.execute_program(
+                    ExecuteProgram(name="n", inputs={"q": "x" * 5000})
+                )
+
+    async def age() -> float:
+        database = Database.embedded(tmp_path / "dspex.sqlite3")
+        with sqlite3.connect(tmp_path / "dspex.sqlite3") as connection:
+            [(before,)] = connection.execute("SELECT stored_bytes FROM workspace_usages").fetchall()
+        connection.close()
+        await migrate(database, to="0004")
+        await database.aclose()
+        return float(before)
+
+    async def look(before: float) -> None:
+        async with open_services(settings) as services:
+            row = await usage(services, "default")
+            assert row.executions == 4
+            assert abs(row.stored_bytes - before) < 0.2 * before
+
+    finish(fill())
+    before = finish(age())
+    finish(look(before))
+
+
+def test_values_counted_at_once_count_as_much_as_each_by_itself() -> None:
+    values = [{"a": [1, "\u00e9"]}, None, "x" * 1000, {}, [1.5, None], "", False]
+    assert sizes_of(values) == sum(map(size_of, values)) > 1000
+    assert sizes_of([]) == sizes_of([None, None]) == 0
+
+
+def test_what_only_the_slower_encoder_stores_counts_too() -> None:
+    for value in ({"n": 10**30}, {"q": "\ud800"}):
+        text = json.dumps(value, separators=(",", ":"))
+        assert size_of(value) == len(text)
+        assert sizes_of([value, "four"]) == len(text) + 6
+    assert size_of({"q": object()}) == 0
+    assert sizes_of([float, "four"]) == 6
