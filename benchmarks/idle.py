@@ -23,6 +23,7 @@ import asyncpg
 
 from dspex.bootstrap import migrate_database, open_services
 from dspex.operations.domain import DOMAIN
+from dspex.operations.events.event_log import Feed
 from dspex.operations.framework.store import Query
 from dspex.settings import Secret, Settings
 from dspex.testing.postgres import PostgresServer
@@ -67,7 +68,7 @@ async def worker(settings: Settings, folder: str) -> AsyncIterator[int]:
     )
     try:
         async with open_services(settings) as services:
-            store = services.operations.floor.store
+            store = services.operations.dependencies.store
             while not await store.select(DOMAIN["job_worker"], Query(where={"status": "alive"})):
                 await asyncio.sleep(0.1)
         yield process.pid
@@ -101,7 +102,7 @@ async def of_followers(
 ) -> dict[str, float]:
     found = {}
     async with open_services(settings) as services:
-        feed = services.operations.floor.feed
+        feed = services.operations.services[Feed]
         assert feed is not None
         for count in FOLLOWERS:
             streams = [feed.follow("default", "execution") for _ in range(count)]

@@ -31,6 +31,7 @@ from dspex.operations.datasets.records import DatasetRecord
 from dspex.operations.domain import DOMAIN
 from dspex.operations.evaluations.inputs import CreateEvaluation
 from dspex.operations.framework.store import Insert, Query
+from dspex.operations.programs.stored_programs import save_program
 from dspex.operations.storage import SQLJournal
 from dspex.settings import Secret, Settings
 from dspex.testing import SimulatedModel
@@ -71,7 +72,7 @@ class World:
 
     @property
     def store(self) -> Any:
-        return self.services.operations.floor.store
+        return self.services.operations.dependencies.store
 
     async def child(self, *arguments: str, **more: str) -> asyncio.subprocess.Process:
         env = {
@@ -141,8 +142,8 @@ async def world(database: str, url: str | None, *, seconds: float) -> Any:
             at = World(settings, folder, model)
             at.services = services
             program = Predict("question -> answer", model=f"{server.url}#m").to_program("qa")
-            await services.operations.save_program(program, backend="native")
-            now = services.operations.floor.clock.now()
+            await save_program(services.operations, program, backend="native")
+            now = services.operations.clock.now()
             facts = {"id": new_id(), "workspace": "default", "created_at": now, "updated_at": now}
             data = {"name": "questions", "version": 1, "split": "train", "schema": {}, "rows": ROWS}
             more = {"row_count": STEPS, "checksum": "", "source": "benchmark"}
@@ -238,7 +239,7 @@ async def resuming(at: World, *, times: int) -> list[float]:
             await asyncio.sleep(0.01)
         alive = await at.alive()
         victim = next(pid for pid, key in alive.items() if key == row.worker)
-        at_kill = at.services.operations.floor.clock.now()
+        at_kill = at.services.operations.clock.now()
         workers[victim].kill()
         await workers.pop(victim).wait()
         while (row := (await at.rows([job]))[0]).status != "completed":

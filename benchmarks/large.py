@@ -22,10 +22,11 @@ from typing import Any
 
 from dspex.bootstrap import Services, migrate_database, new_id, open_services
 from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.actions import execute_program
 from dspex.operations.executions.inputs import ExecuteProgram
 from dspex.operations.executions.program_metrics import program_metrics
 from dspex.operations.framework.store import Insert, Query
-from dspex.operations.programs.actions import ProgramRef
+from dspex.operations.programs.actions import ProgramRef, create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.settings import Secret, Settings
 from dspex.testing import ScriptedModel
@@ -44,7 +45,7 @@ async def executed(services: Services) -> None:
 
     async def one() -> None:
         async with free:
-            await services.operations.execute_program(given)
+            await execute_program(services.operations, given)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(400):
@@ -61,7 +62,7 @@ async def timed(work: Callable[[], Awaitable[Any]], *, rounds: int = 5) -> float
 
 
 async def fill(services: Services, count: int) -> None:
-    store = services.operations.floor.store
+    store = services.operations.dependencies.store
     rows = await store.select(EXECUTION, Query(limit=1))
     for first in range(0, count, GROUP):
         made = [dataclasses.replace(rows[0], id=new_id()) for _ in range(min(GROUP, count - first))]
@@ -76,18 +77,18 @@ async def measured(settings: Settings, count: int) -> dict[str, float]:
         asked = CreateProgram(
             name="triage", signature="question -> answer", configuration={"model": "scripted/paris"}
         )
-        program = await services.operations.create_program(asked)
+        program = await create_program(services.operations, asked)
         await executed(services)
         few = await timed(lambda: executed(services))
         await fill(services, count)
         many = await timed(lambda: executed(services))
         if settings.database_url is not None:
             await execute(settings.database_url.reveal(), "ANALYZE")
-        floor = services.operations.floor
+        dependencies = services.operations.dependencies
 
         def listed(**where: Any) -> Callable[[], Awaitable[Any]]:
             query = Query(where={"workspace": "default", **where}, limit=50)
-            return lambda: floor.store.select(EXECUTION, query)
+            return lambda: dependencies.store.select(EXECUTION, query)
 
         return {
             "400 executions": many,

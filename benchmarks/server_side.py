@@ -19,6 +19,7 @@ from starlette.routing import Route
 from dspex.bootstrap import Services, migrate_database, open_services
 from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.operations import Operations
+from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.tenancy.actions import CreateApiKey
 from dspex.settings import Secret, Settings
@@ -52,7 +53,7 @@ async def _prepared(services: Services, key: str | None) -> str:
     given = CreateProgram(
         name="triage", signature="question -> answer", configuration={"model": "scripted/paris"}
     )
-    await services.operations.create_program(given)
+    await create_program(services.operations, given)
     action = next(action for action in DOMAIN.actions if action.name == "create_api_key")
     asked = CreateApiKey(
         name="bench",
@@ -80,8 +81,8 @@ def main() -> None:
             models._local["scripted/paris"] = ScriptedModel(REPLY)  # noqa: SLF001  # no provider is called
             key = await _prepared(services, rest[0] if rest else None)
             print("ready", listener.getsockname()[1], key, flush=True)
-            floor = services.operations.floor
-            counted = replace(floor, store=_Counting(floor.store))
+            dependencies = services.operations.dependencies
+            counted = replace(dependencies, store=_Counting(dependencies.store))
             yield replace(services, operations=Operations(counted))
 
     app = application(opened, ServerConfig(needs_key=True))

@@ -31,6 +31,8 @@ from dspex.execution.modules import CodeRoot, build
 from dspex.execution.workers import PoolConfig
 from dspex.language.programs import Node, Program
 from dspex.operations.framework.operations import Operations
+from dspex.operations.jobs.job_engine import JobEngine
+from dspex.operations.programs.stored_programs import save_program
 from dspex.settings import Settings
 from dspex.surfaces.api import ServerConfig, application
 from dspex.surfaces.cli import main
@@ -379,8 +381,8 @@ async def application_of(folder: Path, settings: Settings) -> AsyncIterator[Serv
         async def opened_services() -> AsyncIterator[Any]:
             yield services
 
-        floor = dataclasses.replace(services.operations.floor, jobs=IdleJobs())
-        services = dataclasses.replace(services, operations=Operations(floor))
+        dependencies = services.operations.dependencies.with_services({JobEngine: IdleJobs()})
+        services = dataclasses.replace(services, operations=Operations(dependencies))
         app = application(opened_services, ServerConfig())
         async with app.router.lifespan_context(app):
             yield Server(app, services)
@@ -388,7 +390,7 @@ async def application_of(folder: Path, settings: Settings) -> AsyncIterator[Serv
 
 async def executed(server: Server, program: Program, row: DeclaredType) -> Any:
     """Store a program and execute it by GraphQL; return its outputs."""
-    await server.services.operations.save_program(program)
+    await save_program(server.services.operations, program)
     inputs = inputs_of(row, program)
     answer = await server.graphql(EXECUTE, input={"name": program.name, "inputs": inputs})
     assert "errors" not in answer, answer["errors"][0]["message"]

@@ -12,7 +12,9 @@ from dspex.bootstrap import checked_settings, open_services
 from dspex.bootstrap.logs import RepeatFilter, set_up_logs
 from dspex.errors import ConfigurationError
 from dspex.execution.modules import CodeRoot
+from dspex.operations.executions.actions import execute_program
 from dspex.operations.executions.inputs import ExecuteProgram
+from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.settings import OTHER_VARIABLES, Secret, Settings, read_settings
 from dspex.surfaces.cli import main
@@ -192,13 +194,13 @@ def test_a_log_tells_of_every_execution_and_nothing_of_its_inputs(
     async def work() -> str:
         async with open_services(settings) as services:
             operations = services.operations
-            await operations.create_program(
-                CreateProgram(name="qa", signature="q -> a", backend="mock")
+            await create_program(
+                operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
             )
             return str(
                 (
-                    await operations.execute_program(
-                        ExecuteProgram(name="qa", inputs={"q": "private"})
+                    await execute_program(
+                        operations, ExecuteProgram(name="qa", inputs={"q": "private"})
                     )
                 ).id
             )

@@ -76,7 +76,7 @@ async def close_ticket(operations: Operations, given: CloseTicket) -> Ticket:
     found = await operations.row(TICKET, given.id)
     values = {
         "status": TICKET.step("close", found.status),
-        "updated_at": operations.floor.clock.now(),
+        "updated_at": operations.clock.now(),
     }
     await operations.store.write(
         Update(resource=TICKET, id=found.id, values=values, statuses=(found.status,))

@@ -21,6 +21,7 @@ from dspex.operations.domain import DOMAIN
 from dspex.operations.executions.recorded_module import RecordedModule
 from dspex.operations.executions.records import ExecutionRecord
 from dspex.operations.framework.store import Query
+from dspex.operations.programs.stored_programs import save_program
 from dspex.optimizers import Trial
 from dspex.settings import read_settings
 from dspex.surfaces.cli.output import table
@@ -72,7 +73,7 @@ async def demo() -> None:
         after = await measured(
             services, outcome.program, test, what="3 of 3  chosen demonstrations, held-out messages"
         )
-        await services.operations.save_program(outcome.program)
+        await save_program(services.operations, outcome.program)
 
         await show_call(services)
         show_results(before, after, train=train, test=test)

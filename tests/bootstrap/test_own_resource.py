@@ -20,11 +20,13 @@ from dspex.errors import (
 )
 from dspex.execution.modules import CodeRoot
 from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.actions import execute_program
 from dspex.operations.executions.inputs import ExecuteProgram
 from dspex.operations.framework.access import Actor
 from dspex.operations.framework.policies import OWN_WORKSPACE, AccessPolicy
 from dspex.operations.framework.resource import Calculation, Resource
 from dspex.operations.framework.store import Insert, Query
+from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.storage import Database, ensure_tables, migrate
 from dspex.settings import Settings
@@ -156,11 +158,11 @@ def test_an_execution_to_which_a_row_refers_outlives_those_that_are_due(
         settings = replace(on_each_database, domain="tickets:DOMAIN", keep_count=1)
         async with open_services(settings, code=CodeRoot(FOLDER)) as services:
             operations = services.operations
-            await operations.create_program(
-                CreateProgram(name="qa", signature="q -> a", backend="mock")
+            await create_program(
+                operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
             )
             asked = ExecuteProgram(name="qa", inputs={"q": "?"})
-            first, _, last = [await operations.execute_program(asked) for _ in range(3)]
+            first, _, last = [await execute_program(operations, asked) for _ in range(3)]
             row = tickets.Ticket(
                 **operations.new_row(), title="kept", opened_by="ann", execution_id=first.id
             )

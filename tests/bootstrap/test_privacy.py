@@ -8,8 +8,11 @@ import pytest
 
 from dspex.bootstrap import open_services
 from dspex.errors import StorageError
+from dspex.operations.executions.actions import execute_program
 from dspex.operations.executions.inputs import ExecuteProgram
+from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
+from dspex.operations.tenancy.vault import Vault
 from dspex.settings import Settings
 from tests.support.waiting import finish
 
@@ -37,12 +40,12 @@ def used(folder: Path) -> tuple[list[str], dict[str, str]]:
         ) as services:
             operations = services.operations
             if not folder.with_name("made").exists():
-                await operations.create_program(
-                    CreateProgram(name="p", signature="q -> a", backend="mock")
+                await create_program(
+                    operations, CreateProgram(name="p", signature="q -> a", backend="mock")
                 )
                 folder.with_name("made").touch()
-            await operations.execute_program(ExecuteProgram(name="p", inputs={"q": "?"}))
-            operations.vault.seal("secret", label="x")
+            await execute_program(operations, ExecuteProgram(name="p", inputs={"q": "?"}))
+            operations.services[Vault].seal("secret", label="x")
             return modes_of(folder)
 
     return said, finish(work())

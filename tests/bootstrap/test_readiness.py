@@ -12,8 +12,10 @@ from dspex.bootstrap import Services, open_services
 from dspex.clock import Clock
 from dspex.errors import StorageError
 from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.actions import execute_program
 from dspex.operations.executions.inputs import ExecuteProgram
 from dspex.operations.framework.store import Query
+from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.settings import Secret, Settings
 from dspex.testing import FakeClock
@@ -31,7 +33,7 @@ async def opened(settings: Settings, clock: Clock | None = None) -> AsyncIterato
 
 
 async def beats(services: Services) -> list[int]:
-    rows = await services.operations.floor.store.select(DOMAIN["process"], Query(limit=10))
+    rows = await services.operations.dependencies.store.select(DOMAIN["process"], Query(limit=10))
     return [row.beats for row in rows]
 
 
@@ -45,20 +47,20 @@ def test_a_full_disk_is_a_reason_until_there_is_room(tmp_path: Path) -> None:
         clock = FakeClock()
         async with opened(Settings(state_dir=tmp_path), clock) as services:
             given = CreateProgram(name="n", signature="q -> n: int", backend="mock")
-            await services.operations.create_program(given)
+            await create_program(services.operations, given)
             connection = services.data.driver._connection()  # type: ignore[attr-defined]
             pages = connection.execute("PRAGMA page_count").fetchone()[0]
             connection.execute(f"PRAGMA max_page_count={pages + 2}")
             with pytest.raises(StorageError):
-                await services.operations.execute_program(
-                    ExecuteProgram(name="n", inputs={"q": "x" * 100_000})
+                await execute_program(
+                    services.operations, ExecuteProgram(name="n", inputs={"q": "x" * 100_000})
                 )
             [reason] = await services.examine()  # the last write failed
             assert "the disk is full" in reason
             assert str(tmp_path) not in reason
             connection.execute(f"PRAGMA max_page_count={pages + 10_000}")
-            await services.operations.execute_program(
-                ExecuteProgram(name="n", inputs={"q": "x" * 100_000})
+            await execute_program(
+                services.operations, ExecuteProgram(name="n", inputs={"q": "x" * 100_000})
             )
             assert await later(services, clock) == []
 

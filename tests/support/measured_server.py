@@ -20,7 +20,9 @@ from starlette.routing import Route
 
 from dspex.bootstrap import Services, open_services
 from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.executor import Executor
 from dspex.operations.framework.heavy_work import InputLimits
+from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.tenancy.actions import CreateApiKey
 from dspex.settings import Secret, Settings
@@ -76,12 +78,12 @@ def _memory(name: str) -> int:
 
 async def _prepared(services: Services) -> str:
     for name, signature in SIGNATURES.items():
-        await services.operations.create_program(
-            CreateProgram(name=name, signature=signature, backend="mock")
+        await create_program(
+            services.operations, CreateProgram(name=name, signature=signature, backend="mock")
         )
         settings = {"model": "scripted/hostile"}
         given = CreateProgram(name=f"native {name}", signature=signature, configuration=settings)
-        await services.operations.create_program(given)
+        await create_program(services.operations, given)
     action = next(action for action in DOMAIN.actions if action.name == "create_api_key")
     scopes = ["read", "write", "execute", "admin"]
     given = CreateApiKey(
@@ -101,7 +103,7 @@ def main() -> None:
         async with open_services(settings, serves=False) as services:
             models: Any = services.context.models
             models._local["scripted/hostile"] = ScriptedModel(REPLY)  # no provider is called
-            services.operations.floor.executor.input_limits = InputLimits()
+            services.operations.services[Executor].input_limits = InputLimits()
             key = await _prepared(services)
             beating = asyncio.create_task(meter.beat())
             sys.stdout.write(f"ready {listener.getsockname()[1]} {key}\n")

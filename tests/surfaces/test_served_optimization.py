@@ -87,8 +87,8 @@ def test_an_optimization_asked_for_by_graphql_tells_its_progress_and_ends_in_a_v
             state_dir=tmp_path / ".dspex", database_url=Secret(link) if link else None
         )
         async with open_services(settings) as services:
-            program = await a_program(services.operations.floor.store, backend="native")
-            await a_dataset(services.operations.floor.store, ROWS)
+            program = await a_program(services.operations.dependencies.store, backend="native")
+            await a_dataset(services.operations.dependencies.store, ROWS)
         async with ModelServer({"m": SimulatedModel()}) as models:
             environment = {**os.environ, "DSPEX_MODEL": f"{models.url}#m"}
             if link is not None:

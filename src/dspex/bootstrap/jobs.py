@@ -14,6 +14,7 @@ from dspex.learning.optimizers import Journal
 from dspex.operations.evaluations.code_revision import revision_of
 from dspex.operations.evaluations.job_environment import Ground
 from dspex.operations.evaluations.jobs import EvaluationHandler
+from dspex.operations.executions.executor import Executor
 from dspex.operations.jobs import (
     Attendant,
     Handler,
@@ -27,6 +28,7 @@ from dspex.operations.jobs import (
     WorkerConfig,
     WorkerProcess,
 )
+from dspex.operations.jobs.job_engine import JobEngine
 from dspex.operations.optimizations.jobs import OptimizationHandler
 from dspex.operations.storage import SQLJournal, SQLLeftovers
 from dspex.settings import Settings, environment_of
@@ -39,12 +41,12 @@ def handlers_of(services: Services, *, code: CodeRoot | None = None) -> Mapping[
         return SQLJournal(services.data, job_id, resource=resource, turn=turn)
 
     ground = Ground(
-        store=services.operations.floor.store,
+        store=services.operations.dependencies.store,
         backends=services.backends,
         context=services.context,
-        surroundings=services.operations.floor.executor.context_provider,
+        surroundings=services.operations.services[Executor].context_provider,
         open_journal=open_journal,
-        clock=services.operations.floor.clock,
+        clock=services.operations.clock,
         new_id=new_id,
         code=code,
     )
@@ -68,15 +70,15 @@ async def run_worker(
         StorageError: the database cannot be used, or has another schema.
     """
     async with open_services(settings, code=code, say=say) as services:
-        floor = services.operations.floor
+        dependencies = services.operations.dependencies
         config = WorkerConfig(
             url=services.data.url.render_as_string(hide_password=False),
-            store=floor.store,
+            store=dependencies.store,
             leftovers=SQLLeftovers(services.data),
             keep_days=settings.keep_job_days,
             command=lambda channel: [*worker_command(settings), "--channel", str(channel)],
             environment=environment_of(settings),
-            clock=floor.clock,
+            clock=dependencies.clock,
             new_id=new_id,
             policy=job_policy(settings),
             code=lambda: _code_revision(code),
@@ -94,14 +96,14 @@ async def run_job_process(
         StorageError: the database cannot be used, or has another schema.
     """
     async with open_services(settings, code=code, say=say) as services:
-        floor, policy = services.operations.floor, job_policy(settings)
+        dependencies, policy = services.operations.dependencies, job_policy(settings)
         handlers = handlers_of(services, code=code)
 
         def make_runner(worker: str) -> Runner:
             rows = JobRows(
-                floor.store,
+                dependencies.store,
                 policy=policy,
-                clock=floor.clock,
+                clock=dependencies.clock,
                 new_id=new_id,
                 worker=worker,
                 code=lambda: _code_revision(code),
@@ -118,18 +120,23 @@ def _code_revision(code: CodeRoot | None) -> tuple[str, str]:
 @asynccontextmanager
 async def watch_jobs(services: Services, *, is_embedded: bool) -> AsyncIterator[None]:
     """Supervise the jobs of a server inside the block; `is_embedded` adds a worker process."""
-    floor, policy = services.operations.floor, job_policy(services.settings)
-    sweeper = Sweeper(floor.store, policy=policy, clock=floor.clock, new_id=floor.new_id)
-    survey = Survey(floor.store, policy=policy, clock=floor.clock)
-    noted = floor.jobs.noted if isinstance(floor.jobs, QueuedJobs) else asyncio.Event()
+    dependencies, policy = services.operations.dependencies, job_policy(services.settings)
+    sweeper = Sweeper(
+        dependencies.store, policy=policy, clock=dependencies.clock, new_id=dependencies.new_id
+    )
+    survey = Survey(dependencies.store, policy=policy, clock=dependencies.clock)
+    engine = dependencies.services.get(JobEngine)
+    noted = engine.noted if isinstance(engine, QueuedJobs) else asyncio.Event()
     worker = None
     if is_embedded:
         command, variables = (
             [*worker_command(services.settings), "--attached"],
             environment_of(services.settings),
         )
-        worker = WorkerProcess(command, store=floor.store, clock=floor.clock, environment=variables)
-    async with Attendant(sweeper, survey, noted=noted, clock=floor.clock, worker=worker):
+        worker = WorkerProcess(
+            command, store=dependencies.store, clock=dependencies.clock, environment=variables
+        )
+    async with Attendant(sweeper, survey, noted=noted, clock=dependencies.clock, worker=worker):
         yield
 
 

@@ -15,10 +15,12 @@ from dspex.execution.modules import CodeRoot, Module
 from dspex.language.programs import Program
 from dspex.language.records import Prediction, Span
 from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.actions import execute_record
 from dspex.operations.executions.records import ExecutionRecord
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Query
 from dspex.operations.programs.records import ProgramRecord
+from dspex.operations.programs.stored_programs import find_program, save_program
 from dspex.settings import read_settings
 from dspex.sync import on_loop, run
 from dspex.telemetry import Event, Observer
@@ -76,7 +78,7 @@ class OpenStore:
             where = (
                 {}
                 if program is None
-                else {"program_id": (await self.operations.program(name=program)).id}
+                else {"program_id": (await find_program(self.operations, name=program)).id}
             )
             return await self.operations.list(DOMAIN["execution"], Query(where=where, limit=limit))  # type: ignore[no-any-return]
 
@@ -180,7 +182,8 @@ class OpenStore:
             )
         run = _RecordedRun(module, context, inputs)
         try:
-            execution = await self.operations.execute_record(
+            execution = await execute_record(
+                self.operations,
                 await self._save(module.to_program()),
                 dict(inputs),
                 backend="native",
@@ -197,7 +200,7 @@ class OpenStore:
 
     async def _save(self, program: Program) -> ProgramRecord:
         async with self._save_lock:
-            return await self.operations.save_program(program)
+            return await save_program(self.operations, program)
 
 
 class _RecordedRun:

@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from uuid import UUID
 
 import uuid_utils.compat
@@ -12,7 +13,6 @@ from dspex.bootstrap.database import database_of, domain_of, prepare
 from dspex.bootstrap.ids import ids_after
 from dspex.bootstrap.keys import vault_of
 from dspex.bootstrap.models import KeyedModels, hosts_of
-from dspex.bootstrap.readiness import Readiness
 from dspex.bootstrap.retention import limits_of, retention_of, run_maintenance
 from dspex.clock import Clock, SystemClock
 from dspex.execution.backends import Backends
@@ -20,15 +20,23 @@ from dspex.execution.clients import LanguageModel
 from dspex.execution.context import RunContext, find_adapter
 from dspex.execution.modules import CodeRoot
 from dspex.operations.domain import QUEUES
+from dspex.operations.evaluations.metrics import RegisteredMetrics
+from dspex.operations.events.event_log import Feed
 from dspex.operations.events.feed import AnnouncingStore, StoredFeed
 from dspex.operations.events.poller import Waiters
 from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.retention import Retention
-from dspex.operations.framework.heavy_work import InputLimits
-from dspex.operations.framework.operations import Floor, Operations
+from dspex.operations.framework.dependencies import Dependencies, ServiceRegistry
+from dspex.operations.framework.heavy_work import HeavyWork, InputLimits
+from dspex.operations.framework.operations import Operations
+from dspex.operations.framework.store import Figures
 from dspex.operations.jobs import JobPolicy, QueuedJobs
+from dspex.operations.jobs.job_engine import JobEngine
+from dspex.operations.programs.program_cache import ProgramCache
 from dspex.operations.storage import Database, SQLEventLog, SQLFigures, SQLStore
 from dspex.operations.tenancy.keyring import KeyRing
+from dspex.operations.tenancy.reach import check_reach
+from dspex.operations.tenancy.vault import Vault
 from dspex.session import ModelResolver
 from dspex.settings import Settings
 from dspex.telemetry import Observer, Silent
@@ -97,67 +105,62 @@ async def open_services(
         backends = await stack.enter_async_context(
             open_backends(settings, code=code, observer=observer, serves=serves)
         )
-        figures, limits = (
-            SQLFigures(database, domain),
-            limits_of(settings, code, store, clock=clock),
-        )
+        limits = limits_of(settings, code, store, clock=clock)
         executor = Executor(
             store, backends=backends, context=context, clock=clock, new_id=ids, limits=limits
         )
-        executor.context_provider, executor.input_limits = (
-            models.context_for,
-            InputLimits() if serves else None,
-        )
+        executor.context_provider = models.context_for
+        executor.input_limits = InputLimits() if serves else None
         stack.callback(executor.heavy.close)
+        figures = SQLFigures(database, domain)
         retention = retention_of(settings, store, figures, clock=clock)
         work = run_maintenance(
             store, executor, retention if serves else None, context=context, database=database
         )
         readiness = await stack.enter_async_context(work)
-        floor = Floor(
+        jobs = QueuedJobs(store, policy=job_policy(settings), clock=clock, new_id=ids)
+        dependencies = Dependencies(
             store=store,
-            executor=executor,
-            backends=backends,
             clock=clock,
             new_id=ids,
-            feed=StoredFeed(SQLEventLog(database), waiters, new_id=ids),
-            figures=figures,
-            code=code,
-            jobs=QueuedJobs(store, policy=job_policy(settings), clock=clock, new_id=ids),
-            vault=vault,
-            metrics=settings.metrics,
-            model_hosts=hosts_of(settings),
+            checks=(partial(check_reach, hosts=hosts_of(settings)),),
+            services=ServiceRegistry(
+                {
+                    Backends: backends,
+                    CodeRoot: code,
+                    Feed: StoredFeed(SQLEventLog(database), waiters, new_id=ids),
+                    Figures: figures,
+                    JobEngine: jobs,
+                    RegisteredMetrics: RegisteredMetrics(settings.metrics),
+                    Vault: vault,
+                }
+            ),
         )
-        yield _services(
-            floor,
-            readiness,
+        yield Services(
             settings=settings,
+            operations=Operations(with_executor(dependencies, executor)),
             context=context,
-            database=database,
+            backends=backends,
+            database=database.shown,
+            data=database,
+            keys=KeyRing(store, vault, clock=clock),
+            examine=readiness.problems,
             retention=retention,
         )
 
 
-def _services(
-    floor: Floor,
-    readiness: Readiness,
-    *,
-    settings: Settings,
-    context: RunContext,
-    database: Database,
-    retention: Retention,
-) -> Services:
-    operations = Operations(floor)
-    return Services(
-        settings=settings,
-        operations=operations,
-        context=context,
-        backends=floor.backends,
-        database=database.shown,
-        data=database,
-        keys=KeyRing(floor.store, operations.vault, clock=floor.clock),
-        examine=readiness.problems,
-        retention=retention,
+def with_executor(dependencies: Dependencies, executor: Executor) -> Dependencies:
+    """Return dependencies with an executor and the services that belong to it."""
+    services = {
+        Executor: executor,
+        HeavyWork: executor.heavy,
+        ProgramCache: executor.program_cache,
+    }
+    return replace(
+        dependencies,
+        quotas=executor.quotas,
+        on_write=executor.on_write,
+        services=dependencies.services.replace(services),
     )
 
 

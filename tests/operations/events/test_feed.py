@@ -13,7 +13,7 @@ from dspex.bootstrap import Services, new_id, open_services
 from dspex.bootstrap.database import database_of, prepare
 from dspex.clock import SystemClock
 from dspex.errors import InvalidError, StorageError
-from dspex.operations.events.event_log import EventLog, FeedEvent, Look, Place
+from dspex.operations.events.event_log import EventLog, Feed, FeedEvent, Look, Place
 from dspex.operations.events.feed import AnnouncingStore, StoredFeed
 from dspex.operations.events.poller import LAST, PAGE, QUEUE, Waiters
 from dspex.operations.events.records import EVENT, EventRecord
@@ -158,10 +158,9 @@ def test_a_feed_over_a_database_that_cannot_be_read_says_so(tmp_path: Path) -> N
 
 def test_the_services_have_a_feed(settings: Settings) -> None:
     async def work(services: Services) -> None:
-        floor = services.operations.floor
-        assert floor.feed is not None
-        stream = floor.feed.follow("default", "execution")
-        await floor.store.write(Insert(event(1)))
+        dependencies = services.operations.dependencies
+        stream = dependencies.services[Feed].follow("default", "execution")
+        await dependencies.store.write(Insert(event(1)))
         assert await take(stream, 1) == [1]
 
     async def main() -> None:

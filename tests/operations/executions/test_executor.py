@@ -11,21 +11,30 @@ import pytest
 
 from dspex import Module, Prediction
 from dspex.bootstrap import Services, new_id, open_services
+from dspex.bootstrap.services import with_executor
 from dspex.clock import SystemClock
 from dspex.errors import ConflictError, InvalidError, StorageError, UnavailableError
 from dspex.execution.backends import Backends, MockBackend, NativeBackend
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot
 from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.actions import (
+    cancel_execution,
+    execute_program,
+    execute_record,
+    retry_execution,
+)
 from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.inputs import ExecuteProgram, ExecutionOf, RetryExecution
 from dspex.operations.executions.maintenance import Maintenance
 from dspex.operations.executions.process_owner import host
 from dspex.operations.executions.records import ExecutionRecord
 from dspex.operations.framework.access import Actor
-from dspex.operations.framework.operations import Floor, Operations
+from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Query, Update
+from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
+from dspex.operations.programs.stored_programs import find_program, save_program
 from dspex.settings import Settings
 from dspex.telemetry import Silent
 from tests.support.waiting import finish
@@ -84,22 +93,22 @@ class Process:
     """What one process has over the database that several share."""
 
     def __init__(self, services: Services, backend: MockBackend) -> None:
-        floor = services.operations.floor
+        dependencies = services.operations.dependencies
         backends = Backends({"native": NativeBackend(), "mock": backend, "hybrid": backend})
-        self.store = Counting(floor.store)
+        self.store = Counting(dependencies.store)
         self.backend = backend
         self.executor = Executor(
             self.store, context=RunContext(), clock=SystemClock(), new_id=new_id, backends=backends
         )
-        self.floor: Floor = dataclasses.replace(
-            floor, executor=self.executor, backends=backends, store=self.store
-        )
-        self.operations = Operations(self.floor, actor=Actor(name="ada"))
+        dependencies = with_executor(
+            dataclasses.replace(dependencies, store=self.store), self.executor
+        ).with_services({Backends: backends})
+        self.operations = Operations(dependencies, actor=Actor(name="ada"))
         self.keeper = Maintenance(self.store, self.executor, clock=SystemClock(), observer=Silent())
 
     def start(self, **values: Any) -> "asyncio.Task[ExecutionRecord]":
         given = ExecuteProgram(**{"name": "qa", "inputs": {"q": "?"}, **values})
-        return asyncio.create_task(self.operations.execute_program(given))
+        return asyncio.create_task(execute_program(self.operations, given))
 
     async def rows(self, **where: Any) -> list[ExecutionRecord]:
         return list(await self.operations.list(EXECUTION, Query(where=where)))
@@ -111,8 +120,8 @@ async def processes(
 ) -> AsyncIterator[list[Process]]:
     async with open_services(settings) as services:
         made = [Process(services, backend()) for _ in range(count)]
-        await made[0].operations.create_program(
-            CreateProgram(name="qa", signature="q -> a", backend="mock")
+        await create_program(
+            made[0].operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
         )
         yield made
 
@@ -127,7 +136,7 @@ def test_an_execution_is_two_transactions_and_tells_its_five_stages(settings: Se
             process.store.writes.clear()
             ended = await process.start()
             assert process.store.writes == [4, 2]
-            stored = await process.operations.execution(ended.id)
+            stored = await process.operations.row(EXECUTION, ended.id)
             assert dataclasses.replace(stored, lock_version=0) == ended
             assert [(stage["stage"], stage["status"]) for stage in stored.stages] == [
                 (s, "passed") for s in STAGES
@@ -284,12 +293,12 @@ def test_an_execution_is_cancelled_at_once_where_it_runs(settings: Settings) -> 
             task = process.start()
             await process.backend.begun.wait()
             [row] = await process.rows()
-            cancelled = await process.operations.cancel_execution(ExecutionOf(execution_id=row.id))
+            cancelled = await cancel_execution(process.operations, ExecutionOf(execution_id=row.id))
             assert cancelled.status == "cancelled"
             assert (await task).status == "cancelled"
             with pytest.raises(ConflictError, match="is cancelled"):
-                await process.operations.cancel_execution(ExecutionOf(execution_id=row.id))
-            assert (await process.operations.program(name="qa")).execution_count == 1
+                await cancel_execution(process.operations, ExecutionOf(execution_id=row.id))
+            assert (await find_program(process.operations, name="qa")).execution_count == 1
 
     finish(work())
 
@@ -300,7 +309,7 @@ def test_an_execution_is_cancelled_from_another_process_within_a_second(settings
             task = running.start()
             await running.backend.begun.wait()
             [row] = await other.rows()
-            await other.operations.cancel_execution(ExecutionOf(execution_id=row.id))
+            await cancel_execution(other.operations, ExecutionOf(execution_id=row.id))
             async with asyncio.timeout(1.0):
                 assert (await task).status == "cancelled"
 
@@ -322,10 +331,10 @@ def test_what_a_dead_process_left_is_interrupted_and_can_be_retried(settings: Se
             dead.backend.let_go.set()
             assert (await task).status == "interrupted"
             survivor.backend.let_go.set()
-            again = await survivor.operations.retry_execution(RetryExecution(execution_id=row.id))
+            again = await retry_execution(survivor.operations, RetryExecution(execution_id=row.id))
             assert (again.status, again.retry_of, again.inputs) == ("completed", row.id, {"q": "?"})
             with pytest.raises(ConflictError, match="is completed"):
-                await survivor.operations.retry_execution(RetryExecution(execution_id=again.id))
+                await retry_execution(survivor.operations, RetryExecution(execution_id=again.id))
 
     finish(work())
 
@@ -494,7 +503,7 @@ def test_a_program_that_another_process_archived_is_not_executed(settings: Setti
     async def work() -> None:
         async with processes(settings, 2, backend=quick) as [first, second]:
             await first.start()
-            program = await second.operations.program(name="qa")
+            program = await find_program(second.operations, name="qa")
             await second.store.write(
                 Update(resource=DOMAIN["program"], id=program.id, values={"status": "archived"})
             )
@@ -526,8 +535,8 @@ def test_code_that_wants_to_end_more_than_itself_is_a_failed_execution(
 
     async def work() -> None:
         async with open_services(settings, code=code) as services:
-            record = await services.operations.save_program(code.load(f"{name}:f").to_program("f"))
-            ended = await services.operations.execute_record(record, {"q": "?"})
+            record = await save_program(services.operations, code.load(f"{name}:f").to_program("f"))
+            ended = await execute_record(services.operations, record, {"q": "?"})
             assert ended.status == "failed"
             assert ended.error is not None
             assert message in ended.error["message"]
@@ -555,21 +564,21 @@ def test_programs_written_in_code_call_stored_ones_as_children(
     async def work() -> None:
         async with open_services(settings, code=CodeRoot(tmp_path)) as services:
             operations = services.operations
-            await operations.create_program(
-                CreateProgram(name="inner", signature="q -> a", backend="mock")
+            await create_program(
+                operations, CreateProgram(name="inner", signature="q -> a", backend="mock")
             )
 
             async def stored(_self: Module, **inputs: Any) -> Any:
-                ended = await operations.execute_program(
-                    ExecuteProgram(name="inner", inputs=inputs)
+                ended = await execute_program(
+                    operations, ExecuteProgram(name="inner", inputs=inputs)
                 )
                 return ended.outputs
 
             outer: Any = CodeRoot(tmp_path).load(f"{module}:Outer")
             outer.stored = stored
-            record = await operations.save_program(outer().to_program("outer"))
-            ended = await operations.execute_program(
-                ExecuteProgram(program_id=record.id, inputs={"q": "?"})
+            record = await save_program(operations, outer().to_program("outer"))
+            ended = await execute_program(
+                operations, ExecuteProgram(program_id=record.id, inputs={"q": "?"})
             )
             assert ended.status == "completed"
             [child] = await operations.list(EXECUTION, Query(where={"parent_id": ended.id}))

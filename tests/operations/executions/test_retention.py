@@ -18,11 +18,14 @@ from dspex.errors import (
 )
 from dspex.execution.modules import CodeRoot
 from dspex.operations.domain import DOMAIN, QUEUES
+from dspex.operations.executions.actions import execute_program, retry_execution
+from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.inputs import ExecuteProgram, RetryExecution
 from dspex.operations.executions.redaction import PayloadPolicy, pattern_redactor
 from dspex.operations.executions.retention import Retention
 from dspex.operations.framework.access import Actor
-from dspex.operations.framework.store import Query
+from dspex.operations.framework.store import Figures, Query
+from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.tenancy.actions import ConfigureWorkspace, CreateWorkspace
 from dspex.settings import Settings, read_settings
@@ -39,9 +42,9 @@ async def run(services: Services, reply: str, **configuration: Any) -> tuple[Any
     """Run once over a model that repeats what it was told; return the answer and the stored row."""
     operations = operations_of(services, model=ScriptedModel(reply))
     given = CreateProgram(name="qa", signature="card: str -> answer", configuration=configuration)
-    await operations.create_program(given)
-    ended = await operations.execute_program(ExecuteProgram(name="qa", inputs={"card": SECRET}))
-    return ended, await operations.execution(ended.id)
+    await create_program(operations, given)
+    ended = await execute_program(operations, ExecuteProgram(name="qa", inputs={"card": SECRET}))
+    return ended, await operations.row(EXECUTION, ended.id)
 
 
 def text(row: Any) -> str:
@@ -58,15 +61,15 @@ def test_a_program_that_stores_no_inputs_leaves_none_in_rows_traces_or_errors(
             assert (stored.inputs, stored.payloads) == ({}, "withheld")
             assert SECRET not in text(stored)
             with pytest.raises(InvalidError) as caught:
-                await services.operations.execute_program(
-                    ExecuteProgram(name="qa", inputs={"crad": SECRET})
+                await execute_program(
+                    services.operations, ExecuteProgram(name="qa", inputs={"crad": SECRET})
                 )
             assert "crad" in str(caught.value)
             [refused] = await services.operations.list(EXECUTION, Query(limit=1))
             assert refused.status == "failed"
             assert SECRET not in text(refused)
             with pytest.raises(ConflictError, match="withheld"):
-                await services.operations.retry_execution(RetryExecution(execution_id=refused.id))
+                await retry_execution(services.operations, RetryExecution(execution_id=refused.id))
 
     finish(work())
 
@@ -76,20 +79,20 @@ def test_patterns_are_redacted_in_inputs_outputs_and_every_text_of_the_trace(
 ) -> None:
     async def work() -> None:
         async with open_services(settings) as services:
-            services.operations.floor.executor.recorder._payload_policy = PayloadPolicy(
+            services.operations.services[Executor].recorder._payload_policy = PayloadPolicy(
                 redact=pattern_redactor([r"\d{4}-\d{4}"])
             )
-            kept = services.operations.floor.executor
+            kept = services.operations.services[Executor]
             model = ScriptedModel(f"[[ ## answer ## ]]\nyour card is {SECRET}")
             kept._context = dataclasses.replace(kept._context, model=model)
             operations = services.operations
-            await operations.create_program(
-                CreateProgram(name="qa", signature="card: str -> answer")
+            await create_program(
+                operations, CreateProgram(name="qa", signature="card: str -> answer")
             )
-            ended = await operations.execute_program(
-                ExecuteProgram(name="qa", inputs={"card": SECRET})
+            ended = await execute_program(
+                operations, ExecuteProgram(name="qa", inputs={"card": SECRET})
             )
-            stored = await operations.execution(ended.id)
+            stored = await operations.row(EXECUTION, ended.id)
             assert ended.outputs == {"answer": f"your card is {SECRET}"}
             assert stored.inputs == {"card": "(redacted)"}
             assert stored.outputs == {"answer": "your card is (redacted)"}
@@ -112,13 +115,13 @@ def test_a_redaction_hook_comes_from_the_code_root_and_its_failure_hides_all(
         chosen = dataclasses.replace(settings, redact=f"privacy:{hook}", state_dir=tmp_path / hook)
         async with open_services(chosen, code=CodeRoot(tmp_path)) as services:
             operations = services.operations
-            await operations.create_program(
-                CreateProgram(name="qa", signature="q -> a", backend="mock")
+            await create_program(
+                operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
             )
-            ended = await operations.execute_program(
-                ExecuteProgram(name="qa", inputs={"q": SECRET})
+            ended = await execute_program(
+                operations, ExecuteProgram(name="qa", inputs={"q": SECRET})
             )
-            return await operations.execution(ended.id)
+            return await operations.row(EXECUTION, ended.id)
 
     assert finish(stored("by_field")).inputs == {"q": "***"}
     hidden = finish(stored("broken"))
@@ -162,7 +165,7 @@ class Later(SystemClock):
 def test_old_executions_go_and_those_of_a_without_limits_stay(on_each_database: Settings) -> None:
     async def work() -> None:
         async with open_services(on_each_database) as services:
-            operations, floor = services.operations, services.operations.floor
+            operations, dependencies = services.operations, services.operations.dependencies
             for name, configuration in {
                 "a": {},
                 "b": {"keep_days": 0},
@@ -171,9 +174,9 @@ def test_old_executions_go_and_those_of_a_without_limits_stay(on_each_database: 
                 given = CreateProgram(
                     name=name, signature="q -> a", backend="mock", configuration=configuration
                 )
-                await operations.create_program(given)
+                await create_program(operations, given)
                 for _ in range(3):
-                    await operations.execute_program(ExecuteProgram(name=name, inputs={"q": "?"}))
+                    await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
             programs = {
                 row.id: row.name for row in await operations.list(DOMAIN["program"], Query())
             }
@@ -183,9 +186,12 @@ def test_old_executions_go_and_those_of_a_without_limits_stay(on_each_database: 
                 return [programs[row.program_id] for row in rows]
 
             def retention(days: float) -> Retention:
-                assert floor.figures is not None
                 return Retention(
-                    floor.store, floor.figures, jobs=QUEUES.values(), clock=Later(days), days=30
+                    dependencies.store,
+                    dependencies.services[Figures],
+                    jobs=QUEUES.values(),
+                    clock=Later(days),
+                    days=30,
                 )
 
             assert await retention(0).tick() == 2
@@ -205,16 +211,18 @@ def test_old_executions_go_and_those_of_a_without_limits_stay(on_each_database: 
 def test_more_days_than_the_calendar_has_keep_everything(settings: Settings, days: int) -> None:
     async def work() -> None:
         async with open_services(settings) as services:
-            operations, floor = services.operations, services.operations.floor
-            assert floor.figures is not None
+            operations, dependencies = services.operations, services.operations.dependencies
             for name, configuration in {"own": {"keep_days": days}, "as_set": {}}.items():
                 given = CreateProgram(
                     name=name, signature="q -> a", backend="mock", configuration=configuration
                 )
-                await operations.create_program(given)
-                await operations.execute_program(ExecuteProgram(name=name, inputs={"q": "?"}))
+                await create_program(operations, given)
+                await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
             retention = Retention(
-                floor.store, floor.figures, clock=SystemClock(), days=min(days, 100_000)
+                dependencies.store,
+                dependencies.services[Figures],
+                clock=SystemClock(),
+                days=min(days, 100_000),
             )
             assert await retention.tick() == 0
             assert await operations.count(EXECUTION, {}) == 2
@@ -228,7 +236,7 @@ def test_a_wrong_limit_is_refused(settings: Settings, wrong: dict[str, Any]) -> 
         async with open_services(settings) as services:
             given = CreateProgram(name="qa", signature="q -> a", configuration=wrong)
             with pytest.raises(InvalidError, match="configuration"):
-                await services.operations.create_program(given)
+                await create_program(services.operations, given)
 
     finish(work())
 
@@ -238,8 +246,7 @@ def test_a_workspace_keeps_executions_as_it_says_and_touches_no_other(
 ) -> None:
     async def work() -> None:
         async with open_services(on_each_database) as services:
-            mine, floor = services.operations, services.operations.floor
-            assert floor.figures is not None
+            mine, dependencies = services.operations, services.operations.dependencies
             tenants = {
                 name: mine.as_actor(Actor(name=name, workspace=name))
                 for name in ("short", "all", "as_set")
@@ -257,8 +264,8 @@ def test_a_workspace_keeps_executions_as_it_says_and_touches_no_other(
                     made = CreateProgram(
                         name=name, signature="q -> a", backend="mock", configuration=configuration
                     )
-                    await operations.create_program(made)
-                    await operations.execute_program(ExecuteProgram(name=name, inputs={"q": "?"}))
+                    await create_program(operations, made)
+                    await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
 
             async def left() -> dict[str, int]:
                 found = {"default": await mine.count(EXECUTION, {})}
@@ -268,7 +275,11 @@ def test_a_workspace_keeps_executions_as_it_says_and_touches_no_other(
 
             async def pruned(days: float) -> dict[str, int]:
                 await Retention(
-                    floor.store, floor.figures, jobs=QUEUES.values(), clock=Later(days), days=30
+                    dependencies.store,
+                    dependencies.services[Figures],
+                    jobs=QUEUES.values(),
+                    clock=Later(days),
+                    days=30,
                 ).tick()  # type: ignore[arg-type]
                 return await left()
 

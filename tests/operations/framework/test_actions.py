@@ -21,11 +21,18 @@ from dspex.errors import (
 from dspex.execution.backends import MockBackend
 from dspex.execution.modules import CodeRoot
 from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.actions import execute_program
 from dspex.operations.executions.inputs import ExecuteProgram
 from dspex.operations.framework.access import Actor
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Query, Update
+from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
+from dspex.operations.programs.stored_programs import (
+    find_program,
+    save_program,
+    save_signature_class,
+)
 from dspex.settings import Settings
 from dspex.testing import ScriptedModel
 from tests.operations.framework.test_operations import operations_of
@@ -49,7 +56,7 @@ async def opened(
 ) -> AsyncIterator[tuple[Operations, Services]]:
     async with open_services(settings) as services:
         given = CreateProgram(name=name, signature="q -> a: int", backend="mock")
-        await services.operations.create_program(given)
+        await create_program(services.operations, given)
         yield services.operations, services
 
 
@@ -135,13 +142,13 @@ def test_executions_become_a_data_set_without_those_whose_inputs_are_not_stored(
     async def work() -> None:
         async with opened(settings) as (operations, _):
             for n in range(3):
-                await operations.execute_program(ExecuteProgram(name="qa", inputs={"q": str(n)}))
+                await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": str(n)}))
             await do(operations, "configure_program", name="qa", store_inputs=False, keep_days=30)
-            await operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "secret"}))
+            await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "secret"}))
             made = await do(operations, "dataset_from_executions", name="d", program="qa", limit=2)
             assert [row["q"] for row in made.rows] == ["2", "1"]
             assert all(isinstance(row["a"], int) for row in made.rows)
-            program = await operations.program(name="qa")
+            program = await find_program(operations, name="qa")
             assert (program.configuration["store_inputs"], program.configuration["keep_days"]) == (
                 False,
                 30,
@@ -188,9 +195,9 @@ def test_metrics_of_a_program_are_figures_over_its_executions(settings: Settings
                 None,
                 None,
             )
-            await operations.create_program(CreateProgram(name="real", signature="q -> a: int"))
+            await create_program(operations, CreateProgram(name="real", signature="q -> a: int"))
             for n in range(3):
-                await operations.execute_program(ExecuteProgram(name="real", inputs={"q": str(n)}))
+                await execute_program(operations, ExecuteProgram(name="real", inputs={"q": str(n)}))
             found = await do(operations, "program_metrics", name="real")
             assert (found.total, found.completed, found.failed, found.cancelled) == (3, 2, 1, 0)
             assert found.success_rate == pytest.approx(2 / 3)
@@ -212,10 +219,10 @@ def test_a_version_is_compared_with_another_and_activated(settings: Settings) ->
     async def work() -> None:
         async with open_services(settings) as services:
             operations = operations_of(services, mock=MockBackend([{"a": "x"}]))
-            await operations.save_program(Predict("q -> a").to_program("qa"))
+            await save_program(operations, Predict("q -> a").to_program("qa"))
             demos = [{"q": "1", "a": "2"}]
-            saved = await operations.save_program(
-                Predict("q -> a", demos=demos, temperature=0.5).to_program("qa")
+            saved = await save_program(
+                operations, Predict("q -> a", demos=demos, temperature=0.5).to_program("qa")
             )
             found = await do(operations, "diff_versions", name="qa", first=1, second=2)
             changes = {
@@ -227,8 +234,8 @@ def test_a_version_is_compared_with_another_and_activated(settings: Settings) ->
             )
             back = await do(operations, "activate_version", name="qa", number=1)
             assert back.current_version_id == found.first.id != saved.current_version_id
-            ended = await operations.execute_program(
-                ExecuteProgram(name="qa", inputs={"q": "?"}, backend="mock")
+            ended = await execute_program(
+                operations, ExecuteProgram(name="qa", inputs={"q": "?"}, backend="mock")
             )
             assert ended.program_version_id == found.first.id
             with pytest.raises(NotFoundError, match="no version 3"):
@@ -240,13 +247,13 @@ def test_a_version_is_compared_with_another_and_activated(settings: Settings) ->
 def test_a_program_is_archived_and_a_broken_one_made_ready_again(settings: Settings) -> None:
     async def work() -> None:
         async with opened(settings) as (operations, _):
-            program = await operations.program(name="qa")
+            program = await find_program(operations, name="qa")
             resource = DOMAIN["program"]
             await operations.store.write(
                 Update(resource=resource, id=program.id, values={"status": "error"})
             )
             with pytest.raises(ConflictError, match="is error"):
-                await operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"}))
+                await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
             assert (await do(operations, "initialize_program", name="qa")).status == "ready"
             broken = {"status": "error", "backend": "gone"}
             await operations.store.write(Update(resource=resource, id=program.id, values=broken))
@@ -256,7 +263,7 @@ def test_a_program_is_archived_and_a_broken_one_made_ready_again(settings: Setti
             await operations.store.write(Update(resource=resource, id=program.id, values=working))
             assert (await do(operations, "archive_program", name="qa")).status == "archived"
             with pytest.raises(ConflictError, match="is archived"):
-                await operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"}))
+                await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
 
     finish(work())
 
@@ -270,9 +277,12 @@ def test_a_draft_runs_after_it_is_initialized_and_an_error_leads_back(settings: 
             operations = services.operations
             values = {"name": "d", "signature": "q -> a: int", "backend": "mock", "draft": True}
             made = await do(operations, "create_program", **values)
-            assert (made.status, (await operations.program(name="d")).status) == ("draft", "draft")
+            assert (made.status, (await find_program(operations, name="d")).status) == (
+                "draft",
+                "draft",
+            )
             with pytest.raises(ConflictError, match="is draft: execute needs it to be ready"):
-                await operations.execute_program(ExecuteProgram(name="d", inputs={"q": "?"}))
+                await execute_program(operations, ExecuteProgram(name="d", inputs={"q": "?"}))
             with pytest.raises(ConflictError, match="is draft: archive needs it to be ready"):
                 await do(operations, "archive_program", name="d")
             await operations.store.write(
@@ -286,7 +296,7 @@ def test_a_draft_runs_after_it_is_initialized_and_an_error_leads_back(settings: 
             mended = await do(operations, "initialize_program", name="d")
             assert (mended.status, mended.error) == ("ready", None)
             assert (
-                await operations.execute_program(ExecuteProgram(name="d", inputs={"q": "?"}))
+                await execute_program(operations, ExecuteProgram(name="d", inputs={"q": "?"}))
             ).status == "completed"
             with pytest.raises(
                 ConflictError, match="is ready: initialize needs it to be draft or error"
@@ -326,7 +336,7 @@ def test_a_signature_class_is_stored_from_the_code_root_and_never_for_a_caller(
     async def work() -> None:
         async with open_services(settings, code=CodeRoot(tmp_path)) as services:
             operations = services.operations
-            draft = await operations.save_signature_class("signed_classes:Triage", is_draft=True)
+            draft = await save_signature_class(operations, "signed_classes:Triage", is_draft=True)
             assert (draft.name, draft.version, draft.status, draft.source) == (
                 "Triage",
                 1,
@@ -335,18 +345,18 @@ def test_a_signature_class_is_stored_from_the_code_root_and_never_for_a_caller(
             )
             assert draft.instructions == "Route a message."
             await do(operations, "activate_signature", signature_id=draft.id)
-            await operations.create_program(
-                CreateProgram(name="t", signature="Triage", backend="mock")
+            await create_program(
+                operations, CreateProgram(name="t", signature="Triage", backend="mock")
             )
             with pytest.raises(
                 DefinitionError, match="'signed_classes:number' is int, not a Signature class"
             ):
-                await operations.save_signature_class("signed_classes:number")
+                await save_signature_class(operations, "signed_classes:number")
             with pytest.raises(DefinitionError, match="outside the code root"):
-                await operations.save_signature_class("json:JSONDecoder")
+                await save_signature_class(operations, "json:JSONDecoder")
             caller = operations.as_actor(Actor(name="k", key_id=draft.id))
             with pytest.raises(ForbiddenError, match="command line only"):
-                await caller.save_signature_class("signed_classes:Triage")
+                await save_signature_class(caller, "signed_classes:Triage")
             with pytest.raises(InvalidError, match="signature"):
                 await do(caller, "create_signature", signature="signed_classes:Triage")
 
@@ -368,11 +378,11 @@ def test_a_signature_is_drafted_activated_and_deprecated(settings: Settings) -> 
             )
             assert (draft.status, draft.name, draft.instructions) == ("draft", "Count", "Count.")
             with pytest.raises(InvalidError, match="no active signature"):
-                await operations.create_program(CreateProgram(name="p", signature="Count"))
+                await create_program(operations, CreateProgram(name="p", signature="Count"))
             assert (
                 await do(operations, "activate_signature", signature_id=draft.id)
             ).status == "active"
-            await operations.create_program(CreateProgram(name="p", signature="Count"))
+            await create_program(operations, CreateProgram(name="p", signature="Count"))
             assert (
                 await do(operations, "deprecate_signature", signature_id=draft.id)
             ).status == "deprecated"
@@ -385,11 +395,11 @@ def test_a_signature_is_drafted_activated_and_deprecated(settings: Settings) -> 
 def test_no_action_reaches_into_another_workspace_or_beyond_its_scope(settings: Settings) -> None:
     async def work() -> None:
         async with opened(settings) as (operations, _):
-            await operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"}))
+            await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
             data = await do(operations, "create_dataset", name="d", rows=[{"q": "x"}])
             stranger = operations.as_actor(Actor(name="eve", workspace="other"))
             program, execution = (
-                (await operations.program(name="qa")).id,
+                (await find_program(operations, name="qa")).id,
                 (await operations.list(DOMAIN["execution"], Query()))[0].id,
             )
             tried: list[tuple[str, dict[str, Any]]] = [

@@ -1,14 +1,15 @@
 """Programs are created, versioned and executed; every execution leaves one row."""
 
 import asyncio
-import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from dspex import Predict, Signature
 from dspex.bootstrap import Services, new_id, open_services
+from dspex.bootstrap.services import with_executor
 from dspex.clock import SystemClock
 from dspex.errors import (
     ConfigurationError,
@@ -21,12 +22,20 @@ from dspex.errors import (
 from dspex.execution.backends import Backends, MockBackend, NativeBackend
 from dspex.execution.context import RunContext
 from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.actions import execute_program
 from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.inputs import ExecuteProgram
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Query
-from dspex.operations.programs.actions import ConfigureProgram, configure_program
+from dspex.operations.programs.actions import ConfigureProgram, configure_program, create_program
 from dspex.operations.programs.inputs import CreateProgram
+from dspex.operations.programs.stored_programs import (
+    current_version,
+    find_program,
+    program_value,
+    save_program,
+    save_signature,
+)
 from dspex.settings import Settings
 from dspex.testing import ScriptedModel
 from tests.support.waiting import finish
@@ -41,13 +50,13 @@ def operations_of(
     services: Services, *, model: Any = None, mock: MockBackend | None = None
 ) -> Operations:
     """The same services with another model or mock."""
-    floor = services.operations.floor
+    dependencies = services.operations.dependencies
     backends = Backends({"native": NativeBackend(), "mock": mock or MockBackend()})
     context = RunContext(model=model, models=services.context.models, records_payloads=True)
     executor = Executor(
-        floor.store, context=context, clock=SystemClock(), new_id=new_id, backends=backends
+        dependencies.store, context=context, clock=SystemClock(), new_id=new_id, backends=backends
     )
-    return Operations(dataclasses.replace(floor, executor=executor, backends=backends))
+    return Operations(with_executor(dependencies, executor).with_services({Backends: backends}))
 
 
 def test_a_program_is_created_ready_and_executed_on_a_model(settings: Settings) -> None:
@@ -55,14 +64,15 @@ def test_a_program_is_created_ready_and_executed_on_a_model(settings: Settings) 
         async with open_services(settings) as services:
             model = ScriptedModel("[[ ## answer ## ]]\nParis", cost_usd=0.25)
             operations = operations_of(services, model=model)
-            made = await operations.create_program(
+            made = await create_program(
+                operations,
                 CreateProgram(
                     name="qa", signature="question -> answer", configuration={"temperature": 0.5}
-                )
+                ),
             )
             assert (made.status, made.execution_count) == ("ready", 0)
-            ended = await operations.execute_program(
-                ExecuteProgram(name="qa", inputs={"question": "capital?"})
+            ended = await execute_program(
+                operations, ExecuteProgram(name="qa", inputs={"question": "capital?"})
             )
             assert (ended.status, ended.outputs, ended.cost_usd) == (
                 "completed",
@@ -74,9 +84,9 @@ def test_a_program_is_created_ready_and_executed_on_a_model(settings: Settings) 
             assert ended.usage["calls"] == 1
             assert [span["kind"] for span in ended.trace["spans"]] == ["model", "module"]
             assert "capital?" in ended.trace["spans"][0]["inputs_ref"]
-            stored = await operations.execution(ended.id)
+            stored = await operations.row(EXECUTION, ended.id)
             assert stored.outputs == ended.outputs
-            assert (await operations.program(name="qa")).execution_count == 1
+            assert (await find_program(operations, name="qa")).execution_count == 1
 
     finish(work())
 
@@ -102,7 +112,7 @@ def test_a_wrong_definition_names_its_field_and_stores_nothing(
         async with open_services(settings) as services:
             given = {"name": "qa", "signature": "question -> answer", **values}
             with pytest.raises(InvalidError) as caught:
-                await services.operations.create_program(CreateProgram(**given))
+                await create_program(services.operations, CreateProgram(**given))
             assert [error.field for error in caught.value.fields] == [field]
             assert await services.operations.count(DOMAIN["program"], {}) == 0
             assert await services.operations.count(DOMAIN["signature"], {}) == 0
@@ -116,7 +126,7 @@ def test_all_that_is_wrong_of_a_definition_is_told_at_once(settings: Settings) -
 
     async def work() -> None:
         async with open_services(settings) as services:
-            create = services.operations.create_program
+            create = partial(create_program, services.operations)
             with pytest.raises(InvalidError) as caught:
                 await create(CreateProgram(**wrong, configuration=configuration))
             paths = [error.path for error in caught.value.fields]
@@ -141,9 +151,9 @@ def test_a_second_program_of_the_same_name_is_a_conflict(settings: Settings) -> 
     async def work() -> None:
         async with open_services(settings) as services:
             given = CreateProgram(name="qa", signature="question -> answer")
-            await services.operations.create_program(given)
+            await create_program(services.operations, given)
             with pytest.raises(ConflictError, match="'qa' exists already"):
-                await services.operations.create_program(given)
+                await create_program(services.operations, given)
 
     finish(work())
 
@@ -153,7 +163,7 @@ def test_of_two_creations_at_once_one_wins(settings: Settings) -> None:
         async with open_services(settings) as services:
             given = CreateProgram(name="qa", signature="question -> answer")
             found = await asyncio.gather(
-                *(services.operations.create_program(given) for _ in range(5)),
+                *(create_program(services.operations, given) for _ in range(5)),
                 return_exceptions=True,
             )
             refused = [item for item in found if isinstance(item, ConflictError)]
@@ -170,9 +180,9 @@ def test_what_is_stored_under_one_name_at_once_becomes_versions(on_each_database
         async with open_services(on_each_database) as services:
             operations = services.operations
             made = await asyncio.gather(
-                *(operations.save_signature(Signature(f"q{n} -> a", name="S")) for n in range(3)),
+                *(save_signature(operations, Signature(f"q{n} -> a", name="S")) for n in range(3)),
                 *(
-                    operations.save_program(Predict(f"q{n} -> a").to_program("qa"))
+                    save_program(operations, Predict(f"q{n} -> a").to_program("qa"))
                     for n in range(3)
                 ),
             )
@@ -187,16 +197,16 @@ def test_settings_that_are_made_at_once_are_all_kept(on_each_database: Settings)
     async def work() -> None:
         async with open_services(on_each_database) as services:
             operations = services.operations
-            await operations.create_program(
-                CreateProgram(name="qa", signature="q -> a", backend="mock")
+            await create_program(
+                operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
             )
             await asyncio.gather(
                 configure_program(operations, ConfigureProgram(name="qa", store_inputs=False)),
                 configure_program(operations, ConfigureProgram(name="qa", keep_days=3)),
                 configure_program(operations, ConfigureProgram(name="qa", keep_count=7)),
-                operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"})),
+                execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"})),
             )
-            kept = (await operations.program(name="qa")).configuration
+            kept = (await find_program(operations, name="qa")).configuration
             assert kept == {"store_inputs": False, "keep_days": 3, "keep_count": 7}
 
     finish(work())
@@ -208,18 +218,18 @@ def test_saving_equal_contents_changes_nothing_and_other_contents_make_a_version
     async def work() -> None:
         async with open_services(settings) as services:
             operations = services.operations
-            first = await operations.save_program(Predict("question -> answer").to_program("qa"))
-            again = await operations.save_program(Predict("question -> answer").to_program("qa"))
+            first = await save_program(operations, Predict("question -> answer").to_program("qa"))
+            again = await save_program(operations, Predict("question -> answer").to_program("qa"))
             assert again.current_version_id == first.current_version_id
             demos = [{"question": "a", "answer": "b"}]
-            changed = await operations.save_program(
-                Predict("question -> answer", demos=demos).to_program("qa")
+            changed = await save_program(
+                operations, Predict("question -> answer", demos=demos).to_program("qa")
             )
             assert changed.id == first.id
-            version = await operations.current_version(changed)
+            version = await current_version(operations, changed)
             assert (version.number, version.parent_id) == (2, first.current_version_id)
             assert version.assignment == {"self.demos": demos}
-            assert (await operations.program_value(changed)).assignment == {"self.demos": demos}
+            assert (await program_value(operations, changed)).assignment == {"self.demos": demos}
 
     finish(work())
 
@@ -230,12 +240,12 @@ def test_inputs_that_do_not_fit_are_refused_and_leave_one_failed_execution(
     async def work() -> None:
         async with open_services(settings) as services:
             operations = services.operations
-            await operations.create_program(
-                CreateProgram(name="n", signature="n: int -> m: int", backend="mock")
+            await create_program(
+                operations, CreateProgram(name="n", signature="n: int -> m: int", backend="mock")
             )
             with pytest.raises(InvalidError) as caught:
-                await operations.execute_program(
-                    ExecuteProgram(name="n", inputs={"n": "x", "k": object()})
+                await execute_program(
+                    operations, ExecuteProgram(name="n", inputs={"n": "x", "k": object()})
                 )
             assert {error.field for error in caught.value.fields} == {"n", "k"}
             rows = await operations.list(EXECUTION, Query())
@@ -260,10 +270,10 @@ def test_a_run_that_fails_leaves_one_failed_execution(
     async def work() -> None:
         async with open_services(settings) as services:
             operations = operations_of(services, mock=MockBackend([fault]))
-            await operations.create_program(
-                CreateProgram(name="qa", signature="q -> a", backend="mock")
+            await create_program(
+                operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
             )
-            ended = await operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"}))
+            ended = await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
             assert (ended.status, ended.error["code"]) == ("failed", code)
             assert [row.status for row in await operations.list(EXECUTION, Query())] == ["failed"]
 
@@ -277,8 +287,8 @@ def test_a_reply_that_cannot_be_read_leaves_one_failed_execution_after_the_fallb
         async with open_services(settings) as services:
             model = ScriptedModel("no idea")
             operations = operations_of(services, model=model)
-            await operations.create_program(CreateProgram(name="qa", signature="q -> n: int"))
-            ended = await operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"}))
+            await create_program(operations, CreateProgram(name="qa", signature="q -> n: int"))
+            ended = await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
             assert (ended.status, ended.error["code"]) == ("failed", "adapter")
             assert len(model.requests) == 2
 
@@ -288,9 +298,9 @@ def test_a_reply_that_cannot_be_read_leaves_one_failed_execution_after_the_fallb
 def test_without_a_model_the_error_shows_how_to_set_one(settings: Settings) -> None:
     async def work() -> None:
         async with open_services(settings) as services:
-            await services.operations.create_program(CreateProgram(name="qa", signature="q -> a"))
-            ended = await services.operations.execute_program(
-                ExecuteProgram(name="qa", inputs={"q": "?"})
+            await create_program(services.operations, CreateProgram(name="qa", signature="q -> a"))
+            ended = await execute_program(
+                services.operations, ExecuteProgram(name="qa", inputs={"q": "?"})
             )
             assert ended.status == "failed"
             assert "DSPEX_MODEL" in ended.error["message"]
@@ -313,9 +323,9 @@ def test_a_cancelled_run_is_recorded_as_cancelled(settings: Settings) -> None:
                     return await hang(request)
 
             operations = operations_of(services, model=Hanging("never"))
-            await operations.create_program(CreateProgram(name="qa", signature="q -> a"))
+            await create_program(operations, CreateProgram(name="qa", signature="q -> a"))
             task = asyncio.create_task(
-                operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"}))
+                execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
             )
             await started.wait()
             task.cancel()
@@ -335,9 +345,9 @@ def test_an_unknown_program_is_not_found_and_leaves_no_execution(settings: Setti
                 ExecuteProgram(program_id=new_id(), inputs={}),
             ):
                 with pytest.raises(NotFoundError):
-                    await services.operations.execute_program(given)
+                    await execute_program(services.operations, given)
             with pytest.raises(InvalidError, match="either"):
-                await services.operations.execute_program(ExecuteProgram(inputs={}))
+                await execute_program(services.operations, ExecuteProgram(inputs={}))
             assert await services.operations.count(EXECUTION, {}) == 0
 
     finish(work())
@@ -347,10 +357,10 @@ def test_a_stored_signature_can_be_named(settings: Settings) -> None:
     async def work() -> None:
         async with open_services(settings) as services:
             operations = services.operations
-            await operations.save_signature("question -> answer: int")
+            await save_signature(operations, "question -> answer: int")
             first = await operations.list(DOMAIN["signature"], Query())
-            made = await operations.create_program(
-                CreateProgram(name="qa", signature=first[0].name)
+            made = await create_program(
+                operations, CreateProgram(name="qa", signature=first[0].name)
             )
             assert made.signature_id == first[0].id
 

@@ -6,12 +6,15 @@ from typing import Any
 from dspex import Predict
 from dspex.bootstrap import new_id
 from dspex.clock import SystemClock
+from dspex.execution.backends import Backends
 from dspex.operations.datasets.records import DatasetRecord
 from dspex.operations.evaluations.records import EvaluationRecord
+from dspex.operations.framework.dependencies import Dependencies, ServiceRegistry
 from dspex.operations.framework.heavy_work import HeavyWork
+from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Insert, Store
-from dspex.operations.programs.program_writer import Programs
 from dspex.operations.programs.records import ProgramRecord
+from dspex.operations.programs.stored_programs import save_program
 
 ROWS = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(12)]
 
@@ -21,10 +24,13 @@ async def a_program(
 ) -> ProgramRecord:
     """Store a program of one predictor."""
     heavy = HeavyWork()
-    programs = Programs(store, clock=SystemClock(), new_id=new_id, backends=_Any(), heavy=heavy)
+    services = ServiceRegistry({HeavyWork: heavy, Backends: _Any()})
+    operations = Operations(
+        Dependencies(store=store, clock=SystemClock(), new_id=new_id, services=services)
+    )
     program = Predict("question -> answer", **settings).to_program(name)
     try:
-        return await programs.save(program, workspace="default", backend=backend)
+        return await save_program(operations, program, backend=backend)
     finally:
         heavy.close()
 

@@ -35,8 +35,8 @@ def prepare(settings: Settings) -> None:
 
     async def work() -> None:
         async with open_services(settings) as services:
-            await a_program(services.operations.floor.store)
-            await a_dataset(services.operations.floor.store)
+            await a_program(services.operations.dependencies.store)
+            await a_dataset(services.operations.dependencies.store)
 
     finish(work())
 
@@ -47,7 +47,9 @@ def workers(settings: Settings, status: str) -> list[Any]:
     async def work() -> list[Any]:
         async with open_services(settings) as services:
             query = Query(where={"status": status})
-            return list(await services.operations.floor.store.select(DOMAIN["job_worker"], query))
+            return list(
+                await services.operations.dependencies.store.select(DOMAIN["job_worker"], query)
+            )
 
     return finish(work())
 

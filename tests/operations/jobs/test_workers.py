@@ -67,7 +67,7 @@ class World:
 
     @property
     def store(self) -> Any:
-        return self.services.operations.floor.store
+        return self.services.operations.dependencies.store
 
     async def act(self, name: str, given: Any) -> Any:
         action = next(action for action in DOMAIN.actions if action.name == name)
@@ -157,7 +157,7 @@ async def world(settings: Settings, folder: Path, *, seconds: float = 0.05) -> A
         ModelServer({"m": model}) as server,
         open_services(settings, code=CodeRoot(folder)) as services,
     ):
-        store = services.operations.floor.store
+        store = services.operations.dependencies.store
         await a_program(store, backend="native", model=f"{server.url}#m")
         await a_dataset(store, ROWS)
         yield World(services, model, folder, settings)

@@ -24,7 +24,9 @@ from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Query
 from dspex.operations.jobs import InlineEngine, JobPolicy, JobRows, Runner
 from dspex.operations.jobs.inputs import JobRef
+from dspex.operations.jobs.job_engine import JobEngine
 from dspex.operations.optimizations.inputs import CreateOptimization
+from dspex.operations.programs.stored_programs import find_program
 from dspex.operations.storage import SQLJournal
 from dspex.settings import Settings
 from dspex.testing import SimulatedModel
@@ -75,7 +77,7 @@ class Here:
         return await self.operations.store.get(self.operations.store.resource_of(job), id=job.id)
 
     async def program(self, name: str = "qa") -> Any:
-        return await self.operations.program(name=name)
+        return await find_program(self.operations, name=name)
 
 
 @asynccontextmanager
@@ -87,18 +89,18 @@ async def here(
         services = dataclasses.replace(
             opened, context=dataclasses.replace(opened.context, model=model)
         )
-        store = services.operations.floor.store
+        store = services.operations.dependencies.store
         rows = JobRows(store, policy=POLICY, clock=SystemClock(), new_id=new_id)
         runner = Runner(rows, handlers=handlers_of(services, code=code), policy=POLICY)
         async with InlineEngine(store, runner) as engine:
-            floor = dataclasses.replace(services.operations.floor, jobs=engine)
-            yield Here(services, Operations(floor), engine)
+            dependencies = services.operations.dependencies.with_services({JobEngine: engine})
+            yield Here(services, Operations(dependencies), engine)
 
 
 def test_an_evaluation_on_the_mock_backend_is_a_job(tmp_path: Path) -> None:
     async def work() -> None:
         async with here(tmp_path) as at:
-            store = at.services.operations.floor.store
+            store = at.services.operations.dependencies.store
             await a_program(store)
             await a_dataset(store, ROWS)
             given = CreateEvaluation(
@@ -134,7 +136,7 @@ def test_an_evaluation_goes_on_where_it_was_and_asks_nothing_twice(tmp_path: Pat
                 raise ModelUnavailableError("away")
 
         async with here(tmp_path, Wrapped(model, fail_once)) as at:
-            store = at.services.operations.floor.store
+            store = at.services.operations.dependencies.store
             await a_program(store, backend="native")
             await a_dataset(store, ROWS)
             given = CreateEvaluation(
@@ -144,7 +146,7 @@ def test_an_evaluation_goes_on_where_it_was_and_asks_nothing_twice(tmp_path: Pat
             assert (row.status, row.attempts) == ("completed", 2)
             assert model.calls == 30
         async with here(tmp_path / "other", whole) as at:
-            store = at.services.operations.floor.store
+            store = at.services.operations.dependencies.store
             await a_program(store, backend="native")
             await a_dataset(store, ROWS)
             undisturbed = await at.ended("create_evaluation", given)
@@ -166,7 +168,7 @@ def test_a_refusal_is_a_failed_row_and_not_a_failed_job(tmp_path: Path) -> None:
                 raise RefusedError("not this one")
 
         async with here(tmp_path, Wrapped(SimulatedModel(), refuse_some)) as at:
-            store = at.services.operations.floor.store
+            store = at.services.operations.dependencies.store
             await a_program(store, backend="native")
             await a_dataset(store, ROWS)
             row = await at.ended(
@@ -191,7 +193,7 @@ def test_a_paused_job_goes_on_and_a_cancelled_one_does_not(tmp_path: Path, step:
                 return await super().complete(request)
 
         async with here(tmp_path, Held(model, lambda: None)) as at:
-            store = at.services.operations.floor.store
+            store = at.services.operations.dependencies.store
             await a_program(store, backend="native")
             await a_dataset(store, ROWS)
             settings = {
@@ -217,7 +219,7 @@ def test_a_paused_job_goes_on_and_a_cancelled_one_does_not(tmp_path: Path, step:
             calls = model.calls
         again = SimulatedModel()
         async with here(tmp_path / "other", again) as at:
-            store = at.services.operations.floor.store
+            store = at.services.operations.dependencies.store
             await a_program(store, backend="native")
             await a_dataset(store, ROWS)
             undisturbed = await at.ended("create_optimization", given)
@@ -233,7 +235,7 @@ def test_an_optimization_makes_a_version_that_says_who_made_it(
 ) -> None:
     async def work() -> None:
         async with here(tmp_path, SimulatedModel()) as at:
-            store = at.services.operations.floor.store
+            store = at.services.operations.dependencies.store
             before = await a_program(store, backend="native")
             await a_dataset(store, ROWS)
             options = {"MIPROv2": {"trials": 6}, "LabeledFewShot": {"candidates": 3, "k": 4}}.get(
@@ -266,7 +268,7 @@ def test_an_optimization_takes_an_objective_and_limits_and_leaves_the_program_wh
 ) -> None:
     async def work() -> None:
         async with here(tmp_path, SimulatedModel()) as at:
-            store = at.services.operations.floor.store
+            store = at.services.operations.dependencies.store
             await a_program(store, backend="native")
             await a_dataset(store, ROWS)
             settings = {
@@ -294,7 +296,7 @@ def test_an_optimization_whose_budget_does_not_reach_the_comparison_stores_no_ve
 ) -> None:
     async def work() -> None:
         async with here(tmp_path, SimulatedModel()) as at:
-            store = at.services.operations.floor.store
+            store = at.services.operations.dependencies.store
             await a_program(store, backend="native")
             await a_dataset(store, ROWS)
             given = CreateOptimization(program="qa", dataset="questions", budget={"calls": 30})
@@ -308,7 +310,7 @@ def test_an_optimization_whose_budget_does_not_reach_the_comparison_stores_no_ve
 def test_without_a_significant_improvement_the_program_stays(tmp_path: Path) -> None:
     async def work() -> None:
         async with here(tmp_path) as at:
-            store = at.services.operations.floor.store
+            store = at.services.operations.dependencies.store
             before = await a_program(store)
             await a_dataset(store, ROWS)
             row = await at.ended(
@@ -330,7 +332,7 @@ def test_a_metric_may_be_code_of_the_root_and_nothing_else(tmp_path: Path) -> No
 
     async def work() -> None:
         async with here(tmp_path, code=root) as at:
-            store = at.services.operations.floor.store
+            store = at.services.operations.dependencies.store
             await a_program(store)
             await a_dataset(store, ROWS)
             for bad in (
@@ -367,7 +369,7 @@ def test_a_caller_of_an_api_names_registered_metrics_and_no_code(tmp_path: Path)
         async with here(
             tmp_path, code=CodeRoot(tmp_path), metrics={"kind": "job_tones:tone"}
         ) as at:
-            store = at.services.operations.floor.store
+            store = at.services.operations.dependencies.store
             await a_program(store)
             await a_dataset(store, ROWS)
             at.operations = at.operations.as_actor(caller)
@@ -417,7 +419,7 @@ def test_what_is_wrong_with_an_optimization_is_said_at_its_creation(
 ) -> None:
     async def work() -> None:
         async with here(tmp_path) as at:
-            store = at.services.operations.floor.store
+            store = at.services.operations.dependencies.store
             await a_program(store)
             await a_dataset(store, ROWS)
             with pytest.raises(InvalidError) as caught:
@@ -458,7 +460,7 @@ def test_an_optimizer_of_dspy_is_a_job_that_asks_nothing_twice(
                 raise ModelUnavailableError("away")
 
         async with here(tmp_path, Wrapped(model, fail_once)) as at:
-            store = at.services.operations.floor.store
+            store = at.services.operations.dependencies.store
             before = await a_program(store, backend="dspy")
             await a_dataset(store, ROWS)
             given = CreateOptimization(

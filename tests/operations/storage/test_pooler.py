@@ -67,7 +67,7 @@ def test_a_pooler_that_keeps_sessions_apart_serves_stores_and_jobs(
         async def work() -> None:
             settings = Settings(state_dir=tmp_path / "state", database_url=Secret(url))
             async with open_services(settings) as services:
-                store = services.operations.floor.store
+                store = services.operations.dependencies.store
                 rows = [signature(version=number) for number in range(50)]
                 await asyncio.gather(*(store.write(Insert(row)) for row in rows))
                 assert await store.count(DOMAIN["signature"], {"name": "qa"}) == 50

@@ -14,12 +14,15 @@ from dspex.clock import SystemClock
 from dspex.errors import QuotaError
 from dspex.operations.datasets.actions import CreateDataset
 from dspex.operations.domain import DOMAIN, QUEUES
+from dspex.operations.executions.actions import execute_program
+from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.inputs import ExecuteProgram
 from dspex.operations.executions.retention import Retention
 from dspex.operations.framework.access import Actor
 from dspex.operations.framework.json_size import size_of, sizes_of
 from dspex.operations.framework.operations import Operations
-from dspex.operations.framework.store import Query
+from dspex.operations.framework.store import Figures, Query
+from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.storage import Database, migrate
 from dspex.operations.tenancy.actions import ConfigureWorkspace, CreateWorkspace
@@ -45,17 +48,17 @@ async def team(services: Services, name: str = "team", **limits: int) -> Operati
             services.operations, "configure_workspace", ConfigureWorkspace(name=name, **limits)
         )
     operations = services.operations.as_actor(Actor(name="ada", workspace=name))
-    await operations.create_program(
-        CreateProgram(name="n", signature="q -> n: int", backend="mock")
+    await create_program(
+        operations, CreateProgram(name="n", signature="q -> n: int", backend="mock")
     )
     return operations
 
 
 async def usage(services: Services, workspace: str = "team") -> Any:
-    quotas = services.operations.floor.executor.quotas
+    quotas = services.operations.services[Executor].quotas
     assert quotas is not None
     await quotas.flush()
-    return await services.operations.floor.store.get(WORKSPACE_USAGE, id=usage_id(workspace))
+    return await services.operations.dependencies.store.get(WORKSPACE_USAGE, id=usage_id(workspace))
 
 
 def test_executions_beyond_the_quota_are_refused_and_the_limit_is_named(
@@ -65,15 +68,15 @@ def test_executions_beyond_the_quota_are_refused_and_the_limit_is_named(
         async with open_services(on_each_database) as services:
             limited, free = await team(services, quota_executions=3), await team(services, "free")
             for _ in range(3):
-                await limited.execute_program(GIVEN)
+                await execute_program(limited, GIVEN)
             with pytest.raises(
                 QuotaError, match="3 of 3 executions stored, its quota_executions"
             ) as caught:
-                await limited.execute_program(GIVEN)
+                await execute_program(limited, GIVEN)
             assert caught.value.context["limit"] == "quota_executions"
             assert await limited.count(EXECUTION, {}) == 3
             for _ in range(5):
-                await free.execute_program(GIVEN)
+                await execute_program(free, GIVEN)
             assert (
                 (await usage(services)).executions,
                 (await usage(services, "free")).executions,
@@ -88,15 +91,15 @@ def test_bytes_of_executions_and_data_sets_count_and_what_is_over_is_refused(
     async def work() -> None:
         async with open_services(dataclasses.replace(on_each_database, quota_mib=2)) as services:
             limited = await team(services)
-            await limited.execute_program(ExecuteProgram(name="n", inputs={"q": "x" * 1_000_000}))
+            await execute_program(limited, ExecuteProgram(name="n", inputs={"q": "x" * 1_000_000}))
             assert 1_000_000 < (await usage(services)).stored_bytes < 1_010_000
             rows = [{"q": "y" * 1000, "n": number} for number in range(1200)]
             await act(limited, "create_dataset", CreateDataset(name="d", rows=rows))
             for call in (
-                limited.execute_program(GIVEN),
+                execute_program(limited, GIVEN),
                 act(limited, "create_dataset", CreateDataset(name="e", rows=rows)),
-                limited.create_program(
-                    CreateProgram(name="m", signature="q -> n: int", backend="mock")
+                create_program(
+                    limited, CreateProgram(name="m", signature="q -> n: int", backend="mock")
                 ),
             ):
                 with pytest.raises(QuotaError, match="of 2 MiB stored, its quota_mib"):
@@ -106,10 +109,10 @@ def test_bytes_of_executions_and_data_sets_count_and_what_is_over_is_refused(
                 "configure_workspace",
                 ConfigureWorkspace(name="team", quota_mib=100),
             )
-            fresh = services.operations.floor.executor.quotas
+            fresh = services.operations.services[Executor].quotas
             assert fresh is not None
             fresh._balances.clear()  # as after a second
-            await limited.execute_program(GIVEN)
+            await execute_program(limited, GIVEN)
 
     finish(work())
 
@@ -120,11 +123,11 @@ def test_a_refused_call_with_a_known_idempotency_key_gets_its_execution(
     async def work() -> None:
         async with open_services(on_each_database) as services:
             limited = await team(services, quota_executions=1)
-            first = await limited.execute_program(dataclasses.replace(GIVEN, idempotency_key="k"))
-            again = await limited.execute_program(dataclasses.replace(GIVEN, idempotency_key="k"))
+            first = await execute_program(limited, dataclasses.replace(GIVEN, idempotency_key="k"))
+            again = await execute_program(limited, dataclasses.replace(GIVEN, idempotency_key="k"))
             assert again.id == first.id
             with pytest.raises(QuotaError):
-                await limited.execute_program(dataclasses.replace(GIVEN, idempotency_key="other"))
+                await execute_program(limited, dataclasses.replace(GIVEN, idempotency_key="other"))
 
     finish(work())
 
@@ -140,7 +143,7 @@ def test_two_servers_on_one_database_keep_one_quota(on_each_database: Settings) 
                 nonlocal refused
                 for _ in range(120):
                     try:
-                        await operations.execute_program(GIVEN)
+                        await execute_program(operations, GIVEN)
                     except QuotaError:
                         refused += 1
 
@@ -152,13 +155,13 @@ def test_two_servers_on_one_database_keep_one_quota(on_each_database: Settings) 
             assert 100 <= count <= 220  # each knows what the other did a second ago at the latest
             await asyncio.gather(
                 *(
-                    services.operations.floor.executor.quotas._read("team")
+                    services.operations.services[Executor].quotas._read("team")
                     for services in (one, two)
                 )
             )
             for operations in (first, second):
                 with pytest.raises(QuotaError):
-                    await operations.execute_program(GIVEN)
+                    await execute_program(operations, GIVEN)
 
     finish(work())
 
@@ -174,19 +177,19 @@ def test_what_others_wrote_is_known_within_a_second_and_near_the_limit_at_once(
         ):
             first = await team(one, quota_executions=20)
             second = two.operations.as_actor(first.actor)
-            await second.execute_program(GIVEN)
+            await execute_program(second, GIVEN)
             await usage(two)  # what its next second does
             for _ in range(17):
-                await first.execute_program(GIVEN)
+                await execute_program(first, GIVEN)
             await clock.advance(0.06)  # 18 of 20 by its own count: it looks again
-            await first.execute_program(GIVEN)
-            await first.execute_program(GIVEN)
+            await execute_program(first, GIVEN)
+            await execute_program(first, GIVEN)
             with pytest.raises(QuotaError):
-                await first.execute_program(GIVEN)
+                await execute_program(first, GIVEN)
             await usage(one)
             await clock.advance(1.1)
             with pytest.raises(QuotaError):
-                await second.execute_program(GIVEN)
+                await execute_program(second, GIVEN)
 
     finish(work())
 
@@ -196,21 +199,24 @@ def test_retention_makes_room(on_each_database: Settings) -> None:
         async with open_services(on_each_database) as services:
             limited = await team(services, quota_executions=3)
             for _ in range(3):
-                await limited.execute_program(GIVEN)
+                await execute_program(limited, GIVEN)
             full = await usage(services)
-            floor = services.operations.floor
-            assert floor.figures is not None
+            dependencies = services.operations.dependencies
             assert (
                 await Retention(
-                    floor.store, floor.figures, jobs=QUEUES.values(), clock=SystemClock(), count=1
+                    dependencies.store,
+                    dependencies.services[Figures],
+                    jobs=QUEUES.values(),
+                    clock=SystemClock(),
+                    count=1,
                 ).tick()
                 == 2
             )
             left = await usage(services)
             assert (left.executions, left.stored_bytes < full.stored_bytes) == (1, True)
-            assert floor.executor.quotas is not None
-            floor.executor.quotas._balances.clear()  # as after a second
-            await limited.execute_program(GIVEN)
+            assert dependencies.services[Executor].quotas is not None
+            dependencies.services[Executor].quotas._balances.clear()  # as after a second
+            await execute_program(limited, GIVEN)
 
     finish(work())
 
@@ -220,7 +226,7 @@ def test_a_workspace_sees_its_own_usage_only(on_each_database: Settings) -> None
         async with open_services(on_each_database) as services:
             one, two = await team(services, "one"), await team(services, "two")
             for operations in (one, two, two):
-                await operations.execute_program(GIVEN)
+                await execute_program(operations, GIVEN)
             await usage(services)
             rows = [
                 await operations.list(WORKSPACE_USAGE, Query(limit=10)) for operations in (one, two)
@@ -235,12 +241,13 @@ def test_what_a_database_holds_is_counted_when_it_is_brought_up_to_date(tmp_path
 
     async def fill() -> None:
         async with open_services(settings) as services:
-            await services.operations.create_program(
-                CreateProgram(name="n", signature="q -> n: int", backend="mock")
+            await create_program(
+                services.operations,
+                CreateProgram(name="n", signature="q -> n: int", backend="mock"),
             )
             for _ in range(4):
-                await services.operations.execute_program(
-                    ExecuteProgram(name="n", inputs={"q": "x" * 5000})
+                await execute_program(
+                    services.operations, ExecuteProgram(name="n", inputs={"q": "x" * 5000})
                 )
 
     async def age() -> float:

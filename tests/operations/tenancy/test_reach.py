@@ -14,10 +14,12 @@ from dspex.execution.clients.providers import PROVIDERS
 from dspex.execution.clients.transport import SharedTransport
 from dspex.language.records import Message
 from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.actions import execute_program
 from dspex.operations.executions.inputs import ExecuteProgram
 from dspex.operations.framework.access import Actor, Scope
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Query
+from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.tenancy.actions import CreateWorkspace
 from dspex.session import ModelResolver
@@ -76,7 +78,7 @@ def test_every_workspace_names_servers_at_the_hosts_of_the_settings(settings: Se
                     _ACTIONS["create_workspace"], CreateWorkspace(name="tenant")
                 )
                 await create(tenant, f"{server.url}/v1#m")
-                ended = await tenant.execute_program(ExecuteProgram(name="p", inputs={"q": "?"}))
+                ended = await execute_program(tenant, ExecuteProgram(name="p", inputs={"q": "?"}))
                 assert (ended.status, ended.outputs) == ("completed", {"a": "yes"})
                 with pytest.raises(ForbiddenError):  # another port is another server
                     await create(tenant, "http://models.example:8000/v1#m", "other")
@@ -106,8 +108,8 @@ def test_self_hosted_servers_are_reached_at_allowed_hosts_only(
                     tenant = services.operations.as_actor(caller(name, "admin"))
                     statuses, errors = [], ""
                     for _ in range(2):
-                        ended = await tenant.execute_program(
-                            ExecuteProgram(name="p", inputs={"q": "?"})
+                        ended = await execute_program(
+                            tenant, ExecuteProgram(name="p", inputs={"q": "?"})
                         )
                         statuses.append(ended.status)
                         errors += str(ended.error)
@@ -136,7 +138,7 @@ def test_a_tenants_program_of_before_reaches_nothing_and_reads_nothing_back(
             await create(
                 inside, f"{server.url}/v1#m"
             )  # on the machine itself: stored, as by an earlier version
-            ended = await inside.execute_program(ExecuteProgram(name="p", inputs={"q": "?"}))
+            ended = await execute_program(inside, ExecuteProgram(name="p", inputs={"q": "?"}))
             assert ended.status == "failed"
             assert "model_hosts" in str(ended.error)
             assert server.asked == []
@@ -162,8 +164,8 @@ def test_an_error_quotes_nothing_of_what_is_no_error_of_a_model(
             open_services(settings) as services,
         ):
             await create(services.operations, f"{server.url}/v1#m")
-            ended = await services.operations.execute_program(
-                ExecuteProgram(name="p", inputs={"q": "?"})
+            ended = await execute_program(
+                services.operations, ExecuteProgram(name="p", inputs={"q": "?"})
             )
             assert ended.status == "failed"
             assert "intranet-secret" not in str(ended.error)
@@ -201,12 +203,12 @@ def test_other_workspaces_are_not_told_where_the_model_of_the_server_is(settings
                 shown = {}
                 for name in ("default", "tenant"):
                     inside = services.operations.as_actor(caller(name, "admin"))
-                    await inside.create_program(CreateProgram(name="p", signature="q -> a"))
-                    ended = await inside.execute_program(
-                        ExecuteProgram(name="p", inputs={"q": "?"})
+                    await create_program(inside, CreateProgram(name="p", signature="q -> a"))
+                    ended = await execute_program(
+                        inside, ExecuteProgram(name="p", inputs={"q": "?"})
                     )
                     assert ended.status == "completed"
-                    rows = await services.operations.floor.store.select(
+                    rows = await services.operations.dependencies.store.select(
                         DOMAIN["execution"], Query(where={"workspace": name}, limit=10)
                     )
                     shown[name] = repr([ended, *rows])
@@ -238,7 +240,9 @@ def test_credentials_in_a_url_are_refused_where_they_would_be_stored(
                 await create(services.operations, model)
             assert "hidden-1" not in str(caught.value)
             for resource in DOMAIN.values():
-                rows = await services.operations.floor.store.select(resource, Query(limit=1000))
+                rows = await services.operations.dependencies.store.select(
+                    resource, Query(limit=1000)
+                )
                 assert "hidden-1" not in repr(rows)
 
     finish(work())
@@ -260,16 +264,18 @@ def test_credentials_in_the_url_of_the_settings_are_sent_and_shown_nowhere(
             assert "hidden-1" not in repr(chosen)
             async with open_services(chosen) as services:
                 operations = services.operations
-                await operations.create_program(CreateProgram(name="p", signature="q -> a"))
+                await create_program(operations, CreateProgram(name="p", signature="q -> a"))
                 first, second = [
-                    await operations.execute_program(ExecuteProgram(name="p", inputs={"q": "?"}))
+                    await execute_program(operations, ExecuteProgram(name="p", inputs={"q": "?"}))
                     for _ in range(2)
                 ]
                 assert (first.status, second.status) == ("completed", "failed")
                 shown = repr([first, second])
                 for resource in DOMAIN.values():
                     shown += repr(
-                        list(await operations.floor.store.select(resource, Query(limit=1000)))
+                        list(
+                            await operations.dependencies.store.select(resource, Query(limit=1000))
+                        )
                     )
                 assert "hidden-1" not in shown
             asked = server.asked[0]

@@ -23,11 +23,14 @@ from dspex.execution.context import RunContext
 from dspex.language.records import Message
 from dspex.operations.domain import DOMAIN, QUEUES
 from dspex.operations.evaluations.inputs import CreateEvaluation
+from dspex.operations.executions.actions import execute_program
 from dspex.operations.executions.inputs import ExecuteProgram
 from dspex.operations.framework.access import Actor
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Query
 from dspex.operations.jobs import InlineEngine, JobPolicy, JobRows, Runner
+from dspex.operations.jobs.job_engine import JobEngine
+from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.tenancy.actions import (
     CreateSecret,
@@ -73,8 +76,8 @@ class World:
 
     async def used(self, workspace: str, program: str = "plain") -> str | None:
         """Run a program of a workspace, and return the key that its model was sent."""
-        ended = await self.of(workspace).execute_program(
-            ExecuteProgram(name=program, inputs={"q": "?"})
+        ended = await execute_program(
+            self.of(workspace), ExecuteProgram(name=program, inputs={"q": "?"})
         )
         assert ended.status == "completed", ended.error
         return None if self.server.key is None else self.server.key.removeprefix("Bearer ")
@@ -97,11 +100,11 @@ async def world(settings: Settings, *workspaces: str) -> AsyncIterator[World]:
             for name in workspaces:
                 await at.act("default", "create_workspace", CreateWorkspace(name=name))
             for name in ("default", *workspaces):
-                await at.of(name).create_program(CreateProgram(name="plain", signature="q -> a"))
+                await create_program(at.of(name), CreateProgram(name="plain", signature="q -> a"))
                 named = CreateProgram(
                     name="named", signature="q -> a", configuration={"model": f"{server.url}#own"}
                 )
-                await at.of(name).create_program(named)
+                await create_program(at.of(name), named)
             yield at
 
 
@@ -138,7 +141,7 @@ def test_a_workspace_runs_under_its_own_key_and_others_under_the_servers(
             await at.act("one", "revoke_secret", RevokeSecret(name=KEY))
             await at.until(lambda: at.used("one"), "key-of-the-server-anew")
             assert await at.used("one", "named") is None
-            store, told = at.services.operations.floor.store, caplog.text
+            store, told = at.services.operations.dependencies.store, caplog.text
             for resource in DOMAIN.values():
                 told += repr(list(await store.select(resource, Query(limit=1000))))
             assert "named" in told
@@ -152,14 +155,14 @@ def test_a_job_asks_under_the_key_of_its_workspace(settings: Settings) -> None:
         async with world(settings, "one") as at:
             await at.act("one", "create_secret", CreateSecret(name=KEY, text="key-of-one"))
             services = at.services
-            store = services.operations.floor.store
+            store = services.operations.dependencies.store
             rows = JobRows(
                 store, policy=JobPolicy(queues=QUEUES), clock=SystemClock(), new_id=new_id
             )
             runner = Runner(rows, handlers=handlers_of(services), policy=JobPolicy(queues=QUEUES))
             async with InlineEngine(store, runner) as engine:
-                floor = dataclasses.replace(services.operations.floor, jobs=engine)
-                operations = Operations(floor, actor=Actor(name="t", workspace="one"))
+                dependencies = services.operations.dependencies.with_services({JobEngine: engine})
+                operations = Operations(dependencies, actor=Actor(name="t", workspace="one"))
                 create = _ACTIONS["create_dataset"]
                 await operations.perform(
                     create, create.input(name="d", rows=[{"q": "?", "a": "yes"}])
@@ -215,14 +218,14 @@ def test_a_revoked_key_of_the_server_fails_those_who_need_it_and_nobody_else(
             services.context.models._models.clear()  # type: ignore[union-attr]  # what was made for the real address
             operations = services.operations
             for name, backend in (("asks", "native"), ("asks_nobody", "mock")):
-                await operations.create_program(
-                    CreateProgram(name=name, signature="q -> a", backend=backend)
+                await create_program(
+                    operations, CreateProgram(name=name, signature="q -> a", backend=backend)
                 )
             await operations.perform(_ACTIONS["revoke_secret"], RevokeSecret(name="OPENAI_API_KEY"))
 
             async def said(name: str) -> str:
-                ended = await operations.execute_program(
-                    ExecuteProgram(name=name, inputs={"q": "?"})
+                ended = await execute_program(
+                    operations, ExecuteProgram(name=name, inputs={"q": "?"})
                 )
                 return ended.status if ended.error is None else ended.error["message"]
 

@@ -18,6 +18,8 @@ from dspex.execution.modules import CodeRoot
 from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.resource import Resource
+from dspex.operations.jobs.job_engine import JobEngine
+from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.tenancy.actions import CreateApiKey, CreateWorkspace
 from dspex.settings import Secret, Settings
@@ -110,7 +112,7 @@ class Server:
     async def give_program(self, name: str = "n", **given: Any) -> Any:
         """Make a program on the mock backend."""
         asked = CreateProgram(name=name, signature="q -> n: int", backend="mock", **given)
-        return await self.services.operations.create_program(asked)
+        return await create_program(self.services.operations, asked)
 
     async def give_workspace(self, name: str) -> None:
         """Make a workspace."""
@@ -202,8 +204,8 @@ async def serving(
         async def opened() -> AsyncIterator[Services]:
             yield services
 
-        floor = dataclasses.replace(services.operations.floor, jobs=IdleJobs())
-        services = dataclasses.replace(services, operations=Operations(floor))
+        dependencies = services.operations.dependencies.with_services({JobEngine: IdleJobs()})
+        services = dataclasses.replace(services, operations=Operations(dependencies))
         app = application(opened, config, clock=clock)
         async with app.router.lifespan_context(app):
             yield Server(app, services)

@@ -36,7 +36,7 @@ def camel(name: str) -> str:
 
 async def fill(server: Server, workspace: str) -> dict[str, Any]:
     """Put a row of every resource into a workspace; every text in it that is not a name begins with `CANARY`."""
-    store = server.services.operations.floor.store
+    store = server.services.operations.dependencies.store
     rows: dict[str, Any] = {}
     for resource in DOMAIN.values():
         found = await store.select(resource, Query(where={"workspace": workspace}, limit=1))
@@ -44,7 +44,7 @@ async def fill(server: Server, workspace: str) -> dict[str, Any]:
             rows[resource.name] = found[0]
             continue
         rows[resource.name] = _row(
-            resource, workspace, rows, new_id=server.services.operations.floor.new_id
+            resource, workspace, rows, new_id=server.services.operations.new_id
         )
         await store.write(Insert(rows[resource.name]))
     return rows
@@ -99,7 +99,7 @@ def _value(kind: str, hint: Any, text: str) -> Any:
 
 async def everything(server: Server, workspace: str) -> dict[str, list[str]]:
     """Return all rows of a workspace, of every resource."""
-    store = server.services.operations.floor.store
+    store = server.services.operations.dependencies.store
     found = {}
     for resource in DOMAIN.values():
         rows = await store.select(resource, Query(where={"workspace": workspace}, limit=200))

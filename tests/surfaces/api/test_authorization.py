@@ -15,6 +15,7 @@ from dspex.operations.framework.access import SCOPES, Actor
 from dspex.operations.framework.action import Action
 from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Insert, Query
+from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
 from tests.support.waiting import finish
 from tests.surfaces.api.client import Server, serving
@@ -87,7 +88,7 @@ async def _give(server: Server, name: str, scope: str, workspace: str | None) ->
         from dspex.operations.framework.store import Update
         from dspex.operations.tenancy.records import API_KEY
 
-        store = server.services.operations.floor.store
+        store = server.services.operations.dependencies.store
         [row] = await store.select(API_KEY, Query(where={"name": name}))
         await store.write(Update(resource=API_KEY, id=row.id, values={"scopes": []}))
 
@@ -154,17 +155,17 @@ def test_rows_of_another_workspace_are_seen_and_changed_by_nobody(tmp_path: Path
 async def _fill(server: Server, workspace: str) -> None:
     """Put something of every kind that an action can make into a workspace."""
     operations = server.services.operations.as_actor(Actor(name=workspace, workspace=workspace))
-    await operations.create_program(
-        CreateProgram(name="n", signature="q -> n: int", backend="mock")
+    await create_program(
+        operations, CreateProgram(name="n", signature="q -> n: int", backend="mock")
     )
     key = {"key": workspace}
     assert (
         await server.ask("POST", "/v1/programs/n/execute", body={"inputs": {"q": "?"}}, **key)
     ).status == 200
-    now = server.services.operations.floor.clock.now()
+    now = server.services.operations.clock.now()
     rows = [{"q": "?", "n": 1}]
     dataset = DatasetRecord(
-        id=server.services.operations.floor.new_id(),
+        id=server.services.operations.new_id(),
         workspace=workspace,
         created_at=now,
         updated_at=now,
@@ -254,7 +255,7 @@ async def _aimed(server: Server, action: Action) -> list[dict[str, Any]]:
 
 async def _everything(server: Server, workspace: str) -> dict[str, Any]:
     """All rows of a workspace, but for the moment a key was last used."""
-    store = server.services.operations.floor.store
+    store = server.services.operations.dependencies.store
     found = {}
     for resource in DOMAIN.values():
         rows = await store.select(resource, Query(where={"workspace": workspace}, limit=200))

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.actions import execute_record
 from dspex.operations.framework.store import Query
+from dspex.operations.programs.stored_programs import find_program
 from dspex.operations.tenancy.actions import RevokeApiKey
 from dspex.surfaces.api import ServerConfig
 from dspex.testing import FakeClock
@@ -104,7 +106,7 @@ def test_a_stream_tells_nothing_under_a_key_that_allows_something_else_now(tmp_p
             server.services.keys._cache.clear()
             await server.ask("GET", "/healthz")
             operations = server.services.operations
-            await operations.execute_record(await operations.program(name="n"), {"q": "?"})
+            await execute_record(operations, await find_program(operations, name="n"), {"q": "?"})
             said = (await stream.part())["body"].decode()
             assert "what this key allows has changed" in said
             assert "executionUpdates" not in said

@@ -10,9 +10,11 @@ import pytest
 
 from dspex.bootstrap import open_services
 from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.actions import execute_program
 from dspex.operations.executions.inputs import ExecuteProgram
 from dspex.operations.framework.operations import Operations
-from dspex.operations.framework.store import Update
+from dspex.operations.framework.store import Figures, Update
+from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.settings import Settings
 from dspex.surfaces.api.graphql import (
@@ -124,8 +126,8 @@ def test_a_refused_execution_is_a_typed_error_with_field_paths(
 ) -> None:
     async def work() -> None:
         async with served(tmp_path) as (ask, operations):
-            await operations.create_program(
-                CreateProgram(name="n", signature="q -> n: int", backend="mock")
+            await create_program(
+                operations, CreateProgram(name="n", signature="q -> n: int", backend="mock")
             )
             answer = await ask(EXECUTE, input=given)
             assert answer.data == {"executeProgram": None}
@@ -152,8 +154,8 @@ def test_lists_are_connections_with_pages_filters_and_a_count(tmp_path: Path) ->
     async def work() -> None:
         async with served(tmp_path) as (ask, operations):
             for n in range(5):
-                await operations.create_program(
-                    CreateProgram(name=f"p{n}", signature=f"q -> a{n}", backend="mock")
+                await create_program(
+                    operations, CreateProgram(name=f"p{n}", signature=f"q -> a{n}", backend="mock")
                 )
             query = """query($first: Int!, $after: String, $filter: ProgramFilter) {
               programs(first: $first, after: $after, filter: $filter) {
@@ -183,8 +185,8 @@ def test_connections_are_sorted_and_narrowed_by_what_the_resource_says(tmp_path:
     async def work() -> None:
         async with served(tmp_path) as (ask, operations):
             for name in ("b", "a", "c"):
-                await operations.create_program(
-                    CreateProgram(name=name, signature="q -> a", backend="mock")
+                await create_program(
+                    operations, CreateProgram(name=name, signature="q -> a", backend="mock")
                 )
             for name in ("a", "b", "a"):
                 await ask(EXECUTE, input={"name": name, "inputs": {"q": "?"}})
@@ -285,8 +287,8 @@ def test_any_row_is_a_node_and_lists_go_either_way(tmp_path: Path) -> None:
     async def work() -> None:
         async with served(tmp_path) as (ask, operations):
             for n in range(3):
-                made = await operations.create_program(
-                    CreateProgram(name=f"p{n}", signature="q -> a", backend="mock")
+                made = await create_program(
+                    operations, CreateProgram(name=f"p{n}", signature="q -> a", backend="mock")
                 )
             node = """query($id: ID!) {
               node(id: $id) { __typename id ... on Program { name } ... on Signature { version } }
@@ -311,8 +313,8 @@ def test_any_row_is_a_node_and_lists_go_either_way(tmp_path: Path) -> None:
 def test_what_is_asked_through_fragments_and_aliases_is_read(tmp_path: Path) -> None:
     async def work() -> None:
         async with served(tmp_path) as (ask, operations):
-            await operations.create_program(
-                CreateProgram(name="n", signature="q -> a", backend="mock")
+            await create_program(
+                operations, CreateProgram(name="n", signature="q -> a", backend="mock")
             )
             await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
             query = """{
@@ -331,7 +333,7 @@ def test_what_is_asked_through_fragments_and_aliases_is_read(tmp_path: Path) -> 
 def test_one_is_found_by_id_or_name_and_a_missing_one_is_null(tmp_path: Path) -> None:
     async def work() -> None:
         async with served(tmp_path) as (ask, operations):
-            made = await operations.create_program(CreateProgram(name="n", signature="q -> a"))
+            made = await create_program(operations, CreateProgram(name="n", signature="q -> a"))
             query = (
                 "query($id: ID, $name: String) { program(id: $id, name: $name) { name "
                 "currentVersion { number } } }"
@@ -355,8 +357,8 @@ def test_one_is_found_by_id_or_name_and_a_missing_one_is_null(tmp_path: Path) ->
 def test_a_list_with_its_relations_reads_each_table_once(tmp_path: Path) -> None:
     async def work() -> None:
         async with served(tmp_path) as (ask, operations):
-            await operations.create_program(
-                CreateProgram(name="n", signature="q -> a", backend="mock")
+            await create_program(
+                operations, CreateProgram(name="n", signature="q -> a", backend="mock")
             )
             for _ in range(10):
                 await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
@@ -380,14 +382,14 @@ def test_a_list_with_its_relations_reads_each_table_once(tmp_path: Path) -> None
 def test_what_a_row_points_to_is_null_when_retention_has_deleted_it(tmp_path: Path) -> None:
     async def work() -> None:
         async with served(tmp_path) as (ask, operations):
-            await operations.create_program(
-                CreateProgram(name="qa", signature="q -> a", backend="mock")
+            await create_program(
+                operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
             )
             first, again = [
-                await operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"}))
+                await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
                 for _ in range(2)
             ]
-            await operations.floor.store.write(
+            await operations.dependencies.store.write(
                 Update(resource=EXECUTION, id=again.id, values={"retry_of": first.id})
             )
             query = "{ executions { nodes { id retryOf { id } program { name } } } }"
@@ -397,8 +399,9 @@ def test_what_a_row_points_to_is_null_when_retention_has_deleted_it(tmp_path: Pa
                 "retryOf": {"id": str(first.id)},
                 "program": {"name": "qa"},
             }
-            assert operations.floor.figures is not None
-            await operations.floor.figures.prune(EXECUTION, {"id": first.id}, before=None, keep=0)
+            await operations.services[Figures].prune(
+                EXECUTION, {"id": first.id}, before=None, keep=0
+            )
             found = await ask(query)
             assert (found.data["executions"]["nodes"], found.errors) == (
                 [{**listed[0], "retryOf": None}],

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dspex.errors import StorageError
+from dspex.operations.executions.actions import execute_record
 from dspex.operations.tenancy.actions import ArchiveWorkspace
 from dspex.surfaces.api import ServerConfig
 from tests.support.waiting import finish
@@ -131,7 +132,7 @@ def test_a_name_that_is_taken_is_a_conflict_that_names_it_and_an_archived_worksp
 def test_a_key_does_not_expire_before_it_begins(tmp_path: Path) -> None:
     async def work() -> None:
         async with serving(tmp_path, ServerConfig()) as server:
-            past = server.services.operations.floor.clock.now() - timedelta(seconds=1)
+            past = server.services.operations.clock.now() - timedelta(seconds=1)
             body = {"name": "k", "scopes": ["read"], "expires_at": past.isoformat()}
             error = await _refused(server, "create_api_key", body)
             assert [field["path"] for field in error["fields"]] == ["expires_at"]
@@ -169,7 +170,7 @@ def test_a_subscription_goes_on_when_the_database_was_away(tmp_path: Path) -> No
             socket: Socket = await opened(server)
             await socket.message()
             socket.send(id="1", type="subscribe", payload=follow(after=str(program.id)))
-            row = await operations.execute_record(program, {"q": "?"})
+            row = await execute_record(operations, program, {"q": "?"})
             await _completed(socket, row.id)
             rows, asked = driver.rows, asyncio.Semaphore(0)
 
@@ -181,7 +182,7 @@ def test_a_subscription_goes_on_when_the_database_was_away(tmp_path: Path) -> No
             for _ in range(3):
                 await asked.acquire()
             driver.rows = rows  # type: ignore[method-assign]
-            row = await operations.execute_record(program, {"q": "!"})
+            row = await execute_record(operations, program, {"q": "!"})
             await _completed(socket, row.id)
             await socket.close()
 

@@ -10,6 +10,7 @@ import pytest
 
 from dspex.execution.backends import MockBackend
 from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.executor import Executor
 from dspex.surfaces.api import ServerConfig
 from dspex.surfaces.api.rest import openapi
 from tests.support.waiting import finish
@@ -229,7 +230,7 @@ def test_metrics_are_those_of_the_workspace_and_all_of_them_for_operators_only(
                     await server.ask(
                         "POST", "/v1/programs/n/execute", key=name, body={"inputs": {"q": "?"}}
                     )
-            quotas = server.services.operations.floor.executor.quotas
+            quotas = server.services.operations.services[Executor].quotas
             assert quotas is not None
             await quotas.flush()
             texts = {

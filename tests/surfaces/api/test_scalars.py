@@ -21,6 +21,7 @@ from dspex.operations.framework.resource import (
     Row,
 )
 from dspex.operations.framework.store import Insert, Query
+from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.storage import Database, SQLStore, ensure_tables, migrate
 from dspex.settings import Settings
@@ -99,8 +100,8 @@ def test_an_embedding_is_an_input_whose_size_the_signature_says(tmp_path: Path) 
     async def work() -> None:
         async with served(tmp_path) as (ask, operations):
             signature = "v: embedding[dimensions=3], q -> n: int"
-            await operations.create_program(
-                CreateProgram(name="n", signature=signature, backend="mock")
+            await create_program(
+                operations, CreateProgram(name="n", signature=signature, backend="mock")
             )
 
             async def execute(*vectors: Any, **inputs: Any) -> Any:
@@ -134,8 +135,9 @@ def test_rest_takes_the_same_embeddings(tmp_path: Path) -> None:
     async def work() -> None:
         async with serving(tmp_path, ServerConfig()) as server:
             signature = "v: embedding[dimensions=2] -> n: int"
-            await server.services.operations.create_program(
-                CreateProgram(name="v", signature=signature, backend="mock")
+            await create_program(
+                server.services.operations,
+                CreateProgram(name="v", signature=signature, backend="mock"),
             )
             for value, status, path in (
                 ([1, 2.5], 200, None),

@@ -12,7 +12,8 @@ from dspex import Prediction
 from dspex.execution.backends import Backends, MockBackend, NativeBackend
 from dspex.execution.context import RunContext
 from dspex.operations.domain import DOMAIN
-from dspex.operations.framework.store import Update
+from dspex.operations.executions.executor import Executor
+from dspex.operations.framework.store import Figures, Update
 from dspex.operations.programs.program_cache import ProgramCache
 from dspex.surfaces.api import ServerConfig
 from dspex.surfaces.api.graphql.http import _event
@@ -253,11 +254,11 @@ def test_a_mutation_has_its_time_on_every_way_and_is_cancelled_then(tmp_path: Pa
     async def work() -> None:
         async with serving(tmp_path, ServerConfig(timeout_s=0.2)) as server:
             await server.give_program("slow")
-            floor = server.services.operations.floor
-            floor.executor.program_cache = ProgramCache(
-                floor.store,
+            dependencies = server.services.operations.dependencies
+            dependencies.services[Executor].program_cache = ProgramCache(
+                dependencies.store,
                 backends=Backends({"mock": Never(), "native": NativeBackend()}),
-                clock=floor.clock,
+                clock=dependencies.clock,
             )
             assert (await server.ask("POST", "/graphql", body={"query": M})).status == 504
             socket = await opened(server)
@@ -308,7 +309,7 @@ def test_a_subscription_goes_on_behind_rows_that_are_gone_and_texts_that_are_no_
         async with serving(tmp_path, ServerConfig()) as server:
             await server.give_program("one")
             gone, odd = await _run(server, "one"), await _run(server, "one")
-            figures = server.services.operations.floor.figures
+            figures = server.services.operations.services[Figures]
             assert figures is not None
             await figures.prune(DOMAIN["execution"], {"id": UUID(gone["id"])}, before=None, keep=0)
             change = Update(
@@ -316,7 +317,7 @@ def test_a_subscription_goes_on_behind_rows_that_are_gone_and_texts_that_are_no_
                 id=UUID(odd["id"]),
                 values={"outputs": {"n": "\ud800"}},
             )
-            await server.services.operations.floor.store.write(change)
+            await server.services.operations.dependencies.store.write(change)
             everything = (
                 "subscription($after: ID) { executionUpdates(after: $after) { execution { id "
                 "outputs } } }"

@@ -19,12 +19,14 @@ from dspex.language.signatures.cancellable import CancellableRun
 from dspex.language.signatures.effort import size_of
 from dspex.learning.evaluation import Dataset
 from dspex.operations.datasets.records import DATASET, DatasetRecord
+from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.records import ENDED, EXECUTION, ExecutionRecord
 from dspex.operations.framework.action import Action
-from dspex.operations.framework.heavy_work import InputLimits
+from dspex.operations.framework.heavy_work import HeavyWork, InputLimits
 from dspex.operations.framework.inputs import invalid
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Insert, Query
+from dspex.operations.programs.stored_programs import find_program, program_value
 
 Split = Literal["train", "validation", "test"]
 MOST_ROWS = 100_000
@@ -130,7 +132,7 @@ async def create_dataset(
         )
 
     try:
-        checksum, schema = await operations.floor.executor.heavy.run(examine)
+        checksum, schema = await operations.services[HeavyWork].run(examine)
     except (DefinitionError, TypeError, ValueError, RecursionError) as error:
         raise invalid(
             "rows", request.rows, f"a list of objects of JSON values ({error})"
@@ -139,12 +141,8 @@ async def create_dataset(
     newest = next(iter(await operations.store.select(DATASET, Query(where=where, limit=1))), None)
     if newest is not None and (newest.checksum, newest.split) == (checksum, request.split):
         return newest
-    now = operations.floor.clock.now()
     record = DatasetRecord(
-        id=operations.floor.new_id(),
-        workspace=operations.workspace,
-        created_at=now,
-        updated_at=now,
+        **operations.new_row(),
         name=request.name,
         version=1 if newest is None else newest.version + 1,
         split=request.split,
@@ -171,7 +169,7 @@ async def dataset_from_executions(
     Raises:
         InvalidError: no execution qualifies, or a value is out of range.
     """
-    program = await operations.program(request.program_id, request.program)
+    program = await find_program(operations, request.program_id, request.program)
     if request.status not in ENDED:
         raise invalid("status", request.status, f"one of {', '.join(ENDED)}")
     if not 0 < request.limit <= MOST_ROWS:
@@ -217,7 +215,7 @@ async def validate_dataset(operations: Operations, request: ValidateDataset) -> 
         for number, row in enumerate(data.rows):
             work.step()
             errors = _row_errors(
-                signature, row, work=work, most=operations.floor.executor.input_limits
+                signature, row, work=work, most=operations.services[Executor].input_limits
             )
             invalid_rows += bool(errors)
             problems += [
@@ -225,7 +223,7 @@ async def validate_dataset(operations: Operations, request: ValidateDataset) -> 
             ]
         return invalid_rows, problems
 
-    invalid_rows, problems = await operations.floor.executor.heavy.run(examine)
+    invalid_rows, problems = await operations.services[HeavyWork].run(examine)
     return DatasetValidity(
         dataset=data,
         valid_rows=len(data.rows) - invalid_rows,
@@ -284,13 +282,13 @@ async def _signature(operations: Operations, request: ValidateDataset) -> Signat
         raise InvalidError("give either a program or a signature")
     if request.signature is None:
         return (
-            await operations.program_value(
-                await operations.program(request.program_id, request.program)
+            await program_value(
+                operations, await find_program(operations, request.program_id, request.program)
             )
         ).signature
     text = request.signature
     try:
-        return await operations.floor.executor.heavy.run(lambda _: Signature(text))
+        return await operations.services[HeavyWork].run(lambda _: Signature(text))
     except SignatureError as error:
         raise invalid("signature", text, f"a signature ({error.message})") from error
 

@@ -5,12 +5,13 @@ from typing import Any
 from uuid import UUID
 
 from dspex.error_text import suggest
+from dspex.execution.modules.code import CodeRoot
 from dspex.language.programs import Program
 from dspex.learning.evaluation.metrics import METRICS
 from dspex.operations.datasets.actions import dataset_of
 from dspex.operations.evaluations.code_revision import needs_of
 from dspex.operations.evaluations.inputs import CreateEvaluation, KnownMetrics, MetricNames
-from dspex.operations.evaluations.metrics import check_metric
+from dspex.operations.evaluations.metrics import RegisteredMetrics, check_metric
 from dspex.operations.evaluations.records import EVALUATION, EvaluationRecord
 from dspex.operations.framework.action import Action
 from dspex.operations.framework.operations import Operations
@@ -23,6 +24,7 @@ from dspex.operations.jobs.actions import (
     new_job,
 )
 from dspex.operations.programs.records import PROGRAM, ProgramRecord, ProgramVersionRecord
+from dspex.operations.programs.stored_programs import current_version, find_program, program_value
 
 _EVALUATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {"concurrency": int, "limit": int}
 
@@ -33,7 +35,7 @@ async def create_evaluation(operations: Operations, request: CreateEvaluation) -
     check_settings("configuration", request.configuration, _EVALUATION_SETTINGS)
     program, version, value = await program_of(operations, request.program_id, request.program)
     data = await dataset_of(operations, request.dataset_id, request.dataset)
-    code = operations.floor.code
+    code = operations.services.get(CodeRoot)
     metrics = stored_metrics(operations, request.metrics)
     job = EvaluationRecord(
         **new_job(operations),
@@ -52,24 +54,25 @@ async def program_of(
     operations: Operations, program_id: UUID | None, name: str | None
 ) -> tuple[ProgramRecord, ProgramVersionRecord, Program]:
     """Return a ready program, its current version, and that version as a value."""
-    program = await operations.program(program_id, name)
+    program = await find_program(operations, program_id, name)
     PROGRAM.step("execute", program.status)
     return (
         program,
-        await operations.current_version(program),
-        await operations.program_value(program),
+        await current_version(operations, program),
+        await program_value(operations, program),
     )
 
 
 async def known_metrics(operations: Operations, request: KnownMetrics) -> MetricNames:
     """See `KnownMetrics`."""
-    names = [*METRICS, *sorted(operations.floor.metrics)]
+    names = [*METRICS, *sorted(operations.services[RegisteredMetrics].targets)]
     return MetricNames(names=[name for name in names if name.startswith(request.starts_with)])
 
 
 def stored_metrics(operations: Operations, names: list[Any] | None) -> list[Any]:
     """Return metrics as they are stored: metrics of the settings with their target in the code root."""
-    registered, code = operations.floor.metrics, operations.floor.code
+    registered = operations.services[RegisteredMetrics].targets
+    code = operations.services.get(CodeRoot)
     if names is not None and not isinstance(names, list):
         raise invalid_setting("metrics", names, f"{names!r} is not a list of names", "a list")
     metrics = names or ["exact_match"]

@@ -1,12 +1,20 @@
 """Metrics by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
 from dspex.execution.modules.code import CodeRoot
 from dspex.learning.evaluation import Metric
 from dspex.learning.evaluation.metrics import METRICS
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredMetrics:
+    """The metrics of the settings: functions in the code root ("module:function") by name."""
+
+    targets: Mapping[str, str]
 
 
 def metric_named(name: str, code: CodeRoot | None) -> Metric:

@@ -26,7 +26,6 @@ from dspex.errors import (
 from dspex.execution.backends import Backends, Choice
 from dspex.execution.backends.outputs import check_outputs, dump_outputs
 from dspex.execution.context import RunContext, call_guarded
-from dspex.language.programs import Program
 from dspex.language.records import Prediction, Span
 from dspex.language.signatures import Validator
 from dspex.language.signatures.cancellable import CancellableRun
@@ -48,7 +47,7 @@ from dspex.operations.framework.input_errors import input_errors_as_invalid
 from dspex.operations.framework.json_size import sizes_of
 from dspex.operations.framework.store import Change, Insert, Query, Store
 from dspex.operations.programs.program_cache import ProgramCache
-from dspex.operations.programs.records import PROGRAM, ProgramRecord, ProgramVersionRecord
+from dspex.operations.programs.records import PROGRAM, ProgramRecord
 from dspex.operations.tenancy.quotas import Quotas
 from dspex.telemetry import Event, Observer
 
@@ -106,22 +105,6 @@ class Executor:
         )
         self.program_cache = ProgramCache(store, backends=backends, clock=clock)
 
-    async def version_of(self, program: ProgramRecord) -> ProgramVersionRecord:
-        """Return the current version of `program`.
-
-        Raises:
-            NotFoundError: the program does not have a version yet.
-        """
-        return await self.program_cache.version(program)
-
-    async def value_of(self, program: ProgramRecord) -> Program:
-        """Return the current version of `program` as a runnable value; versions are immutable and cached."""
-        return await self.program_cache.value(program)
-
-    async def program_of(self, workspace: str, key: UUID | str) -> ProgramRecord | None:
-        """Return a program by id or name; the record may be up to half a second old."""
-        return await self.program_cache.program(workspace, key)
-
     def on_write(self, changes: Sequence[Change]) -> None:
         """Update the cache after changes that were written by this process."""
         self.program_cache.on_write(changes)
@@ -134,7 +117,7 @@ class Executor:
         *,
         call: ProgramCall | None = None,
     ) -> ExecutionRecord:
-        """Run `program` once, or `call` in its place; see `Operations.execute_program`."""
+        """Run `program` once, or `call` in its place; see `execute_program`."""
         self.runs.admit()
         if self.quotas is not None:
             await self._admit(program.workspace, options)

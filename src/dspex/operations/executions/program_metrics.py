@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from dspex.errors import (
-    InternalError,
-)
 from dspex.operations.executions.records import EXECUTION
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.resource import Probability
-from dspex.operations.framework.store import Measure
+from dspex.operations.framework.store import Figures, Measure
 from dspex.operations.programs.actions import ProgramRef
 from dspex.operations.programs.records import ProgramRecord
+from dspex.operations.programs.stored_programs import find_program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +38,8 @@ class ProgramMetrics:
 
 async def program_metrics(operations: Operations, request: ProgramRef) -> ProgramMetrics:
     """Compute the figures of a program in the database."""
-    program = await operations.program(request.program_id, request.name)
-    figures = operations.floor.figures
-    if figures is None:
-        raise InternalError("these operations cannot aggregate; `Floor.figures` is not set")
+    program = await find_program(operations, request.program_id, request.name)
+    figures = operations.services[Figures]
     where = {"status": "completed"}
     measures = {
         "total": Measure(kind="count"),

@@ -14,9 +14,11 @@ from dspex.language.programs import Node, Program
 from dspex.language.records import Prediction, Trace, Usage
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment
+from dspex.operations.executions.actions import execute_record
 from dspex.operations.executions.records import ExecutionRecord
 from dspex.operations.framework.operations import Operations
 from dspex.operations.programs.records import ProgramRecord
+from dspex.operations.programs.stored_programs import save_program
 
 
 class RecordedModule(Module):
@@ -61,8 +63,8 @@ class RecordedModule(Module):
             ExecutionError: the execution failed; the error has its id.
         """
         del context
-        record = await self._operations.execute_record(
-            await self.stored(), inputs, backend=self._backend
+        record = await execute_record(
+            self._operations, await self.stored(), inputs, backend=self._backend
         )
         if record.status != "completed":
             message = (record.error or {}).get("message", f"the execution is {record.status}")
@@ -73,7 +75,7 @@ class RecordedModule(Module):
         """Return the stored program at this version, storing it first if it is new."""
         async with self._lock:
             if self._record is None:
-                self._record = await self._operations.save_program(self._program)
+                self._record = await save_program(self._operations, self._program)
             return self._record
 
 

@@ -37,11 +37,11 @@ def _move_action(
     resource: JobResource[Any], step: str
 ) -> Callable[[Operations, JobRef], Awaitable[Any]]:
     async def move(operations: Operations, request: JobRef) -> Any:
-        engine, floor = engine_of(operations), operations.floor
+        engine = engine_of(operations)
         job = await operations.store.get(resource, workspace=operations.workspace, id=request.id)
         if job is None:
             raise NotFoundError(f"there is no {resource.name} {str(request.id)!r}")
-        now = floor.clock.now()
+        now = operations.clock.now()
         values: dict[str, Any] = {
             "status": resource.step(step, job.status),
             "updated_at": now,
@@ -63,7 +63,7 @@ def _move_action(
         )
         new_job = dataclasses.replace(job, **values, turn=job.turn + increments.get("turn", 0))
         await operations.store.write(
-            change, status_event(new_job, resource, id=floor.new_id(), now=now)
+            change, status_event(new_job, resource, id=operations.new_id(), now=now)
         )
         await (engine.enqueue if step == "resume" else engine.stop)(resource, job.id)
         return await operations.store.get(resource, id=job.id)
@@ -75,9 +75,8 @@ async def enqueue(
     operations: Operations, resource: JobResource[J], job: J, *, engine: JobEngine
 ) -> J:
     """Write a new job and hand it to the engine; return its row as it is then."""
-    floor = operations.floor
     await operations.store.write(
-        Insert(job), status_event(job, resource, id=floor.new_id(), now=job.created_at)
+        Insert(job), status_event(job, resource, id=operations.new_id(), now=job.created_at)
     )
     await engine.enqueue(resource, job.id)
     return await operations.store.get(resource, id=job.id) or job
@@ -89,23 +88,17 @@ def engine_of(operations: Operations) -> JobEngine:
     Raises:
         ConfigurationError: this process does not run jobs.
     """
-    if operations.floor.jobs is None:
+    engine = operations.services.get(JobEngine)
+    if engine is None:
         raise ConfigurationError(
             "this process does not run jobs; use the server or the command line"
         )
-    return operations.floor.jobs
+    return engine
 
 
 def new_job(operations: Operations) -> dict[str, Any]:
     """Return the columns that all new jobs have."""
-    now = operations.floor.clock.now()
-    return {
-        "id": operations.floor.new_id(),
-        "workspace": operations.workspace,
-        "created_at": now,
-        "updated_at": now,
-        "actor": operations.actor.name,
-    }
+    return {**operations.new_row(), "actor": operations.actor.name}
 
 
 def check_settings(

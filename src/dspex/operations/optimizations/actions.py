@@ -7,6 +7,7 @@ from dspex.error_text import suggest
 from dspex.errors import (
     DefinitionError,
 )
+from dspex.execution.modules.code import CodeRoot
 from dspex.operations.datasets.actions import dataset_of
 from dspex.operations.evaluations.actions import program_of, stored_metrics
 from dspex.operations.evaluations.code_revision import needs_of
@@ -68,7 +69,7 @@ async def create_optimization(
     check_settings("budget", request.budget, _BUDGET)
     program, version, value = await program_of(operations, request.program_id, request.program)
     data = await dataset_of(operations, request.dataset_id, request.dataset)
-    code = operations.floor.code
+    code = operations.services.get(CodeRoot)
     metrics = stored_metrics(operations, request.metrics)
     _check_goal(request.configuration, metrics)
     job = OptimizationJobRecord(

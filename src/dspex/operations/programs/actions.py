@@ -15,14 +15,16 @@ from dspex.errors import (
     NotFoundError,
     SignatureError,
 )
+from dspex.execution.backends import Backends
 from dspex.language.signatures import Signature
 from dspex.operations.framework.action import Action
+from dspex.operations.framework.heavy_work import HeavyWork
 from dspex.operations.framework.input_errors import input_errors_as_invalid
 from dspex.operations.framework.inputs import invalid
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Update
 from dspex.operations.programs.inputs import CreateProgram
-from dspex.operations.programs.program_writer import storage_settings_of
+from dspex.operations.programs.program_writer import ProgramWriter, storage_settings_of
 from dspex.operations.programs.records import (
     PROGRAM,
     PROGRAM_VERSION,
@@ -31,6 +33,7 @@ from dspex.operations.programs.records import (
     ProgramVersionRecord,
     SignatureRecord,
 )
+from dspex.operations.programs.stored_programs import find_program, program_value, save_signature
 
 _TRIES = 4
 
@@ -106,6 +109,17 @@ class VersionDiff:
     changes: list[Any]
 
 
+async def create_program(operations: Operations, request: CreateProgram) -> ProgramRecord:
+    """Create a program; see `CreateProgram`.
+
+    Raises:
+        InvalidError: name, signature, module, backend or configuration is invalid; all problems
+            are listed.
+        ConflictError: a program of this name exists.
+    """
+    return await ProgramWriter(operations).create(request)
+
+
 async def archive_program(operations: Operations, request: ProgramRef) -> ProgramRecord:
     """Archive a program; its versions and executions stay.
 
@@ -113,7 +127,7 @@ async def archive_program(operations: Operations, request: ProgramRef) -> Progra
         ConflictError: the program is not ready.
     """
     return await _step(
-        operations, await operations.program(request.program_id, request.name), "archive"
+        operations, await find_program(operations, request.program_id, request.name), "archive"
     )
 
 
@@ -123,12 +137,12 @@ async def initialize_program(operations: Operations, request: ProgramRef) -> Pro
     Raises:
         ConflictError: the program is in another state.
     """
-    draft = await operations.program(request.program_id, request.name)
+    draft = await find_program(operations, request.program_id, request.name)
     program = await _step(operations, draft, "initialize", error=None)
     try:
         with input_errors_as_invalid():
-            choice = operations.floor.backends.choose(
-                await operations.program_value(program), stored=program.backend
+            choice = operations.services[Backends].choose(
+                await program_value(operations, program), stored=program.backend
             )
             await choice.backend.create_program(choice.program)
     except DspexError as error:
@@ -145,7 +159,7 @@ async def configure_program(operations: Operations, request: ConfigureProgram) -
     if not values:
         raise InvalidError(f"give at least one of {', '.join(names)}")
     for is_last in (*[False] * _TRIES, True):
-        program = await operations.program(request.program_id, request.name)
+        program = await find_program(operations, request.program_id, request.name)
         expected = {
             "updated_at": program.updated_at
         }  # unlike other changes, executions do not touch it
@@ -168,7 +182,7 @@ async def activate_version(operations: Operations, request: ActivateVersion) -> 
     Raises:
         NotFoundError: the version does not exist.
     """
-    program = await operations.program(request.program_id, request.name)
+    program = await find_program(operations, request.program_id, request.name)
     version = await _version(operations, program, request.number)
     return await _update_program(operations, program, current_version_id=version.id)
 
@@ -179,7 +193,7 @@ async def diff_versions(operations: Operations, request: DiffVersions) -> Versio
     Raises:
         NotFoundError: one of the versions does not exist.
     """
-    program = await operations.program(request.program_id, request.name)
+    program = await find_program(operations, request.program_id, request.name)
     first, second = [
         await _version(operations, program, number) for number in (request.first, request.second)
     ]
@@ -196,15 +210,15 @@ async def create_signature(operations: Operations, request: CreateSignature) -> 
         InvalidError: the text is not a signature; the message says where and why.
     """
     try:
-        signature = await operations.floor.executor.heavy.run(
+        signature = await operations.services[HeavyWork].run(
             lambda _: Signature(
                 request.signature, request.instructions or "", name=request.name or ""
             )
         )
     except SignatureError as error:
         raise invalid("signature", request.signature, f"a signature ({error.message})") from error
-    return await operations.save_signature(
-        signature, source="string", status="draft" if request.draft else "active"
+    return await save_signature(
+        operations, signature, source="string", status="draft" if request.draft else "active"
     )
 
 
@@ -236,7 +250,7 @@ async def _signature_step(
         raise NotFoundError(f"there is no signature {str(request.signature_id)!r}")
     values: dict[str, Any] = {
         "status": SIGNATURE.step(step, record.status),
-        "updated_at": operations.floor.clock.now(),
+        "updated_at": operations.clock.now(),
     }
     sources = SIGNATURE.transitions[step].sources
     await operations.store.write(
@@ -265,7 +279,7 @@ async def _update_program(
     expected: Mapping[str, Any] = types.MappingProxyType({}),
     **values: Any,
 ) -> ProgramRecord:
-    values["updated_at"] = operations.floor.clock.now()
+    values["updated_at"] = operations.clock.now()
     change = Update(
         resource=PROGRAM, id=program.id, values=values, statuses=sources, expected=expected
     )
@@ -303,7 +317,7 @@ PROGRAM_ACTIONS: tuple[Action, ...] = (
         resource=PROGRAM,
         input=CreateProgram,
         scope="write",
-        run=Operations.create_program,
+        run=create_program,
         description="Create a program of one module; it is ready at once unless it is a draft.",
     ),
     Action(

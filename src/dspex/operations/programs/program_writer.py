@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import UUID
 
-from dspex.clock import Clock
 from dspex.error_text import shorten, suggest
 from dspex.errors import (
     ConflictError,
@@ -22,7 +21,8 @@ from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature, SignatureLike
 from dspex.operations.framework.heavy_work import HeavyWork
 from dspex.operations.framework.input_errors import input_errors_as_invalid
-from dspex.operations.framework.store import Change, Insert, Query, Store, Update
+from dspex.operations.framework.operations import Operations
+from dspex.operations.framework.store import Change, Insert, Query, Update
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.programs.names import check_name, check_values
 from dspex.operations.programs.records import (
@@ -55,27 +55,19 @@ async def _with_retry(work: Callable[[], Awaitable[T]]) -> T:
     raise InternalError("the last try returns or raises")
 
 
-class Programs:
+class ProgramWriter:
     """Creates and versions programs. Equal content is stored once: saving it again changes nothing."""
 
-    def __init__(  # all collaborators
-        self,
-        store: Store,
-        *,
-        clock: Clock,
-        new_id: Callable[[], UUID],
-        backends: Backends,
-        heavy: HeavyWork,
-    ) -> None:
-        """Take the collaborators; a program may name any of `backends`."""
-        self._heavy = heavy
-        self._store = store
-        self._clock = clock
-        self._new_id = new_id
-        self._backends = backends
+    def __init__(self, operations: Operations) -> None:
+        """Take the operations, whose actor writes; a program may name any backend of theirs."""
+        self._operations = operations
+        self._store = operations.store
+        self._workspace = operations.workspace
+        self._heavy = operations.services[HeavyWork]
+        self._backends = operations.services[Backends]
 
-    async def create(self, request: CreateProgram, *, workspace: str) -> ProgramRecord:
-        """Create a program from text and settings; see `Operations.create_program`."""
+    async def create(self, request: CreateProgram) -> ProgramRecord:
+        """Create a program from text and settings; see `create_program`."""
         problems = _Problems()
         with problems.collect():
             check_name(request.name)
@@ -83,7 +75,7 @@ class Programs:
             "input -> output", name="Unknown"
         )  # a stand-in, so that the other checks can run
         with problems.collect():
-            signature = await self._signature_of(request, workspace)
+            signature = await self._signature_of(request)
         with problems.collect():
             self._backends.check(request.backend)
         with problems.collect():
@@ -106,12 +98,14 @@ class Programs:
         if program is None:
             raise InternalError("a program without problems was not built")
         for is_last in _TRIES:
-            if await self._store.get(PROGRAM, workspace=workspace, name=request.name) is not None:
+            if (
+                await self._store.get(PROGRAM, workspace=self._workspace, name=request.name)
+                is not None
+            ):
                 break
             try:
                 return await self._insert(
                     program,
-                    workspace=workspace,
                     backend=backend,
                     module=request.module,
                     storage_settings=storage_settings,
@@ -124,19 +118,15 @@ class Programs:
             f"a program named {request.name!r} exists already; choose another name, or execute it"
         )
 
-    async def save(self, program: Program, *, workspace: str, backend: str) -> ProgramRecord:
-        """Store a program value; see `Operations.save_program`."""
-        return await _with_retry(
-            lambda: self._save_once(program, workspace=workspace, backend=backend)
-        )
+    async def save(self, program: Program, *, backend: str) -> ProgramRecord:
+        """Store a program value; see `save_program`."""
+        return await _with_retry(lambda: self._save_once(program, backend=backend))
 
-    async def _save_once(self, program: Program, *, workspace: str, backend: str) -> ProgramRecord:
-        record = await self._store.get(PROGRAM, workspace=workspace, name=program.name)
+    async def _save_once(self, program: Program, *, backend: str) -> ProgramRecord:
+        record = await self._store.get(PROGRAM, workspace=self._workspace, name=program.name)
         if record is None:
             check_name(program.name)
-            return await self._insert(
-                program, workspace=workspace, backend=backend, module=program.root.kind
-            )
+            return await self._insert(program, backend=backend, module=program.root.kind)
         current = await self._version_of(record, id=record.current_version_id)
         if current is not None and current.content_hash == program.content_hash:
             return record
@@ -144,9 +134,7 @@ class Programs:
         if existing is not None:
             return await self._set_current(record, existing)
         newest = await self._version_of(record)
-        signature = await self.save_signature(
-            program.signature, workspace=workspace, source=program.root.kind
-        )
+        signature = await self.save_signature(program.signature, source=program.root.kind)
         number = newest.number + 1 if newest is not None else 1
         version = self._version(program, record, number=number, parent_id=record.current_version_id)
         return await self._set_current(record, version, Insert(version), signature_id=signature.id)
@@ -159,7 +147,7 @@ class Programs:
         **values: Any,
     ) -> ProgramRecord:
         """Make `version` the current one, together with `changes`."""
-        values |= {"current_version_id": version.id, "updated_at": self._clock.now()}
+        values |= {"current_version_id": version.id, "updated_at": self._operations.clock.now()}
         await self._store.write(*changes, Update(resource=PROGRAM, id=record.id, values=values))
         return dataclasses.replace(record, **values)
 
@@ -167,15 +155,14 @@ class Programs:
         self,
         signature: SignatureLike,
         *,
-        workspace: str,
         source: str,
         status: SignatureStatus = "active",
     ) -> SignatureRecord:
-        """Store a signature; see `Operations.save_signature`."""
+        """Store a signature; see `save_signature`."""
 
         async def save_once() -> SignatureRecord:
             record, change = await self._signature_record(
-                Signature.of(signature), workspace=workspace, source=source, status=status
+                Signature.of(signature), source=source, status=status
             )
             if change is not None:
                 await self._store.write(change)
@@ -187,22 +174,15 @@ class Programs:
         self,
         program: Program,
         *,
-        workspace: str,
         backend: str,
         module: str,
         storage_settings: Mapping[str, Any] | None = None,
         is_draft: bool = False,
     ) -> ProgramRecord:
         self._backends.check(backend)
-        signature, change = await self._signature_record(
-            program.signature, workspace=workspace, source=module
-        )
-        now = self._clock.now()
+        signature, change = await self._signature_record(program.signature, source=module)
         record = ProgramRecord(
-            id=self._new_id(),
-            workspace=workspace,
-            created_at=now,
-            updated_at=now,
+            **self._operations.new_row(),
             name=program.name,
             status="draft" if is_draft else "initializing",
             signature_id=signature.id,
@@ -229,12 +209,8 @@ class Programs:
         self, program: Program, record: ProgramRecord, *, number: int, parent_id: UUID | None
     ) -> ProgramVersionRecord:
         check_definition(program)
-        now = self._clock.now()
         return ProgramVersionRecord(
-            id=self._new_id(),
-            workspace=record.workspace,
-            created_at=now,
-            updated_at=now,
+            **self._operations.new_row(),
             program_id=record.id,
             number=number,
             content_hash=program.content_hash,
@@ -249,7 +225,7 @@ class Programs:
         rows = await self._store.select(PROGRAM_VERSION, query)
         return rows[0] if rows else None
 
-    async def _signature_of(self, request: CreateProgram, workspace: str) -> Signature:
+    async def _signature_of(self, request: CreateProgram) -> Signature:
         if "->" in request.signature:
             try:
                 return await self._heavy.run(
@@ -259,7 +235,7 @@ class Programs:
                 raise _invalid(
                     "signature", request.signature, error.message, "question -> answer: str"
                 ) from error
-        active = {"workspace": workspace, "status": "active"}
+        active = {"workspace": self._workspace, "status": "active"}
         newest = Query(where={**active, "name": request.signature}, limit=1)
         rows = await self._store.select(SIGNATURE, newest)
         if not rows:
@@ -280,26 +256,22 @@ class Programs:
         self,
         signature: Signature,
         *,
-        workspace: str,
         source: str,
         status: SignatureStatus = "active",
     ) -> tuple[SignatureRecord, Insert | None]:
         """Return the signature record, and the change that adds it if it is new."""
         newest = await self._store.select(
-            SIGNATURE, Query(where={"workspace": workspace, "name": signature.name}, limit=1)
+            SIGNATURE, Query(where={"workspace": self._workspace, "name": signature.name}, limit=1)
         )
         if newest and newest[0].content_hash == signature.content_hash:
             return newest[0], None
-        now, data = self._clock.now(), signature.to_dict()
+        data = signature.to_dict()
         sides = {
             role: [item for item in data["fields"] if item["role"] == role]
             for role in ("input", "output")
         }
         record = SignatureRecord(
-            id=self._new_id(),
-            workspace=workspace,
-            created_at=now,
-            updated_at=now,
+            **self._operations.new_row(),
             name=signature.name,
             version=newest[0].version + 1 if newest else 1,
             status=status,

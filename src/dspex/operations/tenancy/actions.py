@@ -24,6 +24,7 @@ from dspex.operations.tenancy.records import (
     SecretRecord,
     WorkspaceRecord,
 )
+from dspex.operations.tenancy.vault import Vault
 
 R = TypeVar("R", bound=Row)
 _MOST = 1_000_000_000  # days or executions: fits into a database column
@@ -157,7 +158,9 @@ async def create_workspace(operations: Operations, request: CreateWorkspace) -> 
         raise _name_taken(
             "name", request.name, f"there is an archived workspace {request.name!r}; {remedy}"
         )
-    workspace = WorkspaceRecord(**_row(operations, request.name), name=request.name)
+    workspace = WorkspaceRecord(
+        **{**operations.new_row(), "workspace": request.name}, name=request.name
+    )
     return await _add(operations, workspace)
 
 
@@ -199,7 +202,7 @@ async def configure_workspace(
     workspace = await operations.store.get(WORKSPACE, name=request.name)
     if workspace is None:
         raise NotFoundError(f"there is no workspace {request.name!r}")
-    values["updated_at"] = operations.floor.clock.now()
+    values["updated_at"] = operations.clock.now()
     await operations.store.write(Update(resource=WORKSPACE, id=workspace.id, values=values))
     return dataclasses.replace(workspace, **values)
 
@@ -228,10 +231,10 @@ async def create_api_key(operations: Operations, request: CreateApiKey) -> Issue
             str(request.expires_at),
             "a time with a zone, such as 2030-01-01T00:00:00Z",
         )
-    if request.expires_at is not None and request.expires_at <= operations.floor.clock.now():
+    if request.expires_at is not None and request.expires_at <= operations.clock.now():
         raise _invalid("expires_at", str(request.expires_at), "a time in the future")
-    row = _row(operations, workspace)
-    text, key_hash = operations.vault.new_key(row["id"])
+    row = {**operations.new_row(), "workspace": workspace}
+    text, key_hash = operations.services[Vault].new_key(row["id"])
     record = ApiKeyRecord(
         **row,
         name=request.name,
@@ -246,7 +249,7 @@ async def create_api_key(operations: Operations, request: CreateApiKey) -> Issue
 async def rotate_api_key(operations: Operations, request: RotateApiKey) -> IssuedKey:
     """Replace the text of an API key; see `RotateApiKey`."""
     record = await _key(operations, request)
-    text, key_hash = operations.vault.new_key(record.id)
+    text, key_hash = operations.services[Vault].new_key(record.id)
     before = {
         "hash": record.hash
     }  # of two concurrent rotations one fails, so that no caller gets a key that does not work
@@ -265,7 +268,7 @@ async def create_secret(operations: Operations, request: CreateSecret) -> Secret
     """Store a secret; see `CreateSecret`."""
     _check_name(request.name)
     values: dict[str, Any] = {
-        **_row(operations, operations.workspace),
+        **operations.new_row(),
         **_secret_columns(operations, request),
     }
     record = SecretRecord(name=request.name, **values)
@@ -293,7 +296,10 @@ def _secret_columns(operations: Operations, request: CreateSecret | RotateSecret
                 "text", "(not shown)", "a text without white space or a line end around it"
             )
         label = f"{operations.workspace}/{request.name}"
-        return {"ciphertext": operations.vault.seal(request.text, label=label), "reference": None}
+        return {
+            "ciphertext": operations.services[Vault].seal(request.text, label=label),
+            "reference": None,
+        }
     _require_operator(operations, "a secret by reference")
     kind, _, location = (request.reference or "").partition(":")
     if kind not in {"env", "file"} or not location:
@@ -318,16 +324,6 @@ def _require_operator(operations: Operations, operation: str) -> None:
         raise ForbiddenError(
             f"{operation} is for admins of the workspace {DEFAULT_WORKSPACE!r}", scope="admin"
         )
-
-
-def _row(operations: Operations, workspace: str) -> dict[str, Any]:
-    now = operations.floor.clock.now()
-    return {
-        "id": operations.floor.new_id(),
-        "workspace": workspace,
-        "created_at": now,
-        "updated_at": now,
-    }
 
 
 N = TypeVar("N", WorkspaceRecord, ApiKeyRecord, SecretRecord)
@@ -394,7 +390,7 @@ async def _step(  # noqa: PLR0917
     **values: Any,
 ) -> R:
     before: str = getattr(record, "status")  # noqa: B009  # every resource with transitions has one
-    values |= {"status": resource.step(action, before), "updated_at": operations.floor.clock.now()}
+    values |= {"status": resource.step(action, before), "updated_at": operations.clock.now()}
     change = Update(
         resource=resource, id=record.id, values=values, statuses=(before,), expected=expected
     )

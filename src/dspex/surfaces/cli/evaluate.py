@@ -17,6 +17,7 @@ from dspex.learning.evaluation.export import to_csv, to_html
 from dspex.learning.evaluation.metric import metric_name
 from dspex.learning.evaluation.metrics import METRICS
 from dspex.operations.executions.recorded_module import RecordedModule
+from dspex.operations.programs.stored_programs import find_program, program_value
 from dspex.surfaces.cli.options import run_options, settings_of, warn, with_services
 from dspex.surfaces.cli.output import say, show_json, table
 from dspex.surfaces.cli.progress import Progress
@@ -181,8 +182,8 @@ async def load_target(services: Services, target: Target) -> Any:
     """Return the program of a target, from code or from the database."""
     if target.program is not None:
         return target.program
-    return await services.operations.program_value(
-        await services.operations.program(name=target.name)
+    return await program_value(
+        services.operations, await find_program(services.operations, name=target.name)
     )
 
 

@@ -9,7 +9,7 @@ import click
 
 from dspex.bootstrap import Services
 from dspex.errors import InvalidError
-from dspex.operations.executions.records import ExecutionRecord
+from dspex.operations.executions.records import EXECUTION, ExecutionRecord
 from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import fields_text, json_option, show_json
 from dspex.surfaces.cli.run import execution_json, summary
@@ -29,7 +29,7 @@ def execution_command(*, execution_id: str, state_dir: Path | None, as_json: boo
         ) from None
 
     async def work(services: Services) -> ExecutionRecord:
-        return await services.operations.execution(key)
+        return await services.operations.row(EXECUTION, key)
 
     execution = with_store(state_dir, work)
     if as_json:

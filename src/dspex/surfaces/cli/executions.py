@@ -9,6 +9,7 @@ import click
 from dspex.bootstrap import Services
 from dspex.operations.domain import DOMAIN
 from dspex.operations.executions.records import ExecutionRecord
+from dspex.operations.programs.stored_programs import find_program
 from dspex.surfaces.cli.list import filters_argument, query_of, sort_option
 from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, show_rows
@@ -37,7 +38,7 @@ def executions_command(  # one parameter for each flag
     async def work(services: Services) -> Sequence[ExecutionRecord]:
         where = dict(query.where)
         if program is not None:
-            where["program_id"] = (await services.operations.program(name=program)).id
+            where["program_id"] = (await find_program(services.operations, name=program)).id
         return await services.operations.list(DOMAIN["execution"], replace(query, where=where))  # type: ignore[no-any-return]
 
     rows = [execution_json(row) for row in with_store(state_dir, work)]

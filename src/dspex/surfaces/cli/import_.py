@@ -21,6 +21,12 @@ from dspex.execution.modules import CodeRoot
 from dspex.execution.modules.builder import load_program
 from dspex.language.programs import Program
 from dspex.language.signatures import Signature
+from dspex.operations.programs.stored_programs import (
+    current_version,
+    find_program,
+    program_value,
+    save_program,
+)
 from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, say, show_json
 from dspex.surfaces.cli.targets import code_root, module_name
@@ -91,14 +97,16 @@ def import_command(
     async def work(services: Services) -> tuple[Any, Any, bool]:
         program = await _load(services, request, code)
         try:
-            previous = (await services.operations.program(name=program.name)).current_version_id
+            previous = (
+                await find_program(services.operations, name=program.name)
+            ).current_version_id
         except NotFoundError:
             previous = None
         is_native = program.root.backend == "native" and program.root.kind not in DSPY_ONLY
-        record = await services.operations.save_program(
-            program, backend="native" if is_native else "dspy"
+        record = await save_program(
+            services.operations, program, backend="native" if is_native else "dspy"
         )
-        version = await services.operations.current_version(record)
+        version = await current_version(services.operations, record)
         return record, version, version.id != previous
 
     record, version, is_new = with_store(state_dir, work)
@@ -169,8 +177,8 @@ async def _load_saved(services: Services, request: ImportRequest, code: CodeRoot
     target = str(request.into)
     if ":" in target:
         return await _load_module(services, request, code, target=target, state=state)
-    record = await services.operations.program(name=target)
-    target_program = await services.operations.program_value(record)
+    record = await find_program(services.operations, name=target)
+    target_program = await program_value(services.operations, record)
     if target_program.root.kind != "dspy":
         return replace(import_into(target_program, state, code=code), name=request.name or target)
     config = target_program.root.config

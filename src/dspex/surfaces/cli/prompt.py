@@ -13,6 +13,7 @@ from dspex.execution.context import RunContext, find_adapter
 from dspex.execution.modules import build
 from dspex.execution.modules.instances import with_instances
 from dspex.language.programs import Program
+from dspex.operations.programs.stored_programs import find_program, program_value
 from dspex.session import ModelResolver
 from dspex.settings import Settings
 from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option
@@ -115,4 +116,6 @@ async def _capture_request(
 
 async def _load_stored(name: str, settings: Settings) -> Program:
     async with open_services(replace(settings, model=None), code=code_root(), say=say) as services:
-        return await services.operations.program_value(await services.operations.program(name=name))
+        return await program_value(
+            services.operations, await find_program(services.operations, name=name)
+        )

@@ -6,9 +6,11 @@ import click
 
 from dspex.bootstrap import Services
 from dspex.errors import NotFoundError
+from dspex.operations.executions.actions import execute_program
 from dspex.operations.executions.inputs import ExecuteProgram
 from dspex.operations.executions.records import ExecutionRecord
 from dspex.operations.programs.records import ProgramRecord
+from dspex.operations.programs.stored_programs import find_program, program_value, save_program
 from dspex.surfaces.cli.options import run_options, settings_of, with_services
 from dspex.surfaces.cli.output import fields_text, say, show_json
 from dspex.surfaces.cli.targets import Target, code_root, find_target
@@ -41,10 +43,10 @@ def run_command(
 
     async def work(services: Services) -> ExecutionRecord:
         record = await store_target(services, program_target)
-        signature = (await services.operations.program_value(record)).signature
+        signature = (await program_value(services.operations, record)).signature
         inputs = parse_inputs(values, signature, file=file)
         request = ExecuteProgram(program_id=record.id, inputs=inputs, backend=backend)
-        return await services.operations.execute_program(request)
+        return await execute_program(services.operations, request)
 
     execution = with_services(settings_of(model=model, adapter=adapter, state_dir=state_dir), work)
     if as_json:
@@ -65,9 +67,9 @@ async def store_target(services: Services, target: Target) -> ProgramRecord:
         NotFoundError: no stored program has this name; the message shows how to name code.
     """
     if target.program is not None:
-        return await services.operations.save_program(target.program)
+        return await save_program(services.operations, target.program)
     try:
-        return await services.operations.program(name=target.name)
+        return await find_program(services.operations, name=target.name)
     except NotFoundError as error:
         raise NotFoundError(
             f"no stored program is named {target.name!r} (`dspex programs` lists them); to run "

@@ -20,6 +20,7 @@ from dspex.bootstrap import Services, domain_of, open_services, watch_jobs
 from dspex.bootstrap.logs import set_up_logs
 from dspex.bootstrap.retention import GRACE
 from dspex.errors import ConfigurationError, DspexError
+from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.running_executions import Runs
 from dspex.settings import Settings
 from dspex.surfaces.cli.options import (
@@ -103,7 +104,7 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:
             is_embedded = services.data.is_sqlite if worker is None else worker
             async with watch_jobs(services, is_embedded=is_embedded):
                 drains.append(
-                    Drain(services.operations.floor.executor.runs, settings.drain_seconds)
+                    Drain(services.operations.services[Executor].runs, settings.drain_seconds)
                 )
                 yield services
         if drains[0].has_abandoned:

@@ -7,6 +7,7 @@ import click
 from dspex.bootstrap import Services
 from dspex.errors import DefinitionError
 from dspex.operations.programs.records import SignatureRecord
+from dspex.operations.programs.stored_programs import save_signature_class
 from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, show_json
 from dspex.surfaces.cli.targets import code_root, module_name
@@ -32,7 +33,7 @@ def signature_command(*, target: str, is_draft: bool, state_dir: Path | None, as
         place = module_name(Path(place), code_root())
 
     async def work(services: Services) -> SignatureRecord:
-        return await services.operations.save_signature_class(f"{place}:{name}", is_draft=is_draft)
+        return await save_signature_class(services.operations, f"{place}:{name}", is_draft=is_draft)
 
     signature = with_store(state_dir, work)
     if as_json:

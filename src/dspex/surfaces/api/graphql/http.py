@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from dspex.errors import InvalidError
 from dspex.language.records.canonical import json_bytes
+from dspex.operations.executions.executor import Executor
 from dspex.operations.framework.access import Actor
 from dspex.surfaces.api.connection_watch import ConnectionWatch, watch_client
 from dspex.surfaces.api.gateway import (
@@ -71,7 +72,7 @@ class Endpoint:
             reader = group.create_task(_gone(receive))
             watcher = group.create_task(caller.ends(actor_of(scope)))
             ending = group.create_task(
-                self._authenticator.services().operations.floor.executor.runs.is_over.wait()
+                self._authenticator.services().operations.services[Executor].runs.is_over.wait()
             )
             others = (reader, watcher, ending)
             done, _ = await asyncio.wait({watch.task, *others}, return_when=asyncio.FIRST_COMPLETED)

@@ -9,8 +9,8 @@ from typing import Any
 import strawberry
 from strawberry.scalars import JSON
 
-from dspex.errors import ConfigurationError, NotFoundError, StorageError
-from dspex.operations.events.event_log import FeedEvent
+from dspex.errors import NotFoundError, StorageError
+from dspex.operations.events.event_log import Feed, FeedEvent
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.query_arguments import id_from
 from dspex.operations.framework.resource import Resource
@@ -38,14 +38,12 @@ def _updates(topic: str, resource: str, made: SchemaTypes) -> Any:
         with as_graphql():
             operations = info.context.operations
             operations.actor.require(target.reading, f"following {target.plural}")
-            if operations.floor.feed is None:
-                raise ConfigurationError("this server follows no events")
             program = id_from(program_id, "programId") if program_id is not None else None
             await operations.list(
                 target, Query(limit=1)
             )  # a database that is away now is said to be so
             follow = partial(
-                operations.floor.feed.follow, operations.workspace, topic, program_id=program
+                operations.services[Feed].follow, operations.workspace, topic, program_id=program
             )
             async with aclosing(
                 _with_rows(info.context, _patiently(follow, after, operations), target)
@@ -79,7 +77,7 @@ async def _patiently(
     operations: Operations,
 ) -> AsyncGenerator[FeedEvent, None]:
     """Give all events behind `after`; where the database was away, go on behind the last one."""
-    again = str(operations.floor.new_id()) if after is None else after
+    again = str(operations.new_id()) if after is None else after
     while True:
         found = follow(after=after)
         try:
@@ -92,7 +90,7 @@ async def _patiently(
         finally:
             await found.aclose()
         after = again
-        await operations.floor.clock.sleep(AGAIN_S)
+        await operations.clock.sleep(AGAIN_S)
 
 
 async def _with_rows(
@@ -117,7 +115,7 @@ async def _row(context: GraphQLContext, told: FeedEvent, target: Resource[Any]) 
         except StorageError as error:
             if not error.is_retryable:
                 raise
-            await context.operations.floor.clock.sleep(AGAIN_S)
+            await context.operations.clock.sleep(AGAIN_S)
 
 
 def _update_type(topic: str, resource: str, made: SchemaTypes) -> Any:

@@ -66,7 +66,7 @@ def health_routes(api: ApiContext) -> list[Route]:
 
 async def _gauges(api: ApiContext, workspace: str | None) -> dict[str, list[Gauge]]:
     """Return the rows that wait or run, and what is stored, of one workspace or of all."""
-    store = api.services().operations.floor.store
+    store = api.services().operations.dependencies.store
     own = {} if workspace is None else {"workspace": workspace}
     gauges: dict[str, list[Gauge]] = {}
     for name, resource in _QUEUES.items():
