@@ -77,7 +77,8 @@ class Everything(Signature):
 VALUES = {
     "address": {"street": "Main 1"}, "tree": {"value": 1, "children": [{"value": 2}]},
     "pet": {"kind": "dog", "name": "R"},
-    "point": {"x": 1}, "options": {}, "note": None, "picture": {"url": "https://x"}, "vector": [0.5, 1],
+    "point": {"x": 1}, "options": {}, "note": None, "picture": {"url": "https://x"},
+    "vector": [0.5, 1],
 }  # fmt: skip
 
 
@@ -124,8 +125,10 @@ def test_the_documented_forms_mean_what_they_say():
     )
     texts = {name: type_text(field.type) for name, field in signature.fields.items()}
     assert texts == {
-        "name": "str[max_length=50, min_length=2]", "score": "int[ge=0, le=100]", "grade": "Literal['A', 'B']",
-        "n": "int", "note": "str?", "tags": "list[str][min_items=1]", "p": "probability", "x": "dict", "y": "int?",
+        "name": "str[max_length=50, min_length=2]", "score": "int[ge=0, le=100]",
+        "grade": "Literal['A', 'B']",
+        "n": "int", "note": "str?", "tags": "list[str][min_items=1]", "p": "probability",
+        "x": "dict", "y": "int?",
     }  # fmt: skip
     assert signature.fields["p"].desc == "how sure"
     assert signature.fields["n"].default == 3
@@ -295,7 +298,8 @@ def test_a_pydantic_model_becomes_a_signature():
 def test_a_schema_becomes_a_signature_whose_names_can_stand():
     schema = {
         "title": "Trip", "type": "object", "required": ["from", "to day"],
-        "properties": {"from": {"type": "string"}, "to day": {"$ref": "#/$defs/day"}, "remove": {"type": "boolean"}},
+        "properties": {"from": {"type": "string"}, "to day": {"$ref": "#/$defs/day"},
+         "remove": {"type": "boolean"}},
         "$defs": {"day": {"enum": ["mon", "tue"]}},
     }  # fmt: skip
     signature = Signature.from_json_schema(schema)

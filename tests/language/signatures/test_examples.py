@@ -50,8 +50,10 @@ def test_a_value_made_up_for_a_format_fits(name: str) -> None:
 @pytest.mark.parametrize(
     "pattern",
     [
-        "^[a-z]+$", r"^\d{3}-\d{4}$", "^(foo|bar)baz?$", r"^[^abc]\S\W$", "(?i)^[A-F0-9]{8}$", r"^(a|b(c|d))*$", "",
-        r"^v\d+\.\d+\.\d+$", "^.{5,9}$", r"^(?P<word>\w+) (\d+)$", "^[A-Z][a-z]* [A-Z][a-z]*$", r"\bend$",
+        "^[a-z]+$", r"^\d{3}-\d{4}$", "^(foo|bar)baz?$", r"^[^abc]\S\W$", "(?i)^[A-F0-9]{8}$",
+        r"^(a|b(c|d))*$", "",
+        r"^v\d+\.\d+\.\d+$", "^.{5,9}$", r"^(?P<word>\w+) (\d+)$", "^[A-Z][a-z]* [A-Z][a-z]*$",
+        r"\bend$",
     ],
 )  # fmt: skip
 def test_a_text_made_up_for_a_pattern_matches_it(pattern: str) -> None:

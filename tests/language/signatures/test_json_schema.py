@@ -51,9 +51,12 @@ counts = st.integers(0, 3)
 patterns = st.sampled_from(["^a", "b$", "^[a-c]+$", "c{2}"])
 RULES: dict[str, Any] = {
     "enum": st.lists(values, min_size=1, max_size=3), "const": values,
-    "minimum": st.sampled_from([0, 1, 1.5]), "maximum": st.sampled_from([1, 2, 2.5]), "exclusiveMinimum": counts,
-    "exclusiveMaximum": counts, "multipleOf": st.sampled_from([1, 2, 0.5]), "minLength": counts, "maxLength": counts,
-    "pattern": patterns, "minItems": counts, "maxItems": counts, "uniqueItems": st.booleans(), "minContains": counts,
+    "minimum": st.sampled_from([0, 1, 1.5]), "maximum": st.sampled_from([1, 2, 2.5]),
+    "exclusiveMinimum": counts,
+    "exclusiveMaximum": counts, "multipleOf": st.sampled_from([1, 2, 0.5]), "minLength": counts,
+    "maxLength": counts,
+    "pattern": patterns, "minItems": counts, "maxItems": counts, "uniqueItems": st.booleans(),
+    "minContains": counts,
     "maxContains": counts, "required": st.lists(st.sampled_from(NAMES), max_size=2, unique=True),
     "minProperties": counts, "maxProperties": counts,
     "dependentRequired": st.dictionaries(st.sampled_from(NAMES), st.just(["a"]), max_size=2),
@@ -77,7 +80,8 @@ def rules(draw, inner):
         "additionalProperties": inner, "propertyNames": inner, "dependentSchemas": properties,
         "unevaluatedProperties": inner, "items": inner, "prefixItems": some, "contains": inner,
         "unevaluatedItems": inner,
-        "allOf": some, "anyOf": some, "oneOf": some, "not": inner, "if": inner, "then": inner, "else": inner,
+        "allOf": some, "anyOf": some, "oneOf": some, "not": inner, "if": inner, "then": inner,
+        "else": inner,
     }  # fmt: skip
     for name in draw(st.lists(st.sampled_from(sorted(holders)), max_size=2, unique=True)):
         schema[name] = draw(holders[name])
@@ -189,25 +193,31 @@ def test_properties_as_fields_say_the_same(root, first, second, candidates):
     ("schema", "good", "bad"),
     [
         ({"minimum": 3}, "text", 2),
-        ({"properties": {"a": {}}, "additionalProperties": {"type": "integer"}}, {"b": 1}, {"b": "x"}),
+        ({"properties": {"a": {}}, "additionalProperties": {"type": "integer"}}, {"b": 1},
+         {"b": "x"}),
         ({"type": "object", "properties": {"a": {}}, "minProperties": 1}, {"a": 1}, {}),
-        ({"type": "object", "properties": {"a": {}}, "propertyNames": {"maxLength": 1}}, {"a": 1}, {"bb": 1}),
+        ({"type": "object", "properties": {"a": {}}, "propertyNames": {"maxLength": 1}}, {"a": 1},
+         {"bb": 1}),
         ({"type": "object", "properties": {"a": {}}, "required": ["b"]}, {"b": 1}, {"a": 1}),
-        ({"type": "object", "properties": {"a": {}}, "dependencies": {"a": ["b"]}}, {"a": 1, "b": 1}, {"a": 1}),
+        ({"type": "object", "properties": {"a": {}}, "dependencies": {"a": ["b"]}},
+         {"a": 1, "b": 1}, {"a": 1}),
         ({"$ref": "#/$defs/n", "minimum": 5, "$defs": {"n": {"type": "integer"}}}, 5, 4),
         ({"enum": [1, 2], "maximum": 1}, 1, 2),
         ({"anyOf": [{"type": "integer"}, {"type": "string"}], "minLength": 2}, "ab", "a"),
         ({"oneOf": [{"type": "integer"}, {"minimum": 2}]}, 1, 3),
         ({"allOf": [{"type": "integer"}, {"type": "string"}]}, None, 1),
-        ({"$defs": {"n": {"$anchor": "here", "type": "integer"}}, "items": {"$ref": "#here"}}, [1], ["x"]),
+        ({"$defs": {"n": {"$anchor": "here", "type": "integer"}}, "items": {"$ref": "#here"}}, [1],
+         ["x"]),
         ({"prefixItems": [{"type": "integer"}], "items": False}, [], [1, 2]),
-        ({"type": "object", "properties": {"a": {"type": ["string", "null"]}}, "required": ["a"]}, {"a": None}, {}),
+        ({"type": "object", "properties": {"a": {"type": ["string", "null"]}}, "required": ["a"]},
+         {"a": None}, {}),
         ({"type": "array", "uniqueItems": True}, [1, True], [1, 1.0]),
         ({"patternProperties": {"^a": {"type": "integer"}}}, {"a1": 1, "b": "x"}, {"a1": "x"}),
         ({"not": {"type": "integer"}}, "x", 1),
         ({"if": {"type": "integer"}, "then": {"minimum": 3}, "else": {"type": "string"}}, 3, 1),
         ({"type": "array", "items": {"$ref": "#"}}, [[], [[]]], [1]),
-        ({"type": "object", "additionalProperties": {"$ref": "#"}}, {"a": {"b": {}}}, {"a": {"b": 1}}),
+        ({"type": "object", "additionalProperties": {"$ref": "#"}}, {"a": {"b": {}}},
+         {"a": {"b": 1}}),
     ],
 )  # fmt: skip
 def test_a_rule_that_was_once_dropped_is_enforced(schema: Any, good: Any, bad: Any) -> None:
@@ -315,7 +325,8 @@ def test_earlier_drafts_mean_what_they_meant() -> None:
     old = {
         "$schema": "http://json-schema.org/draft-04/schema#", "id": "https://example.org/s",
         "definitions": {"n": {"type": "integer"}},
-        "items": [{"$ref": "#/definitions/n"}], "additionalItems": {"minimum": 3, "exclusiveMinimum": True},
+        "items": [{"$ref": "#/definitions/n"}],
+        "additionalItems": {"minimum": 3, "exclusiveMinimum": True},
     }  # fmt: skip
     assert [is_accepted(whole(old), {"x": value}) for value in ([], [1, 4], [1, 3], ["x"])] == [
         True,

@@ -226,8 +226,10 @@ def signatures(draw):
 
 
 _TAKEN = {name for name in vars(Signature) if not name.startswith("_")} | {
-    "as", "if", "in", "is", "or", "and", "not", "for", "def", "del", "try", "from", "with", "else", "elif", "pass",
-    "while", "class", "break", "yield", "async", "await", "raise", "assert", "except", "global", "import", "lambda",
+    "as", "if", "in", "is", "or", "and", "not", "for", "def", "del", "try", "from", "with", "else",
+    "elif", "pass",
+    "while", "class", "break", "yield", "async", "await", "raise", "assert", "except", "global",
+    "import", "lambda",
     "return", "finally", "nonlocal", "continue",
 }  # fmt: skip
 json_values = st.recursive(
@@ -243,8 +245,10 @@ def as_json(value):
 
 
 FORMAT_EXAMPLES = {
-    "date-time": "2024-02-29T12:00:00Z", "date": "2024-02-29", "time": "12:00:00", "duration": "P1DT2H",
-    "email": "a@b.co", "hostname": "example.org", "ipv4": "10.0.0.1", "ipv6": "::1", "uri": "https://example.org/",
+    "date-time": "2024-02-29T12:00:00Z", "date": "2024-02-29", "time": "12:00:00",
+    "duration": "P1DT2H",
+    "email": "a@b.co", "hostname": "example.org", "ipv4": "10.0.0.1", "ipv6": "::1",
+    "uri": "https://example.org/",
     "uuid": "12345678-1234-1234-1234-123456789abc", "decimal": "1.50",
 }  # fmt: skip
 
@@ -366,7 +370,8 @@ def test_a_signature_is_read_back_from_its_own_schema(signature):
 
 
 _WORDS = [
-    *["->", ",", ":", "|", "?", "[", "]", "(", ")", "{", "}", "=", "str", "int", "list", "dict", "Literal", "'a'"],
+    *["->", ",", ":", "|", "?", "[", "]", "(", ")", "{", "}", "=", "str", "int", "list", "dict",
+     "Literal", "'a'"],
     *["3", "a", "b", "ge", "min_length", "-", "as", "null", "_", "é"],
     "\\", "'", '"', "\n", "\ud800", "\x00",
 ]  # fmt: skip

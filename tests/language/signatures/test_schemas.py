@@ -58,8 +58,10 @@ def test_strict_form_requires_all_closes_all_and_says_the_rest_in_words():
 
 def test_an_answer_in_strict_form_is_read_back():
     answer = {
-        "answer": "x", "score": None, "tags": [], "counts": [{"key": "a", "value": 1}], "pair": [1, "a"],
-        "who": {"name": "n", "age": 3, "when": "2020-01-01"}, "pick": {"x": True}, "pet": {"kind": "dog"}, "link": None,
+        "answer": "x", "score": None, "tags": [], "counts": [{"key": "a", "value": 1}],
+        "pair": [1, "a"],
+        "who": {"name": "n", "age": 3, "when": "2020-01-01"}, "pick": {"x": True},
+        "pet": {"kind": "dog"}, "link": None,
         "image": {"url": "https://x", "media_type": None, "detail": None},
     }  # fmt: skip
     jsonschema.validate(answer, SIGNATURE.to_json_schema("openai"))
@@ -189,7 +191,8 @@ def test_a_property_that_a_provider_refuses_is_renamed_and_read_back():
     signature = Signature.from_json_schema({
         "type": "object", "required": ["$schema", "part"], "properties": {
             "$schema": {"type": "string"},
-            "part": {"type": "object", "properties": {"@id": {"type": "integer"}}, "required": ["@id"]},
+            "part": {"type": "object", "properties": {"@id": {"type": "integer"}},
+             "required": ["@id"]},
         },
     })  # fmt: skip
     schema = signature.to_json_schema("anthropic")
@@ -235,15 +238,21 @@ def test_a_schema_belongs_to_the_caller():
 BROKEN = {
     "openai": [
         {"type": "array", "items": {}},
-        {"type": "object", "properties": {"a": {"type": "string"}}, "required": [], "additionalProperties": False},
+        {"type": "object", "properties": {"a": {"type": "string"}}, "required": [],
+         "additionalProperties": False},
         {"type": "object", "properties": {}, "required": []},
-        {"type": "object", "properties": {"a": {}}, "required": ["a"], "additionalProperties": False},
-        {"type": "object", "properties": {"a": {"type": "array"}}, "required": ["a"], "additionalProperties": False},
-        {"type": "object", "properties": {"a": {"type": "string", "minLength": 1}}, "required": ["a"],
+        {"type": "object", "properties": {"a": {}}, "required": ["a"],
          "additionalProperties": False},
-        {"type": "object", "properties": {"a": {"type": "string", "format": "uri"}}, "required": ["a"],
+        {"type": "object", "properties": {"a": {"type": "array"}}, "required": ["a"],
          "additionalProperties": False},
-        {"type": "object", "properties": {"a": {"type": "string", "enum": [str(n) for n in range(1001)]}},
+        {"type": "object", "properties": {"a": {"type": "string", "minLength": 1}},
+         "required": ["a"],
+         "additionalProperties": False},
+        {"type": "object", "properties": {"a": {"type": "string", "format": "uri"}},
+         "required": ["a"],
+         "additionalProperties": False},
+        {"type": "object",
+         "properties": {"a": {"type": "string", "enum": [str(n) for n in range(1001)]}},
          "required": ["a"], "additionalProperties": False},
     ],
     "anthropic": [{"type": "string"}, {"type": "object", "properties": {"a b": {}}}],

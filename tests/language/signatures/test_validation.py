@@ -37,8 +37,10 @@ def refused(text, value, mode="coerce"):
         ("int", "42", 42), ("bool", "true", True), ("str", 42, "42"), ("float", "0.5", 0.5),
         ("Literal[1, 2]", "2", 2), ("Literal[true]", "True", True), ("binary", "aGk=", b"hi"),
         ("float[precision=2]", 0.126, 0.13), ("dict[int, str]", {"1": "a"}, {1: "a"}),
-        ("dict[str, int]", [{"key": "a", "value": 1}], {"a": 1}), ("Image", "https://x", Image("https://x")),
-        ("Code", "x = 1", Code("x = 1")), ("History", [], History()), ("ToolCalls", {"calls": []}, ToolCalls()),
+        ("dict[str, int]", [{"key": "a", "value": 1}], {"a": 1}),
+        ("Image", "https://x", Image("https://x")),
+        ("Code", "x = 1", Code("x = 1")), ("History", [], History()),
+        ("ToolCalls", {"calls": []}, ToolCalls()),
     ],
 )  # fmt: skip
 def test_coercing_reads_what_is_meant_and_strict_refuses_it(text, value, expected):
@@ -87,13 +89,15 @@ def test_all_errors_come_at_once_each_with_its_path():
     with pytest.raises(InputError) as caught:
         signature.validate_outputs(
             {
-                "name": "x", "age": -1, "tags": ["a", "b"], "who": {"home": {}}, "grade": "C", "when": "today", "p": 2,
+                "name": "x", "age": -1, "tags": ["a", "b"], "who": {"home": {}}, "grade": "C",
+                "when": "today", "p": 2,
                 "u": ["x"], "nmae": 1,
             }
         )  # fmt: skip
     errors = {error.path: error for error in caught.value.fields}
     assert {path: error.constraint for path, error in errors.items()} == {
-        "name": "min_length", "age": "ge", "tags": "max_items", "who.home.zip": "missing", "grade": "one_of",
+        "name": "min_length", "age": "ge", "tags": "max_items", "who.home.zip": "missing",
+        "grade": "one_of",
         "when": "format", "p": "le", "u[0]": "type", "extra": "missing", "nmae": "extra_forbidden",
     }  # fmt: skip
     assert "Did you mean 'name'?" in errors["nmae"].message
@@ -174,7 +178,8 @@ def test_recursive_types_are_validated_at_every_level():
         tree, {"value": 1, "left": {"value": "2", "left": None, "right": None}, "right": None}
     )
     assert root.left.value == 2
-    [error] = refused(tree, {"value": 1, "left": {"value": 1, "left": {"value": "x", "left": None, "right": None},
+    [error] = refused(tree,
+     {"value": 1, "left": {"value": 1, "left": {"value": "x", "left": None, "right": None},
                              "right": None}, "right": None})  # fmt: skip
     assert error.path == "x.left.left.value"
 

@@ -131,3 +131,30 @@ def _both(one, other):
 def test_metrics_that_differ_in_what_was_bound_to_them_are_told_apart(one, other):
     assert source_of(one) == source_of(one)
     assert content_hash(source_of(one)) != content_hash(source_of(other))
+
+
+def test_a_journal_with_the_source_of_a_built_in_metric_goes_on_and_a_custom_one_does_not(rulebook):
+    model, journal = rulebook(lambda _: json.dumps({"label": "a"})), MemoryJournal()
+
+    def start(metric):
+        with dspex.context(model=model):
+            return run(
+                dspex.aoptimize(
+                    dspex.Predict("text -> label"),
+                    FEW,
+                    train=TRAIN,
+                    metric={"exact_match": metric},
+                    search=Search(journal=journal),
+                )
+            )
+
+    start(dspex.exact_match)
+    calls = len(model.requests)
+    journal._entries[0]["identity"]["the metric 'exact_match'"] = "5f" * 32  # of another version
+    start(dspex.exact_match)
+    assert len(model.requests) == calls
+    with pytest.raises(ConflictError, match="the metric 'exact_match' changed"):
+        start(lambda example, prediction: 1.0)
+    journal._entries[0]["identity"]["the metric 'exact_match'"] = "built in"
+    with pytest.raises(ConflictError, match="the metric 'exact_match' was 'built in' and is"):
+        start(lambda example, prediction: 1.0)

@@ -43,10 +43,10 @@ def test_a_line_without_an_end_is_cut_off(tmp_path):
 
 def test_a_file_that_is_no_journal_is_refused_with_its_line(tmp_path):
     (tmp_path / "notes.txt").write_text("{}\nhello\n")
-    with pytest.raises(ConflictError, match=r"line 2: this is no journal entry"):
+    with pytest.raises(ConflictError, match=r"line 2: this is not a journal entry"):
         run(JsonlJournal(tmp_path / "notes.txt").entries())
     (tmp_path / "notes.txt").write_text("3\n")
-    with pytest.raises(ConflictError, match=r"line 1: this is no journal entry"):
+    with pytest.raises(ConflictError, match=r"line 1: this is not a journal entry"):
         run(JsonlJournal(tmp_path / "notes.txt").entries())
     with pytest.raises(StorageError, match="cannot be written"):
         run(JsonlJournal(tmp_path).append({}))

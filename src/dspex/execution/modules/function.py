@@ -10,7 +10,7 @@ from dspex.execution.modules.source import hash_at_definition
 from dspex.language.programs import Node
 from dspex.language.signatures import Signature
 from dspex.language.signatures.classes import members_by_name
-from dspex.language.signatures.field_sources import is_whole_return
+from dspex.language.signatures.sources import is_whole_return
 from dspex.sync import in_thread
 
 

@@ -14,11 +14,13 @@ from dspex.language.signatures.builtin import CLASSES
 from dspex.language.signatures.types import Type, is_typed_dict, make, tagged, union
 
 _BASIC: dict[Any, str] = {
-    str: "str", int: "int", float: "float", bool: "bool", bytes: "binary", Any: "any", object: "any", None: "none",
+    str: "str", int: "int", float: "float", bool: "bool", bytes: "binary", Any: "any",
+    object: "any", None: "none",
     type(None): "none", list: "list", dict: "dict", tuple: "list", **CLASSES,
 }  # fmt: skip
 _TEXTUAL = {
-    datetime.datetime: "date-time", datetime.date: "date", datetime.time: "time", datetime.timedelta: "duration",
+    datetime.datetime: "date-time", datetime.date: "date", datetime.time: "time",
+    datetime.timedelta: "duration",
     uuid.UUID: "uuid", decimal.Decimal: "decimal",
 }  # fmt: skip
 _LISTS = {list, Sequence, MutableSequence}
@@ -119,9 +121,8 @@ class AnnotationReader:
                 return type_
         raise SignatureError(
             f"no field type corresponds to the annotation {hint!r}; use str, int, float, bool, "
-            "bytes, Literal, an "
-            "Enum, list[T], dict[str, T], T | None, a union of these, Any, a pydantic model, a "
-            "dataclass or a TypedDict"
+            "bytes, Literal, an Enum, list[T], dict[str, T], T | None, a union of these, Any, a "
+            "pydantic model, a dataclass or a TypedDict"
         )
 
 
@@ -166,7 +167,6 @@ def _enumeration(hint: type[enum.Enum]) -> Type:
         # JSON cannot represent these values
         raise SignatureError(
             f"the enumeration {hint.__name__} has values that JSON cannot represent "
-            f"({values[0]!r}); use strings or "
-            "numbers as its values"
+            f"({values[0]!r}); use strings or numbers as its values"
         )
     return make("atom", constraints={"one_of": values}, python=hint)

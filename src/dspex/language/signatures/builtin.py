@@ -24,7 +24,8 @@ CLASSES: dict[type, str] = {
 
 # the member that a bare text or list is assigned to when coercing
 SHORTHAND = {
-    "Image": "url", "Audio": "url", "File": "url", "Document": "text", "Code": "text", "History": "messages",
+    "Image": "url", "Audio": "url", "File": "url", "Document": "text", "Code": "text",
+    "History": "messages",
     "ToolCalls": "calls", "Citations": "items",
 }  # fmt: skip
 

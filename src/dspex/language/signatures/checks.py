@@ -78,9 +78,8 @@ def _check_name(signature: str, field: Field, *, reserved: frozenset[str], at: i
         )
     raise SignatureError(
         f"signature {signature!r}: {name!r} is not a legal field name (a Python identifier that "
-        "begins with a "
-        f"letter and is not a keyword); name it {name.strip('_')}_ and give alias={name!r} to "
-        "keep the name for models",
+        f"begins with a letter and is not a keyword); name it {name.strip('_')}_ and give "
+        f"alias={name!r} to keep the name for models",
         field=at,
     )
 
@@ -144,8 +143,8 @@ def _check_type(signature: str, field: Field, *, at: int) -> None:
         type_, enclosing = pending.pop()
         if type_.kind == "ref" and type_.title not in enclosing:
             raise SignatureError(
-                f"signature {signature!r}: field {field.name!r} refers to {type_.title!r}, "
-                "which is not an enclosing object",
+                f"signature {signature!r}: field {field.name!r} refers to {type_.title!r}, which "
+                "is not an enclosing object",
                 field=at,
             )
         inside = enclosing | {type_.title} if type_.kind == "object" else enclosing
@@ -165,8 +164,7 @@ def _check_member_defaults(signature: str, field: Field, type_: Type, *, at: int
         except InputError as error:
             raise SignatureError(
                 f"signature {signature!r}: field {field.name!r}: the default of member "
-                f"{member.name!r} does not fit "
-                f"its type: {error.fields[0].message}",
+                f"{member.name!r} does not fit its type: {error.fields[0].message}",
                 field=at,
             ) from None
 

@@ -12,7 +12,10 @@ _DEPTH = 50
 
 
 class MemberReader(Protocol):
-    """Reads the annotations of members; `enclosing` has the classes around them and their titles."""
+    """Reads the annotations of members.
+
+    `enclosing` has the classes around them and their titles.
+    """
 
     enclosing: list[tuple[type, str]]
 

@@ -19,6 +19,29 @@ FORMAT = 1
 _DEPTH = 100
 
 
+def parts_from_dict(data: Any) -> tuple[str, list[Field], str]:
+    """Return the name, fields and instructions of a stored signature.
+
+    Raises:
+        SignatureError: `data` is not a stored signature, or of a newer version.
+    """
+    if not isinstance(data, Mapping) or not {"name", "fields"} <= data.keys():
+        raise SignatureError(
+            "this is not a stored signature: expected an object with name, instructions and fields"
+        )
+    if data.get("format", FORMAT) != FORMAT:
+        raise SignatureError(
+            f"this signature is stored in format {data['format']!r}; this version reads format "
+            f"{FORMAT}"
+        )
+    name, instructions = data["name"], data.get("instructions", "")
+    if not isinstance(name, str) or not isinstance(instructions, str):
+        raise SignatureError(
+            "this is not a stored signature: name and instructions must be strings"
+        )
+    return name, fields_from_dicts(data["fields"]), instructions
+
+
 def fields_to_dicts(fields: Mapping[str, Field]) -> list[dict[str, Any]]:
     """Return fields and their types as data, without empty parts."""
     return [_field_to_dict(field) for field in fields.values()]

@@ -85,7 +85,6 @@ def _pairs(checks: Any) -> Iterator[tuple[Condition, str]]:
         ):
             raise SignatureError(
                 f"a check is a plain function of the value, or (function, message), not {item!r}; "
-                "write "
-                "`check=is_short` or `check=(is_short, 'use at most five words')`"
+                "write `check=is_short` or `check=(is_short, 'use at most five words')`"
             )
         yield function, message

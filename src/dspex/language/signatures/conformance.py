@@ -183,13 +183,17 @@ def _array_items(schema: Node) -> Problems:
 
 
 _OPENAI_KEYWORDS = (
-    "type", "title", "description", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf",
-    "$ref", "$defs", "pattern", "format", "multipleOf", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum",
+    "type", "title", "description", "properties", "required", "additionalProperties", "items",
+    "enum", "const", "anyOf",
+    "$ref", "$defs", "pattern", "format", "multipleOf", "maximum", "exclusiveMaximum", "minimum",
+    "exclusiveMinimum",
     "minItems", "maxItems",
 )  # fmt: skip
 GEMINI_KEYWORDS = (
-    "type", "format", "title", "description", "nullable", "enum", "maxItems", "minItems", "properties", "required",
-    "minProperties", "maxProperties", "minLength", "maxLength", "pattern", "example", "anyOf", "propertyOrdering",
+    "type", "format", "title", "description", "nullable", "enum", "maxItems", "minItems",
+    "properties", "required",
+    "minProperties", "maxProperties", "minLength", "maxLength", "pattern", "example", "anyOf",
+    "propertyOrdering",
     "default", "items", "minimum", "maximum",
 )  # fmt: skip
 OPENAI_FORMATS = (

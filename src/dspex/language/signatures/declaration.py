@@ -59,9 +59,8 @@ def _resolve_hint(cls: type, name: str, hint: Any) -> Any:
             raise SignatureError(f"{cls.__name__}.{name}: {error.message}") from None
         raise SignatureError(
             f"{cls.__name__}.{name}: {missing!r} is neither defined in the scope of the class nor "
-            "a type."
-            f"{suggest(missing, [*KINDS, *ALIASES])} Define it above, at module level, or drop "
-            "`from __future__ import annotations`"
+            f"a type.{suggest(missing, [*KINDS, *ALIASES])} Define it above, at module level, or "
+            "drop `from __future__ import annotations`"
         ) from None
 
 

@@ -41,7 +41,8 @@ class SignatureProperty(Generic[R]):
         try:
             return value.__dict__[self.name]  # type: ignore[no-any-return]
         except KeyError:
-            return value.__dict__.setdefault(self.name, self.function(value))  # type: ignore[no-any-return]
+            result: R = value.__dict__.setdefault(self.name, self.function(value))
+            return result
 
 
 def declared_signature(owner: type[S]) -> S:

@@ -105,7 +105,8 @@ class _ExampleBuilder:
                 f"{type_.title!r} has no finite value: each one must contain another"
             )
         outer = self._enclosing[places[-1]]
-        return _ExampleBuilder(self._enclosing)._object(outer, type_.title, number)  # noqa: SLF001  # the same class
+        builder = _ExampleBuilder(self._enclosing)
+        return builder._object(outer, type_.title, number)  # the same class
 
     def _any(self, type_: Type, name: str, number: int) -> Any:
         schema = type_.constraint("schema")

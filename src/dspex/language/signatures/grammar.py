@@ -1,17 +1,22 @@
-"""The string form: `"question, context: list[str] -> answer: str[max_length=200] "the answer", score: float?"`.
+"""The string form of signatures.
 
-signature = fields_of | [NAME | STRING] "(" fields_of ")" [STRING]     the name, and the
-instructions fields_of = [fields] "->" fields
+For example: `"question, context: list[str] -> answer: str[max_length=200], score: float?"`.
+
+signature = fields_of | [NAME | STRING] "(" fields_of ")" [STRING]
+            (name of the signature; the last string is its instructions)
+fields_of = [fields] "->" fields
 fields    = field {"," field}
-field     = NAME ["as" STRING] [":" type] [STRING] ["=" value] [STRING]  alias, type, description,
-default type      = postfix {"|" postfix}
+field     = NAME ["as" STRING] [":" type] [STRING] ["=" value] [STRING]
+            (name, alias, type, description, default)
+type      = postfix {"|" postfix}
 postfix   = atom {"?" | "[" rules "]"}
 atom      = NAME ["[" bracket "]"] | "(" type ")" | [NAME] "{" [member {"," member}] "}"
 bracket   = rules | (type | value) {"," (type | value)}
 rules     = NAME "=" value {"," NAME "=" value}
-member    = (NAME | STRING) ["?"] ":" type [STRING] ["=" value] [STRING]   "?" after the name: may
-be absent value     = STRING | NUMBER | "true" | "false" | "null" | "[" [value {"," value}] "]" |
-"{" [STRING ":" value ...] "}"
+member    = (NAME | STRING) ["?"] ":" type [STRING] ["=" value] [STRING]
+            ("?" after the name: it may be absent)
+value     = STRING | NUMBER | "true" | "false" | "null"
+          | "[" [value {"," value}] "]" | "{" [STRING ":" value ...] "}"
 
 In `Node{value: int, children: list[Node]}`, the name of an enclosing object refers to that object.
 """

@@ -13,9 +13,11 @@ from dspex.language.signatures.types import MISSING, Type
 
 BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 _KEYWORDS = {
-    "ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum", "multiple_of": "multipleOf",
+    "ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum",
+    "multiple_of": "multipleOf",
     "min_length": "minLength", "max_length": "maxLength", "pattern": "pattern", "format": "format",
-    "min_items": "minItems", "max_items": "maxItems", "unique": "uniqueItems", "min_size": "minProperties",
+    "min_items": "minItems", "max_items": "maxItems", "unique": "uniqueItems",
+    "min_size": "minProperties",
     "max_size": "maxProperties",
 }  # fmt: skip
 Schema = dict[str, Any]

@@ -40,7 +40,8 @@ _NUMBER: dict[str, ConstraintKind] = {
     "multiple_of": "step",
 }
 _STR: dict[str, ConstraintKind] = {
-    "min_length": "count", "max_length": "count", "pattern": "regex", "format": "format", "choices": "choices",
+    "min_length": "count", "max_length": "count", "pattern": "regex", "format": "format",
+    "choices": "choices",
 }  # fmt: skip
 _EMBEDDING: dict[str, ConstraintKind] = {
     "dimensions": "size",
@@ -51,35 +52,51 @@ _EMBEDDING: dict[str, ConstraintKind] = {
 KINDS: dict[str, Kind] = {
     "str": Kind(text="text", group="basic", constraints=_STR),
     "int": Kind(text="a whole number", group="basic", constraints=_NUMBER),
-    "float": Kind(text="a finite number", group="basic", constraints={**_NUMBER, "precision": "count"}),
+    "float": Kind(
+        text="a finite number", group="basic", constraints={**_NUMBER, "precision": "count"}
+    ),
     "bool": Kind(text="true or false", group="basic"),
     "atom": Kind(text="one of the listed values", group="basic", constraints={"one_of": "choices"}),
     "any": Kind(text="any value", group="basic", constraints={"schema": "schema"}),
     "none": Kind(text="null, no value", group="basic"),
     "binary": Kind(text="bytes, written as base64", group="basic"),
     "list": Kind(
-        text="a list", group="composite", arity=1,
+        text="a list",
+        group="composite",
+        arity=1,
         constraints={"min_items": "count", "max_items": "count", "unique": "flag"},
     ),
-    "tuple": Kind(text="a list of fixed length, each place with its own type", group="composite", arity=64),
+    "tuple": Kind(
+        text="a list of fixed length, each place with its own type", group="composite", arity=64
+    ),
     "dict": Kind(
-        text="a mapping", group="composite", arity=2,
+        text="a mapping",
+        group="composite",
+        arity=2,
         constraints={"min_size": "count", "max_size": "count", "required_keys": "names"},
     ),
     "union": Kind(
-        text="a value of one of several types", group="composite", arity=1024,
+        text="a value of one of several types",
+        group="composite",
+        arity=1024,
         constraints={"tag": "name", "required": "flag"},
     ),
-    "object": Kind(text="an object with named members", group="composite", constraints={"extra": "extra"}),
+    "object": Kind(
+        text="an object with named members", group="composite", constraints={"extra": "extra"}
+    ),
     "ref": Kind(text="an enclosing object, by its name", group="composite"),
     "embedding": Kind(text="a vector of numbers", group="ml", constraints=_EMBEDDING),
     "probability": Kind(text="a number from 0 to 1", group="ml"),
     "confidence_score": Kind(text="a number from 0 to 1", group="ml"),
     "similarity_score": Kind(text="a number from -1 to 1", group="ml"),
     "reasoning_chain": Kind(
-        text="a list of steps in words", group="ml", constraints={"max_steps": "count", "step_format": "regex"}
+        text="a list of steps in words",
+        group="ml",
+        constraints={"max_steps": "count", "step_format": "regex"},
     ),
-    "token_count": Kind(text="a whole number, 0 or more", group="ml", constraints={"max_tokens": "count"}),
+    "token_count": Kind(
+        text="a whole number, 0 or more", group="ml", constraints={"max_tokens": "count"}
+    ),
     "token_usage": Kind(text="input_tokens and output_tokens", group="ml"),
     "model_output": Kind(text="whatever a model answered", group="ml"),
     "prompt_template": Kind(text="text with {placeholders}", group="ml"),
@@ -93,11 +110,13 @@ KINDS: dict[str, Kind] = {
     "History": Kind(text="the earlier turns of a conversation", group="media"),
     "ToolCalls": Kind(text="the calls of functions that a model asks for", group="media"),
     "Citations": Kind(text="passages with their sources", group="media"),
-}  # fmt: skip
+}
 
 ALIASES = {
-    "string": "str", "integer": "int", "boolean": "bool", "number": "float", "map": "dict", "object": "dict",
-    "bytes": "binary", "None": "none", "null": "none", "Any": "any", "List": "list", "Dict": "dict", "Tuple": "tuple",
+    "string": "str", "integer": "int", "boolean": "bool", "number": "float", "map": "dict",
+    "object": "dict",
+    "bytes": "binary", "None": "none", "null": "none", "Any": "any", "List": "list", "Dict": "dict",
+    "Tuple": "tuple",
     "Union": "union",
 }  # fmt: skip
 
@@ -111,7 +130,8 @@ FORMATS: dict[str, str] = {
     "time": r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?([Zz]|[+-]([01]\d|2[0-3]):?[0-5]\d)?$",
     "duration": r"^-?P(\d+W|(\d+Y)?(\d+M)?(\d+D)?(T(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?)$",
     "email": r"^[^@\s]+@[^@\s]+\.[^@\s.]+$",
-    "hostname": r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$",
+    "hostname": r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    r"(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$",
     "ipv4": r"^((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)$",
     "ipv6": r"^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*$",
     "uri": r"^[A-Za-z][A-Za-z0-9+.-]*:\S+$",

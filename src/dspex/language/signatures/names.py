@@ -26,8 +26,8 @@ def provider_name(name: str) -> str:
     result = "".join(_escape(safe, at) for at in range(len(safe))) or "_x_"
     if len(result) > NAME_LIMIT:
         raise SignatureError(
-            f"the name {name!r} has {len(result)} characters when escaped for providers, "
-            f"more than {NAME_LIMIT}; shorten it"
+            f"the name {name!r} has {len(result)} characters when escaped for providers, more than "
+            f"{NAME_LIMIT}; shorten it"
         )
     return result
 

@@ -68,7 +68,7 @@ def _search(pattern: str) -> Callable[[str], bool]:
 
 
 def _candidates(pattern: str, number: int, min_length: int) -> Iterator[str]:
-    from re import _parser  # type: ignore[attr-defined]  # the only parser of patterns in the standard library
+    from re import _parser  # type: ignore[attr-defined]  # the only parser of patterns
 
     try:
         tree = _parser.parse(pattern)

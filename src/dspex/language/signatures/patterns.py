@@ -14,7 +14,7 @@ from dspex.error_text import shorten
 from dspex.errors import SignatureError
 from dspex.language.signatures.limits import LIMITS, PATTERN_WORK, check_limit
 
-_parser: Any = re._parser  # type: ignore[attr-defined]  # noqa: SLF001  # the only parser of Python's own notation
+_parser: Any = re._parser  # type: ignore[attr-defined]  # noqa: SLF001  # the only parser
 _UNSUPPORTED: Final = {
     "ASSERT": "look-ahead or look-behind",
     "ASSERT_NOT": "negative look-ahead or look-behind",
@@ -48,8 +48,7 @@ def _check_linear(pattern: str, tree: Any) -> None:
     if problem:
         raise SignatureError(
             f"the pattern {shorten(pattern)} has {problem}, which cannot be matched in linear "
-            "time; write it without, "
-            "or check an output with a function: Output(check=...)"
+            "time; write it without, or check an output with a function: Output(check=...)"
         )
     check_limit("pattern_states", _states(tree), f"the pattern {shorten(pattern)}")
 

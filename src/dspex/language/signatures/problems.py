@@ -34,9 +34,11 @@ _MESSAGES = {
     "pattern": "must match the pattern {pattern!r}", "one_of": "must be {expected}",
     "finite": "must be finite: JSON has no NaN or infinity",
     "depth": "is nested too deeply, or contains itself",
-    "min_items": "must have at least {min_length} items", "max_items": "must have at most {max_length} "
+    "min_items": "must have at least {min_length} items",
+    "max_items": "must have at most {max_length} "
             "items",
-    "min_size": "must have at least {min_length} keys", "max_size": "must have at most {max_length} "
+    "min_size": "must have at least {min_length} keys",
+    "max_size": "must have at most {max_length} "
             "keys",
 }  # fmt: skip
 
@@ -204,10 +206,13 @@ def _field_error(
     )
     if rule == "missing":
         return FieldError(
-            field=field_name, path=place.path, value=None, message="required, but missing. Give "
-                    f"{expected}",
-            constraint="missing", expected=expected,
-        )  # fmt: skip
+            field=field_name,
+            path=place.path,
+            value=None,
+            message=f"required, but missing. Give {expected}",
+            constraint="missing",
+            expected=expected,
+        )
     if rule == "extra_forbidden":
         message = _unknown_name(item["loc"], fields, suggests=suggests)
         return FieldError(
@@ -222,9 +227,13 @@ def _field_error(
         expected = f"a mapping with the fields {_names(fields)}"
     constraint, message = _constraint_and_message(item, place, expected)
     return FieldError(
-        field=field_name, path=place.path or "the whole", value=value, message=f"{message}, but got {brief(value)}",
-        constraint=constraint, expected=expected,
-    )  # fmt: skip
+        field=field_name,
+        path=place.path or "the whole",
+        value=value,
+        message=f"{message}, but got {brief(value)}",
+        constraint=constraint,
+        expected=expected,
+    )
 
 
 def _constraint_and_message(

@@ -53,10 +53,9 @@ def _check_union(union: Type, enclosing: Mapping[str, Type], where: str) -> None
             if first is not None:
                 raise SignatureError(
                     f"{where}: {first} and {name} both lead back to an enclosing object through "
-                    f"{entry!r}, and nothing "
-                    "distinguishes them. Give each object of the union a member with a different "
-                    "text, and name it: "
-                    "(A{kind: Literal['a'], ...} | B{kind: Literal['b'], ...})[tag='kind']",
+                    f"{entry!r}, and nothing distinguishes them. Give each object of the union a "
+                    "member with a different text, and name it: (A{kind: Literal['a'], ...} | "
+                    "B{kind: Literal['b'], ...})[tag='kind']",
                     constraint="tag",
                 )
         entries |= dict.fromkeys(_entries(part, enclosing), name)

@@ -136,8 +136,7 @@ def _validator(schema: Schema) -> "Draft202012Validator":
         if error.message.endswith(_NOT_A_PATTERN):
             raise SignatureError(
                 f"the pattern {error.instance!r:.200} cannot be matched in linear time "
-                "(look-around "
-                "and back-references cannot), or is too large; write it without them",
+                "(look-around and back-references cannot), or is too large; write it without them",
                 constraint="schema",
             ) from None
         place = "/".join(map(str, error.instance_path))

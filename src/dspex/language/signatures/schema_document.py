@@ -247,8 +247,7 @@ class _ReferenceIndex:
         if uri not in self.resources:
             raise SignatureError(
                 f"{pointer}: the reference {ref!r:.200} points outside the schema, and nothing is "
-                "fetched: pass its "
-                "target as resources={uri: schema}"
+                "fetched: pass its target as resources={uri: schema}"
             )
         fragment = unquote(fragment)
         if fragment and not fragment.startswith("/"):

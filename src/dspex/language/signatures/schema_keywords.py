@@ -11,7 +11,8 @@ from typing import Any, Literal
 from dspex.language.signatures.kinds import FORMATS
 
 Takes = Literal[
-    "schema", "schemas", "named schemas", "number", "count", "text", "flag", "names", "named names", "values", "value",
+    "schema", "schemas", "named schemas", "number", "count", "text", "flag", "names", "named names",
+    "values", "value",
     "types", "annotation",
 ]  # fmt: skip
 

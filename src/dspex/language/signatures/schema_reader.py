@@ -34,12 +34,16 @@ from dspex.language.signatures.validation import check_default, is_plain_default
 
 # type names of other languages in function descriptions, and their JSON types
 FOREIGN_TYPES: dict[str, str] = {
-    "dict": "object", "HashMap": "object", "Map": "object", "Hashtable": "object", "Object": "object", "map": "object",
-    "float": "number", "double": "number", "Double": "number", "Float": "number", "Number": "number",
-    "tuple": "array", "Array": "array", "ArrayList": "array", "List": "array", "list": "array", "set": "array",
+    "dict": "object", "HashMap": "object", "Map": "object", "Hashtable": "object",
+    "Object": "object", "map": "object",
+    "float": "number", "double": "number", "Double": "number", "Float": "number",
+    "Number": "number",
+    "tuple": "array", "Array": "array", "ArrayList": "array", "List": "array", "list": "array",
+    "set": "array",
     "String": "string", "str": "string", "char": "string", "Character": "string", "text": "string",
     "Boolean": "boolean", "bool": "boolean",
-    "int": "integer", "Integer": "integer", "long": "integer", "Long": "integer", "short": "integer",
+    "int": "integer", "Integer": "integer", "long": "integer", "Long": "integer",
+    "short": "integer",
     "byte": "integer", "bigint": "integer", "Bigint": "integer",
     "any": "any", "Any": "any", "": "any", "None": "null",
 }  # fmt: skip
@@ -165,7 +169,7 @@ class SchemaReader:
         return type_ if _is_within_limits([Member("x", type_)]) else self.any_by_schema(schema)
 
     def _object_by_schemas(self, root: Schema) -> Type:
-        """Return the object `root` with each property checked by schema; raise if it is too large."""
+        """Return the object `root` with each property checked by schema; raise if too large."""
         self._parts, self._open_names = 0, []
         try:
             root = merge_all_of(root, self.document.definitions)

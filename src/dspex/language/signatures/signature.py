@@ -10,7 +10,7 @@ from dspex.error_text import suggest
 from dspex.errors import SignatureError
 from dspex.language.signatures.annotations import from_annotation
 from dspex.language.signatures.checks import check_fields, default_instructions
-from dspex.language.signatures.codec import FORMAT, fields_from_dicts, fields_to_dicts
+from dspex.language.signatures.codec import FORMAT, fields_to_dicts, parts_from_dict
 from dspex.language.signatures.conditions import FieldCheck
 from dspex.language.signatures.declaration import declared_fields
 from dspex.language.signatures.descriptors import (
@@ -102,7 +102,8 @@ class Signature:
         ]
         fields = {field.name: field for parent in parents for field in parent.fields.values()}
         fields |= {field.name: field for field in declared_fields(cls)}
-        inherited = parents[0]._parts[2] if parents else ""  # noqa: SLF001  # the declared instructions, not the default
+        # the declared instructions, not the default
+        inherited = parents[0]._parts[2] if parents else ""  # noqa: SLF001
         cls.__signature_value__ = Signature.from_fields(
             cls.__name__, fields.values(), cls.__dict__.get("__doc__") or inherited
         )
@@ -124,8 +125,8 @@ class Signature:
         if isinstance(signature, type) and issubclass(signature, Signature):
             return declared_signature(signature)
         raise SignatureError(
-            "expected a Signature, a subclass of it or a string such as 'question -> answer', "
-            f"not {signature!r}"
+            "expected a Signature, a subclass of it or a string such as 'question -> answer', not "
+            f"{signature!r}"
         )
 
     def _initialize(self, name: str, fields: tuple[Field, ...], instructions: str) -> None:
@@ -269,8 +270,8 @@ class Signature:
         same = [field for field in self.fields.values() if field.role == new_field.role]
         if not -len(same) - 1 <= index <= len(same):
             raise SignatureError(
-                f"signature {self.name!r} has {len(same)} {new_field.role} fields; "
-                f"{name!r} cannot be inserted at {index}"
+                f"signature {self.name!r} has {len(same)} {new_field.role} fields; {name!r} cannot "
+                f"be inserted at {index}"
             )
         same.insert(index if index >= 0 else len(same) + 1 + index, new_field)
         return self._replace(
@@ -307,7 +308,7 @@ class Signature:
 
     @SignatureMethod
     def merge(self, other: SignatureLike) -> "Signature":
-        """Return the signature with the fields of both; shared fields must be of equal type and role.
+        """Return the signature with the fields of both; shared fields must be equal.
 
         The instructions are those of this signature, or those of `other` if this one has none.
         """
@@ -318,10 +319,11 @@ class Signature:
             if (existing.type, existing.role) != (field.type, field.role):
                 raise SignatureError(
                     f"{self.name!r} and {right.name!r} have different fields {name!r}: "
-                    f"{field_summary(existing)} here, "
-                    f"{field_summary(field)} there; rename one, or remove one with remove({name!r})"
+                    f"{field_summary(existing)} here, {field_summary(field)} there; rename one, or "
+                    f"remove one with remove({name!r})"
                 )
-        return self._replace(fields.values(), self._parts[2] or right._parts[2])  # noqa: SLF001  # the same class
+        instructions = self._parts[2] or right._parts[2]  # noqa: SLF001  # the same class
+        return self._replace(fields.values(), instructions)
 
     def _check_field(self, name: str) -> None:
         if name not in self.fields:
@@ -388,22 +390,7 @@ class Signature:
         Raises:
             SignatureError: `data` is not output of `to_dict`, or of a newer version.
         """
-        if not isinstance(data, Mapping) or not {"name", "fields"} <= data.keys():
-            raise SignatureError(
-                "this is not a stored signature: expected an object with name, instructions and "
-                "fields"
-            )
-        if data.get("format", FORMAT) != FORMAT:
-            raise SignatureError(
-                f"this signature is stored in format {data['format']!r}; this version reads "
-                f"format {FORMAT}"
-            )
-        name, instructions = data["name"], data.get("instructions", "")
-        if not isinstance(name, str) or not isinstance(instructions, str):
-            raise SignatureError(
-                "this is not a stored signature: name and instructions must be strings"
-            )
-        return Signature.from_fields(name, fields_from_dicts(data["fields"]), instructions)
+        return Signature.from_fields(*parts_from_dict(data))
 
     @classmethod
     def from_json_schema(
@@ -436,34 +423,13 @@ class Signature:
         Raises:
             SignatureError: it is not a schema, or has an unknown reference or an uncheckable rule.
         """
-        from dspex.language.signatures.field_sources import schema_fields, tool_parts
+        from dspex.language.signatures.sources import parts_of_schema
 
-        if not isinstance(schema, Mapping | bool):
-            raise SignatureError(f"expected a schema, an object, not {schema!r:.200}")
-        texts: Mapping[str, Any] = {} if isinstance(schema, bool) else schema
-        tool = tool_parts(texts)
-        inner, title, description = tool or (
-            schema,
-            str(texts.get("title", "")),
-            str(texts.get("description", "")),
+        read_name, fields, description = parts_of_schema(
+            schema, role, reserved=_RESERVED, foreign=foreign, resources=resources, field=field
         )
-        side: Role = "input" if tool else role
-        fields = schema_fields(
-            inner,
-            side,
-            reserved=_RESERVED,
-            foreign=foreign,
-            resources=resources,
-            field=field,
-            is_tool=tool is not None,
-        )
-        if side == "input":
-            output_name = (
-                "result" if all(field.wire_name != "result" for field in fields) else "result_"
-            )
-            fields.append(Field(name=output_name, type=from_annotation(Any), role="output"))
         return Signature.from_fields(
-            name or title or _NAMELESS, fields, instructions or description
+            name or read_name or _NAMELESS, fields, instructions or description
         )
 
     @classmethod
@@ -480,17 +446,10 @@ class Signature:
         Values of nested models stay instances of their classes. With role "input", the signature
         also gets one output `result` of any type.
         """
-        from dspex.language.signatures.field_sources import member_fields
-        from dspex.language.signatures.types import standalone_members
+        from dspex.language.signatures.sources import parts_of_class
 
-        type_ = from_annotation(model)
-        if type_.kind != "object":
-            raise SignatureError(f"{model!r} is not a class with fields")
-        fields = member_fields(standalone_members(type_), role, reserved=_RESERVED)
-        if role == "input":
-            fields.append(Field(name="result", type=from_annotation(Any), role="output"))
-        text = instructions or model.__dict__.get("__doc__") or ""
-        return Signature.from_fields(name or type_.title, fields, text)
+        class_name, fields, description = parts_of_class(model, role, reserved=_RESERVED)
+        return Signature.from_fields(name or class_name, fields, instructions or description)
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], *, name: str = "") -> "Signature":
@@ -500,10 +459,10 @@ class Signature:
         any other the single output `result`. Argument descriptions in a Google-style docstring
         become field descriptions.
         """
-        from dspex.language.signatures.field_sources import function_parts
+        from dspex.language.signatures.sources import parts_of_function
 
-        fields, text = function_parts(function)
-        return Signature.from_fields(name or function.__name__, fields, text)
+        function_name, fields, description = parts_of_function(function)
+        return Signature.from_fields(name or function_name, fields, description)
 
     def __copy__(self) -> "Signature":
         return self

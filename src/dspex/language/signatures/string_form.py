@@ -50,13 +50,15 @@ def _union_text(type_: Type, *, full: bool) -> str:
 
 
 def _object_text(type_: Type) -> str:
-    return f"{type_.title}{{{', '.join(_member_text(member) for member in type_.members)}}}{_rules_text(type_)}"
+    members = ", ".join(_member_text(member) for member in type_.members)
+    return f"{type_.title}{{{members}}}{_rules_text(type_)}"
 
 
 def _member_text(member: Member) -> str:
     name = member.name if _is_word(member.name) else _quoted(member.name)
     absent = "?" if not member.is_required and member.default is MISSING else ""
-    return f"{name}{absent}: {type_text(member.type, full=True)}{_description_and_default(member.desc, member.default)}"
+    rest = _description_and_default(member.desc, member.default)
+    return f"{name}{absent}: {type_text(member.type, full=True)}{rest}"
 
 
 def _is_word(name: str) -> bool:

@@ -52,7 +52,7 @@ def tokenize(text: str) -> list[Token]:
             fail(
                 text,
                 position,
-                f"expected a field name, a type or one of -> : , = | ? [ ] ( ) {{ }}, but read "
+                "expected a field name, a type or one of -> : , = | ? [ ] ( ) { }, but read "
                 f"{char!r}",
             )
         tokens.append(Token(match.lastgroup, match[0], position))

@@ -158,8 +158,8 @@ def _check_constraints(kind: str, constraints: Mapping[str, Any]) -> dict[str, A
         if name not in rule_kinds:
             names = ", ".join(rule_kinds) or "none"
             raise SignatureError(
-                f"type {kind!r} has no constraint {word!r}.{suggest(word, list(rule_kinds))} "
-                f"Its constraints are: {names}",
+                f"type {kind!r} has no constraint {word!r}.{suggest(word, list(rule_kinds))} Its "
+                f"constraints are: {names}",
                 constraint=word,
             )
         if name in rules:
@@ -226,8 +226,7 @@ def tagged(type_: Type, tag: str) -> Type:
         if not values or texts & set(values):
             raise SignatureError(
                 f"tag={tag!r}: each object of the union needs a required member {tag!r} with "
-                "unique values, such "
-                f"as {tag}: Literal['cat']; {arg.title or arg.kind!r} has none",
+                f"unique values, such as {tag}: Literal['cat']; {arg.title or arg.kind!r} has none",
                 constraint="tag",
             )
         texts |= set(values)

@@ -27,7 +27,8 @@ class Validator:
     """
 
     __slots__ = (
-        "_amount_of", "_cancellable", "_checks", "_compiling", "_core", "_efforts", "_fields", "_has_classes",
+        "_amount_of", "_cancellable", "_checks", "_compiling", "_core", "_efforts", "_fields",
+        "_has_classes",
         "_serializer", "compilations", "what",
     )  # fmt: skip
 

@@ -1,4 +1,7 @@
-"""What conditions compare variables with: a value that a variable never has makes them silently always false."""
+"""Checks conditions: comparing with a value that a variable never has is an error.
+
+Such a condition would be false without a word.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -13,10 +16,10 @@ _CLOSED = frozenset({"choice", "module", "boolean"})  # kinds whose values are a
 
 
 def check_conditions(variables: Mapping[str, Variable], constraints: Iterable[Constraint]) -> None:
-    """Raise where a condition or a constraint compares a variable with a value that it never has.
+    """Check that conditions and constraints compare variables with values that they can have.
 
     Raises:
-        VariableError: it does; the message names the variable, the value, and those that exist.
+        VariableError: one does not; the message names the variable, the value and the options.
     """
     for name, variable in variables.items():
         if variable.when is not None:
@@ -32,10 +35,10 @@ def _check(expression: Expression, where: str, variables: Mapping[str, Variable]
             continue
         texts = [option for option in variable.options if isinstance(option, str)]
         hint = suggest(value, texts) if isinstance(value, str) else ""
-        known = ", ".join(map(repr, _values(variable)))
+        values = ", ".join(map(repr, _values(variable)))
         raise VariableError(
             f"{where} compares {name!r} with {value!r}, which it never is.{hint} Its values are: "
-            f"{known}"
+            f"{values}"
         )
 
 

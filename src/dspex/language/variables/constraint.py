@@ -11,7 +11,7 @@ from dspex.language.variables.expression import Expression, expression_problem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
-    """A test on an assignment. An assignment that fails it is rewritten, or refused if there is no rewrite.
+    """A test on an assignment; one that fails it is rewritten, or refused.
 
     A rewritten assignment is tested again, by this constraint and by all others.
 
@@ -40,7 +40,7 @@ class Constraint:
             isinstance(name, str) for name in self.rewrite
         ):
             problem = (
-                f"a rewrite gives values by variable name, such as {{'a': 1}}, not "
+                "a rewrite gives values by variable name, such as {'a': 1}, not "
                 f"{shorten(self.rewrite)}"
             )
             raise VariableError(f"the constraint {self.name!r}: {problem}", constraint=self.name)

@@ -1,4 +1,4 @@
-"""Expressions over variables, as data rather than code: conditions, constraints, composites, bindings."""
+"""Expressions over variables as data: conditions, constraints, composites, bindings."""
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -96,7 +96,10 @@ class Expression:
                 yield from part.parts()
 
     def to_data(self) -> list[Any]:
-        """Return the expression as JSON: the operation and its arguments, constants wrapped as `{"value": x}`."""
+        """Return the expression as JSON: the operation and its arguments.
+
+        Constants are wrapped as `{"value": x}`.
+        """
         if self.op == "var":
             return ["var", self.args[0]]
         return [
@@ -230,7 +233,7 @@ def var(name: str) -> Expression:
 
 
 def expression_problem(value: object, what: str) -> str:
-    """Return an empty string if `value` is an expression, otherwise what is wrong and how to write one."""
+    """Return what is wrong with `value` as an expression, and how to write one, or ""."""
     if isinstance(value, Expression):
         return ""
     if isinstance(value, bool):

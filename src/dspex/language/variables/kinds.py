@@ -160,7 +160,7 @@ def Text(  # noqa: N802
     when: Expression | None = None,
     bindings: Mapping[str, Expression] | None = None,
 ) -> Variable:
-    """Declare a text such as instructions; `options` are candidate texts, `weights` as for `Choice`."""
+    """Declare a text such as instructions; `options` are candidates, `weights` as for `Choice`."""
     return Variable(
         kind="text",
         default=default,

@@ -36,7 +36,9 @@ def model_settings(
 
 
 def strategy(path: str, *labels: str) -> Variable:
-    """Return the choice between the alternatives of the switch at `path`; the first label is the default.
+    """Return the choice between the alternatives of the switch at `path`.
+
+    The first label is the default.
 
     It binds only to a switch: `OneOf(Predict(QA), ChainOfThought(QA))`, or the result of
     `strategies(QA)` of `dspex.variables`. Such a switch already has this variable with all its
@@ -67,7 +69,7 @@ def retriever_k(path: str, highest: int = 20, *, default: int | None = None) -> 
 
 
 def reply_room(max_tokens: str, label: Expression, minimum: int = 256) -> Constraint:
-    """Return the constraint that raises `max_tokens` to `minimum` where `label` selects a module that reasons first."""
+    """Return a constraint: where `label` reasons first, `max_tokens` is at least `minimum`."""
     return Constraint(
         name="room for reasoning",
         test=~label | (var(max_tokens) >= minimum),

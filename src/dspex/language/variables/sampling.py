@@ -53,7 +53,7 @@ def samples(
 
 
 def assignment_at(space: Space, place: Callable[[str], float]) -> dict[str, Any]:
-    """Return the assignment with each active variable at the quantile `place(name)` of its distribution.
+    """Return the assignment at the quantile `place(name)` of each active variable.
 
     Raises:
         VariableError: a constraint refuses it.
@@ -78,7 +78,10 @@ def explain_refusal(space: Space, error: VariableError) -> VariableError:
 
 
 def _rounds(variable: Variable, rng: random.Random) -> Iterator[float]:
-    """Yield quantiles that visit every option with a weight above 0 once per round, in random order."""
+    """Yield quantiles that visit every option once per round, in random order.
+
+    Options with weight 0 are left out.
+    """
     count = len(options(variable))
     weights = variable.weights or (1.0,) * count
     reach = [0.0, *accumulate(weights)]
@@ -103,8 +106,7 @@ def _first_allowed(
     worst, times = refusals.most_common(1)[0]
     raise VariableError(
         f"no assignment satisfies the constraints after {TRIES} tries; {worst!r} refused {times} "
-        "of them: loosen it, "
-        "or widen its variables"
+        "of them: loosen it, or widen its variables"
     )
 
 

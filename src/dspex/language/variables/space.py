@@ -47,7 +47,9 @@ class Space(Mapping[str, Variable]):
         *,
         order: Sequence[str] = (),
     ) -> "Space":
-        """Return the space of what was declared before: stored, or a part of another space; first those in `order`.
+        """Return the space of earlier declarations, stored ones or parts of another space.
+
+        Variables named in `order` come first.
 
         Its conditions are not looked at: what was stored by an earlier version still opens, and a
         part may lack the options that they name.
@@ -98,7 +100,7 @@ class Space(Mapping[str, Variable]):
         return Space((*self._variables.values(), *variables), (*self._constraints, *constraints))
 
     def remove(self, *names: str) -> "Space":
-        """Return the space without some variables and without the constraints that read or rewrite them.
+        """Return the space without some variables and the constraints that use them.
 
         Raises:
             VariableError: a variable is unknown, or a remaining one depends on it.
@@ -165,8 +167,7 @@ class Space(Mapping[str, Variable]):
         names = list(dict.fromkeys(name for rewriting in passes for name in rewriting))
         raise VariableError(
             f"the constraints {', '.join(map(repr, names))} undo each other's rewrites endlessly "
-            "(after "
-            f"{len(passes)} passes); change a rewrite, or remove one so that its constraint "
+            f"(after {len(passes)} passes); change a rewrite, or remove one so that its constraint "
             "refuses",
             constraint=" and ".join(names),
         )
@@ -174,7 +175,7 @@ class Space(Mapping[str, Variable]):
     def _apply_constraints(
         self, assigned: dict[str, Any], values: dict[str, Any]
     ) -> tuple[dict[str, Any], list[str]]:
-        """Apply each constraint once; return the values and the names of constraints that rewrote `assigned`."""
+        """Apply each constraint once; return the values, and the constraints that changed some."""
         rewriting = []
         for rule in self._constraints:
             if rule.holds(values):
@@ -202,7 +203,7 @@ class Space(Mapping[str, Variable]):
     def bound(
         self, assignment: Assignment, *, defaults_of: Container[str] | None = None
     ) -> Iterator[tuple[str, Any]]:
-        """Yield (path, value) for every path that a complete assignment sets, with bindings applied.
+        """Yield (path, value) for every path that an assignment sets, with bindings applied.
 
         Args:
             assignment: the values.
@@ -254,7 +255,7 @@ class Space(Mapping[str, Variable]):
 
     @property
     def size(self) -> float:
-        """The number of assignments without conditions and constraints; infinite if there is a float."""
+        """The number of assignments without conditions and constraints; infinite with floats."""
         total = 1.0
         for variable in self._variables.values():
             if variable.is_searchable:
@@ -338,14 +339,12 @@ def _check_bindings(variable: Variable) -> None:
             hint = suggest(str(path), list(variable.paths))
             raise VariableError(
                 f"variable {variable.name!r} has a binding for {path!r}, which is not one of its "
-                f"paths.{hint} "
-                f"Its paths are: {', '.join(variable.paths) or 'none'}"
+                f"paths.{hint} Its paths are: {', '.join(variable.paths) or 'none'}"
             )
         if others := sorted(set(binding.variables()) - {variable.name}):
             raise VariableError(
                 f"the binding of {path!r} reads {', '.join(others)}; a binding reads only its own "
-                "variable, "
-                f"var({variable.name!r}): declare a Composite for more"
+                f"variable, var({variable.name!r}): declare a Composite for more"
             )
 
 

@@ -118,7 +118,9 @@ class Variable:
             )
 
     def normalize(self, value: Any) -> Any:
-        """Return the value in its normal form: a float rounded to its precision, an integer's 2.0 as 2.
+        """Return the value in its normal form.
+
+        A float is rounded to its precision; 2.0 is 2 for an integer.
 
         Raises:
             VariableError: the variable does not take the value.
@@ -131,7 +133,7 @@ class Variable:
         return value
 
     def sample_values(self, path: str) -> Iterator[Any]:
-        """Yield sample values for `path`: all options, the limits of a number and one between them, the default."""
+        """Yield sample values for `path`: options, limits, one between them, the default."""
         values: list[Any] = [*self.options]
         if self.kind in _NUMBERS:
             low, high = self.low or 0.0, self.high or 0.0

@@ -84,8 +84,7 @@ def compare(  # options are keyword-only
     if report.checksum != baseline.checksum:
         raise DefinitionError(
             f"the reports are on different data ({report.dataset!r} and {baseline.dataset!r}); "
-            "evaluate both programs "
-            "on the same dataset"
+            "evaluate both programs on the same dataset"
         )
     name = metric or report.metrics[0]
     return compare_values(

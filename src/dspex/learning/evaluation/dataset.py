@@ -92,8 +92,8 @@ class Dataset(Sequence[Example]):
             except ValueError as error:
                 raise DefinitionError(
                     f"row {number} of {self.name!r}: the value of {name!r} has no JSON form "
-                    f"({error}), so the rows "
-                    "have no checksum; use text, numbers, lists, mappings, models or media"
+                    f"({error}), so the rows have no checksum; use text, numbers, lists, mappings, "
+                    "models or media"
                 ) from error
         return values
 
@@ -197,8 +197,8 @@ class Dataset(Sequence[Example]):
         if not rest and not is_complete:
             raise DefinitionError(
                 f"parts of {', '.join(map(repr, sizes))} leave no row of the {len(self)} of "
-                f"{self.name!r} for the last "
-                "part; make them smaller, or name all parts, such as split(0.8, 0.2)"
+                f"{self.name!r} for the last part; make them smaller, or name all parts, such as "
+                "split(0.8, 0.2)"
             )
         return [*counts, rest] if rest else counts
 
@@ -211,8 +211,7 @@ class Dataset(Sequence[Example]):
             return int(size)
         raise DefinitionError(
             f"a part of {size!r} of the {len(self)} rows of {self.name!r} has no rows; give a "
-            "fraction below 1 or a "
-            "count from 1"
+            "fraction below 1 or a count from 1"
         )
 
     def _shuffled(self, seed: int, stratify: str | None) -> list[int]:

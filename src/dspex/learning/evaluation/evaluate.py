@@ -162,9 +162,8 @@ class _Scoring:
             if field.is_required and name not in dataset.fields:
                 hint = suggest(name, dataset.fields)
                 raise DefinitionError(
-                    f"the program needs {name!r}, and {dataset.name!r} has no such field.{hint} "
-                    "It has: "
-                    f"{join_names(dataset.fields)}"
+                    f"the program needs {name!r}, and {dataset.name!r} has no such field.{hint} It "
+                    f"has: {join_names(dataset.fields)}"
                 )
 
     async def row(self, index: int, example: Example, repeat: int) -> Row:

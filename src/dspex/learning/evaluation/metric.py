@@ -14,8 +14,7 @@ from dspex.learning.evaluation.plain import plain
 
 _SYNC_ONLY = (
     "a metric cannot await: make asynchronous work, such as a model call, a step of the program, "
-    "as "
-    "`dspex.learning.evaluation.judge.Judge` does"
+    "as `dspex.learning.evaluation.judge.Judge` does"
 )
 
 
@@ -43,8 +42,7 @@ def exact_match(example: Example, prediction: Prediction) -> float:
     if not common:
         raise DefinitionError(
             f"nothing to compare: the prediction has {', '.join(prediction) or 'no fields'}, and "
-            "the example has "
-            f"{', '.join(example) or 'no fields'}"
+            f"the example has {', '.join(example) or 'no fields'}"
         )
     return float(all(_same(example[name], prediction[name]) for name in common))
 
@@ -89,8 +87,7 @@ def score_of(metric: Metric, example: Example, prediction: Prediction) -> float:
     except (AttributeError, KeyError) as error:
         raise DefinitionError(
             f"the metric {name!r} reads something that is not there ({describe(error)}): the "
-            "program produces "
-            f"{_names(prediction)}, and the example has {_names(example)}"
+            f"program produces {_names(prediction)}, and the example has {_names(example)}"
         ) from error
     except (Exception, SystemExit) as error:
         if type(error) is DefinitionError:  # its message is clear, as in `exact_match`
@@ -124,10 +121,9 @@ def check_metric(name: str, metric: object) -> None:
     if not callable(metric):
         raise DefinitionError(
             f"the metric {name!r} is {shorten(metric)}, not a function; a metric takes (example, "
-            "prediction); pass "
-            "several by name: {'right': right, 'brief': brief}"
+            "prediction); pass several by name: {'right': right, 'brief': brief}"
         )
-    call = metric if inspect.isroutine(metric) else getattr(metric, "__call__", None)  # noqa: B004  # of an object
+    call = metric if inspect.isroutine(metric) else type(metric).__call__
     if inspect.iscoroutinefunction(inspect.unwrap(metric)) or inspect.iscoroutinefunction(call):
         raise DefinitionError(f"the metric {name!r} is async, and metrics run inline; {_SYNC_ONLY}")
 

@@ -212,8 +212,7 @@ class Report:
         failed = f", {self.failed} failed" if self.failed else ""
         return (
             f"Report({self.metrics[0]} {self.mean:.2f} {self.interval()} over {self.scored} rows "
-            "of "
-            f"{self.dataset!r}{failed})"
+            f"of {self.dataset!r}{failed})"
         )
 
 

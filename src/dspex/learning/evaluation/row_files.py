@@ -110,7 +110,7 @@ def _header(path: Path, row: list[str]) -> list[str]:
 
 
 def join_names(names: Sequence[str]) -> str:
-    """Return the names of columns with commas between them, the first ones where there are very many."""
+    """Return the names of columns with commas; of very many, only the first ones."""
     suffix = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
     return ", ".join(names[:_NAMES]) + suffix
 

@@ -48,8 +48,7 @@ def _common(example: Example, prediction: Prediction) -> list[str]:
     if not common:
         raise DefinitionError(
             f"nothing to compare: the prediction has {', '.join(prediction) or 'no fields'}, and "
-            "the example has "
-            f"{', '.join(example) or 'no fields'}"
+            f"the example has {', '.join(example) or 'no fields'}"
         )
     return common
 

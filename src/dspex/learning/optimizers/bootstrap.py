@@ -20,7 +20,7 @@ from dspex.learning.optimizers.proposer import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootstrapFewShot:
-    """Runs a teacher over the training rows in order; successful runs become demonstrations of every predictor.
+    """Runs a teacher over the training rows; successful runs become demonstrations.
 
     The teacher is the program with labelled rows as demonstrations (never the row that it runs on)
     and with the values of `teacher` assigned, such as `{"self.model": "openai/gpt-4o"}`. If fewer
@@ -75,7 +75,10 @@ class _SingleWalk:
 
 
 class BootstrapWalk:
-    """One pass of a teacher over training rows, until enough rows succeeded; `candidate` is the result."""
+    """One pass of a teacher over training rows, until enough of them succeeded.
+
+    `candidate` is the result.
+    """
 
     def __init__(self, recipe: BootstrapFewShot, task: Task, *, order: Sequence[int]) -> None:
         """Take the rows in the order of the walk.
@@ -138,7 +141,7 @@ class BootstrapWalk:
                 self._demos_by_row[trial.candidate.rows[0]] = self._demos_of(trial)
 
     def _demos_of(self, trial: Trial) -> Mapping[str, list[dict[str, Any]]]:
-        """Return the calls of a run by slot; the last call if a predictor was called several times."""
+        """Return the last call of each predictor in a run, by its slot."""
         last = {
             call.path: {**call.inputs, **call.outputs} for calls in trial.calls for call in calls
         }

@@ -20,7 +20,7 @@ DIGITS = 9
 
 @dataclass(frozen=True, slots=True)
 class AssignmentTable:
-    """One row per assignment and one column per searched variable; NaN where the variable is inactive.
+    """One row per assignment, one column per searched variable; NaN if it is inactive.
 
     `places` are positions within each variable's distribution (0 to 1). `codes` are what a
     surrogate reads: the index of an option, or the position of the value that a number is rounded
@@ -105,7 +105,7 @@ class AssignmentGenerator:
         return column, self._indexes[column][_key(option)]
 
     def values(self, pool: AssignmentTable, row: int) -> Mapping[str, Any] | None:
-        """Return the values of the active variables in a row, or None if a constraint rejects them."""
+        """Return the active variables' values in a row, or None if a constraint rejects them."""
         at = dict(zip(self.names, pool.places[row], strict=True))
         try:
             return assignment_at(self._space, lambda name: float(at[name]))
@@ -119,7 +119,9 @@ class AssignmentGenerator:
         return self._apply_conditions(self._rng.random((count, len(self.names))))
 
     def mutate(self, parents: AssignmentTable, *, count: int, scale: float) -> AssignmentTable:
-        """Return up to `count` mutants of each parent: one or two values changed, numbers by about `scale`.
+        """Return up to `count` mutants of each parent: one or two values differ.
+
+        Numbers move by about `scale`.
 
         Variables that become active by the change are drawn at random.
         """
@@ -152,7 +154,10 @@ class AssignmentGenerator:
         return AssignmentTable(np.where(np.isnan(codes), math.nan, places), codes)
 
     def _is_active(self, column: int, codes: "Array") -> "Array":
-        """Return the rows in which a variable is active; each combination of parent options is evaluated once."""
+        """Return the rows in which a variable is active.
+
+        Each combination of parent options is evaluated once.
+        """
         np = self._np
         parents = [self.names.index(name) for name in self._condition_names(self.names[column])]
         combined = np.zeros(len(codes), dtype=int)

@@ -39,7 +39,7 @@ def check_optimizer(optimizer: object) -> None:
 
 
 def check_models(space: Space, context: RunContext) -> None:
-    """Open every model that the search may choose, so that a missing key fails now rather than midway.
+    """Open every model that the search may choose, so that a missing key fails now.
 
     Raises:
         ConfigurationError: a model cannot be opened.

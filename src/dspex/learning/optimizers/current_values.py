@@ -8,7 +8,10 @@ from dspex.language.programs import Node, Program
 
 
 def as_program(program: Module | Program) -> Program:
-    """Return a program as data; if its code cannot be stored, only its predictors, variables and values."""
+    """Return a program as data.
+
+    If its code cannot be stored, only its predictors, variables and values.
+    """
     if isinstance(program, Program):
         return program
     try:

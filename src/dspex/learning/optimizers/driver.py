@@ -165,7 +165,7 @@ class _Driver:
         verdict = await self._verdict(best, unmet)
         self._warn_of_failures(best, verdict if isinstance(verdict, Verdict) else None)
         kept_reason = self._reason_kept(best, verdict, unmet)
-        better: P = program.assign(best.candidate.assignment)  # type: ignore[assignment]  # both kinds return their own
+        better: P = program.assign(best.candidate.assignment)  # type: ignore[assignment]
         return Outcome(
             program=program if kept_reason is not None or not best.candidate.assignment else better,
             original=program,
@@ -254,8 +254,7 @@ class _Driver:
         ):
             yield (
                 f"{self.goal.figure!r} is minimized, but this optimizer maximizes it: score its "
-                "negative, or use "
-                f"Joint(objectives=({objective!r},))"
+                f"negative, or use Joint(objectives=({objective!r},))"
             )
 
     def _warn(self, text: str) -> None:

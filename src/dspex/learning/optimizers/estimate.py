@@ -32,7 +32,7 @@ class Probe:
 def estimate_search(
     task: Task, optimizer: Optimizer, probe: Probe, *, rows: int, search: Search
 ) -> Estimate:
-    """Return an upper bound for the whole search: the most expensive run of the probe for each possible run.
+    """Return an upper bound: the most expensive run of the probe for each possible run.
 
     It adds what longer rows cost, and what the optimizer adds to prompts: the longest rows as
     demonstrations, the longest declared texts, its questions, and instructions of up to 250 tokens.
@@ -75,7 +75,10 @@ def estimate_search(
 
 
 def _demonstrations(task: Task, probe: Probe, additions: Additions, *, probed: int) -> int:
-    """Return the most bytes that demonstrations add to one run, given the length of the rows in the probe."""
+    """Return the most bytes that demonstrations add to a run.
+
+    `probed` is the length of the shortest row in the probe.
+    """
     variables = [
         variable for variable in task.program.space.values() if variable.kind == "examples"
     ]
@@ -109,7 +112,7 @@ def _longest_texts(task: Task) -> int:
 
 
 def _tokens_for_a_byte(probe: Probe) -> float:
-    """Return the tokens for a byte of what the model was given, rather too many; 1 where that is unknown."""
+    """Return the tokens per byte of the prompts, rather too many; 1 if unknown."""
     ratios = []
     for row, calls in zip(probe.report.rows, probe.calls, strict=False):
         sizes = [_prompt(call, probe, None) for call in calls]
@@ -119,7 +122,10 @@ def _tokens_for_a_byte(probe: Probe) -> float:
 
 
 def _prompt(call: Call, probe: Probe, demos: Sequence[Mapping[str, Any]] | None) -> int | None:
-    """Return the prompt size of a call in bytes, optionally with other demonstrations; None if unknown."""
+    """Return the prompt size of a call in bytes; None if unknown.
+
+    `demos` replaces the demonstrations of the predictor.
+    """
     part = dict(probe.module.named_modules()).get(call.path)
     if not isinstance(part, Predict):
         return None

@@ -49,8 +49,7 @@ class Goal:
         if reserved := [name for name in metrics if name in BUILT_IN]:
             raise DefinitionError(
                 f"the metric name {reserved[0]!r} is reserved for a built-in figure "
-                f"({', '.join(BUILT_IN)}); "
-                "rename the metric"
+                f"({', '.join(BUILT_IN)}); rename the metric"
             )
         goal = cls(
             objective=maximize or metrics[0],
@@ -94,13 +93,16 @@ class Goal:
         return worst_of(reports, figure, is_less_better=is_less_better, on_error=self.on_error)
 
     def figures(self, report: Report) -> dict[str, float]:
-        """Return all figures of a report, failed rows counted as the worst; metrics are NaN if every row failed."""
+        """Return all figures of a report; failed rows count as the worst.
+
+        Metrics are NaN if every row failed.
+        """
         if not report.scored:
             return figures_of(report)
         return figures_of(report, {name: self.worst([report], name) for name in report.metrics})
 
     def merit(self, trial: Trial, figures: Mapping[str, float]) -> tuple[int, float, int]:
-        """Return the sort key of a trial: limits met, then the objective, then the earlier trial."""
+        """Return the sort key of a trial: limits met, the objective, then the earlier trial."""
         value = figure_of(figures, self.objective)
         report = trial.report
         if report.failed and report.scored and self.figure in {"usd", "tokens"}:
@@ -119,7 +121,7 @@ class Goal:
         return [limit for limit in self.limits if not limit.holds(figures)]
 
     def unmeasured(self, figures: Mapping[str, float], *, besides: Sequence[str] = ()) -> list[str]:
-        """Return the figures of the objective, the limits and `besides` that could not be measured."""
+        """Return the unmeasured figures of the objective, the limits and `besides`."""
         names = (
             self.figure,
             *(limit.figure for limit in self.limits),

@@ -1,4 +1,4 @@
-"""What a search is, told apart by what its results depend on."""
+"""The identity of a search: everything that its results depend on."""
 
 import inspect
 from collections.abc import Mapping
@@ -15,15 +15,16 @@ from dspex.execution.modules import Module, Predict
 from dspex.language.records.canonical import content_hash
 from dspex.language.variables import Space
 from dspex.learning.evaluation import Metric
+from dspex.learning.evaluation.metrics import METRICS
 from dspex.learning.optimizers.checks import offered_models
 from dspex.learning.optimizers.journal import Entry
 from dspex.learning.optimizers.proposer import Optimizer, Task
 from dspex.learning.optimizers.search import Search
 
-SCHEME = "3"  # of journals: another one where entries mean something else
-_BY_NAME = "2"  # the scheme in which a model was its name
-
-_SHOWN = 60
+SCHEME = "3"  # of journals; it changes with the meaning of entries
+_BY_NAME = "2"  # the scheme in which models were known by their names
+_BUILT_IN = "built in"
+_SHOWN = 60  # characters of a value in a message
 _PLAIN = str | int | float | None
 
 
@@ -38,9 +39,10 @@ def identity_of(
 ) -> dict[str, str]:
     """Return everything that the results of a search depend on, each by a name for people.
 
-    Of a metric that is its source, with what its closure holds; what it calls in turn is not seen.
-    Of a model it is the label of its identity: the same name at another server is another model.
-    The goal is left out, because another winner may be picked from the same journal.
+    A metric is known by its source and the values in its closure, not by the functions that it
+    calls; a built-in metric by its name. A model is known by the label of its identity: the same
+    name at another server is another model. The goal is left out, because another winner may be
+    picked from the same journal.
     """
     validation = "none" if search.validation is None else search.validation.checksum
     return {
@@ -50,7 +52,9 @@ def identity_of(
         "the validation rows": validation,
         "the metrics": ", ".join(metrics),
         **{
-            f"the metric {name!r}": content_hash(source_of(metric))
+            f"the metric {name!r}": _BUILT_IN
+            if metric in METRICS.values()
+            else content_hash(source_of(metric))
             for name, metric in metrics.items()
         },
         "the model": ", ".join(sorted({_label(model) for model in _models(module, context)}))
@@ -66,20 +70,20 @@ def identity_of(
 
 
 def check_identity(
-    begun: Entry, identity: Mapping[str, str], module: Module, *, space: Space, context: RunContext
+    entry: Entry, identity: Mapping[str, str], module: Module, *, space: Space, context: RunContext
 ) -> None:
-    """Refuse to go on with a journal of another search.
+    """Check that a journal belongs to this search, given the entry that it begins with.
 
-    A journal of dspex before models had an identity goes on, unless models of the search share a
-    name.
+    Journals of earlier versions are accepted: from before models had identities, unless models of
+    the search share a name; and with a hash of the source of a built-in metric.
 
     Raises:
-        ConflictError: it is one; the message names what differs.
+        ConflictError: it belongs to another search; the message names what differs.
     """
-    known = begun["identity"]
-    if not isinstance(known, Mapping):
-        raise ConflictError(f"the journal was written by another version of dspex; {_MEND}")
-    if known.get("the scheme of journals") == _BY_NAME:
+    stored = entry["identity"]
+    if not isinstance(stored, Mapping):
+        raise ConflictError(f"the journal was written by another version of dspex; {_FIX}")
+    if stored.get("the scheme of journals") == _BY_NAME:
         _check_names(module, space=space, context=context)
         names = sorted({_name(model) for model in _models(module, context)})
         identity = {
@@ -87,64 +91,69 @@ def check_identity(
             "the scheme of journals": _BY_NAME,
             "the model": ", ".join(names) or "none",
         }
-    names = [name for name in {**known, **identity} if known.get(name) != identity.get(name)]
-    if names:
-        said = "; ".join(_difference(name, known.get(name), identity.get(name)) for name in names)
+    pairs = {name: (stored.get(name), identity.get(name)) for name in {**stored, **identity}}
+    differences = {
+        name: _difference(name, before, now)
+        for name, (before, now) in pairs.items()
+        if before != now and not (before is not None and now == _BUILT_IN)
+    }
+    if differences:
         raise ConflictError(
-            f"the journal belongs to another search: {said}. {_MEND[0].upper()}{_MEND[1:]}",
-            differs=names,
+            f"the journal belongs to another search: {'; '.join(differences.values())}. "
+            f"{_FIX[0].upper()}{_FIX[1:]}",
+            differs=list(differences),
         )
 
 
-_MEND = (
+_FIX = (
     "take another journal (a job: create it anew), or begin afresh (dspex optimize --fresh puts "
     "the old one aside)"
 )
 
 
-def _difference(name: str, there: str | None, here: str | None) -> str:
-    if there is None or here is None:
-        return f"{name} is {'new' if there is None else 'gone'}"
-    is_hash = len(there) == len(here) and min(len(there), len(here)) >= 32 and there.isalnum()
-    there, here = (", ".join(map(without_credentials, text.split(", "))) for text in (there, here))
-    return (
-        f"{name} changed" if is_hash else f"{name} was {there[:_SHOWN]!r} and is {here[:_SHOWN]!r}"
-    )
+def _difference(name: str, before: str | None, now: str | None) -> str:
+    if before is None or now is None:
+        return f"{name} is {'new' if before is None else 'gone'}"
+    if before.isalnum() and len(before) >= 32 and (len(before) == len(now) or now == _BUILT_IN):
+        return f"{name} changed"
+    before, now = (", ".join(map(without_credentials, text.split(", "))) for text in (before, now))
+    return f"{name} was {before[:_SHOWN]!r} and is {now[:_SHOWN]!r}"
 
 
 def source_of(metric: Metric) -> list[Any]:
-    """Return what tells one metric from another, as JSON: its source, or its full name where there is none."""
-    found: Any = inspect.unwrap(metric)
-    if isinstance(found, partial):
-        return ["partial", source_of(found.func), recipe_of(found.args), recipe_of(found.keywords)]
-    if not inspect.isroutine(found):
-        return [_text(type(found)), recipe_of(found)]
-    found = getattr(found, "__func__", found)  # of a bound method
+    """Return what distinguishes a metric, as JSON: its source, or its full name without one."""
+    function: Any = inspect.unwrap(metric)
+    if isinstance(function, partial):
+        arguments, keywords = recipe_of(function.args), recipe_of(function.keywords)
+        return ["partial", source_of(function.func), arguments, keywords]
+    if not inspect.isroutine(function):
+        return [_source(type(function)), recipe_of(function)]
+    function = getattr(function, "__func__", function)  # of a bound method
     cells = (
-        [recipe_of(cell.cell_contents) for cell in found.__closure__ or ()]
-        if inspect.isfunction(found)
+        [recipe_of(cell.cell_contents) for cell in function.__closure__ or ()]
+        if inspect.isfunction(function)
         else []
     )
     owner = recipe_of(getattr(metric, "__self__", None))
-    named = getattr(found, "__kwdefaults__", None)
-    own = [_text(found), cells, recipe_of(getattr(found, "__defaults__", None)), owner]
-    return [*own, recipe_of(named)] if named else own
+    keyword_defaults = getattr(function, "__kwdefaults__", None)
+    parts = [_source(function), cells, recipe_of(getattr(function, "__defaults__", None)), owner]
+    return [*parts, recipe_of(keyword_defaults)] if keyword_defaults else parts
 
 
-def _text(found: Any) -> str:
+def _source(value: Any) -> str:
     try:
-        return inspect.getsource(found)
+        return inspect.getsource(value)
     except (OSError, TypeError):
-        return f"{found.__module__}.{found.__qualname__}"
+        return f"{value.__module__}.{value.__qualname__}"
 
 
 def _models(module: Module, context: RunContext) -> list[LanguageModel | str]:
-    own = [
+    models = [
         part.model
         for _, part in module.named_modules()
         if isinstance(part, Predict) and part.model is not None
     ]
-    return own if context.model is None else [context.model, *own]
+    return models if context.model is None else [context.model, *models]
 
 
 def _name(model: LanguageModel | str) -> str:
@@ -156,10 +165,10 @@ def _label(model: LanguageModel | str) -> str:
 
 
 def _check_names(module: Module, *, space: Space, context: RunContext) -> None:
-    """Refuse a journal that knows models by their names where the search has several of one name.
+    """Check that no two models of the search share a name, which an old journal knows them by.
 
     Raises:
-        ConflictError: it has.
+        ConflictError: two models do.
     """
     models = [*_models(module, context), *offered_models(space)]
     if context.models is not None:
@@ -170,13 +179,15 @@ def _check_names(module: Module, *, space: Space, context: RunContext) -> None:
         if names.setdefault(name, label) != label:
             raise ConflictError(
                 "the journal was written by a version of dspex that knew models by their names, "
-                "and "
-                f"{names[name]!r} and {label!r} have the same; {_MEND}"
+                f"and {names[name]!r} and {label!r} have the same; {_FIX}"
             )
 
 
 def recipe_of(value: Any) -> Any:
-    """Return what a recipe is made of, as JSON; of a function its source, of what else has no JSON form the kind."""
+    """Return the fields of an optimizer or another value, as JSON.
+
+    A function is its source; any other value without a JSON form is the name of its class.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         return [
             type(value).__name__,
@@ -188,4 +199,4 @@ def recipe_of(value: Any) -> Any:
         return [recipe_of(item) for item in value]
     if isinstance(value, Mapping):
         return {str(name): recipe_of(item) for name, item in value.items()}
-    return _text(value) if inspect.isfunction(value) else type(value).__name__
+    return _source(value) if inspect.isfunction(value) else type(value).__name__

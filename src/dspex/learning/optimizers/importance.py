@@ -17,7 +17,7 @@ BINS = 4
 
 
 def importance(trials: Sequence[Trial]) -> dict[str, float]:
-    """Return the share of the scores' variance that each varied variable explains, the largest first.
+    """Return each variable's share of the variance of the scores, the largest first.
 
     The share is eta squared, with numbers cut into quarters, corrected for the number of groups: a
     variable without effect is about 0. Shares overlap if variables were not varied independently.

@@ -19,20 +19,19 @@ TIPS = (
 )
 _DESCRIBE = Signature(
     "rows -> description",
-    "These are rows of a data set in JSON. Describe in two or three sentences what they are "
-    "about, what varies between "
-    "them, and what makes the answer hard to find.",
+    "These are rows of a data set in JSON. Describe in two or three sentences what they are about, "
+    "what varies between them, and what makes the answer hard to find.",
 )
 _WRITE = Signature(
     "data_description, program, current_instruction, examples, tip -> instruction",
-    "A language model carries out one step of a program. Write a better instruction for this "
-    "step. It must fit every "
-    "row, so take nothing over from single examples. Follow the tip, where there is one.",
+    "A language model carries out one step of a program. Write a better instruction for this step. "
+    "It must fit every row, so take nothing over from single examples. Follow the tip, where there "
+    "is one.",
 )
 
 
 class Instructions:
-    """The candidate instructions of each predictor: the current one, then the declared options of its variable.
+    """The candidate instructions of each predictor: the current one, then declared options.
 
     A model proposes `count - 1` more.
     """

@@ -75,8 +75,7 @@ class Joint:
         ):
             raise DefinitionError(
                 "trials, cohort and first_rows are at least 1, keep at least 2, and instructions "
-                "and sets at least 0, "
-                f"not {self!r}"
+                f"and sets at least 0, not {self!r}"
             )
         check_installed()
         return _Search(self, task)
@@ -90,7 +89,7 @@ class Joint:
         return Additions(demonstrations=demonstrations, questions=questions)
 
     def runs(self, task: Task, rows: int) -> int:
-        """Return the largest number of program runs; a question for an instruction counts as one."""
+        """Return the most program runs; a question for an instruction counts as one."""
         walks = max(0, self.sets - 1) * self.bootstrap.rounds * len(task.train)
         questions = 1 + len(task.program.space) * max(0, self.instructions - 1)
         total = 0
@@ -107,7 +106,10 @@ class Joint:
         return max(1, int(self.cohort / self.keep**level), len(self.objectives))
 
     def _last(self, task: Task) -> int:
-        """Return how many candidates are finally scored on all rows: a few, or all if the space may be exhausted."""
+        """Return how many candidates are scored on all rows in the end.
+
+        A few, or all if the space may be exhausted.
+        """
         space = task.program.space
         points = space.size * (1 + self.sets)
         for count in [
@@ -133,7 +135,7 @@ class _Arm:
 
 
 def _declared(space: Space) -> list[Variable]:
-    """Return the variables that are sampled from their declarations; a text with options becomes a choice.
+    """Return the variables that are sampled; a text with options becomes a choice.
 
     Other texts and all demonstrations are proposed instead.
     """
@@ -236,8 +238,7 @@ class _Search:
         if not any(len(options(space[name])) != 1 for name in space if space[name].is_searchable):
             raise DefinitionError(
                 f"nothing in {self._task.program.name!r} can vary: declare a variable, or allow "
-                "proposed "
-                "instructions or demonstrations"
+                "proposed instructions or demonstrations"
             )
         objectives = max(1, len(self._recipe.objectives))
         startup = max(4, min(3 * self._recipe.cohort, self._recipe.trials // 2))
@@ -261,7 +262,10 @@ class _Search:
         return sampler
 
     def _search_space(self) -> Space:
-        """Return the search space: declarations, texts and set numbers; a fixed variable has one option."""
+        """Return the search space: declarations, texts and set numbers.
+
+        A fixed variable has one option.
+        """
         program, only = self._task.program, self._recipe.only
         proposed = self._ingredients.variables() if self._ingredients is not None else []
         self._proposed = {
@@ -284,7 +288,10 @@ class _Search:
         return _closed_space(variables, program.space.constraints)
 
     def _next(self, sampler: Sampler) -> list[_Arm]:
-        """Return the arms promoted to the next level; after the last level, or if there are none, a new cohort."""
+        """Return the arms promoted to the next level, or a new cohort after the last level.
+
+        Also if no arm is good enough.
+        """
         while self._arms and self._level + 1 < len(self._batches):
             self._level += 1
             if best_arms := self._best(sampler, self._level - 1)[: self._recipe.room(self._level)]:
@@ -323,7 +330,9 @@ class _Search:
         return [arms[place] for place in spread(expected, len(arms))]
 
     def _finalists(self, sampler: Sampler) -> list[_Arm]:
-        """Return the best arms that were not scored on all rows yet: a few, or cohort by cohort at the end.
+        """Return the best arms that were not scored on all rows yet.
+
+        A few, or cohort by cohort at the end.
 
         In an exhausted space, the only remaining question is which of its points is the best.
         """

@@ -1,4 +1,4 @@
-"""What a search has done, kept so that a killed one goes on where it was."""
+"""The journal of a search: a killed search goes on from it."""
 
 import os
 import sys
@@ -37,7 +37,7 @@ class Journal(Protocol):
 
 
 class MemoryJournal:
-    """Keeps entries as long as the process lives."""
+    """Keeps entries in memory."""
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
@@ -60,32 +60,32 @@ class JsonlJournal:
     """
 
     def __init__(self, path: str | Path, *, is_synced: bool = False) -> None:
-        """Take the file, which is made with the first entry; its folder is made too."""
+        """Take the file; it and its folder are created with the first entry."""
         self.path = Path(path)
         self._is_synced = is_synced
         self._file: int | None = None
 
     async def entries(self) -> Sequence[Entry]:
-        """Return all entries, oldest first, and cut off a line that was never finished.
+        """Return all entries, oldest first, and cut off an unfinished line.
 
         Raises:
-            ConflictError: another process searches with this file, or it is no journal.
+            ConflictError: another process searches with this file, or it is not a journal.
             StorageError: it cannot be read.
         """
         try:
-            data = self._whole(self._opened()) if self.path.exists() else b""
+            data = self._read(self._open()) if self.path.exists() else b""
         except OSError as error:
             raise StorageError(f"the journal {str(self.path)!r} cannot be read: {error}") from error
-        found: list[Entry] = []
+        entries: list[Entry] = []
         for number, line in enumerate(data.splitlines(), start=1):
             try:
-                found.append(msgspec.json.decode(line, type=dict[str, Any]))
+                entries.append(msgspec.json.decode(line, type=dict[str, Any]))
             except msgspec.MsgspecError as error:
                 raise ConflictError(
-                    f"{self.path}, line {number}: this is no journal entry ({error}); is this the "
-                    "right file?"
+                    f"{self.path}, line {number}: this is not a journal entry ({error}); is this "
+                    "the right file?"
                 ) from error
-        return found
+        return entries
 
     async def append(self, entry: Entry) -> None:
         """Add an entry.
@@ -95,7 +95,7 @@ class JsonlJournal:
             StorageError: it cannot be written.
         """
         try:
-            file = self._opened()
+            file = self._open()
             line = msgspec.json.encode(entry) + b"\n"
             size = os.fstat(file).st_size
             if os.write(file, line) < len(line):
@@ -110,12 +110,12 @@ class JsonlJournal:
                 f"the journal {str(self.path)!r} cannot be written: {error}"
             ) from error
 
-    def _opened(self) -> int:
-        """Return the file, which is this process's until it is closed."""
+    def _open(self) -> int:
+        """Return the file, locked for this process until it is closed."""
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-            if not _locked(file):
+            if not _lock(file):
                 os.close(file)
                 raise ConflictError(
                     f"another process searches with the journal {str(self.path)!r}: wait for it, "
@@ -125,8 +125,8 @@ class JsonlJournal:
         return self._file
 
     @staticmethod
-    def _whole(file: int) -> bytes:
-        """Read all lines that have an end, and cut off one that has none."""
+    def _read(file: int) -> bytes:
+        """Return all complete lines, and cut off an unfinished one."""
         size = os.fstat(file).st_size
         data = b""
         while len(data) < size and (part := os.pread(file, size - len(data), len(data))):
@@ -149,8 +149,11 @@ class JsonlJournal:
         self.close()
 
 
-def _locked(file: int) -> bool:
-    """Make a file this process's; return False where it is another's. Systems without such locks let everybody in."""
+def _lock(file: int) -> bool:
+    """Lock a file for this process; return False if another process has it.
+
+    Systems without such locks let every process in.
+    """
     if sys.platform == "win32":
         return True
     import fcntl

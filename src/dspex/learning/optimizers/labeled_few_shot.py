@@ -49,9 +49,8 @@ class LabeledFewShot:
         count = self.per_class * len(groups) if self.per_class else min(self.k, len(task.train))
         if count >= len(task.train):
             raise DefinitionError(
-                f"{count} demonstrations of the {len(task.train)} rows leave none to score on; "
-                "ask for fewer "
-                "demonstrations or give more rows"
+                f"{count} demonstrations of the {len(task.train)} rows leave none to score on; ask "
+                "for fewer demonstrations or give more rows"
             )
         return _Sets(self._sets(task, groups, slots=slots, count=count))
 
@@ -99,10 +98,12 @@ class _Sets:
 
 
 def labelled_slots(task: Task) -> list[str]:
-    """Return the variables that take rows of the training data as demonstrations: those of nodes that ask for them.
+    """Return the variables that take training rows as demonstrations.
+
+    All fields of their nodes are fields of the rows.
 
     Raises:
-        DefinitionError: there is none.
+        DefinitionError: there are none.
     """
     nodes = {node.id: node for node in task.program.root.walk()}
     fitting = [
@@ -114,8 +115,7 @@ def labelled_slots(task: Task) -> list[str]:
     if not fitting:
         raise DefinitionError(
             f"no module of {task.program.name!r} takes rows of {', '.join(task.train.fields)} as "
-            "demonstrations: "
-            "every output of a module has to be a field of the rows"
+            "demonstrations: every output of a module has to be a field of the rows"
         )
     return fitting
 
@@ -127,7 +127,7 @@ def _fits(node: Node | None, task: Task) -> bool:
 
 
 def demonstration(task: Task, example: Example) -> dict[str, Any]:
-    """Return a row as a demonstration: the fields that the program's signature or one of its modules knows, typed."""
+    """Return a row as a typed demonstration: the fields of the program or of one of its parts."""
     row: dict[str, Any] = dict(example)
     fields: set[str] = set()
     for node in task.program.root.walk():

@@ -66,7 +66,9 @@ def parse_limit(text: str) -> Limit:
 
 
 def parse_pick(text: str) -> tuple[str | None, list[str]]:
-    """Read what to pick: limits and one figure to maximize, "-usd" or in a word, as in "accuracy>=0.9,cheapest".
+    """Read limits and one figure to maximize, as in "accuracy>=0.9,cheapest".
+
+    A figure is written as "-usd", or as a word.
 
     Returns:
         The figure, or None if the text names none, and the limits.
@@ -79,9 +81,8 @@ def parse_pick(text: str) -> tuple[str | None, list[str]]:
     figures = [WORDS.get(part, part) for part in parts if part not in limits]
     if len(figures) > 1 or not parts:
         raise DefinitionError(
-            f"{text!r} names {len(figures)} figures to maximize; write limits and one figure, "
-            "such as "
-            "'exact_match>=0.9,cheapest' or 'p95<2s,exact_match'"
+            f"{text!r} names {len(figures)} figures to maximize; write limits and one figure, such "
+            "as 'exact_match>=0.9,cheapest' or 'p95<2s,exact_match'"
         )
     for limit in limits:
         parse_limit(limit)
@@ -125,7 +126,9 @@ def figures_of(report: Report, failures: Mapping[str, float] | None = None) -> d
 
 
 def values_of(report: Report, figure: str, failure: float | None = None) -> dict[int, float]:
-    """Return one figure of each example by index, averaged over its runs; for quantiles, its seconds.
+    """Return one figure of each example by index; for quantiles, its seconds.
+
+    It is the mean over the runs of the example.
 
     Examples without the figure are left out; a failed run counts as `failure`, if given.
     """
@@ -194,7 +197,9 @@ def _beats(first: tuple[float, ...], second: tuple[float, ...], *, is_earlier: b
 
 
 def spread(points: Sequence[Sequence[float]], count: int) -> list[int]:
-    """Return the first `count` indexes in the order in which they deserve more rows; later points are well measured.
+    """Return the first `count` indexes in the order in which they deserve more rows.
+
+    The points from index `count` on are well measured already.
 
     The best in the first objective comes first. With several objectives, every second one is the
     undominated point that is farthest from all earlier and well-measured ones.

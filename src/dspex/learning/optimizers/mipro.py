@@ -65,7 +65,7 @@ class PromptOptions:
             self.instructions.tell(results)
 
     def choices(self) -> dict[str, int]:
-        """Return the number of options by name: one choice of set, and one of instruction for each predictor."""
+        """Return the number of options by name: demonstration sets and instructions."""
         texts = {name: len(options) for name, options in self.instructions.found.items()}
         return {
             name: count
@@ -100,7 +100,9 @@ class PromptOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MIPROv2:
-    """Searches instructions written from the data together with sets of bootstrapped demonstrations.
+    """Searches written instructions together with sets of bootstrapped demonstrations.
+
+    The instructions are written from the data.
 
     Tree-structured Parzen estimators choose on minibatches; every few trials the best so far is
     scored on all rows. The best is chosen by its expected score given all trials, because the mean
@@ -143,7 +145,7 @@ class MIPROv2:
         return _Search(self, task)
 
     def runs(self, task: Task, rows: int) -> int:
-        """Return the largest number of program runs; a question for an instruction counts as one."""
+        """Return the most program runs; a question for an instruction counts as one."""
         walks = max(0, self.sets - 1) * self.bootstrap.rounds * len(task.train)
         questions = 1 + len(demonstration_slots(task)) * max(0, self.instructions - 1)
         full = -(-self.trials // self.full_every)

@@ -20,7 +20,7 @@ LEAST = 1e-6
 
 @dataclass(slots=True)
 class _CandidateScores:
-    """One candidate: its latest figures, and for each figure the value of every row that it was scored on.
+    """One candidate: its latest figures, and the values of each row that it was scored on.
 
     The mean and the sum of squares are kept too, because they are read after each trial of any
     candidate.
@@ -34,7 +34,7 @@ class _CandidateScores:
 
 
 class PooledScores:
-    """Pools all trials of each candidate; the variance between rows is estimated from all candidates.
+    """Pools all trials of a candidate, and the variance between rows over all candidates.
 
     A single candidate on few rows tells little about that variance: all rows right does not mean
     that the next is.
@@ -62,7 +62,7 @@ class PooledScores:
                 record.squares[name] = variance(rows.values()) * (len(rows) - 1)
 
     def measurements(self) -> dict[int, list[Measurement] | None]:
-        """Return the figures of each candidate with their variances; None if none of its rows could be scored."""
+        """Return figures and variances by candidate; None if none of its rows was scored."""
         between = {name: self._between_rows(_bare(name)) for name in self.objectives}
         return {
             number: [_measurement(record, name, between[name]) for name in self.objectives]
@@ -72,7 +72,10 @@ class PooledScores:
         }
 
     def _between_rows(self, name: str) -> float | None:
-        """Return the variance of a figure between rows; None if single rows lack it, as with quantiles."""
+        """Return the variance of a figure between rows; None if single rows lack it.
+
+        Quantiles, for example, exist only for many rows.
+        """
         many = [record for record in self._candidates.values() if name in record.squares]
         if not many:
             return None

@@ -25,7 +25,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One call of one predictor in a run: its path, inputs and outputs. It may serve as a demonstration."""
+    """One call of one predictor in a run: its path, inputs and outputs.
+
+    It may serve as a demonstration.
+    """
 
     path: str
     inputs: Mapping[str, Any]
@@ -83,7 +86,10 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A run of an optimizer's own module, such as one that writes instructions, on the search's model."""
+    """A run of an optimizer's module, such as one that writes instructions.
+
+    It uses the models of the search.
+    """
 
     module: Module
     inputs: Mapping[str, Any]
@@ -104,7 +110,9 @@ Result = Trial | Reply
 
 
 class Proposer(Protocol):
-    """Decides what to try next. Synchronous and pure: the same task and results lead to the same candidates.
+    """Decides what to try next; the same task and results lead to the same candidates.
+
+    Synchronous and pure.
 
     Owned by one driver. Before the next `ask`, `tell` passes the results of everything asked, in
     the same order.
@@ -128,13 +136,13 @@ class EstimateProvider(Protocol):
     """
 
     def estimates(self, trials: Sequence[Trial]) -> Mapping[int, Mapping[str, float]]:
-        """Return estimates by trial number and figure; figures left out keep their measured value."""
+        """Return estimates by trial and figure; other figures keep their measured value."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Additions:
-    """The most that an optimizer adds to a program: demonstrations in one prompt, and questions for instructions."""
+    """The most that an optimizer adds: demonstrations in a prompt, and questions."""
 
     demonstrations: int = 0
     questions: int = 0
@@ -151,7 +159,7 @@ class AdditionsProvider(Protocol):
 
 @runtime_checkable
 class ObjectiveProvider(Protocol):
-    """An optimizer with its own choice of objectives; the driver checks that these figures exist."""
+    """An optimizer with its own objectives; the driver checks that these figures exist."""
 
     @property
     def objectives(self) -> tuple[str, ...]:

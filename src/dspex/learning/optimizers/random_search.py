@@ -12,7 +12,9 @@ from dspex.learning.optimizers.proposer import Additions, Ask, Proposer, Result,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RandomSearch:
-    """Tries labelled rows alone, the rows in order, and `candidates` shuffled walks with fewer demonstrations.
+    """Bootstraps from the rows in order and from `candidates` shuffles, with fewer examples.
+
+    Labelled rows alone are tried too.
 
     The unchanged program, which the driver scores first, is a candidate too.
 
@@ -54,7 +56,10 @@ class RandomSearch:
         )
 
     def walk(self, task: Task, seed: int) -> BootstrapWalk:
-        """Return the walk of one seed: -2 uses labelled demonstrations only, -1 keeps the order of the rows."""
+        """Return the walk of one seed.
+
+        Seed -2 uses labelled demonstrations only, -1 keeps the order of the rows.
+        """
         order = list(range(len(task.train)))
         if seed == -2:
             return BootstrapWalk(replace(self.bootstrap, max_bootstrapped=0), task, order=order)

@@ -32,7 +32,7 @@ class ReplyStore:
 
     A request is sent once: a second one waits for the first, and one that an earlier run of the
     search has sent is not sent again. An error of the model is stored like a reply, so that a
-    resumed search equals an uninterrupted one. Requests are told apart by the identity of their
+    resumed search equals an uninterrupted one. Requests are distinguished by the identity of their
     model. Replies of journals from before models had identities go by the model's name, and belong
     to the first model of that name. `calls` counts the calls of this run, `spent` those of all
     runs; a failed attempt counts as a call.
@@ -94,7 +94,10 @@ class ReplyStore:
         self.elapsed = max(self.elapsed, entry.get("at", 0.0))
 
     def remaining_seconds(self) -> float | None:
-        """Return the seconds that the search has left, None without a limit; pauses do not count."""
+        """Return the seconds that the search has left; None without a limit.
+
+        Pauses do not count.
+        """
         remaining = self.budget.left_seconds()
         if remaining is None:
             return None
@@ -106,7 +109,7 @@ class ReplyStore:
         return remaining + paused
 
     async def in_time(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """Run `work` while the search has time; when time is up, stop the search and return None."""
+        """Run `work` while there is time; when time is up, stop the search and return None."""
         task = asyncio.ensure_future(work)
         try:
             while (seconds := self.remaining_seconds()) is None or seconds > 0:
@@ -220,12 +223,12 @@ class ReplyStore:
         """Wait until the search goes on, and exclude that time from the elapsed time."""
         if not self.control.is_paused:
             return
-        began = self.budget.now()
-        self._paused_at = began if self._paused_at is None else self._paused_at
+        start = self.budget.now()
+        self._paused_at = start if self._paused_at is None else self._paused_at
         await self.control.ready()
-        ended = self.budget.now()
-        self.budget.defer(ended - max(began, self._resumed_at))
-        self._resumed_at, self._paused_at = ended, None
+        end = self.budget.now()
+        self.budget.defer(end - max(start, self._resumed_at))
+        self._resumed_at, self._paused_at = end, None
 
 
 def _response(entry: Mapping[str, Any]) -> Response:
@@ -253,7 +256,7 @@ def _identity(entry: Mapping[str, Any]) -> ModelIdentity | None:
 
 @dataclass(slots=True)
 class Truncation:
-    """Whether a call of some work was refused because the search ends: its result does not count."""
+    """Whether a call was refused because the search ends: the result does not count."""
 
     is_cut: bool = False
 

@@ -11,7 +11,9 @@ MARGIN = 1.15  # held-out rows may be slightly longer than the rows behind the e
 
 
 class Reserve:
-    """Reserves what two runs over the held-out rows will cost: the unchanged program and the most expensive candidate.
+    """Reserves the cost of two runs over the held-out rows.
+
+    They are those of the unchanged program and of the most expensive candidate.
 
     The amount is reserved even if less is left: then no new call is admitted, but stored replies
     still count. So a resumed search ends where an uninterrupted one does.
@@ -33,7 +35,10 @@ class Reserve:
         self._held: Spend | None = None
 
     def update(self, trials: Sequence[Trial]) -> None:
-        """Reserve what the comparison is expected to cost, from `trials` (the unchanged program first)."""
+        """Reserve the expected cost of the comparison, given `trials`.
+
+        The unchanged program is the first of them.
+        """
         rates = [_per_row(trial, self._at_once) for trial in trials if trial.candidate.is_final]
         if not rates or not self._rows:
             return

@@ -106,7 +106,9 @@ class Sampler:
         return len(self._points) - 1, values
 
     def learn(self, results: Mapping[int, Sequence[Measurement] | None]) -> None:
-        """Record one measurement per objective (more is better) by suggestion number; None for a failure.
+        """Record the measurements of each suggestion, one per objective; None is a failure.
+
+        More is better.
 
         A later result for the same number replaces the earlier one.
         """
@@ -125,7 +127,9 @@ class Sampler:
         return [[float(value) for value in self._means[:, number]] for number in numbers]
 
     def _fit(self) -> None:
-        """Fit each objective; a failure counts as the worst value so far, a pending suggestion as its expected value.
+        """Fit each objective; a failure counts as the worst value so far.
+
+        A suggestion without a result counts with its expected value.
 
         Weights and scales are tuned again after one eighth more results, so tuning depends on the
         results alone.
@@ -160,7 +164,10 @@ class Sampler:
     def _targets(
         self, measurements: Sequence[Sequence[Measurement] | None], place: int
     ) -> "tuple[Array, Array]":
-        """Return values and variances; outliers far below the rest are raised to a floor that is still bad."""
+        """Return values and variances; outliers far below are raised to a floor.
+
+        The floor is still worse than the rest.
+        """
         np = self._np
         real = np.array([measurement[place].value for measurement in measurements if measurement])
         low, top = float(np.quantile(real, 0.25)), float(real.max())
@@ -218,7 +225,10 @@ class Sampler:
         *,
         besides: AssignmentTable | None = None,
     ) -> AssignmentTable:
-        """Return assignments that were not suggested yet, without duplicates; only those of `branch` if given."""
+        """Return assignments that were not suggested yet, without duplicates.
+
+        Only those of `branch`, if it is given.
+        """
         rows: dict[bytes, int] = {}
         earlier = self._keys.union(besides.keys() if besides is not None else ())
         fits = pool.codes[:, branch[0]] == branch[1] if branch is not None else [True] * len(pool)
@@ -239,7 +249,7 @@ class Sampler:
         return pool.pick(self._np.argsort(-worth(pool.codes), kind="stable")) if len(pool) else pool
 
     def _acquisition(self) -> Any:
-        """Return the acquisition function: the logarithm of the expected improvement of coded points."""
+        """Return the acquisition function of coded points: the log of the expected improvement."""
         np = self._np
         if len(self._models) == 1 or self._rng.random() < FOCUS:
             best = float(self._means[0].max())
@@ -277,7 +287,10 @@ class Sampler:
 
 
 def _log_improvement(np: Any, z: "Array") -> "Array":
-    """Return the logarithm of the expected improvement for a lead of `z` deviations; far below, its asymptote."""
+    """Return the log of the expected improvement for a lead of `z` deviations.
+
+    Far below, its asymptote.
+    """
     density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
     # the error function after Abramowitz and Stegun 7.1.26, good to 1.5e-7
     t = 1 / (1 + 0.3275911 * np.abs(z) / math.sqrt(2))

@@ -31,7 +31,10 @@ P = TypeVar("P", bound=Module | Program)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Upper bounds for a search, from a few real runs: calls, tokens, dollars (None: no price) and seconds."""
+    """Upper bounds for a search, from a few real runs.
+
+    Calls, tokens, dollars (None: no price is known) and seconds.
+    """
 
     runs: int
     calls: int
@@ -161,7 +164,7 @@ class Outcome(Generic[P]):
     @property
     def candidate(self) -> P:
         """The best candidate as a program, even if the original program was kept."""
-        program: P = self.original.assign(self.best.candidate.assignment)  # type: ignore[assignment]  # of its own kind
+        program: P = self.original.assign(self.best.candidate.assignment)  # type: ignore[assignment]
         return program
 
     @property
@@ -185,7 +188,7 @@ class Outcome(Generic[P]):
         return "\n".join(sentences)
 
     def table(self) -> list[dict[str, Any]]:
-        """Return one row for each trial: number, label, score, rows scored, rows failed and calls made."""
+        """Return one row for each trial: number, label, score, rows, failures and calls."""
         return [
             {
                 "trial": trial.number,
@@ -199,11 +202,16 @@ class Outcome(Generic[P]):
         ]
 
     def front(self, *objectives: str) -> list[Trial]:
-        """Return the undominated trials for objectives such as "accuracy" and "-usd", best in the first one first."""
+        """Return the undominated trials, best in the first objective first.
+
+        Objectives are figures such as "accuracy" and "-usd".
+        """
         return front([trial for trial in self.trials if trial.candidate.is_final], objectives)
 
     def pick(self, *limits: str, maximize: str) -> Trial:
-        """Return the best trial in one objective among those within limits: `pick("accuracy>=0.9", maximize="-usd")`.
+        """Return the best trial in one objective among those within limits.
+
+        For example `pick("accuracy>=0.9", maximize="-usd")`.
 
         As in the search itself, `estimated` figures take precedence over measured ones.
 
@@ -307,7 +315,8 @@ class Outcome(Generic[P]):
 
     def _repr_html_(self) -> str:
         """The representation in a notebook."""
-        return f"<div><p>{html.escape(self.conclusion)}</p>{self.plot()}<pre>{html.escape(self.changes())}</pre></div>"
+        conclusion, changes = html.escape(self.conclusion), html.escape(self.changes())
+        return f"<div><p>{conclusion}</p>{self.plot()}<pre>{changes}</pre></div>"
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

@@ -54,14 +54,13 @@ def _one_class(task: Task, rows: Dataset, label: str) -> Iterator[str]:
 
 
 def failure_warnings(reports: Mapping[str, Report]) -> Iterator[str]:
-    """Yield one warning for each report that has failed rows; `reports` maps a label to a report."""
+    """Yield a warning for each report with failed rows; `reports` maps labels to reports."""
     for label, report in reports.items():
         if report.failed:
             first = next(row.error for row in report.rows if row.error is not None)
             yield (
                 f"{report.failed} of {len(report.rows)} rows of {label} failed and count as the "
-                "worst; the first error "
-                f"was: {first}"
+                f"worst; the first error was: {first}"
             )
 
 

@@ -1,4 +1,4 @@
-"""A Gaussian process over a mixed, conditional space, which predicts scores at unmeasured points."""
+"""A Gaussian process over a mixed, conditional space; it predicts scores of other points."""
 
 import math
 from collections.abc import Sequence
@@ -64,7 +64,9 @@ def _threads() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Pairs:
-    """The differences between pairs of points, one column each: a gap for numbers, inequality for options.
+    """The differences between pairs of points: a gap for numbers, inequality for options.
+
+    There is one column for each variable.
 
     A number that is active in only one point is far away; if it is active in neither, the gap is
     zero.
@@ -101,7 +103,7 @@ class Surrogate:
     def fit(
         self, points: "Array", values: "Array", noise: "Array", *, is_tuned: bool = True
     ) -> "Array":
-        """Fit `values` measured at `points` with variances `noise`; return the expected values there.
+        """Fit `values` measured at `points` with variances `noise`; return the expected values.
 
         `is_tuned` tunes weights and scales again.
         """
@@ -126,7 +128,10 @@ class Surrogate:
             return self._middle + self._unit * expected
 
     def add_pending(self, points: "Array", noise: float) -> None:
-        """Treat the expected values at `points` as measured with variance `noise`; only deviations change."""
+        """Treat the expected values at `points` as measured with variance `noise`.
+
+        Only deviations change.
+        """
         with self._one_thread():
             np = self._np
             count = len(points)
@@ -172,7 +177,7 @@ class Surrogate:
             step = min(1.5, step * 1.5) if is_better else max(0.05, step * 0.93)
 
     def _between(self, first: "Array", second: "Array") -> _Pairs:
-        """Return pairwise differences; arrays with an extra axis are broadcast against each other."""
+        """Return pairwise differences; arrays with one more axis are broadcast."""
         np, columns = self._np, []
         for column, is_number in enumerate(self._is_number):
             gap = np.abs(first[..., column] - second[..., column])
@@ -208,7 +213,9 @@ class Surrogate:
         return math.exp(parameters[1]) + JITTER
 
     def _factor(self, parameters: "Array") -> "Array":
-        """Return the Cholesky factor of the kernel bordered by the values; its last row solves for them.
+        """Return the Cholesky factor of the kernel bordered by the values.
+
+        Its last row solves for them.
 
         The corner only has to be large. One factorization thus serves both the determinant and the
         values.

@@ -25,7 +25,9 @@ def optuna() -> Any:
 
 
 class Tuner:
-    """Suggests an option for each of several choices, learning from those told: TPE (Bergstra et al., 2011), seeded.
+    """Suggests an option for each of several choices, and learns from the results.
+
+    Tree-structured Parzen estimators (Bergstra et al., 2011), with a seed.
 
     Nothing is stored outside of memory: a search that is resumed tells everything again.
 

@@ -1,4 +1,4 @@
-"""The verdict on a winner from held-out rows: is it better in the objective and within the limits?"""
+"""The verdict on a winner from held-out rows: better in the objective, within the limits?"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,10 @@ from dspex.learning.optimizers.limits import Limit, figure_of, values_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """One limit on the held-out rows: its figure before and after, and the paired comparison, if possible."""
+    """One limit on the held-out rows: its figure before and after, and their comparison.
+
+    There is no comparison if too few rows have the figure.
+    """
 
     limit: Limit
     before: float
@@ -34,7 +37,7 @@ class Checked:
 
     @property
     def is_gained(self) -> bool:
-        """Whether the winner meets a limit that the original program misses, by a significant difference."""
+        """Whether the winner meets a limit that the original misses, significantly."""
         return (
             self.is_kept
             and not self.was_kept
@@ -120,8 +123,7 @@ class Verdict:
             )
         return (
             f"{conclusion} on {len(self.before.rows)} held-out rows ({self.because}): "
-            f"{self._means()}; "
-            f"difference in {name} {self.comparison}{limits}{failed}"
+            f"{self._means()}; difference in {name} {self.comparison}{limits}{failed}"
         )
 
     def _means(self) -> str:
@@ -154,7 +156,7 @@ def judge(  # how to compare, by name
     seed: int = 0,
     unmet: Sequence[str] = (),
 ) -> Verdict | str:
-    """Return the verdict on two reports over the same held-out rows, or the reason why there is none."""
+    """Return the verdict on two reports over the same rows, or why there is none."""
     if not (before.scored or after.scored):
         return "every held-out row failed"
     comparison = _compared(before, after, goal, figure=goal.figure, alpha=alpha, seed=seed)

@@ -1,4 +1,4 @@
-"""Reads fields from schemas, tool definitions, models and functions."""
+"""Reads names, fields and instructions from schemas, tools, classes and functions."""
 
 import inspect
 import re
@@ -30,7 +30,68 @@ _NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
 _PARAMETERS = ("parameters", "input_schema", "inputSchema", "parametersJsonSchema")
 
 
-def tool_parts(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, str] | None:
+Parts = tuple[str, list[Field], str]  # name, fields and instructions of a signature
+
+
+def parts_of_schema(
+    schema: Mapping[str, Any] | bool,  # noqa: FBT001  # true and false are schemas
+    role: Role,
+    *,
+    reserved: frozenset[str],
+    foreign: Mapping[str, str] | None,
+    resources: Mapping[str, Any] | None,
+    field: str,
+) -> Parts:
+    """Return the parts of an object schema or a tool; see `Signature.from_json_schema`.
+
+    Raises:
+        SignatureError: it is not a schema, or has an unknown reference or an uncheckable rule.
+    """
+    if not isinstance(schema, Mapping | bool):
+        raise SignatureError(f"expected a schema, an object, not {schema!r:.200}")
+    data: Mapping[str, Any] = {} if isinstance(schema, bool) else schema
+    tool = _tool_parts(data)
+    inner, name, description = tool or (
+        schema,
+        str(data.get("title", "")),
+        str(data.get("description", "")),
+    )
+    side: Role = "input" if tool else role
+    fields = _schema_fields(
+        inner,
+        side,
+        reserved=reserved,
+        foreign=foreign,
+        resources=resources,
+        field=field,
+        is_tool=tool is not None,
+    )
+    if side == "input":
+        is_free = all(field.wire_name != "result" for field in fields)
+        fields.append(_any_output("result" if is_free else "result_"))
+    return name, fields, description
+
+
+def parts_of_class(model: type, role: Role, *, reserved: frozenset[str]) -> Parts:
+    """Return the parts of a pydantic model, dataclass or TypedDict.
+
+    Raises:
+        SignatureError: it is not a class with fields.
+    """
+    type_ = from_annotation(model)
+    if type_.kind != "object":
+        raise SignatureError(f"{model!r} is not a class with fields")
+    fields = _member_fields(standalone_members(type_), role, reserved=reserved)
+    if role == "input":
+        fields.append(_any_output("result"))
+    return type_.title, fields, model.__dict__.get("__doc__") or ""
+
+
+def _any_output(name: str) -> Field:
+    return Field(name=name, type=from_annotation(Any), role="output")
+
+
+def _tool_parts(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, str] | None:
     """Return the parameter schema, name and description of a tool in any provider's form."""
     inner = data.get("function") if isinstance(data.get("function"), Mapping) else data
     if not isinstance(inner, Mapping) or "properties" in inner:
@@ -48,7 +109,7 @@ def tool_parts(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, str] | 
     return None
 
 
-def schema_fields(
+def _schema_fields(
     schema: Mapping[str, Any] | bool,  # noqa: FBT001  # true and false are schemas
     role: Role,
     *,
@@ -74,17 +135,16 @@ def schema_fields(
             reason = str(error)
         else:
             if members or is_tool:
-                return member_fields(
+                return _member_fields(
                     [_require_null(member) for member in members], role, reserved=reserved
                 )
     if is_tool and not field:
         raise SignatureError(
             f"the parameters of this tool cannot be separate fields: {reason}. Remove that rule, "
-            "or read them as "
-            "one field with field='arguments'"
+            "or read them as one field with field='arguments'"
         )
     whole = _require_null(Member(field or WHOLE_FIELD, reader.root_type()))
-    return member_fields([whole], role, reserved=reserved)
+    return _member_fields([whole], role, reserved=reserved)
 
 
 def _require_null(member: Member) -> Member:
@@ -96,7 +156,7 @@ def _require_null(member: Member) -> Member:
     return replace(member, type=constrained_union(member.type, {"required": True}))
 
 
-def member_fields(
+def _member_fields(
     members: Sequence[Member], role: Role, *, reserved: frozenset[str]
 ) -> list[Field]:
     """Return members as fields; names that are not legal are changed and kept as aliases."""
@@ -128,8 +188,8 @@ def _null_when_absent(member: Member) -> tuple[Type, Any]:
     return union(member.type, make("none")), None
 
 
-def function_parts(function: Callable[..., Any]) -> tuple[list[Field], str]:
-    """Return a function's parameters as inputs, its return as outputs, and its docstring.
+def parts_of_function(function: Callable[..., Any]) -> Parts:
+    """Return a function's name, its parameters and outputs as fields, and its docstring.
 
     A return annotation that is a model, a dataclass or a TypedDict gives one output per member; any
     other gives the single output `result`.
@@ -157,7 +217,8 @@ def function_parts(function: Callable[..., Any]) -> tuple[list[Field], str]:
         fields.append(
             Field(name=parameter.name, type=type_, role="input", desc=desc, default=default)
         )
-    return [*fields, *_output_fields(function, shape.return_annotation)], summary
+    fields += _output_fields(function, shape.return_annotation)
+    return function.__name__, fields, summary
 
 
 def _read_annotation(function: Callable[..., Any], name: str, hint: Any) -> Type:
@@ -174,7 +235,7 @@ def _output_fields(function: Callable[..., Any], hint: Any) -> list[Field]:
         )
     type_ = _read_annotation(function, "return", hint)
     if type_.kind == "object":
-        return member_fields(standalone_members(type_), "output", reserved=frozenset())
+        return _member_fields(standalone_members(type_), "output", reserved=frozenset())
     return [Field(name="result", type=type_, role="output")]
 
 
