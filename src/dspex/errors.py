@@ -50,6 +50,7 @@ without a change.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from dspex.error_text import place_of, shorten
 
@@ -133,21 +134,31 @@ class DspexError(Exception):
     code = "error"
     is_retryable = False
 
-    def __init__(self, message: str, /, **context: object) -> None:
-        """Take a message for people and any number of named values for programs."""
+    def __init__(
+        self,
+        message: str,
+        /,
+        *,
+        errors: Sequence[FieldError] = (),
+        execution_id: str | None = None,
+        public_message: str | None = None,
+        **context: object,
+    ) -> None:
+        """Take a message for people.
+
+        Args:
+            message: what is wrong, with the value and the fix.
+            errors: the field errors; kept as `fields`.
+            execution_id: the stored execution that the error is about.
+            public_message: what callers of a server see instead of the message.
+            context: any number of named values for programs.
+        """
         super().__init__(message)
         self.message = message
-        self.context = context
-
-    @property
-    def fields(self) -> tuple[FieldError, ...]:
-        """The field errors that this error carries, empty where it is about no field."""
-        found = self.context.get("errors", ())
-        return (
-            tuple(item for item in found if isinstance(item, FieldError))
-            if isinstance(found, Sequence)
-            else ()
-        )
+        self.public_message = message if public_message is None else public_message
+        self.fields = tuple(errors)
+        self.execution_id = execution_id
+        self.context: dict[str, Any] = context
 
     def to_dict(self) -> dict[str, object]:
         """Return code, message, retryability and field errors as JSON-ready values."""

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from dspex.clock import Clock
-from dspex.errors import ConflictError, DspexError, StorageError
+from dspex.errors import ConflictError, StorageError
 from dspex.operations.executions.executor import Executor
 from dspex.operations.storage import HEAD, Database, revision
 
@@ -45,7 +45,7 @@ class Readiness:
                 schema = await revision(self._database)
                 problem = await asyncio.shield(self._shared_check())
         except StorageError as failure:
-            return [_public_message(failure)]
+            return [failure.public_message]
         except TimeoutError:
             return [f"the database does not answer within {TIMEOUT_S:g} s"]
         if schema != HEAD:
@@ -53,7 +53,7 @@ class Readiness:
         if problem is not None:
             return [problem]
         error = self._database.writes.last_error
-        return [] if error is None else [_public_message(error)]
+        return [] if error is None else [error.public_message]
 
     async def aclose(self) -> None:
         """Cancel the running check."""
@@ -80,9 +80,5 @@ class Readiness:
         except ConflictError:  # another process wrote the row, so it can be written
             return None
         except StorageError as error:
-            return _public_message(error)
+            return error.public_message
         return None
-
-
-def _public_message(error: DspexError) -> str:
-    return str(error.context.get("public", error.message))

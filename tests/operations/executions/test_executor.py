@@ -228,7 +228,7 @@ def test_a_key_with_other_inputs_is_a_conflict(settings: Settings) -> None:
             first = await process.start(idempotency_key="k")
             with pytest.raises(ConflictError, match="other inputs") as caught:
                 await process.start(idempotency_key="k", inputs={"q": "!"})
-            assert caught.value.context["execution_id"] == str(first.id)
+            assert caught.value.execution_id == str(first.id)
             with pytest.raises(InvalidError):
                 await process.start(idempotency_key="bad", inputs={"x": 1})
             with pytest.raises(InvalidError) as again:

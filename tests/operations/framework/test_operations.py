@@ -250,7 +250,7 @@ def test_inputs_that_do_not_fit_are_refused_and_leave_one_failed_execution(
             assert {error.field for error in caught.value.fields} == {"n", "k"}
             rows = await operations.list(EXECUTION, Query())
             assert [(row.status, str(row.id)) for row in rows] == [
-                ("failed", caught.value.context["execution_id"])
+                ("failed", caught.value.execution_id)
             ]
             assert rows[0].error["code"] == "invalid"
 

@@ -8,7 +8,7 @@ import pytest
 
 from dspex.surfaces.api import ServerConfig
 from dspex.surfaces.api.graphql import Engine, core_schema, make_schema
-from dspex.surfaces.api.graphql.engine import REMEMBERED
+from dspex.surfaces.api.graphql.engine import CACHE_CHARACTERS
 from dspex.surfaces.api.graphql.limits import MAX_SOURCE
 from tests.support.waiting import finish
 from tests.surfaces.api.client import Server, serving
@@ -241,7 +241,7 @@ def test_sorted_lists_cost_more_than_those_in_the_order_of_age(tmp_path: Path) -
 
 def test_what_is_remembered_of_queries_is_bounded_by_their_size() -> None:
     engine = Engine(core_schema(make_schema()))
-    for n in range(2 * REMEMBERED // MAX_SOURCE):
+    for n in range(2 * CACHE_CHARACTERS // MAX_SOURCE):
         engine.prepare("{ __typename }#" + str(n) + "x" * (MAX_SOURCE - 100))
     assert engine.prepare("{ __typename }") is engine.prepare("{ __typename }")
-    assert sum(map(len, engine.remembered())) <= REMEMBERED
+    assert sum(map(len, engine.cached_documents)) <= CACHE_CHARACTERS

@@ -5,10 +5,12 @@ from dspex.surfaces.api.gateway.metrics import Gauge, ServerMetrics
 
 def test_a_counter_of_prometheus_never_falls():
     metrics = ServerMetrics()
-    metrics.executed("default", "completed", {"input_tokens": 5, "output_tokens": 2}, cost_usd=1.0)
+    metrics.count_execution(
+        "default", "completed", {"input_tokens": 5, "output_tokens": 2}, cost_usd=1.0
+    )
     before = metrics.text({})
     for bad in (-1, -(10**21), float("nan"), float("inf")):
-        metrics.executed(
+        metrics.count_execution(
             "default", "completed", {"input_tokens": bad, "output_tokens": bad}, cost_usd=bad
         )
     after = metrics.text({})

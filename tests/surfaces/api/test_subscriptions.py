@@ -17,7 +17,7 @@ from dspex.operations.framework.store import Figures, Update
 from dspex.operations.programs.program_cache import ProgramCache
 from dspex.surfaces.api import ServerConfig
 from dspex.surfaces.api.graphql.http import _event
-from dspex.surfaces.api.graphql.websocket import Message, _Wire
+from dspex.surfaces.api.graphql.websocket import ProtocolMessage, _MessageChannel
 from tests.support.waiting import finish
 from tests.surfaces.api.client import Call, Server, Socket, _scope, serving
 
@@ -44,7 +44,7 @@ def test_half_of_a_surrogate_pair_in_an_answer_ends_no_subscription() -> None:
         sent.append(event)
 
     answer = {"data": {"text": "\ud83d"}}
-    finish(_Wire(send, send).send(Message("next", "1", answer)))  # type: ignore[arg-type]
+    finish(_MessageChannel(send, send).send(ProtocolMessage("next", "1", answer)))  # type: ignore[arg-type]
     assert json.loads(sent[0]["text"]) == {"type": "next", "id": "1", "payload": answer}
     assert json.loads(_event(answer).partition(b"data: ")[2]) == answer
 

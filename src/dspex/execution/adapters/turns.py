@@ -2,7 +2,7 @@
 
 import enum
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -167,7 +167,6 @@ def unreadable_reply(
 ) -> AdapterError:
     """Return the error for a reply that does not contain the signature's outputs."""
     reason = because.message if isinstance(because, DspexError) else because
-    errors: Sequence[object] = because.fields if isinstance(because, DspexError) else ()
     excerpt = reply if len(reply) <= 500 else f"{reply[:500]}... ({len(reply)} characters)"
     return AdapterError(
         f"the reply cannot be read as the outputs of {signature.name!r}: {reason}\nThe reply was: "
@@ -175,5 +174,5 @@ def unreadable_reply(
         signature=signature.name,
         reply=reply,
         parsed=dict(parsed),
-        errors=list(errors),
+        errors=because.fields if isinstance(because, DspexError) else (),
     )

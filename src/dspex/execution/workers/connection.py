@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
 
@@ -332,4 +333,4 @@ def _handler_error(error: Exception, event: str) -> DspexError:
 
 def copy_error(error: D) -> D:
     """Return a copy, so that each caller raises its own and tracebacks do not accumulate."""
-    return type(error)(error.message, **error.context)
+    return copy(error)

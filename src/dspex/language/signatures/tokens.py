@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from dspex.error_text import shorten
 from dspex.errors import SignatureError
@@ -61,7 +61,7 @@ def tokenize(text: str) -> list[Token]:
 
 
 def fail(
-    text: str, column: int, problem: str, *, context: Mapping[str, object] | None = None
+    text: str, column: int, problem: str, *, context: Mapping[str, Any] | None = None
 ) -> NoReturn:
     """Raise a `SignatureError` that states `problem` and marks `column` (from 0) of `text`."""
     start, end = max(0, column - _CONTEXT), column + _CONTEXT

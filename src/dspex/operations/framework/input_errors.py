@@ -12,4 +12,4 @@ def input_errors_as_invalid() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InvalidError(error.message, **error.context) from error
+        raise InvalidError(error.message, errors=error.fields) from error

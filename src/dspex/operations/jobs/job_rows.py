@@ -156,9 +156,9 @@ class JobRows:
     async def fail(self, resource: JobResource[Any], run: JobRun, error: DspexError) -> str:
         """Write the error of a run, or queue the job again where the error may pass; return what became of it."""
         may_pass = error.is_retryable or isinstance(error, StorageError)
-        if "public" in error.context:  # the row is read by others than the log
+        if error.public_message != error.message:  # the row has other readers than the log
             _log.warning("job %s: %s", run.job.id, error.message)
-            error = StorageError(str(error.context["public"]))
+            error = StorageError(error.public_message)
         attempts = 1 if run.got_on else run.job.attempts
         if may_pass and attempts < self._policy.attempts:
             wait = self._policy.wait(attempts)

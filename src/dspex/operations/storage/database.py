@@ -167,7 +167,7 @@ class Database:
     def told(self, doing: str, text: str) -> StorageError:
         """Return what the database said as our error, with what can be done about it.
 
-        Its `public` says the same without where the database is, and without what the driver says
+        Its `public_message` says the same without where the database is, and without what the driver says
         of that.
         """
         mend = _mend(text)
@@ -176,7 +176,7 @@ class Database:
         )
         return StorageError(
             f"cannot {doing} the database {self.shown!r}: {text}{mend and f': {mend}'}",
-            public=public,
+            public_message=public,
         )
 
     @contextmanager

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,8 +114,8 @@ def _own(error: BaseException) -> BaseException:
     from dspex.errors import DspexError
 
     if isinstance(error, DspexError):
-        copy = type(error)(error.message, **error.context)
+        caller_error: BaseException = copy(error)
     else:
-        copy = InternalError(f"a write failed: {type(error).__name__}: {error}")
-    copy.__cause__ = error
-    return copy
+        caller_error = InternalError(f"a write failed: {type(error).__name__}: {error}")
+    caller_error.__cause__ = error
+    return caller_error

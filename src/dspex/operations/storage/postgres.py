@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -314,7 +315,7 @@ class PostgresDriver:
             translated = self._told("read", error)
             for answer in answers:
                 if not answer.done():
-                    answer.set_exception(type(translated)(translated.message, **translated.context))
+                    answer.set_exception(copy(translated))
         else:
             for answer in answers:
                 if not answer.done():

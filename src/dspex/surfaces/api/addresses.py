@@ -1,4 +1,4 @@
-"""Hosts, origins and addresses as requests name them."""
+"""The hosts, origins and addresses that requests name."""
 
 import ipaddress
 import re
@@ -9,13 +9,14 @@ LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _HOST: Final = re.compile(
     r"(?:([A-Za-z0-9._-]{1,255})|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{1,5}))?"
 )
+_LAST_PORT: Final = 65535
 _PORTS: Final = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 
 
 def host_name(host: str) -> str | None:
-    """Return the name or address in a `Host` header, in lower case; None where the header is malformed."""
-    match = _HOST.fullmatch(host)
-    return None if match is None else (match[1] or match[2]).lower()
+    """Return the lower-case name or address in a `Host` header; None if the header is malformed."""
+    parts = _split(host)
+    return None if parts is None else parts[0]
 
 
 def is_address(name: str) -> bool:
@@ -28,22 +29,31 @@ def is_address(name: str) -> bool:
 
 
 def is_same_origin(origin: str, host: str) -> bool:
-    """Return whether a page of `origin` has the name and port of `host`; the port of its scheme may be left out."""
+    """Return whether `origin` and `host` have the same name and port.
+
+    Either may leave out the default port of the scheme.
+    """
     try:
         parts = urlsplit(origin)
     except ValueError:
         return False
     port = _PORTS.get(parts.scheme)
-    return port is not None and _whole(parts.netloc, port) == _whole(host, port) is not None
+    return port is not None and _split(parts.netloc, port) == _split(host, port) is not None
 
 
-def _whole(host: str, port: str) -> tuple[str, str] | None:
+def _split(host: str, default_port: str = "") -> tuple[str, str] | None:
+    """Return the name and the port; None if the text is malformed or the port is out of range."""
     match = _HOST.fullmatch(host)
-    return None if match is None else ((match[1] or match[2]).lower(), match[3] or port)
+    if match is None or int(match[3] or 0) > _LAST_PORT:
+        return None
+    return (match[1] or match[2]).lower(), match[3] or default_port
 
 
 def client_of(address: str) -> str:
-    """Return what stands for one client: an IPv4 address, or the network of 64 bits that one has of IPv6."""
+    """Return the key under which a client is counted.
+
+    That is the IPv4 address, or the /64 network of an IPv6 address: one client has a whole network.
+    """
     if ":" not in address:
         return address
     try:

@@ -4,15 +4,13 @@ import gc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
-from importlib.resources import files
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.types import Receive, Scope, Send
+from starlette.routing import BaseRoute, WebSocketRoute
 
 from dspex.bootstrap import Services
 from dspex.clock import Clock, SystemClock
@@ -29,65 +27,64 @@ from dspex.surfaces.api.gateway import (
     ServerConfig,
     ServerMetrics,
 )
-from dspex.surfaces.api.graphql import http, websocket
+from dspex.surfaces.api.graphql.http import HttpEndpoint
+from dspex.surfaces.api.graphql.websocket import WebSocketEndpoint
 from dspex.surfaces.api.key_usage import flush_key_usage
-from dspex.surfaces.api.pages import page_headers
-from dspex.surfaces.api.responses import error_body, send_bytes
+from dspex.surfaces.api.pages import page_routes
+from dspex.surfaces.api.responses import error_body
 from dspex.surfaces.api.rest import ApiContext, health_routes, routes
-from dspex.surfaces.api.rest.routes import Endpoint
+from dspex.surfaces.api.rest.routes import route
 
-Open = Callable[[], AbstractAsyncContextManager[Services]]
+ServicesFactory = Callable[[], AbstractAsyncContextManager[Services]]
 
 
 def application(
-    opened: Open,
+    open_services: ServicesFactory,
     config: ServerConfig | None = None,
     *,
     clock: Clock | None = None,
     domain: Domain = DOMAIN,
 ) -> Starlette:
-    """Return the application; `opened` gives the services for as long as it runs.
+    """Return the application, which opens its services when it starts and closes them at its end.
 
-    Without a `config` only requests that name a loopback host are answered, and nobody needs a key.
+    Without a `config` it answers only requests that name a loopback host, and requires no keys.
     """
-    held: list[Services] = []
-    settings, time = config or ServerConfig(), clock or SystemClock()
+    opened: list[Services] = []
+    config, clock = config or ServerConfig(), clock or SystemClock()
     metrics = ServerMetrics()
-    api = ApiContext(services=lambda: held[0], config=settings, metrics=metrics, domain=domain)
+    api = ApiContext(services=lambda: opened[0], config=config, metrics=metrics, domain=domain)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        async with opened() as services, flush_key_usage(services, clock=time):
-            held.append(services)
-            with _lasting():
+        async with open_services() as services, flush_key_usage(services, clock=clock):
+            opened.append(services)
+            with _frozen_objects():
                 yield
-            held.clear()
+            opened.clear()
 
     authenticator = Authenticator(
-        services=api.services, config=settings, rates=RateLimiter(time), clock=time
+        services=api.services, config=config, rates=RateLimiter(clock), clock=clock
     )
-    gate = Middleware(Gateway, authenticator=authenticator, metrics=metrics)
-    execute, *others = routes(
-        api
-    )  # the router tries one after the other: what is asked most comes first
-    found: list[BaseRoute] = [
+    gateway = Middleware(Gateway, authenticator=authenticator, metrics=metrics)
+    execute, *rest_routes = routes(api)
+    all_routes: list[BaseRoute] = [  # tried one after the other: the busiest come first
         execute,
-        *_graphql(api, authenticator),
-        *_pages(),
+        *_graphql_routes(api, authenticator),
+        *page_routes(),
         *health_routes(api),
-        *others,
+        *rest_routes,
     ]
     return Starlette(
-        routes=found,
-        middleware=[gate],
+        routes=all_routes,
+        middleware=[gateway],
         lifespan=lifespan,
-        exception_handlers={HTTPException: _no_route},
+        exception_handlers={HTTPException: _routing_error},
     )
 
 
 @contextmanager
-def _lasting() -> Iterator[None]:
-    """Keep the collector from looking through what is there now, again and again: it lasts, and requests would wait."""
+def _frozen_objects() -> Iterator[None]:
+    """Exclude all present objects from garbage collection: they stay, and scans delay requests."""
     gc.freeze()
     try:
         yield
@@ -95,51 +92,35 @@ def _lasting() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _no_route(request: Request, error: Exception) -> Response:
-    """Say in JSON what Starlette's router says in plain text."""
+def _routing_error(request: Request, error: Exception) -> Response:
+    """Return an error of Starlette's router as JSON."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = error.headers if isinstance(error, HTTPException) else None
-    where = f"{request.method} {request.url.path}"
+    call = f"{request.method} {request.url.path}"
     if status == 404:
         body = error_body(
-            NotFoundError(f"there is nothing at {where}; /v1/openapi.json lists all routes")
+            NotFoundError(f"there is nothing at {call}; /v1/openapi.json lists all routes")
         )
     else:
-        allowed = (headers or {}).get("Allow", "others")
-        about = {"type": None, "code": "method_not_allowed", "retryable": False}
-        body = {"error": {**about, "message": f"{where} is not possible; {allowed} may be"}}
+        methods = (headers or {}).get("Allow", "another method")
+        message = f"{call} is not supported; use {methods}"
+        common = {"type": None, "code": "method_not_allowed", "retryable": False}
+        body = {"error": {**common, "message": message}}
     return JSONResponse(body, status_code=status, headers=headers)
 
 
-def _graphql(api: ApiContext, authenticator: Authenticator) -> list[BaseRoute]:
+def _graphql_routes(api: ApiContext, authenticator: Authenticator) -> list[BaseRoute]:
     engine = graphql.Engine(graphql.core_schema(graphql.make_schema(api.domain)))
 
-    def context(actor: Actor, watch: ConnectionWatch) -> graphql.GraphQLContext:
+    def make_context(actor: Actor, watch: ConnectionWatch) -> graphql.GraphQLContext:
         perform = partial(api.perform, watch=watch)
         return graphql.GraphQLContext(
-            api.services().operations.as_actor(actor), perform, most=api.config.page_bytes
+            api.services().operations.as_actor(actor), perform, max_bytes=api.config.page_bytes
         )
 
-    over_http = http.Endpoint(engine, context=context, authenticator=authenticator)
-    socket = websocket.Endpoint(engine, context=context)
+    http = HttpEndpoint(engine, make_context=make_context, authenticator=authenticator)
     return [
-        Route("/graphql", Endpoint("/graphql", over_http.answer), methods=["POST"]),
-        Route("/graphql/stream", Endpoint("/graphql/stream", over_http.stream), methods=["POST"]),
-        WebSocketRoute("/graphql", socket),
+        route("/graphql", http.answer, "POST"),
+        route("/graphql/stream", http.stream, "POST"),
+        WebSocketRoute("/graphql", WebSocketEndpoint(engine, make_context=make_context)),
     ]
-
-
-def _pages() -> list[BaseRoute]:
-    page = files("dspex.surfaces.api").joinpath("static/explorer.html").read_bytes()
-    browser_headers = page_headers(page)
-
-    async def explorer(scope: Scope, _receive: Receive, send: Send) -> None:
-        scope["browser_headers"] = browser_headers
-        await send_bytes(send, page, kind=b"text/html; charset=utf-8")
-
-    async def home(_scope: Scope, _receive: Receive, send: Send) -> None:
-        await send_bytes(
-            send, b"", status=307, headers=((b"location", b"/explorer"),), kind=b"text/plain"
-        )
-
-    return [Route("/", Endpoint("/", home)), Route("/explorer", Endpoint("/explorer", explorer))]

@@ -1,4 +1,4 @@
-"""Whether the caller of an operation still waits for what comes of it."""
+"""Notice when the client of a request disconnects, and cancel what runs for it."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,64 +7,64 @@ from typing import Final
 
 from starlette.types import Receive
 
-LOOK_AFTER_S: Final = 0.05  # most answers are given by then, and cost no task that looks
+WATCH_AFTER_S: Final = 0.05  # most responses are sent by then and need no watching task
 
 
 class ClientDisconnected(Exception):  # noqa: N818  # an end, not a fault
-    """The caller went away, and what was done for it was cancelled."""
+    """The client disconnected, and its operation was cancelled."""
 
 
 class ConnectionWatch:
-    """One caller of one operation, which runs in `task`. Owned by one event loop.
+    """Cancels the operation in `task` when its client disconnects. Owned by one event loop.
 
-    Where the caller leaves, the operation is cancelled; what runs inside `kept` is finished first,
-    because the caller can ask for it again.
+    A block inside `shield` is finished first, because the client may ask for its result again.
     """
 
-    __slots__ = ("_has_cancelled", "_kept", "is_gone", "task")
+    __slots__ = ("_has_cancelled", "_shields", "is_disconnected", "task")
 
     def __init__(self, task: "asyncio.Task[None] | None" = None) -> None:
-        """Begin with one who waits."""
+        """Take the task of the operation; it may be set later."""
         self.task = task
-        self.is_gone = False
+        self.is_disconnected = False
         self._has_cancelled = False
-        self._kept = 0
+        self._shields = 0
 
-    def leave(self) -> None:
-        """End the operation."""
-        self.is_gone = True
-        if not self._kept and self.task is not None:
+    def disconnect(self) -> None:
+        """Cancel the operation, now or at the end of the shielded block."""
+        self.is_disconnected = True
+        if not self._shields and self.task is not None:
             self._has_cancelled = self.task.cancel()
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Let what runs in the block end, whoever leaves meanwhile."""
-        self._kept += 1
+    def shield(self) -> Iterator[None]:
+        """Run the block to its end even if the client disconnects; the task is cancelled after it."""
+        self._shields += 1
         try:
             yield
         finally:
-            self._kept -= 1
-        if self.is_gone and not self._kept:
+            self._shields -= 1
+        if self.is_disconnected and not self._shields:
             raise asyncio.CancelledError
 
     def take_cancellation(self) -> bool:
-        """Return whether the cancellation that just arrived is because the caller left, and no other one's too."""
+        """Return whether the task was cancelled by this watch alone; if so, mark that as handled."""
         if self._has_cancelled and self.task is not None:
             return not self.task.uncancel()
-        return self.is_gone and self.task is not None and not self.task.cancelling()
+        return self.is_disconnected and self.task is not None and not self.task.cancelling()
 
 
 @contextmanager
 def watch_client(receive: Receive) -> Iterator[ConnectionWatch]:
-    """Look whether the client of an HTTP request, whose body was read, is still there while the block lasts.
+    """Cancel the block when the client of an HTTP request, whose body was read, disconnects.
 
     Raises:
-        ClientDisconnected: it is not, and the block was cancelled.
+        ClientDisconnected: the block was cancelled.
     """
     watch = ConnectionWatch(asyncio.current_task())
     loop, watchers = asyncio.get_running_loop(), list[asyncio.Task[None]]()
     timer = loop.call_later(
-        LOOK_AFTER_S, lambda: watchers.append(loop.create_task(_watch(receive, watch)))
+        WATCH_AFTER_S,
+        lambda: watchers.append(loop.create_task(_disconnect_at_end(receive, watch))),
     )
     try:
         yield watch
@@ -78,7 +78,12 @@ def watch_client(receive: Receive) -> Iterator[ConnectionWatch]:
             watcher.cancel()
 
 
-async def _watch(receive: Receive, watch: ConnectionWatch) -> None:
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Return when the client of an HTTP request disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
-    watch.leave()
+
+
+async def _disconnect_at_end(receive: Receive, watch: ConnectionWatch) -> None:
+    await wait_for_disconnect(receive)
+    watch.disconnect()

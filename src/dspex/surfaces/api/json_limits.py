@@ -1,54 +1,52 @@
-"""How many values a JSON body may hold: in memory each is many times its text.
+"""A limit on the number of values in a JSON body, checked before the body is decoded.
 
-An empty object is two bytes of text and a hundred in memory. A body is looked through before it is
-decode_json: the more text, the more values it may hold.
+An empty object is two bytes of text and a hundred bytes in memory. The longer the text, the more
+values it may contain.
 """
 
 from typing import Final
 
-from dspex.errors import InvalidError
+from dspex.surfaces.api.responses import RequestError
 
-FIXED: Final = 50_000
-BYTES_EACH: Final = 10  # of text, beyond the fixed number
+BASE_COUNT: Final = 50_000
+BYTES_PER_VALUE: Final = 10  # of text, beyond the base count
 _CHUNK: Final = 256 * 1024
 
 
 def check_values(body: bytes) -> None:
-    """Raise unless a JSON text holds few enough values.
+    """Check that a JSON text contains few enough values.
 
     Raises:
-        InvalidError: it holds more; the message says how many it may.
+        RequestError: it contains too many; the message states the limit.
     """
-    most = FIXED + len(body) // BYTES_EACH
-    if (
-        len(body) <= most or _marks(body) <= most
-    ):  # marks within texts count too: what is still few is few
+    limit = BASE_COUNT + len(body) // BYTES_PER_VALUE
+    if len(body) <= limit or _separators(body) <= limit:  # counts those within strings too
         return
-    if _marks_outside_texts(body) > most:
-        raise InvalidError(
-            f"the body holds more than {most} values, which is the most for its {len(body)} "
-            "bytes; send it in parts",
-            http_status=413,
+    if _separators_outside_strings(body) > limit:
+        raise RequestError(
+            f"the body contains more than {limit} values, the limit for its {len(body)} bytes; "
+            "send it in parts",
+            status=413,
         )
 
 
-def _marks(text: bytes) -> int:
-    """Return how many commas, lists and objects there are: as many as values, or more."""
+def _separators(text: bytes) -> int:
+    """Return the number of commas, lists and objects: at least the number of values."""
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
-def _marks_outside_texts(body: bytes) -> int:
+def _separators_outside_strings(body: bytes) -> int:
     total, is_inside, rest = 0, False, b""
     for start in range(0, len(body), _CHUNK):
         chunk = rest + body[start : start + _CHUNK]
         rest = chunk[-1:] if chunk.endswith(b"\\") and _is_odd(chunk) else b""
         chunk = chunk[: len(chunk) - len(rest)].replace(b"\\\\", b"").replace(b'\\"', b"")
         parts = chunk.split(b'"')
-        total += _marks(b"".join(parts[is_inside::2]))
+        total += _separators(b"".join(parts[is_inside::2]))
         is_inside ^= len(parts) % 2 == 0
     return total
 
 
 def _is_odd(chunk: bytes) -> bool:
-    """Whether the backslashes at the end are an odd number: the last one escapes what comes next."""
+    """Return whether the text ends with an odd number of backslashes, which escape what follows."""
     return (len(chunk) - len(chunk.rstrip(b"\\"))) % 2 == 1

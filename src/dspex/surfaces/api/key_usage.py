@@ -1,4 +1,4 @@
-"""What a running server does beside answering."""
+"""Writing down, now and then, when API keys were last used."""
 
 import asyncio
 import logging
@@ -9,31 +9,31 @@ from dspex.bootstrap import Services
 from dspex.clock import Clock
 from dspex.errors import StorageError
 
-EVERY_S = 30.0
+INTERVAL_S = 30.0
 _log = logging.getLogger("dspex.api")
 
 
 @asynccontextmanager
 async def flush_key_usage(services: Services, *, clock: Clock) -> AsyncIterator[None]:
-    """Write every 30 seconds when keys were last used, and once more at the end."""
-    keeper = asyncio.create_task(_keep(services, clock))
+    """Store the last use of each key every 30 seconds, and once more at the end."""
+    task = asyncio.create_task(_flush_repeatedly(services, clock))
     try:
         yield
     finally:
-        keeper.cancel()
-        await asyncio.wait({keeper})
-        await tidy(services)
+        task.cancel()
+        await asyncio.wait({task})
+        await _flush(services)
 
 
-async def _keep(services: Services, clock: Clock) -> None:
+async def _flush_repeatedly(services: Services, clock: Clock) -> None:
     while True:
-        await clock.sleep(EVERY_S)
-        await tidy(services)
+        await clock.sleep(INTERVAL_S)
+        await _flush(services)
 
 
-async def tidy(services: Services) -> None:
-    """Do it once; a database that cannot be written is tried again the next time."""
+async def _flush(services: Services) -> None:
+    """Store the last uses; after a failure they are stored by the next flush."""
     try:
         await services.keys.flush()
     except StorageError as error:
-        _log.warning("cannot write when keys were last used: %s", error.message)
+        _log.warning("cannot store when API keys were last used: %s", error.message)

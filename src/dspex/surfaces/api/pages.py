@@ -1,17 +1,39 @@
-"""What browsers are told about a page of the server."""
+"""The HTML page of the server, and the headers that restrict what it may do."""
 
 import hashlib
 import re
 from base64 import b64encode
+from importlib.resources import files
 from typing import Final
 
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
 from dspex.surfaces.api.gateway import BROWSER_HEADERS
+from dspex.surfaces.api.responses import send_bytes
+from dspex.surfaces.api.rest.routes import route
 
 _BLOCK: Final = rb"<%b>(.*?)</%b>"
 
 
+def page_routes() -> list[Route]:
+    """Return the routes of the explorer page, and of `/`, which redirects to it."""
+    page = files("dspex.surfaces.api").joinpath("static/explorer.html").read_bytes()
+    browser_headers = page_headers(page)
+
+    async def explorer(scope: Scope, _receive: Receive, send: Send) -> None:
+        scope["browser_headers"] = browser_headers
+        await send_bytes(send, page, kind=b"text/html; charset=utf-8")
+
+    async def home(_scope: Scope, _receive: Receive, send: Send) -> None:
+        location = ((b"location", b"/explorer"),)
+        await send_bytes(send, b"", status=307, headers=location, kind=b"text/plain")
+
+    return [route("/", home, "GET"), route("/explorer", explorer, "GET")]
+
+
 def page_headers(page: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """Return the headers of an HTML page: it runs its own scripts and styles, and asks this server and no other."""
+    """Return headers that allow a page its own scripts and styles, and requests to this server."""
     parts = [
         b"default-src 'none'",
         b"script-src " + _sources(page, b"script"),
@@ -22,8 +44,8 @@ def page_headers(page: bytes) -> tuple[tuple[bytes, bytes], ...]:
         b"frame-ancestors 'none'",
     ]
     policy = (b"content-security-policy", b"; ".join(parts))
-    others = tuple(pair for pair in BROWSER_HEADERS if pair[0] != policy[0])
-    return (*others, policy, (b"referrer-policy", b"no-referrer"), (b"cache-control", b"no-cache"))
+    headers = tuple(pair for pair in BROWSER_HEADERS if pair[0] != policy[0])
+    return (*headers, policy, (b"referrer-policy", b"no-referrer"), (b"cache-control", b"no-cache"))
 
 
 def _sources(page: bytes, tag: bytes) -> bytes:

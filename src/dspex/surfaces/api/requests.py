@@ -1,46 +1,111 @@
-"""JSON bodies and query strings as the values that operations take."""
+"""Reading requests: JSON bodies and query strings as the values that operations take."""
 
+import asyncio
 import dataclasses
 import re
+import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
+from starlette.types import Receive, Scope
 
-from dspex.error_text import suggest
+from dspex.error_text import shorten, suggest
 from dspex.errors import FieldError, InvalidError
 from dspex.operations.framework.query_arguments import query_from
 from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Query
 from dspex.surfaces.api.json_limits import check_values
+from dspex.surfaces.api.responses import RequestError
 
 T = TypeVar("T")
-_AT = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
+BODY_SECONDS: Final = 30.0
+_PLACE: Final = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
+_STEP: Final = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
+_KINDS: Final = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
+_FORMATS: Final = {
+    "Invalid UUID": "a UUID such as 01a204e7-d265-770f-a3da-97f8004ff7a9",
+    "Invalid RFC3339 encoded datetime": "a time such as 2030-01-31T12:00:00Z",
+}
+
+
+async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
+    """Return the body of a request with the content type JSON, which pages of other sites cannot send.
+
+    The caller limits the wait for the first part.
+
+    Raises:
+        RequestError: the content type is another one, the body is longer than `limit`, or its rest
+            did not arrive within 30 seconds.
+    """
+    kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+    if (
+        kind != b"application/json"
+        and kind.partition(b";")[0].strip().lower() != b"application/json"
+    ):
+        raise RequestError("send the header 'Content-Type: application/json'", status=415)
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise _too_long(limit)
+        return body
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _read_parts(message, receive, limit=limit)
+    except TimeoutError:
+        raise RequestError(
+            f"the body was not sent within {BODY_SECONDS:g} seconds", status=408
+        ) from None
+
+
+async def _read_parts(message: Mapping[str, Any], receive: Receive, *, limit: int) -> bytes:
+    body = bytearray()
+    while message["type"] == "http.request":
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise _too_long(limit)
+        if not message.get("more_body", False):
+            return bytes(body)
+        message = await receive()
+    raise RequestError("the connection was closed before the body was sent", status=400)
+
+
+def _too_long(limit: int) -> RequestError:
+    return RequestError(f"a body has at most {limit} bytes", status=413)
 
 
 def decode_json(body: bytes) -> Any:
     """Return the JSON value of a body.
 
     Raises:
-        InvalidError: it is no JSON, or holds what a database cannot keep.
+        RequestError: the body is not JSON, or contains too many values.
+        InvalidError: a text contains a character that databases cannot store.
     """
     check_values(body)
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidError(f"the body is no JSON: {error}", http_status=400) from error
+        raise RequestError(f"the body is not JSON: {error}", status=400) from error
     if b"u0000" in body:
         reject_null_characters(value)
     return value
 
 
 def reject_null_characters(value: object) -> None:
-    """Raise where a text inside `value` holds a zero character.
+    """Check that no text inside `value` contains the character U+0000.
 
     Raises:
-        InvalidError: one does; PostgreSQL keeps none, and what one database keeps the other has to
-        keep too.
+        InvalidError: a text does. PostgreSQL cannot store it, and all databases store the same.
     """
     pending: list[object] = [value]
     while pending:
@@ -55,57 +120,84 @@ def reject_null_characters(value: object) -> None:
             pending.extend(part)
 
 
-def parse_input(given: type[T], body: bytes) -> T:
-    """Return the input of an action from a JSON body.
+def parse_input(cls: type[T], body: bytes) -> T:
+    """Return the input of an action, a `cls`, from a JSON body.
 
     Raises:
-        InvalidError: a field is missing, unknown or of another type; it is named.
+        InvalidError: a field is missing, unknown or of another type; the error names it.
     """
     value = decode_json(body)
     if not isinstance(value, dict):
-        raise InvalidError("the body has to be a JSON object", http_status=400)
-    names = [part.name for part in dataclasses.fields(given)]  # type: ignore[arg-type]  # inputs are dataclasses
+        raise RequestError("the body has to be a JSON object", status=400)
+    names = [part.name for part in dataclasses.fields(cls)]  # type: ignore[arg-type]  # inputs are dataclasses
     reject_unknown_fields(value, names)
     try:
-        return msgspec.convert(value, given)
+        return msgspec.convert(value, cls)
     except msgspec.ValidationError as error:
-        raise as_invalid_error(error) from error
+        raise as_invalid_error(error, value, cls) from error
 
 
 def reject_unknown_fields(value: object, names: Sequence[str]) -> None:
-    """Raise where a JSON object has a field beside those of `names`.
+    """Check that a JSON object has no other fields than `names`.
 
     Raises:
-        InvalidError: it does; the field that may be meant is told.
+        InvalidError: it has; the message suggests a similar name.
     """
     if isinstance(value, Mapping) and (unknown := value.keys() - set(names)):
         name = min(unknown)
-        known = f"one of: {', '.join(names)}"
-        raise invalid(name, value[name], f"there is no such field.{suggest(name, names)}", known)
+        message = f"there is no such field.{suggest(name, names)}"
+        raise invalid_field(name, value[name], message, expected=f"one of: {', '.join(names)}")
 
 
-def as_invalid_error(error: msgspec.ValidationError) -> InvalidError:
-    """Return the same with the path of the field."""
+def as_invalid_error(error: msgspec.ValidationError, body: Any, cls: type) -> InvalidError:
+    """Return an error that names field, value and fix for a JSON value that is not a `cls`."""
     text = str(error)
-    found = _AT.search(text)
-    message = text[: found.start()] if found else text
-    path = found[1] if found else ""
-    if named := re.search(r"(?:missing required|unknown) field `(\w+)`", message):
-        path = f"{path}.{named[1]}" if path else named[1]
-    return invalid(path, None, message, message) if path else InvalidError(message)
+    place = _PLACE.search(text)
+    problem, path = (text[: place.start()], place[1]) if place else (text, "")
+    if missing := re.search(r"missing required field `(\w+)`", problem):
+        path = f"{path}.{missing[1]}" if path else missing[1]
+        return invalid_field(path, None, "this field is required", expected="a value")
+    if not path:
+        return InvalidError(f"the body is {shorten(body)}, not {_expected(problem, path, cls)}")
+    value, expected = _value_at(body, path), _expected(problem, path, cls)
+    return invalid_field(path, value, f"{shorten(value)} is not {expected}", expected=expected)
 
 
-def invalid(path: str, value: object, message: str, expected: str) -> InvalidError:  # noqa: PLR0917
-    """Return an error about one field."""
-    name = re.split(r"[.\[]", path)[0]
-    found = FieldError(
-        field=name, path=path, value=value, message=message, constraint="type", expected=expected
+def _expected(problem: str, path: str, cls: type) -> str:
+    """Return in plain words what msgspec expected at `path`."""
+    if kinds := re.match(r"Expected `([^`]+)`", problem):
+        return " or ".join(_KINDS.get(kind, kind) for kind in kinds[1].split(" | "))
+    hint = typing.get_type_hints(cls).get(path)
+    if typing.get_origin(hint) is typing.Literal:
+        return f"one of: {', '.join(map(str, typing.get_args(hint)))}"
+    return _FORMATS.get(problem, f"valid ({problem})")
+
+
+def _value_at(value: Any, path: str) -> Any:
+    """Return the part of a JSON value that a path such as `rows[0].name` leads to."""
+    for index, name in _STEP.findall(path):
+        if isinstance(value, list) and index and int(index) < len(value):
+            value = value[int(index)]
+        elif isinstance(value, dict) and name in value:
+            value = value[name]
+    return value
+
+
+def invalid_field(path: str, value: object, message: str, *, expected: str) -> InvalidError:
+    """Return an error about the field at `path`."""
+    error = FieldError(
+        field=re.split(r"[.\[]", path)[0],
+        path=path,
+        value=value,
+        message=message,
+        constraint="type",
+        expected=expected,
     )
-    return InvalidError(f"{path}: {message}" if path else message, errors=[found])
+    return InvalidError(f"{path}: {message}", errors=[error])
 
 
 def parse_page_query(resource: Resource[Any], query_string: bytes) -> Query:
-    """Return the page that a query string asks for; see `query_from`.
+    """Return the page that a query string describes; see `query_from`.
 
     Raises:
         InvalidError: a name is unknown or a value impossible.

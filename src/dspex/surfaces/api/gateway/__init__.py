@@ -1,4 +1,4 @@
-"""What every request passes before anything else: hosts, sizes, keys, rates, time; and what is counted of it."""
+"""What every request passes first: checks of host, size, key and rate, a time limit, and counters."""
 
 from dspex.surfaces.api.gateway.authenticator import (
     Authenticator,
@@ -8,7 +8,7 @@ from dspex.surfaces.api.gateway.authenticator import (
 )
 from dspex.surfaces.api.gateway.configuration import ServerConfig
 from dspex.surfaces.api.gateway.metrics import ServerMetrics
-from dspex.surfaces.api.gateway.middleware import BROWSER_HEADERS, Gateway, actor_of, caller_of
+from dspex.surfaces.api.gateway.middleware import BROWSER_HEADERS, Gateway, actor_of, session_of
 from dspex.surfaces.api.gateway.rate_limits import RateLimited, RateLimiter
 
 __all__ = [
@@ -22,6 +22,6 @@ __all__ = [
     "ServerMetrics",
     "Unauthenticated",
     "actor_of",
-    "caller_of",
     "denial_body",
+    "session_of",
 ]

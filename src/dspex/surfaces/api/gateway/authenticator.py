@@ -1,4 +1,4 @@
-"""Who is let in, again and again: at each request, each operation on a websocket, and while a stream lasts."""
+"""Checks of API keys: at each request, at each operation on a websocket, and while a stream lasts."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -14,13 +14,13 @@ from dspex.operations.tenancy.keyring import Holder
 from dspex.surfaces.api.gateway.configuration import ServerConfig
 from dspex.surfaces.api.gateway.rate_limits import RateLimited, RateLimiter
 
-AGAIN_S: Final = 0.5
-ENDED: Final = "this key is unknown, revoked or expired"
-CHANGED: Final = "what this key allows has changed; subscribe again"
+INTERVAL_S: Final = 0.5
+KEY_ENDED: Final = "this key is unknown, revoked or expired"
+KEY_CHANGED: Final = "what this key allows has changed; subscribe again"
 
 
-class Unauthenticated(Exception):  # noqa: N818  # it is an answer, not a fault
-    """Nobody is let in by this; the message says why."""
+class Unauthenticated(Exception):  # noqa: N818  # a response, not a fault
+    """The caller has no valid key; the message says why."""
 
     code = "unauthenticated"
 
@@ -30,52 +30,51 @@ class Unauthenticated(Exception):  # noqa: N818  # it is an answer, not a fault
 
 
 def denial_body(error: Unauthenticated | RateLimited) -> dict[str, Any]:
-    """Return a refusal at the authenticator as an error of GraphQL."""
-    about: dict[str, Any] = {
+    """Return a denial as an error of GraphQL."""
+    extensions: dict[str, Any] = {
         "type": None,
         "code": error.code,
         "retryable": isinstance(error, RateLimited),
     }
     if isinstance(error, RateLimited):
-        about["retryAfter"] = error.whole_seconds
-    return {"message": error.message, "extensions": about}
+        extensions["retryAfter"] = error.whole_seconds
+    return {"message": error.message, "extensions": extensions}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authenticator:
-    """Checks keys and counts what they are used for; one for all requests of this process."""
+    """Checks keys and counts their use; one for all requests of this process."""
 
     services: Callable[[], Services]
     config: ServerConfig
     rates: RateLimiter
     clock: Clock
 
-    async def holder(self, text: str | None, *, peer: str) -> Holder:
-        """Return who holds the key `text`; the store is asked at most once a second.
+    async def authenticate(self, key: str | None, *, peer: str) -> Holder:
+        """Return the holder of a key; the store is read at most once a second.
 
         Raises:
-            Unauthenticated: there is no key, or nobody holds it now.
-            RateLimited: too many wrong keys came from `peer`. A right key is never refused: those who
-            share an address
-                (that of a proxy, maybe) are not locked out by one of them.
+            Unauthenticated: there is no key, or it is not valid now.
+            RateLimited: too many wrong keys came from `peer`. A valid key is never refused, so one
+                client cannot lock out others with the same address (such as that of a proxy).
             StorageError: the database cannot be read.
         """
-        if text is None:
+        if key is None:
             raise Unauthenticated(
                 "a key is needed: send the header 'Authorization: Bearer dspx_...'"
             )
-        holder = await self.services().keys.holder(text)
+        holder = await self.services().keys.holder(key)
         if holder is None:
-            self.rates.guess(peer)
-            raise Unauthenticated(ENDED)
+            self.rates.count_wrong_key(peer)
+            raise Unauthenticated(KEY_ENDED)
         return holder
 
     @contextmanager
-    def counted(self, holder: Holder) -> Iterator[None]:
-        """Count one call, and that it runs while the block lasts.
+    def count_call(self, holder: Holder) -> Iterator[None]:
+        """Count one call, and count it as running inside the block.
 
         Raises:
-            RateLimited: the key was used too often in the last minute, or for too much at once.
+            RateLimited: the key made too many requests in the last minute, or makes too many now.
         """
         config = self.config
         self.rates.take(
@@ -87,55 +86,56 @@ class Authenticator:
 
 @dataclass(slots=True, kw_only=True)
 class CallerSession:
-    """One who keeps a connection open: asked for the key again whenever something is done or told on it.
+    """The caller on an open connection, whose key is checked again at each operation and event.
 
-    Without a `text` the caller is local where nobody needs a key, and nobody otherwise.
+    Without a `key` the caller is the local actor if the server needs no keys, and nobody otherwise.
     """
 
     authenticator: Authenticator
     peer: str
-    text: str | None = field(default=None, repr=False)
-    _known: Holder | None = field(default=None, repr=False)
+    key: str | None = field(default=None, repr=False)
+    _holder: Holder | None = field(default=None, repr=False)
 
     async def actor(self) -> Actor:
-        """Return who it is now.
+        """Return the actor of the key now.
 
         Raises:
-            Unauthenticated: the key has ended.
+            Unauthenticated: the key is not valid, or no longer.
+            RateLimited: see `Authenticator.authenticate`.
             StorageError: the database cannot be read.
         """
         if not self.authenticator.config.needs_key:
             return GUEST
-        if self._known is None:
-            self._known = await self.authenticator.holder(self.text, peer=self.peer)
-        else:  # a key that was right once is no guess, also when it has ended
-            holder = await self.authenticator.services().keys.holder(self.text or "")
+        if self._holder is None:
+            self._holder = await self.authenticator.authenticate(self.key, peer=self.peer)
+        else:  # a key that was valid once does not count as a guess after its end
+            holder = await self.authenticator.services().keys.holder(self.key or "")
             if holder is None:
-                raise Unauthenticated(ENDED)
-            self._known = holder
-        return self._known.actor
+                raise Unauthenticated(KEY_ENDED)
+            self._holder = holder
+        return self._holder.actor
 
     @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Count one operation; see `Authenticator.counted`."""
-        if self._known is None:
+    def count_call(self) -> Iterator[None]:
+        """Count one operation; see `Authenticator.count_call`."""
+        if self._holder is None:
             yield
             return
-        with self.authenticator.counted(self._known):
+        with self.authenticator.count_call(self._holder):
             yield
 
     async def check(self, actor: Actor) -> None:
-        """Return where this caller is still `actor`.
+        """Check that this caller is still `actor`.
 
         Raises:
             Unauthenticated: the key has ended, or allows something else now.
             StorageError: the database cannot be read.
         """
         if await self.actor() != actor:
-            raise Unauthenticated(CHANGED)
+            raise Unauthenticated(KEY_CHANGED)
 
-    async def stays(self, actor: Actor) -> None:
-        """Return when this caller is still `actor`; waits while the database cannot tell.
+    async def check_patiently(self, actor: Actor) -> None:
+        """Check that this caller is still `actor`; wait while the database cannot be read.
 
         Raises:
             Unauthenticated: the key has ended, or allows something else now.
@@ -144,17 +144,17 @@ class CallerSession:
             try:
                 await self.check(actor)
             except StorageError:
-                await self.authenticator.clock.sleep(AGAIN_S)
+                await self.authenticator.clock.sleep(INTERVAL_S)
             else:
                 return
 
-    async def ends(self, actor: Actor) -> Unauthenticated:
-        """Return why this caller is `actor` no more, as soon as that is so: looks twice a second."""
+    async def wait_for_end(self, actor: Actor) -> Unauthenticated:
+        """Check the key twice a second; return the reason when this caller is no longer `actor`."""
         if not self.authenticator.config.needs_key:
             await asyncio.Event().wait()
         try:
             while True:
-                await self.authenticator.clock.sleep(AGAIN_S)
-                await self.stays(actor)
-        except Unauthenticated as denied:
-            return denied
+                await self.authenticator.clock.sleep(INTERVAL_S)
+                await self.check_patiently(actor)
+        except Unauthenticated as error:
+            return error

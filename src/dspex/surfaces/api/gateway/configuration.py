@@ -1,4 +1,4 @@
-"""What a server lets in."""
+"""The configuration of request checks."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from dspex.surfaces.api.addresses import LOOPBACK, host_name, is_address
 class ServerConfig:
     """How requests are checked.
 
-    Without `needs_key` everybody is the local actor: only for a server that listens on loopback. A
-    request may name a host on loopback or one of `hosts`; where `allows_addresses`, also any IP
-    address (a page of another site can make a browser send its own name here, never an address).
-    What one request reads holds at most about `page_bytes`.
+    Without `needs_key` every caller is the local actor; use that only on loopback. A request may
+    name a host on loopback or one of `hosts`, and with `allows_addresses` any IP address (a page of
+    another site can make a browser send that site's name, but never an address). The rows that one
+    request reads have at most about `page_bytes`.
     """
 
     needs_key: bool = False

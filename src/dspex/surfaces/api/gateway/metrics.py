@@ -1,4 +1,4 @@
-"""What a server counts, in the text format that Prometheus reads."""
+"""The counters of a server, in the text format of Prometheus."""
 
 import math
 from bisect import bisect_left
@@ -12,8 +12,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(slots=True)
-class _Work:
-    """What was executed in one workspace."""
+class _WorkspaceTotals:
+    """The executions of one workspace."""
 
     executions: Counter[str] = field(default_factory=Counter)
     tokens: Counter[str] = field(default_factory=Counter)
@@ -27,36 +27,36 @@ _GAUGES = {
 
 
 class Gauge(NamedTuple):
-    """One value that goes up and down: its labels, and what it is now."""
+    """A value that goes up and down, with its labels."""
 
     labels: dict[str, str]
     value: float
 
 
 class ServerMetrics:
-    """Counters of one process since it started; several processes are added up by who reads them.
+    """Counters of one process since its start; the reader adds up several processes.
 
-    Requests are those of all callers. What was executed is counted for each workspace.
+    Requests are counted for all callers together, executions for each workspace.
     """
 
     def __init__(self) -> None:
-        """Begin at zero."""
+        """Start at zero."""
         self._requests: Counter[tuple[str, int]] = Counter()
         self._latency: dict[str, list[int]] = {}
         self._seconds: Counter[str] = Counter()
-        self._work: dict[str, _Work] = {}
+        self._workspaces: dict[str, _WorkspaceTotals] = {}
         self.running = 0
 
-    def answered(self, route: str, status: int, *, seconds: float) -> None:
+    def count_request(self, route: str, status: int, *, seconds: float) -> None:
         """Count one answered request."""
         self._requests[route, status] += 1
         buckets = self._latency.get(route)
         if buckets is None:
             buckets = self._latency[route] = [0] * (len(EDGES) + 1)
         buckets[bisect_left(EDGES, seconds)] += 1
-        self._seconds[route] += seconds  # type: ignore[assignment]  # seconds are no whole number
+        self._seconds[route] += seconds  # type: ignore[assignment]  # a Counter of floats
 
-    def executed(
+    def count_execution(
         self,
         workspace: str,
         status: str,
@@ -64,20 +64,20 @@ class ServerMetrics:
         *,
         cost_usd: float | None = None,
     ) -> None:
-        """Count one execution as it ended."""
-        work = self._work.get(workspace)
-        if work is None:
-            work = self._work[workspace] = _Work()
-        work.executions[status] += 1
+        """Count one execution that ended with `status`."""
+        totals = self._workspaces.get(workspace)
+        if totals is None:
+            totals = self._workspaces[workspace] = _WorkspaceTotals()
+        totals.executions[status] += 1
         if usage is not None:
-            work.tokens["input"] += int(_added(usage.get("input_tokens")))
-            work.tokens["output"] += int(_added(usage.get("output_tokens")))
-        work.cost_usd += _added(cost_usd)
+            totals.tokens["input"] += int(_increment(usage.get("input_tokens")))
+            totals.tokens["output"] += int(_increment(usage.get("output_tokens")))
+        totals.cost_usd += _increment(cost_usd)
 
     def text(self, gauges: Mapping[str, Sequence[Gauge]], *, workspace: str | None = None) -> str:
-        """Return what is counted, and gauges by the names of their metrics: of one workspace, or of all and the server.
+        """Return the counters, and gauges by metric name, of one workspace or of all.
 
-        The figures of the server are what all callers together ask: they are for its operators.
+        Only the text of all workspaces, which is for operators, contains the figures of requests.
         """
         lines = []
         if workspace is None:
@@ -86,7 +86,7 @@ class ServerMetrics:
             lines += _metric(
                 "dspex_requests_running", "gauge", "Requests that are being answered.", running
             )
-        lines += self._work_lines(workspace)
+        lines += self._execution_lines(workspace)
         for name, values in gauges.items():
             lines += _metric(
                 name,
@@ -96,17 +96,19 @@ class ServerMetrics:
             )
         return "\n".join([*lines, ""])
 
-    def _work_lines(self, workspace: str | None) -> list[str]:
-        chosen = [work for name, work in self._work.items() if workspace in {None, name}]
+    def _execution_lines(self, workspace: str | None) -> list[str]:
+        selected = [
+            totals for name, totals in self._workspaces.items() if workspace in {None, name}
+        ]
         executions, tokens = Counter[str](), Counter[str]()
-        for work in chosen:
-            executions.update(work.executions)
-            tokens.update(work.tokens)
+        for totals in selected:
+            executions.update(totals.executions)
+            tokens.update(totals.tokens)
         by_status = [
             (_labels(status=status), count) for status, count in sorted(executions.items())
         ]
         by_direction = [(_labels(direction=name), count) for name, count in sorted(tokens.items())]
-        cost = [("", sum(work.cost_usd for work in chosen))]
+        cost = [("", sum(totals.cost_usd for totals in selected))]
         return [
             *_metric(
                 "dspex_executions_total", "counter", "Executions by how they ended.", by_status
@@ -118,11 +120,11 @@ class ServerMetrics:
         ]
 
     def _request_lines(self) -> list[str]:
-        found = [
+        values = [
             (_labels(route=route, status=str(status)), count)
             for (route, status), count in sorted(self._requests.items())
         ]
-        return _metric("dspex_requests_total", "counter", "Requests answered.", found)
+        return _metric("dspex_requests_total", "counter", "Requests answered.", values)
 
     def _latency_lines(self) -> list[str]:
         name = "dspex_request_seconds"
@@ -139,8 +141,8 @@ class ServerMetrics:
         return lines
 
 
-def _added(value: float | None) -> float:
-    """Return what a counter grows by: it never falls, whatever a model of the user's own reports."""
+def _increment(value: float | None) -> float:
+    """Return the increment of a counter: at least 0, whatever a custom model reports."""
     return value if value is not None and value >= 0 and math.isfinite(value) else 0
 
 

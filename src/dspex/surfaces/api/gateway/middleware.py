@@ -1,4 +1,4 @@
-"""The first and last that happens to every request."""
+"""The middleware around all routes."""
 
 import asyncio
 import logging
@@ -9,16 +9,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dspex.errors import DspexError
 from dspex.operations.framework.access import GUEST, Actor
-from dspex.operations.tenancy.keyring import Holder
 from dspex.surfaces.api.addresses import client_of, host_name, is_same_origin
 from dspex.surfaces.api.connection_watch import ClientDisconnected
 from dspex.surfaces.api.gateway.authenticator import Authenticator, CallerSession, Unauthenticated
 from dspex.surfaces.api.gateway.metrics import ServerMetrics
 from dspex.surfaces.api.gateway.rate_limits import RateLimited
-from dspex.surfaces.api.responses import error_body, send_json, status_of, timeout_message
+from dspex.surfaces.api.responses import FAULT, error_body, send_json, status_of, timeout_message
 
-CLIENT_CLOSED: Final = 499  # what nginx counts it as; nobody gets it
-_ONCE: Final = (
+CLIENT_CLOSED: Final = 499  # nginx's status for it; only counted, never sent
+_UNIQUE_HEADERS: Final = (
     b"host",
     b"origin",
     b"authorization",
@@ -31,12 +30,12 @@ BROWSER_HEADERS: Final = (
     (b"x-frame-options", b"DENY"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
-"""What browsers may do with an answer: nothing. A page says otherwise in `browser_headers` of its scope."""
-OPEN: Final = frozenset({"/", "/explorer", "/healthz", "/readyz", "/v1/openapi.json"})
+"""Browsers may do nothing with a response. An HTML page sets `browser_headers` in its scope."""
+PUBLIC_PATHS: Final = frozenset({"/", "/explorer", "/healthz", "/readyz", "/v1/openapi.json"})
 _log = logging.getLogger("dspex.api")
 
 
-class _Answer(Exception):  # noqa: N818  # it is an answer, not a fault
+class _Rejection(Exception):  # noqa: N818  # a response, not a fault
     def __init__(
         self, status: int, message: str, *, code: str, headers: tuple[tuple[bytes, bytes], ...] = ()
     ) -> None:
@@ -49,7 +48,7 @@ class _Answer(Exception):  # noqa: N818  # it is an answer, not a fault
 
 
 class Gateway:
-    """Checks the host, the origin, the size, the key and the rate of a request, limits its time, and counts it."""
+    """Checks host, origin, size, key and rate of each request, limits its time, and counts it."""
 
     def __init__(
         self, app: ASGIApp, *, authenticator: Authenticator, metrics: ServerMetrics
@@ -61,7 +60,7 @@ class Gateway:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or let it through."""
+        """Reject a request or pass it on."""
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -70,11 +69,11 @@ class Gateway:
             await self._app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun, status = time.perf_counter(), 0
+        start, status = time.perf_counter(), 0
         metrics = self._metrics
         metrics.running += 1
 
-        async def sending(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -85,50 +84,51 @@ class Gateway:
             await send(message)
 
         try:
-            await self._checked(scope, receive, sending)
-        except (_Answer, DspexError) as error:
-            if status:
-                raise
-            await _send(sending, error)
+            await self._check_and_run(scope, receive, send_with_headers)
         except ClientDisconnected:
             status = CLIENT_CLOSED
-        except TimeoutError:
+        except (_Rejection, DspexError, TimeoutError) as error:
             if status:
                 raise
-            await _send(
-                sending, _Answer(504, timeout_message(self._config.timeout_s), code="timeout")
-            )
+            if isinstance(error, TimeoutError):
+                error = _Rejection(504, timeout_message(self._config.timeout_s), code="timeout")
+            await _send_error(send_with_headers, error)
         except Exception:
             _log.exception("a fault in dspex")
             if status:
                 raise
-            await _send(
-                sending, _Answer(500, "a fault in dspex; its log says more", code="internal")
-            )
+            await _send_error(send_with_headers, _Rejection(500, FAULT, code="internal"))
         finally:
             metrics.running -= 1
-            metrics.answered(_label(scope), status, seconds=time.perf_counter() - begun)
+            metrics.count_request(
+                scope.get("label") or "other", status, seconds=time.perf_counter() - start
+            )
 
-    async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _check_and_run(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _headers(scope)
         self._check_origin(headers)
         if int(headers.get(b"content-length", b"0") or b"0") > self._config.body_bytes:
-            raise _Answer(
+            raise _Rejection(
                 413, f"a body has at most {self._config.body_bytes} bytes", code="too_large"
             )
-        if not self._config.needs_key or scope["path"] in OPEN:
+        if not self._config.needs_key or scope["path"] in PUBLIC_PATHS:
             scope["actor"] = GUEST
-            await self._timed(scope, receive, send)
+            await self._run(scope, receive, send)
             return
         try:
-            holder = await self._holder(scope, _key(headers))
-            with self._authenticator.counted(holder):
-                await self._timed(scope, receive, send)
-        except RateLimited as refused:
-            raise _too_many(refused) from None
+            holder = await self._authenticator.authenticate(_key(headers), peer=_peer(scope))
+            scope["actor"] = holder.actor
+            with self._authenticator.count_call(holder):
+                await self._run(scope, receive, send)
+        except Unauthenticated as error:
+            challenge = ((b"www-authenticate", b"Bearer"),)
+            raise _Rejection(401, error.message, code=error.code, headers=challenge) from None
+        except RateLimited as error:
+            retry_after = ((b"retry-after", str(error.whole_seconds).encode()),)
+            raise _Rejection(429, error.message, code=error.code, headers=retry_after) from None
 
-    async def _timed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == "/graphql/stream":  # a subscription lives as long as its reader
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/graphql/stream":  # a subscription lasts as long as its reader
             await self._app(scope, receive, send)
             return
         async with asyncio.timeout(self._config.timeout_s):
@@ -137,54 +137,43 @@ class Gateway:
     def _check_origin(self, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
         if not self._config.serves(host):
-            if host_name(host) is None:
-                said = f"{host!r} is not a host: send a name or address, with or without a port"
-                raise _Answer(400, said, code="host")
-            raise _Answer(
-                400,
-                f"the host {host!r} is not served here; --allow-host and DSPEX_ALLOWED_HOSTS add "
-                "names",
-                code="host",
+            problem = (
+                f"{host!r} is not a host: send a name or address, with or without a port"
+                if host_name(host) is None
+                else f"the host {host!r} is not served here; --allow-host and DSPEX_ALLOWED_HOSTS "
+                "add names"
             )
-        origin = headers.get(b"origin")
-        if origin is not None and not is_same_origin(origin.decode("latin-1"), host):
-            named = origin.decode("latin-1")
-            raise _Answer(
+            raise _Rejection(400, problem, code="host")
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if b"origin" in headers and not is_same_origin(origin, host):
+            raise _Rejection(
                 403,
-                f"pages of {named!r} are not answered: the host that was called is {host!r}",
+                f"pages of {origin!r} are not answered: the host that was called is {host!r}",
                 code="origin",
             )
-
-    async def _holder(self, scope: Scope, text: str | None) -> Holder:
-        try:
-            holder = await self._authenticator.holder(text, peer=_peer(scope))
-        except Unauthenticated as denied:
-            raise _unknown(denied.message) from None
-        scope["actor"] = holder.actor
-        return holder
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             headers = _headers(scope)
             self._check_origin(headers)
-        except _Answer:
+        except _Rejection:
             await send({"type": "websocket.close", "code": 4403, "reason": "Forbidden"})
             return
-        scope["caller"] = CallerSession(
-            authenticator=self._authenticator, peer=_peer(scope), text=_key(headers)
-        )
+        scope["caller"] = session_of(self._authenticator, scope)
         await self._app(scope, receive, send)
 
 
 def actor_of(scope: Scope) -> Actor:
-    """Return who asks, as the gate found out."""
-    found: Actor = scope["actor"]
-    return found
+    """Return the actor of a request that passed the gateway."""
+    actor: Actor = scope["actor"]
+    return actor
 
 
-def caller_of(authenticator: Authenticator, scope: Scope) -> CallerSession:
-    """Return who asked for a stream, to be asked again while it lasts."""
-    return CallerSession(authenticator=authenticator, peer=_peer(scope), text=_key(_headers(scope)))
+def session_of(authenticator: Authenticator, scope: Scope) -> CallerSession:
+    """Return the caller of a request as a session, whose key can be checked again."""
+    return CallerSession(
+        authenticator=authenticator, peer=_peer(scope), key=_key(dict(scope["headers"]))
+    )
 
 
 def _peer(scope: Scope) -> str:
@@ -195,48 +184,33 @@ def _headers(scope: Scope) -> dict[bytes, bytes]:
     """Return the headers by name.
 
     Raises:
-        _Answer: one that decides something is there twice: what reads the first and what reads the
-        last would differ.
+        _Rejection: a header that decides something occurs twice; programs differ in whether they
+            read the first or the last one.
     """
     pairs = scope["headers"]
     headers = dict(pairs)
     if len(headers) != len(pairs):
         names = [name for name, _ in pairs]
-        for name in _ONCE:
+        for name in _UNIQUE_HEADERS:
             if names.count(name) > 1:
-                raise _Answer(
+                raise _Rejection(
                     400, f"the header {name.decode()!r} is there more than once", code="headers"
                 )
     return headers
 
 
 def _key(headers: dict[bytes, bytes]) -> str | None:
-    given = headers.get(b"authorization")
-    if given is not None and given[:7].lower() == b"bearer ":
-        return given[7:].strip().decode("latin-1")
-    given = headers.get(b"x-api-key")
-    return None if given is None else given.decode("latin-1")
+    authorization = headers.get(b"authorization", b"")
+    if authorization[:7].lower() == b"bearer ":
+        return authorization[7:].strip().decode("latin-1")
+    key = headers.get(b"x-api-key")
+    return None if key is None else key.decode("latin-1")
 
 
-def _unknown(message: str) -> _Answer:
-    return _Answer(
-        401, message, code=Unauthenticated.code, headers=((b"www-authenticate", b"Bearer"),)
-    )
-
-
-def _too_many(refused: RateLimited) -> _Answer:
-    after = str(refused.whole_seconds).encode()
-    return _Answer(429, refused.message, code=refused.code, headers=((b"retry-after", after),))
-
-
-def _label(scope: Scope) -> str:
-    return scope.get("label") or "other"
-
-
-async def _send(send: Send, error: _Answer | DspexError) -> None:
+async def _send_error(send: Send, error: _Rejection | DspexError) -> None:
     status, body, headers = (
         (error.status, error.body, error.headers)
-        if isinstance(error, _Answer)
+        if isinstance(error, _Rejection)
         else (status_of(error), error_body(error), ())
     )
     await send_json(send, body, status=status, headers=headers)

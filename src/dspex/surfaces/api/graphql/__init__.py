@@ -1,4 +1,4 @@
-"""The GraphQL schema: one object type for each resource, one mutation for each action; and what runs documents."""
+"""GraphQL: a schema derived from resources and actions, and the engine that runs documents."""
 
 from dspex.surfaces.api.graphql.context import GraphQLContext
 from dspex.surfaces.api.graphql.engine import Engine, GraphQLRequest

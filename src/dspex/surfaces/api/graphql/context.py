@@ -1,4 +1,4 @@
-"""What the resolvers of one request share."""
+"""The context that the resolvers of one request share."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -14,70 +14,70 @@ from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Page, Query
 
 E = TypeVar("E")
-MOST: Final = 16 * 1024 * 1024
+MAX_BYTES: Final = 16 * 1024 * 1024
 
 
 class Performer(Protocol):
-    """Carries out an action, and counts what came of it."""
+    """Performs an action and counts executions."""
 
-    async def __call__(self, operations: Operations, action: Action, given: object) -> Any:
-        """Return what the action gives; see `Operations.perform`."""
+    async def __call__(self, operations: Operations, action: Action, input: object) -> Any:
+        """Return the result of the action; see `Operations.perform`."""
         ...
 
 
-async def _plainly(operations: Operations, action: Action, given: object) -> Any:
-    return await operations.perform(action, given)
+async def _perform(operations: Operations, action: Action, input: object) -> Any:
+    return await operations.perform(action, input)
 
 
 class GraphQLContext:
-    """The operations of who asks, and the rows read so far: each is read once, and together with others."""
+    """The operations of the caller, and the rows read so far; each row is read once, in batches."""
 
-    __slots__ = ("_left", "_loaders", "_most", "_perform", "_reading", "operations", "rows")
+    __slots__ = ("_bytes_left", "_loaders", "_lock", "_max_bytes", "_perform", "operations", "rows")
 
     def __init__(
-        self, operations: Operations, perform: Performer = _plainly, *, most: int = MOST
+        self, operations: Operations, perform: Performer = _perform, *, max_bytes: int = MAX_BYTES
     ) -> None:
-        """Begin without any row; all rows of one request hold at most about `most` bytes."""
-        self._most = self._left = most
-        self._reading = asyncio.Lock()
+        """Start without rows; all rows of one request have at most about `max_bytes`."""
+        self._max_bytes = self._bytes_left = max_bytes
+        self._lock = asyncio.Lock()
         self._perform = perform
         self.operations = operations
         self.rows: dict[UUID, Any] = {}
         self._loaders: dict[str, DataLoader[UUID, Any]] = {}
 
     async def page(self, resource: Resource[E], query: Query) -> Page[E]:
-        """Return the first rows that a query describes, as far as there is room for them in the answer; at least one.
+        """Return the first rows of a query, at least one, as many as the size limit allows.
 
         Raises:
-            InvalidError: what was read before leaves no room.
+            InvalidError: the rows that were read before have reached the limit.
         """
-        async with self._reading:  # one after the other: each knows what the others left
-            if self._left <= 0:
+        async with self._lock:  # one page at a time: each needs the size of those before it
+            if self._bytes_left <= 0:
                 raise self._too_large()
-            page = await self.operations.page(resource, query, most=self._left)
-            self._left -= page.size
+            page = await self.operations.page(resource, query, most=self._bytes_left)
+            self._bytes_left -= page.size
         return page
 
     async def load(self, resource: Resource[Any], key: UUID) -> Any:
         """Return the row with this id.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: it does not exist.
         """
         if resource.name not in self._loaders:
             self._loaders[resource.name] = DataLoader(
                 load_fn=lambda keys: self._read(resource, keys)
             )
-        found = await self._loaders[resource.name].load(key)
-        if found is None:
+        row = await self._loaders[resource.name].load(key)
+        if row is None:
             raise NotFoundError(f"there is no {resource.name} {str(key)!r}")
-        return found
+        return row
 
     async def load_all(self, resource: Resource[Any], keys: Collection[UUID]) -> Sequence[Any]:
-        """Return the rows with these ids, as far as they exist, and keep them.
+        """Return those rows with these ids that exist, and keep them.
 
         Raises:
-            InvalidError: they are larger than what is left of the room for the answer.
+            InvalidError: all rows of the request together exceed the size limit.
         """
         missing = tuple(key for key in keys if key not in self.rows)
         if missing:
@@ -87,27 +87,27 @@ class GraphQLContext:
             self.rows.update((row.id, row) for row in page.rows)
         return [self.rows[key] for key in keys if key in self.rows]
 
-    async def perform(self, action: Action, given: object) -> Any:
-        """Carry out an action; rows read before may be others now.
+    async def perform(self, action: Action, input: object) -> Any:
+        """Perform an action; rows are read anew after it, because it may change them.
 
         Raises:
             ActionError: see `Operations.perform`.
         """
         self.forget()
-        return await self._perform(self.operations, action, given)
+        return await self._perform(self.operations, action, input)
 
     def _too_large(self) -> InvalidError:
         return InvalidError(
-            f"the answer is larger than {self._most} bytes: ask for fewer rows or fields at once"
+            f"the answer is larger than {self._max_bytes} bytes: ask for fewer rows or fields at once"
         )
 
     def renew(self) -> None:
-        """Begin anew, for the next element of a subscription."""
+        """Start anew for the next event of a subscription."""
         self.forget()
-        self._left = self._most
+        self._bytes_left = self._max_bytes
 
     def forget(self) -> None:
-        """Read every row again: they may be others now."""
+        """Forget the rows, because they may have changed."""
         self.rows.clear()
         self._loaders.clear()
 

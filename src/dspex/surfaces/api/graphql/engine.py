@@ -1,4 +1,4 @@
-"""From a document to its answer."""
+"""The engine that runs GraphQL documents."""
 
 import asyncio
 import logging
@@ -31,23 +31,28 @@ from graphql import (
 from graphql.pyutils import is_awaitable
 
 from dspex.surfaces.api.graphql.context import GraphQLContext
-from dspex.surfaces.api.graphql.errors import refusal
-from dspex.surfaces.api.graphql.limits import MAX_SOURCE, MAX_TOKENS, check, check_variables
+from dspex.surfaces.api.graphql.errors import request_extensions
+from dspex.surfaces.api.graphql.limits import (
+    MAX_SOURCE,
+    MAX_TOKENS,
+    check_document,
+    check_variables,
+)
 from dspex.surfaces.api.requests import reject_null_characters
 from dspex.surfaces.api.responses import FAULT, timeout_message
 
-REMEMBERED: Final = 256 * 1024  # characters of documents; a tree takes some forty times its text
+CACHE_CHARACTERS: Final = 256 * 1024  # of documents; a syntax tree takes about 40 times as much
 _LONG_NUMBER: Final = re.compile(r"\d{400}")
 _MAX_ERRORS: Final = 20
 _log = logging.getLogger("dspex.api")
 
 
 class GraphQLRequest(msgspec.Struct):
-    """A GraphQL request as clients send it."""
+    """A GraphQL request, as clients send it."""
 
     query: str
     variables: dict[str, Any] | None = None
-    operationName: str | None = None  # noqa: N815  # its name on the wire
+    operationName: str | None = None  # noqa: N815  # the name in the protocol
     extensions: dict[str, Any] | None = None
 
 
@@ -55,164 +60,167 @@ _VALUES: Final = frozenset({str, int, float, bool, NoneType, dict, list, tuple, 
 
 
 def _is_awaitable(value: Any) -> TypeGuard[Awaitable[Any]]:
-    """Answer for the types of attributes without looking further: this is asked for every field of every row."""
+    """Return whether a value is awaitable; fast for attributes, as it runs for every field of a row."""
     return type(value) not in _VALUES and is_awaitable(value)
 
 
-def check_texts(asked: GraphQLRequest) -> None:
-    """Do nothing where all texts can be stored.
+def check_texts(request: GraphQLRequest) -> None:
+    """Check that all texts can be stored.
 
     Raises:
-        InvalidError: one holds the character U+0000.
+        InvalidError: a text contains the character U+0000.
     """
-    reject_null_characters(asked.query.replace("\\u0000", "\0"))
-    reject_null_characters(asked.variables)
+    reject_null_characters(request.query.replace("\\u0000", "\0"))
+    reject_null_characters(request.variables)
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedDocument:
-    """A document that can be run, or what is wrong with it."""
+    """A document that can be run, or its errors."""
 
     document: DocumentNode | None
     errors: list[GraphQLError]
 
 
 class _EventExecutor(Executor[Any]):
-    """Forgets with each event what it collected for it; graphql-core's own keeps that while the subscription lasts."""
+    """Drops the collected fields of each event; graphql-core keeps them as long as a subscription."""
 
     def build_per_event_executor(self, payload: Any) -> Executor[Any]:
         executor = super().build_per_event_executor(payload)
-        executor._relevant_sub_fields = {}  # noqa: SLF001  # shared with the copy it was made of
+        executor._relevant_sub_fields = {}  # noqa: SLF001  # shared by all copies of an executor
         return executor
 
 
 class Engine:
-    """Runs GraphQL documents. Each is parsed, measured and validated once, and remembered, also where it is wrong."""
+    """Runs GraphQL documents; each is parsed, measured and validated once, and cached with its errors."""
 
     def __init__(self, schema: GraphQLSchema) -> None:
         """Take the schema."""
         self._schema = schema
-        self._prepared: OrderedDict[str, PreparedDocument] = OrderedDict()
-        self._size = 0
+        self._documents: OrderedDict[str, PreparedDocument] = OrderedDict()
+        self._characters = 0
 
-    async def run(self, asked: GraphQLRequest, context: GraphQLContext) -> dict[str, Any]:
-        """Return the answer to a query or mutation; what goes wrong is in its `errors`."""
-        prepared = self.prepare(asked.query)
+    async def run(self, request: GraphQLRequest, context: GraphQLContext) -> dict[str, Any]:
+        """Return the response to a query or mutation; failures are in its `errors`."""
+        prepared = self.prepare(request.query)
         if prepared.document is None:
             return _failed(prepared.errors)
-        operation = get_operation_ast(prepared.document, asked.operationName)
+        operation = get_operation_ast(prepared.document, request.operationName)
         if operation is not None and operation.operation.value == "subscription":
             return _failed(
-                [GraphQLError("a subscription is followed at /graphql/stream, or over a websocket")]
+                [GraphQLError("send a subscription to /graphql/stream, or over a websocket")]
             )
         try:
-            check_variables(self._schema, operation, asked.variables)
+            check_variables(self._schema, operation, request.variables)
         except GraphQLError as error:
             return _failed([error])
-        found = execute(
+        result = execute(
             self._schema,
             prepared.document,
             context_value=context,
-            variable_values=asked.variables,
-            operation_name=asked.operationName,
+            variable_values=request.variables,
+            operation_name=request.operationName,
             is_awaitable=_is_awaitable,
         )
-        return _answer(await found if isawaitable(found) else found)
+        return _response(await result if isawaitable(result) else result)
 
     async def stream(
         self,
-        asked: GraphQLRequest,
+        request: GraphQLRequest,
         context: GraphQLContext,
         *,
         check: Callable[[], Awaitable[None]],
-        within: float,
+        timeout_s: float,
     ) -> AsyncIterator[dict[str, Any]]:
-        """Give the answers of a subscription as they come, each after `check`.
+        """Yield the responses of a subscription as events occur, each after `check`.
 
-        A query or mutation gives one answer; after `within` seconds it is cancelled, and the answer
-        says so.
+        A query or mutation has one response; after `timeout_s` seconds it is cancelled, and the
+        response is an error.
         """
-        prepared = self.prepare(asked.query)
+        prepared = self.prepare(request.query)
         operation: OperationDefinitionNode | None = None
         if prepared.document is not None:
-            operation = get_operation_ast(prepared.document, asked.operationName)
+            operation = get_operation_ast(prepared.document, request.operationName)
         if (
             prepared.document is None
             or operation is None
             or operation.operation.value != "subscription"
         ):
-            yield await self._within(within, asked, context)
+            yield await self._run_in_time(request, context, seconds=timeout_s)
             return
         try:
-            check_variables(self._schema, operation, asked.variables)
+            check_variables(self._schema, operation, request.variables)
         except GraphQLError as error:
             yield _failed([error])
             return
-        found: Any = subscribe(
+        subscription: Any = subscribe(
             self._schema,
             prepared.document,
             context_value=context,
-            variable_values=asked.variables,
-            operation_name=asked.operationName,
+            variable_values=request.variables,
+            operation_name=request.operationName,
             executor_class=_EventExecutor,
         )
-        found = await found if isawaitable(found) else found
-        if isinstance(found, ExecutionResult):
-            yield _answer(found)
+        subscription = await subscription if isawaitable(subscription) else subscription
+        if isinstance(subscription, ExecutionResult):
+            yield _response(subscription)
             return
         try:
-            async with aclosing(found) as results:
+            async with aclosing(subscription) as results:
                 async for result in results:
                     await check()
-                    yield _answer(result)
-        except GraphQLError as error:  # what follows events failed, and has ended
+                    yield _response(result)
+        except GraphQLError as error:  # the source of the events has failed
             yield _failed([error])
 
-    async def _within(
-        self, seconds: float, asked: GraphQLRequest, context: GraphQLContext
+    async def _run_in_time(
+        self, request: GraphQLRequest, context: GraphQLContext, *, seconds: float
     ) -> dict[str, Any]:
         try:
             async with asyncio.timeout(seconds):
-                return await self.run(asked, context)
+                return await self.run(request, context)
         except TimeoutError:
             return _failed([GraphQLError(timeout_message(seconds), extensions={"code": "timeout"})])
 
-    def remembered(self) -> tuple[str, ...]:
-        """Return the documents that are remembered, the one asked longest ago first."""
-        return tuple(self._prepared)
+    @property
+    def cached_documents(self) -> tuple[str, ...]:
+        """The cached documents, the least recently used first."""
+        return tuple(self._documents)
 
     def prepare(self, source: str) -> PreparedDocument:
-        """Return a document parsed, measured and validated, or what is wrong with it."""
-        known = self._prepared.get(source)
-        if known is not None:
-            self._prepared.move_to_end(source)
-            return known
+        """Return a document after parsing, measuring and validating it, or its errors."""
+        prepared = self._documents.get(source)
+        if prepared is not None:
+            self._documents.move_to_end(source)
+            return prepared
         if len(source) > MAX_SOURCE:
-            return _refused(f"the query is longer than {MAX_SOURCE} characters")
-        made = self._prepared[source] = self._read(source)
-        self._size += len(source)
-        while self._size > REMEMBERED:
-            oldest, _ = self._prepared.popitem(last=False)
-            self._size -= len(oldest)
-        return made
+            return _too_complex(f"the query is longer than {MAX_SOURCE} characters")
+        prepared = self._documents[source] = self._parse(source)
+        self._characters += len(source)
+        while self._characters > CACHE_CHARACTERS:
+            oldest, _ = self._documents.popitem(last=False)
+            self._characters -= len(oldest)
+        return prepared
 
-    def _read(self, source: str) -> PreparedDocument:
+    def _parse(self, source: str) -> PreparedDocument:
         if _LONG_NUMBER.search(source):
-            return _refused("the query holds a number of 400 digits or more; give it as a variable")
+            return _too_complex(
+                "the query contains a number of 400 digits or more; send it as a variable"
+            )
         try:
             document = parse(source, max_tokens=MAX_TOKENS)
-            check(document)
+            check_document(document)
             errors = validate(self._schema, document, specified_rules, max_errors=_MAX_ERRORS)
             for error in errors:
-                error.extensions = refusal(error, document)
+                error.extensions = request_extensions(error, document)
         except GraphQLError as error:
             return PreparedDocument(None, [error])
         except RecursionError:
-            return _refused("the query is nested too deeply")
+            return _too_complex("the query is nested too deeply")
         return PreparedDocument(None if errors else document, errors)
 
 
-def _refused(message: str) -> PreparedDocument:
+def _too_complex(message: str) -> PreparedDocument:
     return PreparedDocument(None, [GraphQLError(message, extensions={"code": "too_complex"})])
 
 
@@ -220,17 +228,17 @@ def _failed(errors: list[GraphQLError]) -> dict[str, Any]:
     return {"data": None, "errors": [_formatted(error) for error in errors]}
 
 
-def _answer(result: Any) -> dict[str, Any]:
+def _response(result: Any) -> dict[str, Any]:
     if not result.errors:
         return {"data": result.data}
     return {"data": result.data, "errors": [_formatted(error) for error in result.errors]}
 
 
 def _formatted(error: GraphQLError) -> Mapping[str, Any]:
-    """Return an error as clients see it; one that nobody meant for them is logged and shown without its details."""
+    """Return an error as clients see it; an unexpected one is logged and shown without details."""
     cause = error.original_error
     if cause is not None and not isinstance(cause, GraphQLError):
         _log.error("a fault in dspex", exc_info=cause)
         return {"message": FAULT, "path": error.path, "extensions": {"code": "internal"}}
-    shown = error.formatted
-    return shown if error.path else {**shown, "extensions": refusal(error)}
+    formatted = error.formatted
+    return formatted if error.path else {**formatted, "extensions": request_extensions(error)}

@@ -1,4 +1,4 @@
-"""Errors of dspex as GraphQL errors whose `extensions` carry the type, the code and the fields."""
+"""Errors of dspex as GraphQL errors; their `extensions` have the type, the code and the fields."""
 
 import logging
 import re
@@ -11,8 +11,7 @@ import strawberry
 from graphql import ArgumentNode, DocumentNode, GraphQLError, ObjectFieldNode
 from graphql.language import Node
 
-from dspex.errors import DspexError, InvalidError
-from dspex.errors import FieldError as WrongField
+from dspex.errors import DspexError, FieldError, InvalidError
 from dspex.surfaces.api.responses import FAULT, extensions_of, public_message
 
 _VARIABLE: Final = re.compile(r"Variable '\$(\w+)' has invalid value(?: at (\S+))?:")
@@ -21,7 +20,7 @@ _log = logging.getLogger("dspex.api")
 
 @contextmanager
 def as_graphql() -> Iterator[None]:
-    """Turn what is raised inside into a GraphQL error; a fault of ours is logged and shown without its details."""
+    """Raise exceptions of the block as GraphQL errors; an unexpected one is logged, without details."""
     try:
         yield
     except DspexError as error:
@@ -31,13 +30,13 @@ def as_graphql() -> Iterator[None]:
         raise GraphQLError(FAULT, extensions={"code": "internal"}) from error
 
 
-def refusal(error: GraphQLError, document: DocumentNode | None = None) -> dict[str, Any]:
-    """Return the extensions of an error found before anything ran: the `document` or its variables do not fit."""
-    given = dict(error.extensions or {})
+def request_extensions(error: GraphQLError, document: DocumentNode | None = None) -> dict[str, Any]:
+    """Return the extensions of an error in a `document` or its variables, found before it ran."""
+    extensions = dict(error.extensions or {})
     path = _path_of(error, document)
-    if "code" in given and (given.get("type") != InvalidError.__name__ or not path):
-        return given
-    field = WrongField(
+    if "code" in extensions and (extensions.get("type") != InvalidError.__name__ or not path):
+        return extensions
+    field = FieldError(
         field=path.rpartition(".")[2].partition("[")[0],
         path=path,
         value=None,
@@ -49,31 +48,33 @@ def refusal(error: GraphQLError, document: DocumentNode | None = None) -> dict[s
 
 
 def _path_of(error: GraphQLError, document: DocumentNode | None) -> str:
-    """Return which variable, or argument of a field, is wrong, with the way into it; "" where none is."""
-    if found := _VARIABLE.match(error.message):
-        return found[1] + (found[2] or "")
+    """Return the path of the wrong variable or argument; "" if the error is about neither."""
+    if match := _VARIABLE.match(error.message):
+        return match[1] + (match[2] or "")
     if document is None or not error.nodes:
         return ""
-    return ".".join(_way(document, error.nodes[0], ()))
+    return ".".join(_path_to(error.nodes[0], document, ()))
 
 
-def _way(node: Node, wanted: Node, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of the argument and the fields of objects around a value."""
-    if node is wanted:
+def _path_to(target: Node, node: Node, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the argument and the object fields around `target`, a node in `node`."""
+    if node is target:
         return names
     if isinstance(node, ArgumentNode | ObjectFieldNode):
         names = (*names, node.name.value)
     for key in node.keys:
         part = getattr(node, key)
         for child in part if isinstance(part, list | tuple) else (part,):
-            if isinstance(child, Node) and (found := _way(child, wanted, names)):
-                return found
+            if isinstance(child, Node) and (path := _path_to(target, child, names)):
+                return path
     return ()
 
 
-@strawberry.type(description="One thing that is wrong with one value; `path` leads to it.")
-class FieldError:
-    """As in `dspex.errors`."""
+@strawberry.type(
+    name="FieldError", description="One thing that is wrong with one value; `path` leads to it."
+)
+class FieldErrorType:
+    """The fields of `dspex.errors.FieldError`."""
 
     field: str
     path: str
@@ -84,21 +85,22 @@ class FieldError:
 
 
 @strawberry.interface(
-    description="What `errors[].extensions` of a refused action holds; `type` names which of these."
+    name="ActionError",
+    description="What `errors[].extensions` of a refused action holds; `type` names which of these.",
 )
-class ActionError:
-    """What all errors of actions have."""
+class ActionErrorInterface:
+    """The fields of all errors of actions."""
 
     type: str
     code: str
     retryable: bool
-    fields: list[FieldError]
+    fields: list[FieldErrorType]
     execution_id: UUID | None
 
 
 def _error(name: str, description: str) -> Any:
     return strawberry.type(
-        type(name, (ActionError,), {"__annotations__": {}}), description=description
+        type(name, (ActionErrorInterface,), {"__annotations__": {}}), description=description
     )
 
 

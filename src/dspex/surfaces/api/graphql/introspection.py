@@ -1,8 +1,8 @@
-"""How much a document may ask about the schema itself.
+"""Limits on introspection.
 
-The standard introspection query is deep, and answers some fourteen thousand small fields; tools
-send it as it is. What grows without end is a list of types inside a list of types, and the same
-question under many names.
+The standard introspection query, which tools send unchanged, is deep and has about 14,000 small
+fields in its response. Unbounded are only lists of types inside lists of types, and the same field
+under many aliases.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ MAX_DEPTH: Final = 64
 MAX_VISITS: Final = 2000
 MAX_LISTS: Final = 2
 WEIGHT: Final = 5000
-"""What one question weighs beside the fields that other parts of a document answer."""
+"""The complexity of one introspection field; other fields of a document count once each."""
 _LISTS: Final = frozenset(
     {"types", "fields", "inputFields", "interfaces", "possibleTypes", "enumValues", "directives"}
 )
@@ -26,34 +26,34 @@ _LISTS: Final = frozenset(
 
 @dataclass(slots=True)
 class Introspection:
-    """What one operation asks of the schema: at most three questions, and each without names of its own inside."""
+    """The introspection of one operation: at most three root fields, without aliases inside."""
 
     fragments: Mapping[str, Any]
     roots: int = 0
     visits: int = 0
 
     def weigh(self, root: Any) -> int:
-        """Return what `root`, a field `__schema` or `__type`, weighs.
+        """Return the complexity of `root`, a field `__schema` or `__type`.
 
         Raises:
-            GraphQLError: it asks for too much; the message says of what.
+            GraphQLError: a limit is exceeded; the message names it.
         """
         self.roots += 1
         if self.roots > MAX_ROOTS:
-            raise _refused(f"{MAX_ROOTS} fields of {' and '.join(sorted(ROOTS))}")
+            raise _too_complex(f"{MAX_ROOTS} fields of {' and '.join(sorted(ROOTS))}")
         if root.selection_set is not None:
-            self._walk(root.selection_set, _Way())
+            self._walk(root.selection_set, _Position())
         return WEIGHT
 
-    def _walk(self, selections: Any, way: "_Way") -> None:
-        if way.depth > MAX_DEPTH:
-            raise _refused(f"{MAX_DEPTH} levels of introspection")
+    def _walk(self, selections: Any, position: "_Position") -> None:
+        if position.depth > MAX_DEPTH:
+            raise _too_complex(f"{MAX_DEPTH} levels of introspection")
         for selection in selections.selections:
             self.visits += 1
             if self.visits > MAX_VISITS:
-                raise _refused(f"{MAX_VISITS} fields of introspection")
+                raise _too_complex(f"{MAX_VISITS} fields of introspection")
             if selection.kind == "fragment_spread":
-                self._spread(selection.name.value, way)
+                self._spread(selection.name.value, position)
                 continue
             if selection.kind == "field" and selection.alias is not None:
                 raise GraphQLError(
@@ -61,34 +61,34 @@ class Introspection:
                 )
             if selection.selection_set is not None:
                 is_list = selection.kind == "field" and selection.name.value in _LISTS
-                self._walk(selection.selection_set, way.below(lists=is_list))
+                self._walk(selection.selection_set, position.below(lists=is_list))
 
-    def _spread(self, name: str, way: "_Way") -> None:
-        if name not in way.names and name in self.fragments:
-            self._walk(self.fragments[name].selection_set, way.below(name=name))
+    def _spread(self, name: str, position: "_Position") -> None:
+        if name not in position.names and name in self.fragments:
+            self._walk(self.fragments[name].selection_set, position.below(name=name))
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
-    """The way down to a selection: how deep, through how many lists, and inside which fragments."""
+class _Position:
+    """The position of a selection: its depth, and the lists and fragments around it."""
 
     depth: int = 0
     lists: int = 0
     names: frozenset[str] = field(default_factory=frozenset)
 
-    def below(self, *, lists: bool = False, name: str | None = None) -> "_Way":
+    def below(self, *, lists: bool = False, name: str | None = None) -> "_Position":
         count = self.lists + lists
         if count > MAX_LISTS:
-            raise _refused(f"{MAX_LISTS} lists of types inside one another")
-        return _Way(self.depth + 1, count, self.names if name is None else self.names | {name})
+            raise _too_complex(f"{MAX_LISTS} nested lists of types")
+        return _Position(self.depth + 1, count, self.names if name is None else self.names | {name})
 
 
-def _refused(what: str) -> GraphQLError:
+def _too_complex(what: str) -> GraphQLError:
     return GraphQLError(f"the query has more than {what}", extensions={"code": "too_complex"})
 
 
 def make_defaults_printable(schema: GraphQLSchema) -> None:
-    """Give defaults that are JSON objects or lists the form in which graphql-core can print them."""
+    """Convert defaults that are JSON objects or lists so that graphql-core can print them."""
     inputs = (kind for kind in schema.type_map.values() if isinstance(kind, GraphQLInputObjectType))
     for part in (part for kind in inputs for part in kind.fields.values()):
         try:

@@ -1,8 +1,8 @@
-"""How much one document may ask for, measured on its syntax tree before anything is validated or run."""
+"""Limits on a document, measured on its syntax tree before it is validated or run."""
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from graphql import (
@@ -24,17 +24,17 @@ MAX_TOKENS: Final = 2000
 MAX_DEPTH: Final = 15
 MAX_FIELDS: Final = 500
 MAX_ALIASES: Final = 50
-MAX_SAME: Final = 20
+MAX_SAME_NAME: Final = 20
 MAX_FRAGMENTS: Final = 30
 MAX_COMPLEXITY: Final = 20_000
-MAX_LISTED: Final = 5000
-SORTED: Final = 1000
+MAX_VARIABLE_VALUES: Final = 5000
+SORT_FACTOR: Final = 1000
 _BY_AGE: Final = {"NEWEST_FIRST", "OLDEST_FIRST"}
-_PAGE: Final = 50
+_DEFAULT_PAGE: Final = 50
 
 
 @dataclass(slots=True)
-class _Measure:
+class _Counts:
     fields: int = 0
     aliases: int = 0
     visits: int = 0
@@ -42,27 +42,26 @@ class _Measure:
 
 @dataclass(frozen=True, slots=True)
 class _Walk:
-    """A way down: `factor` is how often what is met here is answered."""
+    """A position in the tree; each field here occurs `factor` times in the response."""
 
     fragments: dict[str, Any]
-    found: _Measure
+    counts: _Counts
     schema: Introspection
     names: frozenset[str] = field(default_factory=frozenset)
     depth: int = 0
     factor: int = 1
 
 
-def check(document: DocumentNode) -> None:
-    """Do nothing where the document keeps the limits.
+def check_document(document: DocumentNode) -> None:
+    """Check that a document is within the limits.
 
-    Depth is counted through fragments. Complexity is the number of fields that are answered: those
-    inside a page count once for each element that it may have (`first`, or 50 where that is a
-    variable or not given). A list in another order than that of age counts as a thousand fields
-    more: the database reads every row that could be in it. Questions about the schema have limits
-        of their own; see `introspection`.
+    Depth includes fragments. Complexity is the number of fields in the response: fields inside a
+    page count once for each possible element (`first`, or 50 if that is a variable or missing). A
+    list in another order than by age counts as a thousand fields more, because the database reads
+    every row that could be in it. Introspection has separate limits; see `introspection`.
 
     Raises:
-        GraphQLError: a limit is passed; it is named.
+        GraphQLError: a limit is exceeded; the message names it.
     """
     fragments = {
         part.name.value: part
@@ -74,12 +73,12 @@ def check(document: DocumentNode) -> None:
     ]
     _limit("fragments", len(fragments), MAX_FRAGMENTS)
     for operation in operations:
-        found = _Measure()
+        counts = _Counts()
         complexity = _weigh(
-            operation.selection_set, _Walk(fragments, found, Introspection(fragments))
+            operation.selection_set, _Walk(fragments, counts, Introspection(fragments))
         )
-        _limit("fields", found.fields, MAX_FIELDS)
-        _limit("aliases", found.aliases, MAX_ALIASES)
+        _limit("fields", counts.fields, MAX_FIELDS)
+        _limit("aliases", counts.aliases, MAX_ALIASES)
         _limit("answered fields", complexity, MAX_COMPLEXITY)
 
 
@@ -88,8 +87,8 @@ def _weigh(selections: Any, walk: _Walk) -> int:
     same = Counter[str]()
     total = 0
     for selection in selections.selections:
-        walk.found.visits += 1
-        _limit("visits", walk.found.visits, MAX_FIELDS * 2)
+        walk.counts.visits += 1
+        _limit("visits", walk.counts.visits, MAX_FIELDS * 2)
         if selection.kind == "field":
             same[(selection.alias or selection.name).value] += 1
             total += _field(selection, walk)
@@ -97,32 +96,24 @@ def _weigh(selections: Any, walk: _Walk) -> int:
             total += _weigh(selection.selection_set, _inside(walk))
         else:
             total += _spread(selection.name.value, walk)
-    _limit("fields of one name side by side", max(same.values(), default=0), MAX_SAME)
+    _limit("fields of one name side by side", max(same.values(), default=0), MAX_SAME_NAME)
     return total
 
 
 def _field(selection: Any, walk: _Walk) -> int:
-    walk.found.fields += 1
-    walk.found.aliases += selection.alias is not None
+    walk.counts.fields += 1
+    walk.counts.aliases += selection.alias is not None
     if selection.name.value in ROOTS:
         return walk.schema.weigh(selection)
     if selection.selection_set is None:
         return walk.factor
-    factor, own = walk.factor, walk.factor * (SORTED if _is_sorted(selection) else 1)
+    factor, weight = walk.factor, walk.factor * (SORT_FACTOR if _is_sorted(selection) else 1)
     if selection.name.value in {"nodes", "edges"}:
-        return own + _weigh(selection.selection_set, _inside(walk))
+        return weight + _weigh(selection.selection_set, _inside(walk))
     page = _page_of(selection)
     if page is not None:
         factor = min(factor * page, MAX_COMPLEXITY + 1)
-    below = _Walk(
-        walk.fragments,
-        walk.found,
-        walk.schema,
-        names=walk.names,
-        depth=walk.depth + 1,
-        factor=factor,
-    )
-    return own + _weigh(selection.selection_set, below)
+    return weight + _weigh(selection.selection_set, _inside(walk, factor=factor))
 
 
 def _is_sorted(selection: Any) -> bool:
@@ -133,7 +124,7 @@ def _is_sorted(selection: Any) -> bool:
 
 
 def _page_of(selection: Any) -> int | None:
-    """Return how many elements a page may have, None where the field is no page."""
+    """Return how many elements a page may have; None if the field is not a page."""
     names = {
         getattr(part.name, "value", "")
         for part in selection.selection_set.selections
@@ -148,38 +139,24 @@ def _page_of(selection: Any) -> int | None:
             and len(argument.value.value) < 6
         ):
             return max(1, int(argument.value.value))
-    return _PAGE
+    return _DEFAULT_PAGE
 
 
 def _spread(name: str, walk: _Walk) -> int:
     if name in walk.names or name not in walk.fragments:
-        return 0  # a cycle or an unknown name: validation says which
-    inside = _Walk(
-        walk.fragments,
-        walk.found,
-        walk.schema,
-        names=walk.names | {name},
-        depth=walk.depth + 1,
-        factor=walk.factor,
-    )
+        return 0  # a cycle or an unknown name, which validation reports
+    inside = _inside(walk, names=walk.names | {name})
     return _weigh(walk.fragments[name].selection_set, inside)
 
 
-def _inside(walk: _Walk) -> _Walk:
-    return _Walk(
-        walk.fragments,
-        walk.found,
-        walk.schema,
-        names=walk.names,
-        depth=walk.depth + 1,
-        factor=walk.factor,
-    )
+def _inside(walk: _Walk, **changes: Any) -> _Walk:
+    return replace(walk, depth=walk.depth + 1, **changes)
 
 
-def _limit(what: str, found: int, most: int) -> None:
-    if found > most:
+def _limit(what: str, count: int, limit: int) -> None:
+    if count > limit:
         raise GraphQLError(
-            f"the query has more than {most} {what}", extensions={"code": "too_complex"}
+            f"the query has more than {limit} {what}", extensions={"code": "too_complex"}
         )
 
 
@@ -188,10 +165,10 @@ def check_variables(
     operation: OperationDefinitionNode | None,
     variables: Mapping[str, Any] | None,
 ) -> None:
-    """Raise where variables hold more values than are looked at one by one; what is JSON to the schema is not counted.
+    """Check the number of values in variables; values inside JSON scalars do not count.
 
     Raises:
-        GraphQLError: they do.
+        GraphQLError: there are too many.
     """
     if operation is None or not variables:
         return
@@ -206,11 +183,11 @@ def check_variables(
             type_ = type_.of_type
         if isinstance(type_, GraphQLList) and isinstance(value, list):
             count += len(value)
-            _limit("values in lists of variables", count, MAX_LISTED)
+            _limit("values in lists of variables", count, MAX_VARIABLE_VALUES)
             pending.extend((part, type_.of_type) for part in value)
         elif isinstance(type_, GraphQLInputObjectType) and isinstance(value, dict):
             count += len(value)
-            _limit("values in variables", count, MAX_LISTED)
+            _limit("values in variables", count, MAX_VARIABLE_VALUES)
             fields = type_.fields
             pending.extend(
                 (part, fields[name].type) for name, part in value.items() if name in fields

@@ -1,4 +1,4 @@
-"""How the fields of rows are read: set on the finished schema, because each runs for every row of every list."""
+"""Fast resolvers for the fields of rows, which run for every row of every list."""
 
 from collections.abc import Callable
 from operator import attrgetter
@@ -14,24 +14,24 @@ from dspex.surfaces.api.graphql.types import camel, pascal
 
 
 def install_row_resolvers(core: GraphQLSchema, domain: Domain) -> None:
-    """Make the fields of all object types read rows directly; relations come from the request's rows, or are loaded."""
+    """Make all object types read rows directly, and relations from the rows of the request."""
     names = {resource.entity: pascal(resource.name) for resource in domain.values()}
     node: Any = core.type_map["Node"]
     node.resolve_type = lambda row, _info, _type: names[type(row)]
     for resource in domain.values():
-        made = core.type_map.get(pascal(resource.name))
-        if not isinstance(made, GraphQLObjectType):
+        type_ = core.type_map.get(pascal(resource.name))
+        if not isinstance(type_, GraphQLObjectType):
             continue
-        made.is_type_of = None
+        type_.is_type_of = None
         for part in resource.shown:
-            made.fields[camel(part.name)].resolve = _reader(part)
-        for computed in resource.calculations:
-            made.fields[camel(computed.attribute.name)].resolve = _computer(computed)
+            type_.fields[camel(part.name)].resolve = _reader(part)
+        for calculation in resource.calculations:
+            type_.fields[camel(calculation.attribute.name)].resolve = _calculator(calculation)
         nullable = {part.name for part in resource.attributes if part.is_nullable}
         for pointer, target in {**resource.references, **resource.pointers}.items():
-            may_be_gone = pointer in resource.pointers and pointer in nullable
-            made.fields[camel(pointer.removesuffix("_id"))].resolve = _relation(
-                pointer, domain[target], may_be_gone=may_be_gone
+            is_optional = pointer in resource.pointers and pointer in nullable
+            type_.fields[camel(pointer.removesuffix("_id"))].resolve = _relation(
+                pointer, domain[target], is_optional=is_optional
             )
 
 
@@ -46,30 +46,30 @@ def _reader(part: Attribute) -> Callable[[Any, Any], Any]:
     return key
 
 
-def _computer(made: Calculation) -> Callable[[Any, Any], Any]:
-    compute = made.compute
+def _calculator(calculation: Calculation) -> Callable[[Any, Any], Any]:
+    compute = calculation.compute
     return lambda row, _info: compute(row)
 
 
 def _relation(
-    pointer: str, target: Resource[Any], *, may_be_gone: bool
+    pointer: str, target: Resource[Any], *, is_optional: bool
 ) -> Callable[[Any, Any], Any]:
-    """Return what reads the row behind a pointer; None where no foreign key holds it and retention has deleted it."""
+    """Return the resolver of a relation; an optional one is None after retention deleted the row."""
     get = attrgetter(pointer)
 
     def resolve(row: Any, info: Any) -> Any:
         key = get(row)
         if key is None:
             return None
-        known = info.context.rows.get(key)
-        return load(info.context, key) if known is None else known
+        loaded = info.context.rows.get(key)
+        return load(info.context, key) if loaded is None else loaded
 
     async def load(context: Any, key: Any) -> Any:
         with as_graphql():
             try:
                 return await context.load(target, key)
             except NotFoundError:
-                if may_be_gone:
+                if is_optional:
                     return None
                 raise
 
@@ -79,30 +79,30 @@ def _relation(
 async def preload_relations(
     info: Any, resource: Resource[Any], rows: Any, *, domain: Domain
 ) -> None:
-    """Read what the rows of a page point to, as far as the query asks for it, in one query for each relation."""
+    """Load the relations of a page that the query selects, with one database query for each."""
     try:
-        await _read(info, resource, rows, nodes=_elements(info), domain=domain)
+        await _load_relations(info, resource, rows, nodes=_elements(info), domain=domain)
     except DspexError:
-        return  # the resolver of the relation meets the same error and says where
+        return  # the resolver of the relation raises it again, with its path
 
 
 def unused_json(info: Any, resource: Resource[Any]) -> frozenset[str]:
-    """Return the JSON attributes that a page's query does not need, as far as a row can do without them."""
-    asked = {
+    """Return the nullable JSON attributes that the query of a page does not need."""
+    selected = {
         child.name.value
         for node in _elements(info)
         if node.selection_set is not None
-        for child in _fields(info, node.selection_set, seen=frozenset())
+        for child in _fields(info, node.selection_set, visited=frozenset())
     }
-    needed = {
+    sources = {
         name
-        for made in resource.calculations
-        if camel(made.attribute.name) in asked
-        for name in made.of
+        for calculation in resource.calculations
+        if camel(calculation.attribute.name) in selected
+        for name in calculation.of
     }
     parts = (part for part in resource.attributes if part.kind == "json" and part.is_nullable)
     return frozenset(
-        part.name for part in parts if camel(part.name) not in asked and part.name not in needed
+        part.name for part in parts if camel(part.name) not in selected and part.name not in sources
     )
 
 
@@ -114,7 +114,7 @@ def _elements(info: Any) -> list[Any]:
     ]
 
 
-async def _read(
+async def _load_relations(
     info: Any,
     resource: Resource[Any],
     rows: Any,
@@ -134,31 +134,32 @@ async def _read(
         if not keys:
             continue
         target = domain[targets[pointer]]
-        found = await info.context.load_all(target, keys)
-        await _read(info, target, found, nodes=below, domain=domain)
+        loaded = await info.context.load_all(target, keys)
+        await _load_relations(info, target, loaded, nodes=below, domain=domain)
 
 
 def _below(info: Any, nodes: Any, path: tuple[str, ...]) -> list[Any]:
     """Return the field nodes at `path` under `nodes`, through fragments."""
-    found = list(nodes)
     for name in path:
-        found = [
+        nodes = [
             child
-            for node in found
+            for node in nodes
             if node.selection_set is not None
-            for child in _fields(info, node.selection_set, seen=frozenset())
+            for child in _fields(info, node.selection_set, visited=frozenset())
             if child.name.value == name
         ]
-    return found
+    return list(nodes)
 
 
-def _fields(info: Any, selections: Any, *, seen: frozenset[str]) -> Any:
+def _fields(info: Any, selections: Any, *, visited: frozenset[str]) -> Any:
     for selection in selections.selections:
         if selection.kind == "field":
             yield selection
         elif selection.kind == "inline_fragment":
-            yield from _fields(info, selection.selection_set, seen=seen)
-        elif selection.name.value not in seen:
+            yield from _fields(info, selection.selection_set, visited=visited)
+        elif selection.name.value not in visited:
             fragment = info.fragments[selection.name.value]
             fragment = getattr(fragment, "definition", fragment)
-            yield from _fields(info, fragment.selection_set, seen=seen | {selection.name.value})
+            yield from _fields(
+                info, fragment.selection_set, visited=visited | {selection.name.value}
+            )

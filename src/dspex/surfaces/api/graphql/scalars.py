@@ -1,4 +1,4 @@
-"""The scalars beside those of GraphQL; what they refuse is an InvalidError, and the message says where it stood."""
+"""Scalars in addition to those of GraphQL; invalid values are errors with their place."""
 
 import math
 import re
@@ -21,14 +21,14 @@ from dspex.surfaces.api.responses import extensions_of
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
 
 
-def _refused(value: object, expected: str) -> GraphQLError:
+def _invalid(value: object, expected: str) -> GraphQLError:
     error = InvalidError(f"{shorten(value)} is not {expected}")
     return GraphQLError(error.message, extensions=extensions_of(error))
 
 
 def _uuid(value: Any) -> UUID:
     if not isinstance(value, str) or not _UUID.fullmatch(value):
-        raise _refused(value, "a UUID such as 01a204e7-d265-770f-a3da-97f8004ff7a9")
+        raise _invalid(value, "a UUID such as 01a204e7-d265-770f-a3da-97f8004ff7a9")
     return UUID(value)
 
 
@@ -39,7 +39,7 @@ def _moment(value: Any) -> datetime:
             return moment
     except (TypeError, ValueError):
         pass
-    raise _refused(value, "a time with its zone, such as 2030-01-31T12:00:00Z")
+    raise _invalid(value, "a time with its zone, such as 2030-01-31T12:00:00Z")
 
 
 def _is_number(value: object) -> bool:
@@ -47,13 +47,13 @@ def _is_number(value: object) -> bool:
         return False
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number that no float holds
+    except OverflowError:  # too large for a float
         return False
 
 
 def _probability(value: Any) -> float:
     if not _is_number(value) or not 0 <= value <= 1:
-        raise _refused(value, "a number from 0 to 1")
+        raise _invalid(value, "a number from 0 to 1")
     return float(value)
 
 
@@ -63,12 +63,12 @@ def _embedding(value: Any) -> list[float]:
         or not 1 <= len(value) <= LONGEST_EMBEDDING
         or not all(map(_is_number, value))
     ):
-        raise _refused(value, f"a list of 1 to {LONGEST_EMBEDDING} finite numbers")
+        raise _invalid(value, f"a list of 1 to {LONGEST_EMBEDDING} finite numbers")
     return [float(number) for number in value]
 
 
-@lru_cache(maxsize=4096)  # rows of one page share many of their times
-def _shown_moment(value: datetime) -> str:
+@lru_cache(maxsize=4096)  # many rows of a page have the same times
+def _format_moment(value: datetime) -> str:
     return value.isoformat()
 
 
@@ -76,41 +76,44 @@ def _scalar(
     name: str,
     description: str,
     *,
-    read: Callable[[Any], Any],
-    show: Callable[[Any], Any] | None = None,
+    parse: Callable[[Any], Any],
+    serialize: Callable[[Any], Any] | None = None,
 ) -> ScalarDefinition:
-    def read_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> Any:
+    def parse_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> Any:
         try:
-            return read(value_from_ast_untyped(node, variables))
-        except GraphQLError as error:  # where it stood is known here only
+            return parse(value_from_ast_untyped(node, variables))
+        except GraphQLError as error:  # only this function knows the place
             raise GraphQLError(error.message, node, extensions=error.extensions) from None
 
-    made: ScalarDefinition = strawberry.scalar(
+    scalar: ScalarDefinition = strawberry.scalar(
         name=name,
         description=description,
-        parse_value=read,
-        parse_literal=read_literal,
-        serialize=show or (lambda value: value),
+        parse_value=parse,
+        parse_literal=parse_literal,
+        serialize=serialize or (lambda value: value),
     )
-    return made
+    return scalar
 
 
 _SCALARS: Final[Mapping[object, ScalarDefinition]] = {
     UUID: _scalar(
-        "UUID", "The id of a row elsewhere in the answer or the database.", read=_uuid, show=str
+        "UUID",
+        "The id of a row elsewhere in the answer or the database.",
+        parse=_uuid,
+        serialize=str,
     ),
     datetime: _scalar(
-        "DateTime", "A moment with its zone (ISO 8601).", read=_moment, show=_shown_moment
+        "DateTime", "A moment with its zone (ISO 8601).", parse=_moment, serialize=_format_moment
     ),
-    Probability: _scalar("Probability", "A number from 0 to 1.", read=_probability),
+    Probability: _scalar("Probability", "A number from 0 to 1.", parse=_probability),
     Embedding: _scalar(
         "Embedding",
         "A vector: a list of finite numbers, as long as its field says.",
-        read=_embedding,
+        parse=_embedding,
     ),
 }
 
 
 def config() -> StrawberryConfig:
-    """Return the configuration of a schema that knows these scalars."""
+    """Return the configuration of a schema with these scalars."""
     return StrawberryConfig(scalar_map=dict(_SCALARS))

@@ -1,4 +1,4 @@
-"""The schema: queries for each resource, a mutation for each action, subscriptions for what happens."""
+"""The schema: queries for each resource, mutations for actions, subscriptions for events."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -20,33 +20,39 @@ from dspex.surfaces.api.graphql.introspection import make_defaults_printable
 from dspex.surfaces.api.graphql.rows import install_row_resolvers, preload_relations, unused_json
 from dspex.surfaces.api.graphql.scalars import config
 from dspex.surfaces.api.graphql.subscriptions import subscriptions
-from dspex.surfaces.api.graphql.types import Node, PageInfo, SchemaTypes, input_of, values_of
+from dspex.surfaces.api.graphql.types import (
+    NodeInterface,
+    PageInfo,
+    SchemaTypes,
+    action_input,
+    input_of,
+)
 
 Info = strawberry.Info[GraphQLContext, None]
 
 
 def make_schema(domain: Domain = DOMAIN) -> strawberry.Schema:
     """Return the schema of a whole domain."""
-    made = SchemaTypes(domain)
-    queries: dict[str, Any] = {"node": _node(made)}
+    types = SchemaTypes(domain)
+    queries: dict[str, Any] = {"node": _node(types)}
     for resource in domain.values():
         if resource.is_internal:
             continue
-        queries[resource.name] = _one(resource, made)
-        queries[resource.plural] = _many(resource, made)
-    # What needs no more than reading changes nothing: a query, which others may run beside it.
-    acts = {action.name: _action(action, made) for action in domain.actions}
+        queries[resource.name] = _one(resource, types)
+        queries[resource.plural] = _many(resource, types)
+    # An action with the scope "read" changes nothing: it is a query, and runs beside others.
+    fields = {action.name: _action(action, types) for action in domain.actions}
     queries |= {
-        action.name: acts[action.name] for action in domain.actions if action.scope == "read"
+        action.name: fields[action.name] for action in domain.actions if action.scope == "read"
     }
     mutations = {
-        action.name: acts[action.name] for action in domain.actions if action.scope != "read"
+        action.name: fields[action.name] for action in domain.actions if action.scope != "read"
     }
     schema = strawberry.Schema(
         query=strawberry.type(type("Query", (), queries)),
         mutation=strawberry.type(type("Mutation", (), mutations)),
-        subscription=strawberry.type(type("Subscription", (), subscriptions(made))),
-        types=[*made.objects.values(), *ERROR_TYPES],
+        subscription=strawberry.type(type("Subscription", (), subscriptions(types))),
+        types=[*types.objects.values(), *ERROR_TYPES],
         config=config(),
     )
     install_row_resolvers(core_schema(schema), domain)
@@ -59,12 +65,12 @@ def core_schema(schema: strawberry.Schema) -> GraphQLSchema:
     return schema._schema  # noqa: SLF001  # Strawberry has no public name for it
 
 
-def _node(made: SchemaTypes) -> Any:
-    """An id is a UUID that no other row has, so that it is looked for in one table after another."""
+def _node(types: SchemaTypes) -> Any:
+    """Return the field that finds any row by its id, searching one table after another."""
     order = ["execution", "program", "program_version"]
-    resources = [made.domain[name] for name in order]
+    resources = [types.domain[name] for name in order]
     resources += [
-        item for item in made.domain.values() if item.name not in order and not item.is_internal
+        item for item in types.domain.values() if item.name not in order and not item.is_internal
     ]
 
     async def node(info: Any, id: Any) -> Any:
@@ -78,14 +84,14 @@ def _node(made: SchemaTypes) -> Any:
                     return rows[0]
             return None
 
-    node.__annotations__ = {"info": Info, "id": strawberry.ID, "return": Node | None}
+    node.__annotations__ = {"info": Info, "id": strawberry.ID, "return": NodeInterface | None}
     return strawberry.field(
-        resolver=node, description="Any row by its id; null where there is none."
+        resolver=node, description="Any row by its id; null if it does not exist."
     )
 
 
-def _one(resource: Resource[Any], made: SchemaTypes) -> Any:
-    """By id; where rows have names, by name too (the newest of that name)."""
+def _one(resource: Resource[Any], types: SchemaTypes) -> Any:
+    """Return the field for one row, by id or by name (the newest row of that name)."""
     has_name = any(part.name == "name" for part in resource.attributes)
 
     async def by_id_or_name(info: Any, id: Any = None, name: str | None = None) -> Any:
@@ -99,7 +105,7 @@ def _one(resource: Resource[Any], made: SchemaTypes) -> Any:
     async def by_id(info: Any, id: Any) -> Any:
         return await by_id_or_name(info, id)
 
-    result = made.objects[resource.name] | None
+    result = types.objects[resource.name] | None
     if has_name:
         hints = {"info": Info, "id": strawberry.ID | None, "name": str | None, "return": result}
         by_id_or_name.__annotations__ = hints
@@ -107,15 +113,15 @@ def _one(resource: Resource[Any], made: SchemaTypes) -> Any:
         by_id.__annotations__ = {"info": Info, "id": strawberry.ID, "return": result}
     what = resource.name.replace("_", " ")
     description = (
-        f"One {what}, by id or name; null where there is none."
+        f"One {what}, by id or name; null if it does not exist."
         if has_name
         else f"One {what}, by id."
     )
     return strawberry.field(resolver=by_id_or_name if has_name else by_id, description=description)
 
 
-def _many(resource: Resource[Any], made: SchemaTypes) -> Any:
-    orders = made.orders[resource.name]
+def _many(resource: Resource[Any], types: SchemaTypes) -> Any:
+    orders = types.orders[resource.name]
 
     async def page(
         info: Any,
@@ -128,10 +134,10 @@ def _many(resource: Resource[Any], made: SchemaTypes) -> Any:
         with as_graphql():
             if not 1 <= first <= MAX_PAGE:
                 raise InvalidError(f"first: a page has 1 to {MAX_PAGE} elements, not {first}")
-            where = made.where(resource, filter)
+            where = types.where(resource, filter)
             raw = raw_info(info)
             sort, oldest_first = order.value
-            wanted = Query(
+            query = Query(
                 where=where,
                 limit=first,
                 sort=sort,
@@ -139,19 +145,21 @@ def _many(resource: Resource[Any], made: SchemaTypes) -> Any:
                 without=unused_json(raw, resource),
             )
             if after is not None:
-                wanted = continue_after(resource, wanted, after)
-            found = await info.context.page(resource, wanted)
-            await preload_relations(raw, resource, found.rows, domain=made.domain)
-            connection = made.connections[resource.name]
-            return _page(connection, found.rows, sort, has_more=found.has_more, where=where)
+                query = continue_after(resource, query, after)
+            rows_page = await info.context.page(resource, query)
+            await preload_relations(raw, resource, rows_page.rows, domain=types.domain)
+            connection = types.connections[resource.name]
+            return _connection(
+                connection, rows_page.rows, sort, has_more=rows_page.has_more, where=where
+            )
 
     page.__annotations__ = {
         "info": Info,
         "first": int,
         "after": str | None,
-        "filter": made.filters[resource.name] | None,
+        "filter": types.filters[resource.name] | None,
         "order": orders,
-        "return": made.connections[resource.name],
+        "return": types.connections[resource.name],
     }
     return strawberry.field(
         resolver=page,
@@ -160,41 +168,40 @@ def _many(resource: Resource[Any], made: SchemaTypes) -> Any:
 
 
 def raw_info(info: Any) -> Any:
-    """Return graphql-core's view of where in the query a resolver is."""
+    """Return graphql-core's `info` of a resolver."""
     return info._raw_info  # noqa: SLF001  # Strawberry has no public name for it
 
 
-def _page(
-    connection: Any,
+def _connection(
+    cls: Any,
     rows: Sequence[Any],
     sort: Sort | None,
     *,
     has_more: bool,
     where: dict[str, Any],
 ) -> Any:
-    edges = [connection.edge(node=row, cursor=cursor_of(row, sort)) for row in rows]
+    edges = [cls.edge(node=row, cursor=cursor_of(row, sort)) for row in rows]
     info = PageInfo(has_next_page=has_more, end_cursor=edges[-1].cursor if rows else None)
-    return connection(edges=edges, nodes=rows, page_info=info, where=where)
+    return cls(edges=edges, nodes=rows, page_info=info, where=where)
 
 
-def _action(action: Action, made: SchemaTypes) -> Any:
-    async def act(info: Any, input: Any) -> Any:
+def _action(action: Action, types: SchemaTypes) -> Any:
+    async def resolve(info: Any, input: Any) -> Any:
         with as_graphql():
-            given = values_of(action.input, input)
-            return await info.context.perform(action, given)
+            return await info.context.perform(action, action_input(action.input, input))
 
     result = (
-        made.objects[action.resource.name]
+        types.objects[action.resource.name]
         if action.result is None
-        else _result(made, action.result)
+        else _result(types, action.result)
     )
-    act.__annotations__ = {
+    resolve.__annotations__ = {
         "info": Info,
         "input": input_of(action.input),
-        # Of several mutations in one request, one that is refused leaves the results of the others.
+        # Nullable, so that a failed mutation leaves the results of others in the same request.
         "return": result if action.scope == "read" else result | None,
     }
-    return strawberry.field(resolver=act, description=f"{action.description} {action.terms}")
+    return strawberry.field(resolver=resolve, description=f"{action.description} {action.terms}")
 
 
 _result = cache(SchemaTypes.result_of)

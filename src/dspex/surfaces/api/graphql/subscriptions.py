@@ -1,4 +1,4 @@
-"""Subscriptions: what happens, as it is committed."""
+"""Subscriptions: events, as they are committed."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -19,39 +19,37 @@ from dspex.surfaces.api.graphql.context import GraphQLContext
 from dspex.surfaces.api.graphql.errors import as_graphql
 from dspex.surfaces.api.graphql.types import SchemaTypes, pascal
 
-AGAIN_S = 0.5
+RETRY_S = 0.5
 TOPICS = {"execution": "execution", "optimization": "optimization_job", "evaluation": "evaluation"}
 
 
-def subscriptions(made: SchemaTypes) -> dict[str, Any]:
+def subscriptions(types: SchemaTypes) -> dict[str, Any]:
     """Return one field for each topic: executionUpdates, optimizationUpdates, evaluationUpdates."""
     return {
-        f"{topic}_updates": _updates(topic, resource, made) for topic, resource in TOPICS.items()
+        f"{topic}_updates": _updates(topic, resource, types) for topic, resource in TOPICS.items()
     }
 
 
-def _updates(topic: str, resource: str, made: SchemaTypes) -> Any:
-    update: Any = _update_type(topic, resource, made)
-    target = made.domain[resource]
+def _updates(topic: str, resource: str, types: SchemaTypes) -> Any:
+    update: Any = _update_type(topic, resource, types)
+    target = types.domain[resource]
 
     async def updates(info: Any, program_id: Any = None, after: Any = None) -> AsyncIterator[Any]:
         with as_graphql():
             operations = info.context.operations
             operations.actor.require(target.reading, f"following {target.plural}")
             program = id_from(program_id, "programId") if program_id is not None else None
-            await operations.list(
-                target, Query(limit=1)
-            )  # a database that is away now is said to be so
+            await operations.list(target, Query(limit=1))  # raises if the database is down
             follow = partial(
                 operations.services[Feed].follow, operations.workspace, topic, program_id=program
             )
             async with aclosing(
-                _with_rows(info.context, _patiently(follow, after, operations), target)
-            ) as found:
-                async for told, row in found:
-                    event = told.event
+                _with_rows(info.context, _follow_patiently(follow, after, operations), target)
+            ) as entries:
+                async for entry, row in entries:
+                    event = entry.event
                     yield update(
-                        cursor=told.cursor,
+                        cursor=entry.cursor,
                         at=event.created_at,
                         payload=event.payload,
                         **{resource: row},
@@ -64,66 +62,65 @@ def _updates(topic: str, resource: str, made: SchemaTypes) -> Any:
         "return": AsyncIterator[update],
     }
     description = (
-        f"Each event of {target.plural.replace('_', ' ')} once, from the one behind the cursor "
-        "`after` on, "
-        "or from now on; of one program where it is given. It goes on when the database was away."
+        f"Each event of {target.plural.replace('_', ' ')} once, after the cursor `after` or from now "
+        "on, of one program or of all. It continues after an outage of the database."
     )
     return strawberry.subscription(resolver=updates, description=description)
 
 
-async def _patiently(
+async def _follow_patiently(
     follow: Any,
     after: str | None,
     operations: Operations,
 ) -> AsyncGenerator[FeedEvent, None]:
-    """Give all events behind `after`; where the database was away, go on behind the last one."""
-    again = str(operations.new_id()) if after is None else after
+    """Yield all events after `after`; after an outage of the database, continue with the next one."""
+    cursor = str(operations.new_id()) if after is None else after
     while True:
-        found = follow(after=after)
+        entries = follow(after=after)
         try:
-            async for told in found:
-                again = told.cursor
-                yield told
+            async for entry in entries:
+                cursor = entry.cursor
+                yield entry
         except StorageError as error:
             if not error.is_retryable:
                 raise
         finally:
-            await found.aclose()
-        after = again
-        await operations.clock.sleep(AGAIN_S)
+            await entries.aclose()
+        after = cursor
+        await operations.clock.sleep(RETRY_S)
 
 
 async def _with_rows(
     context: GraphQLContext, events: AsyncGenerator[FeedEvent, None], target: Resource[Any]
 ) -> AsyncGenerator[tuple[FeedEvent, Any], None]:
-    """Give events with their rows, but for those whose rows retention has deleted meanwhile."""
+    """Yield events with their rows; skip events whose rows retention has deleted."""
     async with aclosing(events):
-        async for told in events:
-            row = await _row(context, told, target)
+        async for entry in events:
+            row = await _load_row(context, entry, target)
             if row is not None:
-                yield told, row
+                yield entry, row
 
 
-async def _row(context: GraphQLContext, told: FeedEvent, target: Resource[Any]) -> Any:
-    """Return the row that an event is about, None where there is none any more; wait while the database is away."""
+async def _load_row(context: GraphQLContext, entry: FeedEvent, target: Resource[Any]) -> Any:
+    """Return the row of an event, None if it was deleted; wait while the database is down."""
     while True:
         context.renew()
         try:
-            return await context.load(target, told.event.subject_id)
+            return await context.load(target, entry.event.subject_id)
         except NotFoundError:
             return None
         except StorageError as error:
             if not error.is_retryable:
                 raise
-            await context.operations.clock.sleep(AGAIN_S)
+            await context.operations.clock.sleep(RETRY_S)
 
 
-def _update_type(topic: str, resource: str, made: SchemaTypes) -> Any:
+def _update_type(topic: str, resource: str, types: SchemaTypes) -> Any:
     hints = {
         "cursor": strawberry.ID,
         "at": datetime,
         "payload": JSON,
-        resource: made.objects[resource],
+        resource: types.objects[resource],
     }
     body = type(f"{pascal(topic)}Update", (), {"__annotations__": hints})
     return strawberry.type(

@@ -32,12 +32,12 @@ _SCALARS: dict[str, Any] = {
     "probability": Probability,
     "embedding": Embedding,
 }
-_PARENT: Any = strawberry.Parent[Any]  # type: ignore[misc]  # an annotation for classes that are made here
+_PARENT: Any = strawberry.Parent[Any]  # type: ignore[misc]  # for classes made here
 _SCALAR_HINTS: dict[Any, Any] = {dict: JSON, list: JSON}
 
 
-@strawberry.interface(description="Whatever has an id; every id is of one row only.")
-class Node:
+@strawberry.interface(name="Node", description="Any row; no two rows have the same id.")
+class NodeInterface:
     """Relay's Node."""
 
     id: strawberry.ID
@@ -65,15 +65,16 @@ def camel(name: str) -> str:
 class SchemaTypes:
     """The object, filter and connection types of all resources of a domain.
 
-    Rows are the objects: nothing is copied. `rows.py` tells how their fields are read.
+    The rows themselves are the objects, without copies; `rows.py` sets the resolvers of their fields.
     """
 
     def __init__(self, domain: Domain) -> None:
-        """Make all types."""
+        """Create all types."""
         self.domain = domain
         self._enums: dict[tuple[str, ...], type[enum.Enum]] = {}
         bodies = {
-            resource.name: type(pascal(resource.name), (Node,), {}) for resource in domain.values()
+            resource.name: type(pascal(resource.name), (NodeInterface,), {})
+            for resource in domain.values()
         }
         self.objects: dict[str, Any] = {
             resource.name: self._object(resource, bodies) for resource in domain.values()
@@ -81,19 +82,21 @@ class SchemaTypes:
         self.orders = {resource.name: _order(resource) for resource in domain.values()}
         self.filters = {resource.name: self._filter(resource) for resource in domain.values()}
         self.connections = {
-            name: _connection(domain[name], made) for name, made in self.objects.items()
+            name: _connection(domain[name], node) for name, node in self.objects.items()
         }
 
-    def where(self, resource: Resource[Any], given: Any) -> dict[str, Any]:
-        """Return what the rows have to be that a filter asks for.
+    def where(self, resource: Resource[Any], filter_: Any) -> dict[str, Any]:
+        """Return the conditions of a filter.
 
         Raises:
-            InvalidError: a value cannot be one of its attribute's.
+            InvalidError: a value does not fit its attribute.
         """
-        if given is None:
+        if filter_ is None:
             return {}
         values = {
-            name: value for name in resource.filters if (value := getattr(given, name)) is not None
+            name: value
+            for name in resource.filters
+            if (value := getattr(filter_, name)) is not None
         }
         return where_of(resource, {name: _plain(value) for name, value in values.items()})
 
@@ -107,8 +110,9 @@ class SchemaTypes:
                 bodies[target] | None if part.is_nullable else bodies[target]
             )
         body.__annotations__ = hints
-        for made in resource.calculations:
-            setattr(body, made.attribute.name, strawberry.field(description=made.description))
+        for calculation in resource.calculations:
+            field = strawberry.field(description=calculation.description)
+            setattr(body, calculation.attribute.name, field)
         return strawberry.type(body, description=inspect.cleandoc(resource.entity.__doc__ or ""))
 
     def _hint(self, resource: Resource[Any], part: Attribute) -> Any:
@@ -120,13 +124,13 @@ class SchemaTypes:
     def _enum(self, resource: Resource[Any], part: Attribute) -> Any:
         if part.choices not in self._enums:
             name = f"{pascal(resource.name)}{pascal(part.name)}"
-            made = enum.Enum(name, {choice.upper(): choice for choice in part.choices})  # type: ignore[misc]
-            self._enums[part.choices] = strawberry.enum(made)
+            choices = enum.Enum(name, {choice.upper(): choice for choice in part.choices})  # type: ignore[misc]
+            self._enums[part.choices] = strawberry.enum(choices)
         return self._enums[part.choices]
 
     def _filter(self, resource: Resource[Any]) -> Any:
         hints = {
-            name: self._filter_hint(resource, wanted) for name, wanted in resource.filters.items()
+            name: self._filter_hint(resource, filter_) for name, filter_ in resource.filters.items()
         }
         body = {"__annotations__": hints, **dict.fromkeys(hints)}
         description = f"Only {resource.plural.replace('_', ' ')} for which all of this is true."
@@ -134,25 +138,25 @@ class SchemaTypes:
             type(f"{pascal(resource.name)}Filter", (), body), description=description
         )
 
-    def _filter_hint(self, resource: Resource[Any], wanted: Filter) -> Any:
-        part = wanted.attribute
-        if wanted.comparison == "is_null":
+    def _filter_hint(self, resource: Resource[Any], filter_: Filter) -> Any:
+        part = filter_.attribute
+        if filter_.comparison == "is_null":
             return bool | None
         hint = self._enum(resource, part) if part.choices else _SCALARS[part.kind]
-        return (list[hint] if wanted.comparison == "in" else hint) | None  # type: ignore[valid-type]
+        return (list[hint] if filter_.comparison == "in" else hint) | None  # type: ignore[valid-type]
 
     def result_of(self, result: type) -> Any:
-        """Return the type of what an action gives where that is no row: its fields are rows or plain values."""
+        """Return the type of an action's result that is not a row; it has rows and plain values."""
         rows = {resource.entity: self.objects[resource.name] for resource in self.domain.values()}
         hints = {}
         for name, hint in typing.get_type_hints(result).items():
             hints[name] = rows.get(hint) or _plain_hint(hint)
-        made = type(result.__name__, (), {"__annotations__": hints})
-        return strawberry.type(made, description=inspect.cleandoc(result.__doc__ or ""))
+        body = type(result.__name__, (), {"__annotations__": hints})
+        return strawberry.type(body, description=inspect.cleandoc(result.__doc__ or ""))
 
 
 def _order(resource: Resource[Any]) -> Any:
-    """Return an enum of all orders; its values are what a `Query` takes."""
+    """Return an enum of all orders; its values are arguments of `Query`."""
     members: dict[str, tuple[Sort | None, bool]] = {
         "NEWEST_FIRST": (None, False),
         "OLDEST_FIRST": (None, True),
@@ -160,12 +164,9 @@ def _order(resource: Resource[Any]) -> Any:
     for name in resource.sortable:
         members[f"{name.upper()}_ASC"] = (Sort(name), True)
         members[f"{name.upper()}_DESC"] = (Sort(name, is_descending=True), False)
-    made = enum.Enum(f"{pascal(resource.name)}Order", members)  # type: ignore[misc]  # its members are those
-    description = (
-        "The order of rows; those without a value come last, equal ones by the time when they were "
-        "made."
-    )
-    return strawberry.enum(made, description=description)
+    order = enum.Enum(f"{pascal(resource.name)}Order", members)  # type: ignore[misc]  # computed members
+    description = "The order of rows; rows without a value come last, equal ones in the order of their creation."
+    return strawberry.enum(order, description=description)
 
 
 def _plain(value: Any) -> Any:
@@ -194,29 +195,31 @@ def _connection(resource: Resource[Any], node: Any) -> Any:
         "page_info": PageInfo,
         "where": strawberry.Private[dict[str, Any]],
     }
-    counted = strawberry.field(
-        resolver=total_count, description="How many there are in all; counted when asked for."
+    count_field = strawberry.field(
+        resolver=total_count, description="The number of all rows; counted only if it is selected."
     )
-    made: Any = type(
-        f"{pascal(resource.name)}Connection", (), {"__annotations__": hints, "total_count": counted}
+    connection: Any = type(
+        f"{pascal(resource.name)}Connection",
+        (),
+        {"__annotations__": hints, "total_count": count_field},
     )
-    made.edge = edge
-    return strawberry.type(made, description="A page.")
+    connection.edge = edge
+    return strawberry.type(connection, description="A page.")
 
 
 @cache
-def input_of(given: type) -> Any:
-    """Return the GraphQL input type for the input of an action, or for a part of it."""
+def input_of(cls: type) -> Any:
+    """Return the GraphQL input type for the input class of an action, or for a part of it."""
     hints, body = {}, {}
-    resolved = typing.get_type_hints(given)
-    for part in dataclasses.fields(given):
+    resolved = typing.get_type_hints(cls)
+    for part in dataclasses.fields(cls):
         hints[part.name] = _plain_hint(resolved[part.name])
         if part.default is not dataclasses.MISSING:
             body[part.name] = part.default
         elif part.default_factory is not dataclasses.MISSING:
             body[part.name] = strawberry.field(default_factory=part.default_factory)
-    made = type(f"{given.__name__}Input", (), {"__annotations__": hints, **body})
-    return strawberry.input(made, description=inspect.cleandoc(given.__doc__ or ""))
+    input_type = type(f"{cls.__name__}Input", (), {"__annotations__": hints, **body})
+    return strawberry.input(input_type, description=inspect.cleandoc(cls.__doc__ or ""))
 
 
 def _plain_hint(hint: Any) -> Any:
@@ -238,7 +241,7 @@ def _plain_hint(hint: Any) -> Any:
 
 
 def _part_of(hint: Any) -> type | None:
-    """Return the class of the elements where `hint` is a list of dataclasses."""
+    """Return the class of the elements if `hint` is a list of dataclasses, else None."""
     members = typing.get_args(hint) if typing.get_origin(hint) is list else ()
     return next(
         (
@@ -250,21 +253,21 @@ def _part_of(hint: Any) -> type | None:
     )
 
 
-def values_of(given: type, value: Any) -> Any:
-    """Return the input of an action from its GraphQL form.
+def action_input(cls: type, value: Any) -> Any:
+    """Return the input of an action, a `cls`, from its GraphQL form.
 
     Raises:
-        InvalidError: a JSON value is no object where one is needed.
+        InvalidError: a JSON value is not the object or list that is required.
     """
-    resolved = typing.get_type_hints(given)
-    made: dict[str, Any] = {}
-    for part in dataclasses.fields(given):
-        found, hint = getattr(value, part.name), resolved[part.name]
-        if typing.get_origin(hint) is dict and not isinstance(found, Mapping):
-            raise InvalidError(f"{part.name} has to be a JSON object, not {found!r}")
-        if typing.get_origin(hint) is list and not isinstance(found, list):
-            raise InvalidError(f"{part.name} has to be a JSON list, not {found!r}")
+    resolved = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for part in dataclasses.fields(cls):
+        member, hint = getattr(value, part.name), resolved[part.name]
+        if typing.get_origin(hint) is dict and not isinstance(member, Mapping):
+            raise InvalidError(f"{part.name} has to be a JSON object, not {member!r}")
+        if typing.get_origin(hint) is list and not isinstance(member, list):
+            raise InvalidError(f"{part.name} has to be a JSON list, not {member!r}")
         if kind := _part_of(hint):
-            found = [values_of(kind, element) for element in found]
-        made[part.name] = found
-    return given(**made)
+            member = [action_input(kind, element) for element in member]
+        values[part.name] = member
+    return cls(**values)

@@ -1,4 +1,4 @@
-"""GraphQL over a websocket, by the protocol graphql-transport-ws."""
+"""GraphQL over a websocket, in the protocol graphql-transport-ws."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,12 +20,12 @@ from dspex.surfaces.api.responses import extensions_of, public_message
 
 PROTOCOL: Final = "graphql-transport-ws"
 INIT_S: Final = 10.0
-MAX_AT_ONCE: Final = 50
+MAX_OPERATIONS: Final = 50
 MAX_MESSAGE: Final = 1024 * 1024
 
 
-class Message(msgspec.Struct, omit_defaults=True):
-    """One message of the protocol, either way."""
+class ProtocolMessage(msgspec.Struct, omit_defaults=True):
+    """One message of the protocol, in either direction."""
 
     type: str
     id: str | None = None
@@ -39,19 +39,20 @@ class _Close(Exception):  # noqa: N818  # an end, not a fault
         self.reason = reason
 
 
-class Endpoint:
-    """Answers websockets. A key comes with the upgrade, or as `authorization` in the payload of `connection_init`.
+class WebSocketEndpoint:
+    """Serves websockets.
 
-    It is asked for again at each operation and each event, and twice a second; when it ends, so
-    does the websocket.
+    A key comes with the upgrade, or as `authorization` in the payload of `connection_init`. It is
+    checked again at each operation and event, and twice a second; when it ends, the websocket is
+    closed.
     """
 
     def __init__(
-        self, engine: Engine, *, context: Callable[[Actor, ConnectionWatch], GraphQLContext]
+        self, engine: Engine, *, make_context: Callable[[Actor, ConnectionWatch], GraphQLContext]
     ) -> None:
-        """Take what runs documents, and what makes a context."""
+        """Take the engine and the factory of contexts."""
         self._engine = engine
-        self._context = context
+        self._make_context = make_context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one websocket to its end."""
@@ -62,55 +63,60 @@ class Endpoint:
             )
             return
         await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
-        wire = _Wire(receive, send)
+        channel = _MessageChannel(receive, send)
         try:
             async with asyncio.timeout(INIT_S):
-                actor = await _first(wire, scope["caller"])
+                actor = await _initialize(channel, scope["caller"])
         except TimeoutError:
-            await wire.close(_Close(4408, "Connection initialisation timeout"))
+            await channel.close(_Close(4408, "Connection initialisation timeout"))
         except _Close as end:
-            await wire.close(end)
+            await channel.close(end)
         else:
             async with asyncio.TaskGroup() as group:
-                connection = _Connection(
-                    self._engine, wire=wire, group=group, caller=scope["caller"], actor=actor
+                session = _WebSocketSession(
+                    self._engine,
+                    self._make_context,
+                    channel=channel,
+                    group=group,
+                    caller=scope["caller"],
+                    actor=actor,
                 )
-                connection.context = self._context
-                await connection.live()
+                await session.run()
 
 
-async def _first(wire: "_Wire", caller: CallerSession) -> Actor:
-    message = await wire.receive()
+async def _initialize(channel: "_MessageChannel", caller: CallerSession) -> Actor:
+    """Receive `connection_init`, acknowledge it, and return the actor."""
+    message = await channel.receive()
     while message.type == "ping":
-        await wire.send(Message("pong"))
-        message = await wire.receive()
+        await channel.send(ProtocolMessage("pong"))
+        message = await channel.receive()
     if message.type != "connection_init":
         raise _Close(4401, "Unauthorized")
-    if caller.text is None:
-        payload = message.payload if isinstance(message.payload, dict) else {}
-        given = {str(name).lower(): value for name, value in payload.items()}.get("authorization")
-        caller.text = given.removeprefix("Bearer ").strip() if isinstance(given, str) else None
+    if caller.key is None and isinstance(message.payload, dict):
+        headers = {str(name).lower(): value for name, value in message.payload.items()}
+        key = headers.get("authorization")
+        caller.key = key.removeprefix("Bearer ").strip() if isinstance(key, str) else None
     try:
         actor = await caller.actor()
-        with caller.counted():
-            await wire.send(Message("connection_ack"))
-    except (Unauthenticated, RateLimited) as denied:
-        raise _Close(4403, f"Forbidden: {denied.message}") from None
+        with caller.count_call():
+            await channel.send(ProtocolMessage("connection_ack"))
+    except (Unauthenticated, RateLimited) as error:
+        raise _Close(4403, f"Forbidden: {error.message}") from None
     except DspexError:
         raise _Close(4503, "Service unavailable") from None
     return actor
 
 
-class _Wire:
-    """The messages of one websocket. After its end, what is sent is dropped."""
+class _MessageChannel:
+    """Receives and sends the messages of one websocket; messages after its end are dropped."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
         self._is_closed = False
-        self._decode = msgspec.json.Decoder(Message).decode
+        self._decode = msgspec.json.Decoder(ProtocolMessage).decode
 
-    async def receive(self) -> Message:
+    async def receive(self) -> ProtocolMessage:
         event = await self._receive()
         if event["type"] == "websocket.disconnect":
             raise _Close(0, "")
@@ -123,136 +129,146 @@ class _Wire:
         except (DspexError, msgspec.MsgspecError, RecursionError, UnicodeError):
             raise _Close(4400, "Invalid message") from None
 
-    async def send(self, message: Message) -> None:
-        await self._sent({"type": "websocket.send", "text": json_bytes(message).decode()})
+    async def send(self, message: ProtocolMessage) -> None:
+        await self._send_event({"type": "websocket.send", "text": json_bytes(message).decode()})
 
     async def close(self, end: _Close) -> None:
         if end.code:
-            await self._sent({"type": "websocket.close", "code": end.code, "reason": end.reason})
+            await self._send_event(
+                {"type": "websocket.close", "code": end.code, "reason": end.reason}
+            )
         self._is_closed = True
 
-    async def _sent(self, event: dict[str, Any]) -> None:
+    async def _send_event(self, event: dict[str, Any]) -> None:
         if self._is_closed:
             return
         try:
             await self._send(event)
         except OSError:
-            self._is_closed = True  # the client is gone; its end is received, too
+            self._is_closed = True  # the client is gone, which is also received
 
 
-class _Connection:
-    """One open websocket and what runs on it."""
-
-    context: Callable[[Actor, ConnectionWatch], GraphQLContext]
+class _WebSocketSession:
+    """One open websocket and its operations."""
 
     def __init__(
         self,
         engine: Engine,
+        make_context: Callable[[Actor, ConnectionWatch], GraphQLContext],
         *,
-        wire: _Wire,
+        channel: _MessageChannel,
         group: asyncio.TaskGroup,
         caller: CallerSession,
         actor: Actor,
     ) -> None:
         self._engine = engine
-        self._wire = wire
+        self._make_context = make_context
+        self._channel = channel
         self._group = group
         self._caller = caller
         self._actor = actor
         self._running: dict[str, ConnectionWatch] = {}
         self._end: asyncio.Future[_Close] = asyncio.get_running_loop().create_future()
 
-    async def live(self) -> None:
-        """Serve until the client or the key ends; operations that are kept are finished after that."""
-        watching = [self._group.create_task(self._read()), self._group.create_task(self._watch())]
+    async def run(self) -> None:
+        """Serve until the client or its key ends; shielded operations are finished after that."""
+        tasks = [
+            self._group.create_task(self._read()),
+            self._group.create_task(self._close_at_key_end()),
+        ]
         try:
-            await self._wire.close(await self._end)
+            await self._channel.close(await self._end)
         finally:
-            for task in watching:
+            for task in tasks:
                 task.cancel()
             for watch in list(self._running.values()):
-                watch.leave()
+                watch.disconnect()
 
-    def _ended(self, end: _Close) -> None:
+    def _close(self, end: _Close) -> None:
         if not self._end.done():
             self._end.set_result(end)
 
-    async def _watch(self) -> None:
-        denied = await self._caller.ends(self._actor)
-        self._ended(_Close(4403, f"Forbidden: {denied.message}"))
+    async def _close_at_key_end(self) -> None:
+        error = await self._caller.wait_for_end(self._actor)
+        self._close(_Close(4403, f"Forbidden: {error.message}"))
 
     async def _read(self) -> None:
         try:
             while True:
-                await self._take(await self._wire.receive())
+                await self._handle(await self._channel.receive())
         except _Close as end:
-            self._ended(end)
+            self._close(end)
 
-    async def _take(self, message: Message) -> None:
+    async def _handle(self, message: ProtocolMessage) -> None:
         if message.type == "ping":
-            await self._wire.send(Message("pong"))
+            await self._channel.send(ProtocolMessage("pong"))
         elif message.type == "subscribe":
             await self._subscribe(message)
         elif message.type == "complete":
             watch = self._running.pop(message.id or "", None)
             if watch is not None:
-                watch.leave()
+                watch.disconnect()
         elif message.type == "connection_init":
             raise _Close(4429, "Too many initialisation requests")
         elif message.type != "pong":
             raise _Close(4400, "Invalid message")
 
-    async def _subscribe(self, message: Message) -> None:
+    async def _subscribe(self, message: ProtocolMessage) -> None:
         try:
-            asked = msgspec.convert(message.payload, GraphQLRequest)
-            check_texts(asked)
+            request = msgspec.convert(message.payload, GraphQLRequest)
+            check_texts(request)
         except (msgspec.ValidationError, DspexError):
             raise _Close(4400, "Invalid message") from None
         if not message.id:
             raise _Close(4400, "Invalid message")
         if message.id in self._running:
             raise _Close(4409, "Subscriber already exists")
-        if len(self._running) >= MAX_AT_ONCE:
-            await self._wire.send(
-                Message("error", message.id, [{"message": f"at most {MAX_AT_ONCE} at once"}])
+        if len(self._running) >= MAX_OPERATIONS:
+            await self._channel.send(
+                ProtocolMessage(
+                    "error", message.id, [{"message": f"at most {MAX_OPERATIONS} at once"}]
+                )
             )
             return
         watch = self._running[message.id] = ConnectionWatch()
-        watch.task = self._group.create_task(self._run(message.id, asked, watch))
+        watch.task = self._group.create_task(self._run_operation(message.id, request, watch))
 
-    async def _run(self, key: str, asked: GraphQLRequest, watch: ConnectionWatch) -> None:
+    async def _run_operation(
+        self, operation_id: str, request: GraphQLRequest, watch: ConnectionWatch
+    ) -> None:
         try:
             await self._caller.check(self._actor)
-            with self._caller.counted():
-                last = await self._answer(key, asked, watch)
-        except RateLimited as refused:
-            last = Message("error", key, [denial_body(refused)])
+            with self._caller.count_call():
+                last = await self._send_responses(operation_id, request, watch)
+        except RateLimited as error:
+            last = ProtocolMessage("error", operation_id, [denial_body(error)])
         except StorageError as error:
-            last = Message(
+            last = ProtocolMessage(
                 "error",
-                key,
+                operation_id,
                 [{"message": public_message(error), "extensions": extensions_of(error)}],
             )
-        except Unauthenticated as denied:
-            self._ended(_Close(4403, f"Forbidden: {denied.message}"))
+        except Unauthenticated as error:
+            self._close(_Close(4403, f"Forbidden: {error.message}"))
             return
         finally:
-            if self._running.get(key) is watch:
-                del self._running[key]
-        await self._wire.send(last)
+            if self._running.get(operation_id) is watch:
+                del self._running[operation_id]
+        await self._channel.send(last)
 
-    async def _answer(self, key: str, asked: GraphQLRequest, watch: ConnectionWatch) -> Message:
-        """Send the answers, and return the last message."""
-        context, limit = (
-            self.context(self._actor, watch),
-            self._caller.authenticator.config.timeout_s,
+    async def _send_responses(
+        self, operation_id: str, request: GraphQLRequest, watch: ConnectionWatch
+    ) -> ProtocolMessage:
+        """Send the responses to an operation, and return its last message."""
+        stream = self._engine.stream(
+            request,
+            self._make_context(self._actor, watch),
+            check=lambda: self._caller.check_patiently(self._actor),
+            timeout_s=self._caller.authenticator.config.timeout_s,
         )
-        found = self._engine.stream(
-            asked, context, check=lambda: self._caller.stays(self._actor), within=limit
-        )
-        async with aclosing(found) as answers:  # type: ignore[type-var]  # an async generator
-            async for answer in answers:
-                if answer.get("data") is None and "errors" in answer:
-                    return Message("error", key, answer["errors"])
-                await self._wire.send(Message("next", key, answer))
-        return Message("complete", key)
+        async with aclosing(stream) as responses:  # type: ignore[type-var]  # an async generator
+            async for response in responses:
+                if response.get("data") is None and "errors" in response:
+                    return ProtocolMessage("error", operation_id, response["errors"])
+                await self._channel.send(ProtocolMessage("next", operation_id, response))
+        return ProtocolMessage("complete", operation_id)

@@ -1,4 +1,4 @@
-"""REST: a route for each resource and each action, derived from the domain, and the fast way to execute."""
+"""REST: a route for each resource and action, derived from the domain, and a fast one to execute."""
 
 from dspex.surfaces.api.rest.health import health_routes
 from dspex.surfaces.api.rest.openapi import openapi

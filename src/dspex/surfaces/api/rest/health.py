@@ -1,4 +1,4 @@
-"""How the server is: alive, ready, and in numbers."""
+"""The state of the server: alive, ready, metrics, and the description of its API."""
 
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -12,15 +12,15 @@ from dspex.surfaces.api.gateway import actor_of
 from dspex.surfaces.api.gateway.metrics import CONTENT_TYPE, Gauge
 from dspex.surfaces.api.responses import send_bytes, send_json
 from dspex.surfaces.api.rest.openapi import openapi
-from dspex.surfaces.api.rest.routes import ApiContext, Endpoint
+from dspex.surfaces.api.rest.routes import ApiContext, route
 
-_MOST_WORKSPACES = 1000
+_MAX_WORKSPACES = 1000
 _QUEUES = {
     "dspex_executions": "execution",
     "dspex_evaluations": "evaluation",
     "dspex_optimizations": "optimization_job",
 }
-_WAITING = {
+_OPEN_STATUSES = {
     "execution": ("pending", "running"),
     "evaluation": ("queued", "running"),
     "optimization_job": ("queued", "running"),
@@ -28,8 +28,8 @@ _WAITING = {
 
 
 def health_routes(api: ApiContext) -> list[Route]:
-    """Return the routes that tell how the server is."""
-    described = openapi(api.domain)
+    """Return the routes for liveness, readiness, metrics and the OpenAPI description."""
+    openapi_document = openapi(api.domain)
 
     async def alive(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send_json(send, {"status": "ok", "version": __version__})
@@ -46,36 +46,34 @@ def health_routes(api: ApiContext) -> list[Route]:
         try:
             gauges = await _gauges(api, workspace)
         except StorageError:
-            gauges = {}  # the counters are worth more than an error when the database is gone
+            gauges = {}  # when the database is down, the counters are still useful
         text = api.metrics.text(gauges, workspace=workspace)
         await send_bytes(send, text.encode(), kind=CONTENT_TYPE.encode())
 
     async def description(_scope: Scope, _receive: Receive, send: Send) -> None:
-        await send_json(send, described)
+        await send_json(send, openapi_document)
 
-    found = {
+    handlers = {
         "/healthz": alive,
         "/readyz": ready,
         "/metrics": metrics,
         "/v1/openapi.json": description,
     }
-    return [
-        Route(path, Endpoint(path, handler), methods=["GET"]) for path, handler in found.items()
-    ]
+    return [route(path, handler, "GET") for path, handler in handlers.items()]
 
 
 async def _gauges(api: ApiContext, workspace: str | None) -> dict[str, list[Gauge]]:
-    """Return the rows that wait or run, and what is stored, of one workspace or of all."""
+    """Return the waiting and running rows and the stored amounts, of one workspace or of all."""
     store = api.services().operations.dependencies.store
-    own = {} if workspace is None else {"workspace": workspace}
+    where = {} if workspace is None else {"workspace": workspace}
     gauges: dict[str, list[Gauge]] = {}
     for name, resource in _QUEUES.items():
         counts = {
-            status: await store.count(api.domain[resource], {**own, "status": status})
-            for status in _WAITING[resource]
+            status: await store.count(api.domain[resource], {**where, "status": status})
+            for status in _OPEN_STATUSES[resource]
         }
         gauges[name] = [Gauge({"status": status}, count) for status, count in counts.items()]
-    usages = await store.select(WORKSPACE_USAGE, Query(where=own, limit=_MOST_WORKSPACES))
+    usages = await store.select(WORKSPACE_USAGE, Query(where=where, limit=_MAX_WORKSPACES))
     gauges["dspex_stored_executions"] = [
         Gauge({"workspace": row.workspace}, row.executions) for row in usages
     ]

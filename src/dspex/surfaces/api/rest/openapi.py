@@ -1,4 +1,4 @@
-"""The OpenAPI description, derived from the domain as the routes are."""
+"""The OpenAPI description, derived from the domain like the routes."""
 
 from typing import Any
 
@@ -50,14 +50,14 @@ _FIELD: dict[str, Any] = {
     },
 }
 _STATUSES = {
-    "400": "the body is no JSON, or the host is not served",
+    "400": "the body is not JSON, or the host is not served",
     "401": "a key is needed",
     "403": "the key lacks the scope",
     "404": "there is no such row",
-    "408": "the rest of the body did not come",
+    "408": "the rest of the body did not arrive in time",
     "409": "the row is in another state, or exists already",
     "413": "the body is too long",
-    "415": "the body is not said to be JSON",
+    "415": "the content type is not JSON",
     "422": "the input is invalid; the fields say where",
     "429": "too many requests; Retry-After says when",
     "503": "the database or a model cannot be reached now",
@@ -68,8 +68,10 @@ _STATUSES = {
 def openapi(domain: Domain) -> dict[str, Any]:
     """Return the description as OpenAPI 3.1."""
     inputs = [action.input for action in domain.actions]
-    _, found = msgspec.json.schema_components(inputs, ref_template="#/components/schemas/{name}")
-    schemas: dict[str, Any] = {**found, "Error": _ERROR, "FieldError": _FIELD}
+    _, input_schemas = msgspec.json.schema_components(
+        inputs, ref_template="#/components/schemas/{name}"
+    )
+    schemas: dict[str, Any] = {**input_schemas, "Error": _ERROR, "FieldError": _FIELD}
     for action in domain.actions:
         schemas[action.input.__name__]["additionalProperties"] = False
     paths: dict[str, Any] = {"/v1/programs/{name}/execute": {"post": _execute()}}
@@ -104,8 +106,8 @@ def _pascal(resource: Resource[Any]) -> str:
 
 def _row(resource: Resource[Any]) -> dict[str, Any]:
     properties = {part.name: _attribute(part) for part in resource.visible}
-    for made in resource.calculations:
-        properties[made.attribute.name]["description"] = made.description
+    for calculation in resource.calculations:
+        properties[calculation.attribute.name]["description"] = calculation.description
     about = " ".join((resource.entity.__doc__ or "").split())
     return {
         "type": "object",
@@ -133,11 +135,11 @@ def _execute() -> dict[str, Any]:
             "inputs": {"type": "object", "description": "Values by field name."},
             "timeout": {
                 "type": ["number", "null"],
-                "description": "Seconds; then the run has failed: deadline.",
+                "description": "Seconds after which the run fails with the code deadline.",
             },
             "backend": {
                 "type": ["string", "null"],
-                "description": "Where this one run takes place.",
+                "description": "The backend of this run.",
             },
         },
     }
@@ -156,13 +158,13 @@ def _execute() -> dict[str, Any]:
 
 
 def _action(action: Action) -> dict[str, Any]:
-    shown: dict[str, Any] = {"$ref": f"#/components/schemas/{_pascal(action.resource)}"}
+    row: dict[str, Any] = {"$ref": f"#/components/schemas/{_pascal(action.resource)}"}
     return {
         "operationId": action.name,
         "summary": action.description,
         "description": action.terms,
         "requestBody": _json_body({"$ref": f"#/components/schemas/{action.input.__name__}"}),
-        "responses": _responses(shown if action.result is None else {"type": "object"}),
+        "responses": _responses(row if action.result is None else {"type": "object"}),
     }
 
 
@@ -175,15 +177,15 @@ def _many(resource: Resource[Any]) -> dict[str, Any]:
         "properties": {resource.plural: rows, "next": {"type": ["string", "null"]}},
     }
     filters = [
-        _parameter(wanted.name, "query", _filter(wanted)) for wanted in resource.filters.values()
+        _parameter(filter_.name, "query", _filter(filter_)) for filter_ in resource.filters.values()
     ]
-    orders = [way + name for name in resource.sortable for way in ("", "-")]
+    orders = [sign + name for name in resource.sortable for sign in ("", "-")]
     return {
         "operationId": f"list_{resource.plural}",
         "summary": f"{resource.plural.replace('_', ' ').capitalize()}, newest first; `next` is the "
-        "cursor of the rest.",
-        "description": f"Needs the scope {resource.reading}. A minus before a name in `sort`: the "
-        "greatest first.",
+        "cursor of the next page.",
+        "description": f"Needs the scope {resource.reading}. A minus before a name in `sort` "
+        "means descending.",
         "parameters": [
             _parameter("first", "query", size),
             _parameter(
@@ -198,17 +200,17 @@ def _many(resource: Resource[Any]) -> dict[str, Any]:
     }
 
 
-def _filter(wanted: Filter) -> dict[str, Any]:
-    part = wanted.attribute
-    if wanted.comparison == "is_null":
+def _filter(filter_: Filter) -> dict[str, Any]:
+    part = filter_.attribute
+    if filter_.comparison == "is_null":
         return dict(_SCHEMAS["flag"])
-    one = {**_SCHEMAS[part.kind], **({"enum": list(part.choices)} if part.choices else {})}
+    schema = {**_SCHEMAS[part.kind], **({"enum": list(part.choices)} if part.choices else {})}
     if part.kind == "integer":
-        one["format"] = "int32"
+        schema["format"] = "int32"
     return (
-        {"type": "array", "items": one, "maxItems": MAX_MEMBERS}
-        if wanted.comparison == "in"
-        else one
+        {"type": "array", "items": schema, "maxItems": MAX_MEMBERS}
+        if filter_.comparison == "in"
+        else schema
     )
 
 

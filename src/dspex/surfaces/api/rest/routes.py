@@ -1,4 +1,4 @@
-"""The routes, derived from the domain."""
+"""The routes of resources and actions, derived from the domain."""
 
 import dataclasses
 from collections.abc import Awaitable, Callable
@@ -27,16 +27,17 @@ from dspex.surfaces.api.requests import (
     decode_json,
     parse_input,
     parse_page_query,
+    read_body,
     reject_unknown_fields,
 )
-from dspex.surfaces.api.responses import read_body, send_json
+from dspex.surfaces.api.responses import send_json
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 EXECUTE = "/v1/programs/{name}/execute"
 
 
 class ExecuteBody(msgspec.Struct, forbid_unknown_fields=True):
-    """What `POST /v1/programs/{name}/execute` takes; the key of the call is in the header Idempotency-Key."""
+    """The body of `POST /v1/programs/{name}/execute`; the header Idempotency-Key has the key."""
 
     inputs: dict[str, Any]
     timeout: float | None = None
@@ -45,7 +46,7 @@ class ExecuteBody(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ApiContext:
-    """What the handlers share."""
+    """What all request handlers share."""
 
     services: Callable[[], Services]
     config: ServerConfig
@@ -53,91 +54,96 @@ class ApiContext:
     domain: Domain
 
     def operations(self, scope: Scope) -> Operations:
-        """Return the operations of who asks."""
+        """Return the operations of the caller."""
         return self.services().operations.as_actor(actor_of(scope))
 
     async def perform(
-        self, operations: Operations, action: Action, given: object, *, watch: ConnectionWatch
+        self, operations: Operations, action: Action, input: object, *, watch: ConnectionWatch
     ) -> Any:
-        """Carry out an action, and count what was executed; see `Operations.perform`.
+        """Perform an action and count executions; see `Operations.perform`.
 
-        What has an idempotency key is finished where the caller leaves: it asks again with the same
-        key.
+        A call with an idempotency key is finished even if the client disconnects: the client may
+        repeat it with the same key.
         """
         is_repeatable = (
-            isinstance(given, ExecuteProgram | RetryExecution) and given.idempotency_key is not None
+            isinstance(input, ExecuteProgram | RetryExecution) and input.idempotency_key is not None
         )
         try:
-            with watch.kept() if is_repeatable else nullcontext():
-                found = await operations.perform(action, given)
+            with watch.shield() if is_repeatable else nullcontext():
+                result = await operations.perform(action, input)
         except InvalidError as error:
-            if "execution_id" in error.context:
-                self.metrics.executed(operations.workspace, "failed")
+            if error.execution_id is not None:
+                self.metrics.count_execution(operations.workspace, "failed")
             raise
-        if isinstance(found, ExecutionRecord):
-            self.metrics.executed(
-                operations.workspace, found.status, found.usage, cost_usd=found.cost_usd
+        if isinstance(result, ExecutionRecord):
+            self.metrics.count_execution(
+                operations.workspace, result.status, result.usage, cost_usd=result.cost_usd
             )
-        return found
+        return result
 
 
-class Endpoint:
-    """An ASGI application for one route: Starlette leaves instances as they are, without a Request around each call."""
+class RouteEndpoint:
+    """The ASGI application of one route.
+
+    Starlette calls an instance as it is; a function would cost a `Request` object for each call.
+    """
 
     def __init__(self, label: str, handler: Handler) -> None:
         self._label = label
         self._handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request of this route."""
+        """Handle one request."""
         scope["label"] = self._label
         await self._handler(scope, receive, send)
 
 
 def routes(api: ApiContext) -> list[Route]:
     """Return the routes of all resources and actions."""
-    made = [_route(EXECUTE, _execute(api), "POST")]
+    all_routes = [route(EXECUTE, _execute(api), "POST")]
     for action in api.domain.actions:
-        made.append(_route(f"/v1/actions/{action.name}", _action(api, action), "POST"))
+        all_routes.append(route(f"/v1/actions/{action.name}", _action(api, action), "POST"))
     for resource in api.domain.values():
         if not resource.is_internal:
-            made.append(_route(f"/v1/{resource.plural}", _many(api, resource), "GET"))
-            made.append(_route(f"/v1/{resource.plural}/{{id}}", _one(api, resource), "GET"))
-    return made
+            all_routes.append(route(f"/v1/{resource.plural}", _many(api, resource), "GET"))
+            all_routes.append(route(f"/v1/{resource.plural}/{{id}}", _one(api, resource), "GET"))
+    return all_routes
 
 
-def _route(path: str, handler: Handler, method: str) -> Route:
-    return Route(path, Endpoint(path, handler), methods=[method])
+def route(path: str, handler: Handler, method: str) -> Route:
+    """Return the route of one path and method; requests are counted under the path."""
+    return Route(path, RouteEndpoint(path, handler), methods=[method])
 
 
 def _execute(api: ApiContext) -> Handler:
     action = next(action for action in api.domain.actions if action.name == "execute_program")
     decoder = msgspec.json.Decoder(ExecuteBody)
-    show = serializer(action.resource)
+    serialize = serializer(action.resource)
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(scope, receive, limit=api.config.body_bytes)
         check_values(body)
         try:
-            given: ExecuteBody = decoder.decode(body)
+            values: ExecuteBody = decoder.decode(body)
         except msgspec.ValidationError as error:
-            reject_unknown_fields(decode_json(body), ExecuteBody.__struct_fields__)
-            raise as_invalid_error(error) from error
+            value = decode_json(body)
+            reject_unknown_fields(value, ExecuteBody.__struct_fields__)
+            raise as_invalid_error(error, value, ExecuteBody) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             decode_json(body)
             raise
         if b"u0000" in body:
             decode_json(body)
-        asked = ExecuteProgram(
+        request = ExecuteProgram(
             name=scope["path_params"]["name"],
-            inputs=given.inputs,
-            backend=given.backend,
-            timeout=given.timeout,
+            inputs=values.inputs,
+            backend=values.backend,
+            timeout=values.timeout,
             idempotency_key=_idempotency_key(scope),
         )
         with watch_client(receive) as watch:
-            found = await api.perform(api.operations(scope), action, asked, watch=watch)
-        await send_json(send, show(found))
+            result = await api.perform(api.operations(scope), action, request, watch=watch)
+        await send_json(send, serialize(result))
 
     return handle
 
@@ -146,71 +152,68 @@ def _idempotency_key(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == b"idempotency-key":
             try:
-                return str(
-                    value, "utf-8"
-                )  # the same key in a body or on the command line is the same
+                return str(value, "utf-8")  # the same text as in a body or on the command line
             except UnicodeDecodeError:
                 return str(value, "latin-1")
     return None
 
 
 def _action(api: ApiContext, action: Action) -> Handler:
-    show = result_serializer(api.domain, action)
+    serialize = result_serializer(api.domain, action)
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(scope, receive, limit=api.config.body_bytes)
-        given: object = parse_input(action.input, body)
+        request: object = parse_input(action.input, body)
         with watch_client(receive) as watch:
-            found = await api.perform(api.operations(scope), action, given, watch=watch)
-        await send_json(send, show(found))
+            result = await api.perform(api.operations(scope), action, request, watch=watch)
+        await send_json(send, serialize(result))
 
     return handle
 
 
 def _many(api: ApiContext, resource: Resource[Any]) -> Handler:
-    show = serializer(resource)
+    serialize = serializer(resource)
 
     async def handle(scope: Scope, _receive: Receive, send: Send) -> None:
-        wanted = parse_page_query(resource, scope["query_string"])
-        page = await api.operations(scope).page(resource, wanted, most=api.config.page_bytes)
-        following = cursor_of(page.rows[-1], wanted.sort) if page.has_more else None
-        await send_json(
-            send, {resource.plural: [show(row) for row in page.rows], "next": following}
-        )
+        query = parse_page_query(resource, scope["query_string"])
+        page = await api.operations(scope).page(resource, query, most=api.config.page_bytes)
+        cursor = cursor_of(page.rows[-1], query.sort) if page.has_more else None
+        rows = [serialize(row) for row in page.rows]
+        await send_json(send, {resource.plural: rows, "next": cursor})
 
     return handle
 
 
 def _one(api: ApiContext, resource: Resource[Any]) -> Handler:
-    show = serializer(resource)
+    serialize = serializer(resource)
 
     async def handle(scope: Scope, _receive: Receive, send: Send) -> None:
         key = id_from(scope["path_params"]["id"], "id")
         rows = await api.operations(scope).list(resource, Query(where={"id": key}, limit=1))
         if not rows:
             raise NotFoundError(f"there is no {resource.name.replace('_', ' ')} {str(key)!r}")
-        await send_json(send, show(rows[0]))
+        await send_json(send, serialize(rows[0]))
 
     return handle
 
 
 def serializer(resource: Resource[Any]) -> Callable[[Any], dict[str, Any]]:
-    """Return what turns a row into the values that callers see."""
+    """Return the function from a row to the values that callers see."""
     return resource.values_of
 
 
 def result_serializer(domain: Domain, action: Action) -> Callable[[Any], dict[str, Any]]:
-    """Return what shows what an action gives: a row, or its `result`, a dataclass of rows and plain values."""
+    """Return the serializer for what an action returns: a row, or a dataclass of rows and values."""
     if action.result is None:
         return serializer(action.resource)
     rows = {resource.entity: serializer(resource) for resource in domain.values()}
     names = [part.name for part in dataclasses.fields(action.result)]
 
-    def show(found: Any) -> dict[str, Any]:
-        parts = {name: getattr(found, name) for name in names}
+    def serialize(result: Any) -> dict[str, Any]:
+        parts = {name: getattr(result, name) for name in names}
         return {
             name: rows[type(part)](part) if type(part) in rows else part
             for name, part in parts.items()
         }
 
-    return show
+    return serialize
