@@ -21,6 +21,7 @@ from dspex.execution.clients import LanguageModel
 from dspex.execution.clients.address import without_credentials
 from dspex.execution.clients.rollout import Rollout
 from dspex.execution.frame import OUTSIDE, CallListener, EmitEvent, Frame, OpenSpan, TraceRecorder
+from dspex.language.programs import ROOT
 from dspex.language.records import Prediction, SpanKind
 from dspex.telemetry import Event, Observer, Silent
 
@@ -112,11 +113,11 @@ class RunContext:
         """Return the context for work inside `span`."""
         return replace(self, frame=self._frame_with(span_id=span.id, memo=None))
 
-    def begin(self, kind: SpanKind, name: str, *, path: str | None = None) -> OpenSpan:
+    def begin(self, kind: SpanKind, name: str) -> OpenSpan:
         """Begin a span at the place of this context; outside of a run, it begins a run."""
         frame = self.frame
         recorder = frame.recorder or TraceRecorder(self.observer, self.clock, {})
-        return recorder.begin(kind, name, parent_id=frame.span_id, path=path or frame.path)
+        return recorder.begin(kind, name, parent_id=frame.span_id, path=frame.path or str(ROOT))
 
     def _frame_with(self, **changes: Any) -> Frame:
         return msgspec.structs.replace(self.frame, **changes)

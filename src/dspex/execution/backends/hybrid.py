@@ -13,7 +13,7 @@ from dspex.execution.backends.handle_cache import HandleCache
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot, Module, build
 from dspex.execution.modules.instances import with_instances
-from dspex.language.programs import Node, Program
+from dspex.language.programs import ROOT, Node, Program
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
 from dspex.sync import on_loop
@@ -122,7 +122,7 @@ def _node_program(program: Program, node: Node) -> Program:
         if path.startswith(f"{node.id}.")
     }
     return Program(
-        name=node.id, signature=node.signature, root=replace(node, id="self"), assignment=inside
+        name=node.id, signature=node.signature, root=replace(node, id=str(ROOT)), assignment=inside
     )
 
 

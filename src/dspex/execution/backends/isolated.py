@@ -116,7 +116,7 @@ class IsolatedBackend:
             "stream": context.frame.emit is not None,
             "note": context.frame.on_call is not None,
         }
-        span = context.begin("backend", self.name, path=context.frame.path or "self")
+        span = context.begin("backend", self.name)
         first = len(span.run.spans)
         forwarder = None if context.frame.emit is None else EventForwarder(context.frame.emit)
         answerer = Answerer(context=context, span=span, model=model, forwarder=forwarder)

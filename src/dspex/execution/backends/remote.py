@@ -15,6 +15,7 @@ from dspex.execution.clients import Capability, LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.context import THREE_WAYS, RunContext
 from dspex.execution.frame import OpenSpan, payload
+from dspex.language.programs import ModulePath
 from dspex.language.records import Message, Span, SpanKind
 from dspex.sync import in_thread
 from dspex.telemetry import Event
@@ -213,10 +214,7 @@ class Answerer:
 
     def full_path(self, inner: str) -> str:
         """Return the path in the whole program of a module in the part that the worker runs."""
-        outer = self.span.path
-        if inner in {"", "self"}:
-            return outer
-        return inner if outer in {"", "self"} else f"{outer}.{inner}"
+        return str(ModulePath.of(self.span.path).join(ModulePath.of(inner)))
 
     async def _complete_chat(
         self, request: Request, model: LanguageModel, args: Mapping[str, Any]

@@ -17,8 +17,9 @@ from dspex.execution.modules.predict import Predict
 from dspex.execution.modules.react import ReAct
 from dspex.execution.modules.switch import Switch
 from dspex.execution.modules.tool_data import tool_of
+from dspex.execution.modules.tree import walk
 from dspex.execution.modules.wrappers import Parallel, Retry
-from dspex.language.programs import Node, Program
+from dspex.language.programs import ModulePath, Node, Program
 from dspex.language.signatures import Signature
 
 M = TypeVar("M", bound=Module)
@@ -88,10 +89,7 @@ def _python(node: Node, code: CodeRoot | None) -> Module:
 
 def _check_parts(node: Node, module: Module) -> None:
     """Raise unless the module built from code has the parts of `node`, with the same source."""
-    prefix = "" if node.id == "self" else f"{node.id}."
-    parts = {
-        path if path == "self" else f"{prefix}{path}": part for path, part in module.named_modules()
-    }
+    parts = {str(path): part for path, part in walk(module, ModulePath.of(node.id))}
     stored = {child.id: child for child in node.walk() if child is not node}
     if missing := stored.keys() - parts.keys():
         raise ConflictError(

@@ -7,7 +7,7 @@ from dspex.execution.adapters import Adapter
 from dspex.execution.clients import LanguageModel
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.predict import Predict
-from dspex.language.programs import Node
+from dspex.language.programs import ModulePath, Node
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature, SignatureLike
 from dspex.language.variables import Variable
@@ -67,13 +67,12 @@ class ChainOfThought(Module):
         """Return whether `bind` accepts this slot; not `steps`, which shapes the signature."""
         return slot != "config.steps" and super().takes(slot)
 
-    def node(self, path: str) -> Node:
+    def node(self, path: ModulePath) -> Node:
         """Return this module as data."""
-        below = "predict" if path == "self" else f"{path}.predict"
         config = {"steps": True} if self.steps else {}
-        children = {"predict": self.predict.node(below)}
+        children = {"predict": self.predict.node(path.child("predict"))}
         return Node(
-            id=path,
+            id=str(path),
             kind="chain_of_thought",
             signature=self.declared,
             config=config,

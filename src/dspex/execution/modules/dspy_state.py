@@ -14,6 +14,7 @@ from dspex.errors import DefinitionError
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.predict import Predict
 from dspex.execution.modules.settings import SETTINGS, setting_problem
+from dspex.language.programs import ROOT
 from dspex.language.signatures import Field, Signature
 from dspex.language.signatures.codec import plain
 
@@ -67,20 +68,20 @@ def to_dspy_state(module: Module) -> dict[str, Any]:
     """Return the state of `module` in the format of dspy, without API keys."""
     states = {path: _dump_state(predictor) for path, predictor in _predictors(module).items()}
     return {
-        **(states["self"] if _is_lone(module) else states),
+        **(states[str(ROOT)] if _is_lone(module) else states),
         "metadata": {"dependency_versions": {}},
     }
 
 
 def _is_lone(module: Module) -> bool:
-    return isinstance(module, Predict) and list(_predictors(module)) == ["self"]
+    return isinstance(module, Predict) and list(_predictors(module)) == [str(ROOT)]
 
 
 def _by_path(module: Module, state: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(state, Mapping):
         raise DefinitionError(f"a state of dspy is an object, not {type(state).__name__}")
     parts = {path: part for path, part in state.items() if path != "metadata"}
-    return {"self": parts} if _is_lone(module) and "signature" in parts else parts
+    return {str(ROOT): parts} if _is_lone(module) and "signature" in parts else parts
 
 
 def _predictors(module: Module) -> dict[str, Predict]:

@@ -1,9 +1,9 @@
 """The versioned JSON file with the state of a module."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -12,6 +12,48 @@ from dspex.errors import DefinitionError, boundary
 from dspex.language.programs import Program
 
 FORMAT = 1
+
+
+class Stateful(Protocol):
+    """A part of a module tree with a state of its own."""
+
+    def state(self) -> Mapping[str, Any]:
+        """Return the state as JSON; empty if there is none."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Load what `state` returned."""
+        ...
+
+
+def save_parts(
+    path: Path, parts: Mapping[str, Stateful], to_program: Callable[[], Program]
+) -> None:
+    """Write the states of the parts of a module, and the module as a program if it can be stored."""
+    states = {place: state for place, part in parts.items() if (state := part.state())}
+    try:
+        program = to_program().to_dict()
+    except DefinitionError:  # its code cannot be imported; its state still loads into a module
+        program = None
+    write_state(path, parts=states, program=program)
+
+
+def load_parts(path: Path, parts: Mapping[str, Stateful]) -> Mapping[str, Any]:
+    """Load the saved states into the parts of a module; return the values of a saved program.
+
+    Raises:
+        DefinitionError: the file is invalid, or has a part that the module lacks.
+    """
+    saved = read_state(path)
+    if missing := saved["parts"].keys() - parts.keys():
+        raise DefinitionError(
+            f"the state in {str(path)!r} has parts that this module lacks: "
+            f"{', '.join(sorted(missing))}"
+        )
+    for place, state in saved["parts"].items():
+        parts[place].restore(state)
+    values: Mapping[str, Any] = saved["values"]
+    return values
 
 
 def write_state(path: Path, *, parts: Mapping[str, Any], program: Mapping[str, Any] | None) -> None:

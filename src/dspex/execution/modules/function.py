@@ -7,7 +7,7 @@ from typing import Any
 from dspex.execution.modules.code import code_config
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.source import hash_at_definition
-from dspex.language.programs import Node
+from dspex.language.programs import ModulePath, Node
 from dspex.language.signatures import Signature
 from dspex.language.signatures.classes import members_by_name
 from dspex.language.signatures.sources import is_whole_return
@@ -26,14 +26,14 @@ class FunctionModule(Module):
         """
         self.function = function
         self.__source_hash__ = hash_at_definition(function)
-        self.signature = Signature.from_function(function)
+        self.signature: Signature = Signature.from_function(function)
         self._returns_one_value = is_whole_return(function)
         self.__doc__ = function.__doc__
 
-    def node(self, path: str) -> Node:
+    def node(self, path: ModulePath) -> Node:
         """Return the function as data: its import path and the hash of its source."""
         return Node(
-            id=path,
+            id=str(path),
             kind="python",
             config=code_config(self.function, {}, source=self.__source_hash__),
         )

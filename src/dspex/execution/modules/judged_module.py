@@ -7,7 +7,7 @@ from dspex.errors import DefinitionError
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.predict import Predict
 from dspex.execution.modules.slot import Slot
-from dspex.language.programs import Node
+from dspex.language.programs import ModulePath, Node
 from dspex.language.signatures import Signature
 
 _JUDGE = Signature(
@@ -30,7 +30,7 @@ class _JudgePredict(Predict):
         del slot
         return False
 
-    def config(self, path: str) -> dict[str, Any]:
+    def config(self, path: ModulePath) -> dict[str, Any]:
         """Return the settings as data.
 
         Raises:
@@ -83,13 +83,12 @@ class JudgedModule(Module):
         )
         return {**outputs, "judged": verdict.score, "because": verdict.reason}
 
-    def node(self, path: str) -> Node:
+    def node(self, path: ModulePath) -> Node:
         """Return this module as data."""
-        below = "" if path == "self" else f"{path}."
-        config = {"criterion": self.criterion, **self.judge.config(f"{below}judge")}
+        config = {"criterion": self.criterion, **self.judge.config(path.child("judge"))}
         return Node(
-            id=path,
+            id=str(path),
             kind="judge",
             config=config,
-            children={"program": self.program.node(f"{below}program")},
+            children={"program": self.program.node(path.child("program"))},
         )

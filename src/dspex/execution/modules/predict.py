@@ -18,7 +18,7 @@ from dspex.execution.modules.model_call import ModelCall, enforce_checks, repair
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.settings import SETTINGS, normalize_setting, setting_problem
 from dspex.execution.modules.slot import Slot
-from dspex.language.programs import Node
+from dspex.language.programs import ROOT, ModulePath, Node
 from dspex.language.records import Fallback, Prediction, Trace
 from dspex.language.signatures import Signature, SignatureLike
 from dspex.language.signatures.codec import plain
@@ -34,7 +34,7 @@ def _described_field(slot: str) -> str:
     return parts[1] if len(parts) == 3 and parts[0] == "fields" and parts[2] == "desc" else ""
 
 
-def _model_string(path: str, model: LanguageModel | str) -> str:
+def _model_string(path: ModulePath, model: LanguageModel | str) -> str:
     """Return a model as a string to store.
 
     Raises:
@@ -44,7 +44,7 @@ def _model_string(path: str, model: LanguageModel | str) -> str:
         return model.name
     if credentials_of(model):
         raise DefinitionError(
-            f"the model of {path!r} is a URL with credentials, which would be stored with the "
+            f"the model of {str(path)!r} is a URL with credentials, which would be stored with the "
             "program; write "
             f"{without_credentials(model)!r} and set DSPEX_API_KEY, or set the model by "
             "dspex.configure"
@@ -118,7 +118,7 @@ class Predict(Module):
         }
         values |= {name: variable.default for name, variable in self._declared.items()}
         own_model, own_adapter = values.pop("model"), values.pop("adapter")
-        self.signature = with_code(Signature.of(signature))
+        self.signature: Signature = with_code(Signature.of(signature))
         self.demos = [read_row(self.signature, demo) for demo in demos]
         self.model: LanguageModel | str | None = own_model
         self.adapter = find_adapter(own_adapter)
@@ -139,7 +139,7 @@ class Predict(Module):
 
     def with_signature(self, signature: Signature) -> "Predict":
         """Return a copy with another signature; settings, demonstrations and variables stay."""
-        predictor = self._deep_copy()
+        predictor = self._copy()
         predictor.signature = signature
         return predictor
 
@@ -147,20 +147,21 @@ class Predict(Module):
         """Return the signature."""
         return self.signature
 
-    def _paths(self) -> Mapping[int, str]:
-        return {id(self): "self"}
+    def paths_by_id(self) -> Mapping[int, str]:
+        """Return the path of this predictor, which has no parts."""
+        return {id(self): str(ROOT)}
 
-    def node(self, path: str) -> Node:
+    def node(self, path: ModulePath) -> Node:
         """Return this predictor as data."""
         if type(self) is not Predict:
             raise DefinitionError(
-                f"{type(self).__name__} at {path!r} extends Predict; use a Predict inside a "
+                f"{type(self).__name__} at {str(path)!r} extends Predict; use a Predict inside a "
                 "Module instead"
             )
         config = {**self._config(path), **checks_config(self.signature)}
-        return Node(id=path, kind="predict", signature=self.signature, config=config)
+        return Node(id=str(path), kind="predict", signature=self.signature, config=config)
 
-    def _config(self, path: str) -> dict[str, Any]:
+    def _config(self, path: ModulePath) -> dict[str, Any]:
         config: dict[str, Any] = plain(self.settings)
         if self.repairs != 1:
             config["repairs"] = self.repairs
@@ -170,7 +171,7 @@ class Predict(Module):
             if self.adapter not in ADAPTERS.values():
                 names = ", ".join(ADAPTERS)
                 raise DefinitionError(
-                    f"the adapter of {path!r} is a custom object; set it by name ({names}) to "
+                    f"the adapter of {str(path)!r} is a custom object; set it by name ({names}) to "
                     "store it"
                 )
             config["adapter"] = self.adapter.name
@@ -181,7 +182,7 @@ class Predict(Module):
         return {
             "signature": self.signature.to_dict(),
             "demos": plain(self.demos),
-            "config": self._config("self"),
+            "config": self._config(ROOT),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -266,10 +267,10 @@ class Predict(Module):
                 )
         return ""
 
-    def own_variables(self, path: str) -> Sequence[Variable]:
+    def own_variables(self, path: ModulePath) -> Sequence[Variable]:
         """Return the inline variables, named by their paths unless they have names."""
         return [
-            variable.named(f"{path}.{slot}", f"{path}.{slot}")
+            variable.named(path.place(slot), path.place(slot))
             for slot, variable in self._declared.items()
         ]
 
@@ -303,7 +304,7 @@ class Predict(Module):
             if objections := memo.objections(self, inputs):
                 frame = msgspec.structs.replace(frame, objections=objections)
                 context = replace(context, frame=frame)
-        run = frame.recorder or TraceRecorder(context.observer, context.clock, {id(self): "self"})
+        run = frame.recorder or TraceRecorder(context.observer, context.clock, self.paths_by_id())
         first = len(run.spans)
         path = run.paths.get(id(self), "Predict")
         span = run.begin("module", "Predict", parent_id=frame.span_id, path=path)

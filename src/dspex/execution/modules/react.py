@@ -24,7 +24,7 @@ from dspex.execution.modules.module import Module
 from dspex.execution.modules.predict import Predict
 from dspex.execution.modules.tool_data import tool_config
 from dspex.execution.tools import Tool, ToolSet
-from dspex.language.programs import Children, Node
+from dspex.language.programs import Children, ModulePath, Node
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature, SignatureLike
 from dspex.language.variables import Variable
@@ -196,13 +196,12 @@ class ReAct(Module):
             TRAJECTORY, role="input", desc="what was thought, called and observed so far"
         )
 
-    def node(self, path: str) -> Node:
+    def node(self, path: ModulePath) -> Node:
         """Return this agent as data: tools are import paths of functions, or modules.
 
         Raises:
             DefinitionError: a tool is neither, or cannot be imported; the message names it.
         """
-        below = "" if path == "self" else f"{path}."
         config = {
             "tools": [tool_config(tool) for tool in self.tools.values()],
             "max_turns": self.max_turns,
@@ -211,8 +210,8 @@ class ReAct(Module):
             **checks_config(self.signature),
         }
         children: dict[str, Children] = {
-            "react": self.react.node(f"{below}react"),
-            "extract": self.extract.node(f"{below}extract"),
+            "react": self.react.node(path.child("react")),
+            "extract": self.extract.node(path.child("extract")),
         }
         modules = {
             name: tool.module
@@ -221,10 +220,11 @@ class ReAct(Module):
         }
         if modules:
             children["tools"] = {
-                name: module.node(f"{below}tools[{name!r}]") for name, module in modules.items()
+                name: module.node(path.child(f"tools[{name!r}]"))
+                for name, module in modules.items()
             }
         return Node(
-            id=path, kind="react", signature=self.signature, config=config, children=children
+            id=str(path), kind="react", signature=self.signature, config=config, children=children
         )
 
 

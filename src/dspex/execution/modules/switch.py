@@ -7,10 +7,12 @@ from typing import Any, overload
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
 from dspex.execution.modules.module import Module
-from dspex.language.programs import Node
+from dspex.language.programs import ModulePath, Node
 from dspex.language.signatures import Signature
 from dspex.language.variables import Choice, Expression, Variable, var
 from dspex.language.variables.kinds import FIRST
+
+_CHOICE = "self"  # the slot of the label; its variable is `<path>.self`
 
 
 class Switch(Module):
@@ -31,7 +33,7 @@ class Switch(Module):
         self.alternatives = dict(alternatives)
         self.chosen = next(iter(self.alternatives))
         if chosen is not None:
-            self.bind("self", chosen)
+            self.bind(_CHOICE, chosen)
 
     def contract(self) -> Signature:
         """Return the signature of the chosen alternative."""
@@ -41,26 +43,25 @@ class Switch(Module):
         """Run the chosen alternative."""
         return await self.alternatives[self.chosen].acall(**inputs)
 
-    def node(self, path: str) -> Node:
+    def node(self, path: ModulePath) -> Node:
         """Return the switch and all its alternatives as data."""
-        below = "" if path == "self" else f"{path}."
         children = {
-            label: module.node(f"{below}alternatives[{label!r}]")
+            label: module.node(path.child(f"alternatives[{label!r}]"))
             for label, module in self.alternatives.items()
         }
         first = next(iter(self.alternatives))
         config = {} if self.chosen == first else {"chosen": self.chosen}
         return Node(
-            id=path,
+            id=str(path),
             kind="switch",
             signature=self.contract(),
             config=config,
             children={"alternatives": children},
         )
 
-    def own_variables(self, path: str) -> Sequence[Variable]:
+    def own_variables(self, path: ModulePath) -> Sequence[Variable]:
         """Return the choice."""
-        name = f"{path}.self"
+        name = path.place(_CHOICE)
         return [
             Variable(
                 name=name,
@@ -71,12 +72,12 @@ class Switch(Module):
             )
         ]
 
-    def with_condition(self, path: str, variable: Variable) -> Variable:
+    def with_condition(self, path: ModulePath, variable: Variable) -> Variable:
         """Return a variable of an alternative as active only while the alternative is chosen."""
         for label in self.alternatives:
-            below = f"{'' if path == 'self' else f'{path}.'}alternatives[{label!r}]"
-            if variable.paths and all(place.startswith(below) for place in variable.paths):
-                is_chosen = var(f"{path}.self").equals(label)
+            alternative = path.child(f"alternatives[{label!r}]")
+            if variable.paths and all(map(alternative.contains, variable.paths)):
+                is_chosen = var(path.place(_CHOICE)).equals(label)
                 if variable.when is None:
                     return replace(variable, when=is_chosen)
                 # a variable of a stored program already has the condition
@@ -89,7 +90,7 @@ class Switch(Module):
 
     def bind(self, slot: str, value: Any) -> None:
         """Choose an alternative by its label."""
-        if slot != "self":
+        if slot != _CHOICE:
             super().bind(slot, value)
         if value not in self.alternatives:
             hint = suggest(str(value), list(self.alternatives))
@@ -101,15 +102,15 @@ class Switch(Module):
 
     def setting(self, slot: str) -> Any:
         """Return the chosen label."""
-        return self.chosen if slot == "self" else super().setting(slot)
+        return self.chosen if slot == _CHOICE else super().setting(slot)
 
     def takes(self, slot: str) -> bool:
         """Return whether `bind` accepts this slot."""
-        return slot == "self"
+        return slot == _CHOICE
 
     def unfit(self, slot: str, value: object) -> str:
         """Return the valid labels if `value` is not one of them, else an empty text."""
-        if slot != "self" or value in self.alternatives:
+        if slot != _CHOICE or value in self.alternatives:
             return ""
         hint = suggest(str(value), list(self.alternatives))
         return f"the label of an alternative ({', '.join(self.alternatives)}), not {value!r}.{hint}"

@@ -8,7 +8,7 @@ from typing import Any
 from dspex.errors import DefinitionError, DspexError, ExecutionError, InputError, boundary
 from dspex.execution.context import current
 from dspex.execution.modules.module import Module
-from dspex.language.programs import Node
+from dspex.language.programs import ModulePath, Node
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
 
@@ -50,12 +50,14 @@ class Parallel(Module):
                 group.create_task(worker())
         return {"results": results, "errors": errors}
 
-    def node(self, path: str) -> Node:
+    def node(self, path: ModulePath) -> Node:
         """Return this module as data."""
-        below = "module" if path == "self" else f"{path}.module"
-        children = {"module": self.module.node(below)}
+        children = {"module": self.module.node(path.child("module"))}
         return Node(
-            id=path, kind="parallel", config={"concurrency": self.concurrency}, children=children
+            id=str(path),
+            kind="parallel",
+            config={"concurrency": self.concurrency},
+            children=children,
         )
 
 
@@ -104,7 +106,7 @@ class Retry(Module):
             f"none of {self.attempts} answers of {type(self.module).__name__} was accepted"
         )
 
-    def node(self, path: str) -> Node:
+    def node(self, path: ModulePath) -> Node:
         """Return this module as data.
 
         Raises:
@@ -115,6 +117,7 @@ class Retry(Module):
                 f"Retry at {path!r} has a function `accept`; write a Module class around it to "
                 "store it"
             )
-        below = "module" if path == "self" else f"{path}.module"
-        children = {"module": self.module.node(below)}
-        return Node(id=path, kind="retry", config={"attempts": self.attempts}, children=children)
+        children = {"module": self.module.node(path.child("module"))}
+        return Node(
+            id=str(path), kind="retry", config={"attempts": self.attempts}, children=children
+        )

@@ -3,7 +3,8 @@
 `execution.modules` builds runnable modules from programs and converts modules to programs.
 """
 
+from dspex.language.programs.module_path import ROOT, ModulePath
 from dspex.language.programs.node import Children, Node, with_backends
 from dspex.language.programs.program import Program
 
-__all__ = ["Children", "Node", "Program", "with_backends"]
+__all__ = ["ROOT", "Children", "ModulePath", "Node", "Program", "with_backends"]

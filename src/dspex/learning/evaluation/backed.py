@@ -9,7 +9,7 @@ from dspex.execution.backends import Backend
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module
 from dspex.execution.modules.settings import SETTINGS, setting_problem
-from dspex.language.programs import Node, Program
+from dspex.language.programs import ModulePath, Node, Program
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment, Constraint, Float, Space, Variable
 from dspex.language.variables.sampling import explain_refusal
@@ -38,7 +38,7 @@ class Backed(Module):
         """Return the program."""
         return self._program if not name else replace(self._program, name=name)
 
-    def node(self, path: str) -> Node:
+    def node(self, path: ModulePath) -> Node:
         """Return the program's root."""
         del path
         return self._program.root

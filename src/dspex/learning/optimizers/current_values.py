@@ -4,7 +4,7 @@ from typing import Any
 
 from dspex.errors import DefinitionError
 from dspex.execution.modules import Module, Predict
-from dspex.language.programs import Node, Program
+from dspex.language.programs import ROOT, ModulePath, Node, Program
 
 
 def as_program(program: Module | Program) -> Program:
@@ -21,7 +21,7 @@ def as_program(program: Module | Program) -> Program:
         predictors = tuple(
             _node(path, part) for path, part in program.named_modules() if isinstance(part, Predict)
         )
-        root = Node(id="self", kind="unstored", children={"predictors": predictors})
+        root = Node(id=str(ROOT), kind="unstored", children={"predictors": predictors})
         space, assigned = program.variables(), program.assignment()
         return Program(
             name=signature.name, signature=signature, root=root, space=space, assignment=assigned
@@ -30,7 +30,7 @@ def as_program(program: Module | Program) -> Program:
 
 def _node(path: str, part: Predict) -> Node:
     try:
-        return part.node(path)
+        return part.node(ModulePath.of(path))
     except DefinitionError:
         return Node(id=path, kind="predict", signature=part.signature)
 

@@ -10,7 +10,7 @@ from dspex.errors import ExecutionError
 from dspex.execution.backends.outputs import check_outputs
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module
-from dspex.language.programs import Node, Program
+from dspex.language.programs import ModulePath, Node, Program
 from dspex.language.records import Prediction, Trace, Usage
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment
@@ -46,7 +46,7 @@ class RecordedModule(Module):
         """Return the program."""
         return self._program if not name else dataclasses.replace(self._program, name=name)
 
-    def node(self, path: str) -> Node:
+    def node(self, path: ModulePath) -> Node:
         """Return the program's root."""
         del path
         return self._program.root

@@ -48,7 +48,7 @@ from dspex.execution.context import RunContext, call_guarded
 from dspex.execution.frame import OpenSpan, payload
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import LoadRequest, Pool, PoolConfig, PoolStats, WorkerSpec
-from dspex.language.programs import Node, Program
+from dspex.language.programs import ROOT, Node, Program
 from dspex.language.records import Prediction
 from dspex.language.signatures import Field, Signature
 from dspex.telemetry import Observer
@@ -238,7 +238,7 @@ class DspyBackend:
             raise DefinitionError(
                 f"dspy does not have the adapter {adapter!r}; use 'chat' or 'json' for this node"
             )
-        span = context.begin("backend", self.name, path=context.frame.path or "self")
+        span = context.begin("backend", self.name)
         answerer = Answerer(
             context=context, span=span, model=model, tools=loaded.tools, metric=metric
         )
@@ -383,7 +383,7 @@ class DspyBackend:
         described = await self._describe_with_state({"kind": "dspy", **config}, state)
         if source := described.get("source_hash"):
             config["source_hash"] = source
-        node = Node(id="self", kind="dspy", backend="dspy", config=_with_state(config, state))
+        node = Node(id=str(ROOT), kind="dspy", backend="dspy", config=_with_state(config, state))
         return to_program(described, node, signature=signature, name=name)
 
     async def import_state(self, program: Program, state: Mapping[str, Any]) -> Program:

@@ -13,7 +13,7 @@ from dspex.execution.backends.remote import Tools
 from dspex.execution.modules import CodeRoot
 from dspex.execution.modules.code import check_source
 from dspex.execution.modules.settings import SETTINGS, normalize_setting
-from dspex.language.programs import Children, Node, Program
+from dspex.language.programs import ROOT, Children, ModulePath, Node, Program
 from dspex.language.signatures import Signature
 from dspex.language.variables import Space, Variable
 
@@ -182,12 +182,11 @@ def assignment_by_place(program: Program) -> dict[str, dict[str, Any]]:
         VariableError: the assignment violates a constraint.
     """
     places: dict[str, dict[str, Any]] = {}
-    prefix = "" if program.root.id == "self" else f"{program.root.id}."
+    root = ModulePath.of(program.root.id)
+    prefix = "" if root.is_root else f"{root}."
     for path, value in program.by_place().items():
         place, slot = _slot_of(path)
-        inner = (
-            "self" if place == program.root.id else place.removeprefix("self.").removeprefix(prefix)
-        )
+        inner = str(ROOT) if place == str(root) else ROOT.slot_of(place).removeprefix(prefix)
         places.setdefault(inner, {})[slot] = normalize_setting(slot, value)
     return places
 
@@ -248,7 +247,7 @@ def _predictors(predictors: Mapping[str, Any]) -> dict[str, Children]:
     """Return a node for each predictor inside a module, so that a search knows their tasks."""
     nodes: dict[str, Node] = {}
     for path, description in predictors.items():
-        if path == "self":
+        if ModulePath.of(path).is_root:
             continue
         try:
             nodes[path] = Node(
@@ -265,8 +264,8 @@ def _predictors(predictors: Mapping[str, Any]) -> dict[str, Children]:
 def state_mismatch(state: Mapping[str, Any], described: Mapping[str, Any]) -> str:
     """Return why a saved state does not fit a program with these predictors, "" if it fits."""
     predictors = described["predictors"]
-    if list(predictors) == ["self"] and "signature" in state:
-        state = {"self": state}  # dspy saves a lone Predict without a path
+    if list(predictors) == [str(ROOT)] and "signature" in state:
+        state = {str(ROOT): state}  # dspy saves a lone Predict without a path
     expected, actual = ", ".join(predictors) or "none", ", ".join(state) or "none"
     if state.keys() != predictors.keys():
         return (

@@ -12,7 +12,7 @@ from dspex.execution.backends.dspy_bridge.backend import DspyBackend
 from dspex.execution.modules import ChainOfThought, Module, Predict, build
 from dspex.execution.modules.code import CodeRoot
 from dspex.execution.modules.dspy_state import from_dspy_state
-from dspex.language.programs import Node, Program
+from dspex.language.programs import ROOT, Node, Program
 from dspex.language.signatures import Signature
 
 Kind = Literal["predict", "chain_of_thought", "react", "program_of_thought"]
@@ -54,7 +54,7 @@ async def import_over(
     }
     if kind in makers:
         return import_into(makers[kind](signature).to_program(name), state)
-    root = Node(id="self", kind=kind, signature=signature, backend="dspy")
+    root = Node(id=str(ROOT), kind=kind, signature=signature, backend="dspy")
     return await bridge.import_state(Program(name=name, signature=signature, root=root), state)
 
 
@@ -76,5 +76,7 @@ def by_path(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return a state by predictor path; dspy saves a lone Predict without a path."""
     predictors = {key: value for key, value in state.items() if key != "metadata"}
     return (
-        {"self": predictors} if "signature" in predictors and "demos" in predictors else predictors
+        {str(ROOT): predictors}
+        if "signature" in predictors and "demos" in predictors
+        else predictors
     )

@@ -1,0 +1,214 @@
+"""Runnable: what is called with inputs by name and recorded as one node of a trace."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Never
+
+import msgspec
+
+from dspex.errors import DefinitionError, ExecutionError
+from dspex.execution.context import RunContext, call_guarded, use_context
+from dspex.execution.frame import Memo, TraceRecorder
+from dspex.execution.modules.assertions import UnmetError
+from dspex.execution.modules.invocation import call_problem, cancel_and_drain, context_of
+from dspex.execution.modules.model_call import MAX_RETRIES
+from dspex.language.programs import ROOT
+from dspex.language.records import Prediction, Trace
+from dspex.language.signatures import Signature
+from dspex.sync import in_thread
+from dspex.sync import run as run_sync
+from dspex.telemetry import Finished, Status, StreamEvent
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutputs:
+    """What a run returns: its outputs, and attributes for its span."""
+
+    outputs: Mapping[str, object]
+    attributes: dict[str, object] = field(default_factory=dict)
+
+
+class Runnable:
+    """The running of a module: `forward`, the calls, the streams, and the span around them."""
+
+    signature: Any = None  # of any form; subclasses may declare it
+
+    async def forward(self, **inputs: Any) -> Any:
+        """Compute and return a `Prediction` or a mapping of outputs. Subclasses implement it."""
+        raise DefinitionError(
+            f"{type(self).__name__} has no forward method; write `async def forward(self, ...)`"
+        )
+
+    def __call__(
+        self,
+        context: RunContext | None = None,
+        /,
+        *positional: Never,
+        **inputs: Any,
+    ) -> Prediction:
+        """Run and return the prediction: the synchronous form of `await acall(...)`."""
+        if positional:
+            self.context_of(context, *positional)
+        return run_sync(self.acall(context, **inputs))
+
+    async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:
+        """Run in `context`, by default the current one.
+
+        Raises:
+            InputError: the inputs are invalid; the message names every wrong field.
+            ConfigurationError: no model is set.
+            ExecutionError: the run failed; subclasses tell the cause.
+        """
+        context = self.context_of(context)
+        if context.is_bounded or context.is_recorded:
+            return await self.run_outermost(context, inputs)
+        frame = context.frame
+        memo, emit, objections = frame.memo, frame.emit, frame.objections
+        if memo is not None:
+            if (prediction := memo.recall(self, inputs)) is not None:
+                return prediction
+            objections = memo.objections(self, inputs) or objections
+        run = frame.recorder or TraceRecorder(context.observer, context.clock, self.paths_by_id())
+        first = len(run.spans)
+        name = type(self).__name__
+        path = run.paths.get(id(self), name)
+        span = run.begin("module", name, parent_id=frame.span_id, path=path)
+        inner = msgspec.structs.replace(
+            frame, recorder=run, span_id=span.id, path=path, memo=None, objections=objections
+        )
+        try:
+            if emit is not None:
+                await emit(Status(path, name, "begun"))
+            result = await self.run_in_context(replace(context, frame=inner), inputs)
+        except BaseException as error:
+            span.end(error=error)
+            raise
+        span.end(attributes=result.attributes)
+        if emit is not None:
+            await emit(Status(path, name, "done"))
+        trace = (
+            run.trace(span.id, first=first)
+            if frame.recorder
+            else Trace(run.trace_id, tuple(run.spans))
+        )
+        prediction = Prediction.of_run(result.outputs, trace)
+        return prediction if memo is None else memo.record(self, inputs, prediction)
+
+    async def run_in_context(self, context: RunContext, inputs: Mapping[str, Any]) -> RunOutputs:
+        """Compute the outputs of one call, inside its span: by default, run `forward`.
+
+        Override it in a class that does not run Python code here, such as one that sends the inputs
+        elsewhere. It may be called many times at once, and raises what the caller should get. By
+        default, `forward` runs again if an `Assert` fails, see `assertions.Assert`.
+
+        Args:
+            context: the context of this call; pass it on to the modules that are called.
+            inputs: the inputs as the caller passed them.
+        """
+        memo, tries = Memo(), 0
+        while True:
+            try:
+                frame = msgspec.structs.replace(context.frame, memo=memo)
+                with use_context(replace(context, frame=frame)):
+                    outputs = await self._run_forward(inputs)
+                return RunOutputs(outputs, {"asserted_again": tries} if tries else {})
+            except UnmetError as error:
+                next_memo = (
+                    memo.retry_with(error.of, error.message) if tries < MAX_RETRIES else None
+                )
+                if next_memo is None:
+                    raise
+                memo, tries = next_memo, tries + 1
+
+    async def run_outermost(self, context: RunContext, inputs: Mapping[str, Any]) -> Prediction:
+        """Run in a context that records the run, or enforce its deadline and cancellation."""
+        if context.record is not None and context.is_recorded:
+            return await context.record(self, context, inputs)
+        return await call_guarded(context, partial(self.acall, **inputs))
+
+    async def _run_forward(self, inputs: Mapping[str, Any]) -> Mapping[str, object]:
+        try:
+            if inspect.iscoroutinefunction(self.forward):
+                result = await self.forward(**inputs)
+            else:
+                result = await in_thread(self.forward, **inputs)
+        except TypeError as error:
+            if (problem := call_problem(type(self).__name__, self.forward, inputs)) is not None:
+                raise problem from error
+            raise
+        except SystemExit as error:  # it would end the event loop, and all other tasks with it
+            code = f"SystemExit({error.code!r})"
+            raise ExecutionError(
+                f"{type(self).__name__} asked to end the process: {code}; return or raise"
+            ) from error
+        if isinstance(result, Prediction):
+            return result.to_dict()
+        if isinstance(result, Mapping):
+            return dict(result)
+        raise DefinitionError(
+            f"forward of {type(self).__name__} returned {type(result).__name__}; return a "
+            "Prediction or a dict of outputs"
+        )
+
+    def context_of(self, context: RunContext | None, *positional: object) -> RunContext:
+        """Return the context of a call; see `invocation.context_of`."""
+        if isinstance(context, RunContext) and not positional:
+            return context
+        return context_of(
+            context,
+            positional,
+            name=type(self).__name__,
+            contract=self.contract,
+            forward=self.forward,
+        )
+
+    async def stream(
+        self,
+        context: RunContext | None = None,
+        /,
+        **inputs: Any,
+    ) -> AsyncIterator[StreamEvent]:
+        """Run like `acall` and yield the events of all modules; the last event is `Finished`.
+
+        A slow consumer slows down the run. Closing the iterator (`aclose`, `contextlib.aclosing`)
+        cancels the run and its requests.
+
+        Raises:
+            DspexError: the error of `acall`, after the events before it.
+        """
+        events: asyncio.Queue[StreamEvent | None] = asyncio.Queue(maxsize=64)
+        stream_context = self.context_of(context).listening(emit=events.put)
+
+        async def run() -> Prediction:
+            try:
+                return await self.acall(stream_context, **inputs)
+            finally:
+                await events.put(None)
+
+        task = asyncio.ensure_future(run())
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            yield Finished(await task)
+        finally:
+            await cancel_and_drain(task, events)
+
+    def contract(self) -> Signature:
+        """Return the signature of the module: by default its attribute `signature`.
+
+        Raises:
+            DefinitionError: the module has no signature.
+        """
+        if self.signature is None:
+            raise DefinitionError(
+                f"{type(self).__name__} has no signature; declare `signature = 'question -> "
+                "answer'` in the class"
+            )
+        return Signature.of(self.signature)
+
+    def paths_by_id(self) -> Mapping[int, str]:
+        """Return the path of this module and of each of its parts, by their `id()`."""
+        return {id(self): str(ROOT)}
