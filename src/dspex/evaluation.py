@@ -5,7 +5,7 @@ aevaluate(...)` does so in async code. `compare(after, before)` is a paired test
 the same dataset.
 """
 
-from dspex.learning.evaluation.backed import Backed
+from dspex.execution.backends import BackendModule
 from dspex.learning.evaluation.comparison import Comparison, Majority, compare, majority_class
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.evaluate import aevaluate, evaluate
@@ -16,7 +16,7 @@ from dspex.learning.evaluation.statistics import Interval, bootstrap, wilson
 from dspex.learning.evaluation.text_metrics import contains, f1
 
 __all__ = [
-    "Backed",
+    "BackendModule",
     "Comparison",
     "Dataset",
     "Interval",

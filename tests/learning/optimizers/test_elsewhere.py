@@ -8,10 +8,9 @@ import pytest
 
 import dspex
 from dspex.errors import DefinitionError
-from dspex.execution.backends import IsolatedBackend, NativeBackend
+from dspex.execution.backends import BackendModule, IsolatedBackend, NativeBackend
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
 from dspex.execution.workers import PoolConfig
-from dspex.learning.evaluation import Backed
 
 pytest.importorskip("optuna")
 
@@ -62,7 +61,7 @@ ROWS = dspex.Dataset.from_rows([{"question": f"number {n}", "answer": str(n)} fo
 
 def test_a_shared_variable_is_bound_and_unknown_places_are_refused(rulebook):
     program = dspex.Predict("question -> answer").to_program()
-    module = Backed(program, NativeBackend()).with_variables(
+    module = BackendModule(program, NativeBackend()).with_variables(
         dspex.Text(options=TEXTS, name="style", paths=("self.instructions",))
     )
     model = rulebook(
@@ -89,9 +88,9 @@ def optimized(tmp_path, model, recipe, *bound):
 
     async def main():
         async with asyncio.timeout(120), DspyBackend(config) as bridge:
-            module = Backed(await bridge.import_program("rag_by_path:Rag"), bridge).with_variables(
-                *bound
-            )
+            module = BackendModule(
+                await bridge.import_program("rag_by_path:Rag"), bridge
+            ).with_variables(*bound)
             with dspex.context(model=model):
                 outcome = await dspex.aoptimize(
                     module, recipe, train=ROWS, metric=dspex.exact_match
@@ -113,7 +112,7 @@ def test_a_program_in_a_process_of_its_own_tells_what_its_steps_did(rulebook):
             with dspex.context(model=model):
                 recipe = dspex.BootstrapFewShot(max_bootstrapped=2, max_labelled=0, rounds=2)
                 return await dspex.aoptimize(
-                    Backed(program, backend), recipe, train=ROWS, metric=dspex.exact_match
+                    BackendModule(program, backend), recipe, train=ROWS, metric=dspex.exact_match
                 )
 
     outcome = asyncio.run(main())

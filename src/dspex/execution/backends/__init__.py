@@ -1,6 +1,7 @@
 """Backends, the places where a program runs: one protocol with several implementations."""
 
 from dspex.execution.backends.backend import Backend, BackendCapability, Handle
+from dspex.execution.backends.backend_module import BackendModule
 from dspex.execution.backends.choice import BackendPolicy, Backends, Choice
 from dspex.execution.backends.hybrid import HybridBackend
 from dspex.execution.backends.isolated import IsolatedBackend
@@ -12,6 +13,7 @@ from dspex.execution.backends.optimization import Optimization, OptimizingBacken
 __all__ = [
     "Backend",
     "BackendCapability",
+    "BackendModule",
     "BackendPolicy",
     "Backends",
     "Choice",

@@ -9,44 +9,13 @@ import msgspec
 
 from dspex.errors import DefinitionError
 from dspex.execution.backends.backend import Backend, BackendCapability, Handle
+from dspex.execution.backends.backend_module import BackendModule
 from dspex.execution.backends.handle_cache import HandleCache
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot, Module, build
 from dspex.execution.modules.instances import with_instances
 from dspex.language.programs import ROOT, Node, Program
 from dspex.language.records import Prediction
-from dspex.language.signatures import Signature
-from dspex.sync import on_loop
-
-
-class BackendModule(Module):
-    """A module that runs a node of a program on another backend.
-
-    It runs the backend on the event loop that owns it, even if a `forward` calls it from another
-    loop.
-    """
-
-    def __init__(self, program: Program, backend: Backend) -> None:
-        """Take the node as a separate program, and its backend."""
-        self._program = program
-        self._backend = backend
-
-    def contract(self) -> Signature:
-        """Return the node's signature."""
-        return self._program.signature
-
-    async def _run(
-        self, context: RunContext, inputs: Mapping[str, Any]
-    ) -> tuple[Mapping[str, object], dict[str, object]]:
-        prediction = await on_loop(
-            context.frame.loop or asyncio.get_running_loop(), self._execute(context, inputs)
-        )
-        fallback = prediction.fallback
-        return prediction.to_dict(), {} if fallback is None else {"fallback": fallback.reason}
-
-    async def _execute(self, context: RunContext, inputs: Mapping[str, Any]) -> Prediction:
-        handle = await self._backend.create_program(self._program)
-        return await self._backend.execute_program(handle, inputs, context)
 
 
 class HybridBackend:

@@ -3,7 +3,6 @@
 Imported by optimizers and everything above them.
 """
 
-from dspex.learning.evaluation.backed import Backed
 from dspex.learning.evaluation.comparison import Comparison, Majority, compare, majority_class
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.evaluate import aevaluate, evaluate
@@ -12,7 +11,6 @@ from dspex.learning.evaluation.report import Report, Row, constant
 from dspex.learning.evaluation.statistics import Interval, bootstrap, wilson
 
 __all__ = [
-    "Backed",
     "Comparison",
     "Dataset",
     "Interval",

@@ -6,10 +6,10 @@ from typing import Any
 
 from dspex.errors import DspexError
 from dspex.execution.adapters import ChatAdapter
+from dspex.execution.backends import BackendModule
 from dspex.execution.modules import Module, Predict
 from dspex.language.programs import Program
 from dspex.language.records import Example
-from dspex.learning.evaluation import Backed
 
 
 def prompts(module: Module, example: Example | None = None) -> dict[str, str]:
@@ -25,7 +25,7 @@ def _predictors(module: Module) -> Iterator[tuple[str, Predict]]:
     for path, part in module.named_modules():
         if isinstance(part, Predict):
             yield path, part
-        elif isinstance(part, Backed):
+        elif isinstance(part, BackendModule):
             yield from _elsewhere(part.to_program())
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from dspex.errors import ExecutionError
+from dspex.execution.backends import BackendModule
 from dspex.execution.clients import Budget
 from dspex.language.records import Usage
 from dspex.learning.evaluation import Dataset, Report, Row, aevaluate
-from dspex.learning.evaluation.backed import Backed
 from dspex.learning.optimizers import Control, Journal
 from dspex.learning.optimizers.reply_store import ReplyStore
 from dspex.operations.evaluations.job_environment import Ground, Material
@@ -71,7 +71,7 @@ class EvaluationHandler:
         remaining = [index for index in range(len(data)) if index not in rows]
         if remaining:
             keeper = _Keeper(run, material.journal, rows=rows, total=len(data))
-            module = Backed(material.choice.program, material.choice.backend)
+            module = BackendModule(material.choice.program, material.choice.backend)
             async with keeper, answers:
                 await aevaluate(
                     module,

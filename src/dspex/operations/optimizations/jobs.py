@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from dspex.errors import ConflictError, DefinitionError
-from dspex.execution.backends import LazyBackend, Optimization, OptimizingBackend
+from dspex.execution.backends import BackendModule, LazyBackend, Optimization, OptimizingBackend
 from dspex.execution.clients import Budget
 from dspex.execution.modules import Module, build
 from dspex.language.programs import Program
 from dspex.language.records import Example, Prediction
 from dspex.learning.evaluation import Dataset, aevaluate
-from dspex.learning.evaluation.backed import Backed
 from dspex.learning.evaluation.metric import score_of
 from dspex.learning.optimizers import (
     BootstrapFewShot,
@@ -100,7 +99,7 @@ class OptimizationHandler:
         module: Module = (
             build(program, code=self._ground.code)
             if is_here
-            else Backed(program, material.choice.backend)
+            else BackendModule(program, material.choice.backend)
         )
         search = Search(
             rows=settings.get("rows"),
@@ -171,7 +170,7 @@ class OptimizationHandler:
         judgement: Verdict | str | None = None
         if test is not None:
             original, improved = (
-                Backed(each, backend) for each in (material.choice.program, better)
+                BackendModule(each, backend) for each in (material.choice.program, better)
             )
             before = await aevaluate(original, test, material.metrics, context=context)
             after = await aevaluate(improved, test, material.metrics, context=context)

@@ -10,9 +10,9 @@ import click
 
 from dspex.bootstrap import Services
 from dspex.errors import DefinitionError, StorageError, boundary
+from dspex.execution.backends import BackendModule
 from dspex.execution.clients import Budget
 from dspex.execution.modules import build
-from dspex.learning.evaluation import Backed
 from dspex.learning.optimizers import (
     BootstrapFewShot,
     Joint,
@@ -151,7 +151,7 @@ def optimize_command(
         module = (
             build(choice.program, code=code)
             if is_native
-            else Backed(choice.program, choice.backend)
+            else BackendModule(choice.program, choice.backend)
         )
         return await aoptimize(
             module, optimizer, train=train, metric=metrics, context=services.context, search=search

@@ -15,10 +15,9 @@ from dspex.errors import (
     WorkerLostError,
     WorkerStartError,
 )
-from dspex.execution.backends import Optimization
+from dspex.execution.backends import BackendModule, Optimization
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
 from dspex.execution.backends.dspy_bridge.schemas import from_wire, to_wire
-from dspex.execution.backends.hybrid import BackendModule
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module, Predict
 from dspex.execution.workers import Intensity, PoolConfig

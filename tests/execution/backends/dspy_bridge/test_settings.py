@@ -6,12 +6,11 @@ import pytest
 
 import dspex
 from dspex.errors import DefinitionError
-from dspex.execution.backends import Optimization
+from dspex.execution.backends import BackendModule, Optimization
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
 from dspex.execution.context import RunContext
 from dspex.execution.workers import PoolConfig
 from dspex.language.programs import Program
-from dspex.learning.evaluation import Backed
 from dspex.testing.backends import answering, predicting, same_answer
 
 pytestmark = pytest.mark.full
@@ -26,7 +25,8 @@ def with_rag(interpreter, folder, test, *, interface="auto"):
         )
         async with asyncio.timeout(120), DspyBackend(config) as bridge:
             await test(
-                bridge, Backed(await bridge.import_program("rag:Hops", init={"hops": 1}), bridge)
+                bridge,
+                BackendModule(await bridge.import_program("rag:Hops", init={"hops": 1}), bridge),
             )
 
     asyncio.run(main())
@@ -58,7 +58,7 @@ def test_assigned_settings_arrive_with_the_calls_of_their_predictor(interpreter,
         ]
         model = answering(ANSWER)
         warm = bound.assign({"heat": 1.0, "search.max_tokens": 64, "search.top_p": 0.5})
-        stored = Backed(Program.from_json(warm.to_program().to_json()), bridge)
+        stored = BackendModule(Program.from_json(warm.to_program().to_json()), bridge)
         for program in (rag, bound, stored):
             await program.acall(RunContext(model=model), question="?")
         assert asked(model) == [
@@ -134,14 +134,14 @@ def test_a_program_of_ours_on_dspy_follows_its_variables(newest):
             asyncio.timeout(120),
             DspyBackend(DspyConfig(interpreter=newest, pool=POOL)) as bridge,
         ):
-            module = Backed(predicting(backend="dspy"), bridge)
+            module = BackendModule(predicting(backend="dspy"), bridge)
             assert module.places() == ()
             predictor = dspex.Predict(
                 "question -> answer: int",
                 temperature=dspex.Float(0, 1, default=0.25),
                 adapter=dspex.OneOf("chat", "json"),
             ).with_variables(dspex.Text(name="told", paths=("self.fields.answer.desc",)))
-            on_dspy = Backed(predictor.on("dspy").to_program(), bridge)
+            on_dspy = BackendModule(predictor.on("dspy").to_program(), bridge)
             model = answering({"answer": 3})
             for values in (
                 {},

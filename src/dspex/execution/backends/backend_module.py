@@ -1,26 +1,31 @@
-"""Evaluate and optimize programs of other backends like modules."""
+"""A program of another backend as a module: to run, evaluate and optimize."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Self
 
 from dspex.errors import DefinitionError, VariableError
-from dspex.execution.backends import Backend
+from dspex.execution.backends.backend import Backend
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module
+from dspex.execution.modules.runnable import RunOutputs
 from dspex.execution.modules.settings import SETTINGS, setting_problem
-from dspex.language.programs import ModulePath, Node, Program
+from dspex.language.programs import ROOT, ModulePath, Node, Program
+from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment, Constraint, Float, Space, Variable
 from dspex.language.variables.sampling import explain_refusal
+from dspex.sync import on_loop
 
 _OF_PREDICTORS = (".instructions", ".demos")
 
 
-class Backed(Module):
+class BackendModule(Module):
     """Runs a program on a backend, such as a dspy program on the bridge, without changing it.
 
-    The caller starts and closes the backend. `variables` is the space of the program: for a dspy
+    The caller starts and closes the backend, which runs on the event loop that owns it, even if a
+    `forward` calls this module from another loop. `variables` is the space of the program: for a dspy
     program, the instructions and demonstrations of its predictors by path. `with_variables` binds
     more variables to `places`.
     """
@@ -53,7 +58,9 @@ class Backed(Module):
         predictors = self._predictors()
         settings = [f"{place}.{slot}" for place in predictors for slot in ("model", *SETTINGS)]
         whole = self._program.root.kind == "dspy"  # it has one adapter
-        settings += ["self.adapter"] if whole else [f"{place}.adapter" for place in predictors]
+        settings += (
+            [ROOT.place("adapter")] if whole else [f"{place}.adapter" for place in predictors]
+        )
         return tuple(dict.fromkeys([*declared, *settings]))
 
     def unfit(self, slot: str, value: object) -> str:
@@ -155,10 +162,14 @@ class Backed(Module):
         program.space.check_rewrites()
         return type(self)(program, self._backend)
 
-    async def _run(
-        self, context: RunContext, inputs: Mapping[str, Any]
-    ) -> tuple[Mapping[str, object], dict[str, object]]:
-        handle = await self._backend.create_program(self._program)
-        prediction = await self._backend.execute_program(handle, inputs, context)
+    async def run_in_context(self, context: RunContext, inputs: Mapping[str, Any]) -> RunOutputs:
+        """Run the program on its backend; see `Module.run_in_context`."""
+        owner = context.frame.loop or asyncio.get_running_loop()
+        prediction = await on_loop(owner, self._execute(context, inputs))
         fallback = prediction.fallback
-        return prediction.to_dict(), {} if fallback is None else {"fallback": fallback.reason}
+        attributes: dict[str, object] = {} if fallback is None else {"fallback": fallback.reason}
+        return RunOutputs(prediction.to_dict(), attributes)
+
+    async def _execute(self, context: RunContext, inputs: Mapping[str, Any]) -> Prediction:
+        handle = await self._backend.create_program(self._program)
+        return await self._backend.execute_program(handle, inputs, context)
