@@ -1,7 +1,12 @@
 """Fixtures of all tests."""
 
+import asyncio
+import functools
+import inspect
 import os
+from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +27,7 @@ __all__ = [
     "postgres_url",
 ]
 ROOT = Path(__file__).parent.parent
+DEADLINE, SLOW_DEADLINE = 300.0, 900.0  # seconds, for a test that is `async def`
 
 
 # Tests of these open databases, one after the other: they belong to the layer "full".
@@ -54,6 +60,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         is_marked = any(item.get_closest_marker(name) for name in ("bridge", "full"))
         if place.startswith(FULL) and not is_marked and not any(name in place for name in FAST):
             item.add_marker(pytest.mark.full)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Give every `async def` test a deadline: one that hangs fails."""
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        is_slow = pyfuncitem.get_closest_marker("slow") is not None
+        pyfuncitem.obj = _bounded(pyfuncitem.obj, SLOW_DEADLINE if is_slow else DEADLINE)
+    return (yield)
+
+
+def _bounded(
+    test: Callable[..., Coroutine[Any, Any, None]], seconds: float
+) -> Callable[..., Coroutine[Any, Any, None]]:
+    @functools.wraps(test)
+    async def run(**arguments: Any) -> None:
+        async with asyncio.timeout(seconds):
+            await test(**arguments)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The event loop of `async def` tests and fixtures."""
+    return "asyncio"
 
 
 @pytest.fixture

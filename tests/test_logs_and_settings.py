@@ -18,7 +18,6 @@ from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.settings import OTHER_VARIABLES, Secret, Settings, read_settings
 from dspex.surfaces.cli import main
-from tests.support.waiting import finish
 
 ROOT = Path(__file__).parents[1]
 
@@ -186,7 +185,7 @@ def test_the_same_warning_is_told_once_in_a_while_and_everything_else_each_time(
     assert all(tell(logging.WARNING, 111.0, str(n)) for n in range(1000))
 
 
-def test_a_log_tells_of_every_execution_and_nothing_of_its_inputs(
+async def test_a_log_tells_of_every_execution_and_nothing_of_its_inputs(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_up_logs(Settings(log_format="json", log_level="info"))
@@ -205,7 +204,7 @@ def test_a_log_tells_of_every_execution_and_nothing_of_its_inputs(
                 ).id
             )
 
-    execution = finish(work())
+    execution = await work()
     written = capsys.readouterr().err
     [line] = [json.loads(text) for text in written.splitlines()]
     assert (line["execution_id"], line["program"], line["actor"], line["status"]) == (

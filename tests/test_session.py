@@ -59,7 +59,7 @@ def test_what_is_not_given_stays_as_it_was():
     assert (current().observer, current().seed) == (observer, 3)
 
 
-def test_two_contexts_in_one_loop_never_meet():
+async def test_two_contexts_in_one_loop_never_meet():
     ask = dspex.Predict("question -> answer")
 
     async def user(name: str, rounds: int) -> list[str]:
@@ -71,10 +71,9 @@ def test_two_contexts_in_one_loop_never_meet():
                 found.append(prediction.answer)
             return found
 
-    async def main() -> list[list[str]]:
-        return await asyncio.gather(*(user(f"u{n}", 5) for n in range(20)))
-
-    assert asyncio.run(main()) == [[f"u{n}"] * 5 for n in range(20)]
+    assert (await asyncio.gather(*(user(f"u{n}", 5) for n in range(20)))) == [
+        [f"u{n}"] * 5 for n in range(20)
+    ]
 
 
 def test_a_block_in_one_thread_is_not_seen_in_another():

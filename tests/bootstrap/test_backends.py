@@ -18,7 +18,6 @@ from dspex.settings import Secret, Settings, environment_of
 from dspex.testing import ScriptedModel
 from dspex.testing.backends import answering, predicting
 from dspex.testing.processes import open_resources
-from tests.support.waiting import finish
 
 FOLDER = Path(__file__).parents[1] / "execution" / "backends"
 VALUES = {"query": "weather in Bern", "answer": 7, "sure": True}
@@ -53,120 +52,101 @@ async def run(backends, program, context, **inputs):
     return await choice.backend.execute_program(handle, inputs, context), choice
 
 
-def test_a_native_program_starts_no_worker_and_tells_of_none(settings):
-    async def main():
-        before = open_resources()
-        async with open_backends(settings) as backends:
-            prediction, choice = await run(
-                backends, predicting(), RunContext(model=answering(VALUES)), question="?"
-            )
-            assert (prediction.answer, choice.name) == (7, "native")
-            assert open_resources()[0] == before[0]
-        assert not (settings.state_dir / WORKERS).exists()
-
-    finish(main())
+async def test_a_native_program_starts_no_worker_and_tells_of_none(settings):
+    before = open_resources()
+    async with open_backends(settings) as backends:
+        prediction, choice = await run(
+            backends, predicting(), RunContext(model=answering(VALUES)), question="?"
+        )
+        assert (prediction.answer, choice.name) == (7, "native")
+        assert open_resources()[0] == before[0]
+    assert not (settings.state_dir / WORKERS).exists()
 
 
 @pytest.mark.bridge
-def test_code_runs_in_a_worker_where_the_settings_say_so_and_nothing_is_left_of_it(tmp_path):
+async def test_code_runs_in_a_worker_where_the_settings_say_so_and_nothing_is_left_of_it(tmp_path):
     settings = Settings(state_dir=tmp_path, isolation="process", workers=1)
     folder = tmp_path / WORKERS
 
-    async def main():
-        before = open_resources()
-        async with open_backends(settings, code=CodeRoot(FOLDER)) as backends:
-            context = RunContext(model=answering(VALUES))
-            prediction, choice = await run(
-                backends, code_program("TwoSteps"), context, question="?"
-            )
-            assert (prediction.answer, choice.name) == (7, "isolated")
-            where, _ = await run(backends, code_program("Where"), RunContext(), question="?")
-            assert where.pid != os.getpid()
-            async with asyncio.timeout(10):
-                while told_of(folder) != [("isolated", where.pid, "ready")]:
-                    await asyncio.sleep(0.01)
-            here, _ = await run(
-                backends, code_program("Where"), RunContext(), question="?", asked="native"
-            )
-            assert here.pid == os.getpid()
-        assert read_statuses(folder) == []
-        after = open_resources()
-        assert after[0] == before[0]
-
-    finish(main())
+    before = open_resources()
+    async with open_backends(settings, code=CodeRoot(FOLDER)) as backends:
+        context = RunContext(model=answering(VALUES))
+        prediction, choice = await run(backends, code_program("TwoSteps"), context, question="?")
+        assert (prediction.answer, choice.name) == (7, "isolated")
+        where, _ = await run(backends, code_program("Where"), RunContext(), question="?")
+        assert where.pid != os.getpid()
+        async with asyncio.timeout(10):
+            while told_of(folder) != [("isolated", where.pid, "ready")]:
+                await asyncio.sleep(0.01)
+        here, _ = await run(
+            backends, code_program("Where"), RunContext(), question="?", asked="native"
+        )
+        assert here.pid == os.getpid()
+    assert read_statuses(folder) == []
+    after = open_resources()
+    assert after[0] == before[0]
 
 
 @pytest.mark.bridge
-def test_a_program_in_a_worker_has_the_adapter_of_the_run_and_models_of_its_own(settings):
+async def test_a_program_in_a_worker_has_the_adapter_of_the_run_and_models_of_its_own(settings):
     other = ScriptedModel('{"answer": 8}')
 
     def resolve(text):
         assert text == "other/model"
         return other
 
-    async def main():
-        async with open_backends(settings, code=CodeRoot(FOLDER)) as backends:
-            model = ScriptedModel('{"answer": 7}')
-            context = RunContext(model=model, adapter=find_adapter("json"), models=resolve)
-            prediction, _ = await run(
-                backends, predicting(), context, question="?", asked="isolated"
-            )
-            assert prediction.answer == 7
-            assert "JSON" in model.requests[0].messages[0].content
-            root = predicting().root
-            own = replace(predicting(), root=replace(root, config={"model": "other/model"}))
-            prediction, _ = await run(backends, own, context, question="?", asked="isolated")
-            assert (prediction.answer, len(other.requests)) == (8, 1)
-            refusing = RunContext(model=ScriptedModel(RefusedError("no")))
-            with pytest.raises(RefusedError):
-                await run(backends, predicting(), refusing, question="?", asked="isolated")
-
-    finish(main())
+    async with open_backends(settings, code=CodeRoot(FOLDER)) as backends:
+        model = ScriptedModel('{"answer": 7}')
+        context = RunContext(model=model, adapter=find_adapter("json"), models=resolve)
+        prediction, _ = await run(backends, predicting(), context, question="?", asked="isolated")
+        assert prediction.answer == 7
+        assert "JSON" in model.requests[0].messages[0].content
+        root = predicting().root
+        own = replace(predicting(), root=replace(root, config={"model": "other/model"}))
+        prediction, _ = await run(backends, own, context, question="?", asked="isolated")
+        assert (prediction.answer, len(other.requests)) == (8, 1)
+        refusing = RunContext(model=ScriptedModel(RefusedError("no")))
+        with pytest.raises(RefusedError):
+            await run(backends, predicting(), refusing, question="?", asked="isolated")
 
 
 @pytest.mark.full
-def test_one_program_gives_the_same_outputs_natively_in_a_worker_and_on_dspy(settings):
+async def test_one_program_gives_the_same_outputs_natively_in_a_worker_and_on_dspy(settings):
     pytest.importorskip("dspy", reason="pip install 'dspex[dspy]'")
 
-    async def main():
-        async with open_backends(settings, code=CodeRoot(FOLDER)) as backends:
-            found = {}
-            for asked in ("native", "isolated", "dspy"):
-                context = RunContext(model=answering(VALUES))
-                prediction, choice = await run(
-                    backends, code_program("TwoSteps"), context, question="?", asked=asked
-                )
-                found[choice.name] = prediction.to_dict()
-                assert prediction.usage.calls == 2
-                on_dspy = [
-                    span
-                    for span in prediction.trace.spans
-                    if (span.kind, span.name) == ("backend", "dspy")
-                ]
-                assert len(on_dspy) == (2 if asked == "dspy" else 0)
-                assert all("names the backend 'dspy'" in span.attributes["why"] for span in on_dspy)
-            assert found == {
-                name: {"answer": 7, "sure": True} for name in ("native", "isolated", "hybrid")
-            }
-            told = read_statuses(settings.state_dir / WORKERS)[0]
-            assert [pool.name for pool in told.pools] == ["isolated", "dspy"]
-
-    finish(main())
+    async with open_backends(settings, code=CodeRoot(FOLDER)) as backends:
+        found = {}
+        for asked in ("native", "isolated", "dspy"):
+            context = RunContext(model=answering(VALUES))
+            prediction, choice = await run(
+                backends, code_program("TwoSteps"), context, question="?", asked=asked
+            )
+            found[choice.name] = prediction.to_dict()
+            assert prediction.usage.calls == 2
+            on_dspy = [
+                span
+                for span in prediction.trace.spans
+                if (span.kind, span.name) == ("backend", "dspy")
+            ]
+            assert len(on_dspy) == (2 if asked == "dspy" else 0)
+            assert all("names the backend 'dspy'" in span.attributes["why"] for span in on_dspy)
+        assert found == {
+            name: {"answer": 7, "sure": True} for name in ("native", "isolated", "hybrid")
+        }
+        told = read_statuses(settings.state_dir / WORKERS)[0]
+        assert [pool.name for pool in told.pools] == ["isolated", "dspy"]
 
 
-def test_without_dspy_the_backend_is_refused_with_what_to_install(settings, monkeypatch):
+async def test_without_dspy_the_backend_is_refused_with_what_to_install(settings, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
-    async def main():
-        async with open_backends(settings) as backends:
-            with pytest.raises(
-                InputError, match=r"pip install 'dspex\[dspy\]'.*DSPEX_DSPY_INTERPRETER"
-            ):
-                backends.choose(predicting(), backend="dspy")
-            with pytest.raises(InputError, match=r"pip install 'dspex\[dspy\]'"):
-                await dspy_bridge(backends)
-
-    finish(main())
+    async with open_backends(settings) as backends:
+        with pytest.raises(
+            InputError, match=r"pip install 'dspex\[dspy\]'.*DSPEX_DSPY_INTERPRETER"
+        ):
+            backends.choose(predicting(), backend="dspy")
+        with pytest.raises(InputError, match=r"pip install 'dspex\[dspy\]'"):
+            await dspy_bridge(backends)
 
 
 def test_the_job_worker_of_a_server_isolates_code_as_the_server_does(settings):

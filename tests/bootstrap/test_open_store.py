@@ -63,7 +63,7 @@ def test_a_failure_is_recorded_and_raised_as_it_is() -> None:
         assert [row.error["code"] for row in store.executions()] == ["invalid", "model_unavailable"]
 
 
-def test_in_a_coroutine_it_is_opened_and_used_on_the_loop_there() -> None:
+async def test_in_a_coroutine_it_is_opened_and_used_on_the_loop_there() -> None:
     program = dspex.Predict("question -> answer", model=ScriptedModel("[[ ## answer ## ]]\nyes"))
 
     async def work() -> int:
@@ -71,9 +71,9 @@ def test_in_a_coroutine_it_is_opened_and_used_on_the_loop_there() -> None:
             await asyncio.gather(*(program.acall(question=str(n)) for n in range(5)))
             return len(await store.operations.list(DOMAIN["execution"], Query()))
 
-    assert asyncio.run(work()) == 5
+    assert (await work()) == 5
     with dspex.open(), pytest.raises(ConfigurationError, match="async with"):
-        asyncio.run(program.acall(question="?"))
+        await program.acall(question="?")
 
 
 def test_a_store_that_a_lifespan_opened_records_every_request() -> None:
@@ -118,7 +118,7 @@ def test_a_store_that_a_lifespan_opened_records_every_request() -> None:
     assert program(question="after").answer == "yes"
 
 
-def test_of_several_stores_the_one_around_a_program_records_it() -> None:
+async def test_of_several_stores_the_one_around_a_program_records_it() -> None:
     program = dspex.Predict("question -> answer", model=ScriptedModel("[[ ## answer ## ]]\nyes"))
 
     async def questions(store: OpenStore) -> list[str]:
@@ -134,24 +134,21 @@ def test_of_several_stores_the_one_around_a_program_records_it() -> None:
             await opened.wait()
             return await questions(store)
 
-    async def work() -> None:
-        for folder in "ab":  # their tables are made one after the other
-            async with dspex.open(folder):
-                pass
-        opened = asyncio.Barrier(2)
-        assert await asyncio.gather(inside("a", opened), inside("b", opened)) == [["a"], ["b"]]
-        assert current().record is None
-        outer, inner = dspex.open("outer"), dspex.open("inner")
-        await outer.__aenter__()
-        await inner.__aenter__()
-        task = contextvars.Context().run(asyncio.ensure_future, program.acall(question="elsewhere"))
-        await task
-        assert (await questions(outer), await questions(inner)) == ([], ["elsewhere"])
-        await outer.__aexit__(None, None, None)
-        await inner.__aexit__(None, None, None)
-        assert contextvars.Context().run(current).record is None
-
-    asyncio.run(work())
+    for folder in "ab":  # their tables are made one after the other
+        async with dspex.open(folder):
+            pass
+    opened = asyncio.Barrier(2)
+    assert await asyncio.gather(inside("a", opened), inside("b", opened)) == [["a"], ["b"]]
+    assert current().record is None
+    outer, inner = dspex.open("outer"), dspex.open("inner")
+    await outer.__aenter__()
+    await inner.__aenter__()
+    task = contextvars.Context().run(asyncio.ensure_future, program.acall(question="elsewhere"))
+    await task
+    assert (await questions(outer), await questions(inner)) == ([], ["elsewhere"])
+    await outer.__aexit__(None, None, None)
+    await inner.__aexit__(None, None, None)
+    assert contextvars.Context().run(current).record is None
 
 
 def test_a_program_with_parts_on_other_backends_runs_here_and_is_recorded() -> None:

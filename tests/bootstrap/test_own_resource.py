@@ -38,7 +38,6 @@ from dspex.surfaces.api.graphql import (
     core_schema,
     make_schema,
 )
-from tests.support.waiting import finish
 
 if TYPE_CHECKING:
     from dspex.operations.framework.domain import Domain
@@ -61,7 +60,7 @@ def test_the_example_is_short() -> None:
     assert len((FOLDER / "tickets.py").read_text().splitlines()) <= 80
 
 
-def test_one_file_becomes_a_table_graphql_rest_and_an_audit_trail(
+async def test_one_file_becomes_a_table_graphql_rest_and_an_audit_trail(
     on_each_database: Settings, tickets: Any
 ) -> None:
     settings = replace(on_each_database, domain="tickets:DOMAIN")
@@ -69,47 +68,42 @@ def test_one_file_becomes_a_table_graphql_rest_and_an_audit_trail(
     domain = domain_of(settings, code)
     engine = Engine(core_schema(make_schema(domain)))
 
-    async def work() -> None:
-        for title in (
-            "one",
-            "two",
-        ):  # the table is made at the first start, and compared at the second
-            async with open_services(settings, code=code) as services:
-                asked = GraphQLRequest(OPEN, {"input": {"title": title}})
-                made = await engine.run(asked, GraphQLContext(services.operations))
-                assert made["data"]["openTicket"] == {
-                    "id": made["data"]["openTicket"]["id"],
-                    "title": title,
-                    "status": "OPEN",
-                }
+    for title in (
+        "one",
+        "two",
+    ):  # the table is made at the first start, and compared at the second
         async with open_services(settings, code=code) as services:
-            operations = services.operations
-            rows = await operations.list(tickets.TICKET, Query())
-            close = next(action for action in domain.actions if action.name == "close_ticket")
+            asked = GraphQLRequest(OPEN, {"input": {"title": title}})
+            made = await engine.run(asked, GraphQLContext(services.operations))
+            assert made["data"]["openTicket"] == {
+                "id": made["data"]["openTicket"]["id"],
+                "title": title,
+                "status": "OPEN",
+            }
+    async with open_services(settings, code=code) as services:
+        operations = services.operations
+        rows = await operations.list(tickets.TICKET, Query())
+        close = next(action for action in domain.actions if action.name == "close_ticket")
+        await operations.perform(close, tickets.CloseTicket(id=rows[1].id))
+        with pytest.raises(ConflictError, match="close needs it to be open or answered"):
             await operations.perform(close, tickets.CloseTicket(id=rows[1].id))
-            with pytest.raises(ConflictError, match="close needs it to be open or answered"):
-                await operations.perform(close, tickets.CloseTicket(id=rows[1].id))
-            listed = await engine.run(GraphQLRequest(LIST, {}), GraphQLContext(operations))
-            assert [edge["node"] for edge in listed["data"]["tickets"]["edges"]] == [
-                {"title": "two", "status": "OPEN", "hoursOpen": None, "execution": None},
-                {
-                    "title": "one",
-                    "status": "CLOSED",
-                    "hoursOpen": pytest.approx(0, abs=0.1),
-                    "execution": None,
-                },
-            ]
-            trail = await operations.list(
-                DOMAIN["audit_entry"], Query(where={"resource": "ticket"})
-            )
-            assert [entry.action for entry in trail] == [
-                "close_ticket",
-                "open_ticket",
-                "open_ticket",
-            ]
-            assert trail[0].before["status"] == "open"
-
-    finish(work())
+        listed = await engine.run(GraphQLRequest(LIST, {}), GraphQLContext(operations))
+        assert [edge["node"] for edge in listed["data"]["tickets"]["edges"]] == [
+            {"title": "two", "status": "OPEN", "hoursOpen": None, "execution": None},
+            {
+                "title": "one",
+                "status": "CLOSED",
+                "hoursOpen": pytest.approx(0, abs=0.1),
+                "execution": None,
+            },
+        ]
+        trail = await operations.list(DOMAIN["audit_entry"], Query(where={"resource": "ticket"}))
+        assert [entry.action for entry in trail] == [
+            "close_ticket",
+            "open_ticket",
+            "open_ticket",
+        ]
+        assert trail[0].before["status"] == "open"
     paths = {
         route.path for route in application(lambda: open_services(settings), domain=domain).routes
     }
@@ -121,7 +115,7 @@ def test_one_file_becomes_a_table_graphql_rest_and_an_audit_trail(
     } <= paths
 
 
-def test_a_policy_keeps_rows_from_who_they_are_not_for(
+async def test_a_policy_keeps_rows_from_who_they_are_not_for(
     on_each_database: Settings, tickets: Any
 ) -> None:
     """On actions a row is refused before anything is written; on a resource, no page, count or filter brings it up."""
@@ -129,52 +123,46 @@ def test_a_policy_keeps_rows_from_who_they_are_not_for(
     private = replace(tickets.TICKET, policies=policies)
     refused = "close_ticket is for who opened the ticket, and admins"
 
-    async def work() -> None:
-        async with open_services(
-            replace(on_each_database, domain="tickets:DOMAIN"), code=CodeRoot(FOLDER)
-        ) as services:
-            open_, close = tickets.ACTIONS
-            ann, bob = [
-                services.operations.as_actor(Actor(name=name, scopes=frozenset({"read", "write"})))
-                for name in ("ann", "bob")
-            ]
-            made = await ann.perform(open_, tickets.OpenTicket(title="hers"))
-            with pytest.raises(ForbiddenError, match=refused):
-                await bob.perform(close, tickets.CloseTicket(id=made.id))
-            assert (await ann.list(tickets.TICKET, Query()))[0].status == "open"
-            for who, seen in ((ann, 1), (bob, 0), (services.operations, 1)):
-                assert len(await who.list(private, Query())) == seen
-                for where in ({}, {"opened_by": "ann"}, {"opened_by": ("ann", "bob")}):
-                    assert await who.count(private, where) == seen
-            await ann.perform(close, tickets.CloseTicket(id=made.id))
-
-    finish(work())
+    async with open_services(
+        replace(on_each_database, domain="tickets:DOMAIN"), code=CodeRoot(FOLDER)
+    ) as services:
+        open_, close = tickets.ACTIONS
+        ann, bob = [
+            services.operations.as_actor(Actor(name=name, scopes=frozenset({"read", "write"})))
+            for name in ("ann", "bob")
+        ]
+        made = await ann.perform(open_, tickets.OpenTicket(title="hers"))
+        with pytest.raises(ForbiddenError, match=refused):
+            await bob.perform(close, tickets.CloseTicket(id=made.id))
+        assert (await ann.list(tickets.TICKET, Query()))[0].status == "open"
+        for who, seen in ((ann, 1), (bob, 0), (services.operations, 1)):
+            assert len(await who.list(private, Query())) == seen
+            for where in ({}, {"opened_by": "ann"}, {"opened_by": ("ann", "bob")}):
+                assert await who.count(private, where) == seen
+        await ann.perform(close, tickets.CloseTicket(id=made.id))
 
 
-def test_an_execution_to_which_a_row_refers_outlives_those_that_are_due(
+async def test_an_execution_to_which_a_row_refers_outlives_those_that_are_due(
     on_each_database: Settings, tickets: Any
 ) -> None:
-    async def work() -> None:
-        settings = replace(on_each_database, domain="tickets:DOMAIN", keep_count=1)
-        async with open_services(settings, code=CodeRoot(FOLDER)) as services:
-            operations = services.operations
-            await create_program(
-                operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
-            )
-            asked = ExecuteProgram(name="qa", inputs={"q": "?"})
-            first, _, last = [await execute_program(operations, asked) for _ in range(3)]
-            row = tickets.Ticket(
-                **operations.new_row(), title="kept", opened_by="ann", execution_id=first.id
-            )
-            await operations.store.write(Insert(row))
-            assert await services.retention.tick() == 1
-            left = await operations.list(DOMAIN["execution"], Query())
-            assert [execution.id for execution in left] == [last.id, first.id]
-
-    finish(work())
+    settings = replace(on_each_database, domain="tickets:DOMAIN", keep_count=1)
+    async with open_services(settings, code=CodeRoot(FOLDER)) as services:
+        operations = services.operations
+        await create_program(
+            operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
+        )
+        asked = ExecuteProgram(name="qa", inputs={"q": "?"})
+        first, _, last = [await execute_program(operations, asked) for _ in range(3)]
+        row = tickets.Ticket(
+            **operations.new_row(), title="kept", opened_by="ann", execution_id=first.id
+        )
+        await operations.store.write(Insert(row))
+        assert await services.retention.tick() == 1
+        left = await operations.list(DOMAIN["execution"], Query())
+        assert [execution.id for execution in left] == [last.id, first.id]
 
 
-def test_a_policy_may_judge_actors_and_single_changes(
+async def test_a_policy_may_judge_actors_and_single_changes(
     on_each_database: Settings, tickets: Any
 ) -> None:
     cleared = AccessPolicy(name="cleared people", admits=lambda actor: actor.name != "eve")
@@ -184,23 +172,18 @@ def test_a_policy_may_judge_actors_and_single_changes(
     asked = replace(tickets.ACTIONS[0], policies=(cleared, polite))
     assert asked.terms == "Needs the scope write; for cleared people; for polite titles."
 
-    async def work() -> None:
-        async with open_services(
-            replace(on_each_database, domain="tickets:DOMAIN"), code=CodeRoot(FOLDER)
-        ) as services:
-            eve = services.operations.as_actor(Actor(name="eve"))
-            with pytest.raises(ForbiddenError, match="open_ticket is for cleared people"):
-                await eve.perform(asked, tickets.OpenTicket(title="help, please"))
-            with pytest.raises(ForbiddenError, match="reading tickets is for cleared people"):
-                await eve.list(replace(tickets.TICKET, policies=(cleared,)), Query())
-            with pytest.raises(ForbiddenError, match="open_ticket is for polite titles"):
-                await services.operations.perform(asked, tickets.OpenTicket(title="help"))
-            await services.operations.perform(asked, tickets.OpenTicket(title="help, please"))
-            assert [row.title for row in await eve.list(tickets.TICKET, Query())] == [
-                "help, please"
-            ]
-
-    finish(work())
+    async with open_services(
+        replace(on_each_database, domain="tickets:DOMAIN"), code=CodeRoot(FOLDER)
+    ) as services:
+        eve = services.operations.as_actor(Actor(name="eve"))
+        with pytest.raises(ForbiddenError, match="open_ticket is for cleared people"):
+            await eve.perform(asked, tickets.OpenTicket(title="help, please"))
+        with pytest.raises(ForbiddenError, match="reading tickets is for cleared people"):
+            await eve.list(replace(tickets.TICKET, policies=(cleared,)), Query())
+        with pytest.raises(ForbiddenError, match="open_ticket is for polite titles"):
+            await services.operations.perform(asked, tickets.OpenTicket(title="help"))
+        await services.operations.perform(asked, tickets.OpenTicket(title="help, please"))
+        assert [row.title for row in await eve.list(tickets.TICKET, Query())] == ["help, please"]
 
 
 def test_a_calculation_of_what_there_is_not_is_refused(tickets: Any) -> None:
@@ -215,7 +198,7 @@ def test_a_calculation_of_what_there_is_not_is_refused(tickets: Any) -> None:
         )
 
 
-def test_a_changed_resource_is_refused_with_all_that_differs(
+async def test_a_changed_resource_is_refused_with_all_that_differs(
     on_each_database: Settings, tickets: Any
 ) -> None:
     @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,30 +212,27 @@ def test_a_changed_resource_is_refused_with_all_that_differs(
         name="ticket", plural="tickets", entity=Changed, unique=(("workspace", "priority"),)
     )
 
-    async def work() -> None:
-        url = on_each_database.database_url
-        on_each_database.state_dir.mkdir()
-        database = (
-            Database(url.reveal()) if url else Database.embedded(on_each_database.state_dir / "db")
-        )
-        try:
-            await migrate(database)
-            await ensure_tables(database, tickets.DOMAIN)
-            with pytest.raises(SchemaError) as caught:
-                await ensure_tables(database, DOMAIN.extended(changed))
-            for part in (
-                "table 'tickets' has no column 'priority' (INTEGER)",
-                "'title' as TEXT, the resource has it as INTEGER",
-                "has beside the resource's the index ix_tickets_status",
-                "lacks the constraint uq_tickets_workspace_priority",
-                "ALTER TABLE",
-            ):
-                assert part in caught.value.message
-            await ensure_tables(database, tickets.DOMAIN)
-        finally:
-            await database.aclose()
-
-    finish(work())
+    url = on_each_database.database_url
+    on_each_database.state_dir.mkdir()
+    database = (
+        Database(url.reveal()) if url else Database.embedded(on_each_database.state_dir / "db")
+    )
+    try:
+        await migrate(database)
+        await ensure_tables(database, tickets.DOMAIN)
+        with pytest.raises(SchemaError) as caught:
+            await ensure_tables(database, DOMAIN.extended(changed))
+        for part in (
+            "table 'tickets' has no column 'priority' (INTEGER)",
+            "'title' as TEXT, the resource has it as INTEGER",
+            "has beside the resource's the index ix_tickets_status",
+            "lacks the constraint uq_tickets_workspace_priority",
+            "ALTER TABLE",
+        ):
+            assert part in caught.value.message
+        await ensure_tables(database, tickets.DOMAIN)
+    finally:
+        await database.aclose()
 
 
 def test_a_domain_of_ones_own_is_checked(tmp_path: Path, tickets: Any) -> None:

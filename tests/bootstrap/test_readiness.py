@@ -20,7 +20,6 @@ from dspex.operations.programs.inputs import CreateProgram
 from dspex.settings import Secret, Settings
 from dspex.testing import FakeClock
 from dspex.testing.postgres import execute
-from tests.support.waiting import finish
 
 pytestmark = pytest.mark.full
 
@@ -42,89 +41,74 @@ async def later(services: Services, clock: FakeClock) -> list[str]:
     return await services.examine()
 
 
-def test_a_full_disk_is_a_reason_until_there_is_room(tmp_path: Path) -> None:
-    async def work() -> None:
-        clock = FakeClock()
-        async with opened(Settings(state_dir=tmp_path), clock) as services:
-            given = CreateProgram(name="n", signature="q -> n: int", backend="mock")
-            await create_program(services.operations, given)
-            connection = services.data.driver._connection()  # type: ignore[attr-defined]
-            pages = connection.execute("PRAGMA page_count").fetchone()[0]
-            connection.execute(f"PRAGMA max_page_count={pages + 2}")
-            with pytest.raises(StorageError):
-                await execute_program(
-                    services.operations, ExecuteProgram(name="n", inputs={"q": "x" * 100_000})
-                )
-            [reason] = await services.examine()  # the last write failed
-            assert "the disk is full" in reason
-            assert str(tmp_path) not in reason
-            connection.execute(f"PRAGMA max_page_count={pages + 10_000}")
+async def test_a_full_disk_is_a_reason_until_there_is_room(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with opened(Settings(state_dir=tmp_path), clock) as services:
+        given = CreateProgram(name="n", signature="q -> n: int", backend="mock")
+        await create_program(services.operations, given)
+        connection = services.data.driver._connection()  # type: ignore[attr-defined]
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count={pages + 2}")
+        with pytest.raises(StorageError):
             await execute_program(
                 services.operations, ExecuteProgram(name="n", inputs={"q": "x" * 100_000})
             )
-            assert await later(services, clock) == []
+        [reason] = await services.examine()  # the last write failed
+        assert "the disk is full" in reason
+        assert str(tmp_path) not in reason
+        connection.execute(f"PRAGMA max_page_count={pages + 10_000}")
+        await execute_program(
+            services.operations, ExecuteProgram(name="n", inputs={"q": "x" * 100_000})
+        )
+        assert await later(services, clock) == []
 
-    finish(work())
 
-
-def test_a_file_that_is_moved_away_is_a_reason(tmp_path: Path) -> None:
-    async def work() -> None:
-        clock = FakeClock()
-        async with opened(Settings(state_dir=tmp_path), clock) as services:
-            file = tmp_path / "dspex.sqlite3"
-            file.rename(tmp_path / "elsewhere")
-            [reason] = await later(services, clock)
-            assert "cannot read the database now" in reason
-            (tmp_path / "elsewhere").rename(file)
-            assert await later(services, clock) == []
-
-    finish(work())
+async def test_a_file_that_is_moved_away_is_a_reason(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with opened(Settings(state_dir=tmp_path), clock) as services:
+        file = tmp_path / "dspex.sqlite3"
+        file.rename(tmp_path / "elsewhere")
+        [reason] = await later(services, clock)
+        assert "cannot read the database now" in reason
+        (tmp_path / "elsewhere").rename(file)
+        assert await later(services, clock) == []
 
 
 @pytest.mark.parametrize("place", ["beginning", "tables", "all"])
-def test_a_damaged_file_is_a_reason(tmp_path: Path, place: str) -> None:
-    async def work() -> None:
-        clock = FakeClock()
-        async with opened(Settings(state_dir=tmp_path), clock) as services:
-            file = tmp_path / "dspex.sqlite3"
-            connection = services.data.driver._connection()  # type: ignore[attr-defined]
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            size = file.stat().st_size
-            start, end = {"beginning": (0, 100), "tables": (4096, size), "all": (0, size)}[place]
-            with file.open("r+b") as raw:
-                raw.seek(start)
-                raw.write(os.urandom(end - start))
-            [reason] = await later(services, clock)
-            assert "the file is damaged" in reason
-
-    finish(work())
+async def test_a_damaged_file_is_a_reason(tmp_path: Path, place: str) -> None:
+    clock = FakeClock()
+    async with opened(Settings(state_dir=tmp_path), clock) as services:
+        file = tmp_path / "dspex.sqlite3"
+        connection = services.data.driver._connection()  # type: ignore[attr-defined]
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = file.stat().st_size
+        start, end = {"beginning": (0, 100), "tables": (4096, size), "all": (0, size)}[place]
+        with file.open("r+b") as raw:
+            raw.seek(start)
+            raw.write(os.urandom(end - start))
+        [reason] = await later(services, clock)
+        assert "the file is damaged" in reason
 
 
-def test_a_server_that_takes_no_writes_is_a_reason(postgres_url: str) -> None:
+async def test_a_server_that_takes_no_writes_is_a_reason(postgres_url: str) -> None:
     name = postgres_url.partition("?")[0].rpartition("/")[2]
     settings = Settings(database_url=Secret(postgres_url), secret_key=Secret("k" * 40))
 
-    async def work() -> None:
-        clock = FakeClock()
-        async with opened(settings, clock) as services:
-            for setting, is_ready in (("on", False), ("off", True)):
-                alter = f'ALTER DATABASE "{name}" SET default_transaction_read_only = {setting}'
-                await execute(postgres_url, f"BEGIN READ WRITE; {alter}; COMMIT")
-                services.data.driver._writer.terminate()  # type: ignore[attr-defined]  # as when the server changes
-                reasons = await later(services, clock)
-                assert (reasons == []) is is_ready, reasons
-                assert is_ready or "takes no writes" in reasons[0]
-
-    finish(work())
+    clock = FakeClock()
+    async with opened(settings, clock) as services:
+        for setting, is_ready in (("on", False), ("off", True)):
+            alter = f'ALTER DATABASE "{name}" SET default_transaction_read_only = {setting}'
+            await execute(postgres_url, f"BEGIN READ WRITE; {alter}; COMMIT")
+            services.data.driver._writer.terminate()  # type: ignore[attr-defined]  # as when the server changes
+            reasons = await later(services, clock)
+            assert (reasons == []) is is_ready, reasons
+            assert is_ready or "takes no writes" in reasons[0]
 
 
-def test_all_who_ask_within_a_second_share_one_trial(tmp_path: Path) -> None:
-    async def work() -> None:
-        clock = FakeClock()
-        async with opened(Settings(state_dir=tmp_path), clock) as services:
-            before = await beats(services)
-            await clock.advance(1.1)
-            await asyncio.gather(*(services.examine() for _ in range(50)))
-            assert await beats(services) == [count + 1 for count in before]
-
-    finish(work())
+async def test_all_who_ask_within_a_second_share_one_trial(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with opened(Settings(state_dir=tmp_path), clock) as services:
+        before = await beats(services)
+        await clock.advance(1.1)
+        await asyncio.gather(*(services.examine() for _ in range(50)))
+        assert await beats(services) == [count + 1 for count in before]

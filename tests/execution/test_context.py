@@ -61,24 +61,25 @@ def test_threads_that_run_programs_at_once_keep_their_contexts():
     assert found == [[f"{name}{n}" for n in range(5)] for name in "abcdefgh"]
 
 
-def test_cells_of_a_notebook_call_programs_while_its_loop_runs():
-    async def notebook() -> list[str]:
-        dspex.configure(model=answering("default"))  # one cell
-        first = Deep()(question="who?").answer  # another
-        asked = await Deep().acall(question="who?")
-        return [first, asked.answer, user("block"), Deep()(question="who?").answer]
+async def test_cells_of_a_notebook_call_programs_while_its_loop_runs():
+    dspex.configure(model=answering("default"))  # one cell
+    first = Deep()(question="who?").answer  # another
+    asked = await Deep().acall(question="who?")
+    assert [first, asked.answer, user("block"), Deep()(question="who?").answer] == [
+        "default",
+        "default",
+        "block",
+        "default",
+    ]
 
-    assert asyncio.run(notebook()) == ["default", "default", "block", "default"]
 
-
-def test_requests_of_a_server_keep_their_contexts_through_every_kind_of_module():
+async def test_requests_of_a_server_keep_their_contexts_through_every_kind_of_module():
     async def request(name: str) -> str:
         return (await Deep().acall(RunContext(model=answering(name)), question="who?")).answer
 
-    async def server() -> list[str]:
-        return await asyncio.gather(*(request(f"u{n}") for n in range(12)))
-
-    assert asyncio.run(server()) == [f"u{n}" for n in range(12)]
+    assert (await asyncio.gather(*(request(f"u{n}") for n in range(12)))) == [
+        f"u{n}" for n in range(12)
+    ]
 
 
 def test_a_synchronous_tool_runs_programs_in_the_context_of_its_agent():
@@ -104,19 +105,16 @@ def test_a_synchronous_tool_runs_programs_in_the_context_of_its_agent():
     ]
 
 
-def test_a_context_ends_with_its_block_and_never_reaches_the_caller():
-    async def main():
-        with dspex.context(model=answering("a"), seed=3):
-            inside = asyncio.create_task(asyncio.sleep(0, current().seed))
-        assert current().seed is None
-        assert (await Deep().acall(RunContext(model=answering("b")), question="q")).answer == "b"
-        assert current().model is None
-        return await inside
-
-    assert asyncio.run(main()) == 3
+async def test_a_context_ends_with_its_block_and_never_reaches_the_caller():
+    with dspex.context(model=answering("a"), seed=3):
+        inside = asyncio.create_task(asyncio.sleep(0, current().seed))
+    assert current().seed is None
+    assert (await Deep().acall(RunContext(model=answering("b")), question="q")).answer == "b"
+    assert current().model is None
+    assert (await inside) == 3
 
 
-def test_a_deadline_inside_a_run_leaves_the_run_to_its_cancellation():
+async def test_a_deadline_inside_a_run_leaves_the_run_to_its_cancellation():
     ask, cancellation = Predict("question -> answer"), Cancellation()
 
     class Outer(Module):
@@ -132,4 +130,4 @@ def test_a_deadline_inside_a_run_leaves_the_run_to_its_cancellation():
             )
 
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(main())
+        await main()

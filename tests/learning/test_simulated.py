@@ -1,6 +1,5 @@
 """The simulated model and its surfaces: what benchmarks of searches stand on."""
 
-import asyncio
 from statistics import fmean
 
 import pytest
@@ -59,7 +58,7 @@ def test_asking_for_reasoning_counts_whether_by_a_word_or_by_a_field():
 
 
 @pytest.mark.bridge
-def test_the_model_behind_the_protocol_answers_as_it_does_in_memory():
+async def test_the_model_behind_the_protocol_answers_as_it_does_in_memory():
     rows = dspex.Dataset.from_rows(
         [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(40)]
     )
@@ -71,13 +70,10 @@ def test_the_model_behind_the_protocol_answers_as_it_does_in_memory():
         await model.aclose()
         return [row.outputs for row in report.rows]
 
-    async def main():
-        async with ModelServer({"m": SimulatedModel(seed=2)}) as server:
-            served = await scores(OpenAIModel("m", base_url=server.url, api_key="none"))
-            assert server.calls == {"m": 40}
-            with dspex.context(model=OpenAIModel("other", base_url=server.url, api_key="none")):
-                failed = await dspex.aevaluate(program, rows[:1], dspex.exact_match)
-        assert "unknown model 'other'" in failed.rows[0].error
-        assert served == await scores(SimulatedModel(seed=2))
-
-    asyncio.run(main())
+    async with ModelServer({"m": SimulatedModel(seed=2)}) as server:
+        served = await scores(OpenAIModel("m", base_url=server.url, api_key="none"))
+        assert server.calls == {"m": 40}
+        with dspex.context(model=OpenAIModel("other", base_url=server.url, api_key="none")):
+            failed = await dspex.aevaluate(program, rows[:1], dspex.exact_match)
+    assert "unknown model 'other'" in failed.rows[0].error
+    assert served == await scores(SimulatedModel(seed=2))

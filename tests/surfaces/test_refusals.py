@@ -1,6 +1,5 @@
 """A server or a worker that cannot start says why in one line, and ends with 1."""
 
-import asyncio
 import json
 import os
 import subprocess
@@ -49,15 +48,12 @@ def test_what_only_opening_shows_is_one_line(tmp_path: Path, start: tuple[str, .
     assert "cannot read the database 'postgresql://nobody@127.0.0.1:1/none'" in gone
 
 
-def test_an_old_schema_is_refused_in_one_line_and_broken_to_the_doctor(
+async def test_an_old_schema_is_refused_in_one_line_and_broken_to_the_doctor(
     tmp_path: Path, empty_postgres_url: str
 ) -> None:
-    async def age() -> None:
-        database = Database(empty_postgres_url)
-        await migrate(database, to="0001")
-        await database.aclose()
-
-    asyncio.run(age())
+    database = Database(empty_postgres_url)
+    await migrate(database, to="0001")
+    await database.aclose()
     for start in STARTS:
         line = said(tmp_path, *start, DSPEX_DATABASE_URL=empty_postgres_url)
         assert line.startswith("error: the database "), line

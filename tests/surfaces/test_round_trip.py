@@ -15,7 +15,6 @@ from dspex.operations.framework.store import Query
 from dspex.settings import Settings
 from dspex.surfaces.api import ServerConfig
 from dspex.testing import LoopbackServer, http_answer
-from tests.support.waiting import finish
 from tests.surfaces.api.client import Server, Socket, serving
 
 pytestmark = [
@@ -75,24 +74,23 @@ async def executed(server: Server, inputs: dict[str, Any], **given: Any) -> dict
     return (await server.graphql(one, id=extensions["executionId"]))["data"]["execution"]
 
 
-def test_an_execution_goes_all_the_way_and_back(on_each_database: Settings, tmp_path: Path) -> None:
-    async def work() -> None:
-        hold = asyncio.Event()
-        scripts = [
-            RIGHT,
-            reply("nonsense"),
-            reply("nonsense"),
-            REFUSED,
-            [hold, RIGHT],
-            [hold, RIGHT],
-            RIGHT,
-        ]
-        async with LoopbackServer(*scripts) as model:
-            settings = {"database_url": on_each_database.database_url, "model": f"{model.url}/v1#m"}
-            async with serving(tmp_path, ServerConfig(), **settings) as server:
-                await through(server, model)
-
-    finish(work(), within=300)
+async def test_an_execution_goes_all_the_way_and_back(
+    on_each_database: Settings, tmp_path: Path
+) -> None:
+    hold = asyncio.Event()
+    scripts = [
+        RIGHT,
+        reply("nonsense"),
+        reply("nonsense"),
+        REFUSED,
+        [hold, RIGHT],
+        [hold, RIGHT],
+        RIGHT,
+    ]
+    async with LoopbackServer(*scripts) as model:
+        settings = {"database_url": on_each_database.database_url, "model": f"{model.url}/v1#m"}
+        async with serving(tmp_path, ServerConfig(), **settings) as server:
+            await through(server, model)
 
 
 async def through(server: Server, model: LoopbackServer) -> None:

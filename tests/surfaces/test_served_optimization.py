@@ -17,7 +17,7 @@ from dspex.settings import Secret, Settings
 from dspex.testing import SimulatedModel
 from dspex.testing.model_server import ModelServer
 from tests.operations.jobs.rows import a_dataset, a_program
-from tests.support.waiting import Child, finish
+from tests.support.waiting import Child
 
 pytestmark = pytest.mark.full
 ROWS = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(30)]
@@ -77,33 +77,26 @@ async def followed(url: str, program: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
-def test_an_optimization_asked_for_by_graphql_tells_its_progress_and_ends_in_a_version(
+async def test_an_optimization_asked_for_by_graphql_tells_its_progress_and_ends_in_a_version(
     tmp_path: Path, request: pytest.FixtureRequest, database: str
 ) -> None:
     link = request.getfixturevalue("postgres_url") if database == "postgres" else None
 
-    async def work() -> None:
-        settings = Settings(
-            state_dir=tmp_path / ".dspex", database_url=Secret(link) if link else None
-        )
-        async with open_services(settings) as services:
-            program = await a_program(services.operations.dependencies.store, backend="native")
-            await a_dataset(services.operations.dependencies.store, ROWS)
-        async with ModelServer({"m": SimulatedModel()}) as models:
-            environment = {**os.environ, "DSPEX_MODEL": f"{models.url}#m"}
-            if link is not None:
-                environment["DSPEX_DATABASE_URL"] = link
-            command = [sys.executable, "-m", "dspex", "serve", "--port", "0", "--worker"]
-            with Child(command, cwd=tmp_path, env=environment) as child:
-                line = await asyncio.to_thread(child.wait_for_line, "serving http")
-                url = re.search(r"http://[\d.:]+", line)
-                assert url is not None
-                seen = await followed(url[0], str(program.id))
-                await asyncio.to_thread(child.stop)
-        told = [
-            update["payload"]["progress"] for update in seen if update["payload"].get("progress")
-        ]
-        assert told
-        assert any(progress.get("trials") for progress in told)
-
-    finish(work())
+    settings = Settings(state_dir=tmp_path / ".dspex", database_url=Secret(link) if link else None)
+    async with open_services(settings) as services:
+        program = await a_program(services.operations.dependencies.store, backend="native")
+        await a_dataset(services.operations.dependencies.store, ROWS)
+    async with ModelServer({"m": SimulatedModel()}) as models:
+        environment = {**os.environ, "DSPEX_MODEL": f"{models.url}#m"}
+        if link is not None:
+            environment["DSPEX_DATABASE_URL"] = link
+        command = [sys.executable, "-m", "dspex", "serve", "--port", "0", "--worker"]
+        with Child(command, cwd=tmp_path, env=environment) as child:
+            line = await asyncio.to_thread(child.wait_for_line, "serving http")
+            url = re.search(r"http://[\d.:]+", line)
+            assert url is not None
+            seen = await followed(url[0], str(program.id))
+            await asyncio.to_thread(child.stop)
+    told = [update["payload"]["progress"] for update in seen if update["payload"].get("progress")]
+    assert told
+    assert any(progress.get("trials") for progress in told)

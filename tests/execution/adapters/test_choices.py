@@ -1,6 +1,5 @@
 """Choices: whatever their values are, each is shown so that it is read back as itself."""
 
-import asyncio
 import enum
 import json
 from typing import Any, Literal
@@ -149,13 +148,13 @@ def test_none_for_a_text_field_is_refused() -> None:
 
 
 @pytest.mark.parametrize("adapter", ["chat", "json"])
-def test_choices_cost_one_call(adapter: str) -> None:
+async def test_choices_cost_one_call(adapter: str) -> None:
     module = dspex.Predict(
         Signature("q -> old").append("y", Literal['six"', "a"]).remove("old"), adapter=adapter
     )
     replies = {"chat": '[[ ## y ## ]]\nsix"', "json": '[{"y": "six\\""}]'}
     model = ScriptedModel(replies[adapter])
-    prediction = asyncio.run(module.acall(RunContext(model=model), q="?"))
+    prediction = await module.acall(RunContext(model=model), q="?")
     assert (prediction["y"], len(model.requests)) == ('six"', 1)
 
 

@@ -1,4 +1,3 @@
-import asyncio
 import contextlib
 
 from hypothesis import given
@@ -43,14 +42,11 @@ def test_made_up_numbers_keep_to_their_bounds(kind, low, width, step, number):
     assert signature.validate_outputs({"a": generated}) == {"a": generated}
 
 
-def test_a_mock_remembers_the_last_calls_only():
-    async def main():
-        backend = MockBackend([{"answer": n} for n in range(1500)])
-        handle = await backend.create_program(predicting())
-        for n in range(1500):
-            assert (
-                await backend.execute_program(handle, {"question": f"{n}"}, RunContext())
-            ).answer == n
-        assert [len(backend.calls), backend.calls[0][1]] == [1000, {"question": "500"}]
-
-    asyncio.run(main())
+async def test_a_mock_remembers_the_last_calls_only():
+    backend = MockBackend([{"answer": n} for n in range(1500)])
+    handle = await backend.create_program(predicting())
+    for n in range(1500):
+        assert (
+            await backend.execute_program(handle, {"question": f"{n}"}, RunContext())
+        ).answer == n
+    assert [len(backend.calls), backend.calls[0][1]] == [1000, {"question": "500"}]

@@ -43,25 +43,20 @@ def test_what_is_in_use_is_not_given_up():
 @pytest.mark.parametrize(
     "backend", [NativeBackend(), MockBackend(), HybridBackend({"mock": MockBackend()})]
 )
-def test_a_search_through_many_programs_leaves_a_bounded_number_behind(backend):
-    async def main():
-        first = predicting("question -> answer: int")
-        context = RunContext(model=answering({"answer": 3}))
-        for n in range(LIMIT + 40):
-            handle = await backend.create_program(
-                predicting(f"question -> answer: int[le={n + 10}]")
-            )
-            running = backend.execute_program(handle, {"question": "?"}, context)
-            if n == 0:
-                under_way = asyncio.ensure_future(running)
-                await asyncio.sleep(0)
-            elif n % 50 == 0:
-                assert (await running).answer is not None
-            else:
-                running.close()
-        assert len(await backend.list_programs()) == LIMIT
-        assert (await under_way).answer is not None
-        again = await backend.create_program(first)
-        assert (await backend.execute_program(again, {"question": "?"}, context)).answer is not None
-
-    asyncio.run(main())
+async def test_a_search_through_many_programs_leaves_a_bounded_number_behind(backend):
+    first = predicting("question -> answer: int")
+    context = RunContext(model=answering({"answer": 3}))
+    for n in range(LIMIT + 40):
+        handle = await backend.create_program(predicting(f"question -> answer: int[le={n + 10}]"))
+        running = backend.execute_program(handle, {"question": "?"}, context)
+        if n == 0:
+            under_way = asyncio.ensure_future(running)
+            await asyncio.sleep(0)
+        elif n % 50 == 0:
+            assert (await running).answer is not None
+        else:
+            running.close()
+    assert len(await backend.list_programs()) == LIMIT
+    assert (await under_way).answer is not None
+    again = await backend.create_program(first)
+    assert (await backend.execute_program(again, {"question": "?"}, context)).answer is not None

@@ -60,20 +60,20 @@ class TestHybrid(BackendContract):
         return contextlib.nullcontext(HybridBackend({"mock": MockBackend()}))
 
 
-def test_each_node_runs_where_its_definition_says_and_the_trace_shows_it():
-    prediction, model = asyncio.run(
-        run(two_steps(search="mock"), {"mock": MockBackend([{"query": "mocked"}])})
+async def test_each_node_runs_where_its_definition_says_and_the_trace_shows_it():
+    prediction, model = await run(
+        two_steps(search="mock"), {"mock": MockBackend([{"query": "mocked"}])}
     )
     assert prediction.answer == 7
     assert "mocked" in model.requests[0].messages[-1].content
     assert ran(prediction) == [("mock", "search", "node 'search' names the backend 'mock'")]
     assert len(model.requests) == 1
-    whole, _ = asyncio.run(run(placed_on("mock"), {"mock": MockBackend()}))
+    whole, _ = await run(placed_on("mock"), {"mock": MockBackend()})
     assert ran(whole) == [("mock", "self", "node 'self' names the backend 'mock'")]
 
 
 @pytest.mark.bridge
-def test_a_node_in_a_list_that_runs_in_a_worker_is_told_by_its_own_path():
+async def test_a_node_in_a_list_that_runs_in_a_worker_is_told_by_its_own_path():
     async def main():
         code = CodeRoot(FOLDER)
         async with asyncio.timeout(60), IsolatedBackend(code=code) as isolated:
@@ -82,7 +82,7 @@ def test_a_node_in_a_list_that_runs_in_a_worker_is_told_by_its_own_path():
                 {"isolated": isolated, "mock": MockBackend()},
             )
 
-    prediction, _ = asyncio.run(main())
+    prediction, _ = await main()
     assert prediction.to_dict() == {"answer": 7, "sure": True}
     assert ran(prediction) == [
         ("mock", "search", "node 'search' names the backend 'mock'"),
@@ -90,7 +90,7 @@ def test_a_node_in_a_list_that_runs_in_a_worker_is_told_by_its_own_path():
     ]
 
 
-def test_a_module_says_itself_which_of_its_parts_run_elsewhere():
+async def test_a_module_says_itself_which_of_its_parts_run_elsewhere():
     program = written("Mixed")().to_program()
     assert [(node.id, node.backend) for node in program.root.walk()] == [
         ("self", "native"),
@@ -100,19 +100,19 @@ def test_a_module_says_itself_which_of_its_parts_run_elsewhere():
     assert program.root.config["isolation"] == "process"
     again = build(program, code=CodeRoot(FOLDER)).to_program()
     assert again.content_hash == program.content_hash
-    prediction, model = asyncio.run(run(program, {"mock": MockBackend([{"query": "mocked"}])}))
+    prediction, model = await run(program, {"mock": MockBackend([{"query": "mocked"}])})
     assert (prediction.answer, len(model.requests)) == (7, 1)
     here = Predict("question -> answer").on("dspy")
     assert build(here.to_program("p")).to_program("p").root.backend == "dspy"
     assert Predict("question -> answer").to_program("p").root.backend == "native"
 
 
-def test_a_backend_that_is_not_here_is_named():
+async def test_a_backend_that_is_not_here_is_named():
     with pytest.raises(
         DefinitionError,
         match="node 'search' names the backend 'dspy'; this process has: native, mock",
     ):
-        asyncio.run(run(two_steps(search="dspy"), {"mock": MockBackend()}))
+        await run(two_steps(search="dspy"), {"mock": MockBackend()})
 
 
 class Owned(MockBackend):
@@ -135,49 +135,41 @@ class Owned(MockBackend):
 
 
 @pytest.mark.parametrize("kind", ["Plain", "OwnLoop"])
-def test_a_forward_in_a_thread_reaches_a_backend_that_belongs_to_the_runs_loop(kind):
+async def test_a_forward_in_a_thread_reaches_a_backend_that_belongs_to_the_runs_loop(kind):
     async def main():
         async with asyncio.timeout(10):
             return await run(written(kind)("mock").to_program(), {"mock": Owned()})
 
-    prediction, model = asyncio.run(main())
+    prediction, model = await main()
     assert prediction.to_dict() == {"answer": 7, "sure": True}
     assert len(model.requests) == 1
 
 
-def test_a_call_that_blocks_the_loop_of_a_backend_says_to_await():
-    async def main():
-        async with asyncio.timeout(10):
-            with pytest.raises(ConfigurationError, match="acall"):
-                await run(written("Blocking")("mock").to_program(), {"mock": Owned()})
-
-    asyncio.run(main())
+async def test_a_call_that_blocks_the_loop_of_a_backend_says_to_await():
+    async with asyncio.timeout(10):
+        with pytest.raises(ConfigurationError, match="acall"):
+            await run(written("Blocking")("mock").to_program(), {"mock": Owned()})
 
 
-def test_deadline_and_cancellation_end_what_a_forward_in_a_thread_waits_for():
-    async def main():
-        async with asyncio.timeout(10):
-            for name in ("deadline", "cancellation", "task"):
-                backend, stop = Owned(hold=True), Cancellation()
-                hybrid = HybridBackend({"mock": backend}, code=CodeRoot(FOLDER))
-                handle = await hybrid.create_program(written("Plain")("mock").to_program())
-                context = RunContext(model=answering(VALUES), cancellation=stop)
-                context = context.within(0.2) if name == "deadline" else context
-                task = asyncio.create_task(
-                    hybrid.execute_program(handle, {"question": "?"}, context)
-                )
-                await backend.asked.wait()
-                if name != "deadline":
-                    stop.cancel() if name == "cancellation" else task.cancel()
-                with pytest.raises(DeadlineError if name == "deadline" else asyncio.CancelledError):
-                    await task
-                assert backend.ended.is_set()
-                assert context.model.requests == []
-
-    asyncio.run(main())
+async def test_deadline_and_cancellation_end_what_a_forward_in_a_thread_waits_for():
+    async with asyncio.timeout(10):
+        for name in ("deadline", "cancellation", "task"):
+            backend, stop = Owned(hold=True), Cancellation()
+            hybrid = HybridBackend({"mock": backend}, code=CodeRoot(FOLDER))
+            handle = await hybrid.create_program(written("Plain")("mock").to_program())
+            context = RunContext(model=answering(VALUES), cancellation=stop)
+            context = context.within(0.2) if name == "deadline" else context
+            task = asyncio.create_task(hybrid.execute_program(handle, {"question": "?"}, context))
+            await backend.asked.wait()
+            if name != "deadline":
+                stop.cancel() if name == "cancellation" else task.cancel()
+            with pytest.raises(DeadlineError if name == "deadline" else asyncio.CancelledError):
+                await task
+            assert backend.ended.is_set()
+            assert context.model.requests == []
 
 
-def test_what_a_forward_in_a_thread_does_is_streamed():
+async def test_what_a_forward_in_a_thread_does_is_streamed():
     async def main():
         async with asyncio.timeout(10):
             module = written("Plain")()
@@ -189,34 +181,31 @@ def test_what_a_forward_in_a_thread_does_is_streamed():
                 -1
             ].prediction
 
-    paths, prediction = asyncio.run(main())
+    paths, prediction = await main()
     assert list(dict.fromkeys(paths)) == ["self", "search", "steps[0]"]
     assert prediction.answer == 7
 
 
 @pytest.mark.full
-def test_native_and_dspy_nodes_give_the_same_outputs_on_one_scripted_model():
+async def test_native_and_dspy_nodes_give_the_same_outputs_on_one_scripted_model():
     pytest.importorskip("dspy", reason="pip install 'dspex[dspy]'")
     from dspex.execution.backends.dspy_bridge import DspyBackend
 
-    async def main():
-        async with asyncio.timeout(60), DspyBackend() as bridge:
-            outputs = []
-            for where in (
-                {},
-                {"search": "dspy"},
-                {"steps[0]": "dspy"},
-                {"search": "dspy", "steps[0]": "dspy"},
-            ):
-                prediction, _ = await run(two_steps(**where), {"dspy": bridge})
-                why = {path: f"node {path!r} names the backend 'dspy'" for path in where}
-                assert {path: reason for _, path, reason in ran(prediction)} == why
+    async with asyncio.timeout(60), DspyBackend() as bridge:
+        outputs = []
+        for where in (
+            {},
+            {"search": "dspy"},
+            {"steps[0]": "dspy"},
+            {"search": "dspy", "steps[0]": "dspy"},
+        ):
+            prediction, _ = await run(two_steps(**where), {"dspy": bridge})
+            why = {path: f"node {path!r} names the backend 'dspy'" for path in where}
+            assert {path: reason for _, path, reason in ran(prediction)} == why
+            outputs.append(prediction.to_dict())
+            assert prediction.usage.calls == 2
+        for name in ("Plain", "OwnLoop"):
+            for where in (("native", "dspy"), ("dspy", "native"), ("dspy", "dspy")):
+                prediction, _ = await run(written(name)(*where).to_program(), {"dspy": bridge})
                 outputs.append(prediction.to_dict())
-                assert prediction.usage.calls == 2
-            for name in ("Plain", "OwnLoop"):
-                for where in (("native", "dspy"), ("dspy", "native"), ("dspy", "dspy")):
-                    prediction, _ = await run(written(name)(*where).to_program(), {"dspy": bridge})
-                    outputs.append(prediction.to_dict())
-            assert outputs == [{"answer": 7, "sure": True}] * 10
-
-    asyncio.run(main())
+        assert outputs == [{"answer": 7, "sure": True}] * 10

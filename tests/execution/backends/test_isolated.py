@@ -1,6 +1,7 @@
 import asyncio
 import os
 import sys
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -39,32 +40,26 @@ class TestIsolated(BackendContract):
         return IsolatedBackend(pool=POOL)
 
 
-def with_isolated(test, **options):
-    async def main():
-        async with (
-            asyncio.timeout(30),
-            IsolatedBackend(code=CodeRoot(FOLDER), pool=POOL, **options) as backend,
-        ):
-            await test(
-                backend, RunContext(model=answering({"query": "q", "answer": 7, "sure": True}))
-            )
-
-    asyncio.run(main())
+@asynccontextmanager
+async def open_isolated(**options):
+    async with (
+        asyncio.timeout(30),
+        IsolatedBackend(code=CodeRoot(FOLDER), pool=POOL, **options) as backend,
+    ):
+        yield backend, RunContext(model=answering({"query": "q", "answer": 7, "sure": True}))
 
 
-def test_code_of_a_user_runs_in_another_process_on_the_model_of_this_one():
-    async def test(backend, context):
+async def test_code_of_a_user_runs_in_another_process_on_the_model_of_this_one():
+    async with open_isolated() as (backend, context):
         handle = await backend.create_program(program("TwoSteps"))
         prediction = await backend.execute_program(handle, {"question": "?"}, context)
         assert (prediction.answer, prediction.sure, prediction.usage.calls) == (7, True, 2)
         where = await backend.create_program(program("Where"))
         assert (await backend.execute_program(where, {"question": "?"}, context)).pid != os.getpid()
 
-    with_isolated(test)
 
-
-def test_what_a_program_answers_beyond_its_signature_is_kept_as_it_is_natively():
-    async def test(backend, context):
+async def test_what_a_program_answers_beyond_its_signature_is_kept_as_it_is_natively():
+    async with open_isolated() as (backend, context):
         more, answers = program("More"), []
         for where in (NativeBackend(code=CodeRoot(FOLDER)), backend):
             handle = await where.create_program(more)
@@ -76,11 +71,9 @@ def test_what_a_program_answers_beyond_its_signature_is_kept_as_it_is_natively()
             dump_outputs(more, {**answers[0], "bad": "\ud83d", "nan": float("nan")})["nan"] == "NaN"
         )
 
-    with_isolated(test)
 
-
-def test_code_that_crashes_or_hangs_harms_nobody_else():
-    async def test(backend, context):
+async def test_code_that_crashes_or_hangs_harms_nobody_else():
+    async with open_isolated(seconds=5.0) as (backend, context):
         crash, fine = [
             await backend.create_program(program(name)) for name in ("Crash", "TwoSteps")
         ]
@@ -91,11 +84,9 @@ def test_code_that_crashes_or_hangs_harms_nobody_else():
             await backend.execute_program(crash, {"question": "hang"}, context)
         assert (await backend.execute_program(fine, {"question": "?"}, context)).answer == 7
 
-    with_isolated(test, seconds=3.0)
 
-
-def test_the_error_of_the_model_is_the_error_of_the_run():
-    async def test(backend, context):
+async def test_the_error_of_the_model_is_the_error_of_the_run():
+    async with open_isolated() as (backend, _context):
         handle, error = (
             await backend.create_program(program("TwoSteps")),
             BudgetError("no money left"),
@@ -106,10 +97,8 @@ def test_the_error_of_the_model_is_the_error_of_the_run():
             )
         assert caught.value is error
 
-    with_isolated(test)
 
-
-def test_trace_and_stream_show_what_a_run_in_this_process_shows():
+async def test_trace_and_stream_show_what_a_run_in_this_process_shows():
     async def shown(backend):
         model = answering({"query": "q", "answer": 7, "sure": True}, capabilities=["streaming"])
         handle, events = await backend.create_program(program("TwoSteps")), []
@@ -130,22 +119,18 @@ def test_trace_and_stream_show_what_a_run_in_this_process_shows():
             (*names[s.span_id], names.get(s.parent_id)) for s in spans if s.span_id in names
         )
 
-    async def test(backend, context):
+    async with open_isolated() as (backend, _context):
         events, spans = await shown(backend)
         expected_events, expected_spans = await shown(NativeBackend(code=CodeRoot(FOLDER)))
         assert spans == expected_spans
         assert events == expected_events
         assert {type(event).__name__ for event in events} == {"Status", "FieldDelta"}
 
-    with_isolated(test)
 
-
-def test_numbers_that_json_does_not_have_are_errors_and_never_nothing():
-    async def test(backend, context):
+async def test_numbers_that_json_does_not_have_are_errors_and_never_nothing():
+    async with open_isolated() as (backend, context):
         handle = await backend.create_program(program("Endless"))
         with pytest.raises(ExecutionError, match=r"answer\[0\]: inf"):
             await backend.execute_program(handle, {"question": "?"}, context)
         with pytest.raises(InputError, match=r"question\.a\[0\]: nan"):
             await backend.execute_program(handle, {"question": {"a": [float("nan")]}}, context)
-
-    with_isolated(test)

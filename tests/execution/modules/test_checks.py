@@ -1,6 +1,5 @@
 """`Output(check=...)`: conditions that a predictor keeps of itself."""
 
-import asyncio
 import sys
 
 import pytest
@@ -171,15 +170,12 @@ def test_copies_and_variants_of_a_signature_keep_their_checks():
     assert Brief.output_checks[0][1].function is is_short
 
 
-def test_each_try_streams_anew():
-    async def main():
-        model = ScriptedModel(LONG, SHORT, capabilities=["streaming"], piece=99)
-        stream = Predict(Brief).stream(RunContext(model=model), question="q")
-        return [
-            (event.text, event.attempt) async for event in stream if isinstance(event, FieldDelta)
-        ]
-
-    assert asyncio.run(main()) == [("a long answer", 1), ("yes", 2)]
+async def test_each_try_streams_anew():
+    model = ScriptedModel(LONG, SHORT, capabilities=["streaming"], piece=99)
+    stream = Predict(Brief).stream(RunContext(model=model), question="q")
+    assert (
+        [(event.text, event.attempt) async for event in stream if isinstance(event, FieldDelta)]
+    ) == [("a long answer", 1), ("yes", 2)]
 
 
 def test_an_assert_of_the_module_around_it_has_tries_of_its_own():

@@ -65,7 +65,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     del sys.modules["shouting"]
 
 
-def test_a_stored_program_gets_instances_of_the_classes_in_its_file(app: Any) -> None:
+async def test_a_stored_program_gets_instances_of_the_classes_in_its_file(app: Any) -> None:
     async def run() -> str:
         backend = NativeBackend(code=CodeRoot(Path.cwd()))
         program = app.shout.to_program()
@@ -73,11 +73,11 @@ def test_a_stored_program_gets_instances_of_the_classes_in_its_file(app: Any) ->
         inputs = program.from_dict(program.to_dict()).signature.validate_inputs(INPUTS)
         return (await backend.execute_program(handle, inputs, RunContext())).loud
 
-    assert asyncio.run(run()) == "HEAR ME, LOUD"
+    assert (await run()) == "HEAR ME, LOUD"
 
 
 @pytest.mark.bridge
-def test_so_does_one_in_a_process_of_its_own(app: Any) -> None:
+async def test_so_does_one_in_a_process_of_its_own(app: Any) -> None:
     async def run() -> str:
         pool = PoolConfig(name="native")
         async with (
@@ -87,7 +87,7 @@ def test_so_does_one_in_a_process_of_its_own(app: Any) -> None:
             handle = await backend.create_program(app.shout.to_program())
             return (await backend.execute_program(handle, INPUTS, RunContext())).loud
 
-    assert asyncio.run(run()) == "HEAR ME, LOUD"
+    assert (await run()) == "HEAR ME, LOUD"
 
 
 def test_so_does_one_on_the_command_line(app: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -250,25 +250,22 @@ def test_the_clock_of_the_context_times_the_spans():
     assert [span.seconds for span in prediction.trace.spans] == [2.5, 2.5]
 
 
-def test_a_cancelled_call_is_recorded_as_cancelled():
+async def test_a_cancelled_call_is_recorded_as_cancelled():
     observer = Collecting()
 
-    async def main():
-        class Waits(ScriptedModel):
-            async def complete(self, request):
-                asked.set()
-                await asyncio.Event().wait()
+    class Waits(ScriptedModel):
+        async def complete(self, request):
+            asked.set()
+            await asyncio.Event().wait()
 
-        asked = asyncio.Event()
-        task = asyncio.create_task(
-            Predict("q -> a").acall(RunContext(model=Waits("x"), observer=observer), q="q")
-        )
-        await asked.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(main())
+    asked = asyncio.Event()
+    task = asyncio.create_task(
+        Predict("q -> a").acall(RunContext(model=Waits("x"), observer=observer), q="q")
+    )
+    await asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert [span.status for span in observer.spans] == ["cancelled", "cancelled"]
 
 

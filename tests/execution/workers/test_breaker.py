@@ -1,5 +1,3 @@
-import asyncio
-
 import pytest
 
 from dspex.errors import CircuitOpenError
@@ -21,18 +19,18 @@ def open_breaker():
     return breaker, clock
 
 
-def test_it_opens_after_failures_in_a_row_and_says_for_how_long(open_breaker):
+async def test_it_opens_after_failures_in_a_row_and_says_for_how_long(open_breaker):
     breaker, clock = open_breaker
-    asyncio.run(clock.advance(59.0 - clock.monotonic_ns() / 1e9))
+    await clock.advance(59.0 - clock.monotonic_ns() / 1e9)
     with pytest.raises(CircuitOpenError, match=r"admitted in 1\.0 s") as caught:
         breaker.admit()
     assert caught.value.is_retryable
     assert caught.value.context["retry_after"] == 1.0
 
 
-def test_three_probes_pass_and_their_success_closes_it(open_breaker):
+async def test_three_probes_pass_and_their_success_closes_it(open_breaker):
     breaker, clock = open_breaker
-    asyncio.run(clock.advance(60.0 - clock.monotonic_ns() / 1e9))
+    await clock.advance(60.0 - clock.monotonic_ns() / 1e9)
     assert [breaker.admit() for _ in range(3)] == [True, True, True]
     with pytest.raises(CircuitOpenError):
         breaker.admit()
@@ -42,20 +40,20 @@ def test_three_probes_pass_and_their_success_closes_it(open_breaker):
     assert breaker.state == "closed"
 
 
-def test_a_failed_probe_opens_it_again(open_breaker):
+async def test_a_failed_probe_opens_it_again(open_breaker):
     breaker, clock = open_breaker
-    asyncio.run(clock.advance(60.0 - clock.monotonic_ns() / 1e9))
+    await clock.advance(60.0 - clock.monotonic_ns() / 1e9)
     breaker.admit()
     breaker.record_failure()
     assert breaker.state == "open"
-    asyncio.run(clock.advance(119.0 - clock.monotonic_ns() / 1e9))
+    await clock.advance(119.0 - clock.monotonic_ns() / 1e9)
     with pytest.raises(CircuitOpenError):
         breaker.admit()
 
 
-def test_a_probe_that_ends_without_a_verdict_is_given_back(open_breaker):
+async def test_a_probe_that_ends_without_a_verdict_is_given_back(open_breaker):
     breaker, clock = open_breaker
-    asyncio.run(clock.advance(60.0 - clock.monotonic_ns() / 1e9))
+    await clock.advance(60.0 - clock.monotonic_ns() / 1e9)
     for _ in range(9):
         breaker.finish(is_probe=breaker.admit())
     assert breaker.state == "half_open"

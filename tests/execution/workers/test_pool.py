@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -36,21 +37,18 @@ from dspex.testing.processes import fake_worker, is_alive, open_resources, wait_
 pytestmark = pytest.mark.bridge
 
 
-def with_pool(test, *, spec=None, observer=None, **options):
-    """Run `test(pool)` and check that no child, zombie or descriptor is left."""
-
-    async def main():
-        before = open_resources()
-        config = PoolConfig(name="p", **{"intensity": Intensity(restarts=100), **options})
-        async with (
-            asyncio.timeout(20),
-            Pool(config, spec or fake_worker(), observer=observer) as pool,
-        ):
-            await test(pool)
-        await asyncio.sleep(0)
-        assert open_resources() == before
-
-    asyncio.run(main())
+@asynccontextmanager
+async def open_pool(*, spec=None, observer=None, **options):
+    """Open a pool, and check afterwards that no child, zombie or descriptor is left."""
+    before = open_resources()
+    config = PoolConfig(name="p", **{"intensity": Intensity(restarts=100), **options})
+    async with (
+        asyncio.timeout(20),
+        Pool(config, spec or fake_worker(), observer=observer) as pool,
+    ):
+        yield pool
+    await asyncio.sleep(0)
+    assert open_resources() == before
 
 
 async def until(condition, seconds=5.0):
@@ -59,8 +57,8 @@ async def until(condition, seconds=5.0):
             await asyncio.sleep(0.01)
 
 
-def test_a_crash_fails_only_what_its_worker_held_and_the_next_call_waits_for_no_start():
-    async def test(pool):
+async def test_a_crash_fails_only_what_its_worker_held_and_the_next_call_waits_for_no_start():
+    async with open_pool(minimum=2, maximum=2, spares=1) as pool:
         await until(lambda: [w.state for w in pool.stats().workers] == ["ready"] * 3)
         started = {w.pid for w in pool.stats().workers}
         long_call = asyncio.create_task(pool.call("sleep", {"seconds": 0.3}))
@@ -74,11 +72,9 @@ def test_a_crash_fails_only_what_its_worker_held_and_the_next_call_waits_for_no_
         assert pool.stats().restarts == 1
         assert Counter(w.role for w in pool.stats().workers) == {"serving": 2, "spare": 1}
 
-    with_pool(test, minimum=2, maximum=2, spares=1)
 
-
-def test_calls_wait_in_order_and_a_full_queue_says_so():
-    async def test(pool):
+async def test_calls_wait_in_order_and_a_full_queue_says_so():
+    async with open_pool(queue_limit=3) as pool:
         order = []
 
         async def call(n):
@@ -95,11 +91,9 @@ def test_calls_wait_in_order_and_a_full_queue_says_so():
         assert order == [0, 1, 2, 3]
         assert (pool.stats().answered, pool.stats().rejected) == (4, 1)
 
-    with_pool(test, queue_limit=3)
 
-
-def test_a_deadline_counts_in_the_queue_too_and_a_caller_who_leaves_takes_no_slot():
-    async def test(pool):
+async def test_a_deadline_counts_in_the_queue_too_and_a_caller_who_leaves_takes_no_slot():
+    async with open_pool() as pool:
         long_call = asyncio.create_task(pool.call("sleep", {"seconds": 0.3}))
         await asyncio.sleep(0)
         leaving = asyncio.create_task(pool.call("echo", {}))
@@ -110,20 +104,17 @@ def test_a_deadline_counts_in_the_queue_too_and_a_caller_who_leaves_takes_no_slo
         assert await pool.call("echo", {"n": 1}, seconds=1) == {"n": 1}
         assert pool.stats().queued == 0
 
-    with_pool(test)
 
-
-def test_a_pool_grows_while_calls_wait_and_shrinks_when_idle():
-    async def test(pool):
+async def test_a_pool_grows_while_calls_wait_and_shrinks_when_idle():
+    async with open_pool(maximum=3, idle_seconds=0.8, health_seconds=0.05) as pool:
         await asyncio.gather(*(pool.call("sleep", {"seconds": 0.3}) for _ in range(6)))
         assert len(pool.stats().workers) == 3
         await until(lambda: len(pool.stats().workers) == 1)
 
-    with_pool(test, maximum=3, idle_seconds=0.8, health_seconds=0.05)
 
+async def test_a_program_is_created_once_on_each_worker_and_calls_go_where_it_is():
+    async with open_pool(minimum=2, maximum=2) as pool:
 
-def test_a_program_is_created_once_on_each_worker_and_calls_go_where_it_is():
-    async def test(pool):
         def run(handle):
             return pool.call(
                 "programs", {}, program=LoadRequest(handle=handle, args={"name": handle})
@@ -136,11 +127,9 @@ def test_a_program_is_created_once_on_each_worker_and_calls_go_where_it_is():
         await busy
         assert await run("b") == first
 
-    with_pool(test, minimum=2, maximum=2)
 
-
-def test_a_stopped_worker_misses_its_pings_and_is_replaced_while_a_busy_one_is_not():
-    async def test(pool):
+async def test_a_stopped_worker_misses_its_pings_and_is_replaced_while_a_busy_one_is_not():
+    async with open_pool(minimum=2, maximum=2, health_seconds=0.1) as pool:
         spinning = asyncio.create_task(pool.call("spin", {}))
         await until(lambda: any(w.busy for w in pool.stats().workers))
         victim = next(w for w in pool.stats().workers if not w.busy)
@@ -153,11 +142,14 @@ def test_a_stopped_worker_misses_its_pings_and_is_replaced_while_a_busy_one_is_n
         assert [w.restarts for w in pool.stats().workers if w.busy] == [0]
         spinning.cancel()
 
-    with_pool(test, minimum=2, maximum=2, health_seconds=0.1)
 
+async def test_memory_above_the_ceiling_drains_and_far_above_kills():
+    async def _leak(pool):
+        await pool.call("leak", {"bytes": 200 << 20})
+        await asyncio.Event().wait()
 
-def test_memory_above_the_ceiling_drains_and_far_above_kills():
-    async def test(pool):
+    spec = fake_worker(memory_limit=64 << 20, concurrency=2)
+    async with open_pool(spec=spec, health_seconds=0.3, intensity=Intensity(restarts=0)) as pool:
         await pool.call("leak", {"bytes": 60 << 20})
         await until(lambda: pool.stats().restarts == 1)
         assert all(worker.memory < 50 << 20 for worker in pool.stats().workers)
@@ -165,26 +157,21 @@ def test_memory_above_the_ceiling_drains_and_far_above_kills():
             await asyncio.gather(pool.call("hang", {}), _leak(pool))
         await until(lambda: [w.state for w in pool.stats().workers] == ["ready"])
 
-    async def _leak(pool):
-        await pool.call("leak", {"bytes": 200 << 20})
-        await asyncio.Event().wait()
 
-    spec = fake_worker(memory_limit=64 << 20, concurrency=2)
-    with_pool(test, spec=spec, health_seconds=0.3, intensity=Intensity(restarts=0))
-
-
-def test_a_worker_is_replaced_after_so_many_requests_and_no_call_notices():
-    async def test(pool):
+async def test_a_worker_is_replaced_after_so_many_requests_and_no_call_notices():
+    async with open_pool(
+        spec=fake_worker(request_limit=5), spares=1, intensity=Intensity(restarts=0)
+    ) as pool:
         answers = await asyncio.gather(*(pool.call("echo", {"n": n}) for n in range(20)))
         assert [answer["n"] for answer in answers] == list(range(20))
         assert pool.stats().restarts >= 2
         assert pool.stats().failed == 0
 
-    with_pool(test, spec=fake_worker(request_limit=5), spares=1, intensity=Intensity(restarts=0))
 
-
-def test_failures_in_a_row_open_the_circuit_and_one_crash_is_one_failure():
-    async def test(pool):
+async def test_failures_in_a_row_open_the_circuit_and_one_crash_is_one_failure():
+    async with open_pool(
+        spec=fake_worker(concurrency=8), breaker=BreakerConfig(failures=3)
+    ) as pool:
         for _ in range(2):
             calls = [pool.call("sleep", {"seconds": 9}) for _ in range(7)]
             await asyncio.gather(*calls, pool.call("crash", {}), return_exceptions=True)
@@ -194,11 +181,9 @@ def test_failures_in_a_row_open_the_circuit_and_one_crash_is_one_failure():
         with pytest.raises(CircuitOpenError):
             await pool.call("echo", {})
 
-    with_pool(test, spec=fake_worker(concurrency=8), breaker=BreakerConfig(failures=3))
 
-
-def test_an_answer_closes_the_circuit_also_where_it_is_an_error():
-    async def test(pool):
+async def test_an_answer_closes_the_circuit_also_where_it_is_an_error():
+    async with open_pool(breaker=BreakerConfig(failures=2)) as pool:
         for _ in range(4):
             with pytest.raises(WorkerLostError):
                 await pool.call("crash", {})
@@ -206,58 +191,47 @@ def test_an_answer_closes_the_circuit_also_where_it_is_an_error():
                 await pool.call("raise", {"message": "no luck"})
         assert pool.stats().breaker == "closed"
 
-    with_pool(test, breaker=BreakerConfig(failures=2))
 
-
-def test_a_pool_that_shrank_by_another_worker_than_its_newest_grows_again():
+async def test_a_pool_that_shrank_by_another_worker_than_its_newest_grows_again():
     class Slow(random.Random):
         """A random source that delays the second restart until after the test."""
 
         def uniform(self, a, b):
             return 1000.0
 
-    async def main():
-        config = PoolConfig(
-            name="p",
-            maximum=2,
-            idle_seconds=0,
-            health_seconds=1000,
-            breaker=BreakerConfig(failures=9),
+    config = PoolConfig(
+        name="p",
+        maximum=2,
+        idle_seconds=0,
+        health_seconds=1000,
+        breaker=BreakerConfig(failures=9),
+    )
+    async with asyncio.timeout(20), Pool(config, fake_worker(), rng=Slow()) as pool:
+        await asyncio.gather(*(pool.call("sleep", {"seconds": 0.2}) for _ in range(4)))
+        first, newest = (worker.pid for worker in pool.stats().workers)
+        os.kill(newest, signal.SIGKILL)
+        await until(
+            lambda: [w.pid not in {first, newest} for w in pool.stats().workers] == [False, True]
         )
-        async with asyncio.timeout(20), Pool(config, fake_worker(), rng=Slow()) as pool:
-            await asyncio.gather(*(pool.call("sleep", {"seconds": 0.2}) for _ in range(4)))
-            first, newest = (worker.pid for worker in pool.stats().workers)
-            os.kill(newest, signal.SIGKILL)
-            await until(
-                lambda: (
-                    [w.pid not in {first, newest} for w in pool.stats().workers] == [False, True]
-                )
-            )
-            os.kill(pool.stats().workers[1].pid, signal.SIGKILL)
-            await until(lambda: [w.pid for w in pool.stats().workers] == [first])
-            await pool.tick()
-            assert pool.stats().workers == ()
-            assert await pool.call("echo", {"n": 1}) == {"n": 1}
-
-    asyncio.run(main())
+        os.kill(pool.stats().workers[1].pid, signal.SIGKILL)
+        await until(lambda: [w.pid for w in pool.stats().workers] == [first])
+        await pool.tick()
+        assert pool.stats().workers == ()
+        assert await pool.call("echo", {"n": 1}) == {"n": 1}
 
 
-def test_an_error_that_many_calls_meet_does_not_grow_with_them():
-    async def main():
-        pool = Pool(PoolConfig(name="p"), fake_worker())
-        await pool.stop()
-        errors = [
-            (await asyncio.gather(pool.call("echo", {}), return_exceptions=True))[0]
-            for _ in range(3)
-        ]
-        assert {str(error) for error in errors} == {"pool 'p' has ended"}
-        assert len(set(map(id, errors))) == 3
-
-    asyncio.run(main())
+async def test_an_error_that_many_calls_meet_does_not_grow_with_them():
+    pool = Pool(PoolConfig(name="p"), fake_worker())
+    await pool.stop()
+    errors = [
+        (await asyncio.gather(pool.call("echo", {}), return_exceptions=True))[0] for _ in range(3)
+    ]
+    assert {str(error) for error in errors} == {"pool 'p' has ended"}
+    assert len(set(map(id, errors))) == 3
 
 
-def test_a_pool_whose_workers_keep_crashing_rests_says_why_and_starts_again():
-    async def test(pool):
+async def test_a_pool_whose_workers_keep_crashing_rests_says_why_and_starts_again():
+    async with open_pool(intensity=Intensity(restarts=2), rest_seconds=0.3) as pool:
         for _ in range(3):
             with pytest.raises(WorkerLostError):
                 await pool.call("crash", {})
@@ -272,11 +246,12 @@ def test_a_pool_whose_workers_keep_crashing_rests_says_why_and_starts_again():
         assert await pool.call("echo", {"n": 1}) == {"n": 1}
         assert pool.stats().restarts == 2
 
-    with_pool(test, intensity=Intensity(restarts=2), rest_seconds=0.3)
 
-
-def test_calls_that_do_not_stop_cost_their_worker_and_nobody_else():
-    async def test(pool):
+async def test_calls_that_do_not_stop_cost_their_worker_and_nobody_else():
+    spec = fake_worker(cancel_seconds=0.05)
+    async with open_pool(
+        spec=spec, intensity=Intensity(restarts=0), breaker=BreakerConfig(failures=1)
+    ) as pool:
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(pool.call("stubborn", {}), 0.05)
@@ -284,12 +259,9 @@ def test_calls_that_do_not_stop_cost_their_worker_and_nobody_else():
         assert pool.stats().restarts == 3
         assert pool.stats().breaker == "closed"
 
-    spec = fake_worker(cancel_seconds=0.05)
-    with_pool(test, spec=spec, intensity=Intensity(restarts=0), breaker=BreakerConfig(failures=1))
 
-
-def test_a_timeout_names_the_time_that_was_asked_for():
-    async def test(pool):
+async def test_a_timeout_names_the_time_that_was_asked_for():
+    async with open_pool() as pool:
         long_call = asyncio.create_task(pool.call("sleep", {"seconds": 0.2}))
         await asyncio.sleep(0)
         with pytest.raises(
@@ -298,30 +270,26 @@ def test_a_timeout_names_the_time_that_was_asked_for():
             await pool.call("sleep", {"seconds": 9}, seconds=0.45)
         await long_call
 
-    with_pool(test)
+
+async def test_a_pool_whose_interpreter_does_not_exist_does_not_open_and_leaves_nothing():
+    before = open_resources()
+    spec = replace(fake_worker(), interpreter="/no/python")
+    with pytest.raises(
+        WorkerStartError, match=r"'/no/python' could not be started.*name a Python executable"
+    ):
+        async with asyncio.timeout(10), Pool(PoolConfig(name="p", spares=1), spec):
+            pass
+    assert open_resources() == before
 
 
-def test_a_pool_whose_interpreter_does_not_exist_does_not_open_and_leaves_nothing():
-    async def main():
-        before = open_resources()
-        spec = replace(fake_worker(), interpreter="/no/python")
-        with pytest.raises(
-            WorkerStartError, match=r"'/no/python' could not be started.*name a Python executable"
-        ):
-            async with asyncio.timeout(10), Pool(PoolConfig(name="p", spares=1), spec):
-                pass
-        assert open_resources() == before
-
-    asyncio.run(main())
-
-
-def test_when_an_interpreter_vanishes_those_who_wait_are_told_and_when_it_is_back_they_are_served(
+async def test_when_an_interpreter_vanishes_those_who_wait_are_told_and_when_it_is_back_they_are_served(
     tmp_path,
 ):
     interpreter = tmp_path / "python"
     interpreter.symlink_to(sys.executable)
 
-    async def test(pool):
+    spec = replace(fake_worker(), interpreter=str(interpreter))
+    async with open_pool(spec=spec, intensity=Intensity(restarts=1), rest_seconds=0.2) as pool:
         interpreter.unlink()
         with pytest.raises(WorkerLostError):
             await pool.call("crash", {})
@@ -331,82 +299,68 @@ def test_when_an_interpreter_vanishes_those_who_wait_are_told_and_when_it_is_bac
         await until(lambda: [worker.state for worker in pool.stats().workers] == ["ready"])
         assert await pool.call("echo", {"n": 1}) == {"n": 1}
 
-    spec = replace(fake_worker(), interpreter=str(interpreter))
-    with_pool(test, spec=spec, intensity=Intensity(restarts=1), rest_seconds=0.2)
 
-
-def test_when_no_start_succeeds_any_more_those_who_wait_are_told_why(tmp_path):
+async def test_when_no_start_succeeds_any_more_those_who_wait_are_told_why(tmp_path):
     host = tmp_path / "host.py"
     host.write_text(fake_child.PATH.read_text())
 
-    async def test(pool):
+    async with open_pool(spec=replace(fake_worker(), host=host)) as pool:
         host.write_text("raise RuntimeError('the disk is full')")
         with pytest.raises(WorkerLostError):
             await pool.call("crash", {})
         with pytest.raises(WorkerStartError, match=r"did not start: .*the disk is full"):
             await pool.call("echo", {})
 
-    with_pool(test, spec=replace(fake_worker(), host=host))
 
+async def test_named_pools_under_one_supervisor_do_not_share_their_fate():
+    pools = {}
 
-def test_named_pools_under_one_supervisor_do_not_share_their_fate():
-    async def main():
-        pools = {}
+    def make(name):
+        def create():
+            pools[name] = Pool(
+                PoolConfig(name=name, intensity=Intensity(restarts=0), rest_seconds=None),
+                fake_worker(),
+            )
+            return pools[name]
 
-        def make(name):
-            def create():
-                pools[name] = Pool(
-                    PoolConfig(name=name, intensity=Intensity(restarts=0), rest_seconds=None),
-                    fake_worker(),
-                )
-                return pools[name]
+        return ChildSpec(name=name, create=create)
 
-            return ChildSpec(name=name, create=create)
-
-        async with asyncio.timeout(20), Supervisor("workers", [make("a"), make("b")]) as tree:
-            first = pools["a"]
-            with pytest.raises(WorkerLostError):
-                await first.call("crash", {})
-            await until(lambda: pools["a"] is not first)
-            assert await pools["a"].call("echo", {"n": 1}) == {"n": 1}
-            assert (tree.restarts("a"), tree.restarts("b")) == (1, 0)
-
-    asyncio.run(main())
-
-
-def test_a_pool_that_cannot_start_says_why_and_leaves_nothing():
-    async def main():
-        before = open_resources()
-        with pytest.raises(WorkerStartError, match="dspy is not installed"):
-            async with Pool(PoolConfig(name="p"), fake_worker({"fail": "dspy is not installed"})):
-                pass
-        await asyncio.sleep(0)
-        assert open_resources() == before
-
-    asyncio.run(main())
-
-
-def test_stopping_fails_what_waits_and_what_runs_and_leaves_nothing():
-    async def main():
-        before = open_resources()
-        pool = Pool(PoolConfig(name="p"), fake_worker(shutdown_seconds=0.2))
-        await pool.start()
-        await pool.ready()
-        calls = [asyncio.create_task(pool.call("hang", {})) for _ in range(3)]
-        await asyncio.sleep(0)
-        await pool.stop()
-        outcomes = await asyncio.gather(*calls, return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [WorkerLostError] * 3
+    async with asyncio.timeout(20), Supervisor("workers", [make("a"), make("b")]) as tree:
+        first = pools["a"]
         with pytest.raises(WorkerLostError):
-            await pool.call("echo", {})
-        await asyncio.sleep(0)
-        assert open_resources() == before
+            await first.call("crash", {})
+        await until(lambda: pools["a"] is not first)
+        assert await pools["a"].call("echo", {"n": 1}) == {"n": 1}
+        assert (tree.restarts("a"), tree.restarts("b")) == (1, 0)
 
-    asyncio.run(main())
+
+async def test_a_pool_that_cannot_start_says_why_and_leaves_nothing():
+    before = open_resources()
+    with pytest.raises(WorkerStartError, match="dspy is not installed"):
+        async with Pool(PoolConfig(name="p"), fake_worker({"fail": "dspy is not installed"})):
+            pass
+    await asyncio.sleep(0)
+    assert open_resources() == before
 
 
-def test_timeouts_in_a_row_open_the_circuit_too():
-    async def test(pool):
+async def test_stopping_fails_what_waits_and_what_runs_and_leaves_nothing():
+    before = open_resources()
+    pool = Pool(PoolConfig(name="p"), fake_worker(shutdown_seconds=0.2))
+    await pool.start()
+    await pool.ready()
+    calls = [asyncio.create_task(pool.call("hang", {})) for _ in range(3)]
+    await asyncio.sleep(0)
+    await pool.stop()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [WorkerLostError] * 3
+    with pytest.raises(WorkerLostError):
+        await pool.call("echo", {})
+    await asyncio.sleep(0)
+    assert open_resources() == before
+
+
+async def test_timeouts_in_a_row_open_the_circuit_too():
+    async with open_pool(breaker=BreakerConfig(failures=2)) as pool:
         for _ in range(2):
             with pytest.raises(WorkerTimeoutError):
                 await pool.call("sleep", {"seconds": 9}, seconds=0.05)
@@ -414,18 +368,14 @@ def test_timeouts_in_a_row_open_the_circuit_too():
         with pytest.raises(CircuitOpenError):
             await pool.call("echo", {})
 
-    with_pool(test, breaker=BreakerConfig(failures=2))
 
-
-def test_events_tell_the_life_of_every_worker():
+async def test_events_tell_the_life_of_every_worker():
     observer = Collecting()
 
-    async def test(pool):
+    async with open_pool(observer=observer) as pool:
         with pytest.raises(WorkerLostError):
             await pool.call("crash", {})
         await until(lambda: [w.state for w in pool.stats().workers] == ["ready"])
-
-    with_pool(test, observer=observer)
     states = [event.attributes["state"] for event in observer.events if event.name == "worker"]
     assert states == ["ready", "lost", "ended", "ready", "draining", "ended"]
 
@@ -481,7 +431,7 @@ asyncio.run(main())
 @pytest.mark.parametrize(
     "source", [PARENT, DEAF], ids=["children that hear", "children that are stopped or in C"]
 )
-def test_no_child_outlives_a_parent_that_is_killed(source):
+async def test_no_child_outlives_a_parent_that_is_killed(source):
     with subprocess.Popen(
         [sys.executable, "-c", source], stdout=subprocess.PIPE, text=True
     ) as parent:
@@ -489,34 +439,28 @@ def test_no_child_outlives_a_parent_that_is_killed(source):
         parent.kill()
     assert len(pids) == (7 if source is PARENT else 5)
 
-    async def check():
-        await asyncio.gather(*(wait_until_ended(pid, 3.0) for pid in pids))
-
-    asyncio.run(check())
+    await asyncio.gather(*(wait_until_ended(pid, 3.0) for pid in pids))
 
 
 @pytest.mark.parametrize("clean", [False, True], ids=["with its environment", "without it"])
 @pytest.mark.parametrize("how", ["stop", "discard", "crash"])
-def test_what_a_program_started_as_a_daemon_ends_with_its_worker(how, clean):
-    async def main():
-        async with (
-            asyncio.timeout(20),
-            Pool(PoolConfig(name="p", intensity=Intensity(restarts=9)), fake_worker()) as pool,
-        ):
-            daemon = await pool.call("escape", {"clean": clean})
-            assert is_alive(daemon)
-            if how == "discard":
-                with pytest.raises(TimeoutError):
-                    await asyncio.wait_for(pool.call("stubborn", {}), 0.05)
-            elif how == "crash":
-                await pool.tick()  # its environment is gone, but the last health check recorded it
-                with pytest.raises(WorkerLostError):
-                    await pool.call("crash", {})
-            if how != "stop":
-                await wait_until_ended(daemon)
-        await wait_until_ended(daemon)
-
-    asyncio.run(main())
+async def test_what_a_program_started_as_a_daemon_ends_with_its_worker(how, clean):
+    async with (
+        asyncio.timeout(20),
+        Pool(PoolConfig(name="p", intensity=Intensity(restarts=9)), fake_worker()) as pool,
+    ):
+        daemon = await pool.call("escape", {"clean": clean})
+        assert is_alive(daemon)
+        if how == "discard":
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(pool.call("stubborn", {}), 0.05)
+        elif how == "crash":
+            await pool.tick()  # its environment is gone, but the last health check recorded it
+            with pytest.raises(WorkerLostError):
+                await pool.call("crash", {})
+        if how != "stop":
+            await wait_until_ended(daemon)
+    await wait_until_ended(daemon)
 
 
 def test_only_marked_processes_of_dead_parents_are_swept():
@@ -547,19 +491,18 @@ def test_only_marked_processes_of_dead_parents_are_swept():
             process.stdout.close()
 
 
-def test_a_program_that_is_there_already_holds_up_nobody():
-    async def test(pool):
+async def test_a_program_that_is_there_already_holds_up_nobody():
+    async with open_pool(spec=fake_worker(concurrency=2)) as pool:
         loading = LoadRequest(handle="p", args={"name": "p"})
         for _ in range(20):
             calls = [pool.call("create_program", {"name": "p"}, program=loading) for _ in range(9)]
             assert await asyncio.gather(*calls) == ["p"] * 9
         assert pool.stats().queued == 0
 
-    with_pool(test, spec=fake_worker(concurrency=2))
 
+async def test_a_worker_gives_up_the_programs_that_nobody_asks_for_and_never_one_in_use():
+    async with open_pool(spec=fake_worker(concurrency=4, program_limit=4), minimum=1) as pool:
 
-def test_a_worker_gives_up_the_programs_that_nobody_asks_for_and_never_one_in_use():
-    async def test(pool):
         async def run(name, command="run", **args):
             loading = LoadRequest(handle=name, args={"name": name})
             return await pool.call(command, {"name": name, **args}, program=loading)
@@ -579,5 +522,3 @@ def test_a_worker_gives_up_the_programs_that_nobody_asks_for_and_never_one_in_us
         assert "busy" in loaded
         assert len(loaded) <= 4 + 1
         await busy
-
-    with_pool(test, spec=fake_worker(concurrency=4, program_limit=4), minimum=1)

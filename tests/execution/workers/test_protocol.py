@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -50,18 +51,15 @@ async def running(observer=None, config=None, **options):
         await worker.stop()
 
 
-def with_worker(test, **options):
-    """Run `test(worker)` and check that no child, zombie or descriptor is left."""
-
-    async def main():
-        before = open_resources()
-        async with running(**options) as worker:
-            await test(worker)
-        assert worker.busy == 0
-        await asyncio.sleep(0)
-        assert open_resources() == before
-
-    asyncio.run(main())
+@asynccontextmanager
+async def open_worker(**options):
+    """Open a worker, and check afterwards that no child, zombie or descriptor is left."""
+    before = open_resources()
+    async with running(**options) as worker:
+        yield worker
+    assert worker.busy == 0
+    await asyncio.sleep(0)
+    assert open_resources() == before
 
 
 def frame(message):
@@ -87,10 +85,10 @@ class Answering:
 
 
 @pytest.mark.parametrize("codec", [JSON, MSGPACK])
-def test_values_callbacks_and_events_make_the_round_trip(codec):
+async def test_values_callbacks_and_events_make_the_round_trip(codec):
     value = {"text": "é\u2028 \x00 🙂", "n": [1, 2.5, None, True], "big": "x" * 300_000}
 
-    async def test(worker):
+    async with open_worker(codec=codec) as worker:
         assert await worker.call("echo", value) == value
         caller = Answering()
         assert await worker.call(
@@ -100,27 +98,21 @@ def test_values_callbacks_and_events_make_the_round_trip(codec):
         await worker.call("emit", {"items": ["a", "b"]}, handler=caller)
         assert caller.events == [("stream", "a"), ("stream", "b")]
 
-    with_worker(test, codec=codec)
 
-
-def test_many_calls_at_once_each_get_their_own_answer():
-    async def test(worker):
+async def test_many_calls_at_once_each_get_their_own_answer():
+    async with open_worker(concurrency=4) as worker:
         answers = await asyncio.gather(*(worker.call("echo", {"n": n}) for n in range(200)))
         assert [answer["n"] for answer in answers] == list(range(200))
 
-    with_worker(test, concurrency=4)
 
-
-def test_frames_may_come_in_pieces_and_together():
+async def test_frames_may_come_in_pieces_and_together():
     reply = frame({"id": 2, "event": "log", "data": "x" * 500})
     pieces = [bytes([byte]).hex() for byte in reply[:20]] + [reply[20:].hex(), (reply * 3).hex()]
 
-    async def test(worker):
+    async with open_worker() as worker:
         caller = Answering()
         await worker.call("raw", {"pieces": pieces}, handler=caller)
         assert caller.events == [("log", "x" * 500)] * 4
-
-    with_worker(test)
 
 
 BROKEN = {
@@ -142,8 +134,8 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_bytes_end_the_worker_with_a_protocol_error(name):
-    async def test(worker):
+async def test_broken_bytes_end_the_worker_with_a_protocol_error(name):
+    async with open_worker(concurrency=2) as worker:
         long_call = asyncio.create_task(worker.call("sleep", {"seconds": 30}))
         await asyncio.sleep(0)
         with pytest.raises(WorkerProtocolError) as caught:
@@ -156,11 +148,9 @@ def test_broken_bytes_end_the_worker_with_a_protocol_error(name):
             await long_call
         await wait_until_ended(worker.pid)
 
-    with_worker(test, concurrency=2)
 
-
-def test_a_late_reply_and_a_second_reply_reach_nobody():
-    async def test(worker):
+async def test_a_late_reply_and_a_second_reply_reach_nobody():
+    async with open_worker(concurrency=2) as worker:
         assert (
             await worker.call("raw", {"pieces": [frame({"id": 2, "ok": "early"}).hex()]}) == "early"
         )
@@ -169,23 +159,19 @@ def test_a_late_reply_and_a_second_reply_reach_nobody():
             await worker.call("sleep", {"seconds": 0.3}, seconds=0.05)
         assert await worker.call("echo", {"n": 2}) == {"n": 2}
 
-    with_worker(test, concurrency=2)
 
-
-def test_a_silent_worker_meets_its_deadline_and_is_ended():
-    async def test(worker):
+async def test_a_silent_worker_meets_its_deadline_and_is_ended():
+    async with open_worker(cancel_seconds=0.1) as worker:
         with pytest.raises(WorkerTimeoutError, match=r"'hang' within 0\.1 s"):
             await worker.call("hang", {}, seconds=0.1)
         await wait_until_ended(worker.pid)
-
-    with_worker(test, cancel_seconds=0.1)
 
 
 @pytest.mark.parametrize(
     ("command", "survives"), [("spin", True), ("sleep", True), ("stubborn", False), ("hang", False)]
 )
-def test_a_cancelled_call_stops_or_its_worker_does(command, survives):
-    async def test(worker):
+async def test_a_cancelled_call_stops_or_its_worker_does(command, survives):
+    async with open_worker(concurrency=2, cancel_seconds=0.5) as worker:
         caller = Answering()
         call = asyncio.create_task(
             worker.call(command, {"seconds": 60, "says": "begun"}, handler=caller)
@@ -199,11 +185,10 @@ def test_a_cancelled_call_stops_or_its_worker_does(command, survives):
                 await asyncio.sleep(0.01)
         assert (worker.state == "ready") is survives
 
-    with_worker(test, concurrency=2, cancel_seconds=0.5)
 
+async def test_cancelling_a_call_that_waits_for_the_parent_frees_it_at_once():
+    async with open_worker(concurrency=2) as worker:
 
-def test_cancelling_a_call_that_waits_for_the_parent_frees_it_at_once():
-    async def test(worker):
         class Slow(Answering):
             async def on_callback(self, command, args):
                 self.began.set()
@@ -220,8 +205,6 @@ def test_cancelling_a_call_that_waits_for_the_parent_frees_it_at_once():
                 await asyncio.sleep(0.01)
         assert worker.state == "ready"
 
-    with_worker(test, concurrency=2)
-
 
 DEATHS = [
     {},
@@ -235,8 +218,8 @@ DEATHS = [
 
 
 @pytest.mark.parametrize("how", DEATHS, ids=str)
-def test_death_at_any_point_of_a_call_fails_what_the_worker_held(how):
-    async def test(worker):
+async def test_death_at_any_point_of_a_call_fails_what_the_worker_held(how):
+    async with open_worker(concurrency=2) as worker:
         long_call = asyncio.create_task(worker.call("sleep", {"seconds": 30}))
         with pytest.raises(WorkerLostError) as caught:
             await worker.call("crash", how, handler=Answering(lambda args: 0))
@@ -246,11 +229,9 @@ def test_death_at_any_point_of_a_call_fails_what_the_worker_held(how):
         with pytest.raises(WorkerLostError):
             await worker.call("echo", {})
 
-    with_worker(test, concurrency=2)
 
-
-def test_a_program_may_raise_exit_and_return_nonsense_without_harm():
-    async def test(worker):
+async def test_a_program_may_raise_exit_and_return_nonsense_without_harm():
+    async with open_worker() as worker:
         with pytest.raises(ExecutionError, match="ValueError: no luck") as caught:
             await worker.call("raise", {"message": "no luck"})
         assert "in _raise" in caught.value.context["traceback"]
@@ -265,11 +246,9 @@ def test_a_program_may_raise_exit_and_return_nonsense_without_harm():
             await worker.call("fly", {})
         assert await worker.call("echo", {"still": "here"}) == {"still": "here"}
 
-    with_worker(test)
 
-
-def test_the_error_of_a_callback_is_the_error_of_the_call_itself():
-    async def test(worker):
+async def test_the_error_of_a_callback_is_the_error_of_the_call_itself():
+    async with open_worker() as worker:
         error = ToolError("the tool is out of order", tool="hammer")
 
         def refuse(args):
@@ -284,11 +263,10 @@ def test_the_error_of_a_callback_is_the_error_of_the_call_itself():
             WorkerProtocolError,
         )
 
-    with_worker(test)
 
+async def test_an_error_of_the_listener_is_the_error_of_its_run_and_the_worker_lives_on():
+    async with open_worker(concurrency=3) as worker:
 
-def test_an_error_of_the_listener_is_the_error_of_its_run_and_the_worker_lives_on():
-    async def test(worker):
         def fail(event, data):
             raise failure
 
@@ -307,26 +285,22 @@ def test_an_error_of_the_listener_is_the_error_of_its_run_and_the_worker_lives_o
         assert await worker.call("echo", {"n": 1}) == {"n": 1}
         assert worker.state == "ready"
 
-    with_worker(test, concurrency=3)
 
-
-def test_a_worker_that_does_not_stop_for_a_listener_that_failed_is_ended():
-    async def test(worker):
+async def test_a_worker_that_does_not_stop_for_a_listener_that_failed_is_ended():
+    async with open_worker(cancel_seconds=0.1) as worker:
         deaf = Answering()
         deaf.on_event = lambda event, data: data["no such key"]
         with pytest.raises(ExecutionError, match="the handler of the event 'progress' failed"):
             await worker.call("stubborn", {}, handler=deaf)
         await wait_until_ended(worker.pid)
 
-    with_worker(test, cancel_seconds=0.1)
-
 
 @pytest.mark.parametrize("codec", [JSON, MSGPACK])
 @pytest.mark.parametrize(
     "value", [object(), "\ud83d", {"\udfff": 1}], ids=["object", "surrogate", "key"]
 )
-def test_what_is_no_json_value_is_said_with_its_place_and_not_to_be_tried_again(codec, value):
-    async def test(worker):
+async def test_what_is_no_json_value_is_said_with_its_place_and_not_to_be_tried_again(codec, value):
+    async with open_worker(codec=codec) as worker:
         with pytest.raises(
             NotJsonError, match=r"args\['rows'\]\[1\]\['name'\].* is not a JSON value"
         ) as caught:
@@ -345,19 +319,15 @@ def test_what_is_no_json_value_is_said_with_its_place_and_not_to_be_tried_again(
         assert caught.value is error
         assert await worker.call("echo", {"n": 1}) == {"n": 1}
 
-    with_worker(test, codec=codec)
 
-
-def test_a_number_that_the_codec_does_not_have_is_an_error_on_either_side_and_costs_no_worker():
-    async def test(worker):
+async def test_a_number_that_the_codec_does_not_have_is_an_error_on_either_side_and_costs_no_worker():
+    async with open_worker(codec=MSGPACK) as worker:
         with pytest.raises(NotJsonError, match=r"args\['n'\] is not a JSON value"):
             await worker.call("echo", {"n": 1 << 70})
         for _ in range(3):
             with pytest.raises(NotJsonError, match="serialize ints"):
                 await worker.call("unserializable", {"huge": True}, seconds=5)
         assert await worker.call("echo", {"n": 1}) == {"n": 1}
-
-    with_worker(test, codec=MSGPACK)
 
 
 def test_a_cancelled_call_leaves_nothing_of_its_callbacks_in_the_child():
@@ -389,24 +359,20 @@ async def _failure(awaitable):
         return error
 
 
-def test_a_message_too_long_for_a_frame_fails_alone_in_both_directions():
-    async def test(worker):
+async def test_a_message_too_long_for_a_frame_fails_alone_in_both_directions():
+    async with open_worker(frame_limit=10_000) as worker:
         with pytest.raises(FrameTooLargeError, match="frame_limit"):
             await worker.call("echo", {"text": "x" * 20_000})
         with pytest.raises(FrameTooLargeError):
             await worker.call("repeat", {"text": "y" * 9_000})
         assert await worker.call("echo", {}) == {}
 
-    with_worker(test, frame_limit=10_000)
 
-
-def test_what_a_program_prints_becomes_log_events_and_never_bytes_of_the_protocol():
+async def test_what_a_program_prints_becomes_log_events_and_never_bytes_of_the_protocol():
     observer = Collecting()
 
-    async def test(worker):
+    async with open_worker(observer=observer) as worker:
         await worker.call("print", {"text": "hello"})
-
-    with_worker(test, observer=observer)
     logs = {
         (event.attributes["stream"], event.message)
         for event in observer.events
@@ -415,10 +381,10 @@ def test_what_a_program_prints_becomes_log_events_and_never_bytes_of_the_protoco
     assert logs == {("stdout", "hello"), ("stderr", "hello"), ("stdout", "written to descriptor 1")}
 
 
-def test_nothing_of_the_parents_environment_reaches_a_child(monkeypatch):
+async def test_nothing_of_the_parents_environment_reaches_a_child(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
 
-    async def test(worker):
+    async with open_worker(environment={"GIVEN": "1"}) as worker:
         environment = await worker.call("environment", {})
         assert "OPENAI_API_KEY" not in environment
         assert environment["GIVEN"] == "1"
@@ -426,8 +392,6 @@ def test_nothing_of_the_parents_environment_reaches_a_child(monkeypatch):
             "PATH", "HOME", "TMPDIR", "LANG", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "GIVEN",
             "DSPEX_WORKER_RUN", "LC_CTYPE",
         }  # fmt: skip
-
-    with_worker(test, environment={"GIVEN": "1"})
 
 
 @pytest.mark.parametrize(
@@ -442,48 +406,37 @@ def test_nothing_of_the_parents_environment_reaches_a_child(monkeypatch):
         ({"raw": frame({"id": 7, "ok": 1}).hex()}, {}, "never made"),
     ],
 )
-def test_a_worker_that_introduces_itself_wrongly_is_a_start_error(config, options, why):
-    async def main():
-        before = open_resources()
-        with pytest.raises(WorkerStartError, match=why):
-            async with running(config=config, **options):
-                pass
-        assert open_resources() == before
-
-    asyncio.run(main())
+async def test_a_worker_that_introduces_itself_wrongly_is_a_start_error(config, options, why):
+    before = open_resources()
+    with pytest.raises(WorkerStartError, match=why):
+        async with running(config=config, **options):
+            pass
+    assert open_resources() == before
 
 
-def test_an_interpreter_that_does_not_exist_is_a_start_error_and_leaks_nothing():
-    async def main():
-        before = open_resources()
-        spec = fake_worker()
-        spec = type(spec)(host=spec.host, interpreter="/nonexistent/python")
-        with pytest.raises(WorkerStartError, match="name a Python executable"):
-            await Worker("w", spec, run=run_mark(), observer=Collecting()).start()
-        assert open_resources() == before
-
-    asyncio.run(main())
+async def test_an_interpreter_that_does_not_exist_is_a_start_error_and_leaks_nothing():
+    before = open_resources()
+    spec = fake_worker()
+    spec = type(spec)(host=spec.host, interpreter="/nonexistent/python")
+    with pytest.raises(WorkerStartError, match="name a Python executable"):
+        await Worker("w", spec, run=run_mark(), observer=Collecting()).start()
+    assert open_resources() == before
 
 
-def test_what_a_program_started_ends_with_its_worker():
+async def test_what_a_program_started_ends_with_its_worker():
     pids = []
 
-    async def test(worker):
+    async with open_worker() as worker:
         pids.append(await worker.call("spawn", {}))
         assert is_alive(pids[0])
-
-    with_worker(test)
-    asyncio.run(wait_until_ended(pids[0]))
+    await wait_until_ended(pids[0])
 
 
-def test_a_worker_that_ignores_every_request_to_leave_is_terminated_then_killed():
-    async def main():
-        async with running(shutdown_seconds=0.2) as worker:
-            os.kill(worker.pid, signal.SIGSTOP)
-            pid = worker.pid
-        assert not is_alive(pid)
-
-    asyncio.run(main())
+async def test_a_worker_that_ignores_every_request_to_leave_is_terminated_then_killed():
+    async with running(shutdown_seconds=0.2) as worker:
+        os.kill(worker.pid, signal.SIGSTOP)
+        pid = worker.pid
+    assert not is_alive(pid)
 
 
 MESSAGES = st.fixed_dictionaries(
@@ -513,29 +466,24 @@ PIECES = st.lists(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(pieces=PIECES, then=st.sampled_from(["answer", "hang", "die"]))
-def test_whatever_a_worker_sends_every_call_ends_typed_and_nothing_leaks(pieces, then):
-    async def main():
-        before = open_resources()
-        async with running(concurrency=2, shutdown_seconds=0.2, cancel_seconds=0.2) as worker:
-            arguments = {"pieces": [piece.hex() for piece in pieces], "then": then}
-            calls = [
-                worker.call("sleep", {"seconds": 30}, seconds=0.3),
-                worker.call("raw", arguments, seconds=0.3),
-            ]
-            outcomes = await asyncio.gather(*calls, return_exceptions=True)
-            assert not [
-                o
-                for o in outcomes
-                if isinstance(o, BaseException) and not isinstance(o, DspexError)
-            ]
-        assert worker.busy == 0
-        assert open_resources() == before
-
-    asyncio.run(main())
+async def test_whatever_a_worker_sends_every_call_ends_typed_and_nothing_leaks(pieces, then):
+    before = open_resources()
+    async with running(concurrency=2, shutdown_seconds=0.2, cancel_seconds=0.2) as worker:
+        arguments = {"pieces": [piece.hex() for piece in pieces], "then": then}
+        calls = [
+            worker.call("sleep", {"seconds": 30}, seconds=0.3),
+            worker.call("raw", arguments, seconds=0.3),
+        ]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert not [
+            o for o in outcomes if isinstance(o, BaseException) and not isinstance(o, DspexError)
+        ]
+    assert worker.busy == 0
+    assert open_resources() == before
 
 
-def test_the_fake_is_a_worker_error_free_program_when_left_alone():
-    async def test(worker):
+async def test_the_fake_is_a_worker_error_free_program_when_left_alone():
+    async with open_worker() as worker:
         assert await worker.call("stats", {}) == {
             "busy": 0,
             "served": 0,
@@ -543,5 +491,3 @@ def test_the_fake_is_a_worker_error_free_program_when_left_alone():
         }
         assert worker.about["python"] == ".".join(map(str, sys.version_info[:3]))
         assert not isinstance(worker.failure, WorkerError)
-
-    with_worker(test)

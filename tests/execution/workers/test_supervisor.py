@@ -1,5 +1,6 @@
 import asyncio
 import random
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -52,53 +53,46 @@ class Fake:
             self.ended.set_result(None)
 
 
-def supervised(test, **options):
-    """Run `test(nursery, supervisor, clock)` on three permanent children, or on `specs`."""
-
-    async def main():
-        nursery, clock = Nursery(), FakeClock()
-        specs = options.pop("specs", lambda n: [n.spec("a"), n.spec("b"), n.spec("c")])(nursery)
-        supervisor = Supervisor(
-            "s", specs, policy=RestartPolicy(**options), clock=clock, rng=random.Random(7)
-        )
-        async with supervisor:
-            await test(nursery, supervisor, clock)
-        return nursery.take()
-
-    return asyncio.run(main())
+@asynccontextmanager
+async def supervise(**options):
+    """Open a supervisor of three permanent children, or of `specs`."""
+    nursery, clock = Nursery(), FakeClock()
+    specs = options.pop("specs", lambda n: [n.spec("a"), n.spec("b"), n.spec("c")])(nursery)
+    supervisor = Supervisor(
+        "s", specs, policy=RestartPolicy(**options), clock=clock, rng=random.Random(7)
+    )
+    async with supervisor:
+        yield nursery, supervisor, clock
 
 
 @pytest.mark.parametrize(
     ("strategy", "expected"),
     [("one_for_one", "+b"), ("rest_for_one", "-c +b +c"), ("one_for_all", "-c -a +a +b +c")],
 )
-def test_a_crash_restarts_what_the_strategy_says_in_order(strategy, expected):
-    async def test(nursery, supervisor, clock):
+async def test_a_crash_restarts_what_the_strategy_says_in_order(strategy, expected):
+    async with supervise(strategy=strategy) as (nursery, supervisor, _clock):
         assert nursery.take() == "+a +b +c"
         await nursery.crash("b")
         assert nursery.take() == expected
         assert supervisor.restarts("b") == 1
 
-    assert supervised(test, strategy=strategy) == "-c -b -a"
+    assert nursery.take() == "-c -b -a"
 
 
 @pytest.mark.parametrize(
     ("restart", "after_crash", "after_leave"),
     [("permanent", "+b", "+b"), ("transient", "+b", ""), ("temporary", "", "")],
 )
-def test_a_child_comes_back_as_its_restart_says(restart, after_crash, after_leave):
+async def test_a_child_comes_back_as_its_restart_says(restart, after_crash, after_leave):
     for how, expected in (("crash", after_crash), ("leave", after_leave)):
-
-        async def test(nursery, supervisor, clock, how=how, expected=expected):
+        async with supervise(specs=lambda n: [n.spec("a"), n.spec("b", restart)]) as (nursery, *_):
             nursery.take()
             await getattr(nursery, how)("b")
             assert nursery.take() == expected
 
-        supervised(test, specs=lambda n: [n.spec("a"), n.spec("b", restart)])
 
-
-def test_too_many_failures_go_up_and_stop_everything():
-    async def test(nursery, supervisor, clock):
+async def test_too_many_failures_go_up_and_stop_everything():
+    async with supervise(intensity=Intensity(restarts=2)) as (nursery, supervisor, clock):
         for _ in range(2):
             await nursery.crash("a")
             await clock.advance(1)
@@ -109,11 +103,9 @@ def test_too_many_failures_go_up_and_stop_everything():
         assert isinstance(error, RestartLimitError)
         assert "more than 2 times in 60 s, last 'b': b crashed" in error.message
 
-    supervised(test, intensity=Intensity(restarts=2))
 
-
-def test_failures_outside_the_window_are_forgotten_and_ordered_ends_never_count():
-    async def test(nursery, supervisor, clock):
+async def test_failures_outside_the_window_are_forgotten_and_ordered_ends_never_count():
+    async with supervise(intensity=Intensity(restarts=1)) as (nursery, supervisor, clock):
         for _ in range(4):
             await nursery.crash("a")
             await clock.advance(61)
@@ -121,11 +113,9 @@ def test_failures_outside_the_window_are_forgotten_and_ordered_ends_never_count(
         assert supervisor.restarts("a") == 4
         assert supervisor.restarts("b") == 4
 
-    supervised(test, intensity=Intensity(restarts=1))
 
-
-def test_the_first_restart_is_immediate_and_later_ones_back_off():
-    async def test(nursery, supervisor, clock):
+async def test_the_first_restart_is_immediate_and_later_ones_back_off():
+    async with supervise(backoff=Backoff(base=2.0)) as (nursery, _supervisor, clock):
         await nursery.crash("a")
         nursery.take()
         await nursery.crash("a")
@@ -134,8 +124,6 @@ def test_the_first_restart_is_immediate_and_later_ones_back_off():
         assert nursery.take() == ""
         await clock.advance(1.7)
         assert nursery.take() == "+a"
-
-    supervised(test, backoff=Backoff(base=2.0))
 
 
 def test_backoff_doubles_has_jitter_and_a_ceiling():
@@ -146,55 +134,45 @@ def test_backoff_doubles_has_jitter_and_a_ceiling():
         assert len(set(delays)) > (1 if planned else 0)
 
 
-def test_a_child_that_cannot_start_stops_those_before_it_and_raises():
-    async def main():
-        nursery = Nursery()
-        nursery.refuses.add("b")
-        supervisor = Supervisor("s", [nursery.spec("a"), nursery.spec("b")])
-        with pytest.raises(WorkerStartError, match="b refuses"):
-            await supervisor.start()
-        assert nursery.take() == "+a -a"
-
-    asyncio.run(main())
+async def test_a_child_that_cannot_start_stops_those_before_it_and_raises():
+    nursery = Nursery()
+    nursery.refuses.add("b")
+    supervisor = Supervisor("s", [nursery.spec("a"), nursery.spec("b")])
+    with pytest.raises(WorkerStartError, match="b refuses"):
+        await supervisor.start()
+    assert nursery.take() == "+a -a"
 
 
-def test_a_restart_that_cannot_start_counts_as_a_failure():
-    async def test(nursery, supervisor, clock):
+async def test_a_restart_that_cannot_start_counts_as_a_failure():
+    async with supervise(intensity=Intensity(restarts=2)) as (nursery, supervisor, clock):
         nursery.refuses.add("a")
         await nursery.crash("a")
         await clock.advance(1)
         assert isinstance(await supervisor.wait(), RestartLimitError)
 
-    supervised(test, intensity=Intensity(restarts=2))
 
-
-def test_a_child_that_is_added_and_cannot_start_is_tried_again_until_the_supervisor_gives_up():
-    async def test(nursery, supervisor, clock):
+async def test_a_child_that_is_added_and_cannot_start_is_tried_again_until_the_supervisor_gives_up():
+    async with supervise(intensity=Intensity(restarts=1)) as (nursery, supervisor, clock):
         nursery.refuses.add("d")
         await supervisor.add(nursery.spec("d"))
         await clock.advance(1)
         assert isinstance(await supervisor.wait(), RestartLimitError)
 
-    supervised(test, intensity=Intensity(restarts=1))
+
+async def test_a_supervisor_is_a_child_of_another_and_its_failure_is_contained_there():
+    nursery, clock = Nursery(), FakeClock()
+    policy = RestartPolicy(intensity=Intensity(restarts=0))
+    inner = ChildSpec(
+        name="inner", create=lambda: Supervisor("inner", [nursery.spec("a")], policy=policy)
+    )
+    async with Supervisor("outer", [inner, nursery.spec("b")], clock=clock) as outer:
+        await nursery.crash("a")
+        assert nursery.take() == "+a +b +a"
+        assert outer.restarts("inner") == 1
 
 
-def test_a_supervisor_is_a_child_of_another_and_its_failure_is_contained_there():
-    async def main():
-        nursery, clock = Nursery(), FakeClock()
-        policy = RestartPolicy(intensity=Intensity(restarts=0))
-        inner = ChildSpec(
-            name="inner", create=lambda: Supervisor("inner", [nursery.spec("a")], policy=policy)
-        )
-        async with Supervisor("outer", [inner, nursery.spec("b")], clock=clock) as outer:
-            await nursery.crash("a")
-            assert nursery.take() == "+a +b +a"
-            assert outer.restarts("inner") == 1
-
-    asyncio.run(main())
-
-
-def test_children_come_and_go_while_it_runs():
-    async def test(nursery, supervisor, clock):
+async def test_children_come_and_go_while_it_runs():
+    async with supervise() as (nursery, supervisor, _clock):
         nursery.take()
         await supervisor.add(nursery.spec("d"))
         await supervisor.remove("a")
@@ -202,4 +180,4 @@ def test_children_come_and_go_while_it_runs():
         with pytest.raises(DefinitionError, match="has a child 'b' already"):
             await supervisor.add(nursery.spec("b"))
 
-    assert supervised(test) == "-d -c -b"
+    assert nursery.take() == "-d -c -b"

@@ -307,7 +307,7 @@ def test_a_cancellation_that_leaks_out_of_a_module_is_a_failed_row_and_no_missin
     assert report.rows[3].error.startswith("CancelledError")
 
 
-def test_an_evaluation_that_is_cancelled_ends():
+async def test_an_evaluation_that_is_cancelled_ends():
     class Waiting(dspex.Module):
         signature = "text -> label"
 
@@ -315,15 +315,12 @@ def test_an_evaluation_that_is_cancelled_ends():
             begun.set()
             await asyncio.Event().wait()
 
-    async def main():
-        task = asyncio.create_task(aevaluate(Waiting(), ROWS, dspex.exact_match))
-        await begun.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
     begun = asyncio.Event()
-    run(main())
+    task = asyncio.create_task(aevaluate(Waiting(), ROWS, dspex.exact_match))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 def test_what_is_no_program_is_said(rulebook):

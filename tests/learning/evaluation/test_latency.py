@@ -15,7 +15,6 @@ from dspex.learning.evaluation.latency import run_seconds
 from dspex.learning.optimizers import Control
 from dspex.learning.optimizers.journal import MemoryJournal
 from dspex.learning.optimizers.reply_store import ReplayedModel, ReplyStore
-from dspex.sync import run
 from dspex.testing import FakeClock
 
 ROWS = dspex.Dataset.from_rows([{"question": f"q{n}", "answer": "x"} for n in range(6)])
@@ -56,38 +55,32 @@ def searching(clock, journal, control=None, *, concurrency=1):
     return ReplyStore(journal, budget=budget, control=control or Control(), concurrency=concurrency)
 
 
-def test_answers_of_a_search_that_are_given_again_count_with_the_time_they_took():
-    async def main():
-        clock, journal = FakeClock(), MemoryJournal()
-        model = Taking(clock)
-        async with searching(clock, journal) as replies:
-            first = await scored(ReplayedModel(model, replies), clock)
-            again = await scored(ReplayedModel(model, replies), clock)
-        resumed = searching(clock, journal)
-        for entry in await journal.entries():
-            resumed.restore(entry)
-        async with resumed:
-            later = await scored(ReplayedModel(model, resumed), clock)
-        assert model.calls == 6
-        return first, again, later
-
-    assert run(main()) == ([2.0] * 6,) * 3
+async def test_answers_of_a_search_that_are_given_again_count_with_the_time_they_took():
+    clock, journal = FakeClock(), MemoryJournal()
+    model = Taking(clock)
+    async with searching(clock, journal) as replies:
+        first = await scored(ReplayedModel(model, replies), clock)
+        again = await scored(ReplayedModel(model, replies), clock)
+    resumed = searching(clock, journal)
+    for entry in await journal.entries():
+        resumed.restore(entry)
+    async with resumed:
+        later = await scored(ReplayedModel(model, resumed), clock)
+    assert model.calls == 6
+    assert (first, again, later) == ([2.0] * 6,) * 3
 
 
-def test_waiting_for_a_turn_does_not_count():
-    async def main():
-        clock = FakeClock()
-        async with searching(clock, MemoryJournal(), concurrency=1) as replies:
-            gated = await scored(ReplayedModel(Taking(clock), replies), clock, concurrency=6)
-        limited = await scored(
-            Limiting(Taking(clock), concurrency=1, clock=clock), clock, concurrency=6
-        )
-        return gated, limited
-
-    assert run(main()) == ([2.0] * 6,) * 2
+async def test_waiting_for_a_turn_does_not_count():
+    clock = FakeClock()
+    async with searching(clock, MemoryJournal(), concurrency=1) as replies:
+        gated = await scored(ReplayedModel(Taking(clock), replies), clock, concurrency=6)
+    limited = await scored(
+        Limiting(Taking(clock), concurrency=1, clock=clock), clock, concurrency=6
+    )
+    assert (gated, limited) == ([2.0] * 6,) * 2
 
 
-def test_a_pause_does_not_count_and_takes_no_time_of_the_budget():
+async def test_a_pause_does_not_count_and_takes_no_time_of_the_budget():
     async def main():
         clock, control = FakeClock(), Control()
 
@@ -111,29 +104,23 @@ def test_a_pause_does_not_count_and_takes_no_time_of_the_budget():
             seconds = await work
             return seconds, replies.budget.elapsed
 
-    seconds, elapsed = run(main())
+    seconds, elapsed = await main()
     assert seconds == [2.0] * 6
     assert elapsed == pytest.approx(12)
 
 
-def test_attempts_before_the_answer_and_the_waits_between_them_do_not_count():
-    async def main():
-        clock = FakeClock(jumps=True)
-        return await scored(Retrying(Taking(clock, failures=2), clock=clock), clock)
-
-    assert run(main()) == [2.0] * 6
+async def test_attempts_before_the_answer_and_the_waits_between_them_do_not_count():
+    clock = FakeClock(jumps=True)
+    assert (await scored(Retrying(Taking(clock, failures=2), clock=clock), clock)) == [2.0] * 6
 
 
-def test_a_cache_remembers_how_long_an_answer_took(tmp_path):
-    async def main():
-        clock, file = FakeClock(), tmp_path / "answers.db"
-        await scored(Caching(Taking(clock), file, clock=clock), clock)
-        cached = Caching(Taking(clock), file, clock=clock)
-        found = await scored(cached, clock)
-        await cached.aclose()
-        return found
-
-    assert run(main()) == [2.0] * 6
+async def test_a_cache_remembers_how_long_an_answer_took(tmp_path):
+    clock, file = FakeClock(), tmp_path / "answers.db"
+    await scored(Caching(Taking(clock), file, clock=clock), clock)
+    cached = Caching(Taking(clock), file, clock=clock)
+    found = await scored(cached, clock)
+    await cached.aclose()
+    assert found == [2.0] * 6
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Rows of text, as csv files hold them, are read through the signature."""
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -74,14 +73,14 @@ def test_a_text_that_is_no_value_of_its_field_and_a_field_that_is_not_there_stay
     assert read_row(signature, row) == {**row, "e": [0.5, 1.0]}
 
 
-def test_demonstrations_from_a_csv_show_their_types(tmp_path: Path) -> None:
+async def test_demonstrations_from_a_csv_show_their_types(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("text,urgent,count\nhelp,true,42\n")
     data = Dataset.from_file(file)
     module = dspex.Predict("text -> urgent: bool, count: int", demos=data)
     assert module.demos == [{"text": "help", "urgent": True, "count": 42}]
     model = ScriptedModel('{"urgent": false, "count": 1}')
-    asyncio.run(module.acall(RunContext(model=model, adapter=ADAPTERS["json"]), text="x"))
+    await module.acall(RunContext(model=model, adapter=ADAPTERS["json"]), text="x")
     shown = next(message for message in model.requests[0].messages if message.role == "assistant")
     assert json.loads(shown.content) == {"urgent": True, "count": 42}
     stored = module.to_program()

@@ -150,7 +150,7 @@ def test_cancelled_search_returns_what_it_found(rulebook):
     assert len(outcome.trials) == 3
 
 
-def test_paused_search_makes_no_call_until_it_is_resumed(rulebook):
+async def test_paused_search_makes_no_call_until_it_is_resumed(rulebook):
     control, model = Control(), rulebook(_shows_c0)
 
     async def main():
@@ -171,7 +171,7 @@ def test_paused_search_makes_no_call_until_it_is_resumed(rulebook):
             control.resume()
             return await work
 
-    assert len(asyncio.run(main()).trials) == 7
+    assert len((await main()).trials) == 7
 
 
 def test_estimate_comes_first_and_bounds_what_is_spent(rulebook):

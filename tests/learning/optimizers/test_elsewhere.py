@@ -102,7 +102,7 @@ def optimized(tmp_path, model, recipe, *bound):
 
 
 @pytest.mark.bridge
-def test_a_program_in_a_process_of_its_own_tells_what_its_steps_did(rulebook):
+async def test_a_program_in_a_process_of_its_own_tells_what_its_steps_did(rulebook):
     model = rulebook(_needs_an_example)
     model.capabilities = frozenset()
     program = dspex.Predict("question -> answer").to_program()
@@ -115,7 +115,7 @@ def test_a_program_in_a_process_of_its_own_tells_what_its_steps_did(rulebook):
                     BackendModule(program, backend), recipe, train=ROWS, metric=dspex.exact_match
                 )
 
-    outcome = asyncio.run(main())
+    outcome = await main()
     assert (outcome.trials[0].score, outcome.best.score) == (0.0, 1.0)
     shown = [{"question": f"number {n}", "answer": str(n)} for n in range(2)]
     assert outcome.best.candidate.assignment == {"self.demos": shown}

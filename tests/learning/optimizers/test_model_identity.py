@@ -104,7 +104,7 @@ def test_a_journal_of_names_goes_on_unless_models_share_a_name(rulebook):
     assert len(searched(alone, old).trials) == 3
 
 
-def test_answers_of_old_go_to_the_first_model_of_the_name(rulebook):
+async def test_answers_of_old_go_to_the_first_model_of_the_name(rulebook):
     first, second = servers(rulebook).values()
     request = Request(messages=(Message("user", "a1"),))
     key = content_hash(["m", "", msgspec.to_builtins(request)])
@@ -121,5 +121,5 @@ def test_answers_of_old_go_to_the_first_model_of_the_name(rulebook):
                 (await answers.reply(model, request, "")).text for model in (first, second, first)
             ]
 
-    assert run(main()) == ["old", '{"label": "a"}', "old"]
+    assert (await main()) == ["old", '{"label": "a"}', "old"]
     assert (len(first.requests), len(second.requests)) == (0, 1)

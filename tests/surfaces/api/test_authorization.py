@@ -17,7 +17,6 @@ from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Insert, Query
 from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
-from tests.support.waiting import finish
 from tests.surfaces.api.client import Server, serving
 
 READABLE = [resource for resource in DOMAIN.values() if not resource.is_internal]
@@ -56,29 +55,26 @@ def body_of(action: Action) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("scope", [*SCOPES, "none"])
-def test_an_action_is_refused_to_every_key_without_its_scope(tmp_path: Path, scope: str) -> None:
-    async def work() -> None:
-        async with serving(tmp_path) as server:
-            await server.give_workspace("team")
-            for workspace in (None, "team"):
-                await _give(server, f"k-{workspace}", scope, workspace)
-                for action in DOMAIN.actions:
-                    path = f"/v1/actions/{action.name}"
-                    answer = await server.ask(
-                        "POST", path, key=f"k-{workspace}", body=body_of(action)
-                    )
-                    may = scope in {action.scope, "admin"}
-                    if not may:
-                        assert answer.status == 403, (action.name, answer.body)
-                        assert repr(action.scope) in answer.json["error"]["message"]
-                    elif workspace is None:
-                        assert answer.status != 403, (action.name, answer.body)
-                    assert answer.status < 500 or answer.json["error"]["retryable"], (
-                        action.name,
-                        answer.body,
-                    )
-
-    finish(work())
+async def test_an_action_is_refused_to_every_key_without_its_scope(
+    tmp_path: Path, scope: str
+) -> None:
+    async with serving(tmp_path) as server:
+        await server.give_workspace("team")
+        for workspace in (None, "team"):
+            await _give(server, f"k-{workspace}", scope, workspace)
+            for action in DOMAIN.actions:
+                path = f"/v1/actions/{action.name}"
+                answer = await server.ask("POST", path, key=f"k-{workspace}", body=body_of(action))
+                may = scope in {action.scope, "admin"}
+                if not may:
+                    assert answer.status == 403, (action.name, answer.body)
+                    assert repr(action.scope) in answer.json["error"]["message"]
+                elif workspace is None:
+                    assert answer.status != 403, (action.name, answer.body)
+                assert answer.status < 500 or answer.json["error"]["retryable"], (
+                    action.name,
+                    answer.body,
+                )
 
 
 async def _give(server: Server, name: str, scope: str, workspace: str | None) -> None:
@@ -94,62 +90,52 @@ async def _give(server: Server, name: str, scope: str, workspace: str | None) ->
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_a_resource_is_read_with_its_scope_only_and_by_every_surface(
+async def test_a_resource_is_read_with_its_scope_only_and_by_every_surface(
     tmp_path: Path, scope: str
 ) -> None:
-    async def work() -> None:
-        async with serving(tmp_path) as server:
-            await server.give_key("k", scope)
-            for resource in READABLE:
-                may = scope in {resource.reading, "admin"}
-                listed = await server.ask("GET", f"/v1/{resource.plural}", key="k")
-                one = await server.ask("GET", f"/v1/{resource.plural}/{uuid.UUID(int=7)}", key="k")
-                assert (listed.status, one.status) == ((200, 404) if may else (403, 403)), (
-                    resource.name
+    async with serving(tmp_path) as server:
+        await server.give_key("k", scope)
+        for resource in READABLE:
+            may = scope in {resource.reading, "admin"}
+            listed = await server.ask("GET", f"/v1/{resource.plural}", key="k")
+            one = await server.ask("GET", f"/v1/{resource.plural}/{uuid.UUID(int=7)}", key="k")
+            assert (listed.status, one.status) == ((200, 404) if may else (403, 403)), resource.name
+            answer = await server.graphql(
+                f"{{ {_camel(resource.plural)} {{ totalCount }} }}", key="k"
+            )
+            refused = [error["extensions"]["type"] for error in answer.get("errors", ())]
+            assert refused == ([] if may else ["ForbiddenError"]), resource.name
+
+
+async def test_rows_of_another_workspace_are_seen_and_changed_by_nobody(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        for name in ("mine", "theirs"):
+            await server.give_workspace(name)
+            await server.give_key(name, "admin", workspace=name)
+            await _fill(server, name)
+        for resource in READABLE:
+            theirs = (await server.ask("GET", f"/v1/{resource.plural}", key="theirs")).json[
+                resource.plural
+            ]
+            mine = (await server.ask("GET", f"/v1/{resource.plural}", key="mine")).json[
+                resource.plural
+            ]
+            assert not {row["id"] for row in mine} & {row["id"] for row in theirs}, resource.name
+            for row in theirs:
+                await _assert_hidden(server, resource, row)
+            await _assert_unlisted(server, resource, theirs)
+        before = await _everything(server, "theirs")
+        for action in DOMAIN.actions:
+            for body in await _aimed(server, action):
+                answer = await server.ask(
+                    "POST", f"/v1/actions/{action.name}", key="mine", body=body
                 )
-                answer = await server.graphql(
-                    f"{{ {_camel(resource.plural)} {{ totalCount }} }}", key="k"
+                assert answer.status in {200, 403, 404, 409, 422}, (
+                    action.name,
+                    body,
+                    answer.body,
                 )
-                refused = [error["extensions"]["type"] for error in answer.get("errors", ())]
-                assert refused == ([] if may else ["ForbiddenError"]), resource.name
-
-    finish(work())
-
-
-def test_rows_of_another_workspace_are_seen_and_changed_by_nobody(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with serving(tmp_path) as server:
-            for name in ("mine", "theirs"):
-                await server.give_workspace(name)
-                await server.give_key(name, "admin", workspace=name)
-                await _fill(server, name)
-            for resource in READABLE:
-                theirs = (await server.ask("GET", f"/v1/{resource.plural}", key="theirs")).json[
-                    resource.plural
-                ]
-                mine = (await server.ask("GET", f"/v1/{resource.plural}", key="mine")).json[
-                    resource.plural
-                ]
-                assert not {row["id"] for row in mine} & {row["id"] for row in theirs}, (
-                    resource.name
-                )
-                for row in theirs:
-                    await _assert_hidden(server, resource, row)
-                await _assert_unlisted(server, resource, theirs)
-            before = await _everything(server, "theirs")
-            for action in DOMAIN.actions:
-                for body in await _aimed(server, action):
-                    answer = await server.ask(
-                        "POST", f"/v1/actions/{action.name}", key="mine", body=body
-                    )
-                    assert answer.status in {200, 403, 404, 409, 422}, (
-                        action.name,
-                        body,
-                        answer.body,
-                    )
-            assert await _everything(server, "theirs") == before
-
-    finish(work())
+        assert await _everything(server, "theirs") == before
 
 
 async def _fill(server: Server, workspace: str) -> None:

@@ -24,7 +24,6 @@ from dspex.surfaces.api.graphql import (
     core_schema,
     make_schema,
 )
-from tests.support.waiting import finish
 
 EXECUTION = DOMAIN["execution"]
 
@@ -82,34 +81,31 @@ def test_the_sdl_is_the_one_in_the_repository() -> None:
     assert make_schema().as_str().strip() == SDL.read_text().strip()
 
 
-def test_a_program_is_created_and_executed(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with served(tmp_path) as (ask, _operations):
-            given = {"name": "n", "signature": "q -> n: int, tags: list[str]", "backend": "mock"}
-            made = await ask(CREATE, input=given)
-            assert not made.errors
-            assert made.data["createProgram"]["status"] == "READY"
-            ended = await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
-            found = ended.data["executeProgram"]
-            assert (found["status"], found["error"]) == ("COMPLETED", None)
-            assert isinstance(found["outputs"]["n"], int)
-            assert found["program"] == {"name": "n", "executionCount": 1}
-            by_id = await ask(
-                EXECUTE, input={"programId": made.data["createProgram"]["id"], "inputs": {"q": "?"}}
-            )
-            assert by_id.data["executeProgram"]["program"]["executionCount"] == 2
-            asked = (
-                '{ programMetrics(input: {name: "n"}) { total completed successRate program { name '
-                "} } }"
-            )
-            figures = {"total": 2, "completed": 2, "successRate": 1.0, "program": {"name": "n"}}
-            assert (await ask(asked)).data == {"programMetrics": figures}
-            stored = await ask(
-                "query($id: ID!) { execution(id: $id) { outputs trace } }", id=found["id"]
-            )
-            assert stored.data["execution"]["outputs"] == found["outputs"]
-
-    finish(work())
+async def test_a_program_is_created_and_executed(tmp_path: Path) -> None:
+    async with served(tmp_path) as (ask, _operations):
+        given = {"name": "n", "signature": "q -> n: int, tags: list[str]", "backend": "mock"}
+        made = await ask(CREATE, input=given)
+        assert not made.errors
+        assert made.data["createProgram"]["status"] == "READY"
+        ended = await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
+        found = ended.data["executeProgram"]
+        assert (found["status"], found["error"]) == ("COMPLETED", None)
+        assert isinstance(found["outputs"]["n"], int)
+        assert found["program"] == {"name": "n", "executionCount": 1}
+        by_id = await ask(
+            EXECUTE, input={"programId": made.data["createProgram"]["id"], "inputs": {"q": "?"}}
+        )
+        assert by_id.data["executeProgram"]["program"]["executionCount"] == 2
+        asked = (
+            '{ programMetrics(input: {name: "n"}) { total completed successRate program { name '
+            "} } }"
+        )
+        figures = {"total": 2, "completed": 2, "successRate": 1.0, "program": {"name": "n"}}
+        assert (await ask(asked)).data == {"programMetrics": figures}
+        stored = await ask(
+            "query($id: ID!) { execution(id: $id) { outputs trace } }", id=found["id"]
+        )
+        assert stored.data["execution"]["outputs"] == found["outputs"]
 
 
 @pytest.mark.parametrize(
@@ -121,115 +117,101 @@ def test_a_program_is_created_and_executed(tmp_path: Path) -> None:
         ({"name": "n", "inputs": [1, 2]}, "InvalidError", []),
     ],
 )
-def test_a_refused_execution_is_a_typed_error_with_field_paths(
+async def test_a_refused_execution_is_a_typed_error_with_field_paths(
     tmp_path: Path, given: dict[str, Any], type_: str, fields: list[str]
 ) -> None:
-    async def work() -> None:
-        async with served(tmp_path) as (ask, operations):
+    async with served(tmp_path) as (ask, operations):
+        await create_program(
+            operations, CreateProgram(name="n", signature="q -> n: int", backend="mock")
+        )
+        answer = await ask(EXECUTE, input=given)
+        assert answer.data == {"executeProgram": None}
+        [error] = answer.errors
+        assert error.extensions["type"] == type_
+        assert [field["path"] for field in error.extensions["fields"]] == fields
+        assert error.path == ["executeProgram"]
+
+
+async def test_a_second_program_of_the_same_name_is_a_typed_conflict(tmp_path: Path) -> None:
+    async with served(tmp_path) as (ask, _operations):
+        given = {"name": "n", "signature": "q -> a"}
+        assert (await ask(CREATE, input=given)).errors == []
+        [error] = (await ask(CREATE, input=given)).errors
+        assert error.extensions["type"] == "ConflictError"
+
+
+async def test_lists_are_connections_with_pages_filters_and_a_count(tmp_path: Path) -> None:
+    async with served(tmp_path) as (ask, operations):
+        for n in range(5):
             await create_program(
-                operations, CreateProgram(name="n", signature="q -> n: int", backend="mock")
+                operations, CreateProgram(name=f"p{n}", signature=f"q -> a{n}", backend="mock")
             )
-            answer = await ask(EXECUTE, input=given)
-            assert answer.data == {"executeProgram": None}
-            [error] = answer.errors
-            assert error.extensions["type"] == type_
-            assert [field["path"] for field in error.extensions["fields"]] == fields
-            assert error.path == ["executeProgram"]
-
-    finish(work())
-
-
-def test_a_second_program_of_the_same_name_is_a_typed_conflict(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with served(tmp_path) as (ask, _operations):
-            given = {"name": "n", "signature": "q -> a"}
-            assert (await ask(CREATE, input=given)).errors == []
-            [error] = (await ask(CREATE, input=given)).errors
-            assert error.extensions["type"] == "ConflictError"
-
-    finish(work())
-
-
-def test_lists_are_connections_with_pages_filters_and_a_count(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with served(tmp_path) as (ask, operations):
-            for n in range(5):
-                await create_program(
-                    operations, CreateProgram(name=f"p{n}", signature=f"q -> a{n}", backend="mock")
-                )
-            query = """query($first: Int!, $after: String, $filter: ProgramFilter) {
+        query = """query($first: Int!, $after: String, $filter: ProgramFilter) {
               programs(first: $first, after: $after, filter: $filter) {
                 totalCount pageInfo { hasNextPage endCursor } edges { cursor node { name } }
               }
             }"""
-            first = (await ask(query, first=3)).data["programs"]
-            assert [edge["node"]["name"] for edge in first["edges"]] == ["p4", "p3", "p2"]
-            assert (first["totalCount"], first["pageInfo"]["hasNextPage"]) == (5, True)
-            rest = (await ask(query, first=3, after=first["pageInfo"]["endCursor"])).data[
-                "programs"
-            ]
-            assert [edge["node"]["name"] for edge in rest["edges"]] == ["p1", "p0"]
-            assert rest["pageInfo"]["hasNextPage"] is False
-            some = (await ask(query, first=3, filter={"name": "p2", "status": "READY"})).data[
-                "programs"
-            ]
-            assert [edge["node"]["name"] for edge in some["edges"]] == ["p2"]
-            for wrong in ({"first": 0}, {"first": 100_000}, {"first": 1, "after": "x"}):
-                [error] = (await ask(query, **wrong)).errors
-                assert error.extensions["type"] == "InvalidError"
-
-    finish(work())
+        first = (await ask(query, first=3)).data["programs"]
+        assert [edge["node"]["name"] for edge in first["edges"]] == ["p4", "p3", "p2"]
+        assert (first["totalCount"], first["pageInfo"]["hasNextPage"]) == (5, True)
+        rest = (await ask(query, first=3, after=first["pageInfo"]["endCursor"])).data["programs"]
+        assert [edge["node"]["name"] for edge in rest["edges"]] == ["p1", "p0"]
+        assert rest["pageInfo"]["hasNextPage"] is False
+        some = (await ask(query, first=3, filter={"name": "p2", "status": "READY"})).data[
+            "programs"
+        ]
+        assert [edge["node"]["name"] for edge in some["edges"]] == ["p2"]
+        for wrong in ({"first": 0}, {"first": 100_000}, {"first": 1, "after": "x"}):
+            [error] = (await ask(query, **wrong)).errors
+            assert error.extensions["type"] == "InvalidError"
 
 
-def test_connections_are_sorted_and_narrowed_by_what_the_resource_says(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with served(tmp_path) as (ask, operations):
-            for name in ("b", "a", "c"):
-                await create_program(
-                    operations, CreateProgram(name=name, signature="q -> a", backend="mock")
-                )
-            for name in ("a", "b", "a"):
-                await ask(EXECUTE, input={"name": name, "inputs": {"q": "?"}})
-            query = """query($order: ProgramOrder!, $filter: ProgramFilter, $after: String) {
+async def test_connections_are_sorted_and_narrowed_by_what_the_resource_says(
+    tmp_path: Path,
+) -> None:
+    async with served(tmp_path) as (ask, operations):
+        for name in ("b", "a", "c"):
+            await create_program(
+                operations, CreateProgram(name=name, signature="q -> a", backend="mock")
+            )
+        for name in ("a", "b", "a"):
+            await ask(EXECUTE, input={"name": name, "inputs": {"q": "?"}})
+        query = """query($order: ProgramOrder!, $filter: ProgramFilter, $after: String) {
               programs(first: 2, order: $order, filter: $filter, after: $after) {
                 totalCount pageInfo { hasNextPage endCursor } edges { cursor node { name } }
               }
             }"""
 
-            async def names(order: str, after: str | None = None, **filter: Any) -> list[str]:
-                found = (await ask(query, order=order, filter=filter, after=after)).data["programs"]
-                here = [edge["node"]["name"] for edge in found["edges"]]
-                assert found["pageInfo"]["endCursor"] == found["edges"][-1]["cursor"]
-                if not found["pageInfo"]["hasNextPage"]:
-                    return here
-                return here + await names(order, found["pageInfo"]["endCursor"], **filter)
+        async def names(order: str, after: str | None = None, **filter: Any) -> list[str]:
+            found = (await ask(query, order=order, filter=filter, after=after)).data["programs"]
+            here = [edge["node"]["name"] for edge in found["edges"]]
+            assert found["pageInfo"]["endCursor"] == found["edges"][-1]["cursor"]
+            if not found["pageInfo"]["hasNextPage"]:
+                return here
+            return here + await names(order, found["pageInfo"]["endCursor"], **filter)
 
-            assert await names("NAME_ASC") == ["a", "b", "c"]
-            assert await names("EXECUTION_COUNT_DESC") == ["a", "b", "c"]
-            assert await names("LAST_EXECUTED_AT_ASC") == [
-                "b",
-                "a",
-                "c",
-            ]  # what has never run comes last
-            assert await names("LAST_EXECUTED_AT_DESC") == ["a", "b", "c"]
-            assert await names("NAME_DESC", executionCountGte=1) == ["b", "a"]
-            assert await names("NAME_ASC", nameIn=["c", "a"], statusIn=["READY"]) == ["a", "c"]
-            assert await names(
-                "NAME_ASC", lastExecutedAtIsNull=True, createdAtAfter="2020-01-01T00:00:00Z"
-            ) == ["c"]
-            found = (await ask(query, order="NAME_ASC", filter={"nameContains": "b"})).data[
-                "programs"
-            ]
-            assert found["totalCount"] == 1
-            [error] = (
-                await ask(query, order="NAME_ASC", after=found["pageInfo"]["endCursor"][:-4])
-            ).errors
-            assert (error.extensions["type"], error.extensions["fields"][0]["path"]) == (
-                "InvalidError",
-                "after",
-            )
-
-    finish(work())
+        assert await names("NAME_ASC") == ["a", "b", "c"]
+        assert await names("EXECUTION_COUNT_DESC") == ["a", "b", "c"]
+        assert await names("LAST_EXECUTED_AT_ASC") == [
+            "b",
+            "a",
+            "c",
+        ]  # what has never run comes last
+        assert await names("LAST_EXECUTED_AT_DESC") == ["a", "b", "c"]
+        assert await names("NAME_DESC", executionCountGte=1) == ["b", "a"]
+        assert await names("NAME_ASC", nameIn=["c", "a"], statusIn=["READY"]) == ["a", "c"]
+        assert await names(
+            "NAME_ASC", lastExecutedAtIsNull=True, createdAtAfter="2020-01-01T00:00:00Z"
+        ) == ["c"]
+        found = (await ask(query, order="NAME_ASC", filter={"nameContains": "b"})).data["programs"]
+        assert found["totalCount"] == 1
+        [error] = (
+            await ask(query, order="NAME_ASC", after=found["pageInfo"]["endCursor"][:-4])
+        ).errors
+        assert (error.extensions["type"], error.extensions["fields"][0]["path"]) == (
+            "InvalidError",
+            "after",
+        )
 
 
 @pytest.mark.parametrize(
@@ -244,182 +226,156 @@ def test_connections_are_sorted_and_narrowed_by_what_the_resource_says(tmp_path:
         ('order: NAME_ASC, after: "x"', "after"),
     ],
 )
-def test_a_wrong_order_or_filter_is_a_typed_error_that_names_the_argument(
+async def test_a_wrong_order_or_filter_is_a_typed_error_that_names_the_argument(
     tmp_path: Path, arguments: str, path: str
 ) -> None:
-    async def work() -> None:
-        async with served(tmp_path) as (ask, _operations):
-            [error] = (await ask(f"{{ programs({arguments}) {{ totalCount }} }}")).errors
+    async with served(tmp_path) as (ask, _operations):
+        [error] = (await ask(f"{{ programs({arguments}) {{ totalCount }} }}")).errors
+        assert error.extensions["type"] == "InvalidError"
+        assert [field["path"] for field in error.extensions["fields"]] == [path]
+
+
+async def test_a_wrong_variable_is_a_typed_error_with_its_path(tmp_path: Path) -> None:
+    async with served(tmp_path) as (ask, _operations):
+        listed = """query($order: ProgramOrder!, $filter: ProgramFilter) {
+              programs(order: $order, filter: $filter) { totalCount }
+            }"""
+        for query, variables, path in (
+            (EXECUTE, {"input": {"programId": "not-an-id", "inputs": {}}}, "input.programId"),
+            (listed, {"order": "COLOUR_ASC"}, "order"),
+            (
+                listed,
+                {"order": "NAME_ASC", "filter": {"signatureIdIn": ["x"]}},
+                "filter.signatureIdIn[0]",
+            ),
+            (
+                listed,
+                {"order": "NAME_ASC", "filter": {"createdAtBefore": "now"}},
+                "filter.createdAtBefore",
+            ),
+        ):
+            [error] = (await ask(query, **variables)).errors
             assert error.extensions["type"] == "InvalidError"
             assert [field["path"] for field in error.extensions["fields"]] == [path]
 
-    finish(work())
 
-
-def test_a_wrong_variable_is_a_typed_error_with_its_path(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with served(tmp_path) as (ask, _operations):
-            listed = """query($order: ProgramOrder!, $filter: ProgramFilter) {
-              programs(order: $order, filter: $filter) { totalCount }
-            }"""
-            for query, variables, path in (
-                (EXECUTE, {"input": {"programId": "not-an-id", "inputs": {}}}, "input.programId"),
-                (listed, {"order": "COLOUR_ASC"}, "order"),
-                (
-                    listed,
-                    {"order": "NAME_ASC", "filter": {"signatureIdIn": ["x"]}},
-                    "filter.signatureIdIn[0]",
-                ),
-                (
-                    listed,
-                    {"order": "NAME_ASC", "filter": {"createdAtBefore": "now"}},
-                    "filter.createdAtBefore",
-                ),
-            ):
-                [error] = (await ask(query, **variables)).errors
-                assert error.extensions["type"] == "InvalidError"
-                assert [field["path"] for field in error.extensions["fields"]] == [path]
-
-    finish(work())
-
-
-def test_any_row_is_a_node_and_lists_go_either_way(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with served(tmp_path) as (ask, operations):
-            for n in range(3):
-                made = await create_program(
-                    operations, CreateProgram(name=f"p{n}", signature="q -> a", backend="mock")
-                )
-            node = """query($id: ID!) {
+async def test_any_row_is_a_node_and_lists_go_either_way(tmp_path: Path) -> None:
+    async with served(tmp_path) as (ask, operations):
+        for n in range(3):
+            made = await create_program(
+                operations, CreateProgram(name=f"p{n}", signature="q -> a", backend="mock")
+            )
+        node = """query($id: ID!) {
               node(id: $id) { __typename id ... on Program { name } ... on Signature { version } }
             }"""
-            found = (await ask(node, id=str(made.id))).data["node"]
-            assert found == {"__typename": "Program", "id": str(made.id), "name": "p2"}
-            signature = (await ask(node, id=str(made.signature_id))).data["node"]
-            assert signature["__typename"] == "Signature"
-            assert (await ask(node, id=str(UUID(int=7)))).data["node"] is None
-            [error] = (await ask(node, id="p2")).errors
-            assert error.extensions["type"] == "InvalidError"
-            order = """query($after: String) {
+        found = (await ask(node, id=str(made.id))).data["node"]
+        assert found == {"__typename": "Program", "id": str(made.id), "name": "p2"}
+        signature = (await ask(node, id=str(made.signature_id))).data["node"]
+        assert signature["__typename"] == "Signature"
+        assert (await ask(node, id=str(UUID(int=7)))).data["node"] is None
+        [error] = (await ask(node, id="p2")).errors
+        assert error.extensions["type"] == "InvalidError"
+        order = """query($after: String) {
               programs(first: 2, after: $after, order: OLDEST_FIRST) { pageInfo { endCursor } nodes { name } }
             }"""
-            first = (await ask(order)).data["programs"]
-            rest = (await ask(order, after=first["pageInfo"]["endCursor"])).data["programs"]
-            assert [row["name"] for row in (*first["nodes"], *rest["nodes"])] == ["p0", "p1", "p2"]
-
-    finish(work())
+        first = (await ask(order)).data["programs"]
+        rest = (await ask(order, after=first["pageInfo"]["endCursor"])).data["programs"]
+        assert [row["name"] for row in (*first["nodes"], *rest["nodes"])] == ["p0", "p1", "p2"]
 
 
-def test_what_is_asked_through_fragments_and_aliases_is_read(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with served(tmp_path) as (ask, operations):
-            await create_program(
-                operations, CreateProgram(name="n", signature="q -> a", backend="mock")
-            )
-            await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
-            query = """{
+async def test_what_is_asked_through_fragments_and_aliases_is_read(tmp_path: Path) -> None:
+    async with served(tmp_path) as (ask, operations):
+        await create_program(
+            operations, CreateProgram(name="n", signature="q -> a", backend="mock")
+        )
+        await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
+        query = """{
               executions { edges { node { ...Seen } } nodes { mine: trace ... on Execution { of: program { name } } } }
             }
             fragment Seen on Execution { outputs ...Deeper } fragment Deeper on Execution { usage program { ...Name } }
             fragment Name on Program { name }"""
-            found = (await ask(query)).data["executions"]
-            [node], [edge] = found["nodes"], found["edges"]
-            assert node["of"] == edge["node"]["program"] == {"name": "n"}
-            assert None not in (node["mine"], edge["node"]["outputs"], edge["node"]["usage"])
-
-    finish(work())
+        found = (await ask(query)).data["executions"]
+        [node], [edge] = found["nodes"], found["edges"]
+        assert node["of"] == edge["node"]["program"] == {"name": "n"}
+        assert None not in (node["mine"], edge["node"]["outputs"], edge["node"]["usage"])
 
 
-def test_one_is_found_by_id_or_name_and_a_missing_one_is_null(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with served(tmp_path) as (ask, operations):
-            made = await create_program(operations, CreateProgram(name="n", signature="q -> a"))
-            query = (
-                "query($id: ID, $name: String) { program(id: $id, name: $name) { name "
-                "currentVersion { number } } }"
-            )
-            for given in ({"id": str(made.id)}, {"name": "n"}):
-                assert (await ask(query, **given)).data["program"] == {
-                    "name": "n",
-                    "currentVersion": {"number": 1},
-                }
-            assert (await ask(query, name="other")).data["program"] is None
-            [error] = (await ask(query)).errors
-            assert "either the id or the name" in error.message
-            signature = await ask(
-                '{ signature(name: "n") { inputs outputs instructions contentHash } }'
-            )
-            assert not signature.errors
-
-    finish(work())
-
-
-def test_a_list_with_its_relations_reads_each_table_once(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with served(tmp_path) as (ask, operations):
-            await create_program(
-                operations, CreateProgram(name="n", signature="q -> a", backend="mock")
-            )
-            for _ in range(10):
-                await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
-            seen: list[str] = []
-            page = operations.store.page
-
-            async def counted(resource: Any, query: Any, *, most: int) -> Any:
-                seen.append(resource.name)
-                return await page(resource, query, most=most)
-
-            operations.store.page = counted  # type: ignore[method-assign]
-            answer = await ask(
-                "{ executions(first: 10) { nodes { id program { name signature { name } } } } }"
-            )
-            assert len(answer.data["executions"]["nodes"]) == 10
-            assert seen == ["execution", "program", "signature"]
-
-    finish(work())
-
-
-def test_what_a_row_points_to_is_null_when_retention_has_deleted_it(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with served(tmp_path) as (ask, operations):
-            await create_program(
-                operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
-            )
-            first, again = [
-                await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
-                for _ in range(2)
-            ]
-            await operations.dependencies.store.write(
-                Update(resource=EXECUTION, id=again.id, values={"retry_of": first.id})
-            )
-            query = "{ executions { nodes { id retryOf { id } program { name } } } }"
-            listed = (await ask(query)).data["executions"]["nodes"]
-            assert listed[0] == {
-                "id": str(again.id),
-                "retryOf": {"id": str(first.id)},
-                "program": {"name": "qa"},
+async def test_one_is_found_by_id_or_name_and_a_missing_one_is_null(tmp_path: Path) -> None:
+    async with served(tmp_path) as (ask, operations):
+        made = await create_program(operations, CreateProgram(name="n", signature="q -> a"))
+        query = (
+            "query($id: ID, $name: String) { program(id: $id, name: $name) { name "
+            "currentVersion { number } } }"
+        )
+        for given in ({"id": str(made.id)}, {"name": "n"}):
+            assert (await ask(query, **given)).data["program"] == {
+                "name": "n",
+                "currentVersion": {"number": 1},
             }
-            await operations.services[Figures].prune(
-                EXECUTION, {"id": first.id}, before=None, keep=0
-            )
-            found = await ask(query)
-            assert (found.data["executions"]["nodes"], found.errors) == (
-                [{**listed[0], "retryOf": None}],
-                [],
-            )
-
-    finish(work())
+        assert (await ask(query, name="other")).data["program"] is None
+        [error] = (await ask(query)).errors
+        assert "either the id or the name" in error.message
+        signature = await ask(
+            '{ signature(name: "n") { inputs outputs instructions contentHash } }'
+        )
+        assert not signature.errors
 
 
-def test_a_huge_document_is_refused(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with served(tmp_path) as (ask, _operations):
-            answer = await ask(
-                "{" + " ".join(f"a{n}: programs {{ totalCount }}" for n in range(1000)) + "}"
-            )
-            assert "Token limit" in answer.errors[0].message or "tokens" in answer.errors[0].message
+async def test_a_list_with_its_relations_reads_each_table_once(tmp_path: Path) -> None:
+    async with served(tmp_path) as (ask, operations):
+        await create_program(
+            operations, CreateProgram(name="n", signature="q -> a", backend="mock")
+        )
+        for _ in range(10):
+            await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
+        seen: list[str] = []
+        page = operations.store.page
 
-    finish(work())
+        async def counted(resource: Any, query: Any, *, most: int) -> Any:
+            seen.append(resource.name)
+            return await page(resource, query, most=most)
+
+        operations.store.page = counted  # type: ignore[method-assign]
+        answer = await ask(
+            "{ executions(first: 10) { nodes { id program { name signature { name } } } } }"
+        )
+        assert len(answer.data["executions"]["nodes"]) == 10
+        assert seen == ["execution", "program", "signature"]
+
+
+async def test_what_a_row_points_to_is_null_when_retention_has_deleted_it(tmp_path: Path) -> None:
+    async with served(tmp_path) as (ask, operations):
+        await create_program(
+            operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
+        )
+        first, again = [
+            await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+            for _ in range(2)
+        ]
+        await operations.dependencies.store.write(
+            Update(resource=EXECUTION, id=again.id, values={"retry_of": first.id})
+        )
+        query = "{ executions { nodes { id retryOf { id } program { name } } } }"
+        listed = (await ask(query)).data["executions"]["nodes"]
+        assert listed[0] == {
+            "id": str(again.id),
+            "retryOf": {"id": str(first.id)},
+            "program": {"name": "qa"},
+        }
+        await operations.services[Figures].prune(EXECUTION, {"id": first.id}, before=None, keep=0)
+        found = await ask(query)
+        assert (found.data["executions"]["nodes"], found.errors) == (
+            [{**listed[0], "retryOf": None}],
+            [],
+        )
+
+
+async def test_a_huge_document_is_refused(tmp_path: Path) -> None:
+    async with served(tmp_path) as (ask, _operations):
+        answer = await ask(
+            "{" + " ".join(f"a{n}: programs {{ totalCount }}" for n in range(1000)) + "}"
+        )
+        assert "Token limit" in answer.errors[0].message or "tokens" in answer.errors[0].message
 
 
 if __name__ == "__main__":

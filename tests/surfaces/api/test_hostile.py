@@ -10,7 +10,6 @@ from dspex.surfaces.api import ServerConfig
 from dspex.surfaces.api.graphql import Engine, core_schema, make_schema
 from dspex.surfaces.api.graphql.engine import CACHE_CHARACTERS
 from dspex.surfaces.api.graphql.limits import MAX_SOURCE
-from tests.support.waiting import finish
 from tests.surfaces.api.client import Server, serving
 
 DEEP = "{ executions { nodes " + "{ program { currentVersion " * 60 + "{ id }" + "} }" * 60 + " } }"
@@ -119,17 +118,12 @@ NO_REQUESTS = (
 )
 
 
-def test_hostile_queries_and_bodies_are_answered_in_bounded_time(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig()) as server:
-            spent = {
-                name: await _asked(server, {"query": query}) for name, query in HOSTILE.items()
-            }
-            spent |= {repr(body[:60]): await _asked(server, body) for body in NO_REQUESTS}
-            assert {name: seconds for name, seconds in spent.items() if seconds > SECONDS} == {}
-            assert (await server.graphql("{ __typename }")) == {"data": {"__typename": "Query"}}
-
-    finish(work())
+async def test_hostile_queries_and_bodies_are_answered_in_bounded_time(tmp_path: Path) -> None:
+    async with serving(tmp_path, ServerConfig()) as server:
+        spent = {name: await _asked(server, {"query": query}) for name, query in HOSTILE.items()}
+        spent |= {repr(body[:60]): await _asked(server, body) for body in NO_REQUESTS}
+        assert {name: seconds for name, seconds in spent.items() if seconds > SECONDS} == {}
+        assert (await server.graphql("{ __typename }")) == {"data": {"__typename": "Query"}}
 
 
 WRONG: list[Any] = [
@@ -149,28 +143,23 @@ WRONG: list[Any] = [
 ]
 
 
-def test_inputs_of_every_wrong_type_are_typed_errors_on_both_surfaces(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig()) as server:
-            await server.give_program()
-            mutation = (
-                "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { id } }"
+async def test_inputs_of_every_wrong_type_are_typed_errors_on_both_surfaces(tmp_path: Path) -> None:
+    async with serving(tmp_path, ServerConfig()) as server:
+        await server.give_program()
+        mutation = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { id } }"
+        for value in WRONG:
+            for given in (
+                {"name": "n", "inputs": {"q": value}},
+                {"name": value, "inputs": {}},
+                {"inputs": value},
+            ):
+                await _asked(server, {"query": mutation, "variables": {"input": given}})
+                answer = await server.ask("POST", "/v1/actions/execute_program", body=given)
+                assert answer.status in {200, 400, 404, 422}, (given, answer.body)
+            answer = await server.ask(
+                "POST", "/v1/programs/n/execute", body={"inputs": {"q": value}}
             )
-            for value in WRONG:
-                for given in (
-                    {"name": "n", "inputs": {"q": value}},
-                    {"name": value, "inputs": {}},
-                    {"inputs": value},
-                ):
-                    await _asked(server, {"query": mutation, "variables": {"input": given}})
-                    answer = await server.ask("POST", "/v1/actions/execute_program", body=given)
-                    assert answer.status in {200, 400, 404, 422}, (given, answer.body)
-                answer = await server.ask(
-                    "POST", "/v1/programs/n/execute", body={"inputs": {"q": value}}
-                )
-                assert answer.status in {200, 422}, (value, answer.body)
-
-    finish(work())
+            assert answer.status in {200, 422}, (value, answer.body)
 
 
 @pytest.mark.parametrize(
@@ -186,57 +175,48 @@ def test_inputs_of_every_wrong_type_are_typed_errors_on_both_surfaces(tmp_path: 
         ("create_secret", {"name": "k", "text": " "}, 422),
     ],
 )
-def test_a_value_that_no_database_keeps_is_invalid_and_no_fault(
+async def test_a_value_that_no_database_keeps_is_invalid_and_no_fault(
     tmp_path: Path, action: str, given: Any, status: int
 ) -> None:
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig()) as server:
-            await server.give_program()
-            answer = await server.ask("POST", f"/v1/actions/{action}", body=given)
-            assert (answer.status, answer.json["error"]["type"]) == (status, "InvalidError")
-
-    finish(work())
+    async with serving(tmp_path, ServerConfig()) as server:
+        await server.give_program()
+        answer = await server.ask("POST", f"/v1/actions/{action}", body=given)
+        assert (answer.status, answer.json["error"]["type"]) == (status, "InvalidError")
 
 
-def test_callers_are_not_told_where_a_database_is_that_fails(
+async def test_callers_are_not_told_where_a_database_is_that_fails(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig()) as server:
-            await server.give_program()
-            file = tmp_path / "state" / "dspex.sqlite3"
-            file.rename(tmp_path / "away")
-            mutation = 'mutation { executeProgram(input: {name: "n", inputs: {q: "?"}}) { id } }'
-            rest = await server.ask("POST", "/v1/programs/n/execute", body={"inputs": {"q": "?"}})
-            asked = await server.ask("POST", "/graphql", body={"query": mutation})
-            (tmp_path / "away").rename(file)
-            said = "cannot write the database now; the server's log says more"
-            assert (rest.status, rest.json["error"]["message"]) == (503, said)
-            assert asked.json["errors"][0]["message"] == said
-            assert (await server.graphql(mutation))["data"]["executeProgram"]
-
-    finish(work())
+    async with serving(tmp_path, ServerConfig()) as server:
+        await server.give_program()
+        file = tmp_path / "state" / "dspex.sqlite3"
+        file.rename(tmp_path / "away")
+        mutation = 'mutation { executeProgram(input: {name: "n", inputs: {q: "?"}}) { id } }'
+        rest = await server.ask("POST", "/v1/programs/n/execute", body={"inputs": {"q": "?"}})
+        asked = await server.ask("POST", "/graphql", body={"query": mutation})
+        (tmp_path / "away").rename(file)
+        said = "cannot write the database now; the server's log says more"
+        assert (rest.status, rest.json["error"]["message"]) == (503, said)
+        assert asked.json["errors"][0]["message"] == said
+        assert (await server.graphql(mutation))["data"]["executeProgram"]
     assert str(tmp_path) in caplog.text
 
 
-def test_sorted_lists_cost_more_than_those_in_the_order_of_age(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig()) as server:
-            for order, count, is_refused in (
-                ("COST_USD_ASC", 19, False),
-                ("COST_USD_ASC", 20, True),
-                ("OLDEST_FIRST", 20, False),
-            ):
-                lists = " ".join(
-                    f"p{n}: executions(order: {order}) {{ totalCount }}" for n in range(count)
-                )
-                found = await server.graphql("{" + lists + "}")
-                assert ("errors" in found) == is_refused, found
-            for name in ("many sorted lists", "sorted by a variable"):
-                [error] = (await server.graphql(HOSTILE[name], o="COST_USD_ASC"))["errors"]
-                assert error["extensions"]["code"] == "too_complex"
-
-    finish(work())
+async def test_sorted_lists_cost_more_than_those_in_the_order_of_age(tmp_path: Path) -> None:
+    async with serving(tmp_path, ServerConfig()) as server:
+        for order, count, is_refused in (
+            ("COST_USD_ASC", 19, False),
+            ("COST_USD_ASC", 20, True),
+            ("OLDEST_FIRST", 20, False),
+        ):
+            lists = " ".join(
+                f"p{n}: executions(order: {order}) {{ totalCount }}" for n in range(count)
+            )
+            found = await server.graphql("{" + lists + "}")
+            assert ("errors" in found) == is_refused, found
+        for name in ("many sorted lists", "sorted by a variable"):
+            [error] = (await server.graphql(HOSTILE[name], o="COST_USD_ASC"))["errors"]
+            assert error["extensions"]["code"] == "too_complex"
 
 
 def test_what_is_remembered_of_queries_is_bounded_by_their_size() -> None:

@@ -11,7 +11,6 @@ from dspex.errors import StorageError
 from dspex.operations.executions.actions import execute_record
 from dspex.operations.tenancy.actions import ArchiveWorkspace
 from dspex.surfaces.api import ServerConfig
-from tests.support.waiting import finish
 from tests.surfaces.api.client import Server, Socket, serving
 from tests.surfaces.api.test_subscriptions import follow, opened
 
@@ -23,35 +22,31 @@ async def _refused(server: Server, action: str, body: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("name", ["a/b", "", " ", "n" * 201, " n", "n\n", "a\x00b", "..", "\u200b"])
-def test_a_program_has_a_name_by_which_it_can_be_called(tmp_path: Path, name: str) -> None:
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig()) as server:
-            error = await _refused(server, "create_program", {"name": name, "signature": "q -> a"})
-            assert error["type"] == "InvalidError"
-            assert [field["path"] for field in error["fields"]] in (
-                ["name"],
-                [],
-            )  # U+0000 is refused in any text
-            await server.give_program("größer als 50%")
-            path = "/v1/programs/größer als 50%/execute"
-            assert (await server.ask("POST", path, body={"inputs": {"q": "?"}})).status == 200
-
-    finish(work())
+async def test_a_program_has_a_name_by_which_it_can_be_called(tmp_path: Path, name: str) -> None:
+    async with serving(tmp_path, ServerConfig()) as server:
+        error = await _refused(server, "create_program", {"name": name, "signature": "q -> a"})
+        assert error["type"] == "InvalidError"
+        assert [field["path"] for field in error["fields"]] in (
+            ["name"],
+            [],
+        )  # U+0000 is refused in any text
+        await server.give_program("größer als 50%")
+        path = "/v1/programs/größer als 50%/execute"
+        assert (await server.ask("POST", path, body={"inputs": {"q": "?"}})).status == 200
 
 
-def test_an_unknown_field_of_an_execution_names_the_one_that_may_be_meant(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig()) as server:
-            await server.give_program("n")
-            body = {"inputs": {"q": "?"}, "timeuot": 5}
-            error = (await server.ask("POST", "/v1/programs/n/execute", body=body)).json["error"]
-            assert error["message"] == "timeuot: there is no such field. Did you mean 'timeout'?"
-            assert error["fields"][0]["value"] == "5"
+async def test_an_unknown_field_of_an_execution_names_the_one_that_may_be_meant(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, ServerConfig()) as server:
+        await server.give_program("n")
+        body = {"inputs": {"q": "?"}, "timeuot": 5}
+        error = (await server.ask("POST", "/v1/programs/n/execute", body=body)).json["error"]
+        assert error["message"] == "timeuot: there is no such field. Did you mean 'timeout'?"
+        assert error["fields"][0]["value"] == "5"
 
-    finish(work())
 
-
-def test_values_of_a_configuration_are_checked_when_it_is_given(tmp_path: Path) -> None:
+async def test_values_of_a_configuration_are_checked_when_it_is_given(tmp_path: Path) -> None:
     wrong = {
         "temperature": "hot",
         "max_tokens": -5,
@@ -62,82 +57,68 @@ def test_values_of_a_configuration_are_checked_when_it_is_given(tmp_path: Path) 
         "model": 3,
     }
 
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig()) as server:
-            body = {"name": "n", "signature": "q -> a", "configuration": wrong}
-            error = await _refused(server, "create_program", body)
-            assert [field["path"] for field in error["fields"]] == [
-                f"configuration.{name}" for name in wrong
-            ]
-            right = {
-                "temperature": 0,
-                "max_tokens": 5,
-                "top_p": 1.0,
-                "stop": "end",
-                "seed": 1,
-                "demos": [],
-            }
-            body = {"name": "n", "signature": "q -> a", "configuration": right}
-            assert (await server.ask("POST", "/v1/actions/create_program", body=body)).json[
-                "status"
-            ] == "ready"
-
-    finish(work())
+    async with serving(tmp_path, ServerConfig()) as server:
+        body = {"name": "n", "signature": "q -> a", "configuration": wrong}
+        error = await _refused(server, "create_program", body)
+        assert [field["path"] for field in error["fields"]] == [
+            f"configuration.{name}" for name in wrong
+        ]
+        right = {
+            "temperature": 0,
+            "max_tokens": 5,
+            "top_p": 1.0,
+            "stop": "end",
+            "seed": 1,
+            "demos": [],
+        }
+        body = {"name": "n", "signature": "q -> a", "configuration": right}
+        assert (await server.ask("POST", "/v1/actions/create_program", body=body)).json[
+            "status"
+        ] == "ready"
 
 
-def test_a_refused_mutation_leaves_the_results_of_the_others(tmp_path: Path) -> None:
+async def test_a_refused_mutation_leaves_the_results_of_the_others(tmp_path: Path) -> None:
     query = """mutation {
       a: executeProgram(input: {name: "n", inputs: {q: "?"}}) { status }
       b: executeProgram(input: {name: "nosuch", inputs: {q: "?"}}) { status }
       c: executeProgram(input: {name: "n", inputs: {q: "!"}}) { status }
     }"""
 
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig()) as server:
-            await server.give_program()
-            answer = await server.graphql(query)
-            done = {"status": "COMPLETED"}
-            assert answer["data"] == {"a": done, "b": None, "c": done}
-            assert [error["path"] for error in answer["errors"]] == [["b"]]
-
-    finish(work())
+    async with serving(tmp_path, ServerConfig()) as server:
+        await server.give_program()
+        answer = await server.graphql(query)
+        done = {"status": "COMPLETED"}
+        assert answer["data"] == {"a": done, "b": None, "c": done}
+        assert [error["path"] for error in answer["errors"]] == [["b"]]
 
 
-def test_a_name_that_is_taken_is_a_conflict_that_names_it_and_an_archived_workspace_is_reopened(
+async def test_a_name_that_is_taken_is_a_conflict_that_names_it_and_an_archived_workspace_is_reopened(
     tmp_path: Path,
 ) -> None:
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig()) as server:
-            await server.give_workspace("team")
-            await server.perform("archive_workspace", ArchiveWorkspace(name="team"))
-            await server.give_key("k", "read")
-            for action, body, said in (
-                ("create_workspace", {"name": "team"}, "reopen"),
-                ("create_api_key", {"name": "k", "scopes": ["read"]}, "choose another name"),
-            ):
-                error = await _refused(server, action, body)
-                assert (error["type"], error["fields"][0]["path"]) == ("ConflictError", "name")
-                assert said in error["message"]
-                assert "UNIQUE" not in error["message"]
-            reopened = await server.ask(
-                "POST", "/v1/actions/reopen_workspace", body={"name": "team"}
-            )
-            assert (reopened.status, reopened.json["status"]) == (200, "active")
-            error = await _refused(server, "create_workspace", {"name": "team"})
-            assert error["fields"][0]["path"] == "name"
-
-    finish(work())
+    async with serving(tmp_path, ServerConfig()) as server:
+        await server.give_workspace("team")
+        await server.perform("archive_workspace", ArchiveWorkspace(name="team"))
+        await server.give_key("k", "read")
+        for action, body, said in (
+            ("create_workspace", {"name": "team"}, "reopen"),
+            ("create_api_key", {"name": "k", "scopes": ["read"]}, "choose another name"),
+        ):
+            error = await _refused(server, action, body)
+            assert (error["type"], error["fields"][0]["path"]) == ("ConflictError", "name")
+            assert said in error["message"]
+            assert "UNIQUE" not in error["message"]
+        reopened = await server.ask("POST", "/v1/actions/reopen_workspace", body={"name": "team"})
+        assert (reopened.status, reopened.json["status"]) == (200, "active")
+        error = await _refused(server, "create_workspace", {"name": "team"})
+        assert error["fields"][0]["path"] == "name"
 
 
-def test_a_key_does_not_expire_before_it_begins(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig()) as server:
-            past = server.services.operations.clock.now() - timedelta(seconds=1)
-            body = {"name": "k", "scopes": ["read"], "expires_at": past.isoformat()}
-            error = await _refused(server, "create_api_key", body)
-            assert [field["path"] for field in error["fields"]] == ["expires_at"]
-
-    finish(work())
+async def test_a_key_does_not_expire_before_it_begins(tmp_path: Path) -> None:
+    async with serving(tmp_path, ServerConfig()) as server:
+        past = server.services.operations.clock.now() - timedelta(seconds=1)
+        body = {"name": "k", "scopes": ["read"], "expires_at": past.isoformat()}
+        error = await _refused(server, "create_api_key", body)
+        assert [field["path"] for field in error["fields"]] == ["expires_at"]
 
 
 @pytest.mark.parametrize(
@@ -148,45 +129,39 @@ def test_a_key_does_not_expire_before_it_begins(tmp_path: Path) -> None:
         ("GET", "/graphql", 405, "method_not_allowed"),
     ],
 )
-def test_unknown_routes_and_methods_are_answered_like_every_refusal(
+async def test_unknown_routes_and_methods_are_answered_like_every_refusal(
     tmp_path: Path, method: str, path: str, status: int, code: str
 ) -> None:
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig()) as server:
-            answer = await server.ask(method, path)
-            error = answer.json["error"]
-            assert (answer.status, error["code"], error["retryable"]) == (status, code, False)
-            assert path in error["message"]
-            assert ("allow" in answer.headers) is (status == 405)
-
-    finish(work())
+    async with serving(tmp_path, ServerConfig()) as server:
+        answer = await server.ask(method, path)
+        error = answer.json["error"]
+        assert (answer.status, error["code"], error["retryable"]) == (status, code, False)
+        assert path in error["message"]
+        assert ("allow" in answer.headers) is (status == 405)
 
 
-def test_a_subscription_goes_on_when_the_database_was_away(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig()) as server:
-            program = await server.give_program()
-            operations, driver = server.services.operations, server.services.data.driver
-            socket: Socket = await opened(server)
-            await socket.message()
-            socket.send(id="1", type="subscribe", payload=follow(after=str(program.id)))
-            row = await execute_record(operations, program, {"q": "?"})
-            await _completed(socket, row.id)
-            rows, asked = driver.rows, asyncio.Semaphore(0)
+async def test_a_subscription_goes_on_when_the_database_was_away(tmp_path: Path) -> None:
+    async with serving(tmp_path, ServerConfig()) as server:
+        program = await server.give_program()
+        operations, driver = server.services.operations, server.services.data.driver
+        socket: Socket = await opened(server)
+        await socket.message()
+        socket.send(id="1", type="subscribe", payload=follow(after=str(program.id)))
+        row = await execute_record(operations, program, {"q": "?"})
+        await _completed(socket, row.id)
+        rows, asked = driver.rows, asyncio.Semaphore(0)
 
-            async def gone(_question: Any) -> Any:
-                asked.release()
-                raise StorageError("gone")
+        async def gone(_question: Any) -> Any:
+            asked.release()
+            raise StorageError("gone")
 
-            driver.rows = gone  # type: ignore[method-assign]
-            for _ in range(3):
-                await asked.acquire()
-            driver.rows = rows  # type: ignore[method-assign]
-            row = await execute_record(operations, program, {"q": "!"})
-            await _completed(socket, row.id)
-            await socket.close()
-
-    finish(work())
+        driver.rows = gone  # type: ignore[method-assign]
+        for _ in range(3):
+            await asked.acquire()
+        driver.rows = rows  # type: ignore[method-assign]
+        row = await execute_record(operations, program, {"q": "!"})
+        await _completed(socket, row.id)
+        await socket.close()
 
 
 async def _completed(socket: Socket, key: Any) -> None:

@@ -28,7 +28,6 @@ from dspex.settings import Settings
 from dspex.surfaces.api import ServerConfig
 from dspex.surfaces.api.graphql import core_schema, make_schema
 from dspex.testing.store import NOW, new_id
-from tests.support.waiting import finish
 from tests.surfaces.api.client import serving
 from tests.surfaces.api.test_graphql import served
 
@@ -96,62 +95,56 @@ def test_where_each_scalar_stands_in_the_schema() -> None:
     assert str(types["Execution"].fields["createdAt"].type) == "DateTime!"
 
 
-def test_an_embedding_is_an_input_whose_size_the_signature_says(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with served(tmp_path) as (ask, operations):
-            signature = "v: embedding[dimensions=3], q -> n: int"
-            await create_program(
-                operations, CreateProgram(name="n", signature=signature, backend="mock")
+async def test_an_embedding_is_an_input_whose_size_the_signature_says(tmp_path: Path) -> None:
+    async with served(tmp_path) as (ask, operations):
+        signature = "v: embedding[dimensions=3], q -> n: int"
+        await create_program(
+            operations, CreateProgram(name="n", signature=signature, backend="mock")
+        )
+
+        async def execute(*vectors: Any, **inputs: Any) -> Any:
+            given = [{"field": "v", "value": vector} for vector in vectors]
+            return await ask(
+                EXECUTE,
+                input={"name": "n", "inputs": {"q": "?", **inputs}, "embeddings": given},
             )
 
-            async def execute(*vectors: Any, **inputs: Any) -> Any:
-                given = [{"field": "v", "value": vector} for vector in vectors]
-                return await ask(
-                    EXECUTE,
-                    input={"name": "n", "inputs": {"q": "?", **inputs}, "embeddings": given},
-                )
-
-            done = (await execute([0.1, 2, -3.5])).data["executeProgram"]
-            assert (done["status"], done["inputs"]) == (
-                "COMPLETED",
-                {"v": [0.1, 2.0, -3.5], "q": "?"},
-            )
-            assert (await execute(v=[1, 2, 3])).data["executeProgram"]["status"] == "COMPLETED"
-            for answer, path in (
-                (await execute([1.0, 2.0]), "v"),
-                (await execute([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]), "v"),
-                (await execute([1.0, 2.0, 3.0], v=[1, 2, 3]), "v"),
-                (await execute(["1", "2", "3"]), "input.embeddings[0].value"),
-                (await execute(7), "input.embeddings[0].value"),
-            ):
-                [error] = answer.errors
-                assert error.extensions["type"] == "InvalidError"
-                assert [field["path"] for field in error.extensions["fields"]] == [path]
-
-    finish(work())
+        done = (await execute([0.1, 2, -3.5])).data["executeProgram"]
+        assert (done["status"], done["inputs"]) == (
+            "COMPLETED",
+            {"v": [0.1, 2.0, -3.5], "q": "?"},
+        )
+        assert (await execute(v=[1, 2, 3])).data["executeProgram"]["status"] == "COMPLETED"
+        for answer, path in (
+            (await execute([1.0, 2.0]), "v"),
+            (await execute([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]), "v"),
+            (await execute([1.0, 2.0, 3.0], v=[1, 2, 3]), "v"),
+            (await execute(["1", "2", "3"]), "input.embeddings[0].value"),
+            (await execute(7), "input.embeddings[0].value"),
+        ):
+            [error] = answer.errors
+            assert error.extensions["type"] == "InvalidError"
+            assert [field["path"] for field in error.extensions["fields"]] == [path]
 
 
-def test_rest_takes_the_same_embeddings(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig()) as server:
-            signature = "v: embedding[dimensions=2] -> n: int"
-            await create_program(
-                server.services.operations,
-                CreateProgram(name="v", signature=signature, backend="mock"),
-            )
-            for value, status, path in (
-                ([1, 2.5], 200, None),
-                ([1], 422, "v"),
-                ([], 422, "v"),
-                ("x", 422, "embeddings[0].value"),
-            ):
-                body = {"name": "v", "inputs": {}, "embeddings": [{"field": "v", "value": value}]}
-                answer = await server.ask("POST", "/v1/actions/execute_program", body=body)
-                assert answer.status == status, answer.body
-                if path is not None:
-                    assert [field["path"] for field in answer.json["error"]["fields"]] == [path]
-
-    finish(work())
+async def test_rest_takes_the_same_embeddings(tmp_path: Path) -> None:
+    async with serving(tmp_path, ServerConfig()) as server:
+        signature = "v: embedding[dimensions=2] -> n: int"
+        await create_program(
+            server.services.operations,
+            CreateProgram(name="v", signature=signature, backend="mock"),
+        )
+        for value, status, path in (
+            ([1, 2.5], 200, None),
+            ([1], 422, "v"),
+            ([], 422, "v"),
+            ("x", 422, "embeddings[0].value"),
+        ):
+            body = {"name": "v", "inputs": {}, "embeddings": [{"field": "v", "value": value}]}
+            answer = await server.ask("POST", "/v1/actions/execute_program", body=body)
+            assert answer.status == status, answer.body
+            if path is not None:
+                assert [field["path"] for field in answer.json["error"]["fields"]] == [path]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,39 +159,36 @@ class Passage(Row):
 PASSAGE = Resource(name="passage", plural="passages", entity=Passage)
 
 
-def test_a_resource_of_ones_own_may_have_vectors_and_probabilities(
+async def test_a_resource_of_ones_own_may_have_vectors_and_probabilities(
     on_each_database: Settings,
 ) -> None:
     domain = DOMAIN.extended(PASSAGE)
     fields = core_schema(make_schema(domain)).type_map["Passage"].fields
     assert [str(fields[name].type) for name in ("vector", "score")] == ["Embedding!", "Probability"]
 
-    async def work() -> None:
-        url = on_each_database.database_url
-        on_each_database.state_dir.mkdir()
-        database = (
-            Database(url.reveal()) if url else Database.embedded(on_each_database.state_dir / "db")
-        )
-        try:
-            await migrate(database)
-            await ensure_tables(database, domain)
-            await ensure_tables(database, domain)
-            store = SQLStore(database, domain)
-            common: Any = {"workspace": "default", "created_at": NOW, "updated_at": NOW}
-            rows = [
-                Passage(
-                    id=new_id(), **common, text=str(n), vector=Embedding([n / 7, -1.0]), score=score
-                )
-                for n, score in enumerate((Probability(0.5), None, Probability(1.0)))
-            ]
-            await store.write(*map(Insert, rows))
-            assert await store.select(PASSAGE, Query(oldest_first=True)) == rows
-            query = query_from(PASSAGE, [("sort", "-score"), ("score_gte", "0.2")])
-            assert [row.text for row in await store.select(PASSAGE, query)] == ["2", "0"]
-        finally:
-            await database.aclose()
-
-    finish(work())
+    url = on_each_database.database_url
+    on_each_database.state_dir.mkdir()
+    database = (
+        Database(url.reveal()) if url else Database.embedded(on_each_database.state_dir / "db")
+    )
+    try:
+        await migrate(database)
+        await ensure_tables(database, domain)
+        await ensure_tables(database, domain)
+        store = SQLStore(database, domain)
+        common: Any = {"workspace": "default", "created_at": NOW, "updated_at": NOW}
+        rows = [
+            Passage(
+                id=new_id(), **common, text=str(n), vector=Embedding([n / 7, -1.0]), score=score
+            )
+            for n, score in enumerate((Probability(0.5), None, Probability(1.0)))
+        ]
+        await store.write(*map(Insert, rows))
+        assert await store.select(PASSAGE, Query(oldest_first=True)) == rows
+        query = query_from(PASSAGE, [("sort", "-score"), ("score_gte", "0.2")])
+        assert [row.text for row in await store.select(PASSAGE, query)] == ["2", "0"]
+    finally:
+        await database.aclose()
 
 
 def test_ids_are_read_with_and_without_hyphens() -> None:

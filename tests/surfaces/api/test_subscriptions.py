@@ -18,7 +18,6 @@ from dspex.operations.programs.program_cache import ProgramCache
 from dspex.surfaces.api import ServerConfig
 from dspex.surfaces.api.graphql.http import _event
 from dspex.surfaces.api.graphql.websocket import ProtocolMessage, _MessageChannel
-from tests.support.waiting import finish
 from tests.surfaces.api.client import Call, Server, Socket, _scope, serving
 
 UPDATES = """subscription($program: ID, $after: ID) {
@@ -37,77 +36,69 @@ async def opened(server: Server, payload: Any = None, **headers: str) -> Socket:
     return socket
 
 
-def test_half_of_a_surrogate_pair_in_an_answer_ends_no_subscription() -> None:
+async def test_half_of_a_surrogate_pair_in_an_answer_ends_no_subscription() -> None:
     sent: list[dict[str, Any]] = []
 
     async def send(event: Any) -> None:
         sent.append(event)
 
     answer = {"data": {"text": "\ud83d"}}
-    finish(_MessageChannel(send, send).send(ProtocolMessage("next", "1", answer)))  # type: ignore[arg-type]
+    await _MessageChannel(send, send).send(ProtocolMessage("next", "1", answer))  # type: ignore[arg-type]
     assert json.loads(sent[0]["text"]) == {"type": "next", "id": "1", "payload": answer}
     assert json.loads(_event(answer).partition(b"data: ")[2]) == answer
 
 
-def test_a_subscription_keeps_nothing_of_the_events_that_it_has_shown(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with serving(tmp_path) as server:
-            program = await server.give_program("one")
-            await server.give_key("k", "read", "execute")
-            socket = await opened(server, {"Authorization": f"Bearer {server.keys['k']}"})
-            assert (await socket.message())["type"] == "connection_ack"
-            before = await _run(server, "one")
-            socket.send(
-                id="1",
-                type="subscribe",
-                payload=follow(program=str(program.id), after=_cursor(before)),
-            )
-            counts = []
-            for _ in range(12):
-                await _run(server, "one")
-                for _ in range(2):  # it began, and it ended
-                    assert (await socket.message())["type"] == "next"
-                gc.collect()
-                counts.append(
-                    sum(type(part).__name__ == "FieldDetails" for part in gc.get_objects())
-                )
-            assert max(counts[6:]) <= max(counts[:6])
-
-    finish(work())
+async def test_a_subscription_keeps_nothing_of_the_events_that_it_has_shown(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        program = await server.give_program("one")
+        await server.give_key("k", "read", "execute")
+        socket = await opened(server, {"Authorization": f"Bearer {server.keys['k']}"})
+        assert (await socket.message())["type"] == "connection_ack"
+        before = await _run(server, "one")
+        socket.send(
+            id="1",
+            type="subscribe",
+            payload=follow(program=str(program.id), after=_cursor(before)),
+        )
+        counts = []
+        for _ in range(12):
+            await _run(server, "one")
+            for _ in range(2):  # it began, and it ended
+                assert (await socket.message())["type"] == "next"
+            gc.collect()
+            counts.append(sum(type(part).__name__ == "FieldDetails" for part in gc.get_objects()))
+        assert max(counts[6:]) <= max(counts[:6])
 
 
-def test_a_subscription_over_a_websocket_shows_each_execution_of_its_program(
+async def test_a_subscription_over_a_websocket_shows_each_execution_of_its_program(
     tmp_path: Path,
 ) -> None:
-    async def work() -> None:
-        async with serving(tmp_path) as server:
-            one, other = await server.give_program("one"), await server.give_program("other")
-            await server.give_key("k", "read", "execute")
-            socket = await opened(server, {"Authorization": f"Bearer {server.keys['k']}"})
-            assert (await socket.message())["type"] == "connection_ack"
-            socket.send(type="ping")
-            assert (await socket.message())["type"] == "pong"
-            before = await _run(server, "one")
-            socket.send(
-                id="1", type="subscribe", payload=follow(program=str(one.id), after=_cursor(before))
-            )
-            await _run(server, "other")
-            ran = await _run(server, "one")
-            seen: dict[str, Any] = {}
-            while ran["id"] not in seen or seen[ran["id"]]["status"] != "COMPLETED":
-                message = await socket.message()
-                assert (message["id"], message["type"]) == ("1", "next")
-                found = message["payload"]["data"]["executionUpdates"]["execution"]
-                assert found["program"] == {"name": "one"}
-                seen[found["id"]] = found
-            socket.send(id="1", type="complete")
-            socket.send(id="2", type="subscribe", payload={"query": "{ programs { totalCount } }"})
-            assert (await socket.message())["payload"] == {"data": {"programs": {"totalCount": 2}}}
-            assert await socket.message() == {"type": "complete", "id": "2"}
-            await socket.close()
-            del other
-
-    finish(work())
+    async with serving(tmp_path) as server:
+        one, other = await server.give_program("one"), await server.give_program("other")
+        await server.give_key("k", "read", "execute")
+        socket = await opened(server, {"Authorization": f"Bearer {server.keys['k']}"})
+        assert (await socket.message())["type"] == "connection_ack"
+        socket.send(type="ping")
+        assert (await socket.message())["type"] == "pong"
+        before = await _run(server, "one")
+        socket.send(
+            id="1", type="subscribe", payload=follow(program=str(one.id), after=_cursor(before))
+        )
+        await _run(server, "other")
+        ran = await _run(server, "one")
+        seen: dict[str, Any] = {}
+        while ran["id"] not in seen or seen[ran["id"]]["status"] != "COMPLETED":
+            message = await socket.message()
+            assert (message["id"], message["type"]) == ("1", "next")
+            found = message["payload"]["data"]["executionUpdates"]["execution"]
+            assert found["program"] == {"name": "one"}
+            seen[found["id"]] = found
+        socket.send(id="1", type="complete")
+        socket.send(id="2", type="subscribe", payload={"query": "{ programs { totalCount } }"})
+        assert (await socket.message())["payload"] == {"data": {"programs": {"totalCount": 2}}}
+        assert await socket.message() == {"type": "complete", "id": "2"}
+        await socket.close()
+        del other
 
 
 async def _run(server: Server, name: str) -> Any:
@@ -123,118 +114,104 @@ def _cursor(row: Any) -> str:
     return str(row["id"])
 
 
-def test_server_sent_events_give_the_same_until_the_client_goes(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig()) as server:
-            await server.give_program("one")
-            first = await _run(server, "one")
-            gone, parts = asyncio.Event(), asyncio.Queue[bytes]()
-            body = json.dumps(follow(after=_cursor(first))).encode()
-            scope = _scope(
-                "http",
-                "/graphql/stream",
-                {"host": "127.0.0.1", "content-type": "application/json"},
-                method="POST",
-            )
-            received = iter([{"type": "http.request", "body": body, "more_body": False}])
+async def test_server_sent_events_give_the_same_until_the_client_goes(tmp_path: Path) -> None:
+    async with serving(tmp_path, ServerConfig()) as server:
+        await server.give_program("one")
+        first = await _run(server, "one")
+        gone, parts = asyncio.Event(), asyncio.Queue[bytes]()
+        body = json.dumps(follow(after=_cursor(first))).encode()
+        scope = _scope(
+            "http",
+            "/graphql/stream",
+            {"host": "127.0.0.1", "content-type": "application/json"},
+            method="POST",
+        )
+        received = iter([{"type": "http.request", "body": body, "more_body": False}])
 
-            async def receive() -> Any:
-                for message in received:
-                    return message
-                await gone.wait()
-                return {"type": "http.disconnect"}
+        async def receive() -> Any:
+            for message in received:
+                return message
+            await gone.wait()
+            return {"type": "http.disconnect"}
 
-            async def send(message: Any) -> None:
-                if message["type"] == "http.response.start":
-                    assert (b"content-type", b"text/event-stream") in message["headers"]
-                elif message["body"]:
-                    parts.put_nowait(message["body"])
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                assert (b"content-type", b"text/event-stream") in message["headers"]
+            elif message["body"]:
+                parts.put_nowait(message["body"])
 
-            task = asyncio.ensure_future(server.app(scope, receive, send))
-            ran = await _run(server, "one")
-            while True:
-                event, _, data = (await parts.get()).decode().partition("\n")
-                assert event == "event: next"
-                found = json.loads(data.removeprefix("data: "))["data"]["executionUpdates"][
-                    "execution"
-                ]
-                if found["id"] == ran["id"]:
-                    break
-            gone.set()
-            await task
-
-    finish(work())
+        task = asyncio.ensure_future(server.app(scope, receive, send))
+        ran = await _run(server, "one")
+        while True:
+            event, _, data = (await parts.get()).decode().partition("\n")
+            assert event == "event: next"
+            found = json.loads(data.removeprefix("data: "))["data"]["executionUpdates"]["execution"]
+            if found["id"] == ran["id"]:
+                break
+        gone.set()
+        await task
 
 
-def test_a_websocket_without_a_key_or_from_another_site_is_closed(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with serving(tmp_path) as server:
-            for payload in (None, {}, {"authorization": "nonsense"}, {"authorization": 7}, []):
-                socket = await opened(server, payload)
-                event = await socket.event()
-                assert (event["type"], event["code"]) == ("websocket.close", 4403)
-                await socket.task
-            foreign = Socket(server, origin="https://evil.example")
-            assert (await foreign.event())["type"] == "websocket.close"
-            await foreign.task
-
-    finish(work())
+async def test_a_websocket_without_a_key_or_from_another_site_is_closed(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        for payload in (None, {}, {"authorization": "nonsense"}, {"authorization": 7}, []):
+            socket = await opened(server, payload)
+            event = await socket.event()
+            assert (event["type"], event["code"]) == ("websocket.close", 4403)
+            await socket.task
+        foreign = Socket(server, origin="https://evil.example")
+        assert (await foreign.event())["type"] == "websocket.close"
+        await foreign.task
 
 
-def test_what_is_no_message_closes_a_websocket_with_the_code_of_the_protocol(
+async def test_what_is_no_message_closes_a_websocket_with_the_code_of_the_protocol(
     tmp_path: Path,
 ) -> None:
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig()) as server:
-            wrong: list[tuple[list[dict[str, Any]], int]] = [
-                ([{"type": "subscribe", "id": "1", "payload": {"query": "{ __typename }"}}], 4401),
-                ([{"type": "connection_init"}, {"type": "connection_init"}], 4429),
-                ([{"type": "connection_init"}, {"type": "nonsense"}], 4400),
-                (
-                    [
-                        {"type": "connection_init"},
-                        {"type": "subscribe", "id": "1", "payload": {"query": 7}},
-                    ],
-                    4400,
-                ),
-                (
-                    [
-                        {"type": "connection_init"},
-                        *[{"type": "subscribe", "id": "1", "payload": follow()}] * 2,
-                    ],
-                    4409,
-                ),
-            ]
-            for messages, code in wrong:
-                socket = Socket(server)
-                await socket.event()
-                for message in messages:
-                    socket.send(**message)
-                while (event := await socket.event())["type"] == "websocket.send":
-                    continue
-                assert event["code"] == code, messages
-                await socket.task
-
-    finish(work())
+    async with serving(tmp_path, ServerConfig()) as server:
+        wrong: list[tuple[list[dict[str, Any]], int]] = [
+            ([{"type": "subscribe", "id": "1", "payload": {"query": "{ __typename }"}}], 4401),
+            ([{"type": "connection_init"}, {"type": "connection_init"}], 4429),
+            ([{"type": "connection_init"}, {"type": "nonsense"}], 4400),
+            (
+                [
+                    {"type": "connection_init"},
+                    {"type": "subscribe", "id": "1", "payload": {"query": 7}},
+                ],
+                4400,
+            ),
+            (
+                [
+                    {"type": "connection_init"},
+                    *[{"type": "subscribe", "id": "1", "payload": follow()}] * 2,
+                ],
+                4409,
+            ),
+        ]
+        for messages, code in wrong:
+            socket = Socket(server)
+            await socket.event()
+            for message in messages:
+                socket.send(**message)
+            while (event := await socket.event())["type"] == "websocket.send":
+                continue
+            assert event["code"] == code, messages
+            await socket.task
 
 
-def test_a_wrong_subscription_is_one_error_and_the_socket_stays(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig()) as server:
-            socket = await opened(server)
-            await socket.message()
-            for payload in (
-                follow(program="no id"),
-                {"query": "subscription { nothing }"},
-                {"query": "{{{"},
-            ):
-                socket.send(id="1", type="subscribe", payload=payload)
-                message = await socket.message()
-                assert (message["type"], message["id"]) == ("error", "1")
-                assert message["payload"][0]["message"]
-            await socket.close()
-
-    finish(work())
+async def test_a_wrong_subscription_is_one_error_and_the_socket_stays(tmp_path: Path) -> None:
+    async with serving(tmp_path, ServerConfig()) as server:
+        socket = await opened(server)
+        await socket.message()
+        for payload in (
+            follow(program="no id"),
+            {"query": "subscription { nothing }"},
+            {"query": "{{{"},
+        ):
+            socket.send(id="1", type="subscribe", payload=payload)
+            message = await socket.message()
+            assert (message["type"], message["id"]) == ("error", "1")
+            assert message["payload"][0]["message"]
+        await socket.close()
 
 
 M = 'mutation { executeProgram(input: {name: "slow", inputs: {q: "?"}}) { status } }'
@@ -250,94 +227,83 @@ class Never(MockBackend):
         raise AssertionError
 
 
-def test_a_mutation_has_its_time_on_every_way_and_is_cancelled_then(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig(timeout_s=0.2)) as server:
-            await server.give_program("slow")
-            dependencies = server.services.operations.dependencies
-            dependencies.services[Executor].program_cache = ProgramCache(
-                dependencies.store,
-                backends=Backends({"mock": Never(), "native": NativeBackend()}),
-                clock=dependencies.clock,
-            )
-            assert (await server.ask("POST", "/graphql", body={"query": M})).status == 504
-            socket = await opened(server)
-            await socket.message()
-            socket.send(id="1", type="subscribe", payload={"query": M})
-            told = await socket.message()
-            await socket.close()
-            call = Call(server, "/graphql/stream", {"query": M})
-            await call.part()
-            streamed = json.loads(
-                (await call.part())["body"].decode().removeprefix("event: next\ndata: ")
-            )
-            await call.task
-            for errors in (told["payload"], streamed["errors"]):
-                assert errors[0]["extensions"]["code"] == "timeout"
-            assert (
-                await server.services.operations.count(DOMAIN["execution"], {"status": "cancelled"})
-                == 3
-            )
-
-    finish(work())
+async def test_a_mutation_has_its_time_on_every_way_and_is_cancelled_then(tmp_path: Path) -> None:
+    async with serving(tmp_path, ServerConfig(timeout_s=0.2)) as server:
+        await server.give_program("slow")
+        dependencies = server.services.operations.dependencies
+        dependencies.services[Executor].program_cache = ProgramCache(
+            dependencies.store,
+            backends=Backends({"mock": Never(), "native": NativeBackend()}),
+            clock=dependencies.clock,
+        )
+        assert (await server.ask("POST", "/graphql", body={"query": M})).status == 504
+        socket = await opened(server)
+        await socket.message()
+        socket.send(id="1", type="subscribe", payload={"query": M})
+        told = await socket.message()
+        await socket.close()
+        call = Call(server, "/graphql/stream", {"query": M})
+        await call.part()
+        streamed = json.loads(
+            (await call.part())["body"].decode().removeprefix("event: next\ndata: ")
+        )
+        await call.task
+        for errors in (told["payload"], streamed["errors"]):
+            assert errors[0]["extensions"]["code"] == "timeout"
+        assert (
+            await server.services.operations.count(DOMAIN["execution"], {"status": "cancelled"})
+            == 3
+        )
 
 
-def test_a_stream_whose_body_never_comes_ends(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig(timeout_s=0.1)) as server:
-            sent: list[Any] = []
+async def test_a_stream_whose_body_never_comes_ends(tmp_path: Path) -> None:
+    async with serving(tmp_path, ServerConfig(timeout_s=0.1)) as server:
+        sent: list[Any] = []
 
-            async def receive() -> Any:
-                await asyncio.Event().wait()
+        async def receive() -> Any:
+            await asyncio.Event().wait()
 
-            async def send(message: Any) -> None:
-                sent.append(message)
+        async def send(message: Any) -> None:
+            sent.append(message)
 
-            headers = {"host": "127.0.0.1", "content-type": "application/json"}
-            await server.app(
-                _scope("http", "/graphql/stream", headers, method="POST"), receive, send
-            )
-            assert sent[0]["status"] == 504
-
-    finish(work())
+        headers = {"host": "127.0.0.1", "content-type": "application/json"}
+        await server.app(_scope("http", "/graphql/stream", headers, method="POST"), receive, send)
+        assert sent[0]["status"] == 504
 
 
-def test_a_subscription_goes_on_behind_rows_that_are_gone_and_texts_that_are_no_unicode(
+async def test_a_subscription_goes_on_behind_rows_that_are_gone_and_texts_that_are_no_unicode(
     tmp_path: Path,
 ) -> None:
-    async def work() -> None:
-        async with serving(tmp_path, ServerConfig()) as server:
-            await server.give_program("one")
-            gone, odd = await _run(server, "one"), await _run(server, "one")
-            figures = server.services.operations.services[Figures]
-            assert figures is not None
-            await figures.prune(DOMAIN["execution"], {"id": UUID(gone["id"])}, before=None, keep=0)
-            change = Update(
-                resource=DOMAIN["execution"],
-                id=UUID(odd["id"]),
-                values={"outputs": {"n": "\ud800"}},
-            )
-            await server.services.operations.dependencies.store.write(change)
-            everything = (
-                "subscription($after: ID) { executionUpdates(after: $after) { execution { id "
-                "outputs } } }"
-            )
-            asked = {"query": everything, "variables": {"after": str(UUID(int=0))}}
-            socket = await opened(server)
-            await socket.message()
-            socket.send(id="1", type="subscribe", payload=asked)
-            told = (await socket.message())["payload"]
-            await socket.close()
-            call = Call(server, "/graphql/stream", asked)
-            await call.part()
-            streamed = json.loads(
-                (await call.part())["body"].decode().removeprefix("event: next\ndata: ")
-            )
-            call.go()
-            await call.task
-            expected = {
-                "executionUpdates": {"execution": {"id": odd["id"], "outputs": {"n": "\ud800"}}}
-            }
-            assert told == streamed == {"data": expected}
-
-    finish(work())
+    async with serving(tmp_path, ServerConfig()) as server:
+        await server.give_program("one")
+        gone, odd = await _run(server, "one"), await _run(server, "one")
+        figures = server.services.operations.services[Figures]
+        assert figures is not None
+        await figures.prune(DOMAIN["execution"], {"id": UUID(gone["id"])}, before=None, keep=0)
+        change = Update(
+            resource=DOMAIN["execution"],
+            id=UUID(odd["id"]),
+            values={"outputs": {"n": "\ud800"}},
+        )
+        await server.services.operations.dependencies.store.write(change)
+        everything = (
+            "subscription($after: ID) { executionUpdates(after: $after) { execution { id "
+            "outputs } } }"
+        )
+        asked = {"query": everything, "variables": {"after": str(UUID(int=0))}}
+        socket = await opened(server)
+        await socket.message()
+        socket.send(id="1", type="subscribe", payload=asked)
+        told = (await socket.message())["payload"]
+        await socket.close()
+        call = Call(server, "/graphql/stream", asked)
+        await call.part()
+        streamed = json.loads(
+            (await call.part())["body"].decode().removeprefix("event: next\ndata: ")
+        )
+        call.go()
+        await call.task
+        expected = {
+            "executionUpdates": {"execution": {"id": odd["id"], "outputs": {"n": "\ud800"}}}
+        }
+        assert told == streamed == {"data": expected}

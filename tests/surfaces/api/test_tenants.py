@@ -15,7 +15,6 @@ from dspex.execution.modules import CodeRoot
 from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.resource import Resource
 from dspex.surfaces.api.rest.openapi import openapi
-from tests.support.waiting import finish
 from tests.surfaces.api.client import Answered, Call, Server, serving
 from tests.surfaces.api.tenants import (
     CANARY,
@@ -90,23 +89,18 @@ def test_every_route_is_one_that_these_tests_walk() -> None:
     assert set(ROUTES) == derived | (KNOWN & set(ROUTES))
 
 
-def test_no_list_filter_order_cursor_or_id_of_rest_shows_rows_of_another_tenant(
+async def test_no_list_filter_order_cursor_or_id_of_rest_shows_rows_of_another_tenant(
     tmp_path: Path,
 ) -> None:
-    async def work() -> None:
-        async with serving(tmp_path) as server:
-            found = await tenants(server)
-            cursors = await _cursors(server)
-            for resource in READABLE:
-                await _walk_list(found, resource, cursors)
-            for key in (*found.names, *found.ids):
-                answer = await found.ask(
-                    "POST", f"/v1/programs/{key}/execute", {"inputs": {"q": "?"}}
-                )
-                assert answer.status == 404
-            assert found.calls > 20 * len(READABLE)
-
-    finish(work())
+    async with serving(tmp_path) as server:
+        found = await tenants(server)
+        cursors = await _cursors(server)
+        for resource in READABLE:
+            await _walk_list(found, resource, cursors)
+        for key in (*found.names, *found.ids):
+            answer = await found.ask("POST", f"/v1/programs/{key}/execute", {"inputs": {"q": "?"}})
+            assert answer.status == 404
+        assert found.calls > 20 * len(READABLE)
 
 
 async def _walk_list(found: Tenants, resource: Resource[Any], cursors: list[str]) -> None:
@@ -138,7 +132,7 @@ async def _cursors(server: Server) -> list[str]:
     return cursors
 
 
-def test_no_field_of_graphql_shows_rows_of_another_tenant(tmp_path: Path) -> None:
+async def test_no_field_of_graphql_shows_rows_of_another_tenant(tmp_path: Path) -> None:
     assert SCHEMA.query_type is not None
     actions = {camel(action.name) for action in DOMAIN.actions}
     walked = {"node"} | {
@@ -146,109 +140,95 @@ def test_no_field_of_graphql_shows_rows_of_another_tenant(tmp_path: Path) -> Non
     }
     assert set(SCHEMA.query_type.fields) - actions == walked
 
-    async def work() -> None:
-        async with serving(tmp_path) as server:
-            found, cursors = await tenants(server), await _cursors(server)
+    async with serving(tmp_path) as server:
+        found, cursors = await tenants(server), await _cursors(server)
+        for key in found.ids:
+            assert await found.graphql(
+                "query($id: ID!) { node(id: $id) { id __typename } }", id=key
+            ) == {"data": {"node": None}}
+        for resource in READABLE:
+            one, many = camel(resource.name), camel(resource.plural)
+            named = get_named_type(SCHEMA.query_type.fields[one].type)  # type: ignore[union-attr]
+            assert is_object_type(named)
+            fields = selection(named, 1)
             for key in found.ids:
-                assert await found.graphql(
-                    "query($id: ID!) { node(id: $id) { id __typename } }", id=key
-                ) == {"data": {"node": None}}
-            for resource in READABLE:
-                one, many = camel(resource.name), camel(resource.plural)
-                named = get_named_type(SCHEMA.query_type.fields[one].type)  # type: ignore[union-attr]
-                assert is_object_type(named)
-                fields = selection(named, 1)
-                for key in found.ids:
-                    assert (
-                        await found.graphql(
-                            f"query($id: ID!) {{ {one}(id: $id) {fields} }}", id=key
-                        )
-                    )["data"] == {one: None}
-                if "name" in SCHEMA.query_type.fields[one].args:  # type: ignore[union-attr]
-                    for name in found.names:
-                        query = f"query($name: String) {{ {one}(name: $name) {fields} }}"
-                        answer = await found.graphql(query, name=name)
-                        assert answer["data"] == {one: None}, name
-                page = f"{{ totalCount nodes {fields} edges {{ cursor node {{ id }} }} }}"
-                assert "errors" not in await found.graphql(f"{{ {many}(first: 5) {page} }}")
-                behind = f"query($after: String) {{ {many}(first: 5, after: $after) {page} }}"
-                for cursor in cursors:
-                    await found.graphql(behind, after=cursor)
-            text = (await found.ask("GET", "/metrics")).body.decode()
-            assert "theirs" not in text
-            assert found.calls > 20 * len(READABLE)
-
-    finish(work())
+                assert (
+                    await found.graphql(f"query($id: ID!) {{ {one}(id: $id) {fields} }}", id=key)
+                )["data"] == {one: None}
+            if "name" in SCHEMA.query_type.fields[one].args:  # type: ignore[union-attr]
+                for name in found.names:
+                    query = f"query($name: String) {{ {one}(name: $name) {fields} }}"
+                    answer = await found.graphql(query, name=name)
+                    assert answer["data"] == {one: None}, name
+            page = f"{{ totalCount nodes {fields} edges {{ cursor node {{ id }} }} }}"
+            assert "errors" not in await found.graphql(f"{{ {many}(first: 5) {page} }}")
+            behind = f"query($after: String) {{ {many}(first: 5, after: $after) {page} }}"
+            for cursor in cursors:
+                await found.graphql(behind, after=cursor)
+        text = (await found.ask("GET", "/metrics")).body.decode()
+        assert "theirs" not in text
+        assert found.calls > 20 * len(READABLE)
 
 
 @pytest.mark.parametrize("way", ["rest", "graphql"])
-def test_no_action_reads_or_changes_rows_of_another_tenant(tmp_path: Path, way: str) -> None:
-    async def work() -> None:
-        async with serving(tmp_path) as server:
-            found = await tenants(server)
-            before = await everything(server, "theirs")
-            others = await everything(server, "default")
-            for action in DOMAIN.actions:
-                for body in bodies(action, found.ids, found.names):
-                    if way == "rest":
-                        await found.ask("POST", f"/v1/actions/{action.name}", body)
-                        continue
-                    kind, fields = result_of(action)
-                    name = f"{action.input.__name__}Input"
-                    query = (
-                        f"{kind}($input: {name}!) {{ {camel(action.name)}(input: $input) {fields} "
-                        f"}}"
-                    )
-                    await found.graphql(
-                        query, input={camel(key): value for key, value in body.items()}
-                    )
-            after = await everything(server, "theirs")
-            assert after == before
-            assert {
-                key: rows
-                for key, rows in (await everything(server, "default")).items()
-                if key != "process"
-            } == {key: rows for key, rows in others.items() if key != "process"}
-            assert found.calls > 300
-
-    finish(work())
+async def test_no_action_reads_or_changes_rows_of_another_tenant(tmp_path: Path, way: str) -> None:
+    async with serving(tmp_path) as server:
+        found = await tenants(server)
+        before = await everything(server, "theirs")
+        others = await everything(server, "default")
+        for action in DOMAIN.actions:
+            for body in bodies(action, found.ids, found.names):
+                if way == "rest":
+                    await found.ask("POST", f"/v1/actions/{action.name}", body)
+                    continue
+                kind, fields = result_of(action)
+                name = f"{action.input.__name__}Input"
+                query = (
+                    f"{kind}($input: {name}!) {{ {camel(action.name)}(input: $input) {fields} }}"
+                )
+                await found.graphql(query, input={camel(key): value for key, value in body.items()})
+        after = await everything(server, "theirs")
+        assert after == before
+        assert {
+            key: rows
+            for key, rows in (await everything(server, "default")).items()
+            if key != "process"
+        } == {key: rows for key, rows in others.items() if key != "process"}
+        assert found.calls > 300
 
 
 @pytest.mark.parametrize("field", ["executionUpdates", "evaluationUpdates", "optimizationUpdates"])
-def test_no_subscription_tells_of_another_tenant(tmp_path: Path, field: str) -> None:
+async def test_no_subscription_tells_of_another_tenant(tmp_path: Path, field: str) -> None:
     assert SCHEMA.subscription_type is not None
     assert field in SCHEMA.subscription_type.fields
     assert len(SCHEMA.subscription_type.fields) == 3
 
-    async def work() -> None:
-        async with serving(tmp_path) as server:
-            found = await tenants(server)
-            first = "00000000-0000-7000-8000-000000000000"
-            for after in (first, str(found.rows["event"].id)):
-                for arguments in (
-                    f'after: "{after}"',
-                    f'after: "{after}", programId: "{found.rows["program"].id}"',
-                ):
-                    query = f"subscription {{ {field}({arguments}) {{ cursor payload }} }}"
-                    call = Call(server, "/graphql/stream", {"query": query}, key="mine")
-                    start = await call.part()
-                    assert start["status"] == 200
-                    if field == "executionUpdates" and "programId" not in arguments:
-                        await server.ask(
-                            "POST",
-                            "/v1/programs/own/execute",
-                            key="mine",
-                            body={"inputs": {"q": "?"}},
-                        )
-                        told = await call.part()
-                        assert CANARY.encode() not in told["body"]
-                        assert b'"status"' in told["body"] or b'"errors"' in told["body"]
-                    call.go()
-                    await call.task
-                    while not call._parts.empty():
-                        assert CANARY.encode() not in (await call.part()).get("body", b"")
-
-    finish(work())
+    async with serving(tmp_path) as server:
+        found = await tenants(server)
+        first = "00000000-0000-7000-8000-000000000000"
+        for after in (first, str(found.rows["event"].id)):
+            for arguments in (
+                f'after: "{after}"',
+                f'after: "{after}", programId: "{found.rows["program"].id}"',
+            ):
+                query = f"subscription {{ {field}({arguments}) {{ cursor payload }} }}"
+                call = Call(server, "/graphql/stream", {"query": query}, key="mine")
+                start = await call.part()
+                assert start["status"] == 200
+                if field == "executionUpdates" and "programId" not in arguments:
+                    await server.ask(
+                        "POST",
+                        "/v1/programs/own/execute",
+                        key="mine",
+                        body={"inputs": {"q": "?"}},
+                    )
+                    told = await call.part()
+                    assert CANARY.encode() not in told["body"]
+                    assert b'"status"' in told["body"] or b'"errors"' in told["body"]
+                call.go()
+                await call.task
+                while not call._parts.empty():
+                    assert CANARY.encode() not in (await call.part()).get("body", b"")
 
 
 TRAP = (
@@ -259,51 +239,40 @@ NAMES = ("trap:metric", "trap", "trap.program", "trap:program", "./trap.py", "fi
 
 
 @pytest.mark.parametrize("workspace", ["default", "mine"])
-def test_code_files_and_metrics_that_callers_name_are_not_imported(
+async def test_code_files_and_metrics_that_callers_name_are_not_imported(
     tmp_path: Path, workspace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "trap.py").write_text(TRAP)
     monkeypatch.syspath_prepend(str(tmp_path))
     names = (*NAMES, str(tmp_path / "trap.py"))
 
-    async def work() -> None:
-        async with serving(tmp_path, code=CodeRoot(tmp_path)) as server:
-            await server.give_workspace("mine")
-            await server.give_key("k", "admin", workspace=workspace, **UNLIMITED)
-            made = {"name": "own", "signature": "q -> n: int", "backend": "mock"}
-            program = (
-                await server.ask("POST", "/v1/actions/create_program", key="k", body=made)
-            ).json
-            rows = {"name": "rows", "rows": [{"q": "?", "n": 1}] * 4}
-            dataset = (
-                await server.ask("POST", "/v1/actions/create_dataset", key="k", body=rows)
-            ).json
-            for action in DOMAIN.actions:
-                for body in bodies(action, [program["id"], dataset["id"]], list(names)):
-                    full = {**body, **_own(action.input, program, dataset, body)}
-                    answer = await server.ask(
-                        "POST", f"/v1/actions/{action.name}", key="k", body=full
-                    )
-                    assert answer.status < 500 or answer.json["error"]["retryable"], (
-                        action.name,
-                        full,
-                        answer.body,
-                    )
-                    assert answer.status != 429
-            for path in ("/v1/evaluations", "/v1/optimization_jobs"):
-                jobs = (await server.ask("GET", path, key="k")).json
-                assert "trap" not in json.dumps([_names(row) for row in next(iter(jobs.values()))])
-            for row in (await server.ask("GET", "/v1/programs?first=200", key="k")).json[
-                "programs"
-            ]:
-                await server.ask(
-                    "POST",
-                    f"/v1/programs/{row['id']}/execute",
-                    key="k",
-                    body={"inputs": {"q": "?"}},
+    async with serving(tmp_path, code=CodeRoot(tmp_path)) as server:
+        await server.give_workspace("mine")
+        await server.give_key("k", "admin", workspace=workspace, **UNLIMITED)
+        made = {"name": "own", "signature": "q -> n: int", "backend": "mock"}
+        program = (await server.ask("POST", "/v1/actions/create_program", key="k", body=made)).json
+        rows = {"name": "rows", "rows": [{"q": "?", "n": 1}] * 4}
+        dataset = (await server.ask("POST", "/v1/actions/create_dataset", key="k", body=rows)).json
+        for action in DOMAIN.actions:
+            for body in bodies(action, [program["id"], dataset["id"]], list(names)):
+                full = {**body, **_own(action.input, program, dataset, body)}
+                answer = await server.ask("POST", f"/v1/actions/{action.name}", key="k", body=full)
+                assert answer.status < 500 or answer.json["error"]["retryable"], (
+                    action.name,
+                    full,
+                    answer.body,
                 )
-
-    finish(work())
+                assert answer.status != 429
+        for path in ("/v1/evaluations", "/v1/optimization_jobs"):
+            jobs = (await server.ask("GET", path, key="k")).json
+            assert "trap" not in json.dumps([_names(row) for row in next(iter(jobs.values()))])
+        for row in (await server.ask("GET", "/v1/programs?first=200", key="k")).json["programs"]:
+            await server.ask(
+                "POST",
+                f"/v1/programs/{row['id']}/execute",
+                key="k",
+                body={"inputs": {"q": "?"}},
+            )
     assert not (tmp_path / "imported").exists()
     assert "trap" not in sys.modules
 

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
@@ -34,13 +35,11 @@ POOL = PoolConfig(name="dspy", minimum=1, maximum=1, intensity=Intensity(restart
 EXACT = {"answer": lambda row, found: float(row["answer"] == found["answer"])}["answer"]
 
 
-def with_bridge(interpreter, test, *, tools=None, pool=POOL, paths=(), **values):
-    async def main():
-        config = DspyConfig(interpreter=interpreter, pool=pool, paths=paths)
-        async with asyncio.timeout(120), DspyBackend(config, tools=tools) as bridge:
-            await test(bridge, RunContext(model=answering(values or {"answer": 3})))
-
-    asyncio.run(main())
+@asynccontextmanager
+async def open_bridge(interpreter, *, tools=None, pool=POOL, paths=(), **values):
+    config = DspyConfig(interpreter=interpreter, pool=pool, paths=paths)
+    async with asyncio.timeout(120), DspyBackend(config, tools=tools) as bridge:
+        yield bridge, RunContext(model=answering(values or {"answer": 3}))
 
 
 class TestContract(OptimizingBackendContract):
@@ -52,8 +51,8 @@ class TestContract(OptimizingBackendContract):
         return DspyBackend(DspyConfig(interpreter=self.interpreter, pool=POOL))
 
 
-def test_modules_of_dspy_run_on_our_signatures_and_our_model(interpreter):
-    async def test(bridge, context):
+async def test_modules_of_dspy_run_on_our_signatures_and_our_model(interpreter):
+    async with open_bridge(interpreter) as (bridge, context):
         for kind in ("predict", "chain_of_thought"):
             handle = await bridge.create_program(predicting(backend="dspy", kind=kind))
             prediction = await bridge.execute_program(handle, {"question": "1 + 2?"}, context)
@@ -67,13 +66,14 @@ def test_modules_of_dspy_run_on_our_signatures_and_our_model(interpreter):
         assert prediction["reasoning"] == "reasoning"
         assert "Answer the question." in context.model.requests[-1].messages[0].content
 
-    with_bridge(interpreter, test)
 
-
-def test_the_trace_shows_the_modules_inside_the_worker_around_the_calls_that_they_make(
+async def test_the_trace_shows_the_modules_inside_the_worker_around_the_calls_that_they_make(
     interpreter, folder
 ):
-    async def test(bridge, context):
+    async with open_bridge(interpreter, paths=(folder,), answer="yes", trust="high") as (
+        bridge,
+        context,
+    ):
         handle = await bridge.create_program(
             await bridge.import_program("rag:Hops", init={"hops": 1})
         )
@@ -100,11 +100,9 @@ def test_the_trace_shows_the_modules_inside_the_worker_around_the_calls_that_the
         failed = {span.name: span.status for span in heard.spans}
         assert failed == {"scripted": "ok", "Predict": "error", "Hops": "error", "dspy": "error"}
 
-    with_bridge(interpreter, test, paths=(folder,), answer="yes", trust="high")
 
-
-def test_modules_in_threads_of_dspy_have_their_place_in_the_trace(interpreter, folder):
-    async def test(bridge, context):
+async def test_modules_in_threads_of_dspy_have_their_place_in_the_trace(interpreter, folder):
+    async with open_bridge(interpreter, paths=(folder,), answer="yes") as (bridge, context):
         handle = await bridge.create_program(await bridge.import_program("rag:Fan"))
         trace = (await bridge.execute_program(handle, {"question": "?"}, context)).trace
         names = {span.span_id: span.name for span in trace.spans}
@@ -118,14 +116,12 @@ def test_modules_in_threads_of_dspy_have_their_place_in_the_trace(interpreter, f
         predictors = {span.span_id for span in trace.spans if span.name == "Predict"}
         assert {span.parent_id for span in trace.spans if span.kind == "model"} == predictors
 
-    with_bridge(interpreter, test, paths=(folder,), answer="yes")
-
 
 @pytest.mark.parametrize("adapter", ["chat", "json"])
-def test_a_node_that_dspy_runs_streams_its_fields_into_the_stream_of_the_whole_program(
+async def test_a_node_that_dspy_runs_streams_its_fields_into_the_stream_of_the_whole_program(
     interpreter, adapter
 ):
-    async def test(bridge, context):
+    async with open_bridge(interpreter) as (bridge, _context):
         outer = Module()
         outer.first = Predict("question -> query")
         text, config = "question, query -> answer, why", {"adapter": adapter}
@@ -173,11 +169,9 @@ def test_a_node_that_dspy_runs_streams_its_fields_into_the_stream_of_the_whole_p
         assert isinstance(events[-1], Finished)
         assert events[-1].prediction.answer == "yes"
 
-    with_bridge(interpreter, test)
-
 
 @pytest.mark.parametrize("adapter", ["chat", "json"])
-def test_both_interfaces_of_dspy_ask_the_model_the_same(interpreter, adapter):
+async def test_both_interfaces_of_dspy_ask_the_model_the_same(interpreter, adapter):
     text = "question -> answer: int, why: str"
     abilities = ("json_mode", "response_schema", "seed")
 
@@ -212,46 +206,40 @@ def test_both_interfaces_of_dspy_ask_the_model_the_same(interpreter, adapter):
                 )
         return model.requests[0]
 
-    async def main():
-        forward, engine = await asked("forward"), await asked("engine")
-        assert (forward.temperature, forward.max_tokens, forward.seed) == (0.5, 50, 7)
-        shape = engine.response_schema
-        assert (shape is None) == (adapter == "chat")
-        if shape is not None:  # engines get dspy's strict form
-            assert shape["properties"].keys() == forward.response_schema["properties"].keys()
-        assert msgspec.structs.replace(engine, response_schema=None) == msgspec.structs.replace(
-            forward, response_schema=None
-        )
-
-    asyncio.run(main())
+    forward, engine = await asked("forward"), await asked("engine")
+    assert (forward.temperature, forward.max_tokens, forward.seed) == (0.5, 50, 7)
+    shape = engine.response_schema
+    assert (shape is None) == (adapter == "chat")
+    if shape is not None:  # engines get dspy's strict form
+        assert shape["properties"].keys() == forward.response_schema["properties"].keys()
+    assert msgspec.structs.replace(engine, response_schema=None) == msgspec.structs.replace(
+        forward, response_schema=None
+    )
 
 
 @pytest.mark.parametrize("interface", ["forward", "engine"])
-def test_an_optimizer_copies_its_model_on_both_interfaces(interpreter, interface):
+async def test_an_optimizer_copies_its_model_on_both_interfaces(interpreter, interface):
     rows = [{"question": f"q{n}", "answer": 3} for n in range(3)]
 
-    async def main():
-        config = DspyConfig(interpreter=interpreter, pool=POOL, interface=interface)
-        async with asyncio.timeout(60), DspyBackend(config) as bridge:
-            if interface == "engine" and bridge.version.startswith("3.3."):
-                pytest.skip("dspy 3.3 has no engines")
-            handle = await bridge.create_program(predicting(backend="dspy"))
-            work = Optimization(
-                optimizer="BootstrapFewShot",
-                metric=lambda *_: 0.0,
-                trainset=rows,
-                options={"max_rounds": 2},
-            )
-            model = answering({"answer": 3}, capabilities=("seed",))
-            await bridge.optimize_program(handle, work, RunContext(model=model))
-            assert {request.temperature for request in model.requests} == {None, 1.0}
-            assert {request.seed for request in model.requests if request.temperature} == {1}
-
-    asyncio.run(main())
+    config = DspyConfig(interpreter=interpreter, pool=POOL, interface=interface)
+    async with asyncio.timeout(60), DspyBackend(config) as bridge:
+        if interface == "engine" and bridge.version.startswith("3.3."):
+            pytest.skip("dspy 3.3 has no engines")
+        handle = await bridge.create_program(predicting(backend="dspy"))
+        work = Optimization(
+            optimizer="BootstrapFewShot",
+            metric=lambda *_: 0.0,
+            trainset=rows,
+            options={"max_rounds": 2},
+        )
+        model = answering({"answer": 3}, capabilities=("seed",))
+        await bridge.optimize_program(handle, work, RunContext(model=model))
+        assert {request.temperature for request in model.requests} == {None, 1.0}
+        assert {request.seed for request in model.requests if request.temperature} == {1}
 
 
-def test_assigned_instructions_and_demonstrations_reach_the_prompt(interpreter):
-    async def test(bridge, context):
+async def test_assigned_instructions_and_demonstrations_reach_the_prompt(interpreter):
+    async with open_bridge(interpreter) as (bridge, context):
         program = predicting(backend="dspy")
         changed = Program(
             name="p", signature=program.signature, root=program.root,
@@ -264,10 +252,8 @@ def test_assigned_instructions_and_demonstrations_reach_the_prompt(interpreter):
         assert "Be brief." in contents[0]
         assert "2 + 2?" in contents[1]
 
-    with_bridge(interpreter, test)
 
-
-def test_tools_of_a_react_program_are_called_in_this_process(interpreter):
+async def test_tools_of_a_react_program_are_called_in_this_process(interpreter):
     seen = []
 
     def add(a: int, b: int) -> int:
@@ -287,31 +273,33 @@ def test_tools_of_a_react_program_are_called_in_this_process(interpreter):
             "answer": 3,
         }
 
-    async def main():
-        config = DspyConfig(interpreter=interpreter, pool=POOL)
-        async with DspyBackend(config, tools={"add": add}) as bridge:
-            value = Signature("question -> answer: int")
-            node = Node(
-                id="self", kind="react", signature=value, backend="dspy", config={"tools": ["add"]}
-            )
-            handle = await bridge.create_program(Program(name="r", signature=value, root=node))
-            prediction = await bridge.execute_program(
-                handle, {"question": "?"}, RunContext(model=answering(model))
-            )
-            assert prediction.answer == 3
-            assert seen == [(1, 2)]
-            assert [span.name for span in prediction.trace.spans if span.kind == "tool"] == ["add"]
-            unknown = Node(
-                id="self", kind="react", signature=value, backend="dspy", config={"tools": ["sub"]}
-            )
-            with pytest.raises(DefinitionError, match="uses a tool 'sub'; this backend has: add"):
-                await bridge.create_program(Program(name="r", signature=value, root=unknown))
-
-    asyncio.run(main())
+    config = DspyConfig(interpreter=interpreter, pool=POOL)
+    async with DspyBackend(config, tools={"add": add}) as bridge:
+        value = Signature("question -> answer: int")
+        node = Node(
+            id="self", kind="react", signature=value, backend="dspy", config={"tools": ["add"]}
+        )
+        handle = await bridge.create_program(Program(name="r", signature=value, root=node))
+        prediction = await bridge.execute_program(
+            handle, {"question": "?"}, RunContext(model=answering(model))
+        )
+        assert prediction.answer == 3
+        assert seen == [(1, 2)]
+        assert [span.name for span in prediction.trace.spans if span.kind == "tool"] == ["add"]
+        unknown = Node(
+            id="self", kind="react", signature=value, backend="dspy", config={"tools": ["sub"]}
+        )
+        with pytest.raises(DefinitionError, match="uses a tool 'sub'; this backend has: add"):
+            await bridge.create_program(Program(name="r", signature=value, root=unknown))
 
 
-def test_a_users_own_module_is_imported_run_streamed_and_given_its_saved_state(interpreter, folder):
-    async def test(bridge, context):
+async def test_a_users_own_module_is_imported_run_streamed_and_given_its_saved_state(
+    interpreter, folder
+):
+    async with open_bridge(interpreter, paths=(folder,), answer="yes", trust="high") as (
+        bridge,
+        context,
+    ):
         program = await bridge.import_program("rag:Hops", init={"hops": 1})
         fields = program.signature.fields
         assert list(program.signature.input_fields) == ["question"]
@@ -342,8 +330,6 @@ def test_a_users_own_module_is_imported_run_streamed_and_given_its_saved_state(i
         assert restored.assignment["search.instructions"] == "Find it."
         assert Program.from_json(program.to_json()).content_hash == program.content_hash
 
-    with_bridge(interpreter, test, paths=(folder,), answer="yes", trust="high")
-
 
 @pytest.mark.parametrize(
     ("target", "why"),
@@ -353,16 +339,14 @@ def test_a_users_own_module_is_imported_run_streamed_and_given_its_saved_state(i
         ("rag:NOT_A_MODULE", "not a dspy module but int"),
     ],
 )
-def test_a_target_that_is_no_module_says_so(interpreter, folder, target, why):
-    async def test(bridge, context):
+async def test_a_target_that_is_no_module_says_so(interpreter, folder, target, why):
+    async with open_bridge(interpreter, paths=(folder,)) as (bridge, _context):
         with pytest.raises(DefinitionError, match=why):
             await bridge.import_program(target)
 
-    with_bridge(interpreter, test, paths=(folder,))
 
-
-def test_a_program_that_pins_another_version_is_refused(interpreter):
-    async def test(bridge, context):
+async def test_a_program_that_pins_another_version_is_refused(interpreter):
+    async with open_bridge(interpreter) as (bridge, _context):
         value = Signature("question -> answer")
         node = Node(
             id="self", kind="dspy", backend="dspy", config={"target": "rag:Hops", "dspy": "==2.6.*"}
@@ -370,11 +354,9 @@ def test_a_program_that_pins_another_version_is_refused(interpreter):
         with pytest.raises(DefinitionError, match=r"needs dspy ==2\.6\.\*, this worker has 3\."):
             await bridge.create_program(Program(name="p", signature=value, root=node))
 
-    with_bridge(interpreter, test)
 
-
-def test_the_errors_of_the_model_and_of_a_reply_arrive_as_themselves(interpreter):
-    async def test(bridge, context):
+async def test_the_errors_of_the_model_and_of_a_reply_arrive_as_themselves(interpreter):
+    async with open_bridge(interpreter) as (bridge, _context):
         handle = await bridge.create_program(predicting(backend="dspy"))
         error = BudgetError("no money left")
         with pytest.raises(BudgetError) as caught:
@@ -387,17 +369,15 @@ def test_the_errors_of_the_model_and_of_a_reply_arrive_as_themselves(interpreter
                 handle, {"question": "?"}, RunContext(model=ScriptedModel("nonsense"))
             )
 
-    with_bridge(interpreter, test)
-
 
 @pytest.mark.parametrize("optimizer", ["BootstrapFewShot", "MIPROv2"])
-def test_an_optimizer_of_dspy_returns_a_better_program_and_tells_its_progress(
+async def test_an_optimizer_of_dspy_returns_a_better_program_and_tells_its_progress(
     interpreter, optimizer
 ):
     rows = [{"question": f"q{n}", "answer": 3} for n in range(6)]
     mipro = optimizer == "MIPROv2"
 
-    async def test(bridge, context):
+    async with open_bridge(interpreter) as (bridge, context):
         handle, heard = await bridge.create_program(predicting(backend="dspy")), []
         work = Optimization(
             optimizer=optimizer,
@@ -419,28 +399,23 @@ def test_an_optimizer_of_dspy_returns_a_better_program_and_tells_its_progress(
         again = await bridge.create_program(better)
         assert (await bridge.execute_program(again, {"question": "?"}, context)).answer == 3
 
-    with_bridge(interpreter, test)
 
-
-def test_evaluation_scores_rows_and_a_failing_row_has_no_score(interpreter):
+async def test_evaluation_scores_rows_and_a_failing_row_has_no_score(interpreter):
     def model(request):
         return {"answer": "nonsense" if "q1" in request.messages[-1].content else 3}
 
-    async def main():
-        async with DspyBackend(DspyConfig(interpreter=interpreter, pool=POOL)) as bridge:
-            handle = await bridge.create_program(predicting(backend="dspy"))
-            rows = [{"question": f"q{n}", "answer": 3} for n in range(3)]
-            found = await bridge.evaluate_program(
-                handle, rows, EXACT, context=RunContext(model=answering(model))
-            )
-            assert [row["score"] for row in found] == [1.0, None, 1.0]
-            assert "nonsense" in found[1]["error"]
-
-    asyncio.run(main())
+    async with DspyBackend(DspyConfig(interpreter=interpreter, pool=POOL)) as bridge:
+        handle = await bridge.create_program(predicting(backend="dspy"))
+        rows = [{"question": f"q{n}", "answer": 3} for n in range(3)]
+        found = await bridge.evaluate_program(
+            handle, rows, EXACT, context=RunContext(model=answering(model))
+        )
+        assert [row["score"] for row in found] == [1.0, None, 1.0]
+        assert "nonsense" in found[1]["error"]
 
 
-def test_cancelling_a_long_run_stops_its_model_calls_within_a_second(interpreter, folder):
-    async def test(bridge, context):
+async def test_cancelling_a_long_run_stops_its_model_calls_within_a_second(interpreter, folder):
+    async with open_bridge(interpreter, paths=(folder,)) as (bridge, context):
         handle = await bridge.create_program(await bridge.import_program("rag:Slow"))
         run = asyncio.create_task(bridge.execute_program(handle, {"question": "?"}, context))
         while len(context.model.requests) < 20:
@@ -460,13 +435,11 @@ def test_cancelling_a_long_run_stops_its_model_calls_within_a_second(interpreter
         ).answer
         assert len(context.model.requests) == asked + 1
 
-    with_bridge(interpreter, test, paths=(folder,))
 
-
-def test_after_a_crash_the_warm_spare_answers_without_an_import(interpreter, folder):
+async def test_after_a_crash_the_warm_spare_answers_without_an_import(interpreter, folder):
     pool = PoolConfig(name="dspy", minimum=1, maximum=1, spares=1, intensity=Intensity(restarts=50))
 
-    async def test(bridge, context):
+    async with open_bridge(interpreter, paths=(folder,), pool=pool) as (bridge, context):
         while sum(worker.state == "ready" for worker in bridge.stats().workers) < 2:
             await asyncio.sleep(0.01)
         spare = [worker.pid for worker in bridge.stats().workers if worker.role == "spare"]
@@ -478,33 +451,28 @@ def test_after_a_crash_the_warm_spare_answers_without_an_import(interpreter, fol
         serving = [worker.pid for worker in bridge.stats().workers if worker.role == "serving"]
         assert serving == spare  # a spare from before the crash, which has imported dspy already
 
-    with_bridge(interpreter, test, paths=(folder,), pool=pool)
+
+async def test_two_versions_run_side_by_side(interpreter):
+    async with (
+        open_bridge(interpreter) as (bridge, context),
+        DspyBackend(DspyConfig(pool=POOL)) as newest,
+    ):
+        for backend in (bridge, newest):
+            handle = await backend.create_program(predicting(backend="dspy"))
+            assert (await backend.execute_program(handle, {"question": "?"}, context)).answer == 3
+        if interpreter != sys.executable:
+            assert bridge.version != newest.version
 
 
-def test_two_versions_run_side_by_side(interpreter):
-    async def test(bridge, context):
-        async with DspyBackend(DspyConfig(pool=POOL)) as other:
-            for one in (bridge, other):
-                handle = await one.create_program(predicting(backend="dspy"))
-                assert (await one.execute_program(handle, {"question": "?"}, context)).answer == 3
-            if interpreter != sys.executable:
-                assert bridge.version != other.version
-
-    with_bridge(interpreter, test)
-
-
-def test_without_dspy_the_error_says_what_to_install(tmp_path):
+async def test_without_dspy_the_error_says_what_to_install(tmp_path):
     (tmp_path / "dspy.py").write_text("raise ImportError('no such package')")
 
-    async def main():
-        before = open_resources()
-        with pytest.raises(WorkerStartError, match=r"pip install 'dspex\[dspy\]'"):
-            async with DspyBackend(DspyConfig(paths=(str(tmp_path),), pool=POOL)):
-                pass
-        await asyncio.sleep(0)
-        assert open_resources() == before
-
-    asyncio.run(main())
+    before = open_resources()
+    with pytest.raises(WorkerStartError, match=r"pip install 'dspex\[dspy\]'"):
+        async with DspyBackend(DspyConfig(paths=(str(tmp_path),), pool=POOL)):
+            pass
+    await asyncio.sleep(0)
+    assert open_resources() == before
 
 
 def test_signatures_survive_the_way_to_dspy_and_back():

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import time
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -80,15 +81,13 @@ async def optimized(bridge, context, heard=None, **work):
     )
 
 
-def within(test, *, interpreter, pool=POOL, seconds=120):
-    async def main():
-        async with (
-            asyncio.timeout(seconds),
-            DspyBackend(DspyConfig(interpreter=interpreter, pool=pool)) as bridge,
-        ):
-            await test(bridge)
-
-    asyncio.run(main())
+@asynccontextmanager
+async def open_bridge(*, interpreter, pool=POOL, seconds=120):
+    async with (
+        asyncio.timeout(seconds),
+        DspyBackend(DspyConfig(interpreter=interpreter, pool=pool)) as bridge,
+    ):
+        yield bridge
 
 
 @pytest.mark.parametrize(
@@ -173,8 +172,8 @@ def within(test, *, interpreter, pool=POOL, seconds=120):
         ),
     ],
 )
-def test_every_optimizer_learns_what_it_is_for(interpreter, optimizer, learned, work):
-    async def test(bridge):
+async def test_every_optimizer_learns_what_it_is_for(interpreter, optimizer, learned, work):
+    async with open_bridge(interpreter=interpreter) as bridge:
         heard, context = (
             [],
             RunContext(model=answering(unsteady() if optimizer == "SIMBA" else seldom)),
@@ -202,11 +201,10 @@ def test_every_optimizer_learns_what_it_is_for(interpreter, optimizer, learned, 
         again = await bridge.create_program(better)
         assert (await bridge.execute_program(again, {"question": "q5"}, context)).answer == 3
 
-    within(test, interpreter=interpreter)
 
+async def test_gepa_reflects_on_the_feedback_that_the_metric_gives(interpreter):
+    async with open_bridge(interpreter=interpreter) as bridge:
 
-def test_gepa_reflects_on_the_feedback_that_the_metric_gives(interpreter):
-    async def test(bridge):
         def reply(request):
             asked = request.messages[-1].content
             if "Three is wanted." in asked:  # the feedback reached the reflection
@@ -239,17 +237,15 @@ def test_gepa_reflects_on_the_feedback_that_the_metric_gives(interpreter):
         again = await bridge.create_program(better)
         assert (await bridge.execute_program(again, {"question": "q5"}, context)).answer == 3
 
-    within(test, interpreter=interpreter)
 
-
-def test_a_long_search_is_never_taken_for_dead_and_tells_its_progress(newest):
+async def test_a_long_search_is_never_taken_for_dead_and_tells_its_progress(newest):
     """A slow model makes the search last for many health checks, any of which could have ended it."""
     period = 0.05
     pool = PoolConfig(
         name="dspy", minimum=1, maximum=1, health_seconds=period, intensity=Intensity(restarts=0)
     )
 
-    async def test(bridge):
+    async with open_bridge(interpreter=newest, pool=pool) as bridge:
         model, heard = Gated(), []
         context = RunContext(model=model)
         work = {"optimizer": "BootstrapFewShot", "options": {"max_bootstrapped_demos": 3}}
@@ -271,11 +267,9 @@ def test_a_long_search_is_never_taken_for_dead_and_tells_its_progress(newest):
         stats = bridge.stats()
         assert (stats.restarts, stats.failed) == (0, 0)
 
-    within(test, interpreter=newest, pool=pool)
 
-
-def test_a_cancelled_search_asks_no_model_within_a_second_and_its_worker_serves_on(newest):
-    async def test(bridge):
+async def test_a_cancelled_search_asks_no_model_within_a_second_and_its_worker_serves_on(newest):
+    async with open_bridge(interpreter=newest) as bridge:
         model = Gated(free=2)
         work = {
             "optimizer": "BootstrapFewShot",
@@ -299,13 +293,11 @@ def test_a_cancelled_search_asks_no_model_within_a_second_and_its_worker_serves_
         assert found.assignment["self.demos"]
         assert model.calls == asked
 
-    within(test, interpreter=newest)
 
-
-def test_a_program_of_thought_runs_or_says_what_its_sandbox_needs(newest):
+async def test_a_program_of_thought_runs_or_says_what_its_sandbox_needs(newest):
     """dspy runs the code in deno with pyodide, which deno fetches at its first use."""
 
-    async def test(bridge):
+    async with open_bridge(interpreter=newest) as bridge:
         value = Signature("question -> answer: int")
         root = Node(
             id="self",
@@ -330,11 +322,9 @@ def test_a_program_of_thought_runs_or_says_what_its_sandbox_needs(newest):
         assert found.answer == 3
         assert len(model.requests) == 2
 
-    within(test, interpreter=newest)
 
-
-def test_a_program_of_thought_runs_the_code_that_the_model_writes(newest):
-    async def test(bridge):
+async def test_a_program_of_thought_runs_the_code_that_the_model_writes(newest):
+    async with open_bridge(interpreter=newest) as bridge:
         value = Signature("question -> answer: int")
         config = {"max_iters": 2, "interpreter": "local"}
         root = Node(
@@ -351,5 +341,3 @@ def test_a_program_of_thought_runs_the_code_that_the_model_writes(newest):
         assert (
             "42" in model.requests[-1].messages[-1].content
         )  # the answer comes from the output of the code
-
-    within(test, interpreter=newest)

@@ -55,17 +55,14 @@ async def said(backend, signature, reply):
 
 
 @pytest.mark.full
-def test_one_reply_is_read_alike_natively_and_by_dspy(interpreter):
-    async def main():
-        config = DspyConfig(interpreter=interpreter, pool=POOL)
-        async with asyncio.timeout(60), DspyBackend(config) as bridge:
-            for kind, reply in REPLIES:
-                signature = Signature(f"q -> x: {kind}")
-                native = await said(NativeBackend(), signature, reply)
-                assert (kind, reply, await said(bridge, signature, reply)) == (kind, reply, native)
-                assert isinstance(native, dict) or native[0][0] == "x"
-
-    asyncio.run(main())
+async def test_one_reply_is_read_alike_natively_and_by_dspy(interpreter):
+    config = DspyConfig(interpreter=interpreter, pool=POOL)
+    async with asyncio.timeout(60), DspyBackend(config) as bridge:
+        for kind, reply in REPLIES:
+            signature = Signature(f"q -> x: {kind}")
+            native = await said(NativeBackend(), signature, reply)
+            assert (kind, reply, await said(bridge, signature, reply)) == (kind, reply, native)
+            assert isinstance(native, dict) or native[0][0] == "x"
 
 
 def test_calls_under_the_key_of_dspy_are_understood():
@@ -112,40 +109,39 @@ class Numbers(dspy.Module):
 
 
 @pytest.mark.full
-def test_numbers_that_no_wire_carries_and_scores_that_are_none_are_typed_errors(newest, tmp_path):
+async def test_numbers_that_no_wire_carries_and_scores_that_are_none_are_typed_errors(
+    newest, tmp_path
+):
     (tmp_path / "numbers_of_mine.py").write_text(NUMBERS)
 
     async def later(row, report_rows):
         await asyncio.sleep(0)
         return report_rows["x"]
 
-    async def main():
-        config = DspyConfig(interpreter=newest, pool=POOL, paths=(str(tmp_path),))
-        async with asyncio.timeout(60), DspyBackend(config) as bridge:
-            context = RunContext(model=answering({"x": 1}))
-            program = await bridge.import_program(
-                "numbers_of_mine:Numbers", signature=Signature("q: any -> x: float, found: any")
-            )
-            handle = await bridge.create_program(program)
-            with pytest.raises(AdapterError, match=r"found\[0\]: inf"):
-                await bridge.execute_program(handle, {"q": "inf"}, context)
-            with pytest.raises(InputError, match="q: nan"):
-                await bridge.execute_program(handle, {"q": float("nan")}, context)
-            rows = [{"q": "1"}, {"q": "nan"}]
-            report_rows = await bridge.evaluate_program(handle, rows, later, context=context)
-            assert [row["score"] for row in report_rows] == [1.0, None]
-            assert "found[0]: nan" in report_rows[1]["error"]
-            report_rows = await bridge.evaluate_program(
-                handle, rows[:1], lambda *_: float("nan"), context=context
-            )
-            assert "the metric returned nan, which is not a score" in report_rows[0]["error"]
-            work = Optimization(
-                optimizer="BootstrapFewShot", metric=lambda *_: float("inf"), trainset=rows[:1]
-            )
-            with pytest.raises(DefinitionError, match="returned inf, which is not a score"):
-                await bridge.optimize_program(handle, work, context)
-
-    asyncio.run(main())
+    config = DspyConfig(interpreter=newest, pool=POOL, paths=(str(tmp_path),))
+    async with asyncio.timeout(60), DspyBackend(config) as bridge:
+        context = RunContext(model=answering({"x": 1}))
+        program = await bridge.import_program(
+            "numbers_of_mine:Numbers", signature=Signature("q: any -> x: float, found: any")
+        )
+        handle = await bridge.create_program(program)
+        with pytest.raises(AdapterError, match=r"found\[0\]: inf"):
+            await bridge.execute_program(handle, {"q": "inf"}, context)
+        with pytest.raises(InputError, match="q: nan"):
+            await bridge.execute_program(handle, {"q": float("nan")}, context)
+        rows = [{"q": "1"}, {"q": "nan"}]
+        report_rows = await bridge.evaluate_program(handle, rows, later, context=context)
+        assert [row["score"] for row in report_rows] == [1.0, None]
+        assert "found[0]: nan" in report_rows[1]["error"]
+        report_rows = await bridge.evaluate_program(
+            handle, rows[:1], lambda *_: float("nan"), context=context
+        )
+        assert "the metric returned nan, which is not a score" in report_rows[0]["error"]
+        work = Optimization(
+            optimizer="BootstrapFewShot", metric=lambda *_: float("inf"), trainset=rows[:1]
+        )
+        with pytest.raises(DefinitionError, match="returned inf, which is not a score"):
+            await bridge.optimize_program(handle, work, context)
 
 
 def test_objects_come_back_from_dspy_with_members_that_have_no_default():

@@ -128,33 +128,30 @@ def test_settings_stay_where_an_optimizer_of_dspy_works(newest, folder):
     with_rag(newest, folder, test)
 
 
-def test_a_program_of_ours_on_dspy_follows_its_variables(newest):
-    async def main():
-        async with (
-            asyncio.timeout(120),
-            DspyBackend(DspyConfig(interpreter=newest, pool=POOL)) as bridge,
+async def test_a_program_of_ours_on_dspy_follows_its_variables(newest):
+    async with (
+        asyncio.timeout(120),
+        DspyBackend(DspyConfig(interpreter=newest, pool=POOL)) as bridge,
+    ):
+        module = BackendModule(predicting(backend="dspy"), bridge)
+        assert module.places() == ()
+        predictor = dspex.Predict(
+            "question -> answer: int",
+            temperature=dspex.Float(0, 1, default=0.25),
+            adapter=dspex.OneOf("chat", "json"),
+        ).with_variables(dspex.Text(name="told", paths=("self.fields.answer.desc",)))
+        on_dspy = BackendModule(predictor.on("dspy").to_program(), bridge)
+        model = answering({"answer": 3})
+        for values in (
+            {},
+            {"self.temperature": 0.75, "self.adapter": "json", "told": "how many"},
         ):
-            module = BackendModule(predicting(backend="dspy"), bridge)
-            assert module.places() == ()
-            predictor = dspex.Predict(
-                "question -> answer: int",
-                temperature=dspex.Float(0, 1, default=0.25),
-                adapter=dspex.OneOf("chat", "json"),
-            ).with_variables(dspex.Text(name="told", paths=("self.fields.answer.desc",)))
-            on_dspy = BackendModule(predictor.on("dspy").to_program(), bridge)
-            model = answering({"answer": 3})
-            for values in (
-                {},
-                {"self.temperature": 0.75, "self.adapter": "json", "told": "how many"},
-            ):
-                await on_dspy.assign(values).acall(RunContext(model=model), question="?")
-            first, second = model.requests
-            assert (first.temperature, second.temperature) == (0.25, 0.75)
-            assert "[[ ## answer ## ]]" in first.messages[-1].content
-            assert "[[ ## answer ## ]]" not in second.messages[-1].content
-            assert "how many" in second.messages[0].content
-
-    asyncio.run(main())
+            await on_dspy.assign(values).acall(RunContext(model=model), question="?")
+        first, second = model.requests
+        assert (first.temperature, second.temperature) == (0.25, 0.75)
+        assert "[[ ## answer ## ]]" in first.messages[-1].content
+        assert "[[ ## answer ## ]]" not in second.messages[-1].content
+        assert "how many" in second.messages[0].content
 
 
 def test_places_are_named_where_there_is_none(newest, folder):
@@ -174,33 +171,28 @@ def test_places_are_named_where_there_is_none(newest, folder):
 
 
 @pytest.mark.parametrize("interface", ["forward", "engine"])
-def test_a_model_that_a_program_makes_itself_is_asked_by_the_parent(interpreter, folder, interface):
-    async def main():
-        config = DspyConfig(
-            interpreter=interpreter, pool=POOL, paths=(folder,), interface=interface
+async def test_a_model_that_a_program_makes_itself_is_asked_by_the_parent(
+    interpreter, folder, interface
+):
+    config = DspyConfig(interpreter=interpreter, pool=POOL, paths=(folder,), interface=interface)
+    async with asyncio.timeout(120), DspyBackend(config) as bridge:
+        if interface == "engine" and bridge.version.startswith("3.3"):
+            return
+        program = await bridge.import_program("rag:OwnModels")
+        able, near = (
+            answering({"answer": "one"}, name="able"),
+            answering({"answer": "two"}, name="near"),
         )
-        async with asyncio.timeout(120), DspyBackend(config) as bridge:
-            if interface == "engine" and bridge.version.startswith("3.3"):
-                return
-            program = await bridge.import_program("rag:OwnModels")
-            able, near = (
-                answering({"answer": "one"}, name="able"),
-                answering({"answer": "two"}, name="near"),
-            )
-            able.capabilities = frozenset({"response_schema"})
-            models = {"far/able": able, "http://near/v1#m": near}
-            handle = await bridge.create_program(program)
-            prediction = await bridge.execute_program(
-                handle,
-                {"question": "?"},
-                RunContext(model=answering(ANSWER), models=models.__getitem__),
-            )
-            assert prediction.answer == "two"
-            assert asked(able) == [(0.25, None, None)]
-            assert asked(near) == [(None, None, 77)]
-            by_path = {
-                span.path: span.name for span in prediction.trace.spans if span.kind == "model"
-            }
-            assert by_path == {"step": "able", "check": "near"}
-
-    asyncio.run(main())
+        able.capabilities = frozenset({"response_schema"})
+        models = {"far/able": able, "http://near/v1#m": near}
+        handle = await bridge.create_program(program)
+        prediction = await bridge.execute_program(
+            handle,
+            {"question": "?"},
+            RunContext(model=answering(ANSWER), models=models.__getitem__),
+        )
+        assert prediction.answer == "two"
+        assert asked(able) == [(0.25, None, None)]
+        assert asked(near) == [(None, None, 77)]
+        by_path = {span.path: span.name for span in prediction.trace.spans if span.kind == "model"}
+        assert by_path == {"step": "able", "check": "near"}

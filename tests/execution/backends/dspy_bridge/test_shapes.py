@@ -156,9 +156,9 @@ def contract_text(signature):
 
 
 @pytest.mark.full
-def test_programs_imported_without_a_signature_do_what_they_do_on_plain_dspy(interpreter):
+async def test_programs_imported_without_a_signature_do_what_they_do_on_plain_dspy(interpreter):
     plain = on_plain_dspy(interpreter)
-    ours = asyncio.run(over_the_bridge(interpreter, script().reply))
+    ours = await over_the_bridge(interpreter, script().reply)
     differing = {}
     for (name, inputs, contract), expected, outcome in zip(CASES, plain, ours, strict=True):
         for part in (expected, outcome):

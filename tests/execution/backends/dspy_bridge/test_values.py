@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import subprocess
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -23,13 +24,11 @@ HOME, WORK = {"street": "Elm", "zip": 7}, {"street": "Oak", "zip": 8}
 PICTURE = "data:image/png;base64,iVBORw0KGgo="
 
 
-def with_bridge(test, *, interpreter, folder, tools=None, **values):
-    async def main():
-        config = DspyConfig(interpreter=interpreter, pool=POOL, paths=(folder,))
-        async with asyncio.timeout(120), DspyBackend(config, tools=tools) as bridge:
-            await test(bridge, RunContext(model=answering(values)))
-
-    asyncio.run(main())
+@asynccontextmanager
+async def open_bridge(*, interpreter, folder, tools=None, **values):
+    config = DspyConfig(interpreter=interpreter, pool=POOL, paths=(folder,))
+    async with asyncio.timeout(120), DspyBackend(config, tools=tools) as bridge:
+        yield bridge, RunContext(model=answering(values))
 
 
 async def run(bridge, context, target, **inputs):
@@ -37,8 +36,12 @@ async def run(bridge, context, target, **inputs):
     return await bridge.execute_program(handle, inputs, context)
 
 
-def test_models_of_a_users_own_keep_their_types_and_run_both_ways(interpreter, folder):
-    async def test(bridge, context):
+async def test_models_of_a_users_own_keep_their_types_and_run_both_ways(interpreter, folder):
+    boxes = [{"name": "a", "parts": [{"name": "b", "parts": [{"name": "c"}]}]}]
+    async with open_bridge(interpreter=interpreter, folder=folder, to=WORK, boxes=boxes) as (
+        bridge,
+        context,
+    ):
         program = await bridge.import_program("typed:Shipping")
         customer = {
             member.name: member for member in program.signature.fields["customer"].type.members
@@ -64,12 +67,9 @@ def test_models_of_a_users_own_keep_their_types_and_run_both_ways(interpreter, f
         assert '"street":"Elm"' in context.model.requests[-1].messages[-1].content.replace(" ", "")
         assert (await shipped(home=HOME))["seen"] == "Elm 0"
 
-    boxes = [{"name": "a", "parts": [{"name": "b", "parts": [{"name": "c"}]}]}]
-    with_bridge(test, interpreter=interpreter, folder=folder, to=WORK, boxes=boxes)
 
-
-def test_a_history_is_taken_in_the_shape_of_dspy_and_in_ours(interpreter, folder):
-    async def test(bridge, context):
+async def test_a_history_is_taken_in_the_shape_of_dspy_and_in_ours(interpreter, folder):
+    async with open_bridge(interpreter=interpreter, folder=folder, answer="4") as (bridge, context):
         theirs = [{"question": "1 + 1?", "answer": "2"}]
         texts = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]
         fields = [
@@ -87,13 +87,14 @@ def test_a_history_is_taken_in_the_shape_of_dspy_and_in_ours(interpreter, folder
         with pytest.raises(DefinitionError, match="'system'"):
             await run(bridge, context, "typed:Talk", history=system, question="2 + 2?")
 
-    with_bridge(test, interpreter=interpreter, folder=folder, answer="4")
 
-
-def test_media_of_dspy_are_media_of_ours_and_a_model_that_takes_text_alone_says_so(
+async def test_media_of_dspy_are_media_of_ours_and_a_model_that_takes_text_alone_says_so(
     interpreter, folder
 ):
-    async def test(bridge, context):
+    calls = {"tool_calls": [{"name": "find", "args": {"x": 1}}]}
+    async with open_bridge(
+        interpreter=interpreter, folder=folder, code="```python\nprint(1)\n```", calls=calls
+    ) as (bridge, context):
         found = await run(bridge, context, "typed:Write", question="?")
         assert found.code == Code("print(1)")
         assert found.calls == ToolCalls([FunctionCall("find", {"x": 1})])
@@ -105,14 +106,11 @@ def test_media_of_dspy_are_media_of_ours_and_a_model_that_takes_text_alone_says_
         ):
             await run(bridge, context, "typed:Look", image={"url": PICTURE}, question="what?")
 
-    calls = {"tool_calls": [{"name": "find", "args": {"x": 1}}]}
-    with_bridge(
-        test, interpreter=interpreter, folder=folder, code="```python\nprint(1)\n```", calls=calls
-    )
 
-
-def test_dspy_gets_its_own_types_from_a_signature_of_ours(interpreter, folder):
-    async def test(bridge, context):
+async def test_dspy_gets_its_own_types_from_a_signature_of_ours(interpreter, folder):
+    async with open_bridge(
+        interpreter=interpreter, folder=folder, answer="```python\nx = 2\n```"
+    ) as (bridge, context):
         value = Signature("history: History, code: Code, question -> answer: Code")
         root = Node(id="self", kind="predict", signature=value, backend="dspy")
         handle = await bridge.create_program(Program(name="p", signature=value, root=root))
@@ -128,14 +126,12 @@ def test_dspy_gets_its_own_types_from_a_signature_of_ours(interpreter, folder):
         assert "before?" in messages[1].content
         assert "[[ ## code ## ]]\nx = 1" in messages[-1].content
 
-    with_bridge(test, interpreter=interpreter, folder=folder, answer="```python\nx = 2\n```")
-
 
 @pytest.mark.parametrize("threshold", [None, 0.5, 0.9])
-def test_what_counts_as_good_enough_is_decided_by_dspy_on_the_score_itself(
+async def test_what_counts_as_good_enough_is_decided_by_dspy_on_the_score_itself(
     interpreter, folder, threshold
 ):
-    async def test(bridge, context):
+    async with open_bridge(interpreter=interpreter, folder=folder, answer=4) as (bridge, context):
         handle = await bridge.create_program(await bridge.import_program("typed:Async"))
         rows = [{"question": f"{n}", "answer": 4} for n in range(8)]
         options = {} if threshold is None else {"metric_threshold": threshold}
@@ -149,11 +145,9 @@ def test_what_counts_as_good_enough_is_decided_by_dspy_on_the_score_itself(
         demos = [demo for demo in better.assignment["step.demos"] if demo.get("augmented")]
         assert len(demos) == (0 if threshold == 0.9 else 4)  # as in dspy itself
 
-    with_bridge(test, interpreter=interpreter, folder=folder, answer=4)
 
-
-def test_a_module_with_aforward_alone_is_imported_described_and_run(interpreter, folder):
-    async def test(bridge, context):
+async def test_a_module_with_aforward_alone_is_imported_described_and_run(interpreter, folder):
+    async with open_bridge(interpreter=interpreter, folder=folder, answer=4) as (bridge, context):
         program = await bridge.import_program("typed:Async")
         assert list(program.signature.fields) == ["question", "answer"]
         handle = await bridge.create_program(program)
@@ -165,8 +159,6 @@ def test_a_module_with_aforward_alone_is_imported_described_and_run(interpreter,
             handle, [{"question": "?"}], lambda row, found: 1.0, context=context
         )
         assert rows == [{"outputs": {"answer": 4}, "score": 1.0, "error": None}]
-
-    with_bridge(test, interpreter=interpreter, folder=folder, answer=4)
 
 
 PLAIN = """
@@ -180,8 +172,11 @@ program.save(sys.argv[2])
 """
 
 
-def test_an_exported_state_is_what_plain_dspy_loads_and_saves(interpreter, folder, tmp_path):
-    async def test(bridge, context):
+async def test_an_exported_state_is_what_plain_dspy_loads_and_saves(interpreter, folder, tmp_path):
+    async with open_bridge(interpreter=interpreter, folder=folder, answer="yes", trust="high") as (
+        bridge,
+        context,
+    ):
         handle = await bridge.create_program(await bridge.import_program("rag:Hops"))
         rows = [{"question": f"{n}", "answer": "yes", "trust": "high"} for n in range(3)]
         work = Optimization(
@@ -203,8 +198,6 @@ def test_an_exported_state_is_what_plain_dspy_loads_and_saves(interpreter, folde
         again = await bridge.import_program("rag:Hops", state=state)
         assert len(again.assignment["answer.predict.demos"]) == 3
 
-    with_bridge(test, interpreter=interpreter, folder=folder, answer="yes", trust="high")
-
 
 @pytest.mark.parametrize(
     ("part", "what"),
@@ -225,8 +218,8 @@ def test_an_exported_state_is_what_plain_dspy_loads_and_saves(interpreter, folde
         ({"demos": "x"}, "demos"),
     ],
 )
-def test_a_malformed_state_is_refused_by_naming_what_it_lacks(newest, folder, part, what):
-    async def test(bridge, context):
+async def test_a_malformed_state_is_refused_by_naming_what_it_lacks(newest, folder, part, what):
+    async with open_bridge(interpreter=newest, folder=folder) as (bridge, _context):
         handle = await bridge.create_program(await bridge.import_program("typed:Async"))
         state = await bridge.export_state(handle)
         broken = {"step": {**state["step"], **part}}
@@ -234,38 +227,36 @@ def test_a_malformed_state_is_refused_by_naming_what_it_lacks(newest, folder, pa
             await bridge.import_program("typed:Async", state=broken)
         assert f"'step' lacks {what}" in refused.value.message
 
-    with_bridge(test, interpreter=newest, folder=folder)
-
 
 @pytest.mark.parametrize(("question", "kind"), [("none", "NoneType"), ("text", "str")])
-def test_a_forward_that_gives_no_prediction_says_what_to_return(newest, folder, question, kind):
-    async def test(bridge, context):
+async def test_a_forward_that_gives_no_prediction_says_what_to_return(
+    newest, folder, question, kind
+):
+    async with open_bridge(interpreter=newest, folder=folder) as (bridge, context):
         with pytest.raises(
             DefinitionError, match=f"Odd.forward returned {kind}.*return dspy.Prediction"
         ):
             await run(bridge, context, "typed:Odd", question=question)
 
-    with_bridge(test, interpreter=newest, folder=folder)
 
-
-def test_a_tool_of_a_users_module_answers_in_the_parent_where_the_parent_has_one_of_its_name(
+async def test_a_tool_of_a_users_module_answers_in_the_parent_where_the_parent_has_one_of_its_name(
     interpreter, folder
 ):
     here = {"look_up": lambda word: f"parent {word}"}
+    reply = {
+        "next_thought": "t",
+        "next_tool_name": "look_up",
+        "next_tool_args": {"word": "x"},
+        "answer": 4,
+    }
     for tools, seen, spans in ((here, "parent x", ["look_up"]), (None, "here x", [])):
-
-        async def test(bridge, context, seen=seen, spans=spans):
+        async with open_bridge(interpreter=interpreter, folder=folder, tools=tools, **reply) as (
+            bridge,
+            context,
+        ):
             found = await run(bridge, context, "typed:Agent", question="?")
             assert found["trajectory"]["observation_0"] == seen
             assert [span.name for span in found.trace.spans if span.kind == "tool"] == spans
-
-        answers = {
-            "next_thought": "t",
-            "next_tool_name": "look_up",
-            "next_tool_args": {"word": "x"},
-            "answer": 4,
-        }
-        with_bridge(test, interpreter=interpreter, folder=folder, tools=tools, **answers)
 
 
 @pytest.mark.parametrize(
@@ -279,13 +270,11 @@ def test_a_tool_of_a_users_module_answers_in_the_parent_where_the_parent_has_one
         ("Nothing", "optimizers are: .*GEPA"),
     ],
 )
-def test_an_optimizer_that_cannot_run_here_says_why(newest, folder, optimizer, why):
-    async def test(bridge, context):
+async def test_an_optimizer_that_cannot_run_here_says_why(newest, folder, optimizer, why):
+    async with open_bridge(interpreter=newest, folder=folder) as (bridge, context):
         handle = await bridge.create_program(await bridge.import_program("typed:Async"))
         work = Optimization(
             optimizer=optimizer, metric=lambda row, found: 1.0, trainset=[{"question": "?"}]
         )
         with pytest.raises(DefinitionError, match=why):
             await bridge.optimize_program(handle, work, context)
-
-    with_bridge(test, interpreter=newest, folder=folder)
