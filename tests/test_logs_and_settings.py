@@ -189,22 +189,18 @@ async def test_a_log_tells_of_every_execution_and_nothing_of_its_inputs(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_up_logs(Settings(log_format="json", log_level="info"))
-
-    async def work() -> str:
-        async with open_services(settings) as services:
-            operations = services.operations
-            await create_program(
-                operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
-            )
-            return str(
-                (
-                    await execute_program(
-                        operations, ExecuteProgram(name="qa", inputs={"q": "private"})
-                    )
-                ).id
-            )
-
-    execution = await work()
+    async with open_services(settings) as services:
+        operations = services.operations
+        await create_program(
+            operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
+        )
+        execution = str(
+            (
+                await execute_program(
+                    operations, ExecuteProgram(name="qa", inputs={"q": "private"})
+                )
+            ).id
+        )
     written = capsys.readouterr().err
     [line] = [json.loads(text) for text in written.splitlines()]
     assert (line["execution_id"], line["program"], line["actor"], line["status"]) == (

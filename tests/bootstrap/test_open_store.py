@@ -65,15 +65,15 @@ def test_a_failure_is_recorded_and_raised_as_it_is() -> None:
 
 async def test_in_a_coroutine_it_is_opened_and_used_on_the_loop_there() -> None:
     program = dspex.Predict("question -> answer", model=ScriptedModel("[[ ## answer ## ]]\nyes"))
+    async with dspex.open() as store:
+        await asyncio.gather(*(program.acall(question=str(n)) for n in range(5)))
+        assert len(await store.operations.list(DOMAIN["execution"], Query())) == 5
 
-    async def work() -> int:
-        async with dspex.open() as store:
-            await asyncio.gather(*(program.acall(question=str(n)) for n in range(5)))
-            return len(await store.operations.list(DOMAIN["execution"], Query()))
 
-    assert (await work()) == 5
+def test_a_store_opened_outside_of_a_loop_serves_no_coroutine() -> None:
+    program = dspex.Predict("question -> answer", model=ScriptedModel("[[ ## answer ## ]]\nyes"))
     with dspex.open(), pytest.raises(ConfigurationError, match="async with"):
-        await program.acall(question="?")
+        asyncio.run(program.acall(question="?"))
 
 
 def test_a_store_that_a_lifespan_opened_records_every_request() -> None:

@@ -123,11 +123,8 @@ async def test_a_deadline_inside_a_run_leaves_the_run_to_its_cancellation():
             cancellation.cancel()
             await asyncio.Event().wait()
 
-    async def main():
+    with pytest.raises(asyncio.CancelledError):
         async with asyncio.timeout(10):
             await Outer().acall(
                 RunContext(model=answering("a"), cancellation=cancellation), question="q"
             )
-
-    with pytest.raises(asyncio.CancelledError):
-        await main()

@@ -3,7 +3,6 @@
 `DSPEX_TEST_POSTGRES_URL` names a server to use instead (its role has to be able to make databases).
 """
 
-import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from dspex.settings import Secret, Settings
+from dspex.sync import run
 from dspex.testing.postgres import PostgresServer, execute
 
 EMBEDDED, POSTGRES = "sqlite", pytest.param("postgres", marks=pytest.mark.full)
@@ -91,7 +91,7 @@ def migrated(url: str) -> None:
         finally:
             await database.aclose()
 
-    asyncio.run(work())
+    run(work())
 
 
 __all__ = [

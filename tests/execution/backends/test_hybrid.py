@@ -74,15 +74,12 @@ async def test_each_node_runs_where_its_definition_says_and_the_trace_shows_it()
 
 @pytest.mark.bridge
 async def test_a_node_in_a_list_that_runs_in_a_worker_is_told_by_its_own_path():
-    async def main():
-        code = CodeRoot(FOLDER)
-        async with asyncio.timeout(60), IsolatedBackend(code=code) as isolated:
-            return await run(
-                written("Plain")("mock", "isolated").to_program(),
-                {"isolated": isolated, "mock": MockBackend()},
-            )
-
-    prediction, _ = await main()
+    code = CodeRoot(FOLDER)
+    async with asyncio.timeout(60), IsolatedBackend(code=code) as isolated:
+        prediction, _ = await run(
+            written("Plain")("mock", "isolated").to_program(),
+            {"isolated": isolated, "mock": MockBackend()},
+        )
     assert prediction.to_dict() == {"answer": 7, "sure": True}
     assert ran(prediction) == [
         ("mock", "search", "node 'search' names the backend 'mock'"),
@@ -136,11 +133,8 @@ class Owned(MockBackend):
 
 @pytest.mark.parametrize("kind", ["Plain", "OwnLoop"])
 async def test_a_forward_in_a_thread_reaches_a_backend_that_belongs_to_the_runs_loop(kind):
-    async def main():
-        async with asyncio.timeout(10):
-            return await run(written(kind)("mock").to_program(), {"mock": Owned()})
-
-    prediction, model = await main()
+    async with asyncio.timeout(10):
+        prediction, model = await run(written(kind)("mock").to_program(), {"mock": Owned()})
     assert prediction.to_dict() == {"answer": 7, "sure": True}
     assert len(model.requests) == 1
 
@@ -170,18 +164,16 @@ async def test_deadline_and_cancellation_end_what_a_forward_in_a_thread_waits_fo
 
 
 async def test_what_a_forward_in_a_thread_does_is_streamed():
-    async def main():
-        async with asyncio.timeout(10):
-            module = written("Plain")()
-            events = [
-                event
-                async for event in module.stream(RunContext(model=answering(VALUES)), question="?")
-            ]
-            return [event.path for event in events if isinstance(event, Status)], events[
-                -1
-            ].prediction
-
-    paths, prediction = await main()
+    async with asyncio.timeout(10):
+        module = written("Plain")()
+        events = [
+            event
+            async for event in module.stream(RunContext(model=answering(VALUES)), question="?")
+        ]
+        paths, prediction = (
+            [event.path for event in events if isinstance(event, Status)],
+            events[-1].prediction,
+        )
     assert list(dict.fromkeys(paths)) == ["self", "search", "steps[0]"]
     assert prediction.answer == 7
 

@@ -66,28 +66,22 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 async def test_a_stored_program_gets_instances_of_the_classes_in_its_file(app: Any) -> None:
-    async def run() -> str:
-        backend = NativeBackend(code=CodeRoot(Path.cwd()))
-        program = app.shout.to_program()
-        handle = await backend.create_program(program)
-        inputs = program.from_dict(program.to_dict()).signature.validate_inputs(INPUTS)
-        return (await backend.execute_program(handle, inputs, RunContext())).loud
-
-    assert (await run()) == "HEAR ME, LOUD"
+    backend = NativeBackend(code=CodeRoot(Path.cwd()))
+    program = app.shout.to_program()
+    handle = await backend.create_program(program)
+    inputs = program.from_dict(program.to_dict()).signature.validate_inputs(INPUTS)
+    assert (await backend.execute_program(handle, inputs, RunContext())).loud == "HEAR ME, LOUD"
 
 
 @pytest.mark.bridge
 async def test_so_does_one_in_a_process_of_its_own(app: Any) -> None:
-    async def run() -> str:
-        pool = PoolConfig(name="native")
-        async with (
-            asyncio.timeout(30),
-            IsolatedBackend(code=CodeRoot(Path.cwd()), pool=pool) as backend,
-        ):
-            handle = await backend.create_program(app.shout.to_program())
-            return (await backend.execute_program(handle, INPUTS, RunContext())).loud
-
-    assert (await run()) == "HEAR ME, LOUD"
+    pool = PoolConfig(name="native")
+    async with (
+        asyncio.timeout(30),
+        IsolatedBackend(code=CodeRoot(Path.cwd()), pool=pool) as backend,
+    ):
+        handle = await backend.create_program(app.shout.to_program())
+        assert (await backend.execute_program(handle, INPUTS, RunContext())).loud == "HEAR ME, LOUD"
 
 
 def test_so_does_one_on_the_command_line(app: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,30 +81,26 @@ async def test_waiting_for_a_turn_does_not_count():
 
 
 async def test_a_pause_does_not_count_and_takes_no_time_of_the_budget():
-    async def main():
-        clock, control = FakeClock(), Control()
+    clock, control = FakeClock(), Control()
 
-        class Pausing(Taking):
-            async def complete(self, request):
-                if self.calls == 2:
-                    control.pause()
-                return await super().complete(request)
+    class Pausing(Taking):
+        async def complete(self, request):
+            if self.calls == 2:
+                control.pause()
+            return await super().complete(request)
 
-        async with searching(clock, MemoryJournal(), control) as replies:
-            replies.budget.seconds = 20
-            replies.budget.begin()
-            work = asyncio.create_task(
-                scored(ReplayedModel(Pausing(clock), replies), clock, concurrency=2)
-            )
-            while replies._paused_at is None:
-                await asyncio.sleep(0)
-            await clock.advance(1000)
-            assert replies.remaining_seconds() == pytest.approx(14)
-            control.resume()
-            seconds = await work
-            return seconds, replies.budget.elapsed
-
-    seconds, elapsed = await main()
+    async with searching(clock, MemoryJournal(), control) as replies:
+        replies.budget.seconds = 20
+        replies.budget.begin()
+        work = asyncio.create_task(
+            scored(ReplayedModel(Pausing(clock), replies), clock, concurrency=2)
+        )
+        while replies._paused_at is None:
+            await asyncio.sleep(0)
+        await clock.advance(1000)
+        assert replies.remaining_seconds() == pytest.approx(14)
+        control.resume()
+        seconds, elapsed = await work, replies.budget.elapsed
     assert seconds == [2.0] * 6
     assert elapsed == pytest.approx(12)
 

@@ -152,26 +152,22 @@ def test_cancelled_search_returns_what_it_found(rulebook):
 
 async def test_paused_search_makes_no_call_until_it_is_resumed(rulebook):
     control, model = Control(), rulebook(_shows_c0)
-
-    async def main():
-        with dspex.context(model=model):
-            control.pause()
-            work = asyncio.create_task(
-                dspex.aoptimize(
-                    dspex.Predict(Sort),
-                    FEW,
-                    train=TRAIN,
-                    metric=dspex.exact_match,
-                    search=Search(control=control),
-                )
+    with dspex.context(model=model):
+        control.pause()
+        work = asyncio.create_task(
+            dspex.aoptimize(
+                dspex.Predict(Sort),
+                FEW,
+                train=TRAIN,
+                metric=dspex.exact_match,
+                search=Search(control=control),
             )
-            for _ in range(50):
-                await asyncio.sleep(0)
-            assert not model.requests
-            control.resume()
-            return await work
-
-    assert len((await main()).trials) == 7
+        )
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not model.requests
+        control.resume()
+        assert len((await work).trials) == 7
 
 
 def test_estimate_comes_first_and_bounds_what_is_spent(rulebook):

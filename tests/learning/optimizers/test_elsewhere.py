@@ -106,16 +106,12 @@ async def test_a_program_in_a_process_of_its_own_tells_what_its_steps_did(rulebo
     model = rulebook(_needs_an_example)
     model.capabilities = frozenset()
     program = dspex.Predict("question -> answer").to_program()
-
-    async def main():
-        async with asyncio.timeout(60), IsolatedBackend() as backend:
-            with dspex.context(model=model):
-                recipe = dspex.BootstrapFewShot(max_bootstrapped=2, max_labelled=0, rounds=2)
-                return await dspex.aoptimize(
-                    BackendModule(program, backend), recipe, train=ROWS, metric=dspex.exact_match
-                )
-
-    outcome = await main()
+    async with asyncio.timeout(60), IsolatedBackend() as backend:
+        with dspex.context(model=model):
+            recipe = dspex.BootstrapFewShot(max_bootstrapped=2, max_labelled=0, rounds=2)
+            outcome = await dspex.aoptimize(
+                BackendModule(program, backend), recipe, train=ROWS, metric=dspex.exact_match
+            )
     assert (outcome.trials[0].score, outcome.best.score) == (0.0, 1.0)
     shown = [{"question": f"number {n}", "answer": str(n)} for n in range(2)]
     assert outcome.best.candidate.assignment == {"self.demos": shown}

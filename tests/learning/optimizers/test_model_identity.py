@@ -109,17 +109,11 @@ async def test_answers_of_old_go_to_the_first_model_of_the_name(rulebook):
     request = Request(messages=(Message("user", "a1"),))
     key = content_hash(["m", "", msgspec.to_builtins(request)])
     usage = msgspec.to_builtins(Usage(calls=1))
-
-    async def main():
-        async with ReplyStore(
-            MemoryJournal(), budget=Budget(), control=Control(), concurrency=1
-        ) as answers:
-            answers.restore(
-                {"kind": "answer", "key": key, "model": "m", "text": "old", "usage": usage}
-            )
-            return [
-                (await answers.reply(model, request, "")).text for model in (first, second, first)
-            ]
-
-    assert (await main()) == ["old", '{"label": "a"}', "old"]
+    async with ReplyStore(
+        MemoryJournal(), budget=Budget(), control=Control(), concurrency=1
+    ) as answers:
+        answers.restore({"kind": "answer", "key": key, "model": "m", "text": "old", "usage": usage})
+        assert [
+            (await answers.reply(model, request, "")).text for model in (first, second, first)
+        ] == ["old", '{"label": "a"}', "old"]
     assert (len(first.requests), len(second.requests)) == (0, 1)

@@ -13,7 +13,6 @@ from dspex.operations.evaluations.records import EvaluationRecord
 from dspex.operations.jobs import JobRun
 from dspex.testing import ScriptedModel
 from dspex.testing.contracts import LanguageModelContract
-from tests.support.waiting import finish
 
 
 def a_run() -> JobRun:
@@ -39,24 +38,21 @@ class TestJobModel(LanguageModelContract):
         return JobModel(ScriptedModel("Paris", capabilities=["streaming"]), a_run())
 
 
-def test_a_model_that_is_away_ends_the_run_and_all_its_calls() -> None:
-    async def work() -> None:
-        run, never = a_run(), asyncio.Event()
+async def test_a_model_that_is_away_ends_the_run_and_all_its_calls() -> None:
+    run, never = a_run(), asyncio.Event()
 
-        class Waiting(ScriptedModel):
-            async def complete(self, request: Request) -> object:  # type: ignore[override]
-                await never.wait()
-                return None
+    class Waiting(ScriptedModel):
+        async def complete(self, request: Request) -> object:  # type: ignore[override]
+            await never.wait()
+            return None
 
-        other = asyncio.create_task(JobModel(Waiting("x"), run).complete(Request(messages=())))
-        await asyncio.sleep(0)
-        with pytest.raises(asyncio.CancelledError):
-            await JobModel(ScriptedModel(ModelUnavailableError("away")), run).complete(
-                Request(messages=())
-            )
-        assert run.failure is not None
-        assert run.failure.is_retryable
-        with pytest.raises(asyncio.CancelledError):
-            await other
-
-    finish(work())
+    other = asyncio.create_task(JobModel(Waiting("x"), run).complete(Request(messages=())))
+    await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await JobModel(ScriptedModel(ModelUnavailableError("away")), run).complete(
+            Request(messages=())
+        )
+    assert run.failure is not None
+    assert run.failure.is_retryable
+    with pytest.raises(asyncio.CancelledError):
+        await other

@@ -37,7 +37,6 @@ from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.programs.stored_programs import find_program, save_program
 from dspex.settings import Settings
 from dspex.telemetry import Silent
-from tests.support.waiting import finish
 
 EXECUTION = DOMAIN["execution"]
 STAGES = [
@@ -130,33 +129,30 @@ def quick() -> MockBackend:
     return MockBackend([{"a": "yes"}])
 
 
-def test_an_execution_is_two_transactions_and_tells_its_five_stages(settings: Settings) -> None:
-    async def work() -> None:
-        async with processes(settings, backend=quick) as [process]:
-            process.store.writes.clear()
-            ended = await process.start()
-            assert process.store.writes == [4, 2]
-            stored = await process.operations.row(EXECUTION, ended.id)
-            assert dataclasses.replace(stored, lock_version=0) == ended
-            assert [(stage["stage"], stage["status"]) for stage in stored.stages] == [
-                (s, "passed") for s in STAGES
-            ]
-            assert all(stage["ms"] >= 0 for stage in stored.stages)
-            assert stored.queue_ms >= 0
-            assert (stored.actor, stored.owner) == ("ada", process.executor.owner)
-            events = await process.operations.list(DOMAIN["event"], Query(oldest_first=True))
-            assert [(event.subject_id, event.payload["status"]) for event in events] == [
-                (ended.id, "running"),
-                (ended.id, "completed"),
-            ]
-            entries = await process.operations.list(
-                DOMAIN["audit_entry"], Query(where={"resource_id": ended.id})
-            )
-            assert [(entry.actor, entry.action) for entry in entries] == [
-                ("ada", "execute_program")
-            ]
-
-    finish(work())
+async def test_an_execution_is_two_transactions_and_tells_its_five_stages(
+    settings: Settings,
+) -> None:
+    async with processes(settings, backend=quick) as [process]:
+        process.store.writes.clear()
+        ended = await process.start()
+        assert process.store.writes == [4, 2]
+        stored = await process.operations.row(EXECUTION, ended.id)
+        assert dataclasses.replace(stored, lock_version=0) == ended
+        assert [(stage["stage"], stage["status"]) for stage in stored.stages] == [
+            (s, "passed") for s in STAGES
+        ]
+        assert all(stage["ms"] >= 0 for stage in stored.stages)
+        assert stored.queue_ms >= 0
+        assert (stored.actor, stored.owner) == ("ada", process.executor.owner)
+        events = await process.operations.list(DOMAIN["event"], Query(oldest_first=True))
+        assert [(event.subject_id, event.payload["status"]) for event in events] == [
+            (ended.id, "running"),
+            (ended.id, "completed"),
+        ]
+        entries = await process.operations.list(
+            DOMAIN["audit_entry"], Query(where={"resource_id": ended.id})
+        )
+        assert [(entry.actor, entry.action) for entry in entries] == [("ada", "execute_program")]
 
 
 @pytest.mark.parametrize(
@@ -166,93 +162,78 @@ def test_an_execution_is_two_transactions_and_tells_its_five_stages(settings: Se
         ([{"b": 1}], "backend_execution", ["error"]),
     ],
 )
-def test_a_failure_names_its_stage_and_keeps_its_trace(
+async def test_a_failure_names_its_stage_and_keeps_its_trace(
     settings: Settings, script: Any, stage: str, trace: list[str]
 ) -> None:
-    async def work() -> None:
-        async with processes(settings, backend=lambda: MockBackend(script)) as [process]:
-            ended = await process.start()
-            assert ended.status == "failed"
-            statuses = {item["stage"]: item["status"] for item in ended.stages}
-            assert statuses[stage] == "failed"
-            assert statuses["serialization"] == "skipped"
-            assert [span["status"] for span in ended.trace["spans"]] == trace
-
-    finish(work())
+    async with processes(settings, backend=lambda: MockBackend(script)) as [process]:
+        ended = await process.start()
+        assert ended.status == "failed"
+        statuses = {item["stage"]: item["status"] for item in ended.stages}
+        assert statuses[stage] == "failed"
+        assert statuses["serialization"] == "skipped"
+        assert [span["status"] for span in ended.trace["spans"]] == trace
 
 
-def test_inputs_that_do_not_fit_fail_in_their_stage_in_one_transaction(settings: Settings) -> None:
-    async def work() -> None:
-        async with processes(settings, backend=quick) as [process]:
-            process.store.writes.clear()
-            with pytest.raises(InvalidError):
-                await process.start(inputs={"x": 1})
-            assert process.store.writes == [4]
-            [row] = await process.rows()
-            assert [stage["status"] for stage in row.stages] == [
-                "passed",
-                "failed",
-                "skipped",
-                "skipped",
-                "skipped",
-            ]
-
-    finish(work())
-
-
-def test_calls_with_one_key_are_one_execution_in_any_process(settings: Settings) -> None:
-    async def work() -> None:
-        async with processes(settings, 2) as [first, second]:
-            calls = [
-                process.start(idempotency_key="k") for process in (first, second) for _ in range(4)
-            ]
-            begun = [
-                asyncio.create_task(process.backend.begun.wait()) for process in (first, second)
-            ]
-            await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
-            for process in (first, second):
-                process.backend.let_go.set()
-            found = await asyncio.gather(*calls)
-            assert len({row.id for row in found}) == 1
-            assert {row.status for row in found} == {"completed"}
-            assert len(first.backend.calls) + len(second.backend.calls) == 1
-            assert len(await first.rows()) == 1
-            begun[0].cancel(), begun[1].cancel()
-
-    finish(work())
+async def test_inputs_that_do_not_fit_fail_in_their_stage_in_one_transaction(
+    settings: Settings,
+) -> None:
+    async with processes(settings, backend=quick) as [process]:
+        process.store.writes.clear()
+        with pytest.raises(InvalidError):
+            await process.start(inputs={"x": 1})
+        assert process.store.writes == [4]
+        [row] = await process.rows()
+        assert [stage["status"] for stage in row.stages] == [
+            "passed",
+            "failed",
+            "skipped",
+            "skipped",
+            "skipped",
+        ]
 
 
-def test_a_key_with_other_inputs_is_a_conflict(settings: Settings) -> None:
-    async def work() -> None:
-        async with processes(settings, backend=quick) as [process]:
-            first = await process.start(idempotency_key="k")
-            with pytest.raises(ConflictError, match="other inputs") as caught:
-                await process.start(idempotency_key="k", inputs={"q": "!"})
-            assert caught.value.execution_id == str(first.id)
-            with pytest.raises(InvalidError):
-                await process.start(idempotency_key="bad", inputs={"x": 1})
-            with pytest.raises(InvalidError) as again:
-                await process.start(idempotency_key="bad", inputs={"x": 1})
-            assert {error.field for error in again.value.fields} == {"q", "x"}
-            assert len(await process.rows()) == 2
-
-    finish(work())
-
-
-def test_a_repeated_call_gets_a_long_execution_as_running(settings: Settings) -> None:
-    async def work() -> None:
-        async with processes(settings) as [process]:
-            task = process.start(idempotency_key="k")
-            await process.backend.begun.wait()
-            repeated = await process.start(idempotency_key="k", timeout=0.05)
-            assert repeated.status == "running"
+async def test_calls_with_one_key_are_one_execution_in_any_process(settings: Settings) -> None:
+    async with processes(settings, 2) as [first, second]:
+        calls = [
+            process.start(idempotency_key="k") for process in (first, second) for _ in range(4)
+        ]
+        begun = [asyncio.create_task(process.backend.begun.wait()) for process in (first, second)]
+        await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
+        for process in (first, second):
             process.backend.let_go.set()
-            assert (await task).id == repeated.id
+        found = await asyncio.gather(*calls)
+        assert len({row.id for row in found}) == 1
+        assert {row.status for row in found} == {"completed"}
+        assert len(first.backend.calls) + len(second.backend.calls) == 1
+        assert len(await first.rows()) == 1
+        begun[0].cancel(), begun[1].cancel()
 
-    finish(work())
+
+async def test_a_key_with_other_inputs_is_a_conflict(settings: Settings) -> None:
+    async with processes(settings, backend=quick) as [process]:
+        first = await process.start(idempotency_key="k")
+        with pytest.raises(ConflictError, match="other inputs") as caught:
+            await process.start(idempotency_key="k", inputs={"q": "!"})
+        assert caught.value.execution_id == str(first.id)
+        with pytest.raises(InvalidError):
+            await process.start(idempotency_key="bad", inputs={"x": 1})
+        with pytest.raises(InvalidError) as again:
+            await process.start(idempotency_key="bad", inputs={"x": 1})
+        assert {error.field for error in again.value.fields} == {"q", "x"}
+        assert len(await process.rows()) == 2
 
 
-def test_an_execution_inside_another_is_its_child(settings: Settings) -> None:
+async def test_a_repeated_call_gets_a_long_execution_as_running(settings: Settings) -> None:
+    async with processes(settings) as [process]:
+        task = process.start(idempotency_key="k")
+        await process.backend.begun.wait()
+        repeated = await process.start(idempotency_key="k", timeout=0.05)
+        assert repeated.status == "running"
+        process.backend.let_go.set()
+        assert (await task).id == repeated.id
+
+
+async def test_an_execution_inside_another_is_its_child(settings: Settings) -> None:
     class Calling(MockBackend):
         process: Process
 
@@ -263,134 +244,115 @@ def test_an_execution_inside_another_is_its_child(settings: Settings) -> None:
                 await asyncio.gather(*(self.process.start(inputs={"q": "inner"}) for _ in range(2)))
             return await super().execute_program(handle, inputs, context)
 
-    async def work() -> None:
-        async with processes(settings, backend=lambda: Calling([{"a": "yes"}])) as [process]:
-            process.backend.process = process  # type: ignore[attr-defined]
-            outer = await process.start(inputs={"q": "outer"})
-            children = await process.rows(parent_id=outer.id)
-            assert [child.inputs for child in children] == [{"q": "inner"}] * 2
-            assert outer.parent_id is None
-
-    finish(work())
+    async with processes(settings, backend=lambda: Calling([{"a": "yes"}])) as [process]:
+        process.backend.process = process  # type: ignore[attr-defined]
+        outer = await process.start(inputs={"q": "outer"})
+        children = await process.rows(parent_id=outer.id)
+        assert [child.inputs for child in children] == [{"q": "inner"}] * 2
+        assert outer.parent_id is None
 
 
-def test_a_deadline_ends_a_run_with_a_typed_error(settings: Settings) -> None:
-    async def work() -> None:
-        async with processes(settings) as [process]:
-            ended = await process.start(timeout=0.05)
-            assert (ended.status, ended.error["code"]) == ("failed", "deadline")
-            assert ended.deadline_at is not None
-            for wrong in (0, -1, 1e9):
-                with pytest.raises(InvalidError, match="timeout"):
-                    await process.start(timeout=wrong)
-
-    finish(work())
+async def test_a_deadline_ends_a_run_with_a_typed_error(settings: Settings) -> None:
+    async with processes(settings) as [process]:
+        ended = await process.start(timeout=0.05)
+        assert (ended.status, ended.error["code"]) == ("failed", "deadline")
+        assert ended.deadline_at is not None
+        for wrong in (0, -1, 1e9):
+            with pytest.raises(InvalidError, match="timeout"):
+                await process.start(timeout=wrong)
 
 
-def test_an_execution_is_cancelled_at_once_where_it_runs(settings: Settings) -> None:
-    async def work() -> None:
-        async with processes(settings) as [process]:
-            task = process.start()
-            await process.backend.begun.wait()
-            [row] = await process.rows()
-            cancelled = await cancel_execution(process.operations, ExecutionOf(execution_id=row.id))
-            assert cancelled.status == "cancelled"
-            assert (await task).status == "cancelled"
-            with pytest.raises(ConflictError, match="is cancelled"):
-                await cancel_execution(process.operations, ExecutionOf(execution_id=row.id))
-            assert (await find_program(process.operations, name="qa")).execution_count == 1
-
-    finish(work())
+async def test_an_execution_is_cancelled_at_once_where_it_runs(settings: Settings) -> None:
+    async with processes(settings) as [process]:
+        task = process.start()
+        await process.backend.begun.wait()
+        [row] = await process.rows()
+        cancelled = await cancel_execution(process.operations, ExecutionOf(execution_id=row.id))
+        assert cancelled.status == "cancelled"
+        assert (await task).status == "cancelled"
+        with pytest.raises(ConflictError, match="is cancelled"):
+            await cancel_execution(process.operations, ExecutionOf(execution_id=row.id))
+        assert (await find_program(process.operations, name="qa")).execution_count == 1
 
 
-def test_an_execution_is_cancelled_from_another_process_within_a_second(settings: Settings) -> None:
-    async def work() -> None:
-        async with processes(settings, 2) as [running, other], running.keeper:
-            task = running.start()
-            await running.backend.begun.wait()
-            [row] = await other.rows()
-            await cancel_execution(other.operations, ExecutionOf(execution_id=row.id))
-            async with asyncio.timeout(1.0):
-                assert (await task).status == "cancelled"
-
-    finish(work())
-
-
-def test_what_a_dead_process_left_is_interrupted_and_can_be_retried(settings: Settings) -> None:
-    async def work() -> None:
-        async with processes(settings, 2) as [dead, survivor]:
-            task = dead.start()
-            await dead.backend.begun.wait()
-            [row] = await survivor.rows()
-            assert await survivor.keeper.sweep() == 0
-            gone = f"{host()}:{2**22 - 1}:1:{new_id().hex}"
-            await survivor.store.write(
-                Update(resource=EXECUTION, id=row.id, values={"owner": gone})
-            )
-            assert await survivor.keeper.sweep() == 1
-            dead.backend.let_go.set()
-            assert (await task).status == "interrupted"
-            survivor.backend.let_go.set()
-            again = await retry_execution(survivor.operations, RetryExecution(execution_id=row.id))
-            assert (again.status, again.retry_of, again.inputs) == ("completed", row.id, {"q": "?"})
-            with pytest.raises(ConflictError, match="is completed"):
-                await retry_execution(survivor.operations, RetryExecution(execution_id=again.id))
-
-    finish(work())
-
-
-def test_a_key_whose_execution_was_interrupted_runs_once_more_for_all_who_call(
+async def test_an_execution_is_cancelled_from_another_process_within_a_second(
     settings: Settings,
 ) -> None:
-    async def work() -> None:
-        async with processes(settings, 3) as [dead, *living]:
-            task = dead.start(idempotency_key="k")
-            await dead.backend.begun.wait()
-            [row] = await dead.rows()
-            gone = f"{host()}:{2**22 - 1}:1:{new_id().hex}"
-            await dead.store.write(Update(resource=EXECUTION, id=row.id, values={"owner": gone}))
-            assert await living[0].keeper.sweep() == 1
-            dead.backend.let_go.set()
-            assert (await task).status == "interrupted"
-            for process in living:
-                process.backend.let_go.set()
-            found = await asyncio.gather(
-                *[one.start(idempotency_key="k") for one in living for _ in range(3)]
-            )
-            assert len({again.id for again in found}) == 1
-            assert {(again.status, again.retry_of, again.idempotency_key) for again in found} == {
-                ("completed", row.id, "k")
-            }
-            assert sum(len(process.backend.calls) for process in living) == 1
-            [newest, oldest] = await dead.rows()
-            assert (newest.id, newest.retry_of, newest.idempotency_key) == (
-                found[0].id,
-                row.id,
-                "k",
-            )
-            assert (oldest.id, oldest.status, oldest.idempotency_key) == (
-                row.id,
-                "interrupted",
-                None,
-            )
-            with pytest.raises(ConflictError, match="other inputs"):
-                await living[0].start(idempotency_key="k", inputs={"q": "!"})
-
-    finish(work())
+    async with processes(settings, 2) as [running, other], running.keeper:
+        task = running.start()
+        await running.backend.begun.wait()
+        [row] = await other.rows()
+        await cancel_execution(other.operations, ExecutionOf(execution_id=row.id))
+        async with asyncio.timeout(1.0):
+            assert (await task).status == "cancelled"
 
 
-def test_a_repeated_refusal_says_the_same(settings: Settings) -> None:
-    async def work() -> None:
-        async with processes(settings, backend=quick) as [process]:
-            told = []
-            for _ in range(2):
-                with pytest.raises(InvalidError) as caught:
-                    await process.start(idempotency_key="bad", inputs={"x": "5"})
-                told.append([field.to_dict() for field in caught.value.fields])
-            assert told[0] == told[1]
-            assert {field["value"] for field in told[0]} == {"'5'", "None"}
+async def test_what_a_dead_process_left_is_interrupted_and_can_be_retried(
+    settings: Settings,
+) -> None:
+    async with processes(settings, 2) as [dead, survivor]:
+        task = dead.start()
+        await dead.backend.begun.wait()
+        [row] = await survivor.rows()
+        assert await survivor.keeper.sweep() == 0
+        gone = f"{host()}:{2**22 - 1}:1:{new_id().hex}"
+        await survivor.store.write(Update(resource=EXECUTION, id=row.id, values={"owner": gone}))
+        assert await survivor.keeper.sweep() == 1
+        dead.backend.let_go.set()
+        assert (await task).status == "interrupted"
+        survivor.backend.let_go.set()
+        again = await retry_execution(survivor.operations, RetryExecution(execution_id=row.id))
+        assert (again.status, again.retry_of, again.inputs) == ("completed", row.id, {"q": "?"})
+        with pytest.raises(ConflictError, match="is completed"):
+            await retry_execution(survivor.operations, RetryExecution(execution_id=again.id))
 
-    finish(work())
+
+async def test_a_key_whose_execution_was_interrupted_runs_once_more_for_all_who_call(
+    settings: Settings,
+) -> None:
+    async with processes(settings, 3) as [dead, *living]:
+        task = dead.start(idempotency_key="k")
+        await dead.backend.begun.wait()
+        [row] = await dead.rows()
+        gone = f"{host()}:{2**22 - 1}:1:{new_id().hex}"
+        await dead.store.write(Update(resource=EXECUTION, id=row.id, values={"owner": gone}))
+        assert await living[0].keeper.sweep() == 1
+        dead.backend.let_go.set()
+        assert (await task).status == "interrupted"
+        for process in living:
+            process.backend.let_go.set()
+        found = await asyncio.gather(
+            *[one.start(idempotency_key="k") for one in living for _ in range(3)]
+        )
+        assert len({again.id for again in found}) == 1
+        assert {(again.status, again.retry_of, again.idempotency_key) for again in found} == {
+            ("completed", row.id, "k")
+        }
+        assert sum(len(process.backend.calls) for process in living) == 1
+        [newest, oldest] = await dead.rows()
+        assert (newest.id, newest.retry_of, newest.idempotency_key) == (
+            found[0].id,
+            row.id,
+            "k",
+        )
+        assert (oldest.id, oldest.status, oldest.idempotency_key) == (
+            row.id,
+            "interrupted",
+            None,
+        )
+        with pytest.raises(ConflictError, match="other inputs"):
+            await living[0].start(idempotency_key="k", inputs={"q": "!"})
+
+
+async def test_a_repeated_refusal_says_the_same(settings: Settings) -> None:
+    async with processes(settings, backend=quick) as [process]:
+        told = []
+        for _ in range(2):
+            with pytest.raises(InvalidError) as caught:
+                await process.start(idempotency_key="bad", inputs={"x": "5"})
+            told.append([field.to_dict() for field in caught.value.fields])
+        assert told[0] == told[1]
+        assert {field["value"] for field in told[0]} == {"'5'", "None"}
 
 
 class Turned(SystemClock):
@@ -403,115 +365,99 @@ class Turned(SystemClock):
         return super().monotonic_ns() + self.added
 
 
-def test_a_process_of_another_host_is_gone_when_its_heartbeat_stands_still(
+async def test_a_process_of_another_host_is_gone_when_its_heartbeat_stands_still(
     settings: Settings,
 ) -> None:
-    async def work() -> None:
-        async with processes(settings, 2) as [there, here]:
-            clock = Turned()
-            keeper = Maintenance(here.store, here.executor, clock=clock, observer=Silent())
-            task = there.start()
-            await there.backend.begun.wait()
-            [row] = await here.rows()
-            there.executor.owner = owner = there.executor.owner.replace(host(), "elsewhere")
-            await here.store.write(Update(resource=EXECUTION, id=row.id, values={"owner": owner}))
-            for _ in range(3):
-                await there.keeper.send_heartbeat()
-                clock.added += int(9e9)
-                assert await keeper.sweep() == 0
-            clock.added += int(11e9)
-            assert await keeper.sweep() == 1
-            there.backend.let_go.set()
-            assert (await task).status == "interrupted"
-
-    finish(work())
+    async with processes(settings, 2) as [there, here]:
+        clock = Turned()
+        keeper = Maintenance(here.store, here.executor, clock=clock, observer=Silent())
+        task = there.start()
+        await there.backend.begun.wait()
+        [row] = await here.rows()
+        there.executor.owner = owner = there.executor.owner.replace(host(), "elsewhere")
+        await here.store.write(Update(resource=EXECUTION, id=row.id, values={"owner": owner}))
+        for _ in range(3):
+            await there.keeper.send_heartbeat()
+            clock.added += int(9e9)
+            assert await keeper.sweep() == 0
+        clock.added += int(11e9)
+        assert await keeper.sweep() == 1
+        there.backend.let_go.set()
+        assert (await task).status == "interrupted"
 
 
-def test_a_chore_that_fails_keeps_none_of_the_others_from_being_done(
+async def test_a_chore_that_fails_keeps_none_of_the_others_from_being_done(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def work() -> None:
-        async with processes(settings) as [mine]:
-            done: list[str] = []
+    async with processes(settings) as [mine]:
+        done: list[str] = []
 
-            async def broken() -> None:
-                raise ZeroDivisionError
+        async def broken() -> None:
+            raise ZeroDivisionError
 
-            async def fine() -> None:
-                done.append("fine")
+        async def fine() -> None:
+            done.append("fine")
 
-            mine.keeper.add(0, broken)
-            mine.keeper.add(0, fine)
-            await mine.keeper.tick()
-            await mine.keeper.tick()
-            assert done == ["fine", "fine"]
-
-    finish(work())
+        mine.keeper.add(0, broken)
+        mine.keeper.add(0, fine)
+        await mine.keeper.tick()
+        await mine.keeper.tick()
+        assert done == ["fine", "fine"]
     assert [
         record.levelname for record in caplog.records if "maintenance task failed" in record.message
     ] == ["ERROR"] * 2
 
 
-def test_a_process_that_is_stopped_lets_runs_end_and_refuses_new_ones(settings: Settings) -> None:
-    async def work() -> None:
-        async with processes(settings) as [process]:
-            first = process.start()
-            await process.backend.begun.wait()
-            draining = asyncio.create_task(process.executor.runs.drain(30))
-            while not process.executor.runs.is_draining:
-                await asyncio.sleep(0)
-            with pytest.raises(UnavailableError) as caught:
-                await process.start()
-            assert caught.value.is_retryable
-            process.backend.let_go.set()
-            assert await draining == 0
-            assert (await first).status == "completed"
-
-    finish(work())
-
-
-def test_what_still_runs_when_the_grace_ends_is_interrupted(settings: Settings) -> None:
-    async def work() -> None:
-        async with processes(settings) as [process]:
-            task = process.start()
-            await process.backend.begun.wait()
-            assert await process.executor.runs.drain(0.01) == 1
-            ended = await task
-            assert (ended.status, ended.error["code"], ended.error["retryable"]) == (
-                "interrupted",
-                "interrupted",
-                True,
-            )
-
-    finish(work())
+async def test_a_process_that_is_stopped_lets_runs_end_and_refuses_new_ones(
+    settings: Settings,
+) -> None:
+    async with processes(settings) as [process]:
+        first = process.start()
+        await process.backend.begun.wait()
+        draining = asyncio.create_task(process.executor.runs.drain(30))
+        while not process.executor.runs.is_draining:
+            await asyncio.sleep(0)
+        with pytest.raises(UnavailableError) as caught:
+            await process.start()
+        assert caught.value.is_retryable
+        process.backend.let_go.set()
+        assert await draining == 0
+        assert (await first).status == "completed"
 
 
-def test_an_end_outlives_a_short_absence_of_the_database(settings: Settings) -> None:
-    async def work() -> None:
-        async with processes(settings) as [process]:
-            task = process.start()
-            await process.backend.begun.wait()
-            process.store.away = 2
-            process.backend.let_go.set()
-            assert (await task).status == "completed"
-            assert [row.status for row in await process.rows()] == ["completed"]
+async def test_what_still_runs_when_the_grace_ends_is_interrupted(settings: Settings) -> None:
+    async with processes(settings) as [process]:
+        task = process.start()
+        await process.backend.begun.wait()
+        assert await process.executor.runs.drain(0.01) == 1
+        ended = await task
+        assert (ended.status, ended.error["code"], ended.error["retryable"]) == (
+            "interrupted",
+            "interrupted",
+            True,
+        )
 
-    finish(work())
+
+async def test_an_end_outlives_a_short_absence_of_the_database(settings: Settings) -> None:
+    async with processes(settings) as [process]:
+        task = process.start()
+        await process.backend.begun.wait()
+        process.store.away = 2
+        process.backend.let_go.set()
+        assert (await task).status == "completed"
+        assert [row.status for row in await process.rows()] == ["completed"]
 
 
-def test_a_program_that_another_process_archived_is_not_executed(settings: Settings) -> None:
-    async def work() -> None:
-        async with processes(settings, 2, backend=quick) as [first, second]:
+async def test_a_program_that_another_process_archived_is_not_executed(settings: Settings) -> None:
+    async with processes(settings, 2, backend=quick) as [first, second]:
+        await first.start()
+        program = await find_program(second.operations, name="qa")
+        await second.store.write(
+            Update(resource=DOMAIN["program"], id=program.id, values={"status": "archived"})
+        )
+        with pytest.raises(ConflictError, match="is archived"):
             await first.start()
-            program = await find_program(second.operations, name="qa")
-            await second.store.write(
-                Update(resource=DOMAIN["program"], id=program.id, values={"status": "archived"})
-            )
-            with pytest.raises(ConflictError, match="is archived"):
-                await first.start()
-            assert len(await first.rows()) == 1
-
-    finish(work())
+        assert len(await first.rows()) == 1
 
 
 @pytest.mark.parametrize(
@@ -522,7 +468,7 @@ def test_a_program_that_another_process_archived_is_not_executed(settings: Setti
     ],
 )
 @pytest.mark.parametrize("kind", ["def", "async def"])
-def test_code_that_wants_to_end_more_than_itself_is_a_failed_execution(
+async def test_code_that_wants_to_end_more_than_itself_is_a_failed_execution(
     settings: Settings, tmp_path: Path, kind: str, last: str, message: str
 ) -> None:
     name = f"ending_{new_id().hex}"
@@ -533,21 +479,18 @@ def test_code_that_wants_to_end_more_than_itself_is_a_failed_execution(
     (tmp_path / f"{name}.py").write_text(source)
     code = CodeRoot(tmp_path)
 
-    async def work() -> None:
-        async with open_services(settings, code=code) as services:
-            record = await save_program(services.operations, code.load(f"{name}:f").to_program("f"))
-            ended = await execute_record(services.operations, record, {"q": "?"})
-            assert ended.status == "failed"
-            assert ended.error is not None
-            assert message in ended.error["message"]
-            assert [row.status for row in await services.operations.list(EXECUTION, Query())] == [
-                "failed"
-            ]
-
-    finish(work())
+    async with open_services(settings, code=code) as services:
+        record = await save_program(services.operations, code.load(f"{name}:f").to_program("f"))
+        ended = await execute_record(services.operations, record, {"q": "?"})
+        assert ended.status == "failed"
+        assert ended.error is not None
+        assert message in ended.error["message"]
+        assert [row.status for row in await services.operations.list(EXECUTION, Query())] == [
+            "failed"
+        ]
 
 
-def test_programs_written_in_code_call_stored_ones_as_children(
+async def test_programs_written_in_code_call_stored_ones_as_children(
     settings: Settings, tmp_path: Path
 ) -> None:
     from dspex.execution.modules import CodeRoot
@@ -561,27 +504,22 @@ def test_programs_written_in_code_call_stored_ones_as_children(
         "        return {'a': inner['a']}\n"
     )
 
-    async def work() -> None:
-        async with open_services(settings, code=CodeRoot(tmp_path)) as services:
-            operations = services.operations
-            await create_program(
-                operations, CreateProgram(name="inner", signature="q -> a", backend="mock")
-            )
+    async with open_services(settings, code=CodeRoot(tmp_path)) as services:
+        operations = services.operations
+        await create_program(
+            operations, CreateProgram(name="inner", signature="q -> a", backend="mock")
+        )
 
-            async def stored(_self: Module, **inputs: Any) -> Any:
-                ended = await execute_program(
-                    operations, ExecuteProgram(name="inner", inputs=inputs)
-                )
-                return ended.outputs
+        async def stored(_self: Module, **inputs: Any) -> Any:
+            ended = await execute_program(operations, ExecuteProgram(name="inner", inputs=inputs))
+            return ended.outputs
 
-            outer: Any = CodeRoot(tmp_path).load(f"{module}:Outer")
-            outer.stored = stored
-            record = await save_program(operations, outer().to_program("outer"))
-            ended = await execute_program(
-                operations, ExecuteProgram(program_id=record.id, inputs={"q": "?"})
-            )
-            assert ended.status == "completed"
-            [child] = await operations.list(EXECUTION, Query(where={"parent_id": ended.id}))
-            assert child.outputs == ended.outputs
-
-    finish(work())
+        outer: Any = CodeRoot(tmp_path).load(f"{module}:Outer")
+        outer.stored = stored
+        record = await save_program(operations, outer().to_program("outer"))
+        ended = await execute_program(
+            operations, ExecuteProgram(program_id=record.id, inputs={"q": "?"})
+        )
+        assert ended.status == "completed"
+        [child] = await operations.list(EXECUTION, Query(where={"parent_id": ended.id}))
+        assert child.outputs == ended.outputs

@@ -31,7 +31,6 @@ from dspex.operations.tenancy.actions import ConfigureWorkspace, CreateWorkspace
 from dspex.settings import Settings, read_settings
 from dspex.testing import ScriptedModel
 from tests.operations.framework.test_operations import operations_of
-from tests.support.waiting import finish
 
 EXECUTION, EVENT = DOMAIN["execution"], DOMAIN["event"]
 _ACTIONS = {action.name: action for action in DOMAIN.actions}
@@ -51,58 +50,50 @@ def text(row: Any) -> str:
     return repr([row.inputs, row.outputs, row.error, row.trace])
 
 
-def test_a_program_that_stores_no_inputs_leaves_none_in_rows_traces_or_errors(
+async def test_a_program_that_stores_no_inputs_leaves_none_in_rows_traces_or_errors(
     settings: Settings,
 ) -> None:
-    async def work() -> None:
-        async with open_services(settings) as services:
-            ended, stored = await run(services, "[[ ## answer ## ]]\nfine", store_inputs=False)
-            assert (ended.inputs, ended.outputs) == ({"card": SECRET}, {"answer": "fine"})
-            assert (stored.inputs, stored.payloads) == ({}, "withheld")
-            assert SECRET not in text(stored)
-            with pytest.raises(InvalidError) as caught:
-                await execute_program(
-                    services.operations, ExecuteProgram(name="qa", inputs={"crad": SECRET})
-                )
-            assert "crad" in str(caught.value)
-            [refused] = await services.operations.list(EXECUTION, Query(limit=1))
-            assert refused.status == "failed"
-            assert SECRET not in text(refused)
-            with pytest.raises(ConflictError, match="withheld"):
-                await retry_execution(services.operations, RetryExecution(execution_id=refused.id))
-
-    finish(work())
+    async with open_services(settings) as services:
+        ended, stored = await run(services, "[[ ## answer ## ]]\nfine", store_inputs=False)
+        assert (ended.inputs, ended.outputs) == ({"card": SECRET}, {"answer": "fine"})
+        assert (stored.inputs, stored.payloads) == ({}, "withheld")
+        assert SECRET not in text(stored)
+        with pytest.raises(InvalidError) as caught:
+            await execute_program(
+                services.operations, ExecuteProgram(name="qa", inputs={"crad": SECRET})
+            )
+        assert "crad" in str(caught.value)
+        [refused] = await services.operations.list(EXECUTION, Query(limit=1))
+        assert refused.status == "failed"
+        assert SECRET not in text(refused)
+        with pytest.raises(ConflictError, match="withheld"):
+            await retry_execution(services.operations, RetryExecution(execution_id=refused.id))
 
 
-def test_patterns_are_redacted_in_inputs_outputs_and_every_text_of_the_trace(
+async def test_patterns_are_redacted_in_inputs_outputs_and_every_text_of_the_trace(
     settings: Settings,
 ) -> None:
-    async def work() -> None:
-        async with open_services(settings) as services:
-            services.operations.services[Executor].recorder._payload_policy = PayloadPolicy(
-                redact=pattern_redactor([r"\d{4}-\d{4}"])
-            )
-            kept = services.operations.services[Executor]
-            model = ScriptedModel(f"[[ ## answer ## ]]\nyour card is {SECRET}")
-            kept._context = dataclasses.replace(kept._context, model=model)
-            operations = services.operations
-            await create_program(
-                operations, CreateProgram(name="qa", signature="card: str -> answer")
-            )
-            ended = await execute_program(
-                operations, ExecuteProgram(name="qa", inputs={"card": SECRET})
-            )
-            stored = await operations.row(EXECUTION, ended.id)
-            assert ended.outputs == {"answer": f"your card is {SECRET}"}
-            assert stored.inputs == {"card": "(redacted)"}
-            assert stored.outputs == {"answer": "your card is (redacted)"}
-            assert (stored.payloads, SECRET in text(stored)) == ("redacted", False)
-            assert "(redacted)" in stored.trace["spans"][0]["inputs_ref"]
-
-    finish(work())
+    async with open_services(settings) as services:
+        services.operations.services[Executor].recorder._payload_policy = PayloadPolicy(
+            redact=pattern_redactor([r"\d{4}-\d{4}"])
+        )
+        kept = services.operations.services[Executor]
+        model = ScriptedModel(f"[[ ## answer ## ]]\nyour card is {SECRET}")
+        kept._context = dataclasses.replace(kept._context, model=model)
+        operations = services.operations
+        await create_program(operations, CreateProgram(name="qa", signature="card: str -> answer"))
+        ended = await execute_program(
+            operations, ExecuteProgram(name="qa", inputs={"card": SECRET})
+        )
+        stored = await operations.row(EXECUTION, ended.id)
+        assert ended.outputs == {"answer": f"your card is {SECRET}"}
+        assert stored.inputs == {"card": "(redacted)"}
+        assert stored.outputs == {"answer": "your card is (redacted)"}
+        assert (stored.payloads, SECRET in text(stored)) == ("redacted", False)
+        assert "(redacted)" in stored.trace["spans"][0]["inputs_ref"]
 
 
-def test_a_redaction_hook_comes_from_the_code_root_and_its_failure_hides_all(
+async def test_a_redaction_hook_comes_from_the_code_root_and_its_failure_hides_all(
     settings: Settings, tmp_path: Path
 ) -> None:
     (tmp_path / "privacy.py").write_text(
@@ -123,13 +114,13 @@ def test_a_redaction_hook_comes_from_the_code_root_and_its_failure_hides_all(
             )
             return await operations.row(EXECUTION, ended.id)
 
-    assert finish(stored("by_field")).inputs == {"q": "***"}
-    hidden = finish(stored("broken"))
+    assert (await stored("by_field")).inputs == {"q": "***"}
+    hidden = await stored("broken")
     assert hidden.status == "completed"
     assert SECRET not in text(hidden)
     assert "KeyError" in hidden.inputs["(withheld)"]
     with pytest.raises(ConfigurationError, match="code root"):
-        finish(unopened(dataclasses.replace(settings, redact="privacy:by_field")))
+        await unopened(dataclasses.replace(settings, redact="privacy:by_field"))
 
 
 async def unopened(settings: Settings) -> None:
@@ -162,155 +153,140 @@ class Later(SystemClock):
         return super().now() + timedelta(days=self.days)
 
 
-def test_old_executions_go_and_those_of_a_without_limits_stay(on_each_database: Settings) -> None:
-    async def work() -> None:
-        async with open_services(on_each_database) as services:
-            operations, dependencies = services.operations, services.operations.dependencies
-            for name, configuration in {
-                "a": {},
-                "b": {"keep_days": 0},
-                "c": {"keep_count": 1},
-            }.items():
-                given = CreateProgram(
-                    name=name, signature="q -> a", backend="mock", configuration=configuration
-                )
-                await create_program(operations, given)
-                for _ in range(3):
-                    await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
-            programs = {
-                row.id: row.name for row in await operations.list(DOMAIN["program"], Query())
-            }
+async def test_old_executions_go_and_those_of_a_without_limits_stay(
+    on_each_database: Settings,
+) -> None:
+    async with open_services(on_each_database) as services:
+        operations, dependencies = services.operations, services.operations.dependencies
+        for name, configuration in {
+            "a": {},
+            "b": {"keep_days": 0},
+            "c": {"keep_count": 1},
+        }.items():
+            given = CreateProgram(
+                name=name, signature="q -> a", backend="mock", configuration=configuration
+            )
+            await create_program(operations, given)
+            for _ in range(3):
+                await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
+        programs = {row.id: row.name for row in await operations.list(DOMAIN["program"], Query())}
 
-            async def left() -> list[str]:
-                rows = await operations.list(EXECUTION, Query(limit=99, oldest_first=True))
-                return [programs[row.program_id] for row in rows]
+        async def left() -> list[str]:
+            rows = await operations.list(EXECUTION, Query(limit=99, oldest_first=True))
+            return [programs[row.program_id] for row in rows]
 
-            def retention(days: float) -> Retention:
-                return Retention(
-                    dependencies.store,
-                    dependencies.services[Figures],
-                    jobs=QUEUES.values(),
-                    clock=Later(days),
-                    days=30,
-                )
+        def retention(days: float) -> Retention:
+            return Retention(
+                dependencies.store,
+                dependencies.services[Figures],
+                jobs=QUEUES.values(),
+                clock=Later(days),
+                days=30,
+            )
 
-            assert await retention(0).tick() == 2
-            assert await left() == [*"aaabbbc"]
-            assert await retention(29).tick() == 0
-            assert await retention(31).tick() == 4
-            assert await left() == [*"bbb"]
-            assert {programs[row.program_id] for row in await operations.list(EVENT, Query())} == {
-                "b"
-            }
-            assert await operations.count(DOMAIN["audit_entry"], {"action": "execute_program"}) == 9
-
-    finish(work())
+        assert await retention(0).tick() == 2
+        assert await left() == [*"aaabbbc"]
+        assert await retention(29).tick() == 0
+        assert await retention(31).tick() == 4
+        assert await left() == [*"bbb"]
+        assert {programs[row.program_id] for row in await operations.list(EVENT, Query())} == {"b"}
+        assert await operations.count(DOMAIN["audit_entry"], {"action": "execute_program"}) == 9
 
 
 @pytest.mark.parametrize("days", [100_000, 1_000_000_000])
-def test_more_days_than_the_calendar_has_keep_everything(settings: Settings, days: int) -> None:
-    async def work() -> None:
-        async with open_services(settings) as services:
-            operations, dependencies = services.operations, services.operations.dependencies
-            for name, configuration in {"own": {"keep_days": days}, "as_set": {}}.items():
-                given = CreateProgram(
-                    name=name, signature="q -> a", backend="mock", configuration=configuration
-                )
-                await create_program(operations, given)
-                await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
-            retention = Retention(
-                dependencies.store,
-                dependencies.services[Figures],
-                clock=SystemClock(),
-                days=min(days, 100_000),
+async def test_more_days_than_the_calendar_has_keep_everything(
+    settings: Settings, days: int
+) -> None:
+    async with open_services(settings) as services:
+        operations, dependencies = services.operations, services.operations.dependencies
+        for name, configuration in {"own": {"keep_days": days}, "as_set": {}}.items():
+            given = CreateProgram(
+                name=name, signature="q -> a", backend="mock", configuration=configuration
             )
-            assert await retention.tick() == 0
-            assert await operations.count(EXECUTION, {}) == 2
-
-    finish(work())
+            await create_program(operations, given)
+            await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
+        retention = Retention(
+            dependencies.store,
+            dependencies.services[Figures],
+            clock=SystemClock(),
+            days=min(days, 100_000),
+        )
+        assert await retention.tick() == 0
+        assert await operations.count(EXECUTION, {}) == 2
 
 
 @pytest.mark.parametrize("wrong", [{"store_inputs": "no"}, {"keep_days": -1}, {"keep_count": True}])
-def test_a_wrong_limit_is_refused(settings: Settings, wrong: dict[str, Any]) -> None:
-    async def work() -> None:
-        async with open_services(settings) as services:
-            given = CreateProgram(name="qa", signature="q -> a", configuration=wrong)
-            with pytest.raises(InvalidError, match="configuration"):
-                await create_program(services.operations, given)
-
-    finish(work())
+async def test_a_wrong_limit_is_refused(settings: Settings, wrong: dict[str, Any]) -> None:
+    async with open_services(settings) as services:
+        given = CreateProgram(name="qa", signature="q -> a", configuration=wrong)
+        with pytest.raises(InvalidError, match="configuration"):
+            await create_program(services.operations, given)
 
 
-def test_a_workspace_keeps_executions_as_it_says_and_touches_no_other(
+async def test_a_workspace_keeps_executions_as_it_says_and_touches_no_other(
     on_each_database: Settings,
 ) -> None:
-    async def work() -> None:
-        async with open_services(on_each_database) as services:
-            mine, dependencies = services.operations, services.operations.dependencies
-            tenants = {
-                name: mine.as_actor(Actor(name=name, workspace=name))
-                for name in ("short", "all", "as_set")
+    async with open_services(on_each_database) as services:
+        mine, dependencies = services.operations, services.operations.dependencies
+        tenants = {
+            name: mine.as_actor(Actor(name=name, workspace=name))
+            for name in ("short", "all", "as_set")
+        }
+        for name in tenants:
+            await mine.perform(_ACTIONS["create_workspace"], CreateWorkspace(name=name))
+        configure = _ACTIONS["configure_workspace"]
+        for given in (
+            ConfigureWorkspace(name="short", keep_days=5),
+            ConfigureWorkspace(name="all", keep_days=0),
+        ):
+            await mine.perform(configure, given)
+        for operations in (mine, *tenants.values()):
+            for name, configuration in {"qa": {}, "own": {"keep_days": 20}}.items():
+                made = CreateProgram(
+                    name=name, signature="q -> a", backend="mock", configuration=configuration
+                )
+                await create_program(operations, made)
+                await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
+
+        async def left() -> dict[str, int]:
+            found = {"default": await mine.count(EXECUTION, {})}
+            return found | {
+                name: await tenant.count(EXECUTION, {}) for name, tenant in tenants.items()
             }
-            for name in tenants:
-                await mine.perform(_ACTIONS["create_workspace"], CreateWorkspace(name=name))
-            configure = _ACTIONS["configure_workspace"]
-            for given in (
-                ConfigureWorkspace(name="short", keep_days=5),
-                ConfigureWorkspace(name="all", keep_days=0),
-            ):
-                await mine.perform(configure, given)
-            for operations in (mine, *tenants.values()):
-                for name, configuration in {"qa": {}, "own": {"keep_days": 20}}.items():
-                    made = CreateProgram(
-                        name=name, signature="q -> a", backend="mock", configuration=configuration
-                    )
-                    await create_program(operations, made)
-                    await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
 
-            async def left() -> dict[str, int]:
-                found = {"default": await mine.count(EXECUTION, {})}
-                return found | {
-                    name: await tenant.count(EXECUTION, {}) for name, tenant in tenants.items()
-                }
+        async def pruned(days: float) -> dict[str, int]:
+            await Retention(
+                dependencies.store,
+                dependencies.services[Figures],
+                jobs=QUEUES.values(),
+                clock=Later(days),
+                days=30,
+            ).tick()  # type: ignore[arg-type]
+            return await left()
 
-            async def pruned(days: float) -> dict[str, int]:
-                await Retention(
-                    dependencies.store,
-                    dependencies.services[Figures],
-                    jobs=QUEUES.values(),
-                    clock=Later(days),
-                    days=30,
-                ).tick()  # type: ignore[arg-type]
-                return await left()
-
-            assert await pruned(4) == {"default": 2, "short": 2, "all": 2, "as_set": 2}
-            assert await pruned(6) == {"default": 2, "short": 1, "all": 2, "as_set": 2}
-            assert await pruned(21) == {"default": 1, "short": 0, "all": 1, "as_set": 1}
-            assert await pruned(31) == {"default": 0, "short": 0, "all": 1, "as_set": 0}
-            again = await mine.perform(
-                configure, ConfigureWorkspace(name="all", keep_days=-1, keep_count=3)
-            )
-            assert (again.keep_days, again.keep_count) == (None, 3)
-            assert (await pruned(31))["all"] == 0
-
-    finish(work())
+        assert await pruned(4) == {"default": 2, "short": 2, "all": 2, "as_set": 2}
+        assert await pruned(6) == {"default": 2, "short": 1, "all": 2, "as_set": 2}
+        assert await pruned(21) == {"default": 1, "short": 0, "all": 1, "as_set": 1}
+        assert await pruned(31) == {"default": 0, "short": 0, "all": 1, "as_set": 0}
+        again = await mine.perform(
+            configure, ConfigureWorkspace(name="all", keep_days=-1, keep_count=3)
+        )
+        assert (again.keep_days, again.keep_count) == (None, 3)
+        assert (await pruned(31))["all"] == 0
 
 
-def test_only_operators_say_how_long_a_workspace_keeps(settings: Settings) -> None:
-    async def work() -> None:
-        async with open_services(settings) as services:
-            mine, configure = services.operations, _ACTIONS["configure_workspace"]
-            await mine.perform(_ACTIONS["create_workspace"], CreateWorkspace(name="team"))
-            team = mine.as_actor(Actor(name="t", workspace="team"))
-            for asked, given, error in (
-                (team, ConfigureWorkspace(name="team", keep_days=0), ForbiddenError),
-                (mine, ConfigureWorkspace(name="default", keep_days=1), ConflictError),
-                (mine, ConfigureWorkspace(name="nobody", keep_days=1), NotFoundError),
-                (mine, ConfigureWorkspace(name="team"), InvalidError),
-                (mine, ConfigureWorkspace(name="team", keep_days=-2), InvalidError),
-                (mine, ConfigureWorkspace(name="team", keep_count=1 << 40), InvalidError),
-            ):
-                with pytest.raises(error):
-                    await asked.perform(configure, given)
-
-    finish(work())
+async def test_only_operators_say_how_long_a_workspace_keeps(settings: Settings) -> None:
+    async with open_services(settings) as services:
+        mine, configure = services.operations, _ACTIONS["configure_workspace"]
+        await mine.perform(_ACTIONS["create_workspace"], CreateWorkspace(name="team"))
+        team = mine.as_actor(Actor(name="t", workspace="team"))
+        for asked, given, error in (
+            (team, ConfigureWorkspace(name="team", keep_days=0), ForbiddenError),
+            (mine, ConfigureWorkspace(name="default", keep_days=1), ConflictError),
+            (mine, ConfigureWorkspace(name="nobody", keep_days=1), NotFoundError),
+            (mine, ConfigureWorkspace(name="team"), InvalidError),
+            (mine, ConfigureWorkspace(name="team", keep_days=-2), InvalidError),
+            (mine, ConfigureWorkspace(name="team", keep_count=1 << 40), InvalidError),
+        ):
+            with pytest.raises(error):
+                await asked.perform(configure, given)

@@ -9,49 +9,42 @@ from dspex import Signature
 from dspex.errors import InputError
 from dspex.language.signatures.cancellable import CancellableRun
 from dspex.operations.framework.heavy_work import HeavyWork, InputLimits
-from tests.support.waiting import finish
 
 
-def test_the_loop_goes_on_while_work_is_done() -> None:
-    async def main() -> bool:
-        heavy, gate, started = HeavyWork(), threading.Event(), asyncio.Event()
-        loop = asyncio.get_running_loop()
+async def test_the_loop_goes_on_while_work_is_done() -> None:
+    heavy, gate, started = HeavyWork(), threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
 
-        def wait(_: CancellableRun) -> bool:
-            loop.call_soon_threadsafe(started.set)
-            return gate.wait(60)
+    def wait(_: CancellableRun) -> bool:
+        loop.call_soon_threadsafe(started.set)
+        return gate.wait(60)
 
-        working = asyncio.create_task(heavy.run(wait))
-        await started.wait()
-        gate.set()  # only a loop that goes on gets here
-        heavy.close()
-        return await working
-
-    assert finish(main())
+    working = asyncio.create_task(heavy.run(wait))
+    await started.wait()
+    gate.set()  # only a loop that goes on gets here
+    heavy.close()
+    assert await working
 
 
-def test_work_ends_with_who_waits_for_it() -> None:
-    async def main() -> bool:
-        heavy, started, ended = HeavyWork(), asyncio.Event(), threading.Event()
-        loop = asyncio.get_running_loop()
+async def test_work_ends_with_who_waits_for_it() -> None:
+    heavy, started, ended = HeavyWork(), asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
 
-        def endless(work: CancellableRun) -> None:
-            loop.call_soon_threadsafe(started.set)
-            try:
-                while True:
-                    work.step()
-            finally:
-                ended.set()
+    def endless(work: CancellableRun) -> None:
+        loop.call_soon_threadsafe(started.set)
+        try:
+            while True:
+                work.step()
+        finally:
+            ended.set()
 
-        working = asyncio.create_task(heavy.run(endless))
-        await started.wait()
-        working.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await working
-        heavy.close()
-        return await asyncio.to_thread(ended.wait, 60)
-
-    assert finish(main())
+    working = asyncio.create_task(heavy.run(endless))
+    await started.wait()
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    heavy.close()
+    assert await asyncio.to_thread(ended.wait, 60)
 
 
 def test_more_than_one_call_may_cost_is_refused_before_it_is_checked() -> None:

@@ -22,7 +22,6 @@ from dspex.testing.processes import is_alive
 from tests.conftest import ENVIRONMENT
 from tests.operations.jobs.conftest import Opened
 from tests.operations.jobs.rows import a_job, a_program
-from tests.support.waiting import finish
 
 pytestmark = pytest.mark.bridge
 EVALUATION = DOMAIN["evaluation"]
@@ -87,25 +86,20 @@ async def bench(opened: Opened, folder: Path, policy: JobPolicy = POLICY) -> Asy
 
 
 @pytest.mark.parametrize("act", ["compute", "spin"])
-def test_a_job_whose_code_gives_no_control_back_fails_and_holds_up_no_other(
+async def test_a_job_whose_code_gives_no_control_back_fails_and_holds_up_no_other(
     opened: Opened, tmp_path: Path, act: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    async def work() -> None:
-        async with bench(opened, tmp_path, replace(POLICY, stall=3.0)) as at:
-            stuck = await at.job(act)
-            run = asyncio.create_task(at.run(stuck))
-            await at.until_at_work(stuck)
-            for _ in range(2):
-                assert await at.run(await at.job("quick")) == "completed"
-            assert (
-                len(at.started) == 2
-            )  # the second one of these took over the process of the first
-            assert await run == "failed"
-            error = (await at.row(stuck)).error
-            assert error["code"] == "worker_stalled"
-            assert "DSPEX_JOB_STALL_SECONDS" in error["message"]
-
-    finish(work())
+    async with bench(opened, tmp_path, replace(POLICY, stall=3.0)) as at:
+        stuck = await at.job(act)
+        run = asyncio.create_task(at.run(stuck))
+        await at.until_at_work(stuck)
+        for _ in range(2):
+            assert await at.run(await at.job("quick")) == "completed"
+        assert len(at.started) == 2  # the second one of these took over the process of the first
+        assert await run == "failed"
+        error = (await at.row(stuck)).error
+        assert error["code"] == "worker_stalled"
+        assert "DSPEX_JOB_STALL_SECONDS" in error["message"]
     shown = capfd.readouterr().err
     assert "Fatal Python error: Aborted" in shown
     assert "in handle" in shown
@@ -119,96 +113,81 @@ def test_a_job_whose_code_gives_no_control_back_fails_and_holds_up_no_other(
         ("close", "the process of this job"),
     ],
 )
-def test_a_job_that_ends_its_process_is_tried_again_and_fails_in_the_end(
+async def test_a_job_that_ends_its_process_is_tried_again_and_fails_in_the_end(
     opened: Opened, tmp_path: Path, act: str, message: str
 ) -> None:
-    async def work() -> None:
-        async with bench(opened, tmp_path) as at:
-            job = await at.job(act)
-            assert await at.run(job) == "retried"
-            row = await at.row(job)
-            assert (row.status, row.attempts) == ("queued", 1)
-            assert f"attempt 2 of 2: {message}" in row.waiting
-            assert await at.run(job) == "failed"
-            error = (await at.row(job)).error
-            assert (error["code"], error["message"].startswith(message)) == ("worker_lost", True)
-
-    finish(work())
+    async with bench(opened, tmp_path) as at:
+        job = await at.job(act)
+        assert await at.run(job) == "retried"
+        row = await at.row(job)
+        assert (row.status, row.attempts) == ("queued", 1)
+        assert f"attempt 2 of 2: {message}" in row.waiting
+        assert await at.run(job) == "failed"
+        error = (await at.row(job)).error
+        assert (error["code"], error["message"].startswith(message)) == ("worker_lost", True)
 
 
 @pytest.mark.parametrize("act", ["compute", "deaf", "wait"])
 @pytest.mark.parametrize("status", ["cancelled", "paused"])
-def test_a_job_that_is_stopped_leaves_within_its_grace_whatever_its_code_does(
+async def test_a_job_that_is_stopped_leaves_within_its_grace_whatever_its_code_does(
     opened: Opened, tmp_path: Path, act: str, status: str
 ) -> None:
-    async def work() -> None:
-        async with bench(opened, tmp_path) as at:
-            job = await at.job(act)
-            run = asyncio.create_task(at.run(job))
-            pid = await at.until_at_work(job)
-            await at.store.write(Update(resource=EVALUATION, id=job.id, values={"status": status}))
-            await at.processes.watch()
-            async with asyncio.timeout(20):
-                assert await run == "stopped"
-                while is_alive(pid):
-                    await asyncio.sleep(0.01)
-            assert (await at.row(job)).status == status
-
-    finish(work())
+    async with bench(opened, tmp_path) as at:
+        job = await at.job(act)
+        run = asyncio.create_task(at.run(job))
+        pid = await at.until_at_work(job)
+        await at.store.write(Update(resource=EVALUATION, id=job.id, values={"status": status}))
+        await at.processes.watch()
+        async with asyncio.timeout(20):
+            assert await run == "stopped"
+            while is_alive(pid):
+                await asyncio.sleep(0.01)
+        assert (await at.row(job)).status == status
 
 
 @pytest.mark.parametrize("act", ["compute", "deaf", "wait"])
-def test_a_worker_that_stops_hands_back_also_what_does_not_leave(
+async def test_a_worker_that_stops_hands_back_also_what_does_not_leave(
     opened: Opened, tmp_path: Path, act: str
 ) -> None:
-    async def work() -> None:
-        async with bench(opened, tmp_path) as at:
-            job, later = await at.job(act), await at.job("quick")
-            run = asyncio.create_task(at.run(job))
-            await at.until_at_work(job)
-            async with asyncio.timeout(20):
-                await at.processes.hand_back()
-            await run
+    async with bench(opened, tmp_path) as at:
+        job, later = await at.job(act), await at.job("quick")
+        run = asyncio.create_task(at.run(job))
+        await at.until_at_work(job)
+        async with asyncio.timeout(20):
+            await at.processes.hand_back()
+        await run
+        row = await at.row(job)
+        assert (row.status, row.turn, row.attempts) == ("queued", 1, 0)
+        assert row.waiting == "handed back by a worker that stopped"
+        assert await at.run(later) == "refused"
+        assert (await at.row(later)).turn == 1
+
+
+async def test_a_job_that_runs_for_too_long_fails_with_the_setting_that_says_so(
+    opened: Opened, tmp_path: Path
+) -> None:
+    async with bench(opened, tmp_path, replace(POLICY, longest_run=0.2)) as at:
+        job = await at.job("wait")
+        assert await at.run(job) == "failed"
+        error = (await at.row(job)).error
+        assert (error["code"], "DSPEX_JOB_SECONDS" in error["message"]) == ("deadline", True)
+
+
+async def test_a_job_for_which_no_process_starts_waits_for_a_better_time(
+    opened: Opened, tmp_path: Path
+) -> None:
+    async with bench(opened, tmp_path) as at:
+        for start in (_refuse, _end_at_once):
+            job = await at.job("quick")
+            clock = SystemClock()
+            rows = JobRows(at.store, policy=POLICY, clock=clock, new_id=new_id, worker="me")
+            processes = JobProcesses(rows, start=start, policy=POLICY, clock=clock, worker="me")
+            await processes.warm()
+            assert await processes.run("evaluation", job.id, 0) == "refused"
             row = await at.row(job)
             assert (row.status, row.turn, row.attempts) == ("queued", 1, 0)
-            assert row.waiting == "handed back by a worker that stopped"
-            assert await at.run(later) == "refused"
-            assert (await at.row(later)).turn == 1
-
-    finish(work())
-
-
-def test_a_job_that_runs_for_too_long_fails_with_the_setting_that_says_so(
-    opened: Opened, tmp_path: Path
-) -> None:
-    async def work() -> None:
-        async with bench(opened, tmp_path, replace(POLICY, longest_run=0.2)) as at:
-            job = await at.job("wait")
-            assert await at.run(job) == "failed"
-            error = (await at.row(job)).error
-            assert (error["code"], "DSPEX_JOB_SECONDS" in error["message"]) == ("deadline", True)
-
-    finish(work())
-
-
-def test_a_job_for_which_no_process_starts_waits_for_a_better_time(
-    opened: Opened, tmp_path: Path
-) -> None:
-    async def work() -> None:
-        async with bench(opened, tmp_path) as at:
-            for start in (_refuse, _end_at_once):
-                job = await at.job("quick")
-                clock = SystemClock()
-                rows = JobRows(at.store, policy=POLICY, clock=clock, new_id=new_id, worker="me")
-                processes = JobProcesses(rows, start=start, policy=POLICY, clock=clock, worker="me")
-                await processes.warm()
-                assert await processes.run("evaluation", job.id, 0) == "refused"
-                row = await at.row(job)
-                assert (row.status, row.turn, row.attempts) == ("queued", 1, 0)
-                assert row.retry_at is not None
-                await processes.abandon()
-
-    finish(work())
+            assert row.retry_at is not None
+            await processes.abandon()
 
 
 async def _refuse() -> JobProcess:

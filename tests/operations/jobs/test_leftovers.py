@@ -17,7 +17,6 @@ from dspex.operations.storage import SQLJournal
 from dspex.settings import Settings
 from dspex.testing import FakeClock
 from tests.operations.jobs.test_workers import World, journal, world
-from tests.support.waiting import finish
 
 pytestmark = pytest.mark.full
 LONG_AGO = datetime.now(UTC) - timedelta(days=40)
@@ -60,53 +59,48 @@ async def count(at: World) -> int:
         )
 
 
-def test_a_worker_deletes_what_old_jobs_left_and_nothing_of_unfinished_ones(
+async def test_a_worker_deletes_what_old_jobs_left_and_nothing_of_unfinished_ones(
     on_each_database: Settings, tmp_path: Path
 ) -> None:
-    async def work() -> None:
-        async with world(on_each_database, tmp_path, seconds=0.0) as at:
-            paused = await noted(at, status="paused")
-            failed = await noted(at, status="failed", finished_at=datetime.now(UTC))
-            old = await noted(at, status="failed")
-            gone = dataclasses.replace(old, id=new_id())
-            await SQLJournal(at.services.data, gone.id).append(
-                ENTRY
-            )  # of a job whose row was deleted
-            done = await at.job()
-            with at.worker() as worker:
-                await at.until_status(done, "completed")
-                assert worker.stop() == 0
-            assert len(await journal(at, done)) >= 20
-            await aged(at, old, done)
-            assert await count(at) == 1
-            with at.worker(DSPEX_KEEP_JOB_DAYS="30"):
+    async with world(on_each_database, tmp_path, seconds=0.0) as at:
+        paused = await noted(at, status="paused")
+        failed = await noted(at, status="failed", finished_at=datetime.now(UTC))
+        old = await noted(at, status="failed")
+        gone = dataclasses.replace(old, id=new_id())
+        await SQLJournal(at.services.data, gone.id).append(ENTRY)  # of a job whose row was deleted
+        done = await at.job()
+        with at.worker() as worker:
+            await at.until_status(done, "completed")
+            assert worker.stop() == 0
+        assert len(await journal(at, done)) >= 20
+        await aged(at, old, done)
+        assert await count(at) == 1
+        with at.worker(DSPEX_KEEP_JOB_DAYS="30"):
 
-                async def is_clean() -> bool:
-                    left = [
-                        *await journal(at, old),
-                        *await journal(at, done),
-                        *await at.workers("stopped"),
-                    ]
-                    left += [
-                        *await at.statuses(old),
-                        *await at.statuses(done),
-                        *await journal(at, gone),
-                    ]
-                    return not left and not await count(at)
-
-                await at.until(is_clean)
-                assert [await journal(at, job) for job in (paused, failed)] == [[ENTRY], [ENTRY]]
-                assert [await at.statuses(job) for job in (paused, failed)] == [
-                    ["queued"],
-                    ["queued"],
+            async def is_clean() -> bool:
+                left = [
+                    *await journal(at, old),
+                    *await journal(at, done),
+                    *await at.workers("stopped"),
                 ]
-                row = await at.row(done)
-                assert (row.status, len(row.rows)) == ("completed", 20)
-                await at.act("resume_evaluation", JobRef(id=paused.id))
-                await at.until_status(paused, "completed")
-                assert (await journal(at, paused))[0] == ENTRY
+                left += [
+                    *await at.statuses(old),
+                    *await at.statuses(done),
+                    *await journal(at, gone),
+                ]
+                return not left and not await count(at)
 
-    finish(work(), within=90)
+            await at.until(is_clean)
+            assert [await journal(at, job) for job in (paused, failed)] == [[ENTRY], [ENTRY]]
+            assert [await at.statuses(job) for job in (paused, failed)] == [
+                ["queued"],
+                ["queued"],
+            ]
+            row = await at.row(done)
+            assert (row.status, len(row.rows)) == ("completed", 20)
+            await at.act("resume_evaluation", JobRef(id=paused.id))
+            await at.until_status(paused, "completed")
+            assert (await journal(at, paused))[0] == ENTRY
 
 
 class Counted:
@@ -135,17 +129,14 @@ class Counted:
         return 1
 
 
-def test_it_is_looked_for_once_an_hour_and_never_with_nought_days() -> None:
-    async def work() -> None:
-        clock, counted = FakeClock(), Counted()
-        off = Forgetting(counted, queues=QUEUES, clock=clock, days=0, spent=counted.spent)
-        on = Forgetting(counted, queues=QUEUES, clock=clock, days=30, spent=counted.spent)
-        assert (await off.tick(), counted.asked) == (0, [])
-        assert (await on.tick(), await on.tick()) == (7, 0)
-        assert {before for _, before in counted.asked} == {clock.now() - timedelta(days=30)}
-        names = ["ticket", "worker", "evaluation", "evaluation", "optimization_job", "optimization"]
-        assert [name for name, _ in counted.asked] == names
-        await clock.advance(EVERY)
-        assert await on.tick() == 7
-
-    finish(work())
+async def test_it_is_looked_for_once_an_hour_and_never_with_nought_days() -> None:
+    clock, counted = FakeClock(), Counted()
+    off = Forgetting(counted, queues=QUEUES, clock=clock, days=0, spent=counted.spent)
+    on = Forgetting(counted, queues=QUEUES, clock=clock, days=30, spent=counted.spent)
+    assert (await off.tick(), counted.asked) == (0, [])
+    assert (await on.tick(), await on.tick()) == (7, 0)
+    assert {before for _, before in counted.asked} == {clock.now() - timedelta(days=30)}
+    names = ["ticket", "worker", "evaluation", "evaluation", "optimization_job", "optimization"]
+    assert [name for name, _ in counted.asked] == names
+    await clock.advance(EVERY)
+    assert await on.tick() == 7

@@ -12,7 +12,6 @@ from dspex.operations.framework.store import Query, Store, Update
 from dspex.operations.jobs import Done, JobRun
 from tests.operations.jobs.conftest import Opened, a_runner, inline
 from tests.operations.jobs.rows import a_job
-from tests.support.waiting import finish
 
 EVALUATION = DOMAIN["evaluation"]
 
@@ -25,62 +24,58 @@ async def events(store: Store, job: Any) -> list[tuple[str, str]]:
     return [(row.payload["status"], row.payload["message"]) for row in rows]
 
 
-def test_a_job_is_taken_worked_on_and_completed_with_an_event_for_each_step(opened: Opened) -> None:
+async def test_a_job_is_taken_worked_on_and_completed_with_an_event_for_each_step(
+    opened: Opened,
+) -> None:
     async def handler(run: JobRun) -> Done:
         run.report("half", done=1, of=2)
         return Done(values={"mean": 0.5})
 
-    async def work() -> None:
-        async with opened() as store, inline(store, handler) as engine:
-            job = await a_job(store)
-            await engine.enqueue(EVALUATION, job.id)
-            await engine.finished(job.id)
-            row = await store.get(EVALUATION, id=job.id)
-            assert row is not None
-            assert (row.status, row.mean, row.progress, row.attempts) == (
-                "completed",
-                0.5,
-                {"done": 1, "of": 2},
-                1,
-            )
-            assert row.started_at is not None
-            assert row.finished_at is not None
-            assert await events(store, job) == [
-                ("running", "started"),
-                ("completed", "half"),
-                ("completed", "completed"),
-            ]
-
-    finish(work())
+    async with opened() as store, inline(store, handler) as engine:
+        job = await a_job(store)
+        await engine.enqueue(EVALUATION, job.id)
+        await engine.finished(job.id)
+        row = await store.get(EVALUATION, id=job.id)
+        assert row is not None
+        assert (row.status, row.mean, row.progress, row.attempts) == (
+            "completed",
+            0.5,
+            {"done": 1, "of": 2},
+            1,
+        )
+        assert row.started_at is not None
+        assert row.finished_at is not None
+        assert await events(store, job) == [
+            ("running", "started"),
+            ("completed", "half"),
+            ("completed", "completed"),
+        ]
 
 
-def test_progress_is_written_while_the_job_runs(opened: Opened) -> None:
-    async def work() -> None:
-        going, seen = asyncio.Event(), asyncio.Event()
+async def test_progress_is_written_while_the_job_runs(opened: Opened) -> None:
+    going, seen = asyncio.Event(), asyncio.Event()
 
-        async def handler(run: JobRun) -> Done:
-            run.report("one", done=1)
-            going.set()
-            await seen.wait()
-            return Done()
+    async def handler(run: JobRun) -> Done:
+        run.report("one", done=1)
+        going.set()
+        await seen.wait()
+        return Done()
 
-        async with opened() as store, inline(store, handler) as engine:
-            job = await a_job(store)
-            await engine.enqueue(EVALUATION, job.id)
-            await going.wait()
-            while (row := await store.get(EVALUATION, id=job.id)) is not None and row.progress != {
-                "done": 1
-            }:
-                await asyncio.sleep(0.01)
-            assert row is not None
-            assert row.status == "running"
-            seen.set()
-            await engine.finished(job.id)
-
-    finish(work())
+    async with opened() as store, inline(store, handler) as engine:
+        job = await a_job(store)
+        await engine.enqueue(EVALUATION, job.id)
+        await going.wait()
+        while (row := await store.get(EVALUATION, id=job.id)) is not None and row.progress != {
+            "done": 1
+        }:
+            await asyncio.sleep(0.01)
+        assert row is not None
+        assert row.status == "running"
+        seen.set()
+        await engine.finished(job.id)
 
 
-def test_what_may_pass_is_tried_again_and_what_may_not_is_not(opened: Opened) -> None:
+async def test_what_may_pass_is_tried_again_and_what_may_not_is_not(opened: Opened) -> None:
     async def outcome(error: Exception, times: int) -> Any:
         starts: list[int] = []
 
@@ -98,224 +93,204 @@ def test_what_may_pass_is_tried_again_and_what_may_not_is_not(opened: Opened) ->
             assert row is not None
             return row.status, starts, row.error, await events(store, job)
 
-    status, starts, error, told = finish(outcome(ModelUnavailableError("gone for lunch"), 2))
+    status, starts, error, told = await outcome(ModelUnavailableError("gone for lunch"), 2)
     assert (status, starts, error) == ("completed", [1, 2, 3], None)
     assert ("queued", "retry in 0.01 s, attempt 2 of 3: gone for lunch") in told
-    status, starts, error, _ = finish(outcome(ModelUnavailableError("gone for good"), 9))
+    status, starts, error, _ = await outcome(ModelUnavailableError("gone for good"), 9)
     assert (status, starts, error["code"]) == ("failed", [1, 2, 3], "model_unavailable")
-    status, starts, error, _ = finish(outcome(DefinitionError("wrong"), 9))
+    status, starts, error, _ = await outcome(DefinitionError("wrong"), 9)
     assert (status, starts, error["message"]) == ("failed", [1], "wrong")
-    status, _, error, _ = finish(outcome(ZeroDivisionError("a bug"), 9))
+    status, _, error, _ = await outcome(ZeroDivisionError("a bug"), 9)
     assert status == "failed"
     assert re.fullmatch(
         r"ZeroDivisionError: a bug \(.*test_runner\.py:\d+ in .*handler\)", error["message"]
     )
 
 
-def test_a_retry_that_got_on_begins_to_count_anew(opened: Opened) -> None:
-    async def work() -> None:
-        starts: list[int] = []
+async def test_a_retry_that_got_on_begins_to_count_anew(opened: Opened) -> None:
+    starts: list[int] = []
 
-        async def handler(run: JobRun) -> Done:
-            starts.append(run.job.attempts)
-            run.got_on = True
-            if len(starts) < 8:
-                raise ModelUnavailableError("now and then")
-            return Done()
+    async def handler(run: JobRun) -> Done:
+        starts.append(run.job.attempts)
+        run.got_on = True
+        if len(starts) < 8:
+            raise ModelUnavailableError("now and then")
+        return Done()
 
-        async with opened() as store, inline(store, handler) as engine:
-            job = await a_job(store)
-            await engine.enqueue(EVALUATION, job.id)
-            await engine.finished(job.id)
-            row = await store.get(EVALUATION, id=job.id)
-            assert row is not None
-            assert row.status == "completed"
-            assert len(starts) == 8
-
-    finish(work())
+    async with opened() as store, inline(store, handler) as engine:
+        job = await a_job(store)
+        await engine.enqueue(EVALUATION, job.id)
+        await engine.finished(job.id)
+        row = await store.get(EVALUATION, id=job.id)
+        assert row is not None
+        assert row.status == "completed"
+        assert len(starts) == 8
 
 
 @pytest.mark.parametrize("status", ["paused", "cancelled"])
-def test_a_job_that_others_stopped_leaves_within_a_second_and_writes_nothing(
+async def test_a_job_that_others_stopped_leaves_within_a_second_and_writes_nothing(
     opened: Opened, status: str
 ) -> None:
-    async def work() -> None:
-        going, left = asyncio.Event(), asyncio.Event()
+    going, left = asyncio.Event(), asyncio.Event()
 
-        async def handler(_run: JobRun) -> Done:
-            going.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                left.set()
-            return Done(values={"mean": 1.0})
-
-        async with opened() as store:
-            job = await a_job(store)
-            runner = a_runner(store, {"evaluation": handler})
-            task = asyncio.create_task(runner.run("evaluation", job.id, 0))
-            await going.wait()
-            await store.write(Update(resource=EVALUATION, id=job.id, values={"status": status}))
-            await runner.watch()
-            assert await task == "stopped"
-            assert left.is_set()
-            row = await store.get(EVALUATION, id=job.id)
-            assert row is not None
-            assert (row.status, row.mean) == (status, None)
-
-    finish(work())
-
-
-def test_one_turn_is_run_once_however_often_it_is_handed_out(opened: Opened) -> None:
-    async def work() -> None:
-        runs: list[int] = []
-
-        async def handler(run: JobRun) -> Done:
-            runs.append(run.job.turn)
-            await asyncio.sleep(0)
-            return Done()
-
-        async with opened() as store, opened() as other:
-            job = await a_job(store)
-            runners = [
-                a_runner(store, {"evaluation": handler}),
-                a_runner(other, {"evaluation": handler}),
-            ]
-            found = await asyncio.gather(
-                *(runner.run("evaluation", job.id, 0) for runner in runners * 4)
-            )
-            assert sorted(found) == ["completed", *["stale"] * 7]
-            assert runs == [0]
-
-    finish(work())
-
-
-def test_who_was_taken_for_dead_records_no_result(opened: Opened) -> None:
-    async def work() -> None:
-        going, go_on = asyncio.Event(), asyncio.Event()
-
-        async def slow(_run: JobRun) -> Done:
-            going.set()
-            await go_on.wait()
-            return Done(values={"mean": 0.1})
-
-        async def quick(_run: JobRun) -> Done:
-            return Done(values={"mean": 0.9})
-
-        async with opened() as store:
-            job = await a_job(store)
-            first = asyncio.create_task(
-                a_runner(store, {"evaluation": slow}).run("evaluation", job.id, 0)
-            )
-            await going.wait()
-            moved = Update(
-                resource=EVALUATION, id=job.id, values={"status": "queued"}, increments={"turn": 1}
-            )
-            await store.write(moved)
-            assert (
-                await a_runner(store, {"evaluation": quick}).run("evaluation", job.id, 1)
-                == "completed"
-            )
-            go_on.set()
-            assert await first == "stopped"
-            row = await store.get(EVALUATION, id=job.id)
-            assert row is not None
-            assert row.mean == 0.9
-            assert [status for status, _ in await events(store, job)] == [
-                "running",
-                "running",
-                "completed",
-            ]
-
-    finish(work())
-
-
-def test_a_worker_that_stops_hands_its_jobs_back(opened: Opened) -> None:
-    async def work() -> None:
-        going = asyncio.Event()
-
-        async def handler(run: JobRun) -> Done:
-            run.report("begun", done=3)
-            going.set()
+    async def handler(_run: JobRun) -> Done:
+        going.set()
+        try:
             await asyncio.Event().wait()
-            return Done()
+        finally:
+            left.set()
+        return Done(values={"mean": 1.0})
 
-        async with opened() as store:
-            job, later = await a_job(store), await a_job(store)
-            runner = a_runner(store, {"evaluation": handler})
-            task = asyncio.create_task(runner.run("evaluation", job.id, 0))
-            await going.wait()
-            await runner.hand_back()
-            assert await task == "stopped"
-            row = await store.get(EVALUATION, id=job.id)
-            assert row is not None
-            assert (row.status, row.turn, row.attempts, row.progress) == (
-                "queued",
-                1,
-                0,
-                {"done": 3},
-            )
-            assert row.waiting == "handed back by a worker that stopped"
-            assert await runner.run("evaluation", later.id, 0) == "refused"
-            row = await store.get(EVALUATION, id=later.id)
-            assert row is not None
-            assert (row.status, row.turn) == ("queued", 1)
-
-    finish(work())
+    async with opened() as store:
+        job = await a_job(store)
+        runner = a_runner(store, {"evaluation": handler})
+        task = asyncio.create_task(runner.run("evaluation", job.id, 0))
+        await going.wait()
+        await store.write(Update(resource=EVALUATION, id=job.id, values={"status": status}))
+        await runner.watch()
+        assert await task == "stopped"
+        assert left.is_set()
+        row = await store.get(EVALUATION, id=job.id)
+        assert row is not None
+        assert (row.status, row.mean) == (status, None)
 
 
-def test_a_worker_that_leaves_waits_for_its_jobs_and_hears_what_they_raise(opened: Opened) -> None:
+async def test_one_turn_is_run_once_however_often_it_is_handed_out(opened: Opened) -> None:
+    runs: list[int] = []
+
+    async def handler(run: JobRun) -> Done:
+        runs.append(run.job.turn)
+        await asyncio.sleep(0)
+        return Done()
+
+    async with opened() as store, opened() as other:
+        job = await a_job(store)
+        runners = [
+            a_runner(store, {"evaluation": handler}),
+            a_runner(other, {"evaluation": handler}),
+        ]
+        found = await asyncio.gather(
+            *(runner.run("evaluation", job.id, 0) for runner in runners * 4)
+        )
+        assert sorted(found) == ["completed", *["stale"] * 7]
+        assert runs == [0]
+
+
+async def test_who_was_taken_for_dead_records_no_result(opened: Opened) -> None:
+    going, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_run: JobRun) -> Done:
+        going.set()
+        await go_on.wait()
+        return Done(values={"mean": 0.1})
+
+    async def quick(_run: JobRun) -> Done:
+        return Done(values={"mean": 0.9})
+
+    async with opened() as store:
+        job = await a_job(store)
+        first = asyncio.create_task(
+            a_runner(store, {"evaluation": slow}).run("evaluation", job.id, 0)
+        )
+        await going.wait()
+        moved = Update(
+            resource=EVALUATION, id=job.id, values={"status": "queued"}, increments={"turn": 1}
+        )
+        await store.write(moved)
+        assert (
+            await a_runner(store, {"evaluation": quick}).run("evaluation", job.id, 1) == "completed"
+        )
+        go_on.set()
+        assert await first == "stopped"
+        row = await store.get(EVALUATION, id=job.id)
+        assert row is not None
+        assert row.mean == 0.9
+        assert [status for status, _ in await events(store, job)] == [
+            "running",
+            "running",
+            "completed",
+        ]
+
+
+async def test_a_worker_that_stops_hands_its_jobs_back(opened: Opened) -> None:
+    going = asyncio.Event()
+
+    async def handler(run: JobRun) -> Done:
+        run.report("begun", done=3)
+        going.set()
+        await asyncio.Event().wait()
+        return Done()
+
+    async with opened() as store:
+        job, later = await a_job(store), await a_job(store)
+        runner = a_runner(store, {"evaluation": handler})
+        task = asyncio.create_task(runner.run("evaluation", job.id, 0))
+        await going.wait()
+        await runner.hand_back()
+        assert await task == "stopped"
+        row = await store.get(EVALUATION, id=job.id)
+        assert row is not None
+        assert (row.status, row.turn, row.attempts, row.progress) == (
+            "queued",
+            1,
+            0,
+            {"done": 3},
+        )
+        assert row.waiting == "handed back by a worker that stopped"
+        assert await runner.run("evaluation", later.id, 0) == "refused"
+        row = await store.get(EVALUATION, id=later.id)
+        assert row is not None
+        assert (row.status, row.turn) == ("queued", 1)
+
+
+async def test_a_worker_that_leaves_waits_for_its_jobs_and_hears_what_they_raise(
+    opened: Opened,
+) -> None:
     """A journal refuses further answers of a job that goes on elsewhere with a ConflictError."""
 
-    async def work() -> None:
-        going, ended = asyncio.Event(), list[asyncio.Task[Any]]()
+    going, ended = asyncio.Event(), list[asyncio.Task[Any]]()
 
-        async def handler(_run: JobRun) -> Done:
-            ended.extend(filter(None, [asyncio.current_task()]))
-            going.set()
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                for _ in range(5):
-                    await asyncio.sleep(0)
-                raise ConflictError("the job goes on elsewhere") from None
-            return Done()
+    async def handler(_run: JobRun) -> Done:
+        ended.extend(filter(None, [asyncio.current_task()]))
+        going.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            raise ConflictError("the job goes on elsewhere") from None
+        return Done()
 
-        async with opened() as store:
-            job = await a_job(store)
-            task = asyncio.create_task(
-                a_runner(store, {"evaluation": handler}).run("evaluation", job.id, 0)
-            )
-            await going.wait()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert ended[0].done()
-            assert isinstance(ended[0].exception(), ConflictError)
-
-    finish(work())
+    async with opened() as store:
+        job = await a_job(store)
+        task = asyncio.create_task(
+            a_runner(store, {"evaluation": handler}).run("evaluation", job.id, 0)
+        )
+        await going.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended[0].done()
+        assert isinstance(ended[0].exception(), ConflictError)
 
 
-def test_a_worker_that_was_taken_for_dead_leaves_its_jobs_to_others(opened: Opened) -> None:
+async def test_a_worker_that_was_taken_for_dead_leaves_its_jobs_to_others(opened: Opened) -> None:
     """Also before anybody has taken them: it writes nothing at all."""
 
-    async def work() -> None:
-        going = asyncio.Event()
+    going = asyncio.Event()
 
-        async def handler(_run: JobRun) -> Done:
-            going.set()
-            await asyncio.Event().wait()
-            return Done()
+    async def handler(_run: JobRun) -> Done:
+        going.set()
+        await asyncio.Event().wait()
+        return Done()
 
-        async with opened() as store:
-            job = await a_job(store)
-            runner = a_runner(store, {"evaluation": handler})
-            task = asyncio.create_task(runner.run("evaluation", job.id, 0))
-            await going.wait()
-            runner.abandon()
-            assert await task == "stopped"
-            row = await store.get(EVALUATION, id=job.id)
-            assert row is not None
-            assert (row.status, row.turn) == ("running", 0)
-
-    finish(work())
+    async with opened() as store:
+        job = await a_job(store)
+        runner = a_runner(store, {"evaluation": handler})
+        task = asyncio.create_task(runner.run("evaluation", job.id, 0))
+        await going.wait()
+        runner.abandon()
+        assert await task == "stopped"
+        row = await store.get(EVALUATION, id=job.id)
+        assert row is not None
+        assert (row.status, row.turn) == ("running", 0)

@@ -21,7 +21,6 @@ from dspex.operations.jobs.tickets import VERSION, Tickets, make_engine, ticket_
 from dspex.testing.postgres import PostgresServer
 from tests.operations.jobs.conftest import Opened
 from tests.support.postgres import migrated
-from tests.support.waiting import finish
 
 JOB, OTHER = UUID(int=1), UUID(int=2)
 QUICK = JobPolicy(queues=QUEUES, poll=0.02, concurrency=2)
@@ -29,83 +28,80 @@ QUICK = JobPolicy(queues=QUEUES, poll=0.02, concurrency=2)
 
 @pytest.mark.full
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(
+async def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(
     opened: Opened, tmp_path: Path
 ) -> None:
     """Noted twice, run once; on the loop and thread of the worker; JSON, our version, WAL."""
 
-    async def work() -> None:
-        runs: list[tuple[str, UUID, int, asyncio.AbstractEventLoop, int]] = []
-        both = asyncio.Event()
+    runs: list[tuple[str, UUID, int, asyncio.AbstractEventLoop, int]] = []
+    both = asyncio.Event()
 
-        async def run(queue: str, job_id: UUID, turn: int) -> str:
-            runs.append((queue, job_id, turn, asyncio.get_running_loop(), threading.get_ident()))
-            if len(runs) == 2:
-                both.set()
-            return "completed"
+    async def run(queue: str, job_id: UUID, turn: int) -> str:
+        runs.append((queue, job_id, turn, asyncio.get_running_loop(), threading.get_ident()))
+        if len(runs) == 2:
+            both.set()
+        return "completed"
 
-        loop = asyncio.get_running_loop()
-        url = f"sqlite+aiosqlite:///{tmp_path / 'dspex.sqlite3'}"
-        async with opened():
-            for life in ("first", "second"):  # one after the other: there is one DBOS in a process
-                both.clear()
-                runs.clear()
-                tickets = Tickets(url, executor=life, run=run, loop=loop, policy=QUICK)
-                await asyncio.to_thread(tickets.start, [("evaluation", "evaluation")])
-                try:
-                    for turn in (0, 0, 1) if life == "first" else (2, 3):
-                        await asyncio.to_thread(tickets.note, "evaluation", JOB, turn)
-                    await asyncio.to_thread(tickets.note, "elsewhere", OTHER, 0)
-                    await both.wait()
-                    first = 0 if life == "first" else 2
-                    assert [found[:3] for found in sorted(runs, key=lambda found: found[2])] == [
-                        ("evaluation", JOB, first),
-                        ("evaluation", JOB, first + 1),
-                    ]
-                    assert {found[3:] for found in runs} == {(loop, threading.get_ident())}
-                    names = [ticket_of(JOB, first), ticket_of(OTHER, 0)]
-                    while await asyncio.to_thread(tickets.spent, names) != {names[0]}:
+    loop = asyncio.get_running_loop()
+    url = f"sqlite+aiosqlite:///{tmp_path / 'dspex.sqlite3'}"
+    async with opened():
+        for life in ("first", "second"):  # one after the other: there is one DBOS in a process
+            both.clear()
+            runs.clear()
+            tickets = Tickets(url, executor=life, run=run, loop=loop, policy=QUICK)
+            await asyncio.to_thread(tickets.start, [("evaluation", "evaluation")])
+            try:
+                for turn in (0, 0, 1) if life == "first" else (2, 3):
+                    await asyncio.to_thread(tickets.note, "evaluation", JOB, turn)
+                await asyncio.to_thread(tickets.note, "elsewhere", OTHER, 0)
+                await both.wait()
+                first = 0 if life == "first" else 2
+                assert [found[:3] for found in sorted(runs, key=lambda found: found[2])] == [
+                    ("evaluation", JOB, first),
+                    ("evaluation", JOB, first + 1),
+                ]
+                assert {found[3:] for found in runs} == {(loop, threading.get_ident())}
+                names = [ticket_of(JOB, first), ticket_of(OTHER, 0)]
+                while await asyncio.to_thread(tickets.spent, names) != {names[0]}:
+                    await asyncio.sleep(0.01)
+                await asyncio.to_thread(tickets.discard, ["nobody"])
+                await asyncio.to_thread(
+                    tickets.discard, []
+                )  # DBOS takes an empty list for all of them
+                assert await asyncio.to_thread(tickets.spent, []) == set()
+                assert await asyncio.to_thread(tickets.spent, [names[1]]) == set()
+                now = SystemClock().now()
+                assert await asyncio.to_thread(tickets.forget, now - timedelta(days=1)) == 0
+                if life == "first":
+                    spent = [ticket_of(JOB, 0), ticket_of(JOB, 1)]
+                    while await asyncio.to_thread(tickets.spent, spent) != set(spent):
                         await asyncio.sleep(0.01)
-                    await asyncio.to_thread(tickets.discard, ["nobody"])
-                    await asyncio.to_thread(
-                        tickets.discard, []
-                    )  # DBOS takes an empty list for all of them
-                    assert await asyncio.to_thread(tickets.spent, []) == set()
-                    assert await asyncio.to_thread(tickets.spent, [names[1]]) == set()
-                    now = SystemClock().now()
-                    assert await asyncio.to_thread(tickets.forget, now - timedelta(days=1)) == 0
-                    if life == "first":
-                        spent = [ticket_of(JOB, 0), ticket_of(JOB, 1)]
-                        while await asyncio.to_thread(tickets.spent, spent) != set(spent):
-                            await asyncio.sleep(0.01)
-                        # with the one that waits where this worker does not look
-                        assert await asyncio.to_thread(tickets.forget, now + timedelta(days=1)) == 3
-                        assert await asyncio.to_thread(tickets.spent, [*spent, names[1]]) == {
-                            *spent,
-                            names[1],
-                        }
-                finally:
-                    await asyncio.to_thread(tickets.stop)
-        connection = sqlite3.connect(tmp_path / "dspex.sqlite3")
-        query = (
-            "select application_version, serialization, workflow_input.inputs, executor_id from "
-            "workflow_status "
-            "join workflow_input using (workflow_uuid)"
-        )
-        rows = connection.execute(query).fetchall()
-        assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
-        connection.close()
-        assert len(rows) == 3  # what waits elsewhere, and the second life
-        assert {row[0] for row in rows} == {VERSION}
-        assert {row[1] for row in rows} == {"portable_json"}
-        assert all(json.loads(row[2]) for row in rows)
-        assert {row[3] for row in rows} == {"second", None}
-
-    finish(work())
+                    # with the one that waits where this worker does not look
+                    assert await asyncio.to_thread(tickets.forget, now + timedelta(days=1)) == 3
+                    assert await asyncio.to_thread(tickets.spent, [*spent, names[1]]) == {
+                        *spent,
+                        names[1],
+                    }
+            finally:
+                await asyncio.to_thread(tickets.stop)
+    connection = sqlite3.connect(tmp_path / "dspex.sqlite3")
+    query = (
+        "select application_version, serialization, workflow_input.inputs, executor_id from "
+        "workflow_status "
+        "join workflow_input using (workflow_uuid)"
+    )
+    rows = connection.execute(query).fetchall()
+    assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
+    connection.close()
+    assert len(rows) == 3  # what waits elsewhere, and the second life
+    assert {row[0] for row in rows} == {VERSION}
+    assert {row[1] for row in rows} == {"portable_json"}
+    assert all(json.loads(row[2]) for row in rows)
+    assert {row[3] for row in rows} == {"second", None}
 
 
 @pytest.mark.full
-def test_a_database_that_is_away_is_a_storage_error_whatever_is_asked(
+async def test_a_database_that_is_away_is_a_storage_error_whatever_is_asked(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.CRITICAL, logger="dbos")
@@ -136,7 +132,7 @@ def test_a_database_that_is_away_is_a_storage_error_whatever_is_asked(
     with PostgresServer() as own:
         url = own.url(own.make())
         migrated(url)
-        finish(work(own, url))
+        await work(own, url)
 
 
 def test_connections_for_dbos_have_our_settings(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from dspex.operations.jobs.worker_registry import enrolled
 from dspex.testing import FakeClock
 from tests.operations.jobs.conftest import Opened
 from tests.operations.jobs.rows import a_job
-from tests.support.waiting import finish
 
 EVALUATION, WORKER = DOMAIN["evaluation"], DOMAIN["job_worker"]
 POLICY = JobPolicy(queues=QUEUES, deaths=2)
@@ -37,178 +36,157 @@ async def status(store: Store, worker: Any) -> str:
     return row.status
 
 
-def test_a_worker_that_stands_still_for_two_seconds_of_watching_is_dead(opened: Opened) -> None:
-    async def work() -> None:
-        async with opened() as store:
-            silent, lively, me = [await a_worker(store) for _ in range(3)]
-            clock = FakeClock()
-            mine = Survey(store, policy=POLICY, clock=clock, me=me.id)
-            other = Survey(store, policy=POLICY, clock=SystemClock(), me=lively.id)
-            for _ in range(4):
-                assert await mine.tick()
-                assert await other.tick()
-                await clock.advance(0.5)
-                assert await status(store, silent) == "alive"
-            await mine.tick()
-            assert [await status(store, worker) for worker in (silent, lively, me)] == [
-                "dead",
-                "alive",
-                "alive",
-            ]
-            assert mine.buried == [silent.id]
-            assert not await Survey(store, policy=POLICY, clock=clock, me=silent.id).tick()
-
-    finish(work())
-
-
-def test_time_in_which_nobody_could_look_does_not_count(opened: Opened) -> None:
-    async def work() -> None:
-        async with opened() as store:
-            silent = await a_worker(store)
-            clock = FakeClock()
-            survey = Survey(store, policy=POLICY, clock=clock)
-            await survey.tick()
-            await clock.advance(3600)  # this process was stopped, or the database was away
-            await survey.tick()
+async def test_a_worker_that_stands_still_for_two_seconds_of_watching_is_dead(
+    opened: Opened,
+) -> None:
+    async with opened() as store:
+        silent, lively, me = [await a_worker(store) for _ in range(3)]
+        clock = FakeClock()
+        mine = Survey(store, policy=POLICY, clock=clock, me=me.id)
+        other = Survey(store, policy=POLICY, clock=SystemClock(), me=lively.id)
+        for _ in range(4):
+            assert await mine.tick()
+            assert await other.tick()
+            await clock.advance(0.5)
             assert await status(store, silent) == "alive"
+        await mine.tick()
+        assert [await status(store, worker) for worker in (silent, lively, me)] == [
+            "dead",
+            "alive",
+            "alive",
+        ]
+        assert mine.buried == [silent.id]
+        assert not await Survey(store, policy=POLICY, clock=clock, me=silent.id).tick()
 
-    finish(work())
+
+async def test_time_in_which_nobody_could_look_does_not_count(opened: Opened) -> None:
+    async with opened() as store:
+        silent = await a_worker(store)
+        clock = FakeClock()
+        survey = Survey(store, policy=POLICY, clock=clock)
+        await survey.tick()
+        await clock.advance(3600)  # this process was stopped, or the database was away
+        await survey.tick()
+        assert await status(store, silent) == "alive"
 
 
 @pytest.mark.parametrize(
     ("wait", "is_due"), [(-1, True), (0, True), (5, False), (60, False), (3600, True)]
 )
-def test_a_job_waits_for_its_retry_but_not_for_a_clock_that_was_ahead(
+async def test_a_job_waits_for_its_retry_but_not_for_a_clock_that_was_ahead(
     opened: Opened, wait: float, *, is_due: bool
 ) -> None:
-    async def work() -> None:
-        noted: list[object] = []
+    noted: list[object] = []
 
-        async def note(_channel: str, job: JobRecord) -> None:
-            noted.append(job.id)
+    async def note(_channel: str, job: JobRecord) -> None:
+        noted.append(job.id)
 
-        async with opened() as store:
-            clock = FakeClock()
-            job = await a_job(store, retry_at=clock.now() + timedelta(seconds=wait))
-            assert await Sweeper(store, policy=POLICY, clock=clock, new_id=new_id, note=note).tick()
-            assert noted == ([job.id] if is_due else [])
-
-    finish(work())
+    async with opened() as store:
+        clock = FakeClock()
+        job = await a_job(store, retry_at=clock.now() + timedelta(seconds=wait))
+        assert await Sweeper(store, policy=POLICY, clock=clock, new_id=new_id, note=note).tick()
+        assert noted == ([job.id] if is_due else [])
 
 
-def test_jobs_that_nobody_can_run_keep_no_later_one_waiting(
+async def test_jobs_that_nobody_can_run_keep_no_later_one_waiting(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(orphan_sweeper, "_AT_ONCE", 2)
 
-    async def work() -> None:
-        noted: list[object] = []
+    noted: list[object] = []
 
-        async def note(_channel: str, job: JobRecord) -> None:
-            noted.append(job.id)
+    async def note(_channel: str, job: JobRecord) -> None:
+        noted.append(job.id)
 
-        async with opened() as store:
-            first = await a_job(store, needs={"code": "elsewhere", "revision": "1"})
-            program = await store.get(DOMAIN["program"], id=first.program_id)
-            for _ in range(3):
-                await a_job(store, program=program, needs=first.needs)
-            last = await a_job(store, program=program)
-            sweeping = Sweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note)
-            assert await sweeping.tick()
-            assert noted == [last.id]
-
-    finish(work())
+    async with opened() as store:
+        first = await a_job(store, needs={"code": "elsewhere", "revision": "1"})
+        program = await store.get(DOMAIN["program"], id=first.program_id)
+        for _ in range(3):
+            await a_job(store, program=program, needs=first.needs)
+        last = await a_job(store, program=program)
+        sweeping = Sweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note)
+        assert await sweeping.tick()
+        assert noted == [last.id]
 
 
-def test_jobs_of_the_dead_are_queued_again_until_they_look_like_murderers(opened: Opened) -> None:
-    async def work() -> None:
-        async with opened() as store:
-            worker = await a_worker(store)
-            noted: list[tuple[str, int]] = []
+async def test_jobs_of_the_dead_are_queued_again_until_they_look_like_murderers(
+    opened: Opened,
+) -> None:
+    async with opened() as store:
+        worker = await a_worker(store)
+        noted: list[tuple[str, int]] = []
 
-            async def note(channel: str, job: Any) -> None:
-                noted.append((channel, job.turn))
+        async def note(channel: str, job: Any) -> None:
+            noted.append((channel, job.turn))
 
-            sweeper = Sweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note)
-            job = await a_job(store)
-            running = {"status": "running", "worker": str(worker.id), "attempts": 1}
-            await store.write(Update(resource=EVALUATION, id=job.id, values=running))
-            assert await sweeper.tick()
+        sweeper = Sweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note)
+        job = await a_job(store)
+        running = {"status": "running", "worker": str(worker.id), "attempts": 1}
+        await store.write(Update(resource=EVALUATION, id=job.id, values=running))
+        assert await sweeper.tick()
+        row = await store.get(EVALUATION, id=job.id)
+        assert row is not None
+        assert (row.status, row.turn) == ("running", 0)
+        await store.write(Update(resource=WORKER, id=worker.id, values={"status": "dead"}))
+        await asyncio.gather(sweeper.tick(), sweeper.tick())  # two survivors at once
+        row = await store.get(EVALUATION, id=job.id)
+        assert row is not None
+        assert (row.status, row.turn, row.waiting) == (
+            "queued",
+            1,
+            "its worker is gone; it goes on where it was",
+        )
+        await sweeper.tick()
+        assert noted[-1] == ("evaluation", 1)
+        await store.write(Update(resource=EVALUATION, id=job.id, values={**running, "attempts": 2}))
+        await sweeper.tick()
+        row = await store.get(EVALUATION, id=job.id)
+        assert row is not None
+        assert row.status == "failed"
+        assert row.error is not None
+        assert "2 workers died" in row.error["message"]
+        assert not await sweeper.tick()
+
+
+async def test_what_waits_says_for_whom(opened: Opened) -> None:
+    async with opened() as store:
+        engine = QueuedJobs(store, policy=POLICY, clock=SystemClock(), new_id=new_id)
+
+        async def waiting(needs: dict[str, Any]) -> str | None:
+            job = await a_job(store, needs=needs)
+            await engine.enqueue(EVALUATION, job.id)
             row = await store.get(EVALUATION, id=job.id)
             assert row is not None
-            assert (row.status, row.turn) == ("running", 0)
-            await store.write(Update(resource=WORKER, id=worker.id, values={"status": "dead"}))
-            await asyncio.gather(sweeper.tick(), sweeper.tick())  # two survivors at once
-            row = await store.get(EVALUATION, id=job.id)
-            assert row is not None
-            assert (row.status, row.turn, row.waiting) == (
-                "queued",
-                1,
-                "its worker is gone; it goes on where it was",
-            )
-            await sweeper.tick()
-            assert noted[-1] == ("evaluation", 1)
-            await store.write(
-                Update(resource=EVALUATION, id=job.id, values={**running, "attempts": 2})
-            )
-            await sweeper.tick()
-            row = await store.get(EVALUATION, id=job.id)
-            assert row is not None
-            assert row.status == "failed"
-            assert row.error is not None
-            assert "2 workers died" in row.error["message"]
-            assert not await sweeper.tick()
+            return row.waiting
 
-    finish(work())
+        coded = {"code": "default", "revision": "abc"}
+        assert await waiting({}) == "no worker is running; start one with `dspex worker`"
+        await a_worker(store, ("default", "xyz"))
+        assert await waiting({}) is None
+        assert await waiting(coded) == "no worker with default@abc"
+        await a_worker(store, ("default", "abc"))
+        assert await waiting(coded) is None
 
 
-def test_what_waits_says_for_whom(opened: Opened) -> None:
-    async def work() -> None:
-        async with opened() as store:
-            engine = QueuedJobs(store, policy=POLICY, clock=SystemClock(), new_id=new_id)
+async def test_a_job_that_waits_for_its_next_attempt_is_not_handed_out(opened: Opened) -> None:
+    async with opened() as store:
+        noted: list[int] = []
 
-            async def waiting(needs: dict[str, Any]) -> str | None:
-                job = await a_job(store, needs=needs)
-                await engine.enqueue(EVALUATION, job.id)
-                row = await store.get(EVALUATION, id=job.id)
-                assert row is not None
-                return row.waiting
+        async def note(_channel: str, job: Any) -> None:
+            noted.append(job.turn)
 
-            coded = {"code": "default", "revision": "abc"}
-            assert await waiting({}) == "no worker is running; start one with `dspex worker`"
-            await a_worker(store, ("default", "xyz"))
-            assert await waiting({}) is None
-            assert await waiting(coded) == "no worker with default@abc"
-            await a_worker(store, ("default", "abc"))
-            assert await waiting(coded) is None
-
-    finish(work())
+        await a_worker(store)
+        now = SystemClock().now()
+        job = await a_job(store, retry_at=now + timedelta(minutes=1), waiting="retry in a minute")
+        sweeper = Sweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note)
+        await sweeper.tick()
+        assert noted == []
+        await store.write(Update(resource=EVALUATION, id=job.id, values={"retry_at": now}))
+        await sweeper.tick()
+        assert noted == [0]
 
 
-def test_a_job_that_waits_for_its_next_attempt_is_not_handed_out(opened: Opened) -> None:
-    async def work() -> None:
-        async with opened() as store:
-            noted: list[int] = []
-
-            async def note(_channel: str, job: Any) -> None:
-                noted.append(job.turn)
-
-            await a_worker(store)
-            now = SystemClock().now()
-            job = await a_job(
-                store, retry_at=now + timedelta(minutes=1), waiting="retry in a minute"
-            )
-            sweeper = Sweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note)
-            await sweeper.tick()
-            assert noted == []
-            await store.write(Update(resource=EVALUATION, id=job.id, values={"retry_at": now}))
-            await sweeper.tick()
-            assert noted == [0]
-
-    finish(work())
-
-
-def test_a_survey_without_a_database_decides_nothing(opened: Opened) -> None:
+async def test_a_survey_without_a_database_decides_nothing(opened: Opened) -> None:
     class Away:
         def __init__(self, store: Any) -> None:
             self.store, self.is_away = store, False
@@ -218,17 +196,14 @@ def test_a_survey_without_a_database_decides_nothing(opened: Opened) -> None:
                 raise StorageError("away")
             return getattr(self.store, name)
 
-    async def work() -> None:
-        async with opened() as store:
-            silent, clock, between = await a_worker(store), FakeClock(), Away(store)
-            survey = Survey(between, policy=POLICY, clock=clock)  # type: ignore[arg-type]
-            for away in (False, True, True, False):
-                between.is_away = away
-                await clock.advance(10)
-                try:
-                    await survey.tick()
-                except StorageError:
-                    assert away
-            assert await status(store, silent) == "alive"
-
-    finish(work())
+    async with opened() as store:
+        silent, clock, between = await a_worker(store), FakeClock(), Away(store)
+        survey = Survey(between, policy=POLICY, clock=clock)  # type: ignore[arg-type]
+        for away in (False, True, True, False):
+            between.is_away = away
+            await clock.advance(10)
+            try:
+                await survey.tick()
+            except StorageError:
+                assert away
+        assert await status(store, silent) == "alive"

@@ -28,7 +28,7 @@ from dspex.testing.postgres import PostgresServer
 from dspex.testing.processes import process_tree, signal_process_tree
 from tests.operations.jobs.rows import a_dataset, a_program
 from tests.support.postgres import migrated
-from tests.support.waiting import Child, finish
+from tests.support.waiting import Child
 
 pytestmark = pytest.mark.full
 ROWS = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(20)]
@@ -167,116 +167,108 @@ async def journal(at: World, job: Any) -> list[Any]:
     return list(await SQLJournal(at.services.data, job.id).entries())
 
 
-def test_survivors_take_the_jobs_of_the_dead_and_of_the_stopped(
+async def test_survivors_take_the_jobs_of_the_dead_and_of_the_stopped(
     on_each_database: Settings, tmp_path: Path
 ) -> None:
     """A killed worker, then one that is stopped and goes on later: each answer is asked for and kept once."""
 
-    async def work() -> None:
-        async with world(on_each_database, tmp_path) as at:
-            with ExitStack() as stack:
-                children = [stack.enter_context(at.worker()) for _ in range(3)]
-                await at.until_workers(3)
-                job = await at.job()
+    async with world(on_each_database, tmp_path) as at:
+        with ExitStack() as stack:
+            children = [stack.enter_context(at.worker()) for _ in range(3)]
+            await at.until_workers(3)
+            job = await at.job()
 
-                async def has_begun() -> bool:
-                    return len(at.model.answered) >= 5
+            async def has_begun() -> bool:
+                return len(at.model.answered) >= 5
 
-                await at.until(has_begun)
-                os.kill((await at.holder(job)).pid, signal.SIGKILL)
-                killed = len(at.model.answered)
+            await at.until(has_begun)
+            os.kill((await at.holder(job)).pid, signal.SIGKILL)
+            killed = len(at.model.answered)
 
-                async def goes_on() -> bool:
-                    return len(at.model.answered) >= killed + 4
+            async def goes_on() -> bool:
+                return len(at.model.answered) >= killed + 4
 
-                await at.until(goes_on)
-                stopped = await at.holder(job)
-                signal_process_tree(stopped.pid, signal.SIGSTOP)
-                # a process that is stopped while it holds SQLite's lock lets nobody write before it
-                # goes on
-                asyncio.get_running_loop().call_later(
-                    6.0, signal_process_tree, stopped.pid, signal.SIGCONT
-                )
-                row = await at.until_status(job, "completed")
+            await at.until(goes_on)
+            stopped = await at.holder(job)
+            signal_process_tree(stopped.pid, signal.SIGSTOP)
+            # a process that is stopped while it holds SQLite's lock lets nobody write before it
+            # goes on
+            asyncio.get_running_loop().call_later(
+                6.0, signal_process_tree, stopped.pid, signal.SIGCONT
+            )
+            row = await at.until_status(job, "completed")
 
-                async def lives_anew() -> bool:
-                    return any(worker.pid == stopped.pid for worker in await at.workers())
+            async def lives_anew() -> bool:
+                return any(worker.pid == stopped.pid for worker in await at.workers())
 
-                await at.until(lives_anew)
-                assert row.attempts == 3
-                assert len(row.rows) == 20
-                assert await at.statuses(job) == [
-                    "queued",
-                    "running",
-                    "queued",
-                    "running",
-                    "queued",
-                    "running",
-                    "completed",
-                ]
-                entries = await journal(at, job)
-                assert sorted(
-                    entry["index"] for entry in entries if entry["kind"] == "row"
-                ) == list(range(20))
-                assert len({entry["key"] for entry in entries if entry["kind"] == "answer"}) == 20
-                assert sum(entry["kind"] == "answer" for entry in entries) == 20
-                assert (
-                    sum(at.model.asked.values()) <= 22
-                )  # what was under way at the kill and at the stop
-                dead = await at.workers("dead")
-                assert {worker.pid for worker in dead} == {
-                    child.process.pid for child in children if child.process.poll() is not None
-                } | {stopped.pid}
-
-    finish(work(), within=90)
+            await at.until(lives_anew)
+            assert row.attempts == 3
+            assert len(row.rows) == 20
+            assert await at.statuses(job) == [
+                "queued",
+                "running",
+                "queued",
+                "running",
+                "queued",
+                "running",
+                "completed",
+            ]
+            entries = await journal(at, job)
+            assert sorted(entry["index"] for entry in entries if entry["kind"] == "row") == list(
+                range(20)
+            )
+            assert len({entry["key"] for entry in entries if entry["kind"] == "answer"}) == 20
+            assert sum(entry["kind"] == "answer" for entry in entries) == 20
+            assert (
+                sum(at.model.asked.values()) <= 22
+            )  # what was under way at the kill and at the stop
+            dead = await at.workers("dead")
+            assert {worker.pid for worker in dead} == {
+                child.process.pid for child in children if child.process.poll() is not None
+            } | {stopped.pid}
 
 
-def test_a_job_is_paused_resumed_handed_back_and_cancelled_from_another_process(
+async def test_a_job_is_paused_resumed_handed_back_and_cancelled_from_another_process(
     on_each_database: Settings, tmp_path: Path
 ) -> None:
-    async def work() -> None:
-        async with world(on_each_database, tmp_path, seconds=0.1) as at:
-            job = await at.job()
-            assert (
-                await at.row(job)
-            ).waiting == "no worker is running; start one with `dspex worker`"
-            with at.worker() as first:
-                await at.until_status(job, "running")
+    async with world(on_each_database, tmp_path, seconds=0.1) as at:
+        job = await at.job()
+        assert (await at.row(job)).waiting == "no worker is running; start one with `dspex worker`"
+        with at.worker() as first:
+            await at.until_status(job, "running")
 
-                async def asks() -> bool:
-                    return at.model.open > 0
+            async def asks() -> bool:
+                return at.model.open > 0
 
-                async def is_silent() -> bool:
-                    return at.model.open == 0
+            async def is_silent() -> bool:
+                return at.model.open == 0
 
-                await at.until(asks)
-                await at.act("pause_evaluation", JobRef(id=job.id))
-                await at.until(is_silent, within=1.0)
-                paused = sum(at.model.asked.values())
-                await at.act("resume_evaluation", JobRef(id=job.id))
-                await at.until_status(job, "running")
-                await at.until(asks)
-                assert first.stop(within=15) == 0
-                row = await at.row(job)
-                assert (row.status, row.waiting) == (
-                    "queued",
-                    "handed back by a worker that stopped",
-                )
-                assert [worker.status for worker in await at.workers("stopped")] == ["stopped"]
-            with at.worker():
-                row = await at.until_status(job, "completed")
-                assert len(row.rows) == 20
-                assert sum(at.model.asked.values()) <= 22
-                assert paused < 20
-                other = await at.job()
-                at.model.seconds = 60.0
-                await at.until_status(other, "running")
-                await at.until(asks)
-                await at.act("cancel_evaluation", JobRef(id=other.id))
-                await at.until(is_silent, within=1.0)
-                assert (await at.row(other)).status == "cancelled"
-
-    finish(work(), within=90)
+            await at.until(asks)
+            await at.act("pause_evaluation", JobRef(id=job.id))
+            await at.until(is_silent, within=1.0)
+            paused = sum(at.model.asked.values())
+            await at.act("resume_evaluation", JobRef(id=job.id))
+            await at.until_status(job, "running")
+            await at.until(asks)
+            assert first.stop(within=15) == 0
+            row = await at.row(job)
+            assert (row.status, row.waiting) == (
+                "queued",
+                "handed back by a worker that stopped",
+            )
+            assert [worker.status for worker in await at.workers("stopped")] == ["stopped"]
+        with at.worker():
+            row = await at.until_status(job, "completed")
+            assert len(row.rows) == 20
+            assert sum(at.model.asked.values()) <= 22
+            assert paused < 20
+            other = await at.job()
+            at.model.seconds = 60.0
+            await at.until_status(other, "running")
+            await at.until(asks)
+            await at.act("cancel_evaluation", JobRef(id=other.id))
+            await at.until(is_silent, within=1.0)
+            assert (await at.row(other)).status == "cancelled"
 
 
 IDLE = """import asyncio
@@ -309,30 +301,25 @@ asyncio.run(main())
 """
 
 
-def test_a_worker_with_nothing_to_do_lives_on_beyond_its_looks_for_lost_tickets(
+async def test_a_worker_with_nothing_to_do_lives_on_beyond_its_looks_for_lost_tickets(
     on_each_database: Settings, tmp_path: Path
 ) -> None:
     """Before its first job, and behind one whose ticket is spent."""
     (tmp_path / "idle.py").write_text(IDLE)
 
-    async def work() -> None:
-        async with world(on_each_database, tmp_path, seconds=0) as at:
-            env = {
-                name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")
-            }
-            if at.settings.database_url is not None:
-                env["DSPEX_DATABASE_URL"] = at.settings.database_url.reveal()
-            command = [sys.executable, "idle.py", str(at.settings.state_dir)]
-            with Child(command, cwd=tmp_path, env=env) as child:
+    async with world(on_each_database, tmp_path, seconds=0) as at:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")}
+        if at.settings.database_url is not None:
+            env["DSPEX_DATABASE_URL"] = at.settings.database_url.reveal()
+        command = [sys.executable, "idle.py", str(at.settings.state_dir)]
+        with Child(command, cwd=tmp_path, env=env) as child:
+            for _ in range(2):
                 for _ in range(2):
-                    for _ in range(2):
-                        await asyncio.to_thread(child.wait_for_line, "looked for lost tickets")
-                    job = await at.job(concurrency=4)
-                    await at.until_status(job, "completed")
-                assert await asyncio.to_thread(child.stop) == 0
-                assert not any("Traceback" in line for line in child.seen)
-
-    finish(work())
+                    await asyncio.to_thread(child.wait_for_line, "looked for lost tickets")
+                job = await at.job(concurrency=4)
+                await at.until_status(job, "completed")
+            assert await asyncio.to_thread(child.stop) == 0
+            assert not any("Traceback" in line for line in child.seen)
 
 
 METRICS = """import re
@@ -349,92 +336,85 @@ def better(example, prediction):
 
 
 @pytest.mark.parametrize("end", ["stall", "cancel", "stop"])
-def test_a_job_whose_metric_blocks_is_ended_and_keeps_no_other_from_running(
+async def test_a_job_whose_metric_blocks_is_ended_and_keeps_no_other_from_running(
     on_each_database: Settings, tmp_path: Path, end: str
 ) -> None:
     """By the worker itself, by a cancellation, by the end of the worker; meanwhile it takes another job."""
     (tmp_path / "scores.py").write_text(METRICS)
 
-    async def work() -> None:
-        async with world(on_each_database, tmp_path, seconds=0) as at:
-            extra = {"DSPEX_JOB_STALL_SECONDS": "6" if end == "stall" else "0"}
-            with at.worker(**extra) as worker:
-                stuck = await at.job(metric="scores:stuck")
-                await asyncio.to_thread(worker.wait_for_line, "computing")
-                await at.until_status(await at.job(), "completed")
-                (row,) = await at.workers()
-                if end == "stall":
-                    row = await at.until_status(stuck, "failed")
-                    assert row.error["code"] == "worker_stalled"
-                    await asyncio.to_thread(worker.wait_for_line, "scores.py")  # where it stood
-                elif end == "cancel":
-                    await at.act("cancel_evaluation", JobRef(id=stuck.id))
+    async with world(on_each_database, tmp_path, seconds=0) as at:
+        extra = {"DSPEX_JOB_STALL_SECONDS": "6" if end == "stall" else "0"}
+        with at.worker(**extra) as worker:
+            stuck = await at.job(metric="scores:stuck")
+            await asyncio.to_thread(worker.wait_for_line, "computing")
+            await at.until_status(await at.job(), "completed")
+            (row,) = await at.workers()
+            if end == "stall":
+                row = await at.until_status(stuck, "failed")
+                assert row.error["code"] == "worker_stalled"
+                await asyncio.to_thread(worker.wait_for_line, "scores.py")  # where it stood
+            elif end == "cancel":
+                await at.act("cancel_evaluation", JobRef(id=stuck.id))
 
-                    async def is_quiet() -> bool:
-                        return (
-                            len(process_tree(row.pid)) <= 3
-                        )  # the watchdog, and one process that waits for a job
+                async def is_quiet() -> bool:
+                    return (
+                        len(process_tree(row.pid)) <= 3
+                    )  # the watchdog, and one process that waits for a job
 
-                    await at.until(is_quiet, within=20)
-                else:
-                    assert await asyncio.to_thread(worker.stop, within=40) == 0
-                    row = await at.row(stuck)
-                    assert (row.status, row.waiting) == (
-                        "queued",
-                        "handed back by a worker that stopped",
-                    )
-                    return
-                await at.until_status(await at.job(), "completed")
-                assert len(await at.workers()) == 1
-                assert await asyncio.to_thread(worker.stop) == 0
-
-    finish(work(), within=120)
+                await at.until(is_quiet, within=20)
+            else:
+                assert await asyncio.to_thread(worker.stop, within=40) == 0
+                row = await at.row(stuck)
+                assert (row.status, row.waiting) == (
+                    "queued",
+                    "handed back by a worker that stopped",
+                )
+                return
+            await at.until_status(await at.job(), "completed")
+            assert len(await at.workers()) == 1
+            assert await asyncio.to_thread(worker.stop) == 0
 
 
-def test_a_worker_whose_code_changes_begins_anew_with_the_new_code(tmp_path: Path) -> None:
+async def test_a_worker_whose_code_changes_begins_anew_with_the_new_code(tmp_path: Path) -> None:
     (tmp_path / "scores.py").write_text(METRICS)
 
-    async def work() -> None:
-        async with world(Settings(state_dir=tmp_path / "state"), tmp_path, seconds=0) as at:
-            with at.worker() as worker:
-                first = await at.job(metric="scores:better")
-                assert (await at.until_status(first, "completed")).mean == 1.0
-                (tmp_path / "scores.py").write_text(METRICS.replace("1.0", "0.5"))
-                old = await at.job(metric="scores:better")
-                assert old.needs != first.needs
-                assert (await at.until_status(old, "completed")).mean == 0.5
-                assert await asyncio.to_thread(worker.stop) == 0
-
-    finish(work(), within=120)
+    async with world(Settings(state_dir=tmp_path / "state"), tmp_path, seconds=0) as at:
+        with at.worker() as worker:
+            first = await at.job(metric="scores:better")
+            assert (await at.until_status(first, "completed")).mean == 1.0
+            (tmp_path / "scores.py").write_text(METRICS.replace("1.0", "0.5"))
+            old = await at.job(metric="scores:better")
+            assert old.needs != first.needs
+            assert (await at.until_status(old, "completed")).mean == 0.5
+            assert await asyncio.to_thread(worker.stop) == 0
 
 
-def test_limits_hold_and_what_waits_says_why(on_each_database: Settings, tmp_path: Path) -> None:
-    async def work() -> None:
-        async with world(on_each_database, tmp_path, seconds=0.1) as at:
-            extra = {"DSPEX_JOB_CONCURRENCY": "2", "DSPEX_EVALUATION_LIMIT": "3"}
-            jobs = [await at.job() for _ in range(9)]
-            stranger = await at.job()
-            needs = {"code": "default", "revision": "not-here"}
-            await at.store.write(_needing(stranger, needs))
-            reasons: set[str] = set()
-            running: list[int] = []
-            with at.worker(**extra), at.worker(**extra):
+async def test_limits_hold_and_what_waits_says_why(
+    on_each_database: Settings, tmp_path: Path
+) -> None:
+    async with world(on_each_database, tmp_path, seconds=0.1) as at:
+        extra = {"DSPEX_JOB_CONCURRENCY": "2", "DSPEX_EVALUATION_LIMIT": "3"}
+        jobs = [await at.job() for _ in range(9)]
+        stranger = await at.job()
+        needs = {"code": "default", "revision": "not-here"}
+        await at.store.write(_needing(stranger, needs))
+        reasons: set[str] = set()
+        running: list[int] = []
+        with at.worker(**extra), at.worker(**extra):
 
-                async def all_done() -> bool:
-                    wanted = Query(where={"id": tuple(job.id for job in jobs)})
-                    rows = await at.store.select(DOMAIN["evaluation"], wanted)
-                    reasons.update(str(row.waiting) for row in rows if row.status == "queued")
-                    running.append(sum(row.status == "running" for row in rows))
-                    return all(row.status == "completed" for row in rows)
+            async def all_done() -> bool:
+                wanted = Query(where={"id": tuple(job.id for job in jobs)})
+                rows = await at.store.select(DOMAIN["evaluation"], wanted)
+                reasons.update(str(row.waiting) for row in rows if row.status == "queued")
+                running.append(sum(row.status == "running" for row in rows))
+                return all(row.status == "completed" for row in rows)
 
-                await at.until(all_done, within=60)
-                assert max(running) == 3
-                assert at.model.most <= 3
-                assert "queue 'evaluation' is full: 3 of 3 run" in reasons
-                row = await at.row(stranger)
-                assert (row.status, row.waiting) == ("queued", "no worker with default@not-here")
-
-    finish(work(), within=90)
+            await at.until(all_done, within=60)
+            assert max(running) == 3
+            assert at.model.most <= 3
+            assert "queue 'evaluation' is full: 3 of 3 run" in reasons
+            row = await at.row(stranger)
+            assert (row.status, row.waiting) == ("queued", "no worker with default@not-here")
 
 
 def _needing(job: Any, needs: dict[str, str]) -> Any:
@@ -457,29 +437,24 @@ def test_a_worker_is_stopped_also_while_its_database_is_away(tmp_path: Path) -> 
         own.start()
 
 
-def test_a_worker_is_stopped_with_a_job_while_its_database_is_away_and_another_goes_on(
+async def test_a_worker_is_stopped_with_a_job_while_its_database_is_away_and_another_goes_on(
     tmp_path: Path,
 ) -> None:
     with PostgresServer() as own:
         url = own.url(own.make())
         migrated(url)
 
-        async def work() -> None:
-            settings = Settings(state_dir=tmp_path / "state", database_url=Secret(url))
-            async with world(settings, tmp_path, seconds=0.05) as at:
-                job = await at.job()
-                with at.worker() as worker:
-                    await at.until_status(job, "running")
-                    await asyncio.to_thread(own.stop)
-                    await asyncio.to_thread(worker.wait_for_line, "no server answers there")
-                    assert await asyncio.to_thread(worker.stop, within=40) == 0
-                await asyncio.to_thread(own.start)
-                with at.worker():
-                    row = await at.until_status(job, "completed")
-                assert len(row.rows) == 20
-                entries = [
-                    entry["index"] for entry in await journal(at, job) if entry["kind"] == "row"
-                ]
-                assert sorted(entries) == list(range(20))
-
-        finish(work(), within=120)
+        settings = Settings(state_dir=tmp_path / "state", database_url=Secret(url))
+        async with world(settings, tmp_path, seconds=0.05) as at:
+            job = await at.job()
+            with at.worker() as worker:
+                await at.until_status(job, "running")
+                await asyncio.to_thread(own.stop)
+                await asyncio.to_thread(worker.wait_for_line, "no server answers there")
+                assert await asyncio.to_thread(worker.stop, within=40) == 0
+            await asyncio.to_thread(own.start)
+            with at.worker():
+                row = await at.until_status(job, "completed")
+            assert len(row.rows) == 20
+            entries = [entry["index"] for entry in await journal(at, job) if entry["kind"] == "row"]
+            assert sorted(entries) == list(range(20))

@@ -31,7 +31,6 @@ from dspex.operations.storage import SQLJournal
 from dspex.settings import Settings
 from dspex.testing import SimulatedModel
 from tests.operations.jobs.rows import a_dataset, a_program
-from tests.support.waiting import finish
 
 ROWS = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(30)]
 POLICY = JobPolicy(queues=QUEUES, attempts=3, backoff=0.01, poll=0.02)
@@ -97,267 +96,234 @@ async def here(
             yield Here(services, Operations(dependencies), engine)
 
 
-def test_an_evaluation_on_the_mock_backend_is_a_job(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with here(tmp_path) as at:
-            store = at.services.operations.dependencies.store
-            await a_program(store)
-            await a_dataset(store, ROWS)
-            given = CreateEvaluation(
-                program="qa", dataset="questions", metrics=["exact_match", "f1"]
-            )
-            row = await at.ended("create_evaluation", given)
-            assert (row.status, row.mean, row.error) == ("completed", 0.0, None)
-            assert row.interval[0] == 0.0
-            assert len(row.rows) == 30
-            assert row.rows[7]["example"] == ROWS[7]
-            assert set(row.rows[7]["scores"]) == {"exact_match", "f1"}
-            assert (row.progress["done"], row.progress["of"]) == (30, 30)
-            assert row.p50_ms > 0
-            events = await store.select(
-                DOMAIN["event"], Query(where={"subject_id": row.id}, oldest_first=True)
-            )
-            assert {event.topic for event in events} == {"evaluation"}
-            assert events[0].payload["status"] == "queued"
-            assert events[-1].payload["status"] == "completed"
-            audit = await store.select(DOMAIN["audit_entry"], Query(where={"resource_id": row.id}))
-            assert [entry.action for entry in audit] == ["create_evaluation"]
-
-    finish(work())
+async def test_an_evaluation_on_the_mock_backend_is_a_job(tmp_path: Path) -> None:
+    async with here(tmp_path) as at:
+        store = at.services.operations.dependencies.store
+        await a_program(store)
+        await a_dataset(store, ROWS)
+        given = CreateEvaluation(program="qa", dataset="questions", metrics=["exact_match", "f1"])
+        row = await at.ended("create_evaluation", given)
+        assert (row.status, row.mean, row.error) == ("completed", 0.0, None)
+        assert row.interval[0] == 0.0
+        assert len(row.rows) == 30
+        assert row.rows[7]["example"] == ROWS[7]
+        assert set(row.rows[7]["scores"]) == {"exact_match", "f1"}
+        assert (row.progress["done"], row.progress["of"]) == (30, 30)
+        assert row.p50_ms > 0
+        events = await store.select(
+            DOMAIN["event"], Query(where={"subject_id": row.id}, oldest_first=True)
+        )
+        assert {event.topic for event in events} == {"evaluation"}
+        assert events[0].payload["status"] == "queued"
+        assert events[-1].payload["status"] == "completed"
+        audit = await store.select(DOMAIN["audit_entry"], Query(where={"resource_id": row.id}))
+        assert [entry.action for entry in audit] == ["create_evaluation"]
 
 
-def test_an_evaluation_goes_on_where_it_was_and_asks_nothing_twice(tmp_path: Path) -> None:
-    async def work() -> None:
-        whole, model = SimulatedModel(), SimulatedModel()
-        count = iter(range(1000))
+async def test_an_evaluation_goes_on_where_it_was_and_asks_nothing_twice(tmp_path: Path) -> None:
+    whole, model = SimulatedModel(), SimulatedModel()
+    count = iter(range(1000))
 
-        def fail_once() -> None:
-            if next(count) == 11:
-                raise ModelUnavailableError("away")
+    def fail_once() -> None:
+        if next(count) == 11:
+            raise ModelUnavailableError("away")
 
-        async with here(tmp_path, Wrapped(model, fail_once)) as at:
-            store = at.services.operations.dependencies.store
-            await a_program(store, backend="native")
-            await a_dataset(store, ROWS)
-            given = CreateEvaluation(
-                program="qa", dataset="questions", configuration={"concurrency": 1}
-            )
-            row = await at.ended("create_evaluation", given)
-            assert (row.status, row.attempts) == ("completed", 2)
-            assert model.calls == 30
-        async with here(tmp_path / "other", whole) as at:
-            store = at.services.operations.dependencies.store
-            await a_program(store, backend="native")
-            await a_dataset(store, ROWS)
-            undisturbed = await at.ended("create_evaluation", given)
-        found = [(line["outputs"], line["scores"], line["usage"]) for line in row.rows]
-        assert found == [
-            (line["outputs"], line["scores"], line["usage"]) for line in undisturbed.rows
-        ]
-        assert row.cost_usd == pytest.approx(undisturbed.cost_usd)
-
-    finish(work())
+    async with here(tmp_path, Wrapped(model, fail_once)) as at:
+        store = at.services.operations.dependencies.store
+        await a_program(store, backend="native")
+        await a_dataset(store, ROWS)
+        given = CreateEvaluation(
+            program="qa", dataset="questions", configuration={"concurrency": 1}
+        )
+        row = await at.ended("create_evaluation", given)
+        assert (row.status, row.attempts) == ("completed", 2)
+        assert model.calls == 30
+    async with here(tmp_path / "other", whole) as at:
+        store = at.services.operations.dependencies.store
+        await a_program(store, backend="native")
+        await a_dataset(store, ROWS)
+        undisturbed = await at.ended("create_evaluation", given)
+    found = [(line["outputs"], line["scores"], line["usage"]) for line in row.rows]
+    assert found == [(line["outputs"], line["scores"], line["usage"]) for line in undisturbed.rows]
+    assert row.cost_usd == pytest.approx(undisturbed.cost_usd)
 
 
-def test_a_refusal_is_a_failed_row_and_not_a_failed_job(tmp_path: Path) -> None:
-    async def work() -> None:
-        count = iter(range(1000))
+async def test_a_refusal_is_a_failed_row_and_not_a_failed_job(tmp_path: Path) -> None:
+    count = iter(range(1000))
 
-        def refuse_some() -> None:
-            if next(count) % 10 == 0:
-                raise RefusedError("not this one")
+    def refuse_some() -> None:
+        if next(count) % 10 == 0:
+            raise RefusedError("not this one")
 
-        async with here(tmp_path, Wrapped(SimulatedModel(), refuse_some)) as at:
-            store = at.services.operations.dependencies.store
-            await a_program(store, backend="native")
-            await a_dataset(store, ROWS)
-            row = await at.ended(
-                "create_evaluation", CreateEvaluation(program="qa", dataset="questions")
-            )
-            assert row.status == "completed"
-            assert sum("RefusedError" in (line["error"] or "") for line in row.rows) == 3
-
-    finish(work())
+    async with here(tmp_path, Wrapped(SimulatedModel(), refuse_some)) as at:
+        store = at.services.operations.dependencies.store
+        await a_program(store, backend="native")
+        await a_dataset(store, ROWS)
+        row = await at.ended(
+            "create_evaluation", CreateEvaluation(program="qa", dataset="questions")
+        )
+        assert row.status == "completed"
+        assert sum("RefusedError" in (line["error"] or "") for line in row.rows) == 3
 
 
 @pytest.mark.parametrize("step", ["pause", "cancel"])
-def test_a_paused_job_goes_on_and_a_cancelled_one_does_not(tmp_path: Path, step: str) -> None:
-    async def work() -> None:
-        model, reached, hold = SimulatedModel(), asyncio.Event(), [True]
+async def test_a_paused_job_goes_on_and_a_cancelled_one_does_not(tmp_path: Path, step: str) -> None:
+    model, reached, hold = SimulatedModel(), asyncio.Event(), [True]
 
-        class Held(Wrapped):
-            async def complete(self, request: Request) -> Response:
-                if self.model.calls == 8 and hold[0]:  # type: ignore[attr-defined]
-                    reached.set()
-                    await asyncio.Event().wait()
-                return await super().complete(request)
+    class Held(Wrapped):
+        async def complete(self, request: Request) -> Response:
+            if self.model.calls == 8 and hold[0]:  # type: ignore[attr-defined]
+                reached.set()
+                await asyncio.Event().wait()
+            return await super().complete(request)
 
-        async with here(tmp_path, Held(model, lambda: None)) as at:
-            store = at.services.operations.dependencies.store
-            await a_program(store, backend="native")
-            await a_dataset(store, ROWS)
-            settings = {
-                "concurrency": 1,
-                "options": {"k": 2},
-            }  # so that no answer is on its way when it is stopped
-            given = CreateOptimization(program="qa", dataset="questions", configuration=settings)
-            job = await at.act("create_optimization", given)
-            await reached.wait()
-            stopped = await at.act(f"{step}_optimization", JobRef(id=job.id))
-            assert stopped.status == {"pause": "paused", "cancel": "cancelled"}[step]
-            hold[0] = False
-            before = model.calls
-            if step == "cancel":
-                with pytest.raises(Exception, match="resume needs it to be"):
-                    await at.act("resume_optimization", JobRef(id=job.id))
-                return
-            await at.act("resume_optimization", JobRef(id=job.id))
-            await at.engine.finished(job.id)
-            row = await at.now(job)
-            assert row.status == "completed"
-            assert before == 8
-            calls = model.calls
-        again = SimulatedModel()
-        async with here(tmp_path / "other", again) as at:
-            store = at.services.operations.dependencies.store
-            await a_program(store, backend="native")
-            await a_dataset(store, ROWS)
-            undisturbed = await at.ended("create_optimization", given)
-            assert (undisturbed.trials, undisturbed.best) == (row.trials, row.best)
-            assert calls == again.calls
-
-    finish(work())
+    async with here(tmp_path, Held(model, lambda: None)) as at:
+        store = at.services.operations.dependencies.store
+        await a_program(store, backend="native")
+        await a_dataset(store, ROWS)
+        settings = {
+            "concurrency": 1,
+            "options": {"k": 2},
+        }  # so that no answer is on its way when it is stopped
+        given = CreateOptimization(program="qa", dataset="questions", configuration=settings)
+        job = await at.act("create_optimization", given)
+        await reached.wait()
+        stopped = await at.act(f"{step}_optimization", JobRef(id=job.id))
+        assert stopped.status == {"pause": "paused", "cancel": "cancelled"}[step]
+        hold[0] = False
+        before = model.calls
+        if step == "cancel":
+            with pytest.raises(Exception, match="resume needs it to be"):
+                await at.act("resume_optimization", JobRef(id=job.id))
+            return
+        await at.act("resume_optimization", JobRef(id=job.id))
+        await at.engine.finished(job.id)
+        row = await at.now(job)
+        assert row.status == "completed"
+        assert before == 8
+        calls = model.calls
+    again = SimulatedModel()
+    async with here(tmp_path / "other", again) as at:
+        store = at.services.operations.dependencies.store
+        await a_program(store, backend="native")
+        await a_dataset(store, ROWS)
+        undisturbed = await at.ended("create_optimization", given)
+        assert (undisturbed.trials, undisturbed.best) == (row.trials, row.best)
+        assert calls == again.calls
 
 
 @pytest.mark.parametrize("optimizer", ["LabeledFewShot", "BootstrapFewShot", "MIPROv2"])
-def test_an_optimization_makes_a_version_that_says_who_made_it(
+async def test_an_optimization_makes_a_version_that_says_who_made_it(
     tmp_path: Path, optimizer: str
 ) -> None:
-    async def work() -> None:
-        async with here(tmp_path, SimulatedModel()) as at:
-            store = at.services.operations.dependencies.store
-            before = await a_program(store, backend="native")
-            await a_dataset(store, ROWS)
-            options = {"MIPROv2": {"trials": 6}, "LabeledFewShot": {"candidates": 3, "k": 4}}.get(
-                optimizer, {}
-            )
-            settings = {"options": options, "insist": True}
-            given = CreateOptimization(
-                program="qa", dataset="questions", optimizer=optimizer, configuration=settings
-            )
-            row = await at.ended("create_optimization", given)
-            assert row.status == "completed", row.error
-            assert row.trials[0]["label"] == "the program as it is"
-            assert row.progress["trials"] == len(row.trials)
-            assert row.result_version_id is not None, row.best
-            made = await store.get(DOMAIN["program_version"], id=row.result_version_id)
-            assert made is not None
-            assert (made.number, made.made_by, made.parent_id) == (
-                2,
-                f"job {row.id}",
-                before.current_version_id,
-            )
-            assert (await at.program()).current_version_id == made.id
-            assert made.assignment
-
-    finish(work())
+    async with here(tmp_path, SimulatedModel()) as at:
+        store = at.services.operations.dependencies.store
+        before = await a_program(store, backend="native")
+        await a_dataset(store, ROWS)
+        options = {"MIPROv2": {"trials": 6}, "LabeledFewShot": {"candidates": 3, "k": 4}}.get(
+            optimizer, {}
+        )
+        settings = {"options": options, "insist": True}
+        given = CreateOptimization(
+            program="qa", dataset="questions", optimizer=optimizer, configuration=settings
+        )
+        row = await at.ended("create_optimization", given)
+        assert row.status == "completed", row.error
+        assert row.trials[0]["label"] == "the program as it is"
+        assert row.progress["trials"] == len(row.trials)
+        assert row.result_version_id is not None, row.best
+        made = await store.get(DOMAIN["program_version"], id=row.result_version_id)
+        assert made is not None
+        assert (made.number, made.made_by, made.parent_id) == (
+            2,
+            f"job {row.id}",
+            before.current_version_id,
+        )
+        assert (await at.program()).current_version_id == made.id
+        assert made.assignment
 
 
-def test_an_optimization_takes_an_objective_and_limits_and_leaves_the_program_where_nobody_meets_them(
+async def test_an_optimization_takes_an_objective_and_limits_and_leaves_the_program_where_nobody_meets_them(
     tmp_path: Path,
 ) -> None:
-    async def work() -> None:
-        async with here(tmp_path, SimulatedModel()) as at:
-            store = at.services.operations.dependencies.store
-            await a_program(store, backend="native")
-            await a_dataset(store, ROWS)
-            settings = {
-                "options": {"candidates": 3, "k": 4},
-                "maximize": "-tokens",
-                "subject_to": ["exact_match>=2"],
-            }
-            given = CreateOptimization(program="qa", dataset="questions", configuration=settings)
-            with pytest.warns(UserWarning, match="no program within the limits"):
-                row = await at.ended("create_optimization", given)
-            assert (row.status, row.result_version_id) == ("completed", None), row.error
-            assert row.best["conclusion"].startswith("no program within the limits")
-            assert (row.best["objective"], row.best["is_better"]) == ("-tokens", False)
-            assert row.best["figures"]["tokens"] > 0
-            settings["subject_to"] = ["exact_match>=0", "failed<=0"]
+    async with here(tmp_path, SimulatedModel()) as at:
+        store = at.services.operations.dependencies.store
+        await a_program(store, backend="native")
+        await a_dataset(store, ROWS)
+        settings = {
+            "options": {"candidates": 3, "k": 4},
+            "maximize": "-tokens",
+            "subject_to": ["exact_match>=2"],
+        }
+        given = CreateOptimization(program="qa", dataset="questions", configuration=settings)
+        with pytest.warns(UserWarning, match="no program within the limits"):
             row = await at.ended("create_optimization", given)
-            assert row.status == "completed", row.error
-            assert row.best["trial"] == 0  # demonstrations cost tokens
+        assert (row.status, row.result_version_id) == ("completed", None), row.error
+        assert row.best["conclusion"].startswith("no program within the limits")
+        assert (row.best["objective"], row.best["is_better"]) == ("-tokens", False)
+        assert row.best["figures"]["tokens"] > 0
+        settings["subject_to"] = ["exact_match>=0", "failed<=0"]
+        row = await at.ended("create_optimization", given)
+        assert row.status == "completed", row.error
+        assert row.best["trial"] == 0  # demonstrations cost tokens
 
-    finish(work())
 
-
-def test_an_optimization_whose_budget_does_not_reach_the_comparison_stores_no_version(
+async def test_an_optimization_whose_budget_does_not_reach_the_comparison_stores_no_version(
     tmp_path: Path,
 ) -> None:
-    async def work() -> None:
-        async with here(tmp_path, SimulatedModel()) as at:
-            store = at.services.operations.dependencies.store
-            await a_program(store, backend="native")
-            await a_dataset(store, ROWS)
-            given = CreateOptimization(program="qa", dataset="questions", budget={"calls": 30})
-            row = await at.ended("create_optimization", given)
-            assert (row.status, row.result_version_id) == ("completed", None), row.error
-            assert "calls are reserved for the comparison on 9 held-out rows" in row.best["stopped"]
-
-    finish(work())
+    async with here(tmp_path, SimulatedModel()) as at:
+        store = at.services.operations.dependencies.store
+        await a_program(store, backend="native")
+        await a_dataset(store, ROWS)
+        given = CreateOptimization(program="qa", dataset="questions", budget={"calls": 30})
+        row = await at.ended("create_optimization", given)
+        assert (row.status, row.result_version_id) == ("completed", None), row.error
+        assert "calls are reserved for the comparison on 9 held-out rows" in row.best["stopped"]
 
 
-def test_without_a_significant_improvement_the_program_stays(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with here(tmp_path) as at:
-            store = at.services.operations.dependencies.store
-            before = await a_program(store)
-            await a_dataset(store, ROWS)
-            row = await at.ended(
-                "create_optimization", CreateOptimization(program="qa", dataset="questions")
-            )
-            assert row.status == "completed", row.error
-            assert row.result_version_id is None
-            assert row.best["is_better"] is False
-            assert (await at.program()).current_version_id == before.current_version_id
-
-    finish(work())
+async def test_without_a_significant_improvement_the_program_stays(tmp_path: Path) -> None:
+    async with here(tmp_path) as at:
+        store = at.services.operations.dependencies.store
+        before = await a_program(store)
+        await a_dataset(store, ROWS)
+        row = await at.ended(
+            "create_optimization", CreateOptimization(program="qa", dataset="questions")
+        )
+        assert row.status == "completed", row.error
+        assert row.result_version_id is None
+        assert row.best["is_better"] is False
+        assert (await at.program()).current_version_id == before.current_version_id
 
 
-def test_a_metric_may_be_code_of_the_root_and_nothing_else(tmp_path: Path) -> None:
+async def test_a_metric_may_be_code_of_the_root_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "job_scores.py").write_text(
         "def length(example, prediction):\n    return float(len(prediction['answer']))\n"
     )
     root = CodeRoot(tmp_path)
 
-    async def work() -> None:
-        async with here(tmp_path, code=root) as at:
-            store = at.services.operations.dependencies.store
-            await a_program(store)
-            await a_dataset(store, ROWS)
-            for bad in (
-                "os:getcwd",
-                "exact_macth",
-                "../x:y",
-                "job_scores",
-                "tests.support.waiting:finish",
-                3,
-            ):
-                given = CreateEvaluation(program="qa", dataset="questions", metrics=[bad])
-                with pytest.raises(InvalidError) as caught:
-                    await at.act("create_evaluation", given)
-                assert caught.value.fields[0].path == "metrics[0]"
-            given = CreateEvaluation(
-                program="qa", dataset="questions", metrics=["job_scores:length"]
-            )
-            row = await at.ended("create_evaluation", given)
-            assert (row.status, row.mean > 5) == ("completed", True), row.error
-            assert row.needs["code"] == "default"
-
-    finish(work())
+    async with here(tmp_path, code=root) as at:
+        store = at.services.operations.dependencies.store
+        await a_program(store)
+        await a_dataset(store, ROWS)
+        for bad in (
+            "os:getcwd",
+            "exact_macth",
+            "../x:y",
+            "job_scores",
+            "tests.support.waiting:finish",
+            3,
+        ):
+            given = CreateEvaluation(program="qa", dataset="questions", metrics=[bad])
+            with pytest.raises(InvalidError) as caught:
+                await at.act("create_evaluation", given)
+            assert caught.value.fields[0].path == "metrics[0]"
+        given = CreateEvaluation(program="qa", dataset="questions", metrics=["job_scores:length"])
+        row = await at.ended("create_evaluation", given)
+        assert (row.status, row.mean > 5) == ("completed", True), row.error
+        assert row.needs["code"] == "default"
 
 
-def test_a_caller_of_an_api_names_registered_metrics_and_no_code(tmp_path: Path) -> None:
+async def test_a_caller_of_an_api_names_registered_metrics_and_no_code(tmp_path: Path) -> None:
     (tmp_path / "job_tones.py").write_text(
         "from pathlib import Path\n"
         "Path(__file__).with_name('imported').touch()\n"
@@ -365,38 +331,33 @@ def test_a_caller_of_an_api_names_registered_metrics_and_no_code(tmp_path: Path)
     )
     caller = Actor(name="boss", scopes=frozenset({"admin"}), key_id=UUID(int=1))
 
-    async def work() -> None:
-        async with here(
-            tmp_path, code=CodeRoot(tmp_path), metrics={"kind": "job_tones:tone"}
-        ) as at:
-            store = at.services.operations.dependencies.store
-            await a_program(store)
-            await a_dataset(store, ROWS)
-            at.operations = at.operations.as_actor(caller)
-            makers = ("create_evaluation", "create_optimization")
-            for bad in ("job_tones:tone", "kind=job_tones:tone", "kid"):
-                for make, given in zip(makers, (CreateEvaluation, CreateOptimization), strict=True):
-                    with pytest.raises(
-                        InvalidError, match="exact_match, contains, f1, judged, kind"
-                    ) as caught:
-                        await at.act(make, given(program="qa", dataset="questions", metrics=[bad]))
-                    assert caught.value.fields[0].path == "metrics[0]"
-            assert not (tmp_path / "imported").exists()
-            found = await at.act("known_metrics", KnownMetrics())
-            assert found.names == ["exact_match", "contains", "f1", "judged", "kind"]
-            row = await at.ended(
-                "create_evaluation",
-                CreateEvaluation(program="qa", dataset="questions", metrics=["kind"]),
-            )
-            assert (row.status, row.mean, row.metrics) == (
-                "completed",
-                0.25,
-                ["kind=job_tones:tone"],
-            ), row.error
-            assert set(row.rows[0]["scores"]) == {"kind"}
-            assert row.needs["code"] == "default"
-
-    finish(work())
+    async with here(tmp_path, code=CodeRoot(tmp_path), metrics={"kind": "job_tones:tone"}) as at:
+        store = at.services.operations.dependencies.store
+        await a_program(store)
+        await a_dataset(store, ROWS)
+        at.operations = at.operations.as_actor(caller)
+        makers = ("create_evaluation", "create_optimization")
+        for bad in ("job_tones:tone", "kind=job_tones:tone", "kid"):
+            for make, given in zip(makers, (CreateEvaluation, CreateOptimization), strict=True):
+                with pytest.raises(
+                    InvalidError, match="exact_match, contains, f1, judged, kind"
+                ) as caught:
+                    await at.act(make, given(program="qa", dataset="questions", metrics=[bad]))
+                assert caught.value.fields[0].path == "metrics[0]"
+        assert not (tmp_path / "imported").exists()
+        found = await at.act("known_metrics", KnownMetrics())
+        assert found.names == ["exact_match", "contains", "f1", "judged", "kind"]
+        row = await at.ended(
+            "create_evaluation",
+            CreateEvaluation(program="qa", dataset="questions", metrics=["kind"]),
+        )
+        assert (row.status, row.mean, row.metrics) == (
+            "completed",
+            0.25,
+            ["kind=job_tones:tone"],
+        ), row.error
+        assert set(row.rows[0]["scores"]) == {"kind"}
+        assert row.needs["code"] == "default"
 
 
 @pytest.mark.parametrize(
@@ -414,23 +375,20 @@ def test_a_caller_of_an_api_names_registered_metrics_and_no_code(tmp_path: Path)
         ("configuration.alpha", {"configuration": {"alpha": 7}}),
     ],
 )
-def test_what_is_wrong_with_an_optimization_is_said_at_its_creation(
+async def test_what_is_wrong_with_an_optimization_is_said_at_its_creation(
     tmp_path: Path, field: str, values: dict[str, Any]
 ) -> None:
-    async def work() -> None:
-        async with here(tmp_path) as at:
-            store = at.services.operations.dependencies.store
-            await a_program(store)
-            await a_dataset(store, ROWS)
-            with pytest.raises(InvalidError) as caught:
-                await at.act(
-                    "create_optimization",
-                    CreateOptimization(program="qa", dataset="questions", **values),
-                )
-            assert caught.value.fields[0].path == field
-            assert await store.count(DOMAIN["optimization_job"], {}) == 0
-
-    finish(work())
+    async with here(tmp_path) as at:
+        store = at.services.operations.dependencies.store
+        await a_program(store)
+        await a_dataset(store, ROWS)
+        with pytest.raises(InvalidError) as caught:
+            await at.act(
+                "create_optimization",
+                CreateOptimization(program="qa", dataset="questions", **values),
+            )
+        assert caught.value.fields[0].path == field
+        assert await store.count(DOMAIN["optimization_job"], {}) == 0
 
 
 @pytest.mark.full
@@ -449,40 +407,37 @@ def test_what_is_wrong_with_an_optimization_is_said_at_its_creation(
         ),
     ],
 )
-def test_an_optimizer_of_dspy_is_a_job_that_asks_nothing_twice(
+async def test_an_optimizer_of_dspy_is_a_job_that_asks_nothing_twice(
     tmp_path: Path, optimizer: str, settings: dict[str, Any]
 ) -> None:
-    async def work() -> None:
-        model, count = SimulatedModel(), iter(range(10_000))
+    model, count = SimulatedModel(), iter(range(10_000))
 
-        def fail_once() -> None:
-            if next(count) == 4:
-                raise ModelUnavailableError("away")
+    def fail_once() -> None:
+        if next(count) == 4:
+            raise ModelUnavailableError("away")
 
-        async with here(tmp_path, Wrapped(model, fail_once)) as at:
-            store = at.services.operations.dependencies.store
-            before = await a_program(store, backend="dspy")
-            await a_dataset(store, ROWS)
-            given = CreateOptimization(
-                program="qa",
-                dataset="questions",
-                optimizer=optimizer,
-                configuration={**settings, "insist": True},
-            )
-            row = await at.ended("create_optimization", given)
-            assert row.status == "completed", row.error
-            assert row.attempts == 2
-            assert ("scored" in row.progress) == (
-                optimizer != "LabeledFewShot"
-            )  # it chooses, and scores nothing
-            made = await store.get(DOMAIN["program_version"], id=row.result_version_id)
-            assert made is not None
-            if optimizer != "MIPROv2":  # its best may be one without demonstrations
-                assert "'question': 'question " in str((made.definition, made.assignment))
-            assert (made.made_by, made.parent_id) == (f"job {row.id}", before.current_version_id)
-            journal = await SQLJournal(at.services.data, row.id).entries()
-            answers = [entry["key"] for entry in journal if entry["kind"] == "answer"]
-            assert len(answers) == len(set(answers))
-            assert model.calls - len(answers) <= 8  # what was under way when the model went away
-
-    finish(work(), within=120)
+    async with here(tmp_path, Wrapped(model, fail_once)) as at:
+        store = at.services.operations.dependencies.store
+        before = await a_program(store, backend="dspy")
+        await a_dataset(store, ROWS)
+        given = CreateOptimization(
+            program="qa",
+            dataset="questions",
+            optimizer=optimizer,
+            configuration={**settings, "insist": True},
+        )
+        row = await at.ended("create_optimization", given)
+        assert row.status == "completed", row.error
+        assert row.attempts == 2
+        assert ("scored" in row.progress) == (
+            optimizer != "LabeledFewShot"
+        )  # it chooses, and scores nothing
+        made = await store.get(DOMAIN["program_version"], id=row.result_version_id)
+        assert made is not None
+        if optimizer != "MIPROv2":  # its best may be one without demonstrations
+            assert "'question': 'question " in str((made.definition, made.assignment))
+        assert (made.made_by, made.parent_id) == (f"job {row.id}", before.current_version_id)
+        journal = await SQLJournal(at.services.data, row.id).entries()
+        answers = [entry["key"] for entry in journal if entry["kind"] == "answer"]
+        assert len(answers) == len(set(answers))
+        assert model.calls - len(answers) <= 8  # what was under way when the model went away

@@ -1,6 +1,5 @@
 """A SQLite file that is damaged, and a disk that is really full: said in a sentence, and never a wrong answer."""
 
-import asyncio
 import os
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ from dspex.operations.framework.store import Insert, Query
 from dspex.operations.storage import Database, SQLStore
 from dspex.testing.store import signature
 from tests.support.postgres import migrated
-from tests.support.waiting import Child, finish
+from tests.support.waiting import Child
 
 SIGNATURE = DOMAIN["signature"]
 ROOT = Path(__file__).parents[3]
@@ -53,41 +52,32 @@ async def opened(file: Path) -> AsyncIterator[SQLStore]:
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_file_is_refused_and_its_copy_serves_again(
+async def test_a_damaged_file_is_refused_and_its_copy_serves_again(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     file, copy = tmp_path / "db", tmp_path / "copy"
 
-    async def fill() -> None:
-        async with opened(file) as store:
-            await store.write(
-                *(Insert(signature(version=n, instructions="x" * 3000)) for n in range(ROWS))
-            )
-
-    async def ask() -> None:
-        async with opened(file) as store:
-            with pytest.raises(StorageError, match=r"damaged|migrate|does not exist"):
-                await store.select(SIGNATURE, Query(limit=1000))
-            with pytest.raises(StorageError):
-                await store.write(
-                    Insert(signature(version=1))
-                )  # taken already, if its index could be read
-
-    async def whole() -> None:
-        async with opened(file) as store:
-            assert await store.count(SIGNATURE, {}) == ROWS
-
     migrated(f"sqlite+aiosqlite:///{file}")
-    finish(fill())
+    async with opened(file) as store:
+        await store.write(
+            *(Insert(signature(version=n, instructions="x" * 3000)) for n in range(ROWS))
+        )
     shutil.copy(file, copy)
     damage(file)
-    finish(ask())
+    async with opened(file) as store:
+        with pytest.raises(StorageError, match=r"damaged|migrate|does not exist"):
+            await store.select(SIGNATURE, Query(limit=1000))
+        with pytest.raises(StorageError):
+            await store.write(
+                Insert(signature(version=1))
+            )  # taken already, if its index could be read
     if file.is_dir():
         file.rmdir()
     for rest in tmp_path.glob("db-*"):
         rest.unlink()
     shutil.copy(copy, file)
-    finish(whole())
+    async with opened(file) as store:
+        assert await store.count(SIGNATURE, {}) == ROWS
 
 
 @pytest.fixture
@@ -107,7 +97,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.bridge
-def test_a_disk_that_fills_up_keeps_what_was_acknowledged_and_serves_when_there_is_room(
+async def test_a_disk_that_fills_up_keeps_what_was_acknowledged_and_serves_when_there_is_room(
     small_disk: Path,
 ) -> None:
     url = f"sqlite+aiosqlite:///{small_disk / 'db'}"
@@ -119,10 +109,7 @@ def test_a_disk_that_fills_up_keeps_what_was_acknowledged_and_serves_when_there_
     assert acknowledged
     subprocess.run([MOUNT, "-o", "remount,size=16m", str(small_disk)], check=True)
 
-    async def whole() -> None:
-        async with opened(small_disk / "db") as store:
-            await store.write(Insert(signature(version=20_000)))
-            rows = await store.select(SIGNATURE, Query(limit=100_000))
-            assert acknowledged | {20_000} <= {row.version for row in rows}
-
-    asyncio.run(whole())
+    async with opened(small_disk / "db") as store:
+        await store.write(Insert(signature(version=20_000)))
+        rows = await store.select(SIGNATURE, Query(limit=100_000))
+        assert acknowledged | {20_000} <= {row.version for row in rows}

@@ -17,7 +17,7 @@ from dspex.operations.storage import Database, SQLStore
 from dspex.testing.postgres import PostgresServer, execute
 from dspex.testing.store import event, new_id, signature
 from tests.support.postgres import DATABASES, migrated
-from tests.support.waiting import Child, finish
+from tests.support.waiting import Child
 
 ROOT = Path(__file__).parents[3]
 SIGNATURE, EVENT = DOMAIN["signature"], DOMAIN["event"]
@@ -55,43 +55,37 @@ def told(child: Child) -> set[int]:
     return {int(line) for line in child.seen if line.isdigit()}
 
 
-def versions(url: str) -> set[int]:
-    async def work() -> set[int]:
-        async with opened(url) as store:
-            return {row.version for row in await store.select(SIGNATURE, Query(limit=10_000))}
-
-    return finish(work())
+async def versions(url: str) -> set[int]:
+    async with opened(url) as store:
+        return {row.version for row in await store.select(SIGNATURE, Query(limit=10_000))}
 
 
-def test_a_full_disk_refuses_the_write_and_keeps_the_rest(file_url: str) -> None:
-    async def work() -> None:
-        async with opened(file_url) as store:
-            connection = store._database.driver._connection()
-            pages = connection.execute("PRAGMA page_count").fetchone()[0]
-            connection.execute(f"PRAGMA max_page_count={pages + 5}")
-            large = [Insert(signature(version=n, instructions="x" * 30_000)) for n in range(3)]
-            outcomes = await asyncio.gather(*map(store.write, large), return_exceptions=True)
-            refused = [outcome for outcome in outcomes if outcome is not None]
-            assert refused
-            for outcome in refused:
-                assert isinstance(outcome, StorageError)
-                assert "the disk is full" in outcome.message
-                assert outcome.is_retryable
-            assert await store.count(SIGNATURE, {}) == outcomes.count(None)
-            connection.execute(f"PRAGMA max_page_count={pages + 1000}")
-            await store.write(Insert(signature(version=9)))
-
-    finish(work())
+async def test_a_full_disk_refuses_the_write_and_keeps_the_rest(file_url: str) -> None:
+    async with opened(file_url) as store:
+        connection = store._database.driver._connection()
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count={pages + 5}")
+        large = [Insert(signature(version=n, instructions="x" * 30_000)) for n in range(3)]
+        outcomes = await asyncio.gather(*map(store.write, large), return_exceptions=True)
+        refused = [outcome for outcome in outcomes if outcome is not None]
+        assert refused
+        for outcome in refused:
+            assert isinstance(outcome, StorageError)
+            assert "the disk is full" in outcome.message
+            assert outcome.is_retryable
+        assert await store.count(SIGNATURE, {}) == outcomes.count(None)
+        connection.execute(f"PRAGMA max_page_count={pages + 1000}")
+        await store.write(Insert(signature(version=9)))
 
 
 @pytest.mark.bridge
-def test_a_file_that_may_not_grow_refuses_writes_and_keeps_what_it_acknowledged(
+async def test_a_file_that_may_not_grow_refuses_writes_and_keeps_what_it_acknowledged(
     file_url: str,
 ) -> None:
     with writing(file_url, 0, 10_000, 600_000) as child:
         child.wait_for_line("refused: cannot write the database")
     assert "the disk is full, or fails" in child.seen[-1]
-    found = versions(file_url)
+    found = await versions(file_url)
     assert len(found) > 8
     assert told(child) <= found
     with writing(file_url, 20_000, 10) as child:
@@ -99,55 +93,53 @@ def test_a_file_that_may_not_grow_refuses_writes_and_keeps_what_it_acknowledged(
 
 
 @pytest.mark.bridge
-def test_rows_acknowledged_before_a_kill_are_there(url: str) -> None:
+async def test_rows_acknowledged_before_a_kill_are_there(url: str) -> None:
     with writing(url, 0, 100_000) as child:
         for _ in range(50):
             child.wait_for_line("")
         child.process.kill()
         with pytest.raises(AssertionError, match="the process ended"):
             child.wait_for_line("no such line: all that it still said is read")
-    assert told(child) <= versions(url)
+    assert told(child) <= (await versions(url))
 
 
 @pytest.mark.bridge
-def test_two_processes_write_into_one_file_and_neither_is_refused(file_url: str) -> None:
+async def test_two_processes_write_into_one_file_and_neither_is_refused(file_url: str) -> None:
     with writing(file_url, 0, 400) as first, writing(file_url, 1000, 400) as second:
         first.wait_for_line("done")
         second.wait_for_line("done")
-    assert versions(file_url) == {*range(400), *range(1000, 1400)} == told(first) | told(second)
+    assert (
+        (await versions(file_url))
+        == {*range(400), *range(1000, 1400)}
+        == told(first) | told(second)
+    )
 
 
-def test_a_file_moved_away_is_noticed_before_a_write_goes_nowhere(
+async def test_a_file_moved_away_is_noticed_before_a_write_goes_nowhere(
     file_url: str, tmp_path: Path
 ) -> None:
-    async def work() -> None:
-        async with opened(file_url) as store:
-            await store.write(Insert(signature(version=1)))
-            (tmp_path / "db").rename(tmp_path / "elsewhere")
-            for _ in range(2):
-                with pytest.raises(StorageError, match="was moved or replaced while it was in use"):
-                    await store.write(Insert(signature(version=2)))
-            (tmp_path / "elsewhere").rename(tmp_path / "db")
-            await store.write(Insert(signature(version=3)))
-
-    finish(work())
-    assert versions(file_url) == {1, 3}
+    async with opened(file_url) as store:
+        await store.write(Insert(signature(version=1)))
+        (tmp_path / "db").rename(tmp_path / "elsewhere")
+        for _ in range(2):
+            with pytest.raises(StorageError, match="was moved or replaced while it was in use"):
+                await store.write(Insert(signature(version=2)))
+        (tmp_path / "elsewhere").rename(tmp_path / "db")
+        await store.write(Insert(signature(version=3)))
+    assert (await versions(file_url)) == {1, 3}
 
 
-def test_a_closed_database_takes_no_writes_and_keeps_those_it_took(url: str) -> None:
-    async def work() -> None:
-        async with opened(url) as store:
-            waiting = [
-                asyncio.create_task(store.write(Insert(signature(version=n)))) for n in range(40)
-            ]
-            await asyncio.sleep(0)
-            await store._database.aclose()
-            await asyncio.gather(*waiting)
-            with pytest.raises(StorageError, match="closed"):
-                await store.write(Insert(signature(version=99)))
-
-    finish(work())
-    assert versions(url) == set(range(40))
+async def test_a_closed_database_takes_no_writes_and_keeps_those_it_took(url: str) -> None:
+    async with opened(url) as store:
+        waiting = [
+            asyncio.create_task(store.write(Insert(signature(version=n)))) for n in range(40)
+        ]
+        await asyncio.sleep(0)
+        await store._database.aclose()
+        await asyncio.gather(*waiting)
+        with pytest.raises(StorageError, match="closed"):
+            await store.write(Insert(signature(version=99)))
+    assert (await versions(url)) == set(range(40))
 
 
 def test_ids_keep_their_order_where_the_clock_is_set_back() -> None:
@@ -158,23 +150,20 @@ def test_ids_keep_their_order_where_the_clock_is_set_back() -> None:
     assert made[-1] == UUID(int=6 << 80)
 
 
-def test_ids_go_on_behind_rows_of_a_clock_that_was_ahead(url: str) -> None:
+async def test_ids_go_on_behind_rows_of_a_clock_that_was_ahead(url: str) -> None:
     ahead = UUID(int=new_id().int + (3_600_000 << 80))  # an hour
 
-    async def work() -> None:
-        async with opened(url) as store:
-            await store.write(Insert(event(id=ahead)))
-            ids = await ids_after(store)
-            rows = [event(id=ids()) for _ in range(3)]
-            await store.write(*map(Insert, rows))
-            assert await store.select(EVENT, Query(after=ahead, oldest_first=True)) == rows
-            assert [row.id.version for row in rows] == [7, 7, 7]
-
-    finish(work())
+    async with opened(url) as store:
+        await store.write(Insert(event(id=ahead)))
+        ids = await ids_after(store)
+        rows = [event(id=ids()) for _ in range(3)]
+        await store.write(*map(Insert, rows))
+        assert await store.select(EVENT, Query(after=ahead, oldest_first=True)) == rows
+        assert [row.id.version for row in rows] == [7, 7, 7]
 
 
 @pytest.mark.full
-def test_a_server_that_is_not_there_or_does_not_let_us_in_is_said_without_the_password(
+async def test_a_server_that_is_not_there_or_does_not_let_us_in_is_said_without_the_password(
     postgres_url: str, tmp_path: Path
 ) -> None:
     with_password = postgres_url.replace("postgres@", "postgres:geheim@")
@@ -198,7 +187,7 @@ def test_a_server_that_is_not_there_or_does_not_let_us_in_is_said_without_the_pa
             assert "not known" not in str(refused.value)  # nothing was sent
 
     for url, message in cases.items():
-        finish(work(url, message))
+        await work(url, message)
 
 
 def _other_name(url: str) -> str:
@@ -207,30 +196,25 @@ def _other_name(url: str) -> str:
 
 
 @pytest.mark.full
-def test_a_server_that_takes_no_writes_is_said_to_be_none_for_this(postgres_url: str) -> None:
+async def test_a_server_that_takes_no_writes_is_said_to_be_none_for_this(postgres_url: str) -> None:
     name = postgres_url.partition("?")[0].rpartition("/")[2]
-    asyncio.run(
-        execute(postgres_url, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
-    )
+    await execute(postgres_url, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
 
-    async def work() -> None:
-        async with opened(postgres_url) as store:
-            assert await store.count(SIGNATURE, {}) == 0
-            with pytest.raises(StorageError, match="name the primary one"):
-                await store.write(Insert(signature()))
-
-    finish(work())
+    async with opened(postgres_url) as store:
+        assert await store.count(SIGNATURE, {}) == 0
+        with pytest.raises(StorageError, match="name the primary one"):
+            await store.write(Insert(signature()))
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("ending", ["INT", "QUIT"])
-def test_a_database_restarted_under_load_is_found_again_and_holds_all_that_was_acknowledged(
+async def test_a_database_restarted_under_load_is_found_again_and_holds_all_that_was_acknowledged(
     ending: str,
 ) -> None:
     with PostgresServer(is_durable=True) as own:
         migrated(own.url())
-        acknowledged, refused = finish(_through_a_restart(own, ending))
-        found = versions(own.url())
+        acknowledged, refused = await _through_a_restart(own, ending)
+        found = await versions(own.url())
     assert refused
     assert not [
         error for error in refused if not (isinstance(error, StorageError) and error.is_retryable)
@@ -275,7 +259,7 @@ async def _through_a_restart(own: PostgresServer, ending: str) -> tuple[set[int]
 
 
 @pytest.mark.full
-def test_idle_connections_that_the_server_ended_are_replaced_without_an_error(
+async def test_idle_connections_that_the_server_ended_are_replaced_without_an_error(
     postgres_url: str,
 ) -> None:
     name = postgres_url.partition("?")[0].rpartition("/")[2]
@@ -284,34 +268,28 @@ def test_idle_connections_that_the_server_ended_are_replaced_without_an_error(
         "datname = "
     )
 
-    async def work() -> None:
-        async with opened(postgres_url) as store:
-            for number in range(5):
-                await store.write(Insert(signature(version=number)))
-                assert await store.count(SIGNATURE, {}) == number + 1
-                await execute(postgres_url, f"{ending}'{name}'")
-
-    finish(work())
+    async with opened(postgres_url) as store:
+        for number in range(5):
+            await store.write(Insert(signature(version=number)))
+            assert await store.count(SIGNATURE, {}) == number + 1
+            await execute(postgres_url, f"{ending}'{name}'")
 
 
 @pytest.mark.full
-def test_two_servers_that_move_the_same_counters_never_fail(postgres_url: str) -> None:
-    async def work() -> None:
-        async with opened(postgres_url) as first, opened(postgres_url) as second:
-            rows = [signature(version=1000 * n, name=str(n)) for n in range(6)]
-            await first.write(*map(Insert, rows))
+async def test_two_servers_that_move_the_same_counters_never_fail(postgres_url: str) -> None:
+    async with opened(postgres_url) as first, opened(postgres_url) as second:
+        rows = [signature(version=1000 * n, name=str(n)) for n in range(6)]
+        await first.write(*map(Insert, rows))
 
-            async def count(store: SQLStore, order: int) -> None:
-                for row in rows[::order] * 10:
-                    await store.write(
-                        Update(resource=SIGNATURE, id=row.id, increments={"version": 1}),
-                        Insert(event()),
-                    )
+        async def count(store: SQLStore, order: int) -> None:
+            for row in rows[::order] * 10:
+                await store.write(
+                    Update(resource=SIGNATURE, id=row.id, increments={"version": 1}),
+                    Insert(event()),
+                )
 
-            await asyncio.gather(
-                *(count(store, order) for store in (first, second) for order in (1, -1) * 4)
-            )
-            found = await first.select(SIGNATURE, Query(oldest_first=True))
-            assert [row.version - 1000 * n for n, row in enumerate(found)] == [160] * 6
-
-    finish(work())
+        await asyncio.gather(
+            *(count(store, order) for store in (first, second) for order in (1, -1) * 4)
+        )
+        found = await first.select(SIGNATURE, Query(oldest_first=True))
+        assert [row.version - 1000 * n for n, row in enumerate(found)] == [160] * 6

@@ -17,7 +17,6 @@ from dspex.operations.storage import Database, SQLStore
 from dspex.testing.postgres import PostgresServer, execute
 from dspex.testing.store import signature
 from tests.support.postgres import migrated
-from tests.support.waiting import finish
 
 pytestmark = pytest.mark.full
 SIGNATURE = DOMAIN["signature"]
@@ -182,7 +181,7 @@ async def through(
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_fault_of_the_server_loses_nothing_and_passes(
+async def test_a_fault_of_the_server_loses_nothing_and_passes(
     server: PostgresServer, database: str, fault: Fault
 ) -> None:
     async def act(at: Load) -> None:
@@ -191,10 +190,10 @@ def test_a_fault_of_the_server_loses_nothing_and_passes(
             await at.until(lambda: any(fault.refuses in str(error) for error in at.refused))
         await execute(server.url(database), *fault.end)
 
-    finish(through(server, database, act))
+    await through(server, database, act)
 
 
-def test_a_process_of_the_server_that_is_killed_takes_nothing_with_it(
+async def test_a_process_of_the_server_that_is_killed_takes_nothing_with_it(
     server: PostgresServer, database: str
 ) -> None:
     """The server ends all its sessions then, and recovers."""
@@ -210,13 +209,13 @@ def test_a_process_of_the_server_that_is_killed_takes_nothing_with_it(
         await at.until(lambda: at.refused)
         connection.terminate()
 
-    finish(through(server, database, act))
+    await through(server, database, act)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pause", [0.0, 0.003, 0.01, 0.03, 0.1, 0.3])
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_faults_that_come_and_go_lose_nothing(
+async def test_faults_that_come_and_go_lose_nothing(
     server: PostgresServer, database: str, fault: Fault, pause: float
 ) -> None:
     async def act(at: Load) -> None:
@@ -226,4 +225,4 @@ def test_faults_that_come_and_go_lose_nothing(
             await execute(server.url(database), *fault.end)
             await at.until_more(10)
 
-    finish(through(server, database, act))
+    await through(server, database, act)

@@ -16,7 +16,6 @@ from dspex.operations.storage import Database, SQLJournal, SQLStore, migrate
 from dspex.settings import Settings
 from dspex.testing.journals import JournalContract
 from tests.operations.jobs.rows import a_job
-from tests.support.waiting import finish
 
 JOB = UUID(int=7)
 
@@ -36,24 +35,21 @@ class TestSQLJournal(JournalContract):
             await database.aclose()
 
 
-def test_who_is_not_at_the_jobs_turn_adds_nothing(on_each_database: Settings) -> None:
-    async def work() -> None:
-        database = database_of(on_each_database)
-        await migrate(database)
-        store = SQLStore(database)
-        job = await a_job(store)
-        first = SQLJournal(database, job.id, resource="evaluation", turn=0)
-        await first.append({"number": 0})
-        await store.write(Update(resource=DOMAIN["evaluation"], id=job.id, increments={"turn": 1}))
-        second = SQLJournal(database, job.id, resource="evaluation", turn=1)
-        await second.append({"number": 1})
-        with pytest.raises(ConflictError, match="goes on elsewhere"):
-            await first.append({"number": 2})
-        await second.append({"number": 3})
-        assert [entry["number"] for entry in await second.entries()] == [0, 1, 3]
-        await database.aclose()
-
-    finish(work())
+async def test_who_is_not_at_the_jobs_turn_adds_nothing(on_each_database: Settings) -> None:
+    database = database_of(on_each_database)
+    await migrate(database)
+    store = SQLStore(database)
+    job = await a_job(store)
+    first = SQLJournal(database, job.id, resource="evaluation", turn=0)
+    await first.append({"number": 0})
+    await store.write(Update(resource=DOMAIN["evaluation"], id=job.id, increments={"turn": 1}))
+    second = SQLJournal(database, job.id, resource="evaluation", turn=1)
+    await second.append({"number": 1})
+    with pytest.raises(ConflictError, match="goes on elsewhere"):
+        await first.append({"number": 2})
+    await second.append({"number": 3})
+    assert [entry["number"] for entry in await second.entries()] == [0, 1, 3]
+    await database.aclose()
 
 
 @pytest.mark.full

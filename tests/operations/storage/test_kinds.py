@@ -30,7 +30,6 @@ from dspex.operations.storage.values import moment_text
 from dspex.settings import Settings
 from dspex.surfaces.api.graphql.types import _SCALARS
 from dspex.surfaces.api.rest.openapi import _SCHEMAS
-from tests.support.waiting import finish
 
 KINDS = typing.get_args(AttributeKind)
 NOW = datetime(2026, 5, 4, 3, 2, 1, 987654, tzinfo=UTC)
@@ -88,40 +87,37 @@ def test_every_table_of_kinds_has_all_of_them() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_value_of_each_kind_is_inserted_changed_expected_and_emptied(
+async def test_a_value_of_each_kind_is_inserted_changed_expected_and_emptied(
     on_each_database: Settings, kind: AttributeKind
 ) -> None:
-    async def work() -> None:
-        async with opened(on_each_database) as store:
-            first, second = VALUES[kind]
-            row, other = sample(**{kind: first}), sample()
-            await store.write(Insert(row), Insert(other))
+    async with opened(on_each_database) as store:
+        first, second = VALUES[kind]
+        row, other = sample(**{kind: first}), sample()
+        await store.write(Insert(row), Insert(other))
 
-            async def value(of: SampleRecord) -> Any:
-                stored = await store.get(SAMPLE, id=of.id)
-                assert stored is not None
-                return getattr(stored, kind)
+        async def value(of: SampleRecord) -> Any:
+            stored = await store.get(SAMPLE, id=of.id)
+            assert stored is not None
+            return getattr(stored, kind)
 
-            assert (await value(row), await value(other)) == (first, None)
-            changes = [
-                Update(resource=SAMPLE, id=each.id, values={kind: second}) for each in (row, other)
-            ]
-            await asyncio.gather(*(store.write(change) for change in changes))  # grouped
-            assert (await value(row), await value(other)) == (second, second)
-            assert type(await value(row)) is type(second)
-            if not STORED_KINDS[kind].is_long:
-                taken = Update(
-                    resource=SAMPLE, id=row.id, values={kind: first}, expected={kind: second}
-                )
-                outcomes = await asyncio.gather(
-                    store.write(taken), store.write(taken), return_exceptions=True
-                )
-                assert [type(outcome) for outcome in outcomes] == [type(None), ConflictError]
-                assert await store.count(SAMPLE, {kind: first}) == 1
-            await store.write(Update(resource=SAMPLE, id=row.id, values={kind: None}))
-            assert await value(row) is None
-
-    finish(work())
+        assert (await value(row), await value(other)) == (first, None)
+        changes = [
+            Update(resource=SAMPLE, id=each.id, values={kind: second}) for each in (row, other)
+        ]
+        await asyncio.gather(*(store.write(change) for change in changes))  # grouped
+        assert (await value(row), await value(other)) == (second, second)
+        assert type(await value(row)) is type(second)
+        if not STORED_KINDS[kind].is_long:
+            taken = Update(
+                resource=SAMPLE, id=row.id, values={kind: first}, expected={kind: second}
+            )
+            outcomes = await asyncio.gather(
+                store.write(taken), store.write(taken), return_exceptions=True
+            )
+            assert [type(outcome) for outcome in outcomes] == [type(None), ConflictError]
+            assert await store.count(SAMPLE, {kind: first}) == 1
+        await store.write(Update(resource=SAMPLE, id=row.id, values={kind: None}))
+        assert await value(row) is None
 
 
 class BrokenZone(tzinfo):
@@ -133,31 +129,28 @@ class BrokenZone(tzinfo):
 
 @pytest.mark.parametrize("at", [0, 1, 2])
 @pytest.mark.parametrize("act", ["insert", "update"])
-def test_a_bad_write_fails_alone(on_each_database: Settings, act: str, at: int) -> None:
+async def test_a_bad_write_fails_alone(on_each_database: Settings, act: str, at: int) -> None:
     """Whatever is wrong with it, those that wait beside it are done."""
 
-    async def work() -> None:
-        async with opened(on_each_database) as store:
-            row = sample(text="before")
-            await store.write(Insert(row))
-            broken = NOW.replace(tzinfo=BrokenZone())
-            bad: Any = Insert(sample(time=broken))
-            if act == "update":
-                bad = Update(resource=SAMPLE, id=row.id, values={"time": broken})
-            good = [Insert(sample(text=f"good {number}")) for number in range(2)]
-            good.append(Update(resource=SAMPLE, id=row.id, values={"text": "after"}))
-            changes: list[Any] = [*good[:at], bad, *good[at:]]
-            outcomes = await asyncio.gather(
-                *(store.write(change) for change in changes), return_exceptions=True
-            )
-            errors = [outcome for outcome in outcomes if outcome is not None]
-            assert [type(error) for error in errors] == [InternalError]
-            assert isinstance(errors[0], DspexError)
-            assert "KeyError" in errors[0].message
-            rows = await store.select(SAMPLE, Query(limit=10))
-            assert sorted(str(each.text) for each in rows) == ["after", "good 0", "good 1"]
-
-    finish(work())
+    async with opened(on_each_database) as store:
+        row = sample(text="before")
+        await store.write(Insert(row))
+        broken = NOW.replace(tzinfo=BrokenZone())
+        bad: Any = Insert(sample(time=broken))
+        if act == "update":
+            bad = Update(resource=SAMPLE, id=row.id, values={"time": broken})
+        good = [Insert(sample(text=f"good {number}")) for number in range(2)]
+        good.append(Update(resource=SAMPLE, id=row.id, values={"text": "after"}))
+        changes: list[Any] = [*good[:at], bad, *good[at:]]
+        outcomes = await asyncio.gather(
+            *(store.write(change) for change in changes), return_exceptions=True
+        )
+        errors = [outcome for outcome in outcomes if outcome is not None]
+        assert [type(error) for error in errors] == [InternalError]
+        assert isinstance(errors[0], DspexError)
+        assert "KeyError" in errors[0].message
+        rows = await store.select(SAMPLE, Query(limit=10))
+        assert sorted(str(each.text) for each in rows) == ["after", "good 0", "good 1"]
 
 
 class _Autumn(tzinfo):

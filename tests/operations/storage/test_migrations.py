@@ -66,64 +66,54 @@ async def rows_of(database: Database, statement: str) -> list[Any]:
         return [tuple(row) for row in await connection.execute(sa.text(statement))]
 
 
-def test_rows_survive_the_way_forward_and_back(url: str) -> None:
-    async def work() -> None:
-        async with opened(url) as database:
-            await with_old_rows(database)
-            await migrate(database)
-            told = "SELECT status, inputs, outputs, cost_usd, duration_ms FROM executions"
-            before = await rows_of(database, told)
-            assert len(before) == 1
-            assert await rows_of(database, "SELECT actor, idempotency_key FROM executions") == [
-                ("local", None)
-            ]
-            await migrate(database, to="0001")
-            assert await rows_of(database, told) == before
-            assert await rows_of(database, "SELECT name, execution_count FROM programs") == [
-                ("qa", 7)
-            ]
-            await migrate(database)
-            assert await rows_of(database, told) == before
-            await migrate(database, to="base")
-            assert await revision(database) is None
-            await migrate(database)
-            assert await rows_of(database, told) == []
-
-    finish(work())
+async def test_rows_survive_the_way_forward_and_back(url: str) -> None:
+    async with opened(url) as database:
+        await with_old_rows(database)
+        await migrate(database)
+        told = "SELECT status, inputs, outputs, cost_usd, duration_ms FROM executions"
+        before = await rows_of(database, told)
+        assert len(before) == 1
+        assert await rows_of(database, "SELECT actor, idempotency_key FROM executions") == [
+            ("local", None)
+        ]
+        await migrate(database, to="0001")
+        assert await rows_of(database, told) == before
+        assert await rows_of(database, "SELECT name, execution_count FROM programs") == [("qa", 7)]
+        await migrate(database)
+        assert await rows_of(database, told) == before
+        await migrate(database, to="base")
+        assert await revision(database) is None
+        await migrate(database)
+        assert await rows_of(database, told) == []
 
 
-def test_events_keep_their_order_on_the_way_forward_and_back(url: str) -> None:
-    async def work() -> None:
-        async with opened(url) as database:
-            await migrate(database, to="0002")
-            now = f"TIMESTAMPTZ '{NOW}'" if not database.is_sqlite else f"'{NOW[:26]}'"
-            columns = (
-                "id, workspace, created_at, updated_at, lock_version, topic, subject_id, payload"
-            )
-            told = f"INSERT INTO events ({columns}) VALUES ('%s', 'default', {now}, {now}, 0, '%s', '%s', '{{}}')"  # noqa: S608
-            async with database.writing() as connection:
-                for n in (2, 1):
-                    await connection.exec_driver_sql(told % (f"019a{n:028x}", n, IDS["e"]))
-            await migrate(database)
-            async with (
-                database.writing() as connection
-            ):  # made before the others, and committed after them
-                await connection.exec_driver_sql(told % (f"019a{0:028x}", 3, IDS["e"]))
-            ordered = 'SELECT topic FROM events ORDER BY "position", id'
-            assert await rows_of(database, ordered) == [("1",), ("2",), ("3",)]
-            await migrate(database, to="0002")
-            assert await rows_of(database, "SELECT topic FROM events ORDER BY id") == [
-                ("3",),
-                ("1",),
-                ("2",),
-            ]
-            await migrate(database)
-            assert await rows_of(database, "SELECT keep_days, keep_count FROM workspaces") == []
-
-    finish(work())
+async def test_events_keep_their_order_on_the_way_forward_and_back(url: str) -> None:
+    async with opened(url) as database:
+        await migrate(database, to="0002")
+        now = f"TIMESTAMPTZ '{NOW}'" if not database.is_sqlite else f"'{NOW[:26]}'"
+        columns = "id, workspace, created_at, updated_at, lock_version, topic, subject_id, payload"
+        told = f"INSERT INTO events ({columns}) VALUES ('%s', 'default', {now}, {now}, 0, '%s', '%s', '{{}}')"  # noqa: S608
+        async with database.writing() as connection:
+            for n in (2, 1):
+                await connection.exec_driver_sql(told % (f"019a{n:028x}", n, IDS["e"]))
+        await migrate(database)
+        async with (
+            database.writing() as connection
+        ):  # made before the others, and committed after them
+            await connection.exec_driver_sql(told % (f"019a{0:028x}", 3, IDS["e"]))
+        ordered = 'SELECT topic FROM events ORDER BY "position", id'
+        assert await rows_of(database, ordered) == [("1",), ("2",), ("3",)]
+        await migrate(database, to="0002")
+        assert await rows_of(database, "SELECT topic FROM events ORDER BY id") == [
+            ("3",),
+            ("1",),
+            ("2",),
+        ]
+        await migrate(database)
+        assert await rows_of(database, "SELECT keep_days, keep_count FROM workspaces") == []
 
 
-def test_the_migrations_make_exactly_the_tables_of_the_resources(url: str) -> None:
+async def test_the_migrations_make_exactly_the_tables_of_the_resources(url: str) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
@@ -132,36 +122,27 @@ def test_the_migrations_make_exactly_the_tables_of_the_resources(url: str) -> No
             MigrationContext.configure(connection, opts={"compare_type": True}), METADATA
         )
 
-    async def work() -> None:
-        async with opened(url) as database:
-            await migrate(database)
-            async with database.reading() as connection:
-                assert await connection.run_sync(compared) == []
-
-    finish(work())
+    async with opened(url) as database:
+        await migrate(database)
+        async with database.reading() as connection:
+            assert await connection.run_sync(compared) == []
 
 
-def test_references_are_checked_after_a_migration_too(url: str) -> None:
-    async def work() -> None:
-        async with opened(url) as database:
-            await with_old_rows(database)
-            await migrate(database)
-            from dspex.errors import ConflictError
+async def test_references_are_checked_after_a_migration_too(url: str) -> None:
+    async with opened(url) as database:
+        await with_old_rows(database)
+        await migrate(database)
+        from dspex.errors import ConflictError
 
-            with pytest.raises(ConflictError):
-                async with database.writing() as connection:
-                    await connection.exec_driver_sql("DELETE FROM programs")
-
-    finish(work())
+        with pytest.raises(ConflictError):
+            async with database.writing() as connection:
+                await connection.exec_driver_sql("DELETE FROM programs")
 
 
-def test_two_that_migrate_at_once_do_it_once(url: str) -> None:
-    async def work() -> None:
-        async with opened(url) as first, opened(url) as second:
-            await asyncio.gather(migrate(first), migrate(second))
-            assert await revision(first) == HEAD
-
-    finish(work())
+async def test_two_that_migrate_at_once_do_it_once(url: str) -> None:
+    async with opened(url) as first, opened(url) as second:
+        await asyncio.gather(migrate(first), migrate(second))
+        assert await revision(first) == HEAD
 
 
 def test_new_databases_are_migrated_at_the_same_time_in_one_process(tmp_path: Path) -> None:
@@ -178,53 +159,44 @@ def test_new_databases_are_migrated_at_the_same_time_in_one_process(tmp_path: Pa
             pass
 
 
-def test_a_failing_migration_changes_nothing(url: str) -> None:
-    async def work() -> None:
-        async with opened(url) as database:
-            await migrate(database, to="0001")
-            async with (
-                database.writing() as connection
-            ):  # in the way of the last table but one that 0002 makes
-                await connection.exec_driver_sql("CREATE TABLE audit_entries (id integer)")
-            with pytest.raises(StorageError, match="audit_entries"):
-                await migrate(database)
-            assert await revision(database) == "0001"
-            async with database.reading() as connection:
-                tables = await connection.run_sync(lambda sync: sa.inspect(sync).get_table_names())
-            assert "workspaces" not in tables
-
-    finish(work())
-
-
-def test_an_older_or_later_schema_is_refused_where_nothing_may_be_changed(url: str) -> None:
-    async def work() -> None:
-        async with opened(url) as database:
-            with pytest.raises(SchemaError, match=r"no tables of dspex yet.*run `dspex migrate`"):
-                await require_head(database)
-            await migrate(database, to="0001")
-            with pytest.raises(
-                SchemaError, match="has schema 0001, this dspex reads 0005: run `dspex migrate`"
-            ) as it:
-                await require_head(database)
-            assert not it.value.is_retryable
+async def test_a_failing_migration_changes_nothing(url: str) -> None:
+    async with opened(url) as database:
+        await migrate(database, to="0001")
+        async with (
+            database.writing() as connection
+        ):  # in the way of the last table but one that 0002 makes
+            await connection.exec_driver_sql("CREATE TABLE audit_entries (id integer)")
+        with pytest.raises(StorageError, match="audit_entries"):
             await migrate(database)
+        assert await revision(database) == "0001"
+        async with database.reading() as connection:
+            tables = await connection.run_sync(lambda sync: sa.inspect(sync).get_table_names())
+        assert "workspaces" not in tables
+
+
+async def test_an_older_or_later_schema_is_refused_where_nothing_may_be_changed(url: str) -> None:
+    async with opened(url) as database:
+        with pytest.raises(SchemaError, match=r"no tables of dspex yet.*run `dspex migrate`"):
             await require_head(database)
-            async with database.writing() as connection:
-                await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-            for look in (require_head, migrate):
-                with pytest.raises(SchemaError, match="update dspex"):
-                    await look(database)
+        await migrate(database, to="0001")
+        with pytest.raises(
+            SchemaError, match="has schema 0001, this dspex reads 0005: run `dspex migrate`"
+        ) as it:
+            await require_head(database)
+        assert not it.value.is_retryable
+        await migrate(database)
+        await require_head(database)
+        async with database.writing() as connection:
+            await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        for look in (require_head, migrate):
+            with pytest.raises(SchemaError, match="update dspex"):
+                await look(database)
 
-    finish(work())
 
-
-def test_an_unknown_revision_is_refused_with_those_there_are(url: str) -> None:
-    async def work() -> None:
-        async with opened(url) as database:
-            with pytest.raises(ConfigurationError, match="0001, 0002, 0003, 0004, 0005"):
-                await migrate(database, to="0815")
-
-    finish(work())
+async def test_an_unknown_revision_is_refused_with_those_there_are(url: str) -> None:
+    async with opened(url) as database:
+        with pytest.raises(ConfigurationError, match="0001, 0002, 0003, 0004, 0005"):
+            await migrate(database, to="0815")
 
 
 def test_the_list_of_revisions_is_that_of_the_files() -> None:
@@ -235,39 +207,31 @@ def test_the_list_of_revisions_is_that_of_the_files() -> None:
     assert files[-1] == HEAD
 
 
-def test_an_embedded_database_is_copied_with_all_its_rows_before_it_changes(tmp_path: Path) -> None:
+async def test_an_embedded_database_is_copied_with_all_its_rows_before_it_changes(
+    tmp_path: Path,
+) -> None:
     said: list[str] = []
 
-    async def work() -> None:
-        async with opened(f"sqlite+aiosqlite:///{tmp_path / 'db'}") as database:
-            await with_old_rows(
-                database
-            )  # they still stand in the write-ahead log, not in the file
-            await migrate(database, say=said.append)
-
-    finish(work())
+    async with opened(f"sqlite+aiosqlite:///{tmp_path / 'db'}") as database:
+        await with_old_rows(database)  # they still stand in the write-ahead log, not in the file
+        await migrate(database, say=said.append)
     assert str(tmp_path / "db.before-0005") in said[0]
     with contextlib.closing(sqlite3.connect(tmp_path / "db.before-0005")) as copy:
         assert copy.execute("SELECT count(*) FROM executions").fetchone() == (1,)
         assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
 
 
-def test_two_that_migrate_an_old_database_at_once_copy_it_once_and_as_it_was(
+async def test_two_that_migrate_an_old_database_at_once_copy_it_once_and_as_it_was(
     tmp_path: Path,
 ) -> None:
     file, said = tmp_path / "db", list[str]()
     url = f"sqlite+aiosqlite:///{file}"
 
-    async def work() -> None:
-        async with opened(url) as first, opened(url) as second:
-            await with_old_rows(first)
-            await asyncio.gather(
-                *(migrate(database, say=said.append) for database in (first, second))
-            )
-            await migrate(first, to="0001", say=said.append)
-            await migrate(first, say=said.append)
-
-    finish(work())
+    async with opened(url) as first, opened(url) as second:
+        await with_old_rows(first)
+        await asyncio.gather(*(migrate(database, say=said.append) for database in (first, second)))
+        await migrate(first, to="0001", say=said.append)
+        await migrate(first, say=said.append)
     assert [text.rpartition(" ")[2] for text in said] == [
         str(tmp_path / name)
         for name in (f"db.before-{HEAD}", "db.before-0001", f"db.before-{HEAD}.2")
@@ -276,16 +240,13 @@ def test_two_that_migrate_an_old_database_at_once_copy_it_once_and_as_it_was(
         assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
 
 
-def test_a_database_that_cannot_be_copied_is_not_migrated(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(f"sqlite+aiosqlite:///{tmp_path / 'db'}") as database:
-            await with_old_rows(database)
-            (tmp_path / f"db.before-{HEAD}.part").mkdir()
-            with pytest.raises(StorageError, match="cannot copy the database"):
-                await migrate(database)
-            assert await revision(database) == "0001"
-
-    finish(work())
+async def test_a_database_that_cannot_be_copied_is_not_migrated(tmp_path: Path) -> None:
+    async with opened(f"sqlite+aiosqlite:///{tmp_path / 'db'}") as database:
+        await with_old_rows(database)
+        (tmp_path / f"db.before-{HEAD}.part").mkdir()
+        with pytest.raises(StorageError, match="cannot copy the database"):
+            await migrate(database)
+        assert await revision(database) == "0001"
 
 
 @pytest.mark.full

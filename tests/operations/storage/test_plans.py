@@ -11,7 +11,6 @@ from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.store import Insert, Update
 from dspex.operations.storage import Database, SQLStore
 from tests.operations.jobs.rows import a_job
-from tests.support.waiting import finish
 
 EVALUATION = DOMAIN["evaluation"]
 pytestmark = pytest.mark.full
@@ -33,32 +32,29 @@ async def ways_to(url: str, table: str) -> set[str]:
     return {f"scan {scanned}"} | {row[0] for row in used}
 
 
-def test_a_write_finds_its_rows_by_id_though_it_names_states_that_many_rows_have_had(
+async def test_a_write_finds_its_rows_by_id_though_it_names_states_that_many_rows_have_had(
     postgres_url: str,
 ) -> None:
-    async def work() -> tuple[set[str], set[str]]:
-        database = Database(postgres_url)
-        store = SQLStore(database)
-        job = await a_job(store)
-        before = await ways_to(postgres_url, "evaluations")
-        for _ in range(20):  # by then a plan is kept
-            keys = [new_id() for _ in range(10)]
-            await asyncio.gather(*(store.write(Insert(replace(job, id=key))) for key in keys))
-            ended = [
-                Update(
-                    resource=EVALUATION,
-                    id=key,
-                    values={"status": "cancelled"},
-                    statuses=("queued",),
-                )
-                for key in keys
-            ]
-            await asyncio.gather(*map(store.write, ended))
-        await database.aclose()
-        found: set[str] = set()
-        while "pk_evaluations" not in found:  # a connection tells its counts when it ends
-            found = await ways_to(postgres_url, "evaluations")
-        return before, found
-
-    before, after = finish(work())
+    database = Database(postgres_url)
+    store = SQLStore(database)
+    job = await a_job(store)
+    before = await ways_to(postgres_url, "evaluations")
+    for _ in range(20):  # by then a plan is kept
+        keys = [new_id() for _ in range(10)]
+        await asyncio.gather(*(store.write(Insert(replace(job, id=key))) for key in keys))
+        ended = [
+            Update(
+                resource=EVALUATION,
+                id=key,
+                values={"status": "cancelled"},
+                statuses=("queued",),
+            )
+            for key in keys
+        ]
+        await asyncio.gather(*map(store.write, ended))
+    await database.aclose()
+    found: set[str] = set()
+    while "pk_evaluations" not in found:  # a connection tells its counts when it ends
+        found = await ways_to(postgres_url, "evaluations")
+    before, after = before, found
     assert after - before == {"pk_evaluations"}

@@ -17,7 +17,6 @@ from dspex.testing.store import signature
 from tests.conftest import ENVIRONMENT
 from tests.operations.jobs.rows import a_dataset, a_job, a_program
 from tests.support.pgbouncer import needs_pgbouncer, pooled
-from tests.support.waiting import finish
 
 pytestmark = [pytest.mark.full, needs_pgbouncer]
 
@@ -30,28 +29,24 @@ def dspex(folder: Path, url: str, *arguments: str) -> "subprocess.CompletedProce
 
 
 @pytest.mark.parametrize("mode", ["transaction", "statement"])
-def test_a_pooler_that_shares_sessions_is_refused(
+async def test_a_pooler_that_shares_sessions_is_refused(
     postgres_url: str, tmp_path: Path, mode: str
 ) -> None:
     with pooled(postgres_url, mode=mode) as url:
-
-        async def work() -> None:
-            database = Database(url)
-            try:
-                store = SQLStore(database)
-                for attempt in (
-                    store.count(DOMAIN["signature"], {}),
-                    store.write(Insert(signature())),
-                ):
-                    with pytest.raises(ConfigurationError, match="pool_mode=session"):
-                        await attempt
+        database = Database(url)
+        try:
+            store = SQLStore(database)
+            for attempt in (
+                store.count(DOMAIN["signature"], {}),
+                store.write(Insert(signature())),
+            ):
                 with pytest.raises(ConfigurationError, match="pool_mode=session"):
-                    async with database.reading():
-                        pass
-            finally:
-                await database.aclose()
-
-        finish(work())
+                    await attempt
+            with pytest.raises(ConfigurationError, match="pool_mode=session"):
+                async with database.reading():
+                    pass
+        finally:
+            await database.aclose()
         for command in ("serve", "worker", "migrate"):
             result = dspex(tmp_path, url, command)
             assert result.returncode == 1
@@ -59,24 +54,20 @@ def test_a_pooler_that_shares_sessions_is_refused(
             assert "Traceback" not in result.stderr
 
 
-def test_a_pooler_that_keeps_sessions_apart_serves_stores_and_jobs(
+async def test_a_pooler_that_keeps_sessions_apart_serves_stores_and_jobs(
     postgres_url: str, tmp_path: Path
 ) -> None:
     with pooled(postgres_url, mode="session") as url:
-
-        async def work() -> None:
-            settings = Settings(state_dir=tmp_path / "state", database_url=Secret(url))
-            async with open_services(settings) as services:
-                store = services.operations.dependencies.store
-                rows = [signature(version=number) for number in range(50)]
-                await asyncio.gather(*(store.write(Insert(row)) for row in rows))
-                assert await store.count(DOMAIN["signature"], {"name": "qa"}) == 50
-                job = await a_job(store, program=await a_program(store, name="pooled"))
-                await a_dataset(store)
-                result = await asyncio.to_thread(dspex, tmp_path, url, "worker", "--until-idle")
-                assert result.returncode == 0, result.stderr
-                row = await store.get(DOMAIN["evaluation"], id=job.id)
-                assert row is not None
-                assert row.status == "completed"
-
-        finish(work(), within=120)
+        settings = Settings(state_dir=tmp_path / "state", database_url=Secret(url))
+        async with open_services(settings) as services:
+            store = services.operations.dependencies.store
+            rows = [signature(version=number) for number in range(50)]
+            await asyncio.gather(*(store.write(Insert(row)) for row in rows))
+            assert await store.count(DOMAIN["signature"], {"name": "qa"}) == 50
+            job = await a_job(store, program=await a_program(store, name="pooled"))
+            await a_dataset(store)
+            result = await asyncio.to_thread(dspex, tmp_path, url, "worker", "--until-idle")
+            assert result.returncode == 0, result.stderr
+            row = await store.get(DOMAIN["evaluation"], id=job.id)
+            assert row is not None
+            assert row.status == "completed"

@@ -16,7 +16,6 @@ from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.store import Insert, Query, Store
 from dspex.operations.storage import Database, SQLStore, migrate
 from dspex.testing.store import StoreContract, signature
-from tests.support.waiting import finish
 
 SIGNATURE = DOMAIN["signature"]
 
@@ -58,111 +57,90 @@ class TestPostgreSQL(TestSQLite):
         self.url = postgres_url
 
 
-def test_a_locked_database_is_a_storage_error_that_says_so(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path / "db") as store:
-            store._database.driver._busy_seconds = 0.0
-            with contextlib.closing(sqlite3.connect(tmp_path / "db")) as other:
-                other.execute("BEGIN EXCLUSIVE")
-                with pytest.raises(StorageError, match="another process holds it") as caught:
-                    await store.write(Insert(signature()))
+async def test_a_locked_database_is_a_storage_error_that_says_so(tmp_path: Path) -> None:
+    async with opened(tmp_path / "db") as store:
+        store._database.driver._busy_seconds = 0.0
+        with contextlib.closing(sqlite3.connect(tmp_path / "db")) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(StorageError, match="another process holds it") as caught:
+                await store.write(Insert(signature()))
+            assert await store.count(SIGNATURE, {}) == 0
+        assert caught.value.is_retryable
+        await store.write(Insert(signature()))
+
+
+async def test_a_writer_waits_for_another_process_without_holding_up_its_own_loop(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path / "db") as store:
+        with contextlib.closing(sqlite3.connect(tmp_path / "db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            writing = asyncio.create_task(store.write(Insert(signature())))
+            for _ in range(20):
                 assert await store.count(SIGNATURE, {}) == 0
-            assert caught.value.is_retryable
-            await store.write(Insert(signature()))
-
-    finish(work())
-
-
-def test_a_writer_waits_for_another_process_without_holding_up_its_own_loop(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path / "db") as store:
-            with contextlib.closing(
-                sqlite3.connect(tmp_path / "db", isolation_level=None)
-            ) as other:
-                other.execute("BEGIN IMMEDIATE")
-                writing = asyncio.create_task(store.write(Insert(signature())))
-                for _ in range(20):
-                    assert await store.count(SIGNATURE, {}) == 0
-                    await asyncio.sleep(0)
-                assert not writing.done()
-                other.execute("COMMIT")
-                await writing
-
-    finish(work())
+                await asyncio.sleep(0)
+            assert not writing.done()
+            other.execute("COMMIT")
+            await writing
 
 
-def test_a_long_read_gives_the_loop_back(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path / "db") as store:
-            rows = [signature(version=n, instructions="x" * 200) for n in range(3000)]
-            await store.write(*map(Insert, rows))
-            driver, threads = store._database.driver, []
-            driver._read_seconds = -1.0  # no time at all
-            reading = driver._long_read
-            driver._long_read = lambda question: (
-                threads.append(threading.get_ident()) or reading(question)
-            )
-            assert await store.count(SIGNATURE, {"instructions": "y"}) == 0
-            assert len(threads) == 1
-            assert threads[0] != threading.get_ident()
-            found = await store.select(SIGNATURE, Query(limit=3000, oldest_first=True))
-            assert list(found) == rows
-
-    finish(work())
+async def test_a_long_read_gives_the_loop_back(tmp_path: Path) -> None:
+    async with opened(tmp_path / "db") as store:
+        rows = [signature(version=n, instructions="x" * 200) for n in range(3000)]
+        await store.write(*map(Insert, rows))
+        driver, threads = store._database.driver, []
+        driver._read_seconds = -1.0  # no time at all
+        reading = driver._long_read
+        driver._long_read = lambda question: (
+            threads.append(threading.get_ident()) or reading(question)
+        )
+        assert await store.count(SIGNATURE, {"instructions": "y"}) == 0
+        assert len(threads) == 1
+        assert threads[0] != threading.get_ident()
+        found = await store.select(SIGNATURE, Query(limit=3000, oldest_first=True))
+        assert list(found) == rows
 
 
-def test_the_log_begins_anew_under_writes_that_never_stop(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path / "db") as store:
-            store._database.driver._log_pages = 1000
-            numbers = iter(range(8_000))
+async def test_the_log_begins_anew_under_writes_that_never_stop(tmp_path: Path) -> None:
+    async with opened(tmp_path / "db") as store:
+        store._database.driver._log_pages = 1000
+        numbers = iter(range(8_000))
 
-            async def write() -> None:
-                for number in numbers:
-                    await store.write(Insert(signature(version=number, instructions="x" * 3000)))
+        async def write() -> None:
+            for number in numbers:
+                await store.write(Insert(signature(version=number, instructions="x" * 3000)))
 
-            await asyncio.gather(*(write() for _ in range(16)))
-            assert await store.count(SIGNATURE, {}) == 8_000
-            assert (tmp_path / "db-wal").stat().st_size < 24 << 20
-
-    finish(work())
+        await asyncio.gather(*(write() for _ in range(16)))
+        assert await store.count(SIGNATURE, {}) == 8_000
+        assert (tmp_path / "db-wal").stat().st_size < 24 << 20
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to read-only files")
-def test_a_read_only_file_is_a_storage_error_that_says_so(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path / "db"):
-            pass
-        (tmp_path / "db").chmod(0o400)
-        async with opened(tmp_path / "db") as store:
-            with pytest.raises(StorageError, match="read-only"):
-                await store.write(Insert(signature()))
-
-    finish(work())
+async def test_a_read_only_file_is_a_storage_error_that_says_so(tmp_path: Path) -> None:
+    async with opened(tmp_path / "db"):
+        pass
+    (tmp_path / "db").chmod(0o400)
+    async with opened(tmp_path / "db") as store:
+        with pytest.raises(StorageError, match="read-only"):
+            await store.write(Insert(signature()))
 
 
-def test_a_read_only_connection_is_a_storage_error_that_says_so(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path / "db"):
-            pass
-        database = Database(f"sqlite+aiosqlite:///file:{tmp_path / 'db'}?mode=ro&uri=true")
-        try:
-            with pytest.raises(StorageError, match="make it writable"):
-                await SQLStore(database).write(Insert(signature()))
-        finally:
-            await database.aclose()
-
-    finish(work())
+async def test_a_read_only_connection_is_a_storage_error_that_says_so(tmp_path: Path) -> None:
+    async with opened(tmp_path / "db"):
+        pass
+    database = Database(f"sqlite+aiosqlite:///file:{tmp_path / 'db'}?mode=ro&uri=true")
+    try:
+        with pytest.raises(StorageError, match="make it writable"):
+            await SQLStore(database).write(Insert(signature()))
+    finally:
+        await database.aclose()
 
 
-def test_a_file_that_is_no_database_is_a_storage_error_that_says_so(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_database_is_a_storage_error_that_says_so(tmp_path: Path) -> None:
     (tmp_path / "db").write_text(
         "this is a text file, and a rather long one, so that SQLite looks at its head" * 20
     )
 
-    async def work() -> None:
-        with pytest.raises(StorageError, match="is not a SQLite database"):
-            async with opened(tmp_path / "db"):
-                pass
-
-    finish(work())
+    with pytest.raises(StorageError, match="is not a SQLite database"):
+        async with opened(tmp_path / "db"):
+            pass

@@ -29,7 +29,6 @@ from dspex.operations.tenancy.actions import ConfigureWorkspace, CreateWorkspace
 from dspex.operations.tenancy.usage import WORKSPACE_USAGE, usage_id
 from dspex.settings import Settings
 from dspex.testing import FakeClock
-from tests.support.waiting import finish
 
 EXECUTION = DOMAIN["execution"]
 _ACTIONS = {action.name: action for action in DOMAIN.actions}
@@ -61,203 +60,164 @@ async def usage(services: Services, workspace: str = "team") -> Any:
     return await services.operations.dependencies.store.get(WORKSPACE_USAGE, id=usage_id(workspace))
 
 
-def test_executions_beyond_the_quota_are_refused_and_the_limit_is_named(
+async def test_executions_beyond_the_quota_are_refused_and_the_limit_is_named(
     on_each_database: Settings,
 ) -> None:
-    async def work() -> None:
-        async with open_services(on_each_database) as services:
-            limited, free = await team(services, quota_executions=3), await team(services, "free")
-            for _ in range(3):
-                await execute_program(limited, GIVEN)
-            with pytest.raises(
-                QuotaError, match="3 of 3 executions stored, its quota_executions"
-            ) as caught:
-                await execute_program(limited, GIVEN)
-            assert caught.value.context["limit"] == "quota_executions"
-            assert await limited.count(EXECUTION, {}) == 3
-            for _ in range(5):
-                await execute_program(free, GIVEN)
-            assert (
-                (await usage(services)).executions,
-                (await usage(services, "free")).executions,
-            ) == (3, 5)
-
-    finish(work())
-
-
-def test_bytes_of_executions_and_data_sets_count_and_what_is_over_is_refused(
-    on_each_database: Settings,
-) -> None:
-    async def work() -> None:
-        async with open_services(dataclasses.replace(on_each_database, quota_mib=2)) as services:
-            limited = await team(services)
-            await execute_program(limited, ExecuteProgram(name="n", inputs={"q": "x" * 1_000_000}))
-            assert 1_000_000 < (await usage(services)).stored_bytes < 1_010_000
-            rows = [{"q": "y" * 1000, "n": number} for number in range(1200)]
-            await act(limited, "create_dataset", CreateDataset(name="d", rows=rows))
-            for call in (
-                execute_program(limited, GIVEN),
-                act(limited, "create_dataset", CreateDataset(name="e", rows=rows)),
-                create_program(
-                    limited, CreateProgram(name="m", signature="q -> n: int", backend="mock")
-                ),
-            ):
-                with pytest.raises(QuotaError, match="of 2 MiB stored, its quota_mib"):
-                    await call
-            await act(
-                services.operations,
-                "configure_workspace",
-                ConfigureWorkspace(name="team", quota_mib=100),
-            )
-            fresh = services.operations.services[Executor].quotas
-            assert fresh is not None
-            fresh._balances.clear()  # as after a second
+    async with open_services(on_each_database) as services:
+        limited, free = await team(services, quota_executions=3), await team(services, "free")
+        for _ in range(3):
             await execute_program(limited, GIVEN)
+        with pytest.raises(
+            QuotaError, match="3 of 3 executions stored, its quota_executions"
+        ) as caught:
+            await execute_program(limited, GIVEN)
+        assert caught.value.context["limit"] == "quota_executions"
+        assert await limited.count(EXECUTION, {}) == 3
+        for _ in range(5):
+            await execute_program(free, GIVEN)
+        assert (
+            (await usage(services)).executions,
+            (await usage(services, "free")).executions,
+        ) == (3, 5)
 
-    finish(work())
 
-
-def test_a_refused_call_with_a_known_idempotency_key_gets_its_execution(
+async def test_bytes_of_executions_and_data_sets_count_and_what_is_over_is_refused(
     on_each_database: Settings,
 ) -> None:
-    async def work() -> None:
-        async with open_services(on_each_database) as services:
-            limited = await team(services, quota_executions=1)
-            first = await execute_program(limited, dataclasses.replace(GIVEN, idempotency_key="k"))
-            again = await execute_program(limited, dataclasses.replace(GIVEN, idempotency_key="k"))
-            assert again.id == first.id
-            with pytest.raises(QuotaError):
-                await execute_program(limited, dataclasses.replace(GIVEN, idempotency_key="other"))
+    async with open_services(dataclasses.replace(on_each_database, quota_mib=2)) as services:
+        limited = await team(services)
+        await execute_program(limited, ExecuteProgram(name="n", inputs={"q": "x" * 1_000_000}))
+        assert 1_000_000 < (await usage(services)).stored_bytes < 1_010_000
+        rows = [{"q": "y" * 1000, "n": number} for number in range(1200)]
+        await act(limited, "create_dataset", CreateDataset(name="d", rows=rows))
+        for call in (
+            execute_program(limited, GIVEN),
+            act(limited, "create_dataset", CreateDataset(name="e", rows=rows)),
+            create_program(
+                limited, CreateProgram(name="m", signature="q -> n: int", backend="mock")
+            ),
+        ):
+            with pytest.raises(QuotaError, match="of 2 MiB stored, its quota_mib"):
+                await call
+        await act(
+            services.operations,
+            "configure_workspace",
+            ConfigureWorkspace(name="team", quota_mib=100),
+        )
+        fresh = services.operations.services[Executor].quotas
+        assert fresh is not None
+        fresh._balances.clear()  # as after a second
+        await execute_program(limited, GIVEN)
 
-    finish(work())
+
+async def test_a_refused_call_with_a_known_idempotency_key_gets_its_execution(
+    on_each_database: Settings,
+) -> None:
+    async with open_services(on_each_database) as services:
+        limited = await team(services, quota_executions=1)
+        first = await execute_program(limited, dataclasses.replace(GIVEN, idempotency_key="k"))
+        again = await execute_program(limited, dataclasses.replace(GIVEN, idempotency_key="k"))
+        assert again.id == first.id
+        with pytest.raises(QuotaError):
+            await execute_program(limited, dataclasses.replace(GIVEN, idempotency_key="other"))
 
 
-def test_two_servers_on_one_database_keep_one_quota(on_each_database: Settings) -> None:
-    async def work() -> None:
-        async with open_services(on_each_database) as one, open_services(on_each_database) as two:
-            first = await team(one, quota_executions=100)
-            second = two.operations.as_actor(first.actor)
-            refused = 0
+async def test_two_servers_on_one_database_keep_one_quota(on_each_database: Settings) -> None:
+    async with open_services(on_each_database) as one, open_services(on_each_database) as two:
+        first = await team(one, quota_executions=100)
+        second = two.operations.as_actor(first.actor)
+        refused = 0
 
-            async def fill(operations: Operations) -> None:
-                nonlocal refused
-                for _ in range(120):
-                    try:
-                        await execute_program(operations, GIVEN)
-                    except QuotaError:
-                        refused += 1
-
-            await asyncio.gather(fill(first), fill(second))
-            count = await first.count(EXECUTION, {})
-            await usage(two)
-            assert count == (await usage(one)).executions
-            assert count + refused == 240
-            assert 100 <= count <= 220  # each knows what the other did a second ago at the latest
-            await asyncio.gather(
-                *(
-                    services.operations.services[Executor].quotas._read("team")
-                    for services in (one, two)
-                )
-            )
-            for operations in (first, second):
-                with pytest.raises(QuotaError):
+        async def fill(operations: Operations) -> None:
+            nonlocal refused
+            for _ in range(120):
+                try:
                     await execute_program(operations, GIVEN)
+                except QuotaError:
+                    refused += 1
 
-    finish(work())
+        await asyncio.gather(fill(first), fill(second))
+        count = await first.count(EXECUTION, {})
+        await usage(two)
+        assert count == (await usage(one)).executions
+        assert count + refused == 240
+        assert 100 <= count <= 220  # each knows what the other did a second ago at the latest
+        await asyncio.gather(
+            *(
+                services.operations.services[Executor].quotas._read("team")
+                for services in (one, two)
+            )
+        )
+        for operations in (first, second):
+            with pytest.raises(QuotaError):
+                await execute_program(operations, GIVEN)
 
 
-def test_what_others_wrote_is_known_within_a_second_and_near_the_limit_at_once(
+async def test_what_others_wrote_is_known_within_a_second_and_near_the_limit_at_once(
     settings: Settings,
 ) -> None:
-    async def work() -> None:
-        clock = FakeClock()
-        async with (
-            open_services(settings, clock=clock) as one,
-            open_services(settings, clock=clock) as two,
-        ):
-            first = await team(one, quota_executions=20)
-            second = two.operations.as_actor(first.actor)
+    clock = FakeClock()
+    async with (
+        open_services(settings, clock=clock) as one,
+        open_services(settings, clock=clock) as two,
+    ):
+        first = await team(one, quota_executions=20)
+        second = two.operations.as_actor(first.actor)
+        await execute_program(second, GIVEN)
+        await usage(two)  # what its next second does
+        for _ in range(17):
+            await execute_program(first, GIVEN)
+        await clock.advance(0.06)  # 18 of 20 by its own count: it looks again
+        await execute_program(first, GIVEN)
+        await execute_program(first, GIVEN)
+        with pytest.raises(QuotaError):
+            await execute_program(first, GIVEN)
+        await usage(one)
+        await clock.advance(1.1)
+        with pytest.raises(QuotaError):
             await execute_program(second, GIVEN)
-            await usage(two)  # what its next second does
-            for _ in range(17):
-                await execute_program(first, GIVEN)
-            await clock.advance(0.06)  # 18 of 20 by its own count: it looks again
-            await execute_program(first, GIVEN)
-            await execute_program(first, GIVEN)
-            with pytest.raises(QuotaError):
-                await execute_program(first, GIVEN)
-            await usage(one)
-            await clock.advance(1.1)
-            with pytest.raises(QuotaError):
-                await execute_program(second, GIVEN)
-
-    finish(work())
 
 
-def test_retention_makes_room(on_each_database: Settings) -> None:
-    async def work() -> None:
-        async with open_services(on_each_database) as services:
-            limited = await team(services, quota_executions=3)
-            for _ in range(3):
-                await execute_program(limited, GIVEN)
-            full = await usage(services)
-            dependencies = services.operations.dependencies
-            assert (
-                await Retention(
-                    dependencies.store,
-                    dependencies.services[Figures],
-                    jobs=QUEUES.values(),
-                    clock=SystemClock(),
-                    count=1,
-                ).tick()
-                == 2
-            )
-            left = await usage(services)
-            assert (left.executions, left.stored_bytes < full.stored_bytes) == (1, True)
-            assert dependencies.services[Executor].quotas is not None
-            dependencies.services[Executor].quotas._balances.clear()  # as after a second
+async def test_retention_makes_room(on_each_database: Settings) -> None:
+    async with open_services(on_each_database) as services:
+        limited = await team(services, quota_executions=3)
+        for _ in range(3):
             await execute_program(limited, GIVEN)
+        full = await usage(services)
+        dependencies = services.operations.dependencies
+        assert (
+            await Retention(
+                dependencies.store,
+                dependencies.services[Figures],
+                jobs=QUEUES.values(),
+                clock=SystemClock(),
+                count=1,
+            ).tick()
+            == 2
+        )
+        left = await usage(services)
+        assert (left.executions, left.stored_bytes < full.stored_bytes) == (1, True)
+        assert dependencies.services[Executor].quotas is not None
+        dependencies.services[Executor].quotas._balances.clear()  # as after a second
+        await execute_program(limited, GIVEN)
 
-    finish(work())
+
+async def test_a_workspace_sees_its_own_usage_only(on_each_database: Settings) -> None:
+    async with open_services(on_each_database) as services:
+        one, two = await team(services, "one"), await team(services, "two")
+        for operations in (one, two, two):
+            await execute_program(operations, GIVEN)
+        await usage(services)
+        rows = [
+            await operations.list(WORKSPACE_USAGE, Query(limit=10)) for operations in (one, two)
+        ]
+        assert [[row.executions for row in found] for found in rows] == [[1], [2]]
 
 
-def test_a_workspace_sees_its_own_usage_only(on_each_database: Settings) -> None:
-    async def work() -> None:
-        async with open_services(on_each_database) as services:
-            one, two = await team(services, "one"), await team(services, "two")
-            for operations in (one, two, two):
-                await execute_program(operations, GIVEN)
-            await usage(services)
-            rows = [
-                await operations.list(WORKSPACE_USAGE, Query(limit=10)) for operations in (one, two)
-            ]
-            assert [[row.executions for row in found] for found in rows] == [[1], [2]]
-
-    finish(work())
-
-
-def test_what_a_database_holds_is_counted_when_it_is_brought_up_to_date(tmp_path: Path) -> None:
+async def test_what_a_database_holds_is_counted_when_it_is_brought_up_to_date(
+    tmp_path: Path,
+) -> None:
     settings = Settings(state_dir=tmp_path)
-
-    async def fill() -> None:
-        async with open_services(settings) as services:
-            await create_program(
-                services.operations,
-                CreateProgram(name="n", signature="q -> n: int", backend="mock"),
-            )
-            for _ in range(4):
-                await execute_program(
-                    services.operations, ExecuteProgram(name="n", inputs={"q": "x" * 5000})
-                )
-
-    async def age() -> float:
-        database = Database.embedded(tmp_path / "dspex.sqlite3")
-        with sqlite3.connect(tmp_path / "dspex.sqlite3") as connection:
-            [(before,)] = connection.execute("SELECT stored_bytes FROM workspace_usages").fetchall()
-        connection.close()
-        await migrate(database, to="0004")
-        await database.aclose()
-        return float(before)
 
     async def look(before: float) -> None:
         async with open_services(settings) as services:
@@ -265,9 +225,23 @@ def test_what_a_database_holds_is_counted_when_it_is_brought_up_to_date(tmp_path
             assert row.executions == 4
             assert abs(row.stored_bytes - before) < 0.2 * before
 
-    finish(fill())
-    before = finish(age())
-    finish(look(before))
+    async with open_services(settings) as services:
+        await create_program(
+            services.operations,
+            CreateProgram(name="n", signature="q -> n: int", backend="mock"),
+        )
+        for _ in range(4):
+            await execute_program(
+                services.operations, ExecuteProgram(name="n", inputs={"q": "x" * 5000})
+            )
+    database = Database.embedded(tmp_path / "dspex.sqlite3")
+    with sqlite3.connect(tmp_path / "dspex.sqlite3") as connection:
+        [(before,)] = connection.execute("SELECT stored_bytes FROM workspace_usages").fetchall()
+    connection.close()
+    await migrate(database, to="0004")
+    await database.aclose()
+    before = float(before)
+    await look(before)
 
 
 def test_values_counted_at_once_count_as_much_as_each_by_itself() -> None:

@@ -26,7 +26,6 @@ from dspex.session import ModelResolver
 from dspex.settings import Settings
 from dspex.testing import LoopbackServer, ScriptedModel, http_answer
 from dspex.testing.contracts import LanguageModelContract
-from tests.support.waiting import finish
 
 _ACTIONS = {action.name: action for action in DOMAIN.actions}
 REPLY = http_answer({"choices": [{"message": {"content": "[[ ## a ## ]]\nyes"}}]})
@@ -46,104 +45,92 @@ async def create(operations: Operations, model: str, name: str = "p") -> Any:
 @pytest.mark.parametrize(
     "model", ["http://127.0.0.1:9/v1#m", "HTTP://127.0.0.1:9/v1#m", "/etc/x.gguf", "ollama/m"]
 )
-def test_only_admins_of_the_default_workspace_choose_servers_and_files(
+async def test_only_admins_of_the_default_workspace_choose_servers_and_files(
     settings: Settings, model: str
 ) -> None:
-    async def work() -> None:
-        async with open_services(settings) as services:
-            operations = services.operations
-            await operations.perform(_ACTIONS["create_workspace"], CreateWorkspace(name="tenant"))
-            refused = [
-                caller("tenant", "admin"),
-                caller("tenant", "write"),
-                caller("default", "write"),
-            ]
-            for actor in refused:
-                with pytest.raises(ForbiddenError, match="model_hosts"):
-                    await create(operations.as_actor(actor), model)
-            await create(operations.as_actor(caller("default", "admin")), model)
-
-    finish(work())
+    async with open_services(settings) as services:
+        operations = services.operations
+        await operations.perform(_ACTIONS["create_workspace"], CreateWorkspace(name="tenant"))
+        refused = [
+            caller("tenant", "admin"),
+            caller("tenant", "write"),
+            caller("default", "write"),
+        ]
+        for actor in refused:
+            with pytest.raises(ForbiddenError, match="model_hosts"):
+                await create(operations.as_actor(actor), model)
+        await create(operations.as_actor(caller("default", "admin")), model)
 
 
-def test_every_workspace_names_servers_at_the_hosts_of_the_settings(settings: Settings) -> None:
-    async def work() -> None:
-        async with LoopbackServer(REPLY) as server:
-            allowed = dataclasses.replace(
-                settings, model_hosts=f"models.example, {server.url.split('/')[2]}"
-            )
-            async with open_services(allowed) as services:
-                tenant = services.operations.as_actor(caller("tenant", "admin"))
-                await services.operations.perform(
-                    _ACTIONS["create_workspace"], CreateWorkspace(name="tenant")
-                )
-                await create(tenant, f"{server.url}/v1#m")
-                ended = await execute_program(tenant, ExecuteProgram(name="p", inputs={"q": "?"}))
-                assert (ended.status, ended.outputs) == ("completed", {"a": "yes"})
-                with pytest.raises(ForbiddenError):  # another port is another server
-                    await create(tenant, "http://models.example:8000/v1#m", "other")
-
-    finish(work())
-
-
-def test_self_hosted_servers_are_reached_at_allowed_hosts_only(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def work() -> None:
-        async with LoopbackServer(
-            REPLY, http_answer({"error": {"message": "intranet-secret"}}, status=400)
-        ) as server:
-            monkeypatch.setitem(PROVIDERS, "ollama", (f"{server.url}/v1", None))
-            for hosts in ("127.0.0.1", server.url.split("/")[2]):  # another port is another server
-                async with open_services(
-                    dataclasses.replace(settings, model_hosts=hosts)
-                ) as services:
-                    name = f"tenant-{len(hosts)}"
-                    await services.operations.perform(
-                        _ACTIONS["create_workspace"], CreateWorkspace(name=name)
-                    )
-                    await create(
-                        services.operations.as_actor(Actor(name="t", workspace=name)), "ollama/m"
-                    )
-                    tenant = services.operations.as_actor(caller(name, "admin"))
-                    statuses, errors = [], ""
-                    for _ in range(2):
-                        ended = await execute_program(
-                            tenant, ExecuteProgram(name="p", inputs={"q": "?"})
-                        )
-                        statuses.append(ended.status)
-                        errors += str(ended.error)
-                    assert "intranet-secret" not in errors
-                    if hosts == "127.0.0.1":
-                        assert (statuses, len(server.asked)) == (["failed", "failed"], 0)
-                        assert "model_hosts" in errors
-                        with pytest.raises(ForbiddenError, match="ollama/NAME"):
-                            await create(tenant, "ollama/m", "other")
-                    else:
-                        assert (statuses, len(server.asked)) == (["completed", "failed"], 2)
-                        await create(tenant, "ollama/m", "other")
-
-    finish(work())
-
-
-def test_a_tenants_program_of_before_reaches_nothing_and_reads_nothing_back(
+async def test_every_workspace_names_servers_at_the_hosts_of_the_settings(
     settings: Settings,
 ) -> None:
-    async def work() -> None:
-        async with LoopbackServer(PAGE) as server, open_services(settings) as services:
-            inside = services.operations.as_actor(Actor(name="t", workspace="tenant"))
+    async with LoopbackServer(REPLY) as server:
+        allowed = dataclasses.replace(
+            settings, model_hosts=f"models.example, {server.url.split('/')[2]}"
+        )
+        async with open_services(allowed) as services:
+            tenant = services.operations.as_actor(caller("tenant", "admin"))
             await services.operations.perform(
                 _ACTIONS["create_workspace"], CreateWorkspace(name="tenant")
             )
-            await create(
-                inside, f"{server.url}/v1#m"
-            )  # on the machine itself: stored, as by an earlier version
-            ended = await execute_program(inside, ExecuteProgram(name="p", inputs={"q": "?"}))
-            assert ended.status == "failed"
-            assert "model_hosts" in str(ended.error)
-            assert server.asked == []
+            await create(tenant, f"{server.url}/v1#m")
+            ended = await execute_program(tenant, ExecuteProgram(name="p", inputs={"q": "?"}))
+            assert (ended.status, ended.outputs) == ("completed", {"a": "yes"})
+            with pytest.raises(ForbiddenError):  # another port is another server
+                await create(tenant, "http://models.example:8000/v1#m", "other")
 
-    finish(work())
+
+async def test_self_hosted_servers_are_reached_at_allowed_hosts_only(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with LoopbackServer(
+        REPLY, http_answer({"error": {"message": "intranet-secret"}}, status=400)
+    ) as server:
+        monkeypatch.setitem(PROVIDERS, "ollama", (f"{server.url}/v1", None))
+        for hosts in ("127.0.0.1", server.url.split("/")[2]):  # another port is another server
+            async with open_services(dataclasses.replace(settings, model_hosts=hosts)) as services:
+                name = f"tenant-{len(hosts)}"
+                await services.operations.perform(
+                    _ACTIONS["create_workspace"], CreateWorkspace(name=name)
+                )
+                await create(
+                    services.operations.as_actor(Actor(name="t", workspace=name)), "ollama/m"
+                )
+                tenant = services.operations.as_actor(caller(name, "admin"))
+                statuses, errors = [], ""
+                for _ in range(2):
+                    ended = await execute_program(
+                        tenant, ExecuteProgram(name="p", inputs={"q": "?"})
+                    )
+                    statuses.append(ended.status)
+                    errors += str(ended.error)
+                assert "intranet-secret" not in errors
+                if hosts == "127.0.0.1":
+                    assert (statuses, len(server.asked)) == (["failed", "failed"], 0)
+                    assert "model_hosts" in errors
+                    with pytest.raises(ForbiddenError, match="ollama/NAME"):
+                        await create(tenant, "ollama/m", "other")
+                else:
+                    assert (statuses, len(server.asked)) == (["completed", "failed"], 2)
+                    await create(tenant, "ollama/m", "other")
+
+
+async def test_a_tenants_program_of_before_reaches_nothing_and_reads_nothing_back(
+    settings: Settings,
+) -> None:
+    async with LoopbackServer(PAGE) as server, open_services(settings) as services:
+        inside = services.operations.as_actor(Actor(name="t", workspace="tenant"))
+        await services.operations.perform(
+            _ACTIONS["create_workspace"], CreateWorkspace(name="tenant")
+        )
+        await create(
+            inside, f"{server.url}/v1#m"
+        )  # on the machine itself: stored, as by an earlier version
+        ended = await execute_program(inside, ExecuteProgram(name="p", inputs={"q": "?"}))
+        assert ended.status == "failed"
+        assert "model_hosts" in str(ended.error)
+        assert server.asked == []
 
 
 @pytest.mark.parametrize("status", [200, 404, 500])
@@ -155,66 +142,59 @@ def test_a_tenants_program_of_before_reaches_nothing_and_reads_nothing_back(
         b'{"error": {"rows": "intranet-secret"}}',
     ],
 )
-def test_an_error_quotes_nothing_of_what_is_no_error_of_a_model(
+async def test_an_error_quotes_nothing_of_what_is_no_error_of_a_model(
     settings: Settings, status: int, body: bytes
 ) -> None:
-    async def work() -> None:
-        async with (
-            LoopbackServer(http_answer(body, status=status)) as server,
-            open_services(settings) as services,
-        ):
-            await create(services.operations, f"{server.url}/v1#m")
-            ended = await execute_program(
-                services.operations, ExecuteProgram(name="p", inputs={"q": "?"})
+    async with (
+        LoopbackServer(http_answer(body, status=status)) as server,
+        open_services(settings) as services,
+    ):
+        await create(services.operations, f"{server.url}/v1#m")
+        ended = await execute_program(
+            services.operations, ExecuteProgram(name="p", inputs={"q": "?"})
+        )
+        assert ended.status == "failed"
+        assert "intranet-secret" not in str(ended.error)
+
+
+async def test_of_a_server_at_an_allowed_host_tenants_read_no_error_at_all(
+    settings: Settings,
+) -> None:
+    said = http_answer({"error": {"message": "intranet-secret"}}, status=400)
+    async with LoopbackServer(said) as server:
+        resolver = ModelResolver(settings, transport=SharedTransport(quotes_errors=False))
+        own = ModelResolver(settings)
+        messages = []
+        for models in (resolver, own):
+            with pytest.raises(DspexError) as caught:
+                await models(f"{server.url}/v1#m").complete(_request())
+            messages.append(caught.value.message)
+            await models.aclose()
+        assert ["intranet-secret" in message for message in messages] == [False, True]
+
+
+async def test_other_workspaces_are_not_told_where_the_model_of_the_server_is(
+    settings: Settings,
+) -> None:
+    async with LoopbackServer(REPLY) as server:
+        place = server.url.split("/")[2]
+        async with open_services(
+            dataclasses.replace(settings, model=f"{server.url}/v1#m")
+        ) as services:
+            await services.operations.perform(
+                _ACTIONS["create_workspace"], CreateWorkspace(name="tenant")
             )
-            assert ended.status == "failed"
-            assert "intranet-secret" not in str(ended.error)
-
-    finish(work())
-
-
-def test_of_a_server_at_an_allowed_host_tenants_read_no_error_at_all(settings: Settings) -> None:
-    async def work() -> None:
-        said = http_answer({"error": {"message": "intranet-secret"}}, status=400)
-        async with LoopbackServer(said) as server:
-            resolver = ModelResolver(settings, transport=SharedTransport(quotes_errors=False))
-            own = ModelResolver(settings)
-            messages = []
-            for models in (resolver, own):
-                with pytest.raises(DspexError) as caught:
-                    await models(f"{server.url}/v1#m").complete(_request())
-                messages.append(caught.value.message)
-                await models.aclose()
-            assert ["intranet-secret" in message for message in messages] == [False, True]
-
-    finish(work())
-
-
-def test_other_workspaces_are_not_told_where_the_model_of_the_server_is(settings: Settings) -> None:
-    async def work() -> None:
-        async with LoopbackServer(REPLY) as server:
-            place = server.url.split("/")[2]
-            async with open_services(
-                dataclasses.replace(settings, model=f"{server.url}/v1#m")
-            ) as services:
-                await services.operations.perform(
-                    _ACTIONS["create_workspace"], CreateWorkspace(name="tenant")
+            shown = {}
+            for name in ("default", "tenant"):
+                inside = services.operations.as_actor(caller(name, "admin"))
+                await create_program(inside, CreateProgram(name="p", signature="q -> a"))
+                ended = await execute_program(inside, ExecuteProgram(name="p", inputs={"q": "?"}))
+                assert ended.status == "completed"
+                rows = await services.operations.dependencies.store.select(
+                    DOMAIN["execution"], Query(where={"workspace": name}, limit=10)
                 )
-                shown = {}
-                for name in ("default", "tenant"):
-                    inside = services.operations.as_actor(caller(name, "admin"))
-                    await create_program(inside, CreateProgram(name="p", signature="q -> a"))
-                    ended = await execute_program(
-                        inside, ExecuteProgram(name="p", inputs={"q": "?"})
-                    )
-                    assert ended.status == "completed"
-                    rows = await services.operations.dependencies.store.select(
-                        DOMAIN["execution"], Query(where={"workspace": name}, limit=10)
-                    )
-                    shown[name] = repr([ended, *rows])
-                assert [place in text for text in shown.values()] == [True, False]
-
-    finish(work())
+                shown[name] = repr([ended, *rows])
+            assert [place in text for text in shown.values()] == [True, False]
 
 
 def _request() -> Request:
@@ -229,62 +209,52 @@ def _request() -> Request:
         "https://h.example/v1?key=hidden-1#m",
     ],
 )
-def test_credentials_in_a_url_are_refused_where_they_would_be_stored(
+async def test_credentials_in_a_url_are_refused_where_they_would_be_stored(
     settings: Settings, model: str
 ) -> None:
-    async def work() -> None:
-        async with open_services(settings) as services:
-            with pytest.raises(
-                InvalidError, match=r"https://h\.example/v1#m.*KEY.*dspex secrets create"
-            ) as caught:
-                await create(services.operations, model)
-            assert "hidden-1" not in str(caught.value)
-            for resource in DOMAIN.values():
-                rows = await services.operations.dependencies.store.select(
-                    resource, Query(limit=1000)
-                )
-                assert "hidden-1" not in repr(rows)
-
-    finish(work())
+    async with open_services(settings) as services:
+        with pytest.raises(
+            InvalidError, match=r"https://h\.example/v1#m.*KEY.*dspex secrets create"
+        ) as caught:
+            await create(services.operations, model)
+        assert "hidden-1" not in str(caught.value)
+        for resource in DOMAIN.values():
+            rows = await services.operations.dependencies.store.select(resource, Query(limit=1000))
+            assert "hidden-1" not in repr(rows)
 
 
 @pytest.mark.parametrize(
     "url", ["http://me:hidden-1@{place}/v1#m", "http://{place}/v1?key=hidden-1#m"]
 )
-def test_credentials_in_the_url_of_the_settings_are_sent_and_shown_nowhere(
+async def test_credentials_in_the_url_of_the_settings_are_sent_and_shown_nowhere(
     settings: Settings, url: str
 ) -> None:
-    async def work() -> None:
-        async with LoopbackServer(
-            REPLY, http_answer({"error": {"message": "no, hidden-1"}}, status=401)
-        ) as server:
-            place = server.url.split("/")[2]
-            chosen = dataclasses.replace(settings, model=url.format(place=place))
-            assert chosen.model == f"http://{place}/v1#m"
-            assert "hidden-1" not in repr(chosen)
-            async with open_services(chosen) as services:
-                operations = services.operations
-                await create_program(operations, CreateProgram(name="p", signature="q -> a"))
-                first, second = [
-                    await execute_program(operations, ExecuteProgram(name="p", inputs={"q": "?"}))
-                    for _ in range(2)
-                ]
-                assert (first.status, second.status) == ("completed", "failed")
-                shown = repr([first, second])
-                for resource in DOMAIN.values():
-                    shown += repr(
-                        list(
-                            await operations.dependencies.store.select(resource, Query(limit=1000))
-                        )
-                    )
-                assert "hidden-1" not in shown
-            asked = server.asked[0]
-            assert ("authorization" in asked.headers, "key=hidden-1" in asked.path) in {
-                (True, False),
-                (False, True),
-            }
-
-    finish(work())
+    async with LoopbackServer(
+        REPLY, http_answer({"error": {"message": "no, hidden-1"}}, status=401)
+    ) as server:
+        place = server.url.split("/")[2]
+        chosen = dataclasses.replace(settings, model=url.format(place=place))
+        assert chosen.model == f"http://{place}/v1#m"
+        assert "hidden-1" not in repr(chosen)
+        async with open_services(chosen) as services:
+            operations = services.operations
+            await create_program(operations, CreateProgram(name="p", signature="q -> a"))
+            first, second = [
+                await execute_program(operations, ExecuteProgram(name="p", inputs={"q": "?"}))
+                for _ in range(2)
+            ]
+            assert (first.status, second.status) == ("completed", "failed")
+            shown = repr([first, second])
+            for resource in DOMAIN.values():
+                shown += repr(
+                    list(await operations.dependencies.store.select(resource, Query(limit=1000)))
+                )
+            assert "hidden-1" not in shown
+        asked = server.asked[0]
+        assert ("authorization" in asked.headers, "key=hidden-1" in asked.path) in {
+            (True, False),
+            (False, True),
+        }
 
 
 class TestUnlocated(LanguageModelContract):

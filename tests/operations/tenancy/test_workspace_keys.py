@@ -43,7 +43,6 @@ from dspex.session import ModelResolver, key_of
 from dspex.settings import Secret, Settings
 from dspex.testing import ScriptedModel
 from dspex.testing.model_server import ModelServer
-from tests.support.waiting import finish
 
 _ACTIONS = {action.name: action for action in DOMAIN.actions}
 KEY = "DSPEX_API_KEY"
@@ -108,76 +107,66 @@ async def world(settings: Settings, *workspaces: str) -> AsyncIterator[World]:
             yield at
 
 
-def test_a_workspace_runs_under_its_own_key_and_others_under_the_servers(
+async def test_a_workspace_runs_under_its_own_key_and_others_under_the_servers(
     on_each_database: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
 
-    async def work() -> None:
-        async with world(on_each_database, "one", "two") as at:
-            assert [await at.used(name) for name in ("default", "one", "two")] == [None] * 3
-            (tmp_path / "held").write_text("key-of-the-server\n")
-            await at.act(
-                "default",
-                "create_secret",
-                CreateSecret(name=KEY, reference=f"file:{tmp_path}/held"),
-            )
-            await at.act("one", "create_secret", CreateSecret(name=KEY, text="key-of-one"))
-            await at.until(lambda: at.used("one"), "key-of-one")
-            await at.until(lambda: at.used("default"), "key-of-the-server")
-            assert (
-                await at.used("two") == "key-of-the-server"
-            )  # the model is the one that the server was started with
-            assert await at.used("default", "named") == "key-of-the-server"
-            assert await at.used("one", "named") == "key-of-one"
-            assert (
-                await at.used("two", "named") is None
-            )  # whose server this is, only the workspace knows
-            await at.act("one", "rotate_secret", RotateSecret(name=KEY, text="key-of-one-anew"))
-            (tmp_path / "held").write_text("key-of-the-server-anew\n")
-            await at.until(lambda: at.used("one"), "key-of-one-anew")
-            await at.until(lambda: at.used("two"), "key-of-the-server-anew")
-            assert await at.used("one", "named") == "key-of-one-anew"
-            await at.act("one", "revoke_secret", RevokeSecret(name=KEY))
-            await at.until(lambda: at.used("one"), "key-of-the-server-anew")
-            assert await at.used("one", "named") is None
-            store, told = at.services.operations.dependencies.store, caplog.text
-            for resource in DOMAIN.values():
-                told += repr(list(await store.select(resource, Query(limit=1000))))
-            assert "named" in told
-            assert "key-of-" not in told
-
-    finish(work())
+    async with world(on_each_database, "one", "two") as at:
+        assert [await at.used(name) for name in ("default", "one", "two")] == [None] * 3
+        (tmp_path / "held").write_text("key-of-the-server\n")
+        await at.act(
+            "default",
+            "create_secret",
+            CreateSecret(name=KEY, reference=f"file:{tmp_path}/held"),
+        )
+        await at.act("one", "create_secret", CreateSecret(name=KEY, text="key-of-one"))
+        await at.until(lambda: at.used("one"), "key-of-one")
+        await at.until(lambda: at.used("default"), "key-of-the-server")
+        assert (
+            await at.used("two") == "key-of-the-server"
+        )  # the model is the one that the server was started with
+        assert await at.used("default", "named") == "key-of-the-server"
+        assert await at.used("one", "named") == "key-of-one"
+        assert (
+            await at.used("two", "named") is None
+        )  # whose server this is, only the workspace knows
+        await at.act("one", "rotate_secret", RotateSecret(name=KEY, text="key-of-one-anew"))
+        (tmp_path / "held").write_text("key-of-the-server-anew\n")
+        await at.until(lambda: at.used("one"), "key-of-one-anew")
+        await at.until(lambda: at.used("two"), "key-of-the-server-anew")
+        assert await at.used("one", "named") == "key-of-one-anew"
+        await at.act("one", "revoke_secret", RevokeSecret(name=KEY))
+        await at.until(lambda: at.used("one"), "key-of-the-server-anew")
+        assert await at.used("one", "named") is None
+        store, told = at.services.operations.dependencies.store, caplog.text
+        for resource in DOMAIN.values():
+            told += repr(list(await store.select(resource, Query(limit=1000))))
+        assert "named" in told
+        assert "key-of-" not in told
 
 
-def test_a_job_asks_under_the_key_of_its_workspace(settings: Settings) -> None:
-    async def work() -> None:
-        async with world(settings, "one") as at:
-            await at.act("one", "create_secret", CreateSecret(name=KEY, text="key-of-one"))
-            services = at.services
-            store = services.operations.dependencies.store
-            rows = JobRows(
-                store, policy=JobPolicy(queues=QUEUES), clock=SystemClock(), new_id=new_id
-            )
-            runner = Runner(rows, handlers=handlers_of(services), policy=JobPolicy(queues=QUEUES))
-            async with InlineEngine(store, runner) as engine:
-                dependencies = services.operations.dependencies.with_services({JobEngine: engine})
-                operations = Operations(dependencies, actor=Actor(name="t", workspace="one"))
-                create = _ACTIONS["create_dataset"]
-                await operations.perform(
-                    create, create.input(name="d", rows=[{"q": "?", "a": "yes"}])
-                )
-                given = CreateEvaluation(program="plain", dataset="d")
-                job = await operations.perform(_ACTIONS["create_evaluation"], given)
-                await engine.finished(job.id)
-                ended = await store.get(DOMAIN["evaluation"], id=job.id)
-            assert (ended.status, ended.mean, ended.error) == ("completed", 1.0, None)
-            assert at.server.key == "Bearer key-of-one"
-
-    finish(work())
+async def test_a_job_asks_under_the_key_of_its_workspace(settings: Settings) -> None:
+    async with world(settings, "one") as at:
+        await at.act("one", "create_secret", CreateSecret(name=KEY, text="key-of-one"))
+        services = at.services
+        store = services.operations.dependencies.store
+        rows = JobRows(store, policy=JobPolicy(queues=QUEUES), clock=SystemClock(), new_id=new_id)
+        runner = Runner(rows, handlers=handlers_of(services), policy=JobPolicy(queues=QUEUES))
+        async with InlineEngine(store, runner) as engine:
+            dependencies = services.operations.dependencies.with_services({JobEngine: engine})
+            operations = Operations(dependencies, actor=Actor(name="t", workspace="one"))
+            create = _ACTIONS["create_dataset"]
+            await operations.perform(create, create.input(name="d", rows=[{"q": "?", "a": "yes"}]))
+            given = CreateEvaluation(program="plain", dataset="d")
+            job = await operations.perform(_ACTIONS["create_evaluation"], given)
+            await engine.finished(job.id)
+            ended = await store.get(DOMAIN["evaluation"], id=job.id)
+        assert (ended.status, ended.mean, ended.error) == ("completed", 1.0, None)
+        assert at.server.key == "Bearer key-of-one"
 
 
-def test_weights_are_shared_and_only_models_of_a_changed_key_are_made_anew(
+async def test_weights_are_shared_and_only_models_of_a_changed_key_are_made_anew(
     settings: Settings,
 ) -> None:
     resolver = ModelResolver(
@@ -198,100 +187,85 @@ def test_weights_are_shared_and_only_models_of_a_changed_key_are_made_anew(
         KEY,
         *[None] * 5,
     ]
-    finish(resolver.aclose())
+    await resolver.aclose()
 
 
-def test_a_revoked_key_of_the_server_fails_those_who_need_it_and_nobody_else(
+async def test_a_revoked_key_of_the_server_fails_those_who_need_it_and_nobody_else(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def work() -> None:
-        async with open_services(settings) as services:
-            create = _ACTIONS["create_secret"]
-            await services.operations.perform(
-                create, CreateSecret(name="OPENAI_API_KEY", text="key-of-the-server")
+    async with open_services(settings) as services:
+        create = _ACTIONS["create_secret"]
+        await services.operations.perform(
+            create, CreateSecret(name="OPENAI_API_KEY", text="key-of-the-server")
+        )
+    async with (
+        Overheard() as server,
+        open_services(dataclasses.replace(settings, model="openai/m")) as services,
+    ):
+        monkeypatch.setitem(PROVIDERS, "openai", (server.url, "OPENAI_API_KEY"))
+        services.context.models._models.clear()  # type: ignore[union-attr]  # what was made for the real address
+        operations = services.operations
+        for name, backend in (("asks", "native"), ("asks_nobody", "mock")):
+            await create_program(
+                operations, CreateProgram(name=name, signature="q -> a", backend=backend)
             )
-        async with (
-            Overheard() as server,
-            open_services(dataclasses.replace(settings, model="openai/m")) as services,
-        ):
-            monkeypatch.setitem(PROVIDERS, "openai", (server.url, "OPENAI_API_KEY"))
-            services.context.models._models.clear()  # type: ignore[union-attr]  # what was made for the real address
-            operations = services.operations
-            for name, backend in (("asks", "native"), ("asks_nobody", "mock")):
-                await create_program(
-                    operations, CreateProgram(name=name, signature="q -> a", backend=backend)
-                )
-            await operations.perform(_ACTIONS["revoke_secret"], RevokeSecret(name="OPENAI_API_KEY"))
+        await operations.perform(_ACTIONS["revoke_secret"], RevokeSecret(name="OPENAI_API_KEY"))
 
-            async def said(name: str) -> str:
-                ended = await execute_program(
-                    operations, ExecuteProgram(name=name, inputs={"q": "?"})
-                )
-                return ended.status if ended.error is None else ended.error["message"]
+        async def said(name: str) -> str:
+            ended = await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
+            return ended.status if ended.error is None else ended.error["message"]
 
-            async with asyncio.timeout(10):
-                while "set OPENAI_API_KEY" not in await said("asks"):
-                    assert server.key == "Bearer key-of-the-server"
-                    await asyncio.sleep(0.02)
-            assert await said("asks_nobody") == "completed"
-
-    finish(work())
+        async with asyncio.timeout(10):
+            while "set OPENAI_API_KEY" not in await said("asks"):
+                assert server.key == "Bearer key-of-the-server"
+                await asyncio.sleep(0.02)
+        assert await said("asks_nobody") == "completed"
 
 
-def test_workspaces_without_keys_of_their_own_leave_nothing_behind() -> None:
+async def test_workspaces_without_keys_of_their_own_leave_nothing_behind() -> None:
     class Empty:
         async def select(self, *_asked: object) -> list[object]:
             return []
 
-    async def work() -> None:
-        resolver = ModelResolver(Settings())
-        keyed = KeyedModels(
-            Empty(), Vault(bytes), resolver=resolver, clock=SystemClock(), say=print
-        )  # type: ignore[arg-type]
-        given = RunContext(models=resolver)
-        for number in range(MAX_CACHED + 20):
-            await keyed.context_for(f"tenant-{number}", given)
-        assert len(keyed._cache) == MAX_CACHED
-        await keyed.aclose()
-
-    finish(work())
+    resolver = ModelResolver(Settings())
+    keyed = KeyedModels(Empty(), Vault(bytes), resolver=resolver, clock=SystemClock(), say=print)  # type: ignore[arg-type]
+    given = RunContext(models=resolver)
+    for number in range(MAX_CACHED + 20):
+        await keyed.context_for(f"tenant-{number}", given)
+    assert len(keyed._cache) == MAX_CACHED
+    await keyed.aclose()
 
 
-def test_workspaces_with_models_of_their_own_hold_nothing_once_they_are_forgotten() -> None:
+async def test_workspaces_with_models_of_their_own_hold_nothing_once_they_are_forgotten() -> None:
     class Keys:
         async def select(self, *_asked: object) -> list[object]:
             return []
 
-    async def work() -> None:
-        async with Overheard() as server:
-            settings = Settings(model_hosts=server.url.split("/")[2])
-            resolver = ModelResolver(settings)
-            keyed = KeyedModels(
-                Keys(), Vault(bytes), resolver=resolver, clock=SystemClock(), say=print
-            )  # type: ignore[arg-type]
-            given, forgotten = RunContext(models=resolver), []
-            for number in range(MAX_CACHED + 20):
-                models = (await keyed.context_for(f"tenant-{number}", given)).models
-                assert models is not None
-                model = models(f"{server.url}#m")
-                if number in {0, MAX_CACHED + 19}:
-                    await model.complete(Request(messages=(Message("user", "?"),)))
-                forgotten.append(weakref.ref(model))
-                del models, model
-            gc.collect()
-            assert sum(reference() is not None for reference in forgotten) == MAX_CACHED
-            assert len(keyed._transport._sessions) == 1
-            await keyed.aclose()
-            assert len(keyed._transport._sessions) == 0
-
-    finish(work())
+    async with Overheard() as server:
+        settings = Settings(model_hosts=server.url.split("/")[2])
+        resolver = ModelResolver(settings)
+        keyed = KeyedModels(Keys(), Vault(bytes), resolver=resolver, clock=SystemClock(), say=print)  # type: ignore[arg-type]
+        given, forgotten = RunContext(models=resolver), []
+        for number in range(MAX_CACHED + 20):
+            models = (await keyed.context_for(f"tenant-{number}", given)).models
+            assert models is not None
+            model = models(f"{server.url}#m")
+            if number in {0, MAX_CACHED + 19}:
+                await model.complete(Request(messages=(Message("user", "?"),)))
+            forgotten.append(weakref.ref(model))
+            del models, model
+        gc.collect()
+        assert sum(reference() is not None for reference in forgotten) == MAX_CACHED
+        assert len(keyed._transport._sessions) == 1
+        await keyed.aclose()
+        assert len(keyed._transport._sessions) == 0
 
 
-def test_a_resolver_remembers_so_many_models_at_servers_and_all_in_this_process() -> None:
+async def test_a_resolver_remembers_so_many_models_at_servers_and_all_in_this_process() -> None:
     resolver = ModelResolver(Settings())
     local = resolver("x.gguf")
     for number in range(1000):
         resolver(f"ollama/m{number}")
     assert len(resolver._models) == 256
     assert resolver("x.gguf") is local
-    finish(resolver.aclose())
+    await resolver.aclose()
