@@ -9,7 +9,7 @@ from typing import Literal
 from uuid import UUID
 
 from dspex.operations.domain import DOMAIN as BUILT_IN
-from dspex.operations.framework.action import Action
+from dspex.operations.framework.action import action
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.policies import OWN_WORKSPACE, AccessPolicy
 from dspex.operations.framework.resource import Calculation, Resource, Row, Transition
@@ -66,13 +66,17 @@ class CloseTicket:
     id: UUID
 
 
+@action(TICKET, scope="write", policies=(OWN_WORKSPACE, THEIRS))
 async def open_ticket(operations: Operations, given: OpenTicket) -> Ticket:
+    """Open a ticket."""
     made = Ticket(**operations.new_row(), title=given.title, opened_by=operations.actor.name)
     await operations.store.write(Insert(made))
     return made
 
 
+@action(TICKET, scope="write", policies=(OWN_WORKSPACE, THEIRS))
 async def close_ticket(operations: Operations, given: CloseTicket) -> Ticket:
+    """Close it."""
     found = await operations.row(TICKET, given.id)
     values = {
         "status": TICKET.step("close", found.status),
@@ -84,13 +88,4 @@ async def close_ticket(operations: Operations, given: CloseTicket) -> Ticket:
     return dataclasses.replace(found, **values)
 
 
-TERMS = {"resource": TICKET, "scope": "write", "policies": (OWN_WORKSPACE, THEIRS)}
-ACTIONS = (
-    Action(
-        name="open_ticket", input=OpenTicket, run=open_ticket, description="Open a ticket.", **TERMS
-    ),
-    Action(
-        name="close_ticket", input=CloseTicket, run=close_ticket, description="Close it.", **TERMS
-    ),
-)
-DOMAIN = BUILT_IN.extended(TICKET, actions=ACTIONS)
+DOMAIN = BUILT_IN.extended(TICKET, actions=(open_ticket, close_ticket))

@@ -3,22 +3,24 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dspex.operations.datasets.actions import DATASET_ACTIONS
+from dspex.operations.datasets import actions as dataset_actions
 from dspex.operations.datasets.records import DATASET
-from dspex.operations.evaluations.actions import EVALUATION_ACTIONS
+from dspex.operations.evaluations import actions as evaluation_actions
 from dspex.operations.evaluations.records import EVALUATION
 from dspex.operations.events.records import EVENT
-from dspex.operations.executions.actions import EXECUTION_ACTIONS
+from dspex.operations.executions import actions as execution_actions
+from dspex.operations.executions import program_metrics
 from dspex.operations.executions.records import EXECUTION, PROCESS
+from dspex.operations.framework.action import actions_of
 from dspex.operations.framework.audit import AUDIT_ENTRY
 from dspex.operations.framework.domain import Domain
 from dspex.operations.jobs.job import JobResource
 from dspex.operations.jobs.records import JOB_WORKER
-from dspex.operations.optimizations.actions import OPTIMIZATION_ACTIONS
+from dspex.operations.optimizations import actions as optimization_actions
 from dspex.operations.optimizations.records import OPTIMIZATION_JOB
-from dspex.operations.programs.actions import PROGRAM_ACTIONS
+from dspex.operations.programs import actions as program_actions
 from dspex.operations.programs.records import PROGRAM, PROGRAM_VERSION, SIGNATURE
-from dspex.operations.tenancy.actions import TENANCY_ACTIONS
+from dspex.operations.tenancy import actions as tenancy_actions
 from dspex.operations.tenancy.records import API_KEY, SECRET, WORKSPACE
 from dspex.operations.tenancy.usage import WORKSPACE_USAGE
 
@@ -38,13 +40,14 @@ DOMAIN = Domain(
     EVENT,
     AUDIT_ENTRY,
     PROCESS,
-    actions=(
-        *PROGRAM_ACTIONS,
-        *EXECUTION_ACTIONS,
-        *DATASET_ACTIONS,
-        *EVALUATION_ACTIONS,
-        *OPTIMIZATION_ACTIONS,
-        *TENANCY_ACTIONS,
+    actions=actions_of(
+        program_actions,
+        execution_actions,
+        program_metrics,
+        dataset_actions,
+        evaluation_actions,
+        optimization_actions,
+        tenancy_actions,
     ),
 )
 

@@ -21,9 +21,9 @@ from dspex.learning.evaluation import Dataset
 from dspex.operations.datasets.records import DATASET, DatasetRecord
 from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.records import ENDED, EXECUTION, ExecutionRecord
-from dspex.operations.framework.action import Action
+from dspex.operations.framework.action import action
+from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.heavy_work import HeavyWork, InputLimits
-from dspex.operations.framework.inputs import invalid
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Insert, Query
 from dspex.operations.programs.stored_programs import find_program, program_value
@@ -105,14 +105,17 @@ class DatasetSample:
     numbers: list[int]
 
 
-async def create_dataset(
-    operations: Operations, request: CreateDataset, *, source: str = "rows"
-) -> DatasetRecord:
-    """Store rows; see `CreateDataset`.
+@action(DATASET, scope="write")
+async def create_dataset(operations: Operations, request: CreateDataset) -> DatasetRecord:
+    """Store rows as a data set, or as its next version.
 
     Raises:
         InvalidError: the name is empty, or the rows are not a list of objects.
     """
+    return await _store(operations, request, source="rows")
+
+
+async def _store(operations: Operations, request: CreateDataset, *, source: str) -> DatasetRecord:
     if not request.name.strip():
         raise invalid("name", request.name, "a name with at least one visible character")
     if request.split not in {"train", "validation", "test"}:
@@ -161,10 +164,11 @@ async def create_dataset(
     return record
 
 
+@action(DATASET, scope="write")
 async def dataset_from_executions(
     operations: Operations, request: DatasetFromExecutions
 ) -> DatasetRecord:
-    """Store the inputs and outputs of a program's executions; see `DatasetFromExecutions`.
+    """Store the inputs and outputs of a program's executions as a data set.
 
     Raises:
         InvalidError: no execution qualifies, or a value is out of range.
@@ -196,11 +200,12 @@ async def dataset_from_executions(
     dataset_request = CreateDataset(
         name=request.name, rows=rows[: request.limit], split=request.split
     )
-    return await create_dataset(operations, dataset_request, source=f"executions of {program.name}")
+    return await _store(operations, dataset_request, source=f"executions of {program.name}")
 
 
+@action(DATASET, scope="read")
 async def validate_dataset(operations: Operations, request: ValidateDataset) -> DatasetValidity:
-    """Check every row; see `ValidateDataset`.
+    """Check which rows of a data set fit a program or a signature.
 
     Raises:
         InvalidError: not exactly one of program and signature is given, or the signature is
@@ -232,8 +237,9 @@ async def validate_dataset(operations: Operations, request: ValidateDataset) -> 
     )
 
 
+@action(DATASET, scope="read")
 async def sample_dataset(operations: Operations, request: SampleDataset) -> DatasetSample:
-    """Draw rows; see `SampleDataset`.
+    """Draw random rows of a data set.
 
     Raises:
         InvalidError: the data set has fewer rows.
@@ -334,41 +340,3 @@ def _schema(rows: Sequence[Mapping[str, Any]], work: CancellableRun) -> dict[str
             if kind not in summary["types"]:
                 summary["types"].append(kind)
     return {"fields": fields}
-
-
-DATASET_ACTIONS: tuple[Action, ...] = (
-    Action(
-        name="create_dataset",
-        resource=DATASET,
-        input=CreateDataset,
-        scope="write",
-        run=create_dataset,
-        description="Store rows as a data set, or as its next version.",
-    ),
-    Action(
-        name="dataset_from_executions",
-        resource=DATASET,
-        input=DatasetFromExecutions,
-        scope="write",
-        run=dataset_from_executions,
-        description="Store the inputs and outputs of a program's executions as a data set.",
-    ),
-    Action(
-        name="validate_dataset",
-        resource=DATASET,
-        input=ValidateDataset,
-        scope="read",
-        run=validate_dataset,
-        result=DatasetValidity,
-        description="Check which rows of a data set fit a program or a signature.",
-    ),
-    Action(
-        name="sample_dataset",
-        resource=DATASET,
-        input=SampleDataset,
-        scope="read",
-        run=sample_dataset,
-        result=DatasetSample,
-        description="Draw random rows of a data set.",
-    ),
-)

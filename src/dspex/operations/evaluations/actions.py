@@ -13,24 +13,28 @@ from dspex.operations.evaluations.code_revision import needs_of
 from dspex.operations.evaluations.inputs import CreateEvaluation, KnownMetrics, MetricNames
 from dspex.operations.evaluations.metrics import RegisteredMetrics, check_metric
 from dspex.operations.evaluations.records import EVALUATION, EvaluationRecord
-from dspex.operations.framework.action import Action
+from dspex.operations.framework.action import action
+from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.operations import Operations
 from dspex.operations.jobs.actions import (
+    cancel_job,
     check_settings,
     engine_of,
     enqueue,
-    invalid_setting,
-    move_actions,
     new_job,
+    pause_job,
+    resume_job,
 )
+from dspex.operations.jobs.inputs import JobRef
 from dspex.operations.programs.records import PROGRAM, ProgramRecord, ProgramVersionRecord
 from dspex.operations.programs.stored_programs import current_version, find_program, program_value
 
 _EVALUATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {"concurrency": int, "limit": int}
 
 
+@action(EVALUATION, scope="execute")
 async def create_evaluation(operations: Operations, request: CreateEvaluation) -> EvaluationRecord:
-    """Create and enqueue an evaluation; see `CreateEvaluation`."""
+    """Score a program on a data set, as a job."""
     engine = engine_of(operations)
     check_settings("configuration", request.configuration, _EVALUATION_SETTINGS)
     program, version, value = await program_of(operations, request.program_id, request.program)
@@ -50,6 +54,24 @@ async def create_evaluation(operations: Operations, request: CreateEvaluation) -
     return await enqueue(operations, EVALUATION, job, engine=engine)
 
 
+@action(EVALUATION, scope="execute")
+async def cancel_evaluation(operations: Operations, request: JobRef) -> EvaluationRecord:
+    """Cancel the job; its worker stops within a second."""
+    return await cancel_job(operations, EVALUATION, request.id)
+
+
+@action(EVALUATION, scope="execute")
+async def pause_evaluation(operations: Operations, request: JobRef) -> EvaluationRecord:
+    """Pause the job; its worker stops within a second, and no model reply is lost."""
+    return await pause_job(operations, EVALUATION, request.id)
+
+
+@action(EVALUATION, scope="execute")
+async def resume_evaluation(operations: Operations, request: JobRef) -> EvaluationRecord:
+    """Queue a paused or failed job again; it continues where it stopped."""
+    return await resume_job(operations, EVALUATION, request.id)
+
+
 async def program_of(
     operations: Operations, program_id: UUID | None, name: str | None
 ) -> tuple[ProgramRecord, ProgramVersionRecord, Program]:
@@ -63,8 +85,9 @@ async def program_of(
     )
 
 
+@action(EVALUATION, scope="read")
 async def known_metrics(operations: Operations, request: KnownMetrics) -> MetricNames:
-    """See `KnownMetrics`."""
+    """The metrics that jobs can use by name."""
     names = [*METRICS, *sorted(operations.services[RegisteredMetrics].targets)]
     return MetricNames(names=[name for name in names if name.startswith(request.starts_with)])
 
@@ -74,7 +97,7 @@ def stored_metrics(operations: Operations, names: list[Any] | None) -> list[Any]
     registered = operations.services[RegisteredMetrics].targets
     code = operations.services.get(CodeRoot)
     if names is not None and not isinstance(names, list):
-        raise invalid_setting("metrics", names, f"{names!r} is not a list of names", "a list")
+        raise invalid("metrics", names, "a list of names", constraint="job")
     metrics = names or ["exact_match"]
     result = []
     for number, metric in enumerate(metrics):
@@ -93,28 +116,8 @@ def stored_metrics(operations: Operations, names: list[Any] | None) -> list[Any]
                     f"{', '.join(available)}"
                 )
         if problem is not None:
-            raise invalid_setting("metrics", metric, problem, "a metric", path=f"metrics[{number}]")
+            raise invalid(
+                f"metrics[{number}]", metric, "a metric", message=problem, constraint="job"
+            )
         result.append(metric if target is None else f"{metric}={target}")
     return result
-
-
-EVALUATION_ACTIONS: tuple[Action, ...] = (
-    Action(
-        name="known_metrics",
-        resource=EVALUATION,
-        input=KnownMetrics,
-        scope="read",
-        run=known_metrics,
-        description="The metrics that jobs can use by name.",
-        result=MetricNames,
-    ),
-    Action(
-        name="create_evaluation",
-        resource=EVALUATION,
-        input=CreateEvaluation,
-        scope="execute",
-        run=create_evaluation,
-        description="Score a program on a data set, as a job.",
-    ),
-    *move_actions(EVALUATION, "evaluation"),
-)

@@ -13,17 +13,16 @@ from dspex.operations.executions.inputs import (
     check_call,
     inputs_of,
 )
-from dspex.operations.executions.program_metrics import ProgramMetrics, program_metrics
 from dspex.operations.executions.records import EXECUTION, ExecutionRecord
-from dspex.operations.framework.action import Action
+from dspex.operations.framework.action import action
 from dspex.operations.framework.operations import Operations
-from dspex.operations.programs.actions import ProgramRef
-from dspex.operations.programs.records import PROGRAM, ProgramRecord
+from dspex.operations.programs.records import ProgramRecord
 from dspex.operations.programs.stored_programs import find_program, no_program, program_key
 
 
+@action(EXECUTION, scope="execute")
 async def execute_program(operations: Operations, request: ExecuteProgram) -> ExecutionRecord:
-    """Run a program once; see `ExecuteProgram`. A failed run is returned as a failed execution.
+    """Run a program once; the execution is stored even if it fails.
 
     Raises:
         NotFoundError: the program does not exist.
@@ -60,8 +59,9 @@ async def execute_record(
     return await operations.services[Executor].execute(program, inputs, options, call=call)
 
 
+@action(EXECUTION, scope="execute")
 async def cancel_execution(operations: Operations, request: ExecutionOf) -> ExecutionRecord:
-    """Cancel a running execution, here at once or in another process within a second.
+    """Cancel a running execution, in any process.
 
     Raises:
         NotFoundError: the execution does not exist.
@@ -73,8 +73,9 @@ async def cancel_execution(operations: Operations, request: ExecutionOf) -> Exec
     return await operations.row(EXECUTION, request.execution_id)
 
 
+@action(EXECUTION, scope="execute")
 async def retry_execution(operations: Operations, request: RetryExecution) -> ExecutionRecord:
-    """Run the same inputs on the same version again, as a new execution that names the old one.
+    """Run the same inputs on the same version again, as a new execution.
 
     Raises:
         NotFoundError: the execution does not exist.
@@ -106,40 +107,3 @@ async def retry_execution(operations: Operations, request: RetryExecution) -> Ex
         retry_of=original.id,
     )
     return await operations.services[Executor].execute(program, original.inputs, options)
-
-
-EXECUTION_ACTIONS: tuple[Action, ...] = (
-    Action(
-        name="execute_program",
-        resource=EXECUTION,
-        input=ExecuteProgram,
-        scope="execute",
-        run=execute_program,
-        description="Run a program once; the execution is stored even if it fails.",
-    ),
-    Action(
-        name="cancel_execution",
-        resource=EXECUTION,
-        input=ExecutionOf,
-        scope="execute",
-        run=cancel_execution,
-        description="Cancel a running execution, in any process.",
-    ),
-    Action(
-        name="retry_execution",
-        resource=EXECUTION,
-        input=RetryExecution,
-        scope="execute",
-        run=retry_execution,
-        description="Run the same inputs on the same version again, as a new execution.",
-    ),
-    Action(
-        name="program_metrics",
-        resource=PROGRAM,
-        input=ProgramRef,
-        run=program_metrics,
-        scope="read",
-        description="Figures over all executions of a program.",
-        result=ProgramMetrics,
-    ),
-)

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from dspex.operations.framework.inputs import LONGEST, invalid
+from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.resource import LONGEST_EMBEDDING, Embedding
+
+_LONGEST_TIMEOUT = 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +61,11 @@ def check_call(request: ExecuteProgram | RetryExecution) -> None:
     Raises:
         InvalidError: the message has the field.
     """
-    if request.timeout is not None and not 0 < request.timeout <= LONGEST:
+    if request.timeout is not None and not 0 < request.timeout <= _LONGEST_TIMEOUT:
         raise invalid(
-            "timeout", request.timeout, f"a number of seconds, more than 0 and at most {LONGEST}"
+            "timeout",
+            request.timeout,
+            f"a number of seconds, more than 0 and at most {_LONGEST_TIMEOUT}",
         )
     if request.idempotency_key is not None and not 0 < len(request.idempotency_key) <= 200:
         raise invalid("idempotency_key", request.idempotency_key, "a text of 1 to 200 characters")

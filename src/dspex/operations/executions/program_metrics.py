@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dspex.operations.executions.records import EXECUTION
+from dspex.operations.framework.action import action
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.resource import Probability
 from dspex.operations.framework.store import Figures, Measure
 from dspex.operations.programs.actions import ProgramRef
-from dspex.operations.programs.records import ProgramRecord
+from dspex.operations.programs.records import PROGRAM, ProgramRecord
 from dspex.operations.programs.stored_programs import find_program
 
 
@@ -36,8 +37,9 @@ class ProgramMetrics:
     last_executed_at: datetime | None
 
 
+@action(PROGRAM, scope="read")
 async def program_metrics(operations: Operations, request: ProgramRef) -> ProgramMetrics:
-    """Compute the figures of a program in the database."""
+    """Figures over all executions of a program."""
     program = await find_program(operations, request.program_id, request.name)
     figures = operations.services[Figures]
     where = {"status": "completed"}

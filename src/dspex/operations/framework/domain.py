@@ -14,7 +14,9 @@ class Domain(Mapping[str, Resource[Any]]):
     Tables, API types, routes and documentation are derived from it.
     """
 
-    def __init__(self, *resources: Resource[Any], actions: tuple[Action, ...] = ()) -> None:
+    def __init__(
+        self, *resources: Resource[Any], actions: tuple[Action[Any, Any], ...] = ()
+    ) -> None:
         self._resources = {resource.name: resource for resource in resources}
         self.actions = actions
 
@@ -31,7 +33,9 @@ class Domain(Mapping[str, Resource[Any]]):
         """Return the resource whose rows are of class `entity`."""
         return next(resource for resource in self._resources.values() if resource.entity is entity)
 
-    def extended(self, *resources: Resource[Any], actions: tuple[Action, ...] = ()) -> "Domain":
+    def extended(
+        self, *resources: Resource[Any], actions: tuple[Action[Any, Any], ...] = ()
+    ) -> "Domain":
         """Return this domain with more resources and actions.
 
         Raises:

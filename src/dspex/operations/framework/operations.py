@@ -17,6 +17,8 @@ from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Page, Query, Store, both
 
 E = TypeVar("E")
+RequestT = TypeVar("RequestT")
+ResultT = TypeVar("ResultT")
 
 
 class Operations:
@@ -58,7 +60,7 @@ class Operations:
         """Return the operations of another actor."""
         return Operations(self.dependencies, actor=actor)
 
-    async def perform(self, action: Action, request: Any) -> Any:
+    async def perform(self, action: Action[RequestT, ResultT], request: RequestT) -> ResultT:
         """Run an action if the actor may; its writes are audited under its name.
 
         Raises:

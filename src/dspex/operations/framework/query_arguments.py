@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 from dspex.error_text import shorten, suggest
-from dspex.errors import FieldError, InvalidError
+from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.resource import Attribute, Comparison, Filter, Resource
 from dspex.operations.framework.store import Match, Query, Sort
 
@@ -276,7 +276,4 @@ def _to_utc(moment: datetime) -> datetime:
 
 
 def _refuse(name: str, value: object, message: str, expected: str) -> NoReturn:  # noqa: PLR0917
-    error = FieldError(
-        field=name, path=name, value=value, message=message, constraint="list", expected=expected
-    )
-    raise InvalidError(f"{name}: {message}", errors=[error])
+    raise invalid(name, value, expected, message=message, constraint="list")

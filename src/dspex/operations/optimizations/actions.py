@@ -11,16 +11,19 @@ from dspex.execution.modules.code import CodeRoot
 from dspex.operations.datasets.actions import dataset_of
 from dspex.operations.evaluations.actions import program_of, stored_metrics
 from dspex.operations.evaluations.code_revision import needs_of
-from dspex.operations.framework.action import Action
+from dspex.operations.framework.action import action
+from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.operations import Operations
 from dspex.operations.jobs.actions import (
+    cancel_job,
     check_settings,
     engine_of,
     enqueue,
-    invalid_setting,
-    move_actions,
     new_job,
+    pause_job,
+    resume_job,
 )
+from dspex.operations.jobs.inputs import JobRef
 from dspex.operations.optimizations.inputs import CreateOptimization
 from dspex.operations.optimizations.optimizer_options import Part, caller_problem
 from dspex.operations.optimizations.records import OPTIMIZATION_JOB, OptimizationJobRecord
@@ -51,18 +54,20 @@ _BUDGET: Mapping[str, type | tuple[type, ...]] = {
 }
 
 
+@action(OPTIMIZATION_JOB, scope="write")
 async def create_optimization(
     operations: Operations, request: CreateOptimization
 ) -> OptimizationJobRecord:
-    """Create and enqueue an optimization; see `CreateOptimization`."""
+    """Search for a better version of a program, as a job."""
     engine = engine_of(operations)
     if request.optimizer not in OPTIMIZERS:
         hint = suggest(request.optimizer, OPTIMIZERS)
-        raise invalid_setting(
+        raise invalid(
             "optimizer",
             request.optimizer,
-            f"there is no such optimizer.{hint}",
-            f"{', '.join(OPTIMIZERS)}",
+            ", ".join(OPTIMIZERS),
+            message=f"there is no such optimizer.{hint}",
+            constraint="job",
         )
     check_settings("configuration", request.configuration, _OPTIMIZATION_SETTINGS)
     _check_options(request)
@@ -87,6 +92,24 @@ async def create_optimization(
     return await enqueue(operations, OPTIMIZATION_JOB, job, engine=engine)
 
 
+@action(OPTIMIZATION_JOB, scope="execute")
+async def cancel_optimization(operations: Operations, request: JobRef) -> OptimizationJobRecord:
+    """Cancel the job; its worker stops within a second."""
+    return await cancel_job(operations, OPTIMIZATION_JOB, request.id)
+
+
+@action(OPTIMIZATION_JOB, scope="execute")
+async def pause_optimization(operations: Operations, request: JobRef) -> OptimizationJobRecord:
+    """Pause the job; its worker stops within a second, and no model reply is lost."""
+    return await pause_job(operations, OPTIMIZATION_JOB, request.id)
+
+
+@action(OPTIMIZATION_JOB, scope="execute")
+async def resume_optimization(operations: Operations, request: JobRef) -> OptimizationJobRecord:
+    """Queue a paused or failed job again; it continues where it stopped."""
+    return await resume_job(operations, OPTIMIZATION_JOB, request.id)
+
+
 def _check_goal(settings: Mapping[str, Any], metrics: list[Any]) -> None:
     """Check the objective, the limits and the significance level before anything runs."""
     from dspex.learning.optimizers.search import Search
@@ -104,8 +127,8 @@ def _check_goal(settings: Mapping[str, Any], metrics: list[Any]) -> None:
             Search(**arguments).goal(names)
         except DefinitionError as error:
             path = name if name == "metrics" else f"configuration.{name}"
-            raise invalid_setting(
-                path.partition(".")[0], settings.get(name), error.message, name, path=path
+            raise invalid(
+                path, settings.get(name), name, message=error.message, constraint="job"
             ) from error
 
 
@@ -116,19 +139,6 @@ def _check_options(request: CreateOptimization) -> None:
         problem = caller_problem(request.optimizer, request.configuration.get(part, {}), part=part)
         if problem is not None:
             path = f"configuration.{part}.{problem.name}"
-            raise invalid_setting(
-                "configuration", problem.value, problem.message, problem.expected, path=path
+            raise invalid(
+                path, problem.value, problem.expected, message=problem.message, constraint="job"
             )
-
-
-OPTIMIZATION_ACTIONS: tuple[Action, ...] = (
-    Action(
-        name="create_optimization",
-        resource=OPTIMIZATION_JOB,
-        input=CreateOptimization,
-        scope="write",
-        run=create_optimization,
-        description="Search for a better version of a program, as a job.",
-    ),
-    *move_actions(OPTIMIZATION_JOB, "optimization"),
-)

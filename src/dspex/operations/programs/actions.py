@@ -17,10 +17,10 @@ from dspex.errors import (
 )
 from dspex.execution.backends import Backends
 from dspex.language.signatures import Signature
-from dspex.operations.framework.action import Action
+from dspex.operations.framework.action import action
+from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.heavy_work import HeavyWork
 from dspex.operations.framework.input_errors import input_errors_as_invalid
-from dspex.operations.framework.inputs import invalid
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Update
 from dspex.operations.programs.inputs import CreateProgram
@@ -109,8 +109,9 @@ class VersionDiff:
     changes: list[Any]
 
 
+@action(PROGRAM, scope="write")
 async def create_program(operations: Operations, request: CreateProgram) -> ProgramRecord:
-    """Create a program; see `CreateProgram`.
+    """Create a program of one module; it is ready at once unless it is a draft.
 
     Raises:
         InvalidError: name, signature, module, backend or configuration is invalid; all problems
@@ -120,6 +121,7 @@ async def create_program(operations: Operations, request: CreateProgram) -> Prog
     return await ProgramWriter(operations).create(request)
 
 
+@action(PROGRAM, scope="write")
 async def archive_program(operations: Operations, request: ProgramRef) -> ProgramRecord:
     """Archive a program; its versions and executions stay.
 
@@ -131,8 +133,9 @@ async def archive_program(operations: Operations, request: ProgramRef) -> Progra
     )
 
 
+@action(PROGRAM, scope="write")
 async def initialize_program(operations: Operations, request: ProgramRef) -> ProgramRecord:
-    """Build a draft or broken program; afterwards it is ready, or in the state error with the reason.
+    """Build a draft or broken program so that it becomes ready.
 
     Raises:
         ConflictError: the program is in another state.
@@ -150,8 +153,9 @@ async def initialize_program(operations: Operations, request: ProgramRef) -> Pro
     return await _step(operations, program, "become_ready")
 
 
+@action(PROGRAM, scope="write")
 async def configure_program(operations: Operations, request: ConfigureProgram) -> ProgramRecord:
-    """Set how executions are stored; see `ConfigureProgram`. Concurrent calls do not lose settings."""
+    """Set how a program's executions are stored, and for how long."""
     names = ("store_inputs", "keep_days", "keep_count")
     values = storage_settings_of(
         {name: value for name in names if (value := getattr(request, name)) is not None}, prefix=""
@@ -176,8 +180,9 @@ async def configure_program(operations: Operations, request: ConfigureProgram) -
     raise InternalError("the last try returns or raises")
 
 
+@action(PROGRAM, scope="write")
 async def activate_version(operations: Operations, request: ActivateVersion) -> ProgramRecord:
-    """Make a version the current one.
+    """Make a version of a program the current one.
 
     Raises:
         NotFoundError: the version does not exist.
@@ -187,8 +192,9 @@ async def activate_version(operations: Operations, request: ActivateVersion) -> 
     return await _update_program(operations, program, current_version_id=version.id)
 
 
+@action(PROGRAM_VERSION, scope="read")
 async def diff_versions(operations: Operations, request: DiffVersions) -> VersionDiff:
-    """Compare two versions; see `VersionDiff`.
+    """Compare two versions of a program.
 
     Raises:
         NotFoundError: one of the versions does not exist.
@@ -203,8 +209,9 @@ async def diff_versions(operations: Operations, request: DiffVersions) -> Versio
     return VersionDiff(first=first, second=second, changes=list(_changes("", before, after)))
 
 
+@action(SIGNATURE, scope="write")
 async def create_signature(operations: Operations, request: CreateSignature) -> SignatureRecord:
-    """Store a signature; see `CreateSignature`.
+    """Store a signature in its string form.
 
     Raises:
         InvalidError: the text is not a signature; the message says where and why.
@@ -222,8 +229,9 @@ async def create_signature(operations: Operations, request: CreateSignature) -> 
     )
 
 
+@action(SIGNATURE, scope="write")
 async def activate_signature(operations: Operations, request: SignatureRef) -> SignatureRecord:
-    """Activate a draft.
+    """Activate a draft of a signature.
 
     Raises:
         ConflictError: the signature is not a draft.
@@ -231,8 +239,9 @@ async def activate_signature(operations: Operations, request: SignatureRef) -> S
     return await _signature_step(operations, request, "activate")
 
 
+@action(SIGNATURE, scope="write")
 async def deprecate_signature(operations: Operations, request: SignatureRef) -> SignatureRecord:
-    """Deprecate a signature for new programs; existing programs keep it.
+    """Deprecate a signature for new programs.
 
     Raises:
         ConflictError: the signature is not active.
@@ -309,80 +318,3 @@ def _changes(path: str, before: Any, after: Any) -> Iterator[dict[str, Any]]:
                 yield from _changes(f"{path}[{number}]", old, new)
     else:
         yield {"path": path, "before": before, "after": after}
-
-
-PROGRAM_ACTIONS: tuple[Action, ...] = (
-    Action(
-        name="create_program",
-        resource=PROGRAM,
-        input=CreateProgram,
-        scope="write",
-        run=create_program,
-        description="Create a program of one module; it is ready at once unless it is a draft.",
-    ),
-    Action(
-        name="archive_program",
-        resource=PROGRAM,
-        input=ProgramRef,
-        run=archive_program,
-        scope="write",
-        description="Archive a program; its versions and executions stay.",
-    ),
-    Action(
-        name="initialize_program",
-        resource=PROGRAM,
-        input=ProgramRef,
-        run=initialize_program,
-        scope="write",
-        description="Build a draft or broken program so that it becomes ready.",
-    ),
-    Action(
-        name="configure_program",
-        resource=PROGRAM,
-        input=ConfigureProgram,
-        run=configure_program,
-        scope="write",
-        description="Set how a program's executions are stored, and for how long.",
-    ),
-    Action(
-        name="activate_version",
-        resource=PROGRAM,
-        input=ActivateVersion,
-        run=activate_version,
-        scope="write",
-        description="Make a version of a program the current one.",
-    ),
-    Action(
-        name="diff_versions",
-        resource=PROGRAM_VERSION,
-        input=DiffVersions,
-        run=diff_versions,
-        scope="read",
-        description="Compare two versions of a program.",
-        result=VersionDiff,
-    ),
-    Action(
-        name="create_signature",
-        resource=SIGNATURE,
-        input=CreateSignature,
-        run=create_signature,
-        scope="write",
-        description="Store a signature in its string form.",
-    ),
-    Action(
-        name="activate_signature",
-        resource=SIGNATURE,
-        input=SignatureRef,
-        run=activate_signature,
-        scope="write",
-        description="Activate a draft of a signature.",
-    ),
-    Action(
-        name="deprecate_signature",
-        resource=SIGNATURE,
-        input=SignatureRef,
-        run=deprecate_signature,
-        scope="write",
-        description="Deprecate a signature for new programs.",
-    ),
-)

@@ -7,6 +7,7 @@ from typing import Any, Final
 from dspex.error_text import shorten
 from dspex.errors import FieldError, InvalidError
 from dspex.execution.modules.settings import setting_problem
+from dspex.operations.framework.field_errors import field_error
 
 _NAME: Final = re.compile(r"[^\s/\x00-\x1f\x7f]([^/\x00-\x1f\x7f]{0,198}[^\s/\x00-\x1f\x7f])?")
 
@@ -18,11 +19,9 @@ def check_name(name: str) -> None:
         InvalidError: the name is not allowed.
     """
     if not _NAME.fullmatch(name) or name in {".", ".."} or not name.isprintable():
-        raise _invalid(
-            "name",
-            name,
-            "1 to 200 visible characters without a slash and without spaces around them",
-        )
+        expected = "1 to 200 visible characters without a slash and without spaces around them"
+        error = _field("name", name, f"{expected}, not {shorten(name)}")
+        raise InvalidError(f"name: {error.message}", errors=[error])
 
 
 def check_values(module: str, settings: Mapping[str, Any]) -> None:
@@ -69,17 +68,4 @@ _VALUES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 
 
 def _field(path: str, value: object, expected: str) -> FieldError:
-    name = path.partition(".")[0]
-    return FieldError(
-        field=name,
-        path=path,
-        value=value,
-        message=f"give {expected}",
-        constraint="definition",
-        expected=expected,
-    )
-
-
-def _invalid(path: str, value: object, expected: str) -> InvalidError:
-    error = _field(path, value, f"{expected}, not {shorten(value)}")
-    return InvalidError(f"{path}: {error.message}", errors=[error])
+    return field_error(path, value, expected, message=f"give {expected}", constraint="definition")

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from dspex.execution.backends import Backends
 from dspex.execution.modules import ChainOfThought, Module, Predict
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature, SignatureLike
+from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.heavy_work import HeavyWork
 from dspex.operations.framework.input_errors import input_errors_as_invalid
 from dspex.operations.framework.operations import Operations
@@ -37,6 +39,7 @@ from dspex.operations.programs.records import (
 from dspex.operations.tenancy.reach import check_definition
 
 T = TypeVar("T")
+_invalid = partial(invalid, constraint="definition")
 _TRIES = (False, False, False, False, True)  # True for the last try
 STORAGE_SETTINGS = ("store_inputs", "keep_days", "keep_count")
 TOOL_MODULE = "react"
@@ -233,7 +236,7 @@ class ProgramWriter:
                 )
             except SignatureError as error:
                 raise _invalid(
-                    "signature", request.signature, error.message, "question -> answer: str"
+                    "signature", request.signature, "question -> answer: str", message=error.message
                 ) from error
         active = {"workspace": self._workspace, "status": "active"}
         newest = Query(where={**active, "name": request.signature}, limit=1)
@@ -247,8 +250,8 @@ class ProgramWriter:
             raise _invalid(
                 "signature",
                 request.signature,
-                message,
                 "'inputs -> outputs', or a stored signature's name",
+                message=message,
             )
         return Signature.from_dict(rows[0].definition)
 
@@ -293,7 +296,10 @@ def _check_module(module: str) -> None:
             "it with dspex run"
         )
         raise _invalid(
-            "module", module, f"{module} {reason} file.py:name", f"one of: {', '.join(_BY_VALUE)}"
+            "module",
+            module,
+            f"one of: {', '.join(_BY_VALUE)}",
+            message=f"{module} {reason} file.py:name",
         )
     _check(module in MODULES, "module", module, f"one of: {', '.join(_BY_VALUE)}")
 
@@ -322,8 +328,8 @@ def _build(
         raise _invalid(
             "configuration.instructions",
             instructions,
-            f"{shorten(instructions)} is not a text",
             "a text",
+            message=f"{shorten(instructions)} is not a text",
         )
     if request.module not in MODULES or request.module == TOOL_MODULE:
         return None
@@ -339,7 +345,7 @@ def _build(
         return _program(request.module, final_signature, settings, name=request.name)
     except (DefinitionError, TypeError) as error:
         raise _invalid(
-            "configuration", request.configuration, str(error), "settings of the module"
+            "configuration", request.configuration, "settings of the module", message=str(error)
         ) from error
 
 
@@ -415,16 +421,4 @@ def storage_settings_of(
 
 def _check(is_fine: bool, field: str, value: object, expected: str) -> None:  # noqa: FBT001, PLR0917
     if not is_fine:
-        raise _invalid(field, value, f"{value!r} is not {expected}", expected)
-
-
-def _invalid(field: str, value: object, message: str, expected: str) -> InvalidError:  # noqa: PLR0917
-    error = FieldError(
-        field=field.partition(".")[0],
-        path=field,
-        value=value,
-        message=message,
-        constraint="definition",
-        expected=expected,
-    )
-    return InvalidError(f"{field}: {message}", errors=[error])
+        raise _invalid(field, value, expected)

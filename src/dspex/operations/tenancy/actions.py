@@ -3,15 +3,17 @@
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from dspex.error_text import suggest
-from dspex.errors import ConflictError, FieldError, ForbiddenError, InvalidError, NotFoundError
+from dspex.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from dspex.operations.framework.access import DEFAULT_WORKSPACE, SCOPES
-from dspex.operations.framework.action import Action
+from dspex.operations.framework.action import action
+from dspex.operations.framework.field_errors import field_error, invalid
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.policies import OPERATORS, OWN_WORKSPACE, AccessPolicy
 from dspex.operations.framework.resource import Resource, Row
@@ -27,8 +29,13 @@ from dspex.operations.tenancy.records import (
 from dspex.operations.tenancy.vault import Vault
 
 R = TypeVar("R", bound=Row)
+_invalid = partial(invalid, constraint="definition")
 _MOST = 1_000_000_000  # days or executions: fits into a database column
 _LIMITS = ("keep_days", "keep_count", "quota_executions", "quota_mib")
+KEY_MAKERS = AccessPolicy(
+    name=f"keys of the own workspace, or {OPERATORS.name}",
+    rows=lambda actor: {} if OPERATORS.admits(actor) else OWN_WORKSPACE.rows(actor),
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -145,8 +152,9 @@ class RevokeSecret:
     name: str
 
 
+@action(WORKSPACE, scope="admin", policies=(OPERATORS,))
 async def create_workspace(operations: Operations, request: CreateWorkspace) -> WorkspaceRecord:
-    """Create a workspace; see `CreateWorkspace`."""
+    """Create a workspace: an isolated tenant. Only admins of the workspace "default" can."""
     _check_name(request.name)
     if request.name == DEFAULT_WORKSPACE:
         raise ConflictError(f"the workspace {DEFAULT_WORKSPACE!r} always exists")
@@ -156,7 +164,7 @@ async def create_workspace(operations: Operations, request: CreateWorkspace) -> 
             "`reopen_workspace` (`dspex workspaces reopen`) opens it again, or choose another name"
         )
         raise _name_taken(
-            "name", request.name, f"there is an archived workspace {request.name!r}; {remedy}"
+            request.name, f"there is an archived workspace {request.name!r}; {remedy}"
         )
     workspace = WorkspaceRecord(
         **{**operations.new_row(), "workspace": request.name}, name=request.name
@@ -164,26 +172,29 @@ async def create_workspace(operations: Operations, request: CreateWorkspace) -> 
     return await _add(operations, workspace)
 
 
+@action(WORKSPACE, scope="admin", policies=(OPERATORS,))
 async def archive_workspace(operations: Operations, request: ArchiveWorkspace) -> WorkspaceRecord:
-    """Archive a workspace; see `ArchiveWorkspace`."""
+    """Archive a workspace: its keys stop working, its rows stay. Only admins of "default" can."""
     workspace = await operations.store.get(WORKSPACE, name=request.name)
     if workspace is None:
         raise NotFoundError(f"there is no workspace {request.name!r}")
     return await _step(operations, WORKSPACE, workspace, "archive")
 
 
+@action(WORKSPACE, scope="admin", policies=(OPERATORS,))
 async def reopen_workspace(operations: Operations, request: ReopenWorkspace) -> WorkspaceRecord:
-    """Reopen a workspace; see `ReopenWorkspace`."""
+    """Reopen an archived workspace with its rows and keys. Only admins of "default" can."""
     workspace = await operations.store.get(WORKSPACE, name=request.name)
     if workspace is None:
         raise NotFoundError(f"there is no workspace {request.name!r}")
     return await _step(operations, WORKSPACE, workspace, "reopen")
 
 
+@action(WORKSPACE, scope="admin", policies=(OPERATORS,))
 async def configure_workspace(
     operations: Operations, request: ConfigureWorkspace
 ) -> WorkspaceRecord:
-    """Configure a workspace; see `ConfigureWorkspace`."""
+    """Set how much a workspace may store, and for how long. Only admins of "default" can."""
     values: dict[str, Any] = {}
     for name in _LIMITS:
         value = getattr(request, name)
@@ -207,8 +218,9 @@ async def configure_workspace(
     return dataclasses.replace(workspace, **values)
 
 
+@action(API_KEY, scope="admin", policies=(KEY_MAKERS,))
 async def create_api_key(operations: Operations, request: CreateApiKey) -> IssuedKey:
-    """Create an API key; see `CreateApiKey`."""
+    """Create an API key; its text is only in this reply and never shown again."""
     _check_name(request.name)
     workspace = await _workspace(operations, request.workspace)
     if not request.scopes:
@@ -246,8 +258,9 @@ async def create_api_key(operations: Operations, request: CreateApiKey) -> Issue
     return IssuedKey(api_key=await _add(operations, record), key=text)
 
 
+@action(API_KEY, scope="admin", policies=(KEY_MAKERS,))
 async def rotate_api_key(operations: Operations, request: RotateApiKey) -> IssuedKey:
-    """Replace the text of an API key; see `RotateApiKey`."""
+    """Replace the text of the key with this name; the old text stops working within a second."""
     record = await _key(operations, request)
     text, key_hash = operations.services[Vault].new_key(record.id)
     before = {
@@ -259,13 +272,15 @@ async def rotate_api_key(operations: Operations, request: RotateApiKey) -> Issue
     )
 
 
+@action(API_KEY, scope="admin", policies=(KEY_MAKERS,))
 async def revoke_api_key(operations: Operations, request: RevokeApiKey) -> ApiKeyRecord:
-    """Revoke an API key; see `RevokeApiKey`."""
+    """Revoke the key with this name for good; it stops working within a second."""
     return await _step(operations, API_KEY, await _key(operations, request), "revoke")
 
 
+@action(SECRET, scope="admin")
 async def create_secret(operations: Operations, request: CreateSecret) -> SecretRecord:
-    """Store a secret; see `CreateSecret`."""
+    """Store a secret: its `text`, which is encrypted, or a `reference` to it."""
     _check_name(request.name)
     values: dict[str, Any] = {
         **operations.new_row(),
@@ -275,14 +290,16 @@ async def create_secret(operations: Operations, request: CreateSecret) -> Secret
     return await _add(operations, record)
 
 
+@action(SECRET, scope="admin")
 async def rotate_secret(operations: Operations, request: RotateSecret) -> SecretRecord:
-    """Replace a secret; see `RotateSecret`."""
+    """Replace the text or the reference of the secret with this name; see `CreateSecret`."""
     record = await _secret(operations, request.name)
     return await _step(operations, SECRET, record, "rotate", **_secret_columns(operations, request))
 
 
+@action(SECRET, scope="admin")
 async def revoke_secret(operations: Operations, request: RevokeSecret) -> SecretRecord:
-    """Revoke a secret; see `RevokeSecret`."""
+    """Revoke the secret with this name; its encrypted text is deleted."""
     record = await _secret(operations, request.name)
     return await _step(operations, SECRET, record, "revoke", ciphertext=None, reference=None)
 
@@ -338,20 +355,14 @@ async def _add(operations: Operations, record: N) -> N:
             f"there is a {what} named {record.name!r} already, possibly revoked or archived; "
             "choose another name"
         )
-        raise _name_taken("name", record.name, message) from None
+        raise _name_taken(record.name, message) from None
     return record
 
 
-def _name_taken(name: str, value: object, message: str) -> ConflictError:
-    error = FieldError(
-        field=name,
-        path=name,
-        value=value,
-        message=message,
-        constraint="unique",
-        expected="a name that is free",
-    )
-    return ConflictError(f"{name}: {message}", errors=[error])
+def _name_taken(name: str, message: str) -> ConflictError:
+    expected = "a name that is free"
+    error = field_error("name", name, expected, message=message, constraint="unique")
+    return ConflictError(f"name: {message}", errors=[error])
 
 
 async def _key(operations: Operations, request: RotateApiKey | RevokeApiKey) -> ApiKeyRecord:
@@ -403,73 +414,3 @@ def _check_name(name: str) -> None:
         raise _invalid(
             "name", name, "1 to 64 letters, digits, '_', '.' or '-', the first a letter or digit"
         )
-
-
-def _invalid(name: str, value: object, expected: str) -> InvalidError:
-    message = f"{value!r} is not {expected}"
-    error = FieldError(
-        field=name,
-        path=name,
-        value=value,
-        message=message,
-        constraint="definition",
-        expected=expected,
-    )
-    return InvalidError(f"{name}: {message}", errors=[error])
-
-
-def _action(  # noqa: PLR0917
-    name: str,
-    resource: Resource[Any],
-    input_type: type,
-    run: Any,
-    result: type | None = None,
-) -> Action:
-    description = " ".join((input_type.__doc__ or "").split("\n\n")[0].split())
-    return Action(
-        name=name,
-        resource=resource,
-        input=input_type,
-        scope="admin",
-        description=description,
-        run=run,
-        result=result,
-    )
-
-
-KEY_MAKERS = AccessPolicy(
-    name=f"keys of the own workspace, or {OPERATORS.name}",
-    rows=lambda actor: {} if OPERATORS.admits(actor) else OWN_WORKSPACE.rows(actor),
-)
-TENANCY_ACTIONS: tuple[Action, ...] = (
-    replace(
-        _action("create_workspace", WORKSPACE, CreateWorkspace, create_workspace),
-        policies=(OPERATORS,),
-    ),
-    replace(
-        _action("archive_workspace", WORKSPACE, ArchiveWorkspace, archive_workspace),
-        policies=(OPERATORS,),
-    ),
-    replace(
-        _action("reopen_workspace", WORKSPACE, ReopenWorkspace, reopen_workspace),
-        policies=(OPERATORS,),
-    ),
-    replace(
-        _action("configure_workspace", WORKSPACE, ConfigureWorkspace, configure_workspace),
-        policies=(OPERATORS,),
-    ),
-    replace(
-        _action("create_api_key", API_KEY, CreateApiKey, create_api_key, IssuedKey),
-        policies=(KEY_MAKERS,),
-    ),
-    replace(
-        _action("rotate_api_key", API_KEY, RotateApiKey, rotate_api_key, IssuedKey),
-        policies=(KEY_MAKERS,),
-    ),
-    replace(
-        _action("revoke_api_key", API_KEY, RevokeApiKey, revoke_api_key), policies=(KEY_MAKERS,)
-    ),
-    _action("create_secret", SECRET, CreateSecret, create_secret),
-    _action("rotate_secret", SECRET, RotateSecret, rotate_secret),
-    _action("revoke_secret", SECRET, RevokeSecret, revoke_secret),
-)

@@ -114,7 +114,7 @@ def _create(name: str, state_dir: Path | None, values: dict[str, Any], *, as_jso
 
 
 def _perform(name: str, state_dir: Path | None, values: dict[str, Any]) -> Any:
-    action: Action = _ACTIONS[name]
+    action: Action[Any, Any] = _ACTIONS[name]
     return _with_operations(
         state_dir, lambda operations: operations.perform(action, action.input(**values))
     )

@@ -51,7 +51,7 @@ def do_command(*, action: str | None, values: tuple[str, ...], state_dir: Path |
     return 0
 
 
-def parse_input(action: Action, values: tuple[str, ...]) -> Any:
+def parse_input(action: Action[Any, Any], values: tuple[str, ...]) -> Any:
     """Return the input of an action from FIELD=VALUE texts.
 
     Raises:

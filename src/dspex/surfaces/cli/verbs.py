@@ -31,7 +31,7 @@ def resource_group(noun: str, resource: Resource[Any], about: str) -> click.Grou
     return group
 
 
-def _action_command(action: Action) -> click.Command:
+def _action_command(action: Action[Any, Any]) -> click.Command:
     """Return the command of an action: `name` is its argument, each other field an option."""
     verb = action.name.partition("_")[0]
     parameters: list[click.Parameter] = [click.Argument(["name"])]
@@ -88,14 +88,14 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     return value
 
 
-def _perform(state_dir: Path | None, action: Action, request: object) -> Any:
+def _perform(state_dir: Path | None, action: Action[Any, Any], request: object) -> Any:
     async def work(services: Services) -> Any:
         return await services.operations.perform(action, request)
 
     return with_store(state_dir, work)
 
 
-def _show(action: Action, result: Any, *, as_json: bool) -> None:
+def _show(action: Action[Any, Any], result: Any, *, as_json: bool) -> None:
     row, extra = result, {}
     if action.result is not None:
         row = next(

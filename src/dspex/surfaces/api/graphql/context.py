@@ -20,12 +20,14 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 class Performer(Protocol):
     """Performs an action and counts executions."""
 
-    async def __call__(self, operations: Operations, action: Action, input: object) -> Any:
+    async def __call__(
+        self, operations: Operations, action: Action[Any, Any], input: object
+    ) -> Any:
         """Return the result of the action; see `Operations.perform`."""
         ...
 
 
-async def _perform(operations: Operations, action: Action, input: object) -> Any:
+async def _perform(operations: Operations, action: Action[Any, Any], input: object) -> Any:
     return await operations.perform(action, input)
 
 
@@ -87,7 +89,7 @@ class GraphQLContext:
             self.rows.update((row.id, row) for row in page.rows)
         return [self.rows[key] for key in keys if key in self.rows]
 
-    async def perform(self, action: Action, input: object) -> Any:
+    async def perform(self, action: Action[Any, Any], input: object) -> Any:
         """Perform an action; rows are read anew after it, because it may change them.
 
         Raises:

@@ -185,7 +185,7 @@ def _connection(
     return cls(edges=edges, nodes=rows, page_info=info, where=where)
 
 
-def _action(action: Action, types: SchemaTypes) -> Any:
+def _action(action: Action[Any, Any], types: SchemaTypes) -> Any:
     async def resolve(info: Any, input: Any) -> Any:
         with as_graphql():
             return await info.context.perform(action, action_input(action.input, input))

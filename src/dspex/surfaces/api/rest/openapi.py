@@ -157,7 +157,7 @@ def _execute() -> dict[str, Any]:
     }
 
 
-def _action(action: Action) -> dict[str, Any]:
+def _action(action: Action[Any, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {"$ref": f"#/components/schemas/{_pascal(action.resource)}"}
     return {
         "operationId": action.name,

@@ -58,7 +58,12 @@ class ApiContext:
         return self.services().operations.as_actor(actor_of(scope))
 
     async def perform(
-        self, operations: Operations, action: Action, input: object, *, watch: ConnectionWatch
+        self,
+        operations: Operations,
+        action: Action[Any, Any],
+        input: object,
+        *,
+        watch: ConnectionWatch,
     ) -> Any:
         """Perform an action and count executions; see `Operations.perform`.
 
@@ -158,7 +163,7 @@ def _idempotency_key(scope: Scope) -> str | None:
     return None
 
 
-def _action(api: ApiContext, action: Action) -> Handler:
+def _action(api: ApiContext, action: Action[Any, Any]) -> Handler:
     serialize = result_serializer(api.domain, action)
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
@@ -202,7 +207,7 @@ def serializer(resource: Resource[Any]) -> Callable[[Any], dict[str, Any]]:
     return resource.values_of
 
 
-def result_serializer(domain: Domain, action: Action) -> Callable[[Any], dict[str, Any]]:
+def result_serializer(domain: Domain, action: Action[Any, Any]) -> Callable[[Any], dict[str, Any]]:
     """Return the serializer for what an action returns: a row, or a dataclass of rows and values."""
     if action.result is None:
         return serializer(action.resource)
