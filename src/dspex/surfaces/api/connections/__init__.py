@@ -1,6 +1,6 @@
-"""What one TCP connection may cost before and between requests: bytes, headers, seconds, and how many there are.
+"""Limits on TCP connections: their number, and the bytes, headers and seconds of each.
 
-The HTTP server parses what anybody sends, before a key is looked at; this room bounds it. `dspex
+The HTTP server parses what anybody sends, before a key is checked; this room bounds that. `dspex
 serve` imports it.
 """
 

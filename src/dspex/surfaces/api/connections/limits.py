@@ -1,4 +1,4 @@
-"""How much a connection may send, how long it may wait, and how many there may be."""
+"""The limits on connections: their number, and the bytes and seconds of each."""
 
 import ipaddress
 import resource
@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 RESERVED: Final = 512
-"""Descriptors for everything that is not a connection: databases, workers, files."""
-FEWEST: Final = 16
+"""File descriptors for everything else: databases, workers, files."""
+MIN_CONNECTIONS: Final = 16
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -15,12 +15,12 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class ConnectionLimits:
     """The limits of one server.
 
-    A head is a request's line and headers; trailers and the extensions of chunks have the same
-    limits. `head_s` is for a head to arrive, from its first byte or the start of the connection;
-    `body_s` for the body; `idle_s` is how long a connection may be open between two requests;
-    `stall_s` how long a client may take nothing of what it is sent; `linger_s` how long a client
-    may go on sending a body that was answered early, or take to read the last bytes. Addresses of
-    `proxies` have no limit of their own: their connections are those of many clients.
+    A head is the request line with the headers; trailers and chunk extensions have the same limits.
+    The times: `head_s` until a head has arrived, from its first byte or the start of the
+    connection; `body_s` for the body; `idle_s` between two requests; `stall_s` while the client
+    reads nothing of a response; `linger_s` for the rest of a body after an early response, and for
+    reading the last bytes. The limit per address does not apply to `proxies`, which carry the
+    connections of many clients.
     """
 
     head_bytes: int = 32 * 1024
@@ -37,7 +37,7 @@ class ConnectionLimits:
     tick_s: float = 1.0
 
     def is_proxy(self, address: str) -> bool:
-        """Return whether connections from `address` are those of a proxy."""
+        """Return whether `address` is a proxy."""
         if not self.proxies:
             return False
         try:
@@ -48,22 +48,22 @@ class ConnectionLimits:
 
 
 def granted_limits(**values: Any) -> ConnectionLimits:
-    """Return limits with these values, and allow this process the descriptors that they need.
+    """Return limits with these values, and raise this process's limit of file descriptors.
 
-    Where the system grants fewer, `total` and `per_address` are smaller.
+    If the system grants too few descriptors, `total` and `per_address` are smaller.
     """
     limits = ConnectionLimits(**values)
-    needed = limits.total + RESERVED
+    descriptors = limits.total + RESERVED
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= needed:
+    if soft == resource.RLIM_INFINITY or soft >= descriptors:
         return limits
-    granted = needed if hard == resource.RLIM_INFINITY else max(soft, min(needed, hard))
+    granted = descriptors if hard == resource.RLIM_INFINITY else max(soft, min(descriptors, hard))
     resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
-    if granted == needed:
+    if granted == descriptors:
         return limits
-    total = max(FEWEST, granted - RESERVED, granted // 2)
+    total = max(MIN_CONNECTIONS, granted - RESERVED, granted // 2)
     return replace(
         limits,
         total=min(total, limits.total),
-        per_address=min(limits.per_address, max(FEWEST, total // 2)),
+        per_address=min(limits.per_address, max(MIN_CONNECTIONS, total // 2)),
     )

@@ -1,4 +1,4 @@
-"""The HTTP server, with the limits of connections around its protocols."""
+"""The HTTP server, whose protocols limit connections."""
 
 import logging
 from functools import partial
@@ -13,7 +13,7 @@ from dspex.surfaces.api.connections.table import ConnectionTable
 from dspex.surfaces.api.connections.websocket import GuardedWebSocket
 
 MESSAGE_BYTES: Final = 1024 * 1024 + 1
-"""The longest message of a websocket that is read: one byte more than the endpoint takes, so that it says so."""
+"""The longest websocket message that is read; the endpoint rejects one of this size itself."""
 _NOISE: Final = frozenset({"Invalid HTTP request received.", "Unsupported upgrade request."})
 
 
@@ -24,10 +24,10 @@ def make_server(
     graceful_s: int | None = None,
     lifespan: bool = True,
 ) -> uvicorn.Server:
-    """Return a server for `app`. Of what a client sends that is not HTTP it logs nothing: anybody could fill the log.
+    """Return a server for `app`.
 
-    Addresses of clients are those of their connections, or, behind one of the `proxies`, what that
-    proxy says.
+    It logs nothing about requests that are not HTTP, with which anybody could fill the log. The
+    address of a client is that of its connection; one of the `proxies` may give another.
     """
     table = ConnectionTable(limits)
     options: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""All connections that are open, and the clock that ends those that wait too long."""
+"""The table of all open connections, and the timer that closes those past their deadline."""
 
 import asyncio
 import math
@@ -18,25 +18,25 @@ NEVER: Final = math.inf
 class Connection:
     """One open connection.
 
-    `deadline` is when it ends unless something happens; `waits_since` is None inside a request, and
-    otherwise the greater the shorter it waits. Moments are those of the table's `now`, as coarse as
-    its tick: a request costs no look at a clock.
+    It is closed at its `deadline` unless something happens before. `waits_since` is None during a
+    request, and otherwise the turn at which it began to wait. Times are the `now` of the table, as
+    coarse as its tick, so that a request does not read a clock.
     """
 
     __slots__ = ("address", "client", "deadline", "has_ended", "transport", "unsent", "waits_since")
 
-    def __init__(self, transport: asyncio.Transport, *, address: str) -> None:
-        """Take what it is carried by."""
+    def __init__(self, transport: asyncio.Transport, *, client: tuple[str, int] | None) -> None:
+        """Take the transport, and the address and port of the client."""
         self.transport = transport
-        self.address = address
-        self.client = client_of(address)
+        self.address = "?" if client is None else client[0]
+        self.client = client_of(self.address)
         self.deadline = NEVER
         self.waits_since: int | None = None
         self.unsent: float = NEVER
         self.has_ended = False
 
     def expire(self, now: float, limits: ConnectionLimits) -> None:
-        """End it; a client that is still reading what it was sent gets more time for that, others get none."""
+        """Close the connection, unless its client has read something since the last check."""
         transport = self.transport
         size = transport.get_write_buffer_size()
         if 0 < size < self.unsent:
@@ -52,11 +52,11 @@ class ConnectionTable:
     """The connections of one server. Owned by its event loop."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
-        """Begin with none."""
+        """Start without connections."""
         self.limits = limits
         self.now = 0.0
-        self.turn: Callable[[], int] = count().__next__
-        """Gives a greater number each time: the order in which connections began to wait."""
+        self.next_turn: Callable[[], int] = count().__next__
+        """Returns a greater number each time: the order in which connections began to wait."""
         self._connections: set[Connection] = set()
         self._clients: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
@@ -65,10 +65,10 @@ class ConnectionTable:
         return len(self._connections)
 
     def admit(self, connection: Connection) -> bool:
-        """Count a new connection; return False where there are too many that do something.
+        """Count a new connection; return False if there are too many with a request.
 
-        Where the table is full, the connection that has waited longest without a request makes
-        room: those that only wait lock nobody out.
+        In a full table, the connection that has waited longest without a request is closed, so that
+        waiting connections do not lock out others.
         """
         limits, client = self.limits, connection.client
         is_crowded = self._clients[client] >= limits.per_address and not limits.is_proxy(
@@ -82,14 +82,14 @@ class ConnectionTable:
         return True
 
     def add(self, connection: Connection) -> None:
-        """Count a connection that was admitted as another one before."""
+        """Count a connection that was admitted before, under another protocol."""
         self._connections.add(connection)
         self._clients[connection.client] += 1
         if self._timer is None:
             self._tick()
 
     def discard(self, connection: Connection) -> None:
-        """Forget one that has ended."""
+        """Remove a connection that has ended."""
         if connection in self._connections:
             self._connections.discard(connection)
             self._clients[connection.client] -= 1
@@ -110,7 +110,7 @@ class ConnectionTable:
         return True
 
     def _tick(self) -> None:
-        """End what is late, and look again soon while there are connections."""
+        """Close the connections past their deadline; run again while there are connections."""
         loop = asyncio.get_running_loop()
         self.now = now = loop.time()
         for connection in tuple(self._connections):

@@ -1,55 +1,29 @@
-"""The websocket protocol of uvicorn, counted among the connections, and bounded in what it holds for a slow reader."""
+"""The websocket protocol of uvicorn, with counted connections and bounded send buffers."""
 
 import asyncio
-from typing import Any
 
-from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from uvicorn.server import ServerState
 
-from dspex.surfaces.api.connections.table import NEVER, Connection, ConnectionTable
+from dspex.surfaces.api.connections.table import NEVER, Connection
+from dspex.surfaces.api.connections.tracked_protocol import TrackedProtocol
 
 
-class GuardedWebSocket(WebSocketsSansIOProtocol):
-    """One websocket. Where its client takes nothing, nothing more is read from it: pings are answered, too."""
-
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-        *,
-        table: ConnectionTable,
-    ) -> None:
-        """Take what uvicorn gives, and the table of all connections."""
-        super().__init__(config, server_state, app_state, _loop)
-        self._table = table
-        self._connection: Connection
+class GuardedWebSocket(TrackedProtocol, WebSocketsSansIOProtocol):
+    """One websocket. While its client reads nothing, nothing is read from it: pings need replies."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count a connection that was one of HTTP before."""
+        """Count a connection that was an HTTP connection before."""
         super().connection_made(transport)
-        self._connection = Connection(
-            self.transport, address=self.client[0] if self.client else "?"
-        )
+        self._connection = Connection(self.transport, client=self.client)
         self._table.add(self._connection)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
-        self._table.discard(self._connection)
-        super().connection_lost(exc)
-
     def pause_writing(self) -> None:
-        """Read nothing more, and give the client only so long."""
+        """Stop reading, and close the connection soon unless its client reads."""
         super().pause_writing()
         self.transport.pause_reading()
-        connection = self._connection
-        connection.unsent = NEVER
-        connection.deadline = self._table.now + self._table.limits.stall_s
 
     def resume_writing(self) -> None:
-        """Read on."""
+        """Continue reading."""
         super().resume_writing()
         self._connection.deadline = NEVER
         if not self.read_paused and not self.transport.is_closing():
