@@ -1,4 +1,4 @@
-"""A pytest plugin: how good a program is, as a test with thresholds.
+"""A pytest plugin: tests of program quality with thresholds.
 
 Installed with dspex under the name "dspex"; it imports the rest of dspex when a test uses it.
 """
@@ -36,7 +36,7 @@ class Evaluation:
     """Evaluates programs within one test. See the fixture `dspex_eval`."""
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
-        """Take the test that asks."""
+        """Take the test that uses the fixture."""
         self._request = request
 
     def __call__(
@@ -49,22 +49,21 @@ class Evaluation:
         repeats: int = 1,
         concurrency: int = 8,
     ) -> "Report":
-        """Evaluate `program` and return the report; the test fails where a limit does not hold.
+        """Evaluate `program` and return the report; the test fails if a limit does not hold.
 
         Args:
             program: a module, or a program as data.
-            data: a dataset, rows, or a file; a relative path begins at the folder of the test.
+            data: a dataset, rows, or a file; a relative path starts at the folder of the test.
             metric: a metric, or several by name; `exact_match` by default.
             must: limits on figures, such as "exact_match>=0.85", "low>=0.7" (the lower end of the
                 first metric's 95% interval), "p95<2s", "usd<=0.001" or "failed<=2". No row may fail
-                unless one of them speaks of it.
-            repeats: how often each row is run.
-            concurrency: how many rows are under way at once.
+                unless a limit on "failed" allows it.
+            repeats: how often to run each row.
+            concurrency: how many rows run at once.
 
         Raises:
-            DefinitionError: a limit cannot be read or speaks of a figure that is not there, or a
-            metric is named like a
-                figure of every report; nothing was run.
+            DefinitionError: a limit is malformed or names an unknown figure, or a metric has the
+                name of a figure; nothing was run.
         """
         from dspex.execution.context import current
         from dspex.learning.evaluation import aevaluate, exact_match
@@ -79,7 +78,7 @@ class Evaluation:
         goal.check_known([limit.figure for limit in limits if limit.figure != LOW])
         if not any(limit.figure == "failed" for limit in limits):
             limits.append(parse_limit("failed<=0"))
-        with self._surroundings():
+        with self._model_context():
             work = aevaluate(
                 program,
                 self._rows(data),
@@ -93,9 +92,11 @@ class Evaluation:
         reports = self._request.config.stash.setdefault(_REPORTS, {})
         reports[_name(self._request.node.nodeid, reports)] = report
         if broken := [
-            f"{one} (it is {figures[one.figure]:.4g})" for one in limits if not one.holds(figures)
+            f"{limit} (it is {figures[limit.figure]:.4g})"
+            for limit in limits
+            if not limit.holds(figures)
         ]:
-            pytest.fail(_said(report, broken), pytrace=False)
+            pytest.fail(_failure_text(report, broken), pytrace=False)
         return report
 
     def _rows(self, data: "Rows") -> "Dataset":
@@ -107,7 +108,7 @@ class Evaluation:
             return Dataset.from_file(self._request.path.parent / data)
         return Dataset.from_rows(data)
 
-    def _surroundings(self) -> Any:
+    def _model_context(self) -> Any:
         from contextlib import nullcontext
 
         import dspex
@@ -116,13 +117,13 @@ class Evaluation:
         return nullcontext() if model is None else dspex.context(model=model)
 
 
-def _name(test: str, taken: Mapping[str, object]) -> str:
-    """Return what an evaluation is called: its test, with a number from the second one on."""
-    several = sum(name == test or name.startswith(f"{test} (") for name in taken)
-    return f"{test} ({several + 1})" if several else test
+def _name(test: str, reports: Mapping[str, object]) -> str:
+    """Return the name of an evaluation: its test, with a number from the second one on."""
+    count = sum(name == test or name.startswith(f"{test} (") for name in reports)
+    return f"{test} ({count + 1})" if count else test
 
 
-def _said(report: "Report", broken: Sequence[str]) -> str:
+def _failure_text(report: "Report", broken: Sequence[str]) -> str:
     from dspex.learning.evaluation.export import to_text
 
     worst = sorted(report.rows, key=lambda row: (row.error is None, row.score or 0.0, row.index))[
@@ -130,8 +131,8 @@ def _said(report: "Report", broken: Sequence[str]) -> str:
     ]
     lines = [f"this does not hold: {', '.join(broken)}", to_text({report.dataset: report})]
     for row in worst:
-        became = row.error or f"{dict(row.scores)} for {dict(row.outputs or {})}"
-        lines.append(f"row {row.index}: {dict(row.example)} -> {became}")
+        outcome = row.error or f"{dict(row.scores)} for {dict(row.outputs or {})}"
+        lines.append(f"row {row.index}: {dict(row.example)} -> {outcome}")
     return "\n".join(lines)
 
 
@@ -139,8 +140,8 @@ def _said(report: "Report", broken: Sequence[str]) -> str:
 def dspex_eval(request: pytest.FixtureRequest) -> Evaluation:
     """Evaluate programs: `dspex_eval(program, "rows.csv", must=["exact_match>=0.85", "p95<2s"])`.
 
-    The model is that of `--dspex-model`, else what the test itself sets. All reports are shown at
-    the end of the run.
+    The model is that of `--dspex-model`, or else the one that the test sets. The end of the run
+    shows all reports.
     """
     return Evaluation(request)
 

@@ -1,4 +1,4 @@
-"""Events and spans of running programs, and the observer that receives them. Exporters are observers elsewhere."""
+"""Events and spans of running programs, and the protocol of observers, such as exporters."""
 
 from dspex.telemetry.events import Event, EventName
 from dspex.telemetry.observer import Collecting, Observer, Silent

@@ -30,7 +30,7 @@ class FieldDelta(msgspec.Struct, frozen=True, gc=False):
 
 
 class Partial(msgspec.Struct, frozen=True):
-    """The outputs of the module at `path` so far; not validated, and cut off at the end of the reply so far."""
+    """The outputs of the module at `path` so far, incomplete and not validated."""
 
     path: str
     outputs: dict[str, object]

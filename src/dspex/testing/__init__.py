@@ -1,4 +1,4 @@
-"""Public fakes and contract suites for tests of dspex and its users. Production never imports it."""
+"""Public fakes and contract suites for tests; production code never imports this room."""
 
 from dspex.testing.clock import FakeClock
 from dspex.testing.loopback import LoopbackServer, http_answer

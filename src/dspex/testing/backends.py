@@ -149,7 +149,7 @@ def same_answer(row: Mapping[str, Any], outputs: Mapping[str, Any]) -> float:
 
 
 class OptimizingBackendContract(BackendContract):
-    """The additional contract of `OptimizingBackend`. Implement `make`; override `bootstrapping` if needed."""
+    """The contract of `OptimizingBackend`; implement `make`, override `bootstrapping` if needed."""
 
     bootstrapping = Optimization(
         optimizer="BootstrapFewShot",

@@ -15,7 +15,7 @@ class FakeClock:
     """
 
     def __init__(self, *, jumps: bool = False) -> None:
-        """Start at a fixed time; with `jumps`, a sleep returns at once and moves the clock to its end."""
+        """Start at a fixed time; with `jumps`, a sleep moves the clock and returns at once."""
         self.slept: list[float] = []
         self._jumps = jumps
         self._ns = 0
@@ -43,7 +43,7 @@ class FakeClock:
         await waiter
 
     async def advance(self, seconds: float) -> None:
-        """Move ahead and wake sleepers in the order of their times; each runs before the next one wakes."""
+        """Move ahead and wake sleepers in order; each runs before the next one wakes."""
         until = self._ns + int(seconds * 1e9)
         while self._sleepers and self._sleepers[0][0] <= until:
             self._ns, _, waiter = heapq.heappop(self._sleepers)

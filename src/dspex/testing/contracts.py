@@ -21,7 +21,7 @@ _REQUEST = Request(
 
 
 class LanguageModelContract:
-    """The contract of `LanguageModel` and `StreamingModel`. `make` returns a model that answers with text."""
+    """The contract of `LanguageModel` and `StreamingModel`; `make` returns one that replies."""
 
     def make(self) -> LanguageModel:
         """Return the model under test, new for each test."""
@@ -181,7 +181,7 @@ class AdapterContract:
 
 
 class ToolContract:
-    """The contract of `Tool`. `make` returns a tool that takes `text: str` and returns it in upper case."""
+    """The contract of `Tool`; `make` returns a tool that converts `text: str` to upper case."""
 
     def make(self) -> Tool:
         """Return the tool."""

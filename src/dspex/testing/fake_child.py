@@ -18,7 +18,7 @@ PATH = Path(__file__)
 
 
 def create(config: "dict[str, Any]") -> "FakeHost":
-    """Return the host; `config` may have `fail` (do not start), `die` (exit at start) or `about`."""
+    """Return the host; `config` may have `fail` (do not start), `die` (exit) or `about`."""
     if "fail" in config:
         raise RuntimeError(config["fail"])
     if "die" in config:
@@ -174,7 +174,9 @@ class FakeHost:
         )
         env: dict[str, str] | None = {} if args.get("clean") else None
         command = [sys.executable, "-c", code]
-        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        with subprocess.Popen(  # noqa: S603
+            command, env=env, stdout=subprocess.PIPE, text=True
+        ) as process:
             return int(process.stdout.readline() if process.stdout is not None else 0)
 
     def _spawn(self, call: Any, args: "dict[str, Any]") -> int:

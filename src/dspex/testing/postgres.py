@@ -126,7 +126,7 @@ class PostgresServer:
         raise OSError(f"PostgreSQL does not start: {''.join(log)}")
 
     def stop(self, ending: Ending = "INT") -> None:
-        """Stop the server: "INT" shuts down, "QUIT" is a crash that the next start recovers from."""
+        """Stop the server: "INT" shuts it down, "QUIT" is a crash; the next start recovers."""
         process, self._process = self._process, None
         if process is None:
             return

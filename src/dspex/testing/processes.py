@@ -14,7 +14,7 @@ from dspex.testing import fake_child
 
 
 def fake_worker(config: Mapping[str, Any] | None = None, **options: Any) -> WorkerSpec:
-    """Return the specification of a worker that runs the fake host; `options` are fields of `WorkerSpec`."""
+    """Return a worker that runs the fake host; `options` are fields of `WorkerSpec`."""
     return WorkerSpec(
         host=fake_child.PATH, interpreter=sys.executable, config=config or {}, **options
     )

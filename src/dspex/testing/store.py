@@ -66,7 +66,7 @@ class StoreContract:
     """Subclass it in a test module and implement `make`; pytest runs it."""
 
     def make(self) -> AbstractAsyncContextManager[tuple[Store, Store]]:
-        """Return two stores on one new database, as two processes have them, inside `async with`."""
+        """Return two stores on one new database, like those of two processes; use `async with`."""
         raise NotImplementedError
 
     def run(self, test: Callable[[Store, Store], Awaitable[None]]) -> None:

@@ -14,7 +14,7 @@ class ResponseSurface(Protocol):
     """The probability of a right answer, and the length of a reply."""
 
     def probability(self, system: str, demos: Demos, temperature: float) -> float:
-        """Return the probability for a system message, (question, is right) demonstrations and a temperature."""
+        """Return the probability; `demos` are pairs of a question and whether it is right."""
         ...
 
     def tokens(self, system: str) -> int:
@@ -23,12 +23,12 @@ class ResponseSurface(Protocol):
 
 
 def reasons(system: str) -> bool:
-    """Return whether a system message requests reasoning, by the word "step" or a reasoning field."""
+    """Return whether a system message has the word "step" or a field for reasoning."""
     return "step" in system.lower() or "[[ ## reasoning ## ]]" in system
 
 
 def useful_share(demos: Demos, useful: int) -> float:
-    """Return the share of four useful demonstrations, from 0 to 1; `useful` divides their questions."""
+    """Return the share of four useful demonstrations; `useful` divides their question numbers."""
     return min(4, sum(is_right and number % useful == 0 for number, is_right in demos)) / 4
 
 

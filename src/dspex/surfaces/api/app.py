@@ -49,18 +49,18 @@ def application(
 
     Without a `config` it answers only requests that name a loopback host, and requires no keys.
     """
-    opened: list[Services] = []
+    running: list[Services] = []
     config, clock = config or ServerConfig(), clock or SystemClock()
     metrics = ServerMetrics()
-    api = ApiContext(services=lambda: opened[0], config=config, metrics=metrics, domain=domain)
+    api = ApiContext(services=lambda: running[0], config=config, metrics=metrics, domain=domain)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         async with open_services() as services, flush_key_usage(services, clock=clock):
-            opened.append(services)
+            running.append(services)
             with _frozen_objects():
                 yield
-            opened.clear()
+            running.clear()
 
     authenticator = Authenticator(
         services=api.services, config=config, rates=RateLimiter(clock), clock=clock

@@ -37,7 +37,7 @@ class ConnectionWatch:
 
     @contextmanager
     def shield(self) -> Iterator[None]:
-        """Run the block to its end even if the client disconnects; the task is cancelled after it."""
+        """Finish the block even if the client disconnects; the task is cancelled after it."""
         self._shields += 1
         try:
             yield
@@ -47,7 +47,7 @@ class ConnectionWatch:
             raise asyncio.CancelledError
 
     def take_cancellation(self) -> bool:
-        """Return whether the task was cancelled by this watch alone; if so, mark that as handled."""
+        """Return whether only this watch cancelled the task; if so, take that back."""
         if self._has_cancelled and self.task is not None:
             return not self.task.uncancel()
         return self.is_disconnected and self.task is not None and not self.task.cancelling()

@@ -39,7 +39,7 @@ _FORMATS: Final = {
 
 
 async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
-    """Return the body of a request with the content type JSON, which pages of other sites cannot send.
+    """Return the body of a request whose content type is JSON; other sites' pages cannot send that.
 
     The caller limits the wait for the first part.
 
@@ -129,7 +129,7 @@ def parse_input(cls: type[T], body: bytes) -> T:
     value = decode_json(body)
     if not isinstance(value, dict):
         raise RequestError("the body has to be a JSON object", status=400)
-    names = [part.name for part in dataclasses.fields(cls)]  # type: ignore[arg-type]  # inputs are dataclasses
+    names = [part.name for part in dataclasses.fields(cls)]  # type: ignore[arg-type]
     reject_unknown_fields(value, names)
     try:
         return msgspec.convert(value, cls)

@@ -27,7 +27,8 @@ def datasets_command(
     query = query_of(DOMAIN["dataset"], filters, sort, limit=200)
 
     async def work(services: Services) -> Sequence[DatasetRecord]:
-        return await services.operations.list(DOMAIN["dataset"], query)  # type: ignore[no-any-return]
+        rows: Sequence[DatasetRecord] = await services.operations.list(DOMAIN["dataset"], query)
+        return rows
 
     rows = [{name: getattr(row, name) for name in _COLUMNS} for row in with_store(state_dir, work)]
     if as_json:

@@ -99,7 +99,9 @@ def _extra(extra: str, packages: tuple[str, ...]) -> Finding:
 def _dspy_interpreter(interpreter: str) -> Finding:
     command = [interpreter, "-c", "from importlib.metadata import version; print(version('dspy'))"]
     try:
-        process = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)  # noqa: S603  # the operator's
+        process = subprocess.run(  # noqa: S603  # a setting of the operator
+            command, capture_output=True, text=True, timeout=20, check=True
+        )
     except (OSError, subprocess.SubprocessError) as error:
         reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
         fix = (

@@ -39,7 +39,10 @@ def executions_command(  # one parameter for each flag
         where = dict(query.where)
         if program is not None:
             where["program_id"] = (await find_program(services.operations, name=program)).id
-        return await services.operations.list(DOMAIN["execution"], replace(query, where=where))  # type: ignore[no-any-return]
+        rows: Sequence[ExecutionRecord] = await services.operations.list(
+            DOMAIN["execution"], replace(query, where=where)
+        )
+        return rows
 
     rows = [execution_json(row) for row in with_store(state_dir, work)]
     columns = ("created_at", "status", "inputs", "outputs", "duration_ms", "id")

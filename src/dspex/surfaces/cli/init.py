@@ -34,7 +34,7 @@ I was charged twice for one purchase,payments
 Please change my address,account
 """
 CONFIGURATION = """\
-# The model of calls that name none; another choice: "openai/gpt-4o-mini", "http://host/v1#name", "model.gguf"
+# The default model; other choices: "openai/gpt-4o-mini", "http://host/v1#name", "model.gguf"
 model = "local/gemma3-270m"
 """
 FILES = {

@@ -80,7 +80,10 @@ def list_command(
     )
 
     async def work(services: Services) -> Sequence[Any]:
-        return await services.operations.list(definition, replace(query, limit=first + 1))  # type: ignore[no-any-return]
+        rows: Sequence[Any] = await services.operations.list(
+            definition, replace(query, limit=first + 1)
+        )
+        return rows
 
     records = with_services(settings, work)
     rows = [definition.values_of(row) for row in records[:first]]

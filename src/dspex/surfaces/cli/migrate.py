@@ -20,9 +20,10 @@ from dspex.sync import run
 @state_option
 @json_option
 def migrate_command(*, to: str | None, state_dir: Path | None, as_json: bool) -> int:
-    """Bring the database (DSPEX_DATABASE_URL, or the file in the state folder) to the newest schema.
+    """Bring the database to the newest schema.
 
-    Going back to an older schema drops the data that it cannot hold. A SQLite file is copied first.
+    The database is that of DSPEX_DATABASE_URL, or the file in the state folder. Going back to an
+    older schema drops the data that it cannot hold. A SQLite file is copied first.
     """
     settings = read_settings(
         flags={"state_dir": state_dir}, warn=warn

@@ -25,7 +25,8 @@ def programs_command(
     query = query_of(DOMAIN["program"], filters, sort, limit=200)
 
     async def work(services: Services) -> Sequence[Any]:
-        return await services.operations.list(DOMAIN["program"], query)  # type: ignore[no-any-return]
+        rows: Sequence[Any] = await services.operations.list(DOMAIN["program"], query)
+        return rows
 
     names = ("name", "status", "backend", "module", "execution_count", "last_executed_at", "id")
     rows = [{name: getattr(row, name) for name in names} for row in with_store(state_dir, work)]

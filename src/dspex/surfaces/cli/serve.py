@@ -144,7 +144,7 @@ class Drain:
     """
 
     def __init__(self, runs: Runs, seconds: int) -> None:
-        """Take the running executions, and the seconds for others to notice that the server stops."""
+        """Take the running executions, and the time for others to notice that the server stops."""
         self._runs = runs
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
@@ -182,7 +182,7 @@ class Drain:
 
 
 def _handle_signals(server: Any, drains: list[Drain]) -> None:
-    """Drain the server at the first signal; interrupt the executions at the second, exit at the third.
+    """Drain the server at the first signal, interrupt executions at the second, exit at the third.
 
     SIGTERM leaves load balancers time to see in /readyz that the server stops; Ctrl+C does not.
     """

@@ -37,7 +37,7 @@ def parse_inputs(
 
 
 def _parse(text: str, type_: Type | None) -> Any:
-    """Return the value of an argument; where text and any value fit, only `[` and `{` start JSON."""
+    """Return the value of an argument; of a type "any or text", only `[` and `{` start JSON."""
     if type_ is None or _is_text(type_):
         return text
     kinds = {part.kind for part in type_.args} if type_.kind == "union" else set()

@@ -36,7 +36,7 @@ def workers_command(*, state_dir: Path | None, as_json: bool) -> int:
 
 
 def _process_text(process: ProcessStatus) -> str:
-    age = (datetime.now(UTC) - process.told_at).total_seconds()  # noqa: TID251  # an age on a screen
+    age = (datetime.now(UTC) - process.told_at).total_seconds()  # noqa: TID251  # for display
     head = (
         click.style(f"dspex {process.what}, pid {process.pid}", bold=True)
         + f", updated {max(age, 0):.1f} s ago"

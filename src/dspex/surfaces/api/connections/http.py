@@ -25,7 +25,7 @@ class _RefusalError(Exception):
 
 
 class GuardedHttp(TrackedProtocol, HttpToolsProtocol):
-    """One HTTP connection, with bounds on the size of a request's head and on the time of each step.
+    """One HTTP connection, with limits on the size of a head and on the time of each step.
 
     The parser buffers an incomplete header, and reports nothing about chunk extensions. Both are
     bounded by the number of bytes that arrived without any part of a body, so that a header costs
@@ -42,7 +42,7 @@ class GuardedHttp(TrackedProtocol, HttpToolsProtocol):
         self._has_begun = False
         self._refusal: int | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection, or refuse it."""
         super().connection_made(transport)
         self._connection = Connection(transport, client=self.client)

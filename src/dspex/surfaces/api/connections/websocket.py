@@ -9,7 +9,7 @@ from dspex.surfaces.api.connections.tracked_protocol import TrackedProtocol
 
 
 class GuardedWebSocket(TrackedProtocol, WebSocketsSansIOProtocol):
-    """One websocket. While its client reads nothing, nothing is read from it: pings need replies."""
+    """One websocket; nothing is read from a client that reads nothing, as pings need replies."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count a connection that was an HTTP connection before."""

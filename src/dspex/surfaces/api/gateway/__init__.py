@@ -1,4 +1,4 @@
-"""What every request passes first: checks of host, size, key and rate, a time limit, and counters."""
+"""What every request passes first: checks of host, size, key and rate, limits, and counters."""
 
 from dspex.surfaces.api.gateway.authenticator import (
     Authenticator,

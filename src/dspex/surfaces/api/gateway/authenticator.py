@@ -1,4 +1,4 @@
-"""Checks of API keys: at each request, at each operation on a websocket, and while a stream lasts."""
+"""Checks of API keys: at each request and operation, and as long as a stream lasts."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -54,7 +54,7 @@ class Authenticator:
         """Return the holder of a key; the store is read at most once a second.
 
         Raises:
-            Unauthenticated: there is no key, or it is not valid now.
+            Unauthenticated: the key is missing or not valid.
             RateLimited: too many wrong keys came from `peer`. A valid key is never refused, so one
                 client cannot lock out others with the same address (such as that of a proxy).
             StorageError: the database cannot be read.

@@ -146,7 +146,9 @@ def _increment(value: float | None) -> float:
     return value if value is not None and value >= 0 and math.isfinite(value) else 0
 
 
-def _metric(name: str, kind: str, about: str, values: Iterable[tuple[str, float]]) -> list[str]:  # noqa: PLR0917
+def _metric(  # noqa: PLR0917
+    name: str, kind: str, about: str, values: Iterable[tuple[str, float]]
+) -> list[str]:
     return [
         f"# HELP {name} {about}",
         f"# TYPE {name} {kind}",

@@ -111,5 +111,5 @@ class RateLimiter:
 
 
 def _burst(per_minute: int) -> float:
-    """Return how many requests may come at once: a sixth of a minute's, but at least ten of them."""
+    """Return how many requests may come at once: a sixth of the limit, but at least ten."""
     return min(float(per_minute), max(10.0, per_minute / 6))

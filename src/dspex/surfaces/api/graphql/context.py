@@ -100,7 +100,8 @@ class GraphQLContext:
 
     def _too_large(self) -> InvalidError:
         return InvalidError(
-            f"the answer is larger than {self._max_bytes} bytes: ask for fewer rows or fields at once"
+            f"the answer is larger than {self._max_bytes} bytes: ask for fewer rows or fields at "
+            "once"
         )
 
     def renew(self) -> None:

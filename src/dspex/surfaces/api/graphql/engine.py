@@ -60,7 +60,7 @@ _VALUES: Final = frozenset({str, int, float, bool, NoneType, dict, list, tuple, 
 
 
 def _is_awaitable(value: Any) -> TypeGuard[Awaitable[Any]]:
-    """Return whether a value is awaitable; fast for attributes, as it runs for every field of a row."""
+    """Return whether a value is awaitable; fast for attributes of rows."""
     return type(value) not in _VALUES and is_awaitable(value)
 
 
@@ -83,7 +83,7 @@ class PreparedDocument:
 
 
 class _EventExecutor(Executor[Any]):
-    """Drops the collected fields of each event; graphql-core keeps them as long as a subscription."""
+    """Drops the collected fields of past events, which graphql-core would keep."""
 
     def build_per_event_executor(self, payload: Any) -> Executor[Any]:
         executor = super().build_per_event_executor(payload)
@@ -92,7 +92,7 @@ class _EventExecutor(Executor[Any]):
 
 
 class Engine:
-    """Runs GraphQL documents; each is parsed, measured and validated once, and cached with its errors."""
+    """Runs GraphQL documents; each is parsed, measured and validated once, and cached."""
 
     def __init__(self, schema: GraphQLSchema) -> None:
         """Take the schema."""

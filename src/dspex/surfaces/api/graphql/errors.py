@@ -20,7 +20,7 @@ _log = logging.getLogger("dspex.api")
 
 @contextmanager
 def as_graphql() -> Iterator[None]:
-    """Raise exceptions of the block as GraphQL errors; an unexpected one is logged, without details."""
+    """Raise exceptions of the block as GraphQL errors; an unexpected one is logged instead."""
     try:
         yield
     except DspexError as error:
@@ -86,7 +86,7 @@ class FieldErrorType:
 
 @strawberry.interface(
     name="ActionError",
-    description="What `errors[].extensions` of a refused action holds; `type` names which of these.",
+    description="The `errors[].extensions` of a refused action; `type` names which of these.",
 )
 class ActionErrorInterface:
     """The fields of all errors of actions."""

@@ -111,7 +111,7 @@ class HttpEndpoint:
         )
         denial: Unauthenticated | None = None
         try:
-            async with aclosing(responses) as stream:  # type: ignore[type-var]  # an async generator
+            async with aclosing(responses) as stream:  # type: ignore[type-var]
                 async for block in _blocks(stream):
                     await send({"type": "http.response.body", "body": block, "more_body": True})
         except Unauthenticated as error:

@@ -54,7 +54,7 @@ def _calculator(calculation: Calculation) -> Callable[[Any, Any], Any]:
 def _relation(
     pointer: str, target: Resource[Any], *, is_optional: bool
 ) -> Callable[[Any, Any], Any]:
-    """Return the resolver of a relation; an optional one is None after retention deleted the row."""
+    """Return the resolver of a relation; an optional one may point to a deleted row."""
     get = attrgetter(pointer)
 
     def resolve(row: Any, info: Any) -> Any:

@@ -62,8 +62,8 @@ def _updates(topic: str, resource: str, types: SchemaTypes) -> Any:
         "return": AsyncIterator[update],
     }
     description = (
-        f"Each event of {target.plural.replace('_', ' ')} once, after the cursor `after` or from now "
-        "on, of one program or of all. It continues after an outage of the database."
+        f"Each event of {target.plural.replace('_', ' ')} once, after the cursor `after` or from "
+        "now on, of one program or of all. It continues after an outage of the database."
     )
     return strawberry.subscription(resolver=updates, description=description)
 
@@ -73,7 +73,7 @@ async def _follow_patiently(
     after: str | None,
     operations: Operations,
 ) -> AsyncGenerator[FeedEvent, None]:
-    """Yield all events after `after`; after an outage of the database, continue with the next one."""
+    """Yield all events after `after`; continue after an outage of the database."""
     cursor = str(operations.new_id()) if after is None else after
     while True:
         entries = follow(after=after)
@@ -125,6 +125,5 @@ def _update_type(topic: str, resource: str, types: SchemaTypes) -> Any:
     body = type(f"{pascal(topic)}Update", (), {"__annotations__": hints})
     return strawberry.type(
         body,
-        description=f"Something that happened: `payload` says what, `{resource}` is the row as it is "
-        "now.",
+        description=f"An event, described by `payload`; `{resource}` is the row as it is now.",
     )

@@ -65,7 +65,7 @@ def camel(name: str) -> str:
 class SchemaTypes:
     """The object, filter and connection types of all resources of a domain.
 
-    The rows themselves are the objects, without copies; `rows.py` sets the resolvers of their fields.
+    The rows themselves are the objects, without copies; `rows.py` sets their resolvers.
     """
 
     def __init__(self, domain: Domain) -> None:
@@ -124,7 +124,8 @@ class SchemaTypes:
     def _enum(self, resource: Resource[Any], part: Attribute) -> Any:
         if part.choices not in self._enums:
             name = f"{pascal(resource.name)}{pascal(part.name)}"
-            choices = enum.Enum(name, {choice.upper(): choice for choice in part.choices})  # type: ignore[misc]
+            members = {choice.upper(): choice for choice in part.choices}
+            choices = enum.Enum(name, members)  # type: ignore[misc]
             self._enums[part.choices] = strawberry.enum(choices)
         return self._enums[part.choices]
 
@@ -143,7 +144,8 @@ class SchemaTypes:
         if filter_.comparison == "is_null":
             return bool | None
         hint = self._enum(resource, part) if part.choices else _SCALARS[part.kind]
-        return (list[hint] if filter_.comparison == "in" else hint) | None  # type: ignore[valid-type]
+        is_list = filter_.comparison == "in"
+        return (list[hint] if is_list else hint) | None  # type: ignore[valid-type]
 
     def result_of(self, result: type) -> Any:
         """Return the type of an action's result that is not a row; it has rows and plain values."""
@@ -164,8 +166,11 @@ def _order(resource: Resource[Any]) -> Any:
     for name in resource.sortable:
         members[f"{name.upper()}_ASC"] = (Sort(name), True)
         members[f"{name.upper()}_DESC"] = (Sort(name, is_descending=True), False)
-    order = enum.Enum(f"{pascal(resource.name)}Order", members)  # type: ignore[misc]  # computed members
-    description = "The order of rows; rows without a value come last, equal ones in the order of their creation."
+    order = enum.Enum(f"{pascal(resource.name)}Order", members)  # type: ignore[misc]
+    description = (
+        "The order of rows; rows without a value come last, equal ones in the order of their "
+        "creation."
+    )
     return strawberry.enum(order, description=description)
 
 
@@ -182,7 +187,8 @@ def _connection(resource: Resource[Any], node: Any) -> Any:
     edge = strawberry.type(edge, description="One element of a page and its cursor.")
 
     async def total_count(root: Any, info: Any) -> int:
-        return await info.context.operations.count(resource, root.where)  # type: ignore[no-any-return]
+        count: int = await info.context.operations.count(resource, root.where)
+        return count
 
     total_count.__annotations__ = {
         "root": _PARENT,

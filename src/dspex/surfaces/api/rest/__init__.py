@@ -1,4 +1,4 @@
-"""REST: a route for each resource and action, derived from the domain, and a fast one to execute."""
+"""REST: routes derived from resources and actions, and a fast one to execute a program."""
 
 from dspex.surfaces.api.rest.health import health_routes
 from dspex.surfaces.api.rest.openapi import openapi

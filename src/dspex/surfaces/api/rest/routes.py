@@ -208,7 +208,7 @@ def serializer(resource: Resource[Any]) -> Callable[[Any], dict[str, Any]]:
 
 
 def result_serializer(domain: Domain, action: Action[Any, Any]) -> Callable[[Any], dict[str, Any]]:
-    """Return the serializer for what an action returns: a row, or a dataclass of rows and values."""
+    """Return the serializer of an action's result: a row, or a dataclass of rows and values."""
     if action.result is None:
         return serializer(action.resource)
     rows = {resource.entity: serializer(resource) for resource in domain.values()}
