@@ -10,6 +10,7 @@ from typing import Any
 from dspex.error_text import shorten, suggest
 from dspex.errors import ConfigurationError
 from dspex.execution.adapters import Adapter
+from dspex.execution.adapters.registry import find_adapter
 from dspex.execution.clients import Budget, LanguageModel
 from dspex.execution.clients.address import (
     ServerAddress,
@@ -19,14 +20,7 @@ from dspex.execution.clients.address import (
 )
 from dspex.execution.clients.providers import PROVIDERS
 from dspex.execution.clients.transport import SharedTransport
-from dspex.execution.context import (
-    Cancellation,
-    RunContext,
-    current,
-    find_adapter,
-    update_default,
-    use_context,
-)
+from dspex.execution.context import Cancellation, RunContext, current, update_default, use_context
 from dspex.settings import Secret, Settings, read_settings
 from dspex.telemetry import Observer
 

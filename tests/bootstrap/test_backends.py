@@ -11,7 +11,8 @@ import pytest
 from dspex.bootstrap import WORKERS, dspy_bridge, open_backends
 from dspex.bootstrap.jobs import worker_command
 from dspex.errors import InputError, RefusedError
-from dspex.execution.context import RunContext, find_adapter
+from dspex.execution.adapters.registry import find_adapter
+from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers.status_file import read_statuses
 from dspex.settings import Secret, Settings, environment_of

@@ -7,7 +7,7 @@ from typing import Any
 from dspex.bootstrap.database import domain_of
 from dspex.bootstrap.retention import redaction_of
 from dspex.errors import DspexError
-from dspex.execution.context import find_adapter
+from dspex.execution.adapters.registry import find_adapter
 from dspex.execution.modules import CodeRoot
 from dspex.session import check_model
 from dspex.settings import Settings, read_settings

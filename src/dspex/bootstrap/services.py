@@ -15,9 +15,10 @@ from dspex.bootstrap.keys import vault_of
 from dspex.bootstrap.models import KeyedModels, hosts_of
 from dspex.bootstrap.retention import limits_of, retention_of, run_maintenance
 from dspex.clock import Clock, SystemClock
+from dspex.execution.adapters.registry import find_adapter
 from dspex.execution.backends import Backends
 from dspex.execution.clients import LanguageModel
-from dspex.execution.context import RunContext, find_adapter
+from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot
 from dspex.operations.domain import QUEUES
 from dspex.operations.evaluations.metrics import RegisteredMetrics

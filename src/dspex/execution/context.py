@@ -16,7 +16,8 @@ import msgspec
 
 from dspex.clock import Clock, SystemClock
 from dspex.errors import ConfigurationError, DeadlineError
-from dspex.execution.adapters import Adapter, ChatAdapter, JSONAdapter, ToolAdapter
+from dspex.execution.adapters import Adapter
+from dspex.execution.adapters.registry import CHAT, JSON
 from dspex.execution.clients import LanguageModel
 from dspex.execution.clients.address import without_credentials
 from dspex.execution.clients.rollout import Rollout
@@ -170,7 +171,7 @@ class RunContext:
         return (
             adapter
             or self.adapter
-            or (_JSON if "constrained_decoding" in model.capabilities else _CHAT)
+            or (JSON if "constrained_decoding" in model.capabilities else CHAT)
         )
 
     def say(self, event: Event) -> None:
@@ -179,9 +180,6 @@ class RunContext:
 
 
 Record = Callable[[object, RunContext, Mapping[str, object]], Awaitable[Prediction]]
-_CHAT = ChatAdapter()
-_JSON = JSONAdapter()
-ADAPTERS: dict[str, Adapter] = {"chat": _CHAT, "json": _JSON, "tools": ToolAdapter()}
 
 
 class Cancellation:
@@ -271,21 +269,6 @@ def without_run(context: RunContext) -> RunContext:
     if context.frame.recorder is None:
         return context
     return replace(context, frame=_separate(context.frame))
-
-
-def find_adapter(adapter: "Adapter | str | None") -> Adapter | None:
-    """Return the adapter with a name ("chat", "json", "tools"); pass adapters and None through.
-
-    Raises:
-        ConfigurationError: no adapter has this name.
-    """
-    if not isinstance(adapter, str):
-        return adapter
-    if adapter not in ADAPTERS:
-        raise ConfigurationError(
-            f"unknown adapter {adapter!r}; adapters are: {', '.join(ADAPTERS)}"
-        )
-    return ADAPTERS[adapter]
 
 
 async def call_guarded(

@@ -9,8 +9,9 @@ import dspex
 from dspex import Module, Predict
 from dspex.errors import AdapterError, BudgetError, CheckError, ModelUnavailableError
 from dspex.execution.adapters import ToolAdapter
+from dspex.execution.adapters.registry import ADAPTERS
 from dspex.execution.clients import Budget
-from dspex.execution.context import ADAPTERS, Cancellation, RunContext
+from dspex.execution.context import Cancellation, RunContext
 from dspex.execution.modules import Assert, Suggest
 from dspex.language.records import ToolCall
 from dspex.telemetry import Collecting, FieldDelta, Finished, Partial, Status

@@ -7,7 +7,8 @@ from typing import Any
 import dspex
 from dspex.evaluation import Dataset, evaluate
 from dspex.execution.adapters import read_row
-from dspex.execution.context import ADAPTERS, RunContext
+from dspex.execution.adapters.registry import ADAPTERS
+from dspex.execution.context import RunContext
 from dspex.language.signatures import Signature
 from dspex.learning.optimizers import LabeledFewShot
 from dspex.learning.optimizers.labeled_few_shot import demonstration

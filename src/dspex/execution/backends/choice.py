@@ -7,10 +7,9 @@ from typing import Literal
 from dspex.error_text import suggest
 from dspex.errors import FieldError, InputError
 from dspex.execution.backends.backend import Backend
+from dspex.execution.modules.kinds import MODULE_KINDS, kinds_on
 from dspex.language.programs import Node, Program
 
-DSPY_KINDS = frozenset({"predict", "chain_of_thought", "react", "program_of_thought", "dspy"})
-DSPY_ONLY = frozenset({"program_of_thought", "dspy"})
 CACHE_LIMIT = 256
 Reason = Literal[
     "asked", "stored", "definition", "test mode", "configuration", "isolation", "default"
@@ -95,9 +94,13 @@ class Backends(Mapping[str, Backend]):
         name, why = self._preference(program, stored, backend=backend)
         self.check(name)
         if name == "native" and backend is not None:
-            program = self._move(program, name, supports=lambda node: node.kind not in DSPY_ONLY)
+            runs_only_elsewhere = MODULE_KINDS.keys() - kinds_on(name)
+            program = self._move(
+                program, name, supports=lambda node: node.kind not in runs_only_elsewhere
+            )
         if name == "dspy":
-            program = self._move(program, name, supports=lambda node: node.kind in DSPY_KINDS)
+            kinds = kinds_on(name)
+            program = self._move(program, name, supports=lambda node: node.kind in kinds)
         mixed = sorted({node.backend for node in program.root.walk()} - {"native"})
         if name in {"native", "dspy"} and mixed:
             name = program.root.backend if program.root.backend != "native" else "hybrid"

@@ -9,13 +9,14 @@ from types import TracebackType
 from typing import Any
 
 from dspex.errors import ConfigurationError
+from dspex.execution.adapters.registry import ADAPTERS
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.event_forwarder import EventForwarder
 from dspex.execution.backends.handle_cache import HandleCache
 from dspex.execution.backends.outputs import check_outputs
 from dspex.execution.backends.reasons import reason
 from dspex.execution.backends.remote import Answerer, check_sendable, describe_model, model_for_run
-from dspex.execution.context import ADAPTERS, RunContext, call_guarded
+from dspex.execution.context import RunContext, call_guarded
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import LoadRequest, Pool, PoolConfig, PoolStats, WorkerSpec
 from dspex.language.programs import Program

@@ -13,9 +13,10 @@ import msgspec
 
 from dspex.clock import SystemClock
 from dspex.errors import ExecutionError, NotFoundError
+from dspex.execution.adapters.registry import find_adapter
 from dspex.execution.backends.remote import find_non_finite
 from dspex.execution.clients import Capability, Request, Response
-from dspex.execution.context import RunContext, find_adapter
+from dspex.execution.context import RunContext
 from dspex.execution.frame import Frame, OpenSpan, TraceRecorder
 from dspex.execution.modules import CodeRoot, Module, Predict, build
 from dspex.execution.modules.instances import with_instances

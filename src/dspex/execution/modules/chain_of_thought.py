@@ -6,8 +6,10 @@ from typing import Any
 from dspex.execution.adapters import Adapter
 from dspex.execution.clients import LanguageModel
 from dspex.execution.modules.module import Module
+from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
+from dspex.execution.modules.predict import KIND as PREDICT
 from dspex.execution.modules.predict import Predict
-from dspex.language.programs import ModulePath, Node
+from dspex.language.programs import ModulePath, Node, Program
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature, SignatureLike
 from dspex.language.variables import Variable
@@ -73,8 +75,30 @@ class ChainOfThought(Module):
         children = {"predict": self.predict.node(path.child("predict"))}
         return Node(
             id=str(path),
-            kind="chain_of_thought",
+            kind=KIND.name,
             signature=self.declared,
             config=config,
             children=children,
         )
+
+
+def _build(node: Node, builder: NodeBuilder) -> ChainOfThought:
+    module = ChainOfThought(builder.signature(node), **node.config)
+    module.predict = builder.child(node, "predict", Predict)
+    return module
+
+
+def _create(signature: Signature, settings: Mapping[str, Any], name: str) -> Program:
+    return ChainOfThought(signature, **settings).to_program(name)
+
+
+KIND = ModuleKind(
+    name="chain_of_thought",
+    summary="has the model reason before it answers",
+    build=_build,
+    create=_create,
+    settings=("steps", *PREDICT.settings),
+    backends=frozenset({"native", "dspy"}),
+    dspy_class="ChainOfThought",
+    replies_with_outputs=True,
+)

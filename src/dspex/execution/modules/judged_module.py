@@ -5,6 +5,7 @@ from typing import Any
 
 from dspex.errors import DefinitionError
 from dspex.execution.modules.module import Module
+from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
 from dspex.execution.modules.predict import Predict
 from dspex.execution.modules.slot import Slot
 from dspex.language.programs import ModulePath, Node
@@ -88,7 +89,14 @@ class JudgedModule(Module):
         config = {"criterion": self.criterion, **self.judge.config(path.child("judge"))}
         return Node(
             id=str(path),
-            kind="judge",
+            kind=KIND.name,
             config=config,
             children={"program": self.program.node(path.child("program"))},
         )
+
+
+def _build(node: Node, builder: NodeBuilder) -> JudgedModule:
+    return JudgedModule(builder.child(node, "program", Module), **node.config)
+
+
+KIND = ModuleKind(name="judge", summary="has a model score the outputs of a module", build=_build)

@@ -9,23 +9,23 @@ import msgspec
 from dspex.error_text import shorten, suggest
 from dspex.errors import AdapterError, CheckError, DefinitionError
 from dspex.execution.adapters import Adapter, JSONAdapter, Prompt, ToolAdapter, read_row
+from dspex.execution.adapters.registry import ADAPTERS, JSON, find_adapter
 from dspex.execution.clients import LanguageModel, Request, ToolSpec
 from dspex.execution.clients.address import credentials_of, without_credentials
-from dspex.execution.context import ADAPTERS, RunContext, current, find_adapter
+from dspex.execution.context import RunContext, current
 from dspex.execution.frame import Frame, TraceRecorder
 from dspex.execution.modules.code import checks_config, with_code
 from dspex.execution.modules.model_call import ModelCall, enforce_checks, repair_request
 from dspex.execution.modules.module import Module
+from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
 from dspex.execution.modules.settings import SETTINGS, normalize_setting, setting_problem
 from dspex.execution.modules.slot import Slot
-from dspex.language.programs import ROOT, ModulePath, Node
+from dspex.language.programs import ROOT, ModulePath, Node, Program
 from dspex.language.records import Fallback, Prediction, Trace
 from dspex.language.signatures import Signature, SignatureLike
 from dspex.language.signatures.codec import plain
 from dspex.language.variables import Variable
 from dspex.telemetry import Status
-
-_FALLBACK = JSONAdapter()
 
 
 def _described_field(slot: str) -> str:
@@ -159,7 +159,7 @@ class Predict(Module):
                 "Module instead"
             )
         config = {**self._config(path), **checks_config(self.signature)}
-        return Node(id=str(path), kind="predict", signature=self.signature, config=config)
+        return Node(id=str(path), kind=KIND.name, signature=self.signature, config=config)
 
     def _config(self, path: ModulePath) -> dict[str, Any]:
         config: dict[str, Any] = plain(self.settings)
@@ -359,12 +359,10 @@ class Predict(Module):
             return repair_request(request, reply, error=error)
         if call.fallback is not None or isinstance(call.adapter, JSONAdapter | ToolAdapter):
             raise error
-        call.fallback = Fallback(
-            source=call.adapter.name, target=_FALLBACK.name, reason=error.message
-        )
+        call.fallback = Fallback(source=call.adapter.name, target=JSON.name, reason=error.message)
         call.report_fallback(error.message)
-        call.adapter = _FALLBACK
-        prompt = _FALLBACK.render(self.signature, self.demos, values)
+        call.adapter = JSON
+        prompt = JSON.render(self.signature, self.demos, values)
         return call.with_objections(self._request(prompt, call.model, seed=call.context.seed))
 
     def _request(self, prompt: Prompt, model: LanguageModel, *, seed: int | None) -> Request:
@@ -385,3 +383,24 @@ class Predict(Module):
             json_mode=prompt.json_mode and "json_mode" in capabilities,
             **settings,
         )
+
+
+def _build(node: Node, builder: NodeBuilder) -> Predict:
+    config = {name: value for name, value in node.config.items() if name != "checks"}
+    return Predict(builder.signature(node), **config)
+
+
+def _create(signature: Signature, settings: Mapping[str, Any], name: str) -> Program:
+    return Predict(signature, **settings).to_program(name)
+
+
+KIND = ModuleKind(
+    name="predict",
+    summary="calls the model once",
+    build=_build,
+    create=_create,
+    settings=("model", "adapter", *SETTINGS, "demos", "repairs"),
+    backends=frozenset({"native", "dspy"}),
+    dspy_class="Predict",
+    replies_with_outputs=True,
+)

@@ -21,8 +21,9 @@ from dspex.execution.modules.agent_loop import (
 from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code import checks_config
 from dspex.execution.modules.module import Module
+from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
 from dspex.execution.modules.predict import Predict
-from dspex.execution.modules.tool_data import tool_config
+from dspex.execution.modules.tool_data import tool_config, tool_of
 from dspex.execution.tools import Tool, ToolSet
 from dspex.language.programs import Children, ModulePath, Node
 from dspex.language.records import Prediction
@@ -224,9 +225,38 @@ class ReAct(Module):
                 for name, module in modules.items()
             }
         return Node(
-            id=str(path), kind="react", signature=self.signature, config=config, children=children
+            id=str(path), kind=KIND.name, signature=self.signature, config=config, children=children
         )
 
 
 def _schema_text(spec: ToolSpec) -> str:
     return msgspec.json.encode(spec.parameters.get("properties", {})).decode()
+
+
+def _build(node: Node, builder: NodeBuilder) -> ReAct:
+    config = {name: value for name, value in node.config.items() if name not in {"checks", "tools"}}
+    modules = builder.children(node, "tools")
+    tools = [tool_of(tool, modules, builder.code) for tool in node.config.get("tools", ())]
+    module = ReAct(builder.signature(node), tools, **config)
+    module.react = builder.child(node, "react", Predict)
+    module.extract = builder.child(node, "extract", ChainOfThought)
+    return module
+
+
+def _code(node: Node) -> Iterator[Mapping[str, Any]]:
+    yield node.config
+    for tool in node.config.get("tools", ()):
+        yield tool
+        if "permit" in tool:
+            yield tool["permit"]
+
+
+KIND = ModuleKind(
+    name="react",
+    summary="reasons, calls tools, and answers",
+    build=_build,
+    needs="tools, which are code: write dspex.ReAct(signature, [tool]) in a file",
+    backends=frozenset({"native", "dspy"}),
+    dspy_class="ReAct",
+    code=_code,
+)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from dspex.error_text import shorten
-from dspex.execution.context import ADAPTERS
+from dspex.execution.adapters.registry import ADAPTERS
 
 SETTINGS = ("temperature", "max_tokens", "top_p", "stop", "seed")
 _RANGES = {

@@ -7,6 +7,7 @@ from typing import Any, overload
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
 from dspex.execution.modules.module import Module
+from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
 from dspex.language.programs import ModulePath, Node
 from dspex.language.signatures import Signature
 from dspex.language.variables import Choice, Expression, Variable, var
@@ -53,7 +54,7 @@ class Switch(Module):
         config = {} if self.chosen == first else {"chosen": self.chosen}
         return Node(
             id=str(path),
-            kind="switch",
+            kind=KIND.name,
             signature=self.contract(),
             config=config,
             children={"alternatives": children},
@@ -209,3 +210,13 @@ def _switch_of(modules: Sequence[Module], default: Module | str | None) -> Switc
             (label for label, module in alternatives.items() if module is default), repr(default)
         )
     return Switch(alternatives, chosen=default)
+
+
+def _build(node: Node, builder: NodeBuilder) -> Switch:
+    alternatives = builder.children(node, "alternatives")
+    if not alternatives:
+        raise DefinitionError(f"the switch {node.id!r} has no alternatives")
+    return Switch(alternatives, chosen=node.config.get("chosen"))
+
+
+KIND = ModuleKind(name="switch", summary="runs the chosen one of several modules", build=_build)

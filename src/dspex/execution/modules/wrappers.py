@@ -8,6 +8,7 @@ from typing import Any
 from dspex.errors import DefinitionError, DspexError, ExecutionError, InputError, boundary
 from dspex.execution.context import current
 from dspex.execution.modules.module import Module
+from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
 from dspex.language.programs import ModulePath, Node
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
@@ -55,7 +56,7 @@ class Parallel(Module):
         children = {"module": self.module.node(path.child("module"))}
         return Node(
             id=str(path),
-            kind="parallel",
+            kind=PARALLEL.name,
             config={"concurrency": self.concurrency},
             children=children,
         )
@@ -119,5 +120,19 @@ class Retry(Module):
             )
         children = {"module": self.module.node(path.child("module"))}
         return Node(
-            id=str(path), kind="retry", config={"attempts": self.attempts}, children=children
+            id=str(path), kind=RETRY.name, config={"attempts": self.attempts}, children=children
         )
+
+
+def _build_parallel(node: Node, builder: NodeBuilder) -> Parallel:
+    return Parallel(builder.child(node, "module", Module), **node.config)
+
+
+def _build_retry(node: Node, builder: NodeBuilder) -> Retry:
+    return Retry(builder.child(node, "module", Module), **node.config)
+
+
+PARALLEL = ModuleKind(
+    name="parallel", summary="runs a module on many rows at once", build=_build_parallel
+)
+RETRY = ModuleKind(name="retry", summary="runs a module again if it fails", build=_build_retry)

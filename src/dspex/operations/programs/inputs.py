@@ -9,7 +9,7 @@ class CreateProgram:
     """Create a program of one module.
 
     `signature` is a string form ("question -> answer: str") or the name of a stored signature;
-    `module` is predict, chain_of_thought or program_of_thought (only on the backend dspy).
+    `module` is a kind of module that needs no code, such as predict or chain_of_thought.
     `configuration` holds settings of the module (temperature, max_tokens, model, adapter) and may
     hold "instructions", "demos", and "isolation": "process" to run it in a worker. The program is
     ready at once; a `draft` can run only after `initialize_program`.

@@ -17,8 +17,8 @@ from dspex.errors import (
     SignatureError,
 )
 from dspex.execution.backends import Backends
-from dspex.execution.modules import ChainOfThought, Module, Predict
-from dspex.language.programs import Node, Program
+from dspex.execution.modules.kinds import MODULE_KINDS, kinds_from_text
+from dspex.language.programs import Program
 from dspex.language.signatures import Signature, SignatureLike
 from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.heavy_work import HeavyWork
@@ -42,9 +42,6 @@ T = TypeVar("T")
 _invalid = partial(invalid, constraint="definition")
 _TRIES = (False, False, False, False, True)  # True for the last try
 STORAGE_SETTINGS = ("store_inputs", "keep_days", "keep_count")
-TOOL_MODULE = "react"
-MODULES = ("predict", "chain_of_thought", TOOL_MODULE, "program_of_thought")
-_BY_VALUE = tuple(module for module in MODULES if module != TOOL_MODULE)
 
 
 async def _with_retry(work: Callable[[], Awaitable[T]]) -> T:
@@ -290,33 +287,12 @@ class ProgramWriter:
 
 def _check_module(module: str) -> None:
     """Raise if the module cannot be created from data alone."""
-    if module == TOOL_MODULE:
-        reason = (
-            "needs tools, which are code: write dspex.ReAct(signature, [tool]) in a file and store "
-            "it with dspex run"
-        )
-        raise _invalid(
-            "module",
-            module,
-            f"one of: {', '.join(_BY_VALUE)}",
-            message=f"{module} {reason} file.py:name",
-        )
-    _check(module in MODULES, "module", module, f"one of: {', '.join(_BY_VALUE)}")
-
-
-def _program(module: str, signature: Signature, settings: dict[str, Any], *, name: str) -> Program:
-    builders: dict[str, Callable[..., Module]] = {
-        "predict": Predict,
-        "chain_of_thought": ChainOfThought,
-    }
-    if module in builders:
-        return builders[module](signature, **settings).to_program(name)
-    if unknown := settings.keys() - {"max_iters"}:
-        raise DefinitionError(
-            f"program_of_thought does not have a setting {min(unknown)!r}; it has: max_iters"
-        )
-    root = Node(id="self", kind=module, signature=signature, backend="dspy", config=settings)
-    return Program(name=name, signature=signature, root=root)
+    names = f"one of: {', '.join(kinds_from_text())}"
+    kind = MODULE_KINDS.get(module)
+    if kind is not None and kind.needs:
+        fix = "and store it with dspex run file.py:name"
+        raise _invalid("module", module, names, message=f"{module} needs {kind.needs} {fix}")
+    _check(module in kinds_from_text(), "module", module, names)
 
 
 def _build(
@@ -331,18 +307,18 @@ def _build(
             "a text",
             message=f"{shorten(instructions)} is not a text",
         )
-    if request.module not in MODULES or request.module == TOOL_MODULE:
+    kind = kinds_from_text().get(request.module)
+    if kind is None or kind.create is None:
         return None
-    if request.module == "program_of_thought":
-        _check(
-            backend == "dspy",
-            "module",
-            request.module,
-            "a module of this backend; use the backend 'dspy'",
-        )
+    _check(
+        "native" in kind.backends or backend in kind.backends,
+        "module",
+        request.module,
+        f"a module of this backend; use the backend {min(kind.backends)!r}",
+    )
     try:
         final_signature = signature.with_instructions(instructions) if instructions else signature
-        return _program(request.module, final_signature, settings, name=request.name)
+        return kind.create(final_signature, settings, request.name)
     except (DefinitionError, TypeError) as error:
         raise _invalid(
             "configuration", request.configuration, "settings of the module", message=str(error)

@@ -3,15 +3,14 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from dspex.bootstrap import Services, dspy_bridge
 from dspex.errors import DefinitionError, InvalidError, NotFoundError
-from dspex.execution.backends.choice import DSPY_ONLY
 from dspex.execution.backends.dspy_bridge.saved_programs import (
-    Kind,
+    STATE_KINDS,
     import_into,
     import_over,
     read_saved,
@@ -19,6 +18,7 @@ from dspex.execution.backends.dspy_bridge.saved_programs import (
 from dspex.execution.backends.outputs import GUESS
 from dspex.execution.modules import CodeRoot
 from dspex.execution.modules.builder import load_program
+from dspex.execution.modules.kinds import MODULE_KINDS
 from dspex.language.programs import Program
 from dspex.language.signatures import Signature
 from dspex.operations.programs.stored_programs import (
@@ -31,8 +31,6 @@ from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, say, show_json
 from dspex.surfaces.cli.targets import code_root, module_name
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportRequest:
@@ -42,7 +40,7 @@ class ImportRequest:
     name: str | None
     into: str | None
     signature: Signature | None
-    kind: Kind
+    kind: str
     init: dict[str, Any]
 
 
@@ -61,7 +59,7 @@ class ImportRequest:
 @click.option(
     "--module",
     "kind",
-    type=click.Choice(KINDS),
+    type=click.Choice(STATE_KINDS),
     default="predict",
     help="The module of a saved state.",
 )
@@ -74,7 +72,7 @@ def import_command(
     init: str,
     into: str | None,
     signature: str | None,
-    kind: Kind,
+    kind: str,
     state_dir: Path | None,
     as_json: bool,
 ) -> int:
@@ -102,7 +100,7 @@ def import_command(
             ).current_version_id
         except NotFoundError:
             previous = None
-        is_native = program.root.backend == "native" and program.root.kind not in DSPY_ONLY
+        is_native = program.root.backend == "native" and _runs_here(program.root.kind)
         record = await save_program(
             services.operations, program, backend="native" if is_native else "dspy"
         )
@@ -211,3 +209,7 @@ async def _load_module(
         signature=request.signature,
         name=request.name or name,
     )
+
+
+def _runs_here(kind: str) -> bool:
+    return kind not in MODULE_KINDS or "native" in MODULE_KINDS[kind].backends

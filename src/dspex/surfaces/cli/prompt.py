@@ -8,8 +8,9 @@ import msgspec
 
 from dspex.bootstrap import open_services
 from dspex.errors import ConfigurationError, NotFoundError
+from dspex.execution.adapters.registry import find_adapter
 from dspex.execution.clients import Capability, LanguageModel, Request, Response
-from dspex.execution.context import RunContext, find_adapter
+from dspex.execution.context import RunContext
 from dspex.execution.modules import build
 from dspex.execution.modules.instances import with_instances
 from dspex.language.programs import Program

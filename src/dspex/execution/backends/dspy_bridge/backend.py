@@ -47,6 +47,7 @@ from dspex.execution.backends.remote import (
 from dspex.execution.context import RunContext, call_guarded
 from dspex.execution.frame import OpenSpan, payload
 from dspex.execution.modules import CodeRoot
+from dspex.execution.modules.kinds import MODULE_KINDS
 from dspex.execution.workers import LoadRequest, Pool, PoolConfig, PoolStats, WorkerSpec
 from dspex.language.programs import ROOT, Node, Program
 from dspex.language.records import Prediction
@@ -54,7 +55,6 @@ from dspex.language.signatures import Field, Signature
 from dspex.telemetry import Observer
 
 HOST = Path(__file__).parent / "child"
-_READABLE = frozenset({"predict", "chain_of_thought"})  # their last reply contains their outputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -453,7 +453,8 @@ def _with_state(config: dict[str, Any], state: Mapping[str, Any] | None) -> dict
 
 def _native_error(program: Program, reply: str) -> AdapterError | None:
     """Return the error that the native adapter raises for the last reply, if any."""
-    if program.root.kind not in _READABLE or not reply:
+    kind = MODULE_KINDS.get(program.root.kind)
+    if kind is None or not kind.replies_with_outputs or not reply:
         return None
     adapter = JSONAdapter() if reply.lstrip().startswith("{") else ChatAdapter()
     try:

@@ -3,19 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from dspex.errors import DefinitionError
 from dspex.execution.backends.dspy_bridge.backend import DspyBackend
-from dspex.execution.modules import ChainOfThought, Module, Predict, build
+from dspex.execution.modules import Module, build
 from dspex.execution.modules.code import CodeRoot
 from dspex.execution.modules.dspy_state import from_dspy_state
+from dspex.execution.modules.kinds import MODULE_KINDS
 from dspex.language.programs import ROOT, Node, Program
 from dspex.language.signatures import Signature
 
-Kind = Literal["predict", "chain_of_thought", "react", "program_of_thought"]
+STATE_KINDS = tuple(name for name, kind in MODULE_KINDS.items() if kind.dspy_class)
+"""The kinds of the modules whose state dspy saves."""
 
 
 def read_saved(file: Path) -> dict[str, Any]:
@@ -41,19 +43,16 @@ def read_saved(file: Path) -> dict[str, Any]:
 
 
 async def import_over(
-    bridge: DspyBackend, signature: Signature, kind: Kind, *, state: Mapping[str, Any], name: str
+    bridge: DspyBackend, signature: Signature, kind: str, *, state: Mapping[str, Any], name: str
 ) -> Program:
     """Return the program of one module over `signature`, with the state that dspy saved of it.
 
     Raises:
         DefinitionError: the state belongs to another program; the message names its predictors.
     """
-    makers: dict[str, type[Predict | ChainOfThought]] = {
-        "predict": Predict,
-        "chain_of_thought": ChainOfThought,
-    }
-    if kind in makers:
-        return import_into(makers[kind](signature).to_program(name), state)
+    module = MODULE_KINDS[kind]
+    if module.build is not None and module.create is not None:
+        return import_into(module.create(signature, {}, name), state)
     root = Node(id=str(ROOT), kind=kind, signature=signature, backend="dspy")
     return await bridge.import_state(Program(name=name, signature=signature, root=root), state)
 

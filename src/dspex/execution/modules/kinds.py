@@ -1,0 +1,41 @@
+"""The registry of module kinds. A new kind is a file with its `KIND`, and a line here."""
+
+from collections.abc import Mapping
+
+from dspex.execution.modules import (
+    chain_of_thought,
+    dspy_modules,
+    judged_module,
+    predict,
+    python_module,
+    react,
+    switch,
+    wrappers,
+)
+from dspex.execution.modules.module_kind import ModuleKind
+
+MODULE_KINDS: Mapping[str, ModuleKind] = {
+    kind.name: kind
+    for kind in (
+        predict.KIND,
+        chain_of_thought.KIND,
+        react.KIND,
+        dspy_modules.PROGRAM_OF_THOUGHT,
+        switch.KIND,
+        wrappers.PARALLEL,
+        wrappers.RETRY,
+        judged_module.KIND,
+        python_module.KIND,
+        dspy_modules.DSPY,
+    )
+}
+
+
+def kinds_from_text() -> Mapping[str, ModuleKind]:
+    """Return the kinds that can be created from a signature and settings, without code."""
+    return {name: kind for name, kind in MODULE_KINDS.items() if kind.create is not None}
+
+
+def kinds_on(backend: str) -> frozenset[str]:
+    """Return the names of the kinds that a backend can run as a whole."""
+    return frozenset(name for name, kind in MODULE_KINDS.items() if backend in kind.backends)

@@ -1,0 +1,139 @@
+"""What is named in text is registered once: adding it touches its own file and the registry."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import dspex
+
+SOURCE = Path(dspex.__file__).parent
+
+KIND = '''
+"""A module that gives its inputs back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dspex.execution.modules.module import Module
+from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
+from dspex.language.programs import ModulePath, Node, Program
+from dspex.language.signatures import Signature
+
+
+class Echo(Module):
+    def __init__(self, signature: Signature, times: int = 1) -> None:
+        self.signature: Signature = signature
+        self.times = times
+
+    async def forward(self, **inputs: Any) -> Mapping[str, Any]:
+        return {name: " ".join(inputs.values()) * self.times for name in self.signature.output_fields}
+
+    def node(self, path: ModulePath) -> Node:
+        config = {"times": self.times}
+        return Node(id=str(path), kind=KIND.name, signature=self.signature, config=config)
+
+
+def _build(node: Node, builder: NodeBuilder) -> Echo:
+    return Echo(builder.signature(node), **node.config)
+
+
+def _create(signature: Signature, settings: Mapping[str, Any], name: str) -> Program:
+    return Echo(signature, **settings).to_program(name)
+
+
+KIND = ModuleKind(
+    name="echo", summary="gives its inputs back", build=_build, create=_create, settings=("times",)
+)
+'''
+
+ADAPTER = '''
+"""An adapter for models that reply with the value of the only output."""
+
+from dspex.execution.adapters.chat import ChatAdapter
+
+
+class PlainAdapter(ChatAdapter):
+    name = "plain"
+
+    def parse(self, signature, reply):
+        return signature.validate_outputs(dict.fromkeys(signature.output_fields, reply))
+'''
+
+
+def changed_package(folder: Path, *, new: dict[str, str], lines: dict[str, tuple[str, str]]) -> int:
+    """Copy the package to `folder` with new files and lines; return how many files differ."""
+    package = folder / "dspex"
+    shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for place, text in new.items():
+        (package / place).write_text(text.lstrip())
+    for place, (before, after) in lines.items():
+        text = (package / place).read_text()
+        assert text.count(before) == 1
+        (package / place).write_text(text.replace(before, after))
+    return len(new) + len(lines)
+
+
+def run_dspex(folder: Path, *arguments: str) -> str:
+    """Run the command line of the package in `folder`; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dspex", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "DSPEX_STATE_DIR": str(folder / "state")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def test_a_new_kind_of_module_touches_its_own_file_and_the_registry(tmp_path: Path) -> None:
+    files = changed_package(
+        tmp_path,
+        new={"execution/modules/echo.py": KIND},
+        lines={
+            "execution/modules/kinds.py": (
+                "        predict.KIND,\n",
+                "        predict.KIND,\n        echo.KIND,\n",
+            )
+        },
+    )
+    registry = tmp_path / "dspex" / "execution" / "modules" / "kinds.py"
+    registry.write_text(
+        registry.read_text().replace("    dspy_modules,\n", "    dspy_modules,\n    echo,\n")
+    )
+    assert files == 2
+    values = ("name=twice", "signature=text -> said", "module=echo", 'configuration={"times": 2}')
+    assert '"ready"' in run_dspex(tmp_path, "do", "create_program", *values)
+    assert "hihi" in run_dspex(tmp_path, "run", "twice", "text=hi")
+    refused = run_dspex(tmp_path, "do", "create_program", *values[:2], "module=ecko")
+    assert "one of: predict, echo, chain_of_thought, program_of_thought" in refused
+
+
+def test_a_new_adapter_touches_its_own_file_and_the_registry(tmp_path: Path) -> None:
+    files = changed_package(
+        tmp_path,
+        new={"execution/adapters/plain.py": ADAPTER},
+        lines={
+            "execution/adapters/registry.py": (
+                "        ToolAdapter(),\n",
+                "        ToolAdapter(),\n        PlainAdapter(),\n",
+            )
+        },
+    )
+    registry = tmp_path / "dspex" / "execution" / "adapters" / "registry.py"
+    registry.write_text(
+        registry.read_text().replace(
+            "from dspex.execution.adapters.tools",
+            "from dspex.execution.adapters.plain import PlainAdapter\nfrom dspex.execution.adapters.tools",
+        )
+    )
+    assert files == 2
+    values = ("name=plain", "signature=text -> said", 'configuration={"adapter": "plain"}')
+    assert '"ready"' in run_dspex(tmp_path, "do", "create_program", *values)
+    refused = run_dspex(
+        tmp_path, "do", "create_program", *values[:2], 'configuration={"adapter": "plane"}'
+    )
+    assert "one of the adapters chat, json, tools, plain" in refused
