@@ -8,14 +8,14 @@ from dspex.execution.clients import LanguageModel
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
 from dspex.execution.modules.predict import KIND as PREDICT
-from dspex.execution.modules.predict import Predict
+from dspex.execution.modules.predict import Predict, SignatureT
 from dspex.language.programs import ModulePath, Node, Program
 from dspex.language.records import Prediction
-from dspex.language.signatures import Signature, SignatureLike
+from dspex.language.signatures import Signature
 from dspex.language.variables import Variable
 
 
-class ChainOfThought(Module):
+class ChainOfThought(Module[SignatureT]):
     """Adds the output `reasoning` before the other outputs, so that the model reasons first.
 
     With `steps`, the reasoning is a list of steps instead of one text. The other arguments are
@@ -25,7 +25,7 @@ class ChainOfThought(Module):
 
     def __init__(
         self,
-        signature: SignatureLike,
+        signature: type[SignatureT] | Signature | str,
         *,
         steps: bool = False,
         demos: Iterable[Mapping[str, Any]] = (),
@@ -44,7 +44,7 @@ class ChainOfThought(Module):
             ("list[str]", "the steps to the answer") if steps else ("str", "think step by step")
         )
         reasoned = self.declared.prepend("reasoning", type_, desc=desc)
-        self.predict = Predict(
+        self.predict: Predict[SignatureT] = Predict(
             reasoned,
             demos=demos,
             model=model,
@@ -61,7 +61,7 @@ class ChainOfThought(Module):
         """Return the signature, `reasoning` included."""
         return self.predict.signature
 
-    async def forward(self, **inputs: Any) -> Prediction:
+    async def forward(self, **inputs: Any) -> Prediction[SignatureT]:
         """Call the model once."""
         return await self.predict.acall(**inputs)
 

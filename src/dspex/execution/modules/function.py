@@ -1,21 +1,55 @@
 """A typed function as a program: `@dspex.program`."""
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, overload
+
+from typing_extensions import TypeVar
 
 from dspex.execution.modules.code import code_config
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.source import hash_at_definition
 from dspex.language.programs import ModulePath, Node
+from dspex.language.records.prediction import Outputs
 from dspex.language.signatures import Signature
 from dspex.language.signatures.classes import members_by_name
 from dspex.language.signatures.sources import is_whole_return
 from dspex.sync import in_thread
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
-class FunctionModule(Module):
+    from dspex.execution.context import RunContext
+    from dspex.language.records import Prediction
+
+P = ParamSpec("P")
+
+
+class DataclassInstance(Protocol):
+    """Any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Record = TypeVar("Record", bound="BaseModel | DataclassInstance")
+
+
+class FunctionModule(Module[Outputs], Generic[P, Outputs]):
     """Calls one function, sync or async; its parameters are the inputs, its result the outputs."""
+
+    if TYPE_CHECKING:  # the inputs are the parameters of the function
+
+        def __call__(
+            self, context: RunContext | None = None, /, *positional: P.args, **inputs: P.kwargs
+        ) -> Prediction[Outputs]:
+            """See `Module.__call__`."""
+            ...
+
+        async def acall(
+            self, context: RunContext | None = None, /, *positional: P.args, **inputs: P.kwargs
+        ) -> Prediction[Outputs]:
+            """See `Module.acall`."""
+            ...
 
     def __init__(self, function: Callable[..., Any]) -> None:
         """Take the function.
@@ -61,6 +95,22 @@ class FunctionModule(Module):
         return all(part.kind not in {"dict", "any", "object"} for part in parts)
 
 
-def program(function: Callable[..., Any]) -> FunctionModule:
-    """Turn a typed function into a program, which `dspex run file.py:name` can run, too."""
+@overload
+def program(function: Callable[P, Awaitable[Record]]) -> FunctionModule[P, Record]: ...
+
+
+@overload
+def program(function: Callable[P, Record]) -> FunctionModule[P, Record]: ...
+
+
+@overload
+def program(function: Callable[P, object]) -> FunctionModule[P, Any]: ...
+
+
+def program(function: Callable[..., Any]) -> FunctionModule[..., Any]:
+    """Turn a typed function into a program, which `dspex run file.py:name` can run, too.
+
+    The inputs are the parameters of the function, passed by name. The outputs are the members of
+    the model, dataclass or TypedDict that it returns; any other result is the output `result`.
+    """
     return FunctionModule(function)

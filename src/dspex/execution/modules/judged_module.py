@@ -9,6 +9,7 @@ from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
 from dspex.execution.modules.predict import Predict
 from dspex.execution.modules.slot import Slot
 from dspex.language.programs import ModulePath, Node
+from dspex.language.records.prediction import Outputs
 from dspex.language.signatures import Signature
 
 _JUDGE = Signature(
@@ -40,7 +41,7 @@ class _JudgePredict(Predict):
         return self._config(path)
 
 
-class JudgedModule(Module):
+class JudgedModule(Module[Outputs]):
     """Runs a module and has a model score the outputs; adds the outputs `judged` and `because`.
 
     Its variables are those of the module, named `program.<path>`; a search does not change the
@@ -49,7 +50,7 @@ class JudgedModule(Module):
 
     def __init__(
         self,
-        program: Module,
+        program: Module[Outputs],
         criterion: str,
         *,
         model: Any = None,

@@ -17,6 +17,7 @@ from dspex.execution.modules.source import hash_at_definition
 from dspex.execution.modules.tree import parts_in, walk
 from dspex.execution.modules.variable_tree import VariableTree
 from dspex.language.programs import ROOT, Children, ModulePath, Node, Program, with_backends
+from dspex.language.records.prediction import Outputs
 from dspex.language.variables import Assignment, Constraint, Space, Variable
 from dspex.language.variables.sampling import explain_refusal
 
@@ -40,14 +41,15 @@ class Declaration:
     assigned: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Module(Runnable, SlotHolder):
+class Module(Runnable[Outputs], SlotHolder):
     """Base class of programs: create parts in `__init__`, call them in `forward` (sync or async).
 
     Call a module with its inputs as keyword arguments: `module(question="...")`, or
     `await module.acall(...)` inside an event loop. Each call is one node of a trace. Many tasks and
     threads may call a module at once if `forward` does not change `self`.
 
-    With `isolation = "process"` in the class, its stored programs run in a worker process.
+    For type checkers, `class Router(Module[Triage])` predicts the outputs of the signature class
+    `Triage`. With `isolation = "process"` in the class, its stored programs run in a worker process.
     """
 
     isolation: ClassVar[Literal["inline", "process"]] = "inline"

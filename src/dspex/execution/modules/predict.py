@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import msgspec
+from typing_extensions import TypeVar
 
 from dspex.error_text import shorten, suggest
 from dspex.errors import AdapterError, CheckError, DefinitionError
@@ -22,10 +23,13 @@ from dspex.execution.modules.settings import SETTINGS, normalize_setting, settin
 from dspex.execution.modules.slot import Slot
 from dspex.language.programs import ROOT, ModulePath, Node, Program
 from dspex.language.records import Fallback, Prediction, Trace
-from dspex.language.signatures import Signature, SignatureLike
+from dspex.language.signatures import Signature
 from dspex.language.signatures.codec import plain
 from dspex.language.variables import Variable
 from dspex.telemetry import Status
+
+SignatureT = TypeVar("SignatureT", bound=Signature, default=Any, covariant=True)
+"""A signature class, which tells type checkers the outputs of a module; `Any` for other forms."""
 
 
 def _described_field(slot: str) -> str:
@@ -61,7 +65,7 @@ async def _report_outputs(
         await frame.emit(Status(path, "Predict", "done"))
 
 
-class Predict(Module):
+class Predict(Module[SignatureT]):
     """Renders signature, demonstrations and inputs, calls the model, and parses typed outputs.
 
     A reply with invalid values is sent back with the errors, once by default. A chat reply that
@@ -92,7 +96,7 @@ class Predict(Module):
 
     def __init__(
         self,
-        signature: SignatureLike,
+        signature: type[SignatureT] | Signature | str,
         *,
         demos: Iterable[Mapping[str, Any]] = (),
         model: LanguageModel | str | Variable | None = None,
@@ -137,7 +141,7 @@ class Predict(Module):
         for slot, variable in self._declared.items():
             self.check_variable(variable, slot, slot)
 
-    def with_signature(self, signature: Signature) -> "Predict":
+    def with_signature(self, signature: Signature) -> Self:
         """Return a copy with another signature; settings, demonstrations and variables stay."""
         predictor = self._copy()
         predictor.signature = signature
@@ -290,7 +294,9 @@ class Predict(Module):
             self.signature, self.demos, self.signature.input_validator(inputs)
         ), adapter
 
-    async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:
+    async def acall(
+        self, context: RunContext | None = None, /, **inputs: Any
+    ) -> Prediction[SignatureT]:
         """Call the model; see `Module.acall`."""
         # one function, few objects and no context variable: thousands of these run at once
         context = current() if context is None else self.context_of(context)

@@ -22,16 +22,16 @@ from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code import checks_config
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
-from dspex.execution.modules.predict import Predict
+from dspex.execution.modules.predict import Predict, SignatureT
 from dspex.execution.modules.tool_data import tool_config, tool_of
 from dspex.execution.tools import Tool, ToolSet
 from dspex.language.programs import Children, ModulePath, Node
 from dspex.language.records import Prediction
-from dspex.language.signatures import Signature, SignatureLike
+from dspex.language.signatures import Signature
 from dspex.language.variables import Variable
 
 
-class ReAct(Module):
+class ReAct(Module[SignatureT]):
     """Works in turns: the model reasons, calls a tool, and reads its result, until it can answer.
 
     A model with the capability "tools" calls tools natively, and its typed answer is the last call.
@@ -60,7 +60,7 @@ class ReAct(Module):
 
     def __init__(
         self,
-        signature: SignatureLike,
+        signature: type[SignatureT] | Signature | str,
         tools: "Iterable[Tool | Callable[..., Any]] | ToolSet",
         *,
         max_turns: int = 10,

@@ -2,10 +2,10 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Never
+from typing import Any, Generic, Never
 
 import msgspec
 
@@ -17,6 +17,7 @@ from dspex.execution.modules.invocation import call_problem, cancel_and_drain, c
 from dspex.execution.modules.model_call import MAX_RETRIES
 from dspex.language.programs import ROOT
 from dspex.language.records import Prediction, Trace
+from dspex.language.records.prediction import Outputs
 from dspex.language.signatures import Signature
 from dspex.sync import in_thread
 from dspex.sync import run as run_sync
@@ -31,16 +32,20 @@ class RunOutputs:
     attributes: dict[str, object] = field(default_factory=dict)
 
 
-class Runnable:
+async def _no_forward(module: object, **inputs: Any) -> Never:
+    del inputs
+    raise DefinitionError(
+        f"{type(module).__name__} has no forward method; write `async def forward(self, ...)`"
+    )
+
+
+class Runnable(Generic[Outputs]):
     """The running of a module: `forward`, the calls, the streams, and the span around them."""
 
     signature: Any = None  # of any form; subclasses may declare it
 
-    async def forward(self, **inputs: Any) -> Any:
-        """Compute and return a `Prediction` or a mapping of outputs. Subclasses implement it."""
-        raise DefinitionError(
-            f"{type(self).__name__} has no forward method; write `async def forward(self, ...)`"
-        )
+    forward: Callable[..., Any] = _no_forward
+    """Computes a `Prediction` or a mapping of outputs; subclasses define it, with their inputs."""
 
     def __call__(
         self,
@@ -48,13 +53,15 @@ class Runnable:
         /,
         *positional: Never,
         **inputs: Any,
-    ) -> Prediction:
+    ) -> Prediction[Outputs]:
         """Run and return the prediction: the synchronous form of `await acall(...)`."""
         if positional:
             self.context_of(context, *positional)
         return run_sync(self.acall(context, **inputs))
 
-    async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:
+    async def acall(
+        self, context: RunContext | None = None, /, **inputs: Any
+    ) -> Prediction[Outputs]:
         """Run in `context`, by default the current one.
 
         Raises:

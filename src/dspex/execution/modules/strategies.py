@@ -4,19 +4,19 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dspex.execution.modules.chain_of_thought import ChainOfThought
-from dspex.execution.modules.predict import Predict
+from dspex.execution.modules.predict import Predict, SignatureT
 from dspex.execution.modules.react import ReAct
 from dspex.execution.modules.switch import Switch
 from dspex.execution.tools import Tool, ToolSet
-from dspex.language.signatures import SignatureLike
+from dspex.language.signatures import Signature
 
 
 def strategies(
-    signature: SignatureLike | Predict,
+    signature: type[SignatureT] | Signature | str | Predict[SignatureT],
     *,
     tools: Iterable[Tool | Callable[..., Any]] | ToolSet = (),
     default: str = "Predict",
-) -> Switch:
+) -> Switch[SignatureT]:
     """Return a switch between a direct answer, reasoning first, and tool use.
 
     The labels are "Predict", "ChainOfThought" and "ReAct"; the choice is the variable

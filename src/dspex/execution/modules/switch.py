@@ -9,6 +9,7 @@ from dspex.errors import DefinitionError
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
 from dspex.language.programs import ModulePath, Node
+from dspex.language.records.prediction import Outputs
 from dspex.language.signatures import Signature
 from dspex.language.variables import Choice, Expression, Variable, var
 from dspex.language.variables.kinds import FIRST
@@ -16,14 +17,16 @@ from dspex.language.variables.kinds import FIRST
 _CHOICE = "self"  # the slot of the label; its variable is `<path>.self`
 
 
-class Switch(Module):
+class Switch(Module[Outputs]):
     """Holds alternatives by label and runs the chosen one, by default the first.
 
     The choice is the variable `<path>.self`; the variables of an alternative are active only while
     it is chosen.
     """
 
-    def __init__(self, alternatives: Mapping[str, Module], *, chosen: str | None = None) -> None:
+    def __init__(
+        self, alternatives: Mapping[str, Module[Outputs]], *, chosen: str | None = None
+    ) -> None:
         """Take the alternatives.
 
         Raises:
@@ -122,12 +125,12 @@ JsonValue = str | int | float | bool | Sequence[Any] | Mapping[str, Any] | None
 
 @overload
 def OneOf(
-    first: Module,
+    first: Module[Outputs],
     /,
-    *more: Module,
+    *more: Module[Outputs],
     default: Module | str | None = None,
     chosen: Module | str | None = None,
-) -> Switch: ...
+) -> Switch[Outputs]: ...
 
 
 @overload

@@ -11,6 +11,7 @@ from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
 from dspex.language.programs import ModulePath, Node
 from dspex.language.records import Prediction
+from dspex.language.records.prediction import Outputs
 from dspex.language.signatures import Signature
 
 
@@ -62,7 +63,7 @@ class Parallel(Module):
         )
 
 
-class Retry(Module):
+class Retry(Module[Outputs]):
     """Runs a module again if it fails or its answer is not accepted.
 
     Each attempt sends new requests, even behind a cache or in a search: see `Rollout`.
@@ -70,10 +71,10 @@ class Retry(Module):
 
     def __init__(
         self,
-        module: Module,
+        module: Module[Outputs],
         *,
         attempts: int = 3,
-        accept: Callable[[Prediction], bool] | None = None,
+        accept: Callable[[Prediction[Outputs]], bool] | None = None,
     ) -> None:
         """Take the module, the most attempts, and the test of an answer."""
         if attempts < 1:
@@ -86,7 +87,7 @@ class Retry(Module):
         """Return the signature of the module."""
         return self.module.contract()
 
-    async def forward(self, **inputs: Any) -> Prediction:
+    async def forward(self, **inputs: Any) -> Prediction[Outputs]:
         """Run until an answer is accepted.
 
         Raises:

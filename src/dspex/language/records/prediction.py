@@ -1,12 +1,17 @@
 """The typed outputs of a module, with usage and trace."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Generic, Never, cast
 
 import msgspec
+from typing_extensions import TypeVar
 
 from dspex.language.records.trace import Trace
 from dspex.language.records.usage import Usage
+
+Outputs = TypeVar("Outputs", default=Any, covariant=True)
+"""The signature class whose outputs a module predicts; `Any` if it has none."""
 
 
 class Fallback(msgspec.Struct, frozen=True):
@@ -17,11 +22,24 @@ class Fallback(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Prediction(Mapping[str, object]):
+class _Namespace(SimpleNamespace):
+    """The value of `Prediction.outputs`."""
+
+    def __getattr__(self, name: str) -> Never:
+        raise _no_field(name, vars(self))
+
+
+def _no_field(name: str, outputs: Mapping[str, object]) -> AttributeError:
+    fields = ", ".join(outputs) or "none"
+    return AttributeError(f"the prediction has no field {name!r}; its fields are: {fields}")
+
+
+class Prediction(Mapping[str, object], Generic[Outputs]):
     """Output fields by attribute (`p.answer`) and by key (`p["answer"]`), with usage and trace.
 
-    A field with the name of an attribute of this class (`usage`, `trace`, `fallback`, `keys`, ...)
-    is available by key.
+    Type checkers know the types of `p.outputs.answer` if the module has a signature class. A field
+    with the name of an attribute of this class (`outputs`, `usage`, `trace`, `fallback`, `keys`,
+    ...) is available by key and in `outputs`.
     """
 
     __slots__ = ("_outputs", "_trace", "_usage", "fallback")
@@ -43,7 +61,7 @@ class Prediction(Mapping[str, object]):
         *,
         usage: Usage | None = None,
         fallback: Fallback | None = None,
-    ) -> "Prediction":
+    ) -> "Prediction[Outputs]":
         """Return the prediction of a run; by default its usage is that of the trace.
 
         If `trace` is a function, it is called on first access.
@@ -52,6 +70,11 @@ class Prediction(Mapping[str, object]):
         prediction._trace, prediction._usage = trace, usage  # a second constructor
         prediction.fallback = fallback
         return prediction
+
+    @property
+    def outputs(self) -> Outputs:
+        """The output fields as attributes, with the types that the signature class declares."""
+        return cast("Outputs", _Namespace(**self._outputs))
 
     @property
     def trace(self) -> Trace:
@@ -73,10 +96,7 @@ class Prediction(Mapping[str, object]):
         try:
             return self._outputs[name]
         except KeyError:
-            fields = ", ".join(self._outputs) or "none"
-            raise AttributeError(
-                f"the prediction has no field {name!r}; its fields are: {fields}"
-            ) from None
+            raise _no_field(name, self._outputs) from None
 
     def __getitem__(self, name: str) -> object:
         return self._outputs[name]

@@ -11,6 +11,7 @@ from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, module_of
 from dspex.language.programs import Program
 from dspex.language.records import Example
+from dspex.language.records.prediction import Outputs
 from dspex.learning.evaluation.dataset import Dataset, check_rows
 from dspex.learning.evaluation.latency import run_seconds
 from dspex.learning.evaluation.metric import Metric, check_metric, metric_name, score_of
@@ -18,13 +19,13 @@ from dspex.learning.evaluation.report import Report, Row
 from dspex.learning.evaluation.row_files import join_names
 from dspex.sync import run
 
-Metrics = Metric | Mapping[str, Metric]
+Metrics = Metric[Outputs] | Mapping[str, Metric[Outputs]]
 
 
 async def aevaluate(
-    program: Module | Program,
+    program: Module[Outputs] | Program,
     dataset: Dataset,
-    metric: Metrics,
+    metric: Metrics[Outputs],
     *,
     context: RunContext | None = None,
     concurrency: int = 8,
@@ -84,9 +85,9 @@ async def aevaluate(
 
 
 def evaluate(
-    program: Module | Program,
+    program: Module[Outputs] | Program,
     dataset: Dataset,
-    metric: Metrics,
+    metric: Metrics[Outputs],
     *,
     context: RunContext | None = None,
     concurrency: int = 8,

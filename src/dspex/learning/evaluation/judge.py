@@ -6,9 +6,10 @@ from dspex.execution.modules import Module, module_of
 from dspex.execution.modules.judged_module import JudgedModule
 from dspex.language.programs import Program
 from dspex.language.records import Prediction
+from dspex.language.records.prediction import Outputs
 
 
-class Judge(JudgedModule):
+class Judge(JudgedModule[Outputs]):
     """Runs a program and has a model score the outputs; adds the outputs `judged` and `because`.
 
     Metrics are synchronous, so the judge is a step of the program: `evaluate(Judge(program, "is
@@ -19,7 +20,7 @@ class Judge(JudgedModule):
 
     def __init__(
         self,
-        program: Module | Program,
+        program: Module[Outputs] | Program,
         criterion: str,
         *,
         model: Any = None,

@@ -3,9 +3,10 @@
 import inspect
 import math
 from collections.abc import Mapping
-from typing import Protocol, SupportsFloat
+from typing import Any, Protocol, SupportsFloat
 
 import msgspec
+from typing_extensions import TypeVar
 
 from dspex.error_text import shorten
 from dspex.errors import ConfigurationError, DefinitionError, describe
@@ -18,13 +19,17 @@ _SYNC_ONLY = (
 )
 
 
-class Metric(Protocol):
+Scored = TypeVar("Scored", default=Any, contravariant=True)
+"""The signature class whose outputs a metric reads; `Any` for metrics of all programs."""
+
+
+class Metric(Protocol[Scored]):
     """A synchronous function; more is better, True is 1. It runs inline and must not block.
 
     Its errors end the evaluation with a `DefinitionError`: a broken metric is never a low score.
     """
 
-    def __call__(self, example: Example, prediction: Prediction, /) -> float:
+    def __call__(self, example: Example, prediction: Prediction[Scored], /) -> float:
         """Return the score of `prediction` on `example`."""
         ...
 
