@@ -10,6 +10,7 @@ import resource
 import sys
 
 from dspex.errors import StorageError
+from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.store import Insert
 from dspex.operations.storage import Database, SQLStore
 from dspex.testing.store import signature
@@ -22,7 +23,7 @@ def say(value: object) -> None:
 
 async def main(url: str, numbers: range) -> None:
     database = Database(url)
-    store, waiting = SQLStore(database), iter(numbers)
+    store, waiting = SQLStore(database, DOMAIN), iter(numbers)
 
     async def write() -> None:
         for number in waiting:

@@ -116,7 +116,7 @@ async def examine_database(settings: Settings) -> tuple[str, str]:
     try:
         schema = await revision(database)
         if schema == HEAD:
-            count = await SQLStore(database).count(DOMAIN["execution"], {})
+            count = await SQLStore(database, DOMAIN).count(DOMAIN["execution"], {})
             return f"{database.shown}: schema {schema} (current), {count} executions", ""
         line = f"{database.shown}: schema {schema or 'none'}, this dspex reads {HEAD}"
         if schema is not None and schema > HEAD:

@@ -6,8 +6,10 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
+from dspex.bootstrap.database import domain_of
 from dspex.bootstrap.services import Services, job_policy, new_id, open_services
 from dspex.execution.modules import CodeRoot
 from dspex.learning.optimizers import Journal
@@ -28,6 +30,7 @@ from dspex.operations.jobs import (
     WorkerConfig,
     WorkerProcess,
 )
+from dspex.operations.jobs.job import JobResource
 from dspex.operations.jobs.job_engine import JobEngine
 from dspex.operations.optimizations.jobs import OptimizationHandler
 from dspex.operations.storage import SQLJournal, SQLLeftovers
@@ -37,7 +40,7 @@ from dspex.settings import Settings, environment_of
 def handlers_of(services: Services, *, code: CodeRoot | None = None) -> Mapping[str, Handler]:
     """Return the handlers of jobs by queue."""
 
-    def open_journal(resource: str, job_id: UUID, turn: int) -> Journal:
+    def open_journal(resource: JobResource[Any], job_id: UUID, turn: int) -> Journal:
         return SQLJournal(services.data, job_id, resource=resource, turn=turn)
 
     ground = Ground(
@@ -74,7 +77,7 @@ async def run_worker(
         config = WorkerConfig(
             url=services.data.url.render_as_string(hide_password=False),
             store=dependencies.store,
-            leftovers=SQLLeftovers(services.data),
+            leftovers=SQLLeftovers(services.data, domain_of(settings, code)),
             keep_days=settings.keep_job_days,
             command=lambda channel: [*worker_command(settings), "--channel", str(channel)],
             environment=environment_of(settings),

@@ -13,6 +13,7 @@ from dspex.bootstrap import Services, new_id, open_services
 from dspex.bootstrap.database import database_of, prepare
 from dspex.clock import SystemClock
 from dspex.errors import InvalidError, StorageError
+from dspex.operations.domain import DOMAIN
 from dspex.operations.events.event_log import EventLog, Feed, FeedEvent, Look, Place
 from dspex.operations.events.feed import AnnouncingStore, StoredFeed
 from dspex.operations.events.poller import LAST, PAGE, QUEUE, Waiters
@@ -44,7 +45,7 @@ async def feeding(
     database, wakes = Database.embedded(file), Waiters()
     try:
         await migrate(database)
-        store = AnnouncingStore(SQLStore(database), wakes)
+        store = AnnouncingStore(SQLStore(database, DOMAIN), wakes)
         yield StoredFeed(SQLEventLog(database), wakes, new_id=new_id, **options), store, wakes
     finally:
         await database.aclose()
@@ -156,7 +157,7 @@ async def over(
     database, wakes = database_of(settings), Waiters()
     try:
         await prepare(database)
-        store = AnnouncingStore(SQLStore(database), wakes)
+        store = AnnouncingStore(SQLStore(database, DOMAIN), wakes)
         yield StoredFeed(SQLEventLog(database), wakes, new_id=new_id, **options), store, database
     finally:
         await database.aclose()
@@ -188,7 +189,10 @@ async def test_a_cursor_outlives_the_event_that_it_came_with(on_each_database: S
         stream = feed.follow("default", "execution", after=str(UUID(int=0)))
         last = [await anext(stream), await anext(stream)][-1]
         await stream.aclose()
-        assert await SQLFigures(database).prune(EVENT, {}, before=new_id(), keep=None) == (2, 0)
+        assert await SQLFigures(database, DOMAIN).prune(EVENT, {}, before=new_id(), keep=None) == (
+            2,
+            0,
+        )
         empty = feed.follow("default", "execution", after=last.cursor)
         waiting = asyncio.ensure_future(anext(empty))
         while feed._poller._task is None:
@@ -294,7 +298,7 @@ class Counting:
 async def test_many_followers_cost_one_look_and_none_when_nobody_follows(tmp_path: Path) -> None:
     database, wakes = Database.embedded(tmp_path / "db"), Waiters()
     await migrate(database)
-    store, log = AnnouncingStore(SQLStore(database), wakes), Counting(SQLEventLog(database))
+    store, log = AnnouncingStore(SQLStore(database, DOMAIN), wakes), Counting(SQLEventLog(database))
     feed = StoredFeed(log, wakes, new_id=new_id, poll=3600.0)
     streams = [feed.follow("default", ("execution", "evaluation")[n % 2]) for n in range(100)]
     waiting = [asyncio.ensure_future(anext(stream)) for stream in streams]

@@ -68,7 +68,7 @@ async def main() -> None:
     policy = JobPolicy(queues=QUEUES, attempts=3, backoff=0.01, poll=0.02)
 
     def make_runner(worker: str) -> Runner:
-        store = SQLStore(database)
+        store = SQLStore(database, DOMAIN)
         handlers = {"evaluation": lambda run: handle(run, store)}
         rows = JobRows(store, policy=policy, clock=SystemClock(), new_id=new_id, worker=worker)
         return Runner(rows, handlers=handlers, policy=policy)

@@ -8,7 +8,7 @@ import pytest
 
 from dspex.bootstrap import new_id
 from dspex.clock import SystemClock
-from dspex.operations.domain import QUEUES
+from dspex.operations.domain import DOMAIN, QUEUES
 from dspex.operations.framework.store import Store
 from dspex.operations.jobs import Handler, InlineEngine, JobPolicy, JobRows, Runner
 from dspex.operations.storage import Database, SQLStore, migrate
@@ -34,7 +34,7 @@ def opened(tmp_path: Path) -> Opened:
         database = Database.embedded(tmp_path / "dspex.sqlite3")
         try:
             await migrate(database)
-            yield SQLStore(database)
+            yield SQLStore(database, DOMAIN)
         finally:
             await database.aclose()
 

@@ -46,7 +46,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 async def opened(file: Path) -> AsyncIterator[SQLStore]:
     database = Database.embedded(file)
     try:
-        yield SQLStore(database)
+        yield SQLStore(database, DOMAIN)
     finally:
         await database.aclose()
 

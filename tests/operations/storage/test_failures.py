@@ -27,7 +27,7 @@ SIGNATURE, EVENT = DOMAIN["signature"], DOMAIN["event"]
 async def opened(url: str) -> AsyncIterator[SQLStore]:
     database = Database(url)
     try:
-        yield SQLStore(database)
+        yield SQLStore(database, DOMAIN)
     finally:
         await database.aclose()
 

@@ -145,7 +145,7 @@ class Load:
 async def load(url: str) -> Any:
     database = Database(url)
     try:
-        at = Load(SQLStore(database))
+        at = Load(SQLStore(database, DOMAIN))
         tasks = [asyncio.create_task(at.write()) for _ in range(WRITERS)]
         try:
             yield at
@@ -168,7 +168,7 @@ async def through(
         await at.until_more()
     database = Database(server.url(name))
     try:
-        rows = await SQLStore(database).select(SIGNATURE, Query(limit=100_000))
+        rows = await SQLStore(database, DOMAIN).select(SIGNATURE, Query(limit=100_000))
     finally:
         await database.aclose()
     versions = [row.version for row in rows]

@@ -10,7 +10,7 @@ import pytest
 from dspex.bootstrap import database_of
 from dspex.errors import ConflictError
 from dspex.learning.optimizers import Journal
-from dspex.operations.domain import DOMAIN
+from dspex.operations.domain import DOMAIN, QUEUES
 from dspex.operations.framework.store import Update
 from dspex.operations.storage import Database, SQLJournal, SQLStore, migrate
 from dspex.settings import Settings
@@ -38,12 +38,12 @@ class TestSQLJournal(JournalContract):
 async def test_who_is_not_at_the_jobs_turn_adds_nothing(on_each_database: Settings) -> None:
     database = database_of(on_each_database)
     await migrate(database)
-    store = SQLStore(database)
+    store = SQLStore(database, DOMAIN)
     job = await a_job(store)
-    first = SQLJournal(database, job.id, resource="evaluation", turn=0)
+    first = SQLJournal(database, job.id, resource=QUEUES["evaluation"], turn=0)
     await first.append({"number": 0})
     await store.write(Update(resource=DOMAIN["evaluation"], id=job.id, increments={"turn": 1}))
-    second = SQLJournal(database, job.id, resource="evaluation", turn=1)
+    second = SQLJournal(database, job.id, resource=QUEUES["evaluation"], turn=1)
     await second.append({"number": 1})
     with pytest.raises(ConflictError, match="goes on elsewhere"):
         await first.append({"number": 2})

@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from dspex.errors import ConfigurationError, SchemaError, StorageError
-from dspex.operations.storage import HEAD, METADATA, Database, migrate, require_head, revision
+from dspex.operations.domain import DOMAIN
+from dspex.operations.storage import HEAD, Database, metadata_of, migrate, require_head, revision
 from dspex.operations.storage.migrating import REVISIONS
 from dspex.testing.postgres import PostgresServer
 from tests.support.postgres import DATABASES
@@ -119,7 +120,7 @@ async def test_the_migrations_make_exactly_the_tables_of_the_resources(url: str)
 
     def compared(connection: sa.Connection) -> Any:
         return compare_metadata(
-            MigrationContext.configure(connection, opts={"compare_type": True}), METADATA
+            MigrationContext.configure(connection, opts={"compare_type": True}), metadata_of(DOMAIN)
         )
 
     async with opened(url) as database:

@@ -36,7 +36,7 @@ async def test_a_write_finds_its_rows_by_id_though_it_names_states_that_many_row
     postgres_url: str,
 ) -> None:
     database = Database(postgres_url)
-    store = SQLStore(database)
+    store = SQLStore(database, DOMAIN)
     job = await a_job(store)
     before = await ways_to(postgres_url, "evaluations")
     for _ in range(20):  # by then a plan is kept

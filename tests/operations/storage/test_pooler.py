@@ -35,7 +35,7 @@ async def test_a_pooler_that_shares_sessions_is_refused(
     with pooled(postgres_url, mode=mode) as url:
         database = Database(url)
         try:
-            store = SQLStore(database)
+            store = SQLStore(database, DOMAIN)
             for attempt in (
                 store.count(DOMAIN["signature"], {}),
                 store.write(Insert(signature())),

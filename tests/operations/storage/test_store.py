@@ -25,7 +25,7 @@ async def opened(file: Path) -> AsyncIterator[SQLStore]:
     database = Database.embedded(file)
     try:
         await migrate(database)
-        yield SQLStore(database)
+        yield SQLStore(database, DOMAIN)
     finally:
         await database.aclose()
 
@@ -35,7 +35,7 @@ async def two_stores(url: str) -> AsyncIterator[tuple[Store, Store]]:
     databases = Database(url), Database(url)
     try:
         await migrate(databases[0])
-        yield SQLStore(databases[0]), SQLStore(databases[1])
+        yield SQLStore(databases[0], DOMAIN), SQLStore(databases[1], DOMAIN)
     finally:
         for database in databases:
             await database.aclose()
@@ -131,7 +131,7 @@ async def test_a_read_only_connection_is_a_storage_error_that_says_so(tmp_path: 
     database = Database(f"sqlite+aiosqlite:///file:{tmp_path / 'db'}?mode=ro&uri=true")
     try:
         with pytest.raises(StorageError, match="make it writable"):
-            await SQLStore(database).write(Insert(signature()))
+            await SQLStore(database, DOMAIN).write(Insert(signature()))
     finally:
         await database.aclose()
 

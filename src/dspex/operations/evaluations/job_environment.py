@@ -22,10 +22,11 @@ from dspex.operations.evaluations.metrics import metrics_named
 from dspex.operations.executions.executor import ContextProvider
 from dspex.operations.framework.store import Store
 from dspex.operations.jobs import JobRun
+from dspex.operations.jobs.job import JobResource
 from dspex.operations.programs.records import PROGRAM, PROGRAM_VERSION, ProgramRecord
 
-OpenJournal = Callable[[str, UUID, int], Journal]
-"""Opens the journal of a job: the name of its resource, its id, and the turn that it is written for."""
+OpenJournal = Callable[[JobResource[Any], UUID, int], Journal]
+"""Opens the journal of a job: its kind, its id, and the turn of the writer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ class Ground:
     new_id: Callable[[], UUID]
     code: CodeRoot | None = None
 
-    async def material(self, run: JobRun, resource: str) -> Material:
+    async def material(self, run: JobRun, resource: JobResource[Any]) -> Material:
         """Load what the job names.
 
         Raises:

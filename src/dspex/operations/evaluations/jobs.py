@@ -16,6 +16,7 @@ from dspex.learning.evaluation import Dataset, Report, Row, aevaluate
 from dspex.learning.optimizers import Control, Journal
 from dspex.learning.optimizers.reply_store import ReplyStore
 from dspex.operations.evaluations.job_environment import Ground, Material
+from dspex.operations.evaluations.records import EVALUATION
 from dspex.operations.jobs import Done, JobRun
 
 _TOLD = 20  # progress is reported at most this often
@@ -30,7 +31,7 @@ class EvaluationHandler:
 
     async def __call__(self, run: JobRun, /) -> Done:
         """Score what is not scored yet, and sum up."""
-        material = await self._ground.material(run, "evaluation")
+        material = await self._ground.material(run, EVALUATION)
         settings = run.job.configuration
         data = material.data[: settings["limit"]] if settings.get("limit") else material.data
         report = await self._report(

@@ -15,10 +15,15 @@ class Domain(Mapping[str, Resource[Any]]):
     """
 
     def __init__(
-        self, *resources: Resource[Any], actions: tuple[Action[Any, Any], ...] = ()
+        self,
+        *resources: Resource[Any],
+        actions: tuple[Action[Any, Any], ...] = (),
+        extensions: tuple[Resource[Any], ...] = (),
     ) -> None:
+        """Take the resources and actions; `extensions` are the resources that users define."""
         self._resources = {resource.name: resource for resource in resources}
         self.actions = actions
+        self.extensions = extensions
 
     def __getitem__(self, name: str) -> Resource[Any]:
         return self._resources[name]
@@ -69,4 +74,9 @@ class Domain(Mapping[str, Resource[Any]]):
                         f"{resource.name}.{name} refers to {target!r}, which is not a resource "
                         "defined before it"
                     )
-        return Domain(*self.values(), *resources, actions=(*self.actions, *actions))
+        return Domain(
+            *self.values(),
+            *resources,
+            actions=(*self.actions, *actions),
+            extensions=(*self.extensions, *resources),
+        )

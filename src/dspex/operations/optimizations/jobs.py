@@ -32,7 +32,7 @@ from dspex.operations.evaluations.job_environment import Ground, Material
 from dspex.operations.framework.store import Change, Insert, Query, Update
 from dspex.operations.jobs import Done, JobRun
 from dspex.operations.optimizations.optimizer_options import Part, option_problem
-from dspex.operations.optimizations.records import OptimizationJobRecord
+from dspex.operations.optimizations.records import OPTIMIZATION_JOB, OptimizationJobRecord
 from dspex.operations.programs.records import PROGRAM, PROGRAM_VERSION, ProgramVersionRecord
 
 _OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
@@ -66,7 +66,7 @@ class OptimizationHandler:
 
     async def __call__(self, run: JobRun, /) -> Done:
         """Search, or go on with a search, and keep what is better."""
-        material = await self._ground.material(run, "optimization_job")
+        material = await self._ground.material(run, OPTIMIZATION_JOB)
         if not isinstance(run.job, OptimizationJobRecord):
             raise DefinitionError("this job is not an optimization")
         train, test = _split(material.data, run.job.configuration)

@@ -1,4 +1,7 @@
-"""SQL behind the ports of `resources`. Only `bootstrap` and tests construct what is here."""
+"""SQL behind the ports of `framework`, `events` and `jobs`; the domain is handed in.
+
+Only `bootstrap` and tests construct what is here.
+"""
 
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.eventlog import SQLEventLog
@@ -8,12 +11,10 @@ from dspex.operations.storage.leftovers import SQLLeftovers
 from dspex.operations.storage.migrating import HEAD, migrate, require_head, revision
 from dspex.operations.storage.own import ensure_tables
 from dspex.operations.storage.store import SQLStore
-from dspex.operations.storage.tables import METADATA, TABLES
+from dspex.operations.storage.tables import metadata_of
 
 __all__ = [
     "HEAD",
-    "METADATA",
-    "TABLES",
     "Database",
     "SQLEventLog",
     "SQLFigures",
@@ -21,6 +22,7 @@ __all__ = [
     "SQLLeftovers",
     "SQLStore",
     "ensure_tables",
+    "metadata_of",
     "migrate",
     "require_head",
     "revision",

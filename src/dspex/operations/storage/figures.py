@@ -6,12 +6,11 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.domain import Domain
 from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Measure, Pruned
 from dspex.operations.storage.database import Database
-from dspex.operations.storage.tables import TABLES, metadata_of
+from dspex.operations.storage.tables import tables_of
 
 PORTION = 500
 _FUNCTIONS: dict[str, Any] = {
@@ -26,10 +25,10 @@ _PERCENTILES = {"p50": 50, "p95": 95}
 class SQLFigures:
     """Figures over the tables of the domain; see `Figures` for the promises."""
 
-    def __init__(self, database: Database, domain: Domain = DOMAIN) -> None:
+    def __init__(self, database: Database, domain: Domain) -> None:
         """Take the database, which its owner closes, and the domain whose tables it has."""
         self._database = database
-        self._tables = TABLES if domain is DOMAIN else _by_name(domain)
+        self._tables = tables_of(domain)
 
     async def aggregate(
         self, resource: Resource[Any], where: Mapping[str, Any], measures: Mapping[str, Measure]
@@ -100,11 +99,6 @@ class SQLFigures:
         """Return the columns whose values are ids of `table`."""
         keys = (key for candidate in self._tables.values() for key in candidate.foreign_keys)
         return [key.parent for key in keys if key.column.table is table]
-
-
-def _by_name(domain: Domain) -> Mapping[str, sa.Table]:
-    tables = metadata_of(domain).tables
-    return {name: tables[resource.plural] for name, resource in domain.items()}
 
 
 def _equal(table: sa.FromClause, where: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:

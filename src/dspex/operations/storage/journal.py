@@ -10,17 +10,10 @@ import sqlalchemy as sa
 
 from dspex.errors import ConflictError, StorageError
 from dspex.learning.optimizers.journal import Entry
+from dspex.operations.jobs.job import JobResource
 from dspex.operations.storage.database import Database
-from dspex.operations.storage.tables import METADATA, TABLES
+from dspex.operations.storage.tables import ENTRIES
 from dspex.sync import unbroken
-
-ENTRIES = sa.Table(
-    "journal_entries",
-    METADATA,
-    sa.Column("job_id", sa.Uuid(), primary_key=True),
-    sa.Column("number", sa.Integer(), primary_key=True, autoincrement=False),
-    sa.Column("entry", sa.Text(), nullable=False),
-)
 
 
 class SQLJournal:
@@ -32,12 +25,17 @@ class SQLJournal:
     """
 
     def __init__(
-        self, database: Database, job_id: UUID, *, resource: str = "", turn: int | None = None
+        self,
+        database: Database,
+        job_id: UUID,
+        *,
+        resource: JobResource[Any] | None = None,
+        turn: int | None = None,
     ) -> None:
         """Take the database, which its owner closes, and whose journal it is."""
         self._database = database
         self._job_id = job_id
-        self._row = TABLES[resource] if turn is not None else None
+        self._row = None if resource is None or turn is None else _job_table(resource)
         self._turn = turn
         self._next: int | None = None
         self._lock = asyncio.Lock()
@@ -106,3 +104,7 @@ class SQLJournal:
             .with_for_update()
         )
         return ENTRIES.insert().from_select(list(values), row)
+
+
+def _job_table(resource: JobResource[Any]) -> sa.TableClause:
+    return sa.table(resource.plural, sa.column("id", sa.Uuid()), sa.column("turn", sa.Integer()))

@@ -5,13 +5,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dspex.operations.domain import QUEUES
 from dspex.operations.events.records import EVENT
+from dspex.operations.framework.domain import Domain
 from dspex.operations.framework.resource import Resource
+from dspex.operations.jobs.job import JobResource
 from dspex.operations.jobs.records import JOB_WORKER
 from dspex.operations.storage.database import Database
-from dspex.operations.storage.journal import ENTRIES
-from dspex.operations.storage.tables import TABLES
+from dspex.operations.storage.tables import ENTRIES, tables_of
 from dspex.sync import unbroken
 
 PORTION = 200
@@ -22,13 +22,15 @@ _GONE = ("stopped", "dead")
 class SQLLeftovers:
     """Deletes in portions that leave the database to others in between; see `Leftovers` for the promises."""
 
-    def __init__(self, database: Database) -> None:
-        """Take the database, which its owner closes."""
+    def __init__(self, database: Database, domain: Domain) -> None:
+        """Take the database, which its owner closes, and its domain."""
         self._database = database
+        self._tables = tables_of(domain)
+        self._kinds = [kind for kind in domain.values() if isinstance(kind, JobResource)]
 
     async def forget_journals(self, resource: Resource[Any], *, before: datetime) -> int:
         """Delete journals. The job's row is held meanwhile: one that is resumed at this moment waits, or keeps all."""
-        jobs = TABLES[resource.name]
+        jobs = self._tables[resource.name]
         has_journal = sa.exists().where(ENTRIES.c.job_id == jobs.c.id)
         old = sa.select(jobs.c.id).where(
             jobs.c.status.in_(_ENDED), jobs.c.finished_at < before, has_journal
@@ -37,7 +39,7 @@ class SQLLeftovers:
 
     async def forget_lost_journals(self) -> int:
         """Delete journals. A job's row is there before its journal, so that none of a new job is taken for lost."""
-        tables = [TABLES[resource.name] for resource in QUEUES.values()]
+        tables = [self._tables[kind.name] for kind in self._kinds]
         without_job = [~sa.exists().where(table.c.id == ENTRIES.c.job_id) for table in tables]
         return await self._portions(
             sa.select(ENTRIES.c.job_id).distinct().where(*without_job).limit(PORTION),
@@ -46,7 +48,7 @@ class SQLLeftovers:
 
     async def forget_events(self, resource: Resource[Any], topic: str, *, before: datetime) -> int:
         """Delete events. The job's row is held meanwhile, as for journals."""
-        jobs, events = TABLES[resource.name], TABLES[EVENT.name]
+        jobs, events = self._tables[resource.name], self._tables[EVENT.name]
         has_events = sa.exists().where(events.c.subject_id == jobs.c.id, events.c.topic == topic)
         old = sa.select(jobs.c.id).where(
             jobs.c.status.in_(_ENDED), jobs.c.finished_at < before, has_events
@@ -55,7 +57,7 @@ class SQLLeftovers:
 
     async def forget_workers(self, *, before: datetime) -> int:
         """Delete rows of workers."""
-        workers = TABLES[JOB_WORKER.name]
+        workers = self._tables[JOB_WORKER.name]
         old = sa.select(workers.c.id).where(
             workers.c.status.in_(_GONE), workers.c.updated_at < before
         )

@@ -6,7 +6,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from dspex.errors import SchemaError
-from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.domain import Domain
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.tables import metadata_of
@@ -21,9 +20,7 @@ async def ensure_tables(database: Database, domain: Domain) -> None:
         SchemaError: a table is not what its resource says; the message says in what they differ.
         StorageError: the database cannot be read or written.
     """
-    plurals = [
-        resource.plural for name, resource in domain.items() if DOMAIN.get(name) is not resource
-    ]
+    plurals = [resource.plural for resource in domain.extensions]
     if not plurals:
         return
     async with database.migrating() as connection:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from dspex.errors import InternalError
-from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.domain import Domain
 from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Change, Insert, Page, Query
@@ -21,7 +20,7 @@ _AT_ONCE = 2 * 1024 * 1024  # characters that are decoded without a pause
 class SQLStore:
     """Rows in the tables of a domain; see `Store` for the promises. All stores of one database share its writes."""
 
-    def __init__(self, database: Database, domain: Domain = DOMAIN) -> None:
+    def __init__(self, database: Database, domain: Domain) -> None:
         """Take the database, which its owner closes, and the domain whose tables it has."""
         self._database = database
         self._driver = database.driver

@@ -5,13 +5,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dspex.operations.domain import DOMAIN
 from dspex.operations.events.records import EVENT
 from dspex.operations.framework.domain import Domain
 from dspex.operations.framework.resource import Resource
 from dspex.operations.storage.kinds import STORED_KINDS
 
-_NAMING = {
+NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
     "fk": "fk_%(table_name)s_%(column_0_N_name)s",
@@ -19,12 +18,32 @@ _NAMING = {
 }
 
 
-def tables_of(domain: Domain, metadata: sa.MetaData) -> Mapping[str, sa.Table]:
+ENTRIES = sa.Table(
+    "journal_entries",
+    sa.MetaData(naming_convention=NAMING),
+    sa.Column("job_id", sa.Uuid(), primary_key=True),
+    sa.Column("number", sa.Integer(), primary_key=True, autoincrement=False),
+    sa.Column("entry", sa.Text(), nullable=False),
+)
+"""The journals of jobs, which are not a resource."""
+
+
+def tables_of(domain: Domain) -> Mapping[str, sa.Table]:
     """Return one table for each resource of `domain`, by the resource's name."""
-    return {resource.name: _table(resource, domain, metadata) for resource in domain.values()}
+    tables = metadata_of(domain).tables
+    return {name: tables[resource.plural] for name, resource in domain.items()}
 
 
-def _table(resource: Resource[Any], domain: Domain, metadata: sa.MetaData) -> sa.Table:
+def metadata_of(domain: Domain) -> sa.MetaData:
+    """Return all tables of a database with `domain`."""
+    metadata = sa.MetaData(naming_convention=NAMING)
+    for resource in domain.values():
+        _table(resource, domain, metadata)
+    ENTRIES.to_metadata(metadata)
+    return metadata
+
+
+def _table(resource: Resource[Any], domain: Domain, metadata: sa.MetaData) -> None:
     columns: list[Any] = []
     for attribute in resource.attributes:
         target = resource.references.get(attribute.name)
@@ -50,15 +69,4 @@ def _table(resource: Resource[Any], domain: Domain, metadata: sa.MetaData) -> sa
     rules += [sa.Index(None, *group) for group in resource.indexes]
     if resource is EVENT:
         rules.append(sa.Index(None, "workspace", "topic", "position", "id"))
-    return sa.Table(resource.plural, metadata, *columns, *rules)
-
-
-def metadata_of(domain: Domain) -> sa.MetaData:
-    """Return the tables of `domain` alone."""
-    metadata = sa.MetaData(naming_convention=_NAMING)
-    tables_of(domain, metadata)
-    return metadata
-
-
-METADATA = sa.MetaData(naming_convention=_NAMING)
-TABLES = tables_of(DOMAIN, METADATA)
+    sa.Table(resource.plural, metadata, *columns, *rules)
