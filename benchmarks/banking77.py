@@ -1,4 +1,7 @@
-"""Six intents of banking77, from the shared data (`../shared` beside the repository, or DSPEX_SHARED); no benchmark."""
+"""Rows of six banking77 intents, shared by the benchmarks; not a benchmark itself.
+
+The data is in `../shared` beside the repository, or in DSPEX_SHARED.
+"""
 
 import os
 from pathlib import Path
@@ -15,13 +18,13 @@ INTENTS = (
 
 
 def rows(split: str, per_class: int, seed: int):
-    """Return so many rows of each intent, intent by intent."""
-    import dspex  # the side of dspy, which takes the intents alone, is measured without it
+    """Return `per_class` rows of each intent, grouped by intent."""
+    import dspex  # dspy's side imports only INTENTS and is measured without dspex
 
     data = dspex.Dataset.from_file(SHARED / "data" / "banking77" / f"{split}.csv")
-    found = [
+    examples = [
         {"text": row["text"], "intent": intent}
         for intent in INTENTS
         for row in data.where(category=intent).sample(per_class, seed=seed)
     ]
-    return dspex.Dataset.from_rows(found, name=f"banking77 {split}")
+    return dspex.Dataset.from_rows(examples, name=f"banking77 {split}")

@@ -1,11 +1,10 @@
-"""Every function schema of the Berkeley Function Calling Leaderboard, read as a signature and checked part by part.
+"""Read the function schemas of the Berkeley Function Calling Leaderboard as signatures.
 
-The schemas are written in a dialect of their own (`dict`, `float`, `tuple`, `any`, Java's and
-JavaScript's type names); `FOREIGN_TYPES` is the table that reads them, printed with --table. Of
-every property, at any depth, name, type, required, enum, items and description must stand in the
-signature's generic schema; `any` stands only where the source says any or gives no type. Each name
-must survive its way through the name that providers take. At most 1% may be refused, each with its
-reason.
+The schemas use a custom dialect (`dict`, `float`, `tuple`, `any`, Java's and JavaScript's type
+names). `FOREIGN_TYPES` is the table that reads them; --table prints it. For every property, at any
+depth, the signature's generic schema must contain name, type, required, enum, items and
+description. It may contain `any` only if the source says any or has no type. Each name must survive
+the conversion to a name that providers accept. Goal: at most 1% refused, each with its reason.
 
     pip install --no-deps --target FOLDER bfcl-eval
     python benchmarks/bfcl_schemas.py --data FOLDER [--quick] [--check] [--table]
@@ -29,9 +28,9 @@ from dspex.language.signatures.schema_reader import FOREIGN_TYPES
 RESULTS = Path(__file__).parent / "results" / "bfcl_schemas.json"
 
 
-def find_data(given: str | None) -> Path | None:
-    if given:
-        return Path(given) / "bfcl_eval" / "data"
+def find_data(folder: str | None) -> Path | None:
+    if folder:
+        return Path(folder) / "bfcl_eval" / "data"
     spec = importlib.util.find_spec("bfcl_eval")
     return (
         Path(spec.submodule_search_locations[0]) / "data"
@@ -51,49 +50,51 @@ def functions(folder: Path) -> Iterator[dict[str, Any]]:
             )
             if not isinstance(row, dict):
                 continue
-            found = row.get("function", [row] if "parameters" in row else [])
+            entries = row.get("function", [row] if "parameters" in row else [])
             yield from (
                 item
-                for item in (found if isinstance(found, list) else [found])
+                for item in (entries if isinstance(entries, list) else [entries])
                 if "parameters" in item
             )
 
 
 def kinds(schema: Any) -> set[str]:
-    """Return the JSON types that a schema of ours allows, "any" where it says nothing."""
+    """Return the JSON types that our schema allows, "any" if it names none."""
     if not isinstance(schema, dict):
         return {"any"}
     if "anyOf" in schema:
         return set().union(*(kinds(part) for part in schema["anyOf"]))
-    found = schema.get("type", "any")
-    return set(found) if isinstance(found, list) else {found}
+    kind = schema.get("type", "any")
+    return set(kind) if isinstance(kind, list) else {kind}
 
 
-def losses(source: dict[str, Any], ours: Any, *, path: str, is_required: bool) -> Iterator[str]:  # noqa: C901
-    """Yield what of `source`, a property of the benchmark, our schema does not say."""
+def losses(  # noqa: C901
+    source: dict[str, Any], ours: Any, *, path: str, is_required: bool
+) -> Iterator[str]:
+    """Yield each part of `source`, a property of the benchmark, that our schema lacks."""
     if not isinstance(ours, dict):
         yield f"{path}: missing"
         return
     inner = next((part for part in ours.get("anyOf", ()) if part.get("type") != "null"), ours)
     merged = {**inner, **{key: value for key, value in ours.items() if key != "anyOf"}}
     word = source.get("type", "any")
-    wanted = FOREIGN_TYPES.get(word, word)
-    found = kinds(ours) - ({"null"} if not is_required else set())
+    expected = FOREIGN_TYPES.get(word, word)
+    types = kinds(ours) - ({"null"} if not is_required else set())
     if "enum" in source:
         values = [value for value in source["enum"] if value is not None]
         if [value for value in merged.get("enum", []) if value is not None] != list(
             dict.fromkeys(values)
         ):
             yield f"{path}: enum"
-    elif wanted == "any" and found != {"any"}:
+    elif expected == "any" and types != {"any"}:
         if not {"properties", "items"} & source.keys():
-            yield f"{path}: type {word!r} became {found}"
-    elif wanted != "any" and found != {wanted}:
-        yield f"{path}: type {word!r} became {sorted(found)}"
+            yield f"{path}: type {word!r} became {types}"
+    elif expected != "any" and types != {expected}:
+        yield f"{path}: type {word!r} became {sorted(types)}"
     if not str(merged.get("description", "")).startswith(str(source.get("description", ""))):
         yield f"{path}: description"
     if isinstance(source.get("items"), dict) and "enum" not in source:
-        # an item has no description of its own in a contract: it stands in that of the list
+        # a signature has no description of an item; the list's description contains it
         items = {**source["items"], "description": ""}
         if str(source["items"].get("description", "")) not in str(merged.get("description", "")):
             yield f"{path}[]: description"
@@ -114,65 +115,65 @@ def object_losses(source: dict[str, Any], ours: dict[str, Any], *, path: str) ->
 
 
 def _is_open(part: Any) -> bool:
-    """Whether null is among the values by the source's own words."""
+    """Whether the source lists null among the values."""
     return isinstance(part, dict) and None in part.get("enum", [])
 
 
 def examine(function: dict[str, Any]) -> tuple[str, list[str]]:
-    """Return why a function is refused ("" where it is not), and what of it was lost."""
+    """Return why a function is refused ("" if it is not), and which parts were lost."""
     try:
         signature = Signature.from_json_schema(function, foreign=FOREIGN_TYPES)
-        taken = provider_name(signature.name)
+        name = provider_name(signature.name)
     except SignatureError as error:
         return error.message, []
-    found = list(
+    differences = list(
         object_losses(
             {"properties": {}, **function["parameters"]},
             signature.to_json_schema(purpose="inputs"),
             path="",
         )
     )
-    if original_name(taken) != function["name"]:
-        found.append(f"name {function['name']!r} came back as {original_name(taken)!r}")
+    if original_name(name) != function["name"]:
+        differences.append(f"name {function['name']!r} came back as {original_name(name)!r}")
     if Signature.from_dict(json.loads(json.dumps(signature.to_dict()))) != signature:
-        found.append("the stored form is not equal")
+        differences.append("the stored form is not equal")
     if Signature(str(signature)) != signature:
-        found.append("the string form is not equal")
-    return "", found
+        differences.append("the string form is not equal")
+    return "", differences
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument(
-        "--data", help="the folder that bfcl-eval was installed into, where it is not importable"
+    parser.add_argument(
+        "--data", help="folder into which bfcl-eval was installed, if not importable"
     )
-    options.add_argument("--quick", action="store_true", help="every fifth function")
-    options.add_argument("--check", action="store_true", help="exit 1 where a goal is missed")
-    options.add_argument(
+    parser.add_argument("--quick", action="store_true", help="only every fifth function")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
+    parser.add_argument(
         "--table", action="store_true", help="print the table of type words and stop"
     )
-    chosen = options.parse_args()
-    if chosen.table:
+    options = parser.parse_args()
+    if options.table:
         for word, meaning in FOREIGN_TYPES.items():
             print(f"{word!r:14} {meaning}")
         return 0
-    folder = find_data(chosen.data)
+    folder = find_data(options.data)
     if folder is None or not folder.is_dir():
         print("skipped: the package bfcl-eval is not installed; see the head of this file")
         return 0
     start = time.process_time()
-    listed = list(functions(folder))[:: 5 if chosen.quick else 1]
+    descriptions = list(functions(folder))[:: 5 if options.quick else 1]
     refused: collections.Counter[str] = collections.Counter()
     lost: list[str] = []
-    for function in listed:
-        reason, found = examine(function)
+    for function in descriptions:
+        reason, differences = examine(function)
         if reason:
             refused[f"{function['name']}: {reason}"] += 1
-        lost += [f"{function['name']}{part}" for part in found]
+        lost += [f"{function['name']}{part}" for part in differences]
     return report(
-        len(listed), refused, lost, seconds=time.process_time() - start, check=chosen.check
+        len(descriptions), refused, lost, seconds=time.process_time() - start, check=options.check
     )
 
 

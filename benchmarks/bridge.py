@@ -54,7 +54,10 @@ def reply_text(kind):
 
 
 def in_process(kind, *, history=True):
-    """Return a call of the same program on dspy in this process, with a model that answers at once."""
+    """Return a function that runs the same program on dspy in this process.
+
+    Its model answers at once.
+    """
     import dspy
 
     class Shape:
@@ -135,7 +138,8 @@ BARE = """
 class Host:
     def __init__(self):
         prompt = [{"role": "system", "content": "s" * 900}, {"role": "user", "content": "u" * 200}]
-        self.commands = {"ask": lambda call, args: call.callback("lm", {"messages": prompt})["text"]}
+        ask = lambda call, args: call.callback("lm", {"messages": prompt})["text"]
+        self.commands = {"ask": ask}
 
     def describe(self):
         return {}
@@ -147,7 +151,7 @@ def create(config):
 
 
 async def bare_wire(calls):
-    """Return CPU us per call, parent and child, of the wire alone: a request with one callback in it."""
+    """Return CPU us per call, parent and child, of the bare wire: a request with one callback."""
     from dspex.execution.workers import Pool, PoolConfig, WorkerSpec
 
     with tempfile.TemporaryDirectory() as folder:
@@ -166,7 +170,7 @@ async def bare_wire(calls):
 
 
 def cpu(pid=None):
-    """User and system CPU seconds of a process: to the nanosecond where the kernel tells."""
+    """Return the CPU seconds of a process, in nanoseconds if the kernel reports them."""
     if pid is None:
         return time.process_time()
     try:
@@ -185,10 +189,10 @@ def cpu_in_process(calls, **options):
     local = in_process("one", **options)
     for _ in range(100):
         local()
-    began = cpu()
+    start = cpu()
     for _ in range(calls):
         local()
-    return round((cpu() - began) / calls * 1e6)
+    return round((cpu() - start) / calls * 1e6)
 
 
 async def cpu_bridged(calls):
@@ -206,7 +210,11 @@ async def cpu_bridged(calls):
 
 
 def cpu_round(calls):
-    """Return one round: in process, in process without history, over the bridge (parent, child), bare wire."""
+    """Measure one round.
+
+    Returns CPU us per call: in process, in process without history, over the bridge (parent,
+    child), and on the bare wire.
+    """
     here = (cpu_in_process(calls), cpu_in_process(calls, history=False))
     return (*here, *asyncio.run(cpu_bridged(calls)), asyncio.run(bare_wire(calls)))
 
@@ -216,9 +224,9 @@ def rate_in_process(calls):
     local = in_process("eight")
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: local(), range(20)))
-        began = time.perf_counter()
+        start = time.perf_counter()
         list(threads.map(lambda _: local(), range(calls)))
-        return calls / (time.perf_counter() - began)
+        return calls / (time.perf_counter() - start)
 
 
 async def rate_bridged(calls):
@@ -233,14 +241,14 @@ async def rate_bridged(calls):
                 await bridge.execute_program(handle, inputs, where)
 
         await asyncio.gather(*(one() for _ in range(40)))
-        began = time.perf_counter()
+        start = time.perf_counter()
         await asyncio.gather(*(one() for _ in range(calls)))
-        return calls / (time.perf_counter() - began)
+        return calls / (time.perf_counter() - start)
 
 
 async def after_crash(times):
     """Return seconds of the first call after a kill, with a warm spare, each time."""
-    found, inputs, where = [], {"question": "?"}, context("one")
+    seconds, inputs, where = [], {"question": "?"}, context("one")
     async with bridged(1, spares=1) as bridge:
         handle = await bridge.create_program(program_of("one"))
         for _ in range(times):
@@ -250,16 +258,16 @@ async def after_crash(times):
             os.kill(serving.pid, signal.SIGKILL)
             while any(w.pid == serving.pid and w.state == "ready" for w in bridge.stats().workers):
                 await asyncio.sleep(0)
-            began = time.perf_counter()
+            start = time.perf_counter()
             await bridge.execute_program(handle, inputs, where)
-            found.append(time.perf_counter() - began)
-    return found
+            seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="5 rounds of 300 calls, not 15 of 500")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
     options = parser.parse_args()
     if importlib.util.find_spec("dspy") is None:
         print("skipped: dspy is not installed here (pip install 'dspex[dspy]')")
@@ -269,14 +277,14 @@ def main():
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     rounds, calls = (5, 300) if options.quick else (15, 500)
     costs, rates = [], []
-    for _ in range(rounds):  # in turns, so that what else runs on the machine meets all of them
+    for _ in range(rounds):  # interleaved, so other load on the machine affects all of them
         costs.append(cpu_round(calls))
         rates.append((rate_in_process(calls), asyncio.run(rate_bridged(calls))))
     crashes = asyncio.run(after_crash(2 if options.quick else 5))
     middle = statistics.median
-    added = [parent + child - here for here, _, parent, child, _ in costs]
+    overheads = [parent + child - here for here, _, parent, child, _ in costs]
     ratios = [bridge / here for here, bridge in rates]
-    wires = middle([more / wire for more, (*_, wire) in zip(added, costs, strict=True)])
+    wires = middle([overhead / wire for overhead, (*_, wire) in zip(overheads, costs, strict=True)])
     columns = [middle(column) for column in zip(*costs, strict=True)]
     rows = [
         ("dspy in process, CPU us a call", columns[0], ""),
@@ -284,7 +292,7 @@ def main():
         ("over the bridge, parent, CPU us a call", columns[2], ""),
         ("over the bridge, child, CPU us a call", columns[3], ""),
         ("  of it the bare wire, both sides", columns[4], ""),
-        ("added by the bridge, CPU us a call", middle(added), f"<= {2 * BARE_WIRE_US}"),
+        ("added by the bridge, CPU us a call", middle(overheads), f"<= {2 * BARE_WIRE_US}"),
         ("  in bare wires of this run", round(wires, 2), ""),
         (
             "8 JSON fields, dspy in process with threads, calls/s",
@@ -301,7 +309,7 @@ def main():
     RESULT.write_text(
         json.dumps({"quick": options.quick, "rows": [list(row) for row in rows]}, indent=1) + "\n"
     )
-    missed = middle(added) > 2 * BARE_WIRE_US or middle(ratios) < 1.5 or max(crashes) >= 0.5
+    missed = middle(overheads) > 2 * BARE_WIRE_US or middle(ratios) < 1.5 or max(crashes) >= 0.5
     print("goals missed" if missed else "all goals met")
     sys.exit(options.check and missed)
 

@@ -1,14 +1,14 @@
-"""Workers under fire: 64 callers on 4 workers while children are killed, stopped, made to leak and made to spin.
+"""Kill, suspend, fill and spin 4 workers while 64 callers use them.
 
-Goals: every call ends in an answer or a typed retryable error; no answer reaches the wrong caller;
-from a kill to serving again takes under 1 s (p95); at the end there is no orphan, no zombie and no
-descriptor more than before; and a parent that is killed leaves no child after 3 s. The dspy worker,
-whose start is an import of seconds, is told apart.
+Goals: every call ends in an answer or a typed retryable error. No answer reaches the wrong caller.
+From a kill to serving again takes under 1 s (p95). No orphan, zombie or additional descriptor
+remains at the end. A killed parent leaves no child after 3 s. The dspy worker, whose start takes an
+import of seconds, is measured separately.
 
-The pool is as a user's, breaker included, but for one thing: about seven workers a second are
-killed or crash here on purpose, so up to 60 failures in 5 s are allowed. With the default, 5 in 60
-s, the pool would rest most of the time (its callers get `PoolRestingError`, which may be tried
-again), and what is measured would be its rest.
+The pool is configured like a user's, breaker included, with one exception. About seven workers a
+second are killed or crash here on purpose, so up to 60 failures in 5 s are allowed. With the
+default of 5 in 60 s, the pool would rest most of the time (callers get the retryable
+`PoolRestingError`), and the benchmark would measure the rest.
 
     python benchmarks/chaos.py [--seconds 60] [--quick] [--check]
 """
@@ -41,7 +41,7 @@ INTENSITY = Intensity(restarts=60, seconds=5.0)
 
 
 class Clockwork(Silent):
-    """Notes when each worker process was hit, and when its place serves again."""
+    """Records when each worker process was hit, and when its replacement serves."""
 
     def __init__(self):
         self.hit, self.recovered, self.stopped = {}, [], []
@@ -80,7 +80,7 @@ async def caller(pool, rng, until, outcomes):
             if not error.is_retryable:
                 outcomes["not retryable"] += 1
             await asyncio.sleep(0.01)
-        except Exception as error:  # noqa: BLE001  # this is what must never happen
+        except Exception as error:  # noqa: BLE001  # a goal: this never happens
             outcomes[f"UNTYPED {type(error).__name__}: {error}"] += 1
 
 
@@ -140,22 +140,25 @@ asyncio.run(main())
 """
 
 
-def killed_parent():
-    """Kill a parent under load; return how long its last child lived, and whether any lives after 3 s."""
+def kill_parent():
+    """Kill a parent under load.
+
+    Returns the number of its processes, how many are alive after 3 s, and how long the last lived.
+    """
     with subprocess.Popen(
         [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True
     ) as parent:
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         parent.kill()
-    began = time.monotonic()
-    while (left := [pid for pid in pids if is_alive(pid)]) and time.monotonic() - began < 3:
+    start = time.monotonic()
+    while (survivors := [pid for pid in pids if is_alive(pid)]) and time.monotonic() - start < 3:
         time.sleep(0.01)
-    return len(pids), len(left), time.monotonic() - began
+    return len(pids), len(survivors), time.monotonic() - start
 
 
-async def killed_dspy(spares, times):
-    """Kill the serving dspy worker again and again; return how long it took until a call was answered, each time."""
-    found = []
+async def kill_dspy(spares, times):
+    """Kill the serving dspy worker repeatedly; return the seconds until each next answer."""
+    seconds = []
     pool = PoolConfig(
         name="dspy", minimum=1, maximum=1, spares=spares, intensity=Intensity(restarts=1000)
     )
@@ -167,7 +170,7 @@ async def killed_dspy(spares, times):
                 await asyncio.sleep(0.01)
             await bridge.execute_program(handle, {"question": "?"}, context)
             serving = next(worker for worker in bridge.stats().workers if worker.role == "serving")
-            began = time.monotonic()
+            start = time.monotonic()
             os.kill(serving.pid, signal.SIGKILL)
             while True:
                 try:
@@ -176,8 +179,8 @@ async def killed_dspy(spares, times):
                 except WorkerError as error:
                     if not error.is_retryable:
                         raise
-            found.append(time.monotonic() - began)
-    return found
+            seconds.append(time.monotonic() - start)
+    return seconds
 
 
 def dspy_rows(times):
@@ -185,15 +188,15 @@ def dspy_rows(times):
         return [("dspy: kill to serving again", "skipped: dspy is not installed", "")]
     rows = []
     for spares, name in ((1, "with a warm spare"), (0, "without a spare")):
-        found = asyncio.run(killed_dspy(spares, times))
+        seconds = asyncio.run(kill_dspy(spares, times))
         rows.append(
             (
                 f"dspy {name}: kill to serving again, median s",
-                round(statistics.median(found), 3),
+                round(statistics.median(seconds), 3),
                 "",
             )
         )
-        rows.append((f"dspy {name}: the longest of {times}, s", round(max(found), 3), ""))
+        rows.append((f"dspy {name}: the longest of {times}, s", round(max(seconds), 3), ""))
     return rows
 
 
@@ -203,14 +206,14 @@ def percentile(values, part):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--seconds", type=float, default=60, help="duration of the storm (60)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of kills and calls (1)")
+    parser.add_argument("--quick", action="store_true", help="a storm of 15 seconds, fewer kills")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
     options = parser.parse_args()
     seconds = 15 if options.quick else options.seconds
-    outcomes, clockwork, restarts, left = asyncio.run(storm(seconds, options.seed))
-    children, alive, lived = killed_parent()
+    outcomes, clockwork, restarts, leftovers = asyncio.run(storm(seconds, options.seed))
+    children, alive, lived = kill_parent()
     of_dspy = dspy_rows(3 if options.quick else 10)
     untyped = sum(
         count
@@ -235,8 +238,8 @@ def main():
             round(statistics.median(clockwork.stopped or [0]), 3),
             "",
         ),
-        ("children left", left["children"], "0"),
-        ("descriptors more than before", left["descriptors"], "0"),
+        ("children left", leftovers["children"], "0"),
+        ("descriptors more than before", leftovers["descriptors"], "0"),
         (f"of {children} processes alive 3 s after their parent was killed", alive, "0"),
         ("  the last of them ended after s", round(lived, 3), ""),
     ]
@@ -247,7 +250,12 @@ def main():
         json.dumps({"seconds": seconds, "rows": [list(row) for row in rows]}, indent=1) + "\n"
     )
     missed = bool(
-        untyped or left["children"] or left["descriptors"] > 0 or alive or p95 is None or p95 >= 1
+        untyped
+        or leftovers["children"]
+        or leftovers["descriptors"] > 0
+        or alive
+        or p95 is None
+        or p95 >= 1
     )
     print("goals missed" if missed else "all goals met")
     sys.exit(options.check and missed)

@@ -2,10 +2,11 @@
 
     python benchmarks/core.py [--quick] [--check] [--dspy-python PYTHON]
 
-Each side is a process of its own on the first core; servers run on the last. The yardsticks
+Each side is a separate process on the first core; servers run on the last. The yardsticks
 (`model_server.py`, `bare_client.py`) are read from $DSPEX_SHARED/bench or `../shared/bench`. dspy
-runs in the interpreter that is given, else in this one where it is installed. Writes
-`benchmarks/results/core.json`."""
+runs in the interpreter of --dspy-python, or in this one if it is installed. Writes
+`benchmarks/results/core.json`.
+"""
 
 import argparse
 import importlib.util
@@ -47,7 +48,7 @@ def start(stack: ExitStack, command: list[str], core: int) -> subprocess.Popen:
 
 
 class Side:
-    """A process that does one piece of work after another; one that is stuck is ended and begun anew."""
+    """A process that does one piece of work after another; it is restarted if it hangs."""
 
     def __init__(self, stack: ExitStack, python: str, name: str) -> None:
         self.stack, self.python, self.name = stack, python, name
@@ -57,11 +58,11 @@ class Side:
         self.process = start(
             self.stack, [self.python, str(HERE / "core_side.py"), self.name], CORES[0]
         )
-        if self.heard(LIMIT) != "ready":
+        if self.read_line(LIMIT) != "ready":
             sys.exit(f"{self.name} does not start with {self.python}")
 
-    def heard(self, seconds: float) -> str | None:
-        """Return the next line, or None where none comes in time; a process that is awaited is then dead."""
+    def read_line(self, seconds: float) -> str | None:
+        """Return the next line, or None after `seconds`; the process is then killed."""
         watch = threading.Timer(seconds, self.process.kill)
         watch.start()
         try:
@@ -72,7 +73,7 @@ class Side:
     def ask(self, work: str, **parameters) -> dict[str, float]:
         self.process.stdin.write(json.dumps({"work": work, **parameters}) + "\n")
         self.process.stdin.flush()
-        line = self.heard(LIMIT)
+        line = self.read_line(LIMIT)
         if line is None:
             self.begin()
             return {"error": f"no answer within {LIMIT} s"}
@@ -94,31 +95,31 @@ def bare(url: str, calls: int, concurrency: int, delay: int) -> dict[str, float]
 
 
 def middle(rounds: list[dict[str, float]], key: str) -> float | None:
-    found = [one[key] for one in rounds if key in one]
-    return statistics.median(found) if found else None
+    values = [row[key] for row in rounds if key in row]
+    return statistics.median(values) if values else None
 
 
-def dspy_python(given: str | None) -> str | None:
-    if given:
-        return given
+def dspy_python(python: str | None) -> str | None:
+    if python:
+        return python
     return sys.executable if importlib.util.find_spec("dspy") else None
 
 
-Found = dict[str, dict[str, list[dict[str, float]]]]
+Results = dict[str, dict[str, list[dict[str, float]]]]
 
 
 class Notes:
-    """What was measured, by work and side, and how long each work took."""
+    """Results by work and side, and the seconds that each work took."""
 
     def __init__(self) -> None:
-        self.found: Found = {}
+        self.results: Results = {}
         self.seconds: dict[str, float] = {}
 
-    def take(self, work: str, side: str, made: "Callable[[], dict[str, float]]") -> None:
+    def take(self, work: str, side: str, call: "Callable[[], dict[str, float]]") -> None:
         begin = time.perf_counter()
-        answer = made()
+        answer = call()
         self.seconds[work] = self.seconds.get(work, 0.0) + time.perf_counter() - begin
-        self.found.setdefault(work, {}).setdefault(side, []).append(answer)
+        self.results.setdefault(work, {}).setdefault(side, []).append(answer)
         if "error" in answer:
             print(f"  {work} by {side}: {answer['error']}", file=sys.stderr)
 
@@ -166,15 +167,15 @@ def measure(stack: ExitStack, *, quick: bool, peer: str | None) -> Notes:
     return notes
 
 
-def judge(found: Found) -> list[dict]:
+def judge(results: Results) -> list[dict]:
     def value(work: str, side: str, key: str) -> float | None:
-        return middle(found.get(work, {}).get(side, []), key)
+        return middle(results.get(work, {}).get(side, []), key)
 
     def ratio(above: float | None, below: float | None) -> float | None:
         return None if above is None or not below else above / below
 
-    def row(name: str, goal: str, got: float | None, passed: "bool | None", **shown) -> dict:
-        return {"work": name, "goal": goal, "measured": got, "passed": passed, **shown}
+    def row(name: str, goal: str, measured: float | None, passed: "bool | None", **shown) -> dict:
+        return {"work": name, "goal": goal, "measured": measured, "passed": passed, **shown}
 
     rows = []
     for name, work, least in (
@@ -183,24 +184,41 @@ def judge(found: Found) -> list[dict]:
         ("8 typed fields, JSON: CPU us", "typed", 30),
     ):
         us, them = value(work, "dspex", "cpu_us"), value(work, "dspy", "cpu_us")
-        got = ratio(them, us)
-        rows.append(row(name, f"1/{least} of dspy", got, got and got >= least, dspex=us, dspy=them))
+        measured = ratio(them, us)
+        rows.append(
+            row(
+                name,
+                f"1/{least} of dspy",
+                measured,
+                measured and measured >= least,
+                dspex=us,
+                dspy=them,
+            )
+        )
     for name, work, least, share in (
         ("server, 64 at a time: calls/s", "server64", 7, 0.55),
         ("server, 1000 at a time, 200 ms: calls/s", "server1000", 7, 0.85),
     ):
         us, them, limit = (value(work, side, "per_second") for side in ("dspex", "dspy", "bare"))
-        got = ratio(us, them)
+        measured = ratio(us, them)
         rows.append(
-            row(name, f"{least}x dspy", got, got and got >= least, dspex=us, dspy=them, bare=limit)
+            row(
+                name,
+                f"{least}x dspy",
+                measured,
+                measured and measured >= least,
+                dspex=us,
+                dspy=them,
+                bare=limit,
+            )
         )
-        got = ratio(us, limit)
+        measured = ratio(us, limit)
         rows.append(
             row(
                 name,
                 f"{share:.0%} of bare",
-                got,
-                got and got >= share,
+                measured,
+                measured and measured >= share,
                 dspex=us,
                 dspy=them,
                 bare=limit,
@@ -211,44 +229,69 @@ def judge(found: Found) -> list[dict]:
         row("first streamed delta: p50 ms", "<= 1 ms", late, late and late <= 1, dspex=late)
     )
     us, them = value("evaluate", "dspex", "per_second"), value("evaluate", "dspy", "per_second")
-    got = ratio(us, them)
+    measured = ratio(us, them)
     rows.append(
-        row("evaluate, 64 at a time: rows/s", "6x dspy", got, got and got >= 6, dspex=us, dspy=them)
+        row(
+            "evaluate, 64 at a time: rows/s",
+            "6x dspy",
+            measured,
+            measured and measured >= 6,
+            dspex=us,
+            dspy=them,
+        )
     )
     us, them = value("memory", "dspex", "mb"), value("memory", "dspy", "mb")
     passed = None if us is None else us < 5
     rows.append(
         row("memory after 10,000 calls: MB more", "< 5 MB", us, passed, dspex=us, dspy=them)
     )
-    got = ratio(value("calls_100000", "dspex", "cpu_us"), value("calls_1000", "dspex", "cpu_us"))
-    rows.append(
-        row("CPU per call, 100,000 calls against 1,000", "<= 1.15x", got, got and got <= 1.15)
+    measured = ratio(
+        value("calls_100000", "dspex", "cpu_us"), value("calls_1000", "dspex", "cpu_us")
     )
-    # Python's collector goes through all that is in flight, at the speed that neighbours leave of
-    # the memory: this grows by itself, for a bare client too, so each round is compared with the
-    # bare client in the same round
-    pairs = growth(found)
-    got = statistics.median(ours / limit for ours, limit in pairs) if pairs else None
+    rows.append(
+        row(
+            "CPU per call, 100,000 calls against 1,000",
+            "<= 1.15x",
+            measured,
+            measured and measured <= 1.15,
+        )
+    )
+    # Python's collector visits everything in flight, at the memory speed that other processes
+    # leave. This grows for a bare client too, so compare with the bare client of the same round.
+    pairs = growth(results)
+    measured = statistics.median(ours / limit for ours, limit in pairs) if pairs else None
     sides = (
         [statistics.median(side) for side in zip(*pairs, strict=True)] if pairs else [None, None]
     )
     name = "CPU per call, 5,000 in flight against 64"
-    rows.append(row(name, "<= 1.2x bare's", got, got and got <= 1.2, dspex=sides[0], bare=sides[1]))
+    rows.append(
+        row(
+            name,
+            "<= 1.2x bare's",
+            measured,
+            measured and measured <= 1.2,
+            dspex=sides[0],
+            bare=sides[1],
+        )
+    )
     return rows
 
 
-def growth(found: Found) -> list[tuple[float, float]]:
-    """Return, for dspex and the bare client in each round, CPU per call with 5,000 in flight over that with 64."""
+def growth(results: Results) -> list[tuple[float, float]]:
+    """Return for each round the growth of dspex and of the bare client.
+
+    Growth is the CPU per call with 5,000 calls in flight over that with 64.
+    """
     answers = [
-        found.get(work, {}).get(side, [])
+        results.get(work, {}).get(side, [])
         for side in ("dspex", "bare")
         for work in ("flight_5000", "flight_64")
     ]
     rounds = zip(*answers, strict=True)
     cpu = [
-        [answer["cpu_us"] for answer in one]
-        for one in rounds
-        if all("cpu_us" in answer for answer in one)
+        [answer["cpu_us"] for answer in round_]
+        for round_ in rounds
+        if all("cpu_us" in answer for answer in round_)
     ]
     return [(many / few, bare_many / bare_few) for many, few, bare_many, bare_few in cpu]
 
@@ -258,10 +301,10 @@ def show(rows: list[dict]) -> None:
         return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
     print(f"{'work':<44}{'dspex':>10}{'dspy':>10}{'bare':>10}  {'goal':<14}{'measured':>9}  ")
-    for one in rows:
-        sides = "".join(f"{text(one.get(side)):>10}" for side in ("dspex", "dspy", "bare"))
-        verdict = {True: "met", False: "MISSED"}.get(one["passed"], "not measured")
-        print(f"{one['work']:<44}{sides}  {one['goal']:<14}{text(one['measured']):>9}  {verdict}")
+    for row in rows:
+        sides = "".join(f"{text(row.get(side)):>10}" for side in ("dspex", "dspy", "bare"))
+        verdict = {True: "met", False: "MISSED"}.get(row["passed"], "not measured")
+        print(f"{row['work']:<44}{sides}  {row['goal']:<14}{text(row['measured']):>9}  {verdict}")
 
 
 def main() -> None:
@@ -271,34 +314,35 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="fewer calls and rounds, under a minute"
     )
-    parser.add_argument("--check", action="store_true", help="exit 1 where a goal is missed")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
     parser.add_argument("--dspy-python", help="an interpreter that has dspy 3.4.1")
-    given = parser.parse_args()
+    options = parser.parse_args()
     if not SHARED.is_dir():
         print(f"skipped: the yardsticks are not in {SHARED}; set DSPEX_SHARED")
         return
-    peer = dspy_python(given.dspy_python)
+    peer = dspy_python(options.dspy_python)
     if peer is None:
         print(
-            "dspy is not installed here: only dspex and the bare client are measured (give "
-            "--dspy-python)"
+            "dspy is not installed: measuring only dspex and the bare client (pass --dspy-python)"
         )
     with ExitStack() as stack:
-        notes = measure(stack, quick=given.quick, peer=peer)
-    rows = judge(notes.found)
+        notes = measure(stack, quick=options.quick, peer=peer)
+    rows = judge(notes.results)
     show(rows)
-    print("seconds: " + ", ".join(f"{work} {spent:.0f}" for work, spent in notes.seconds.items()))
+    print(
+        "seconds: " + ", ".join(f"{work} {elapsed:.0f}" for work, elapsed in notes.seconds.items())
+    )
     results = HERE / "results" / "core.json"
     results.parent.mkdir(exist_ok=True)
-    machine = {"python": platform.python_version(), "cores": len(CORES), "quick": given.quick}
+    machine = {"python": platform.python_version(), "cores": len(CORES), "quick": options.quick}
     results.write_text(
         json.dumps(
-            {"machine": machine, "rows": rows, "seconds": notes.seconds, "rounds": notes.found},
+            {"machine": machine, "rows": rows, "seconds": notes.seconds, "rounds": notes.results},
             indent=1,
         )
         + "\n"
     )
-    if given.check and any(one["passed"] is False for one in rows):
+    if options.check and any(row["passed"] is False for row in rows):
         sys.exit(1)
 
 

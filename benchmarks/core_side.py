@@ -1,6 +1,6 @@
-"""One side of `core.py`: a process that does the asked work with dspex or with dspy and says what it took.
+"""One side of `core.py`: a process that does work with dspex or dspy and reports its cost.
 
-Reads one JSON command a line: {"work": NAME, ...parameters}; answers one JSON line each.
+Reads one JSON command per line, {"work": NAME, ...parameters}, and answers each with a JSON line.
     python core_side.py dspex|dspy|stream-server
 """
 
@@ -19,8 +19,8 @@ from pydantic import BaseModel
 
 CHAT = "[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]"
 TYPED = json.dumps({
-    "f_literal": "positive", "f_list": ["alpha", "beta", "gamma"], "f_float": 0.87, "f_int": 42, "f_bool": True,
-    "f_str": "a short string", "f_opt": None,
+    "f_literal": "positive", "f_list": ["alpha", "beta", "gamma"], "f_float": 0.87, "f_int": 42,
+    "f_bool": True, "f_str": "a short string", "f_opt": None,
     "f_nested": {"name": "Ada", "age": 36, "tags": ["x", "y"],
                  "address": {"street": "1 Main St", "city": "Paris", "zip": "75001"}},
 })  # fmt: skip
@@ -40,8 +40,8 @@ class Person(BaseModel):
 
 
 FIELDS = {
-    "f_literal": Literal["positive", "negative"], "f_list": list[str], "f_float": float, "f_int": int, "f_bool": bool,
-    "f_str": str, "f_nested": Person, "f_opt": str | None,
+    "f_literal": Literal["positive", "negative"], "f_list": list[str], "f_float": float,
+    "f_int": int, "f_bool": bool, "f_str": str, "f_nested": Person, "f_opt": str | None,
 }  # fmt: skip
 
 
@@ -70,15 +70,15 @@ def resident_kb() -> int:
 
 async def many(call, count: int, concurrency: int) -> dict[str, float]:
     """Make `count` calls, `concurrency` at a time; the first wave is not counted."""
-    left = iter(())
+    numbers = iter(())
 
     async def worker():
-        for number in left:
+        for number in numbers:
             await call(number)
 
-    left = iter(range(concurrency))
+    numbers = iter(range(concurrency))
     await asyncio.gather(*(worker() for _ in range(concurrency)))
-    left = iter(range(count))
+    numbers = iter(range(count))
     gc.collect()
     start, before = time.perf_counter(), cpu()
     await asyncio.gather(*(worker() for _ in range(concurrency)))
@@ -149,8 +149,8 @@ class Dspex:
     def typed8(self, calls: int) -> dict[str, float]:
         async def main():
             for number in range(calls):
-                made = await self.typed.acall(self.typed_memory, text=f"Some text {number}")
-            assert made.f_nested.address.city == "Paris"
+                prediction = await self.typed.acall(self.typed_memory, text=f"Some text {number}")
+            assert prediction.f_nested.address.city == "Paris"
 
         run(main())
         before = cpu()
@@ -221,17 +221,17 @@ class Dspex:
     def first_delta(self, url: str, calls: int) -> dict[str, float]:
         async def main():
             model = self.openai("gpt-4o-mini", base_url=f"{url}/v1")
-            context, late = self.context(model=model), []
+            context, delays = self.context(model=model), []
             for number in range(calls):
-                seen = False
+                has_started = False
                 async for event in self.qa.stream(context, question=f"q{number}"):
-                    if isinstance(event, self.dspex.FieldDelta) and not seen:
-                        seen = True
-                        late.append((time.monotonic_ns() - int(event.text.split()[0])) / 1e6)
+                    if isinstance(event, self.dspex.FieldDelta) and not has_started:
+                        has_started = True
+                        delays.append((time.monotonic_ns() - int(event.text.split()[0])) / 1e6)
             await model.aclose()
-            assert len(late) == calls
-            late.sort()
-            return {"p50_ms": late[calls // 2], "p99_ms": late[calls * 99 // 100]}
+            assert len(delays) == calls
+            delays.sort()
+            return {"p50_ms": delays[calls // 2], "p99_ms": delays[calls * 99 // 100]}
 
         return run(main())
 
@@ -295,8 +295,8 @@ class Dspy:
         async def main():
             with self.dspy.context(lm=self.typed_memory, adapter=self.dspy.JSONAdapter()):
                 for number in range(calls):
-                    made = await self.typed.acall(text=f"Some text {number}")
-                assert made.f_nested.address.city == "Paris"
+                    prediction = await self.typed.acall(text=f"Some text {number}")
+                assert prediction.f_nested.address.city == "Paris"
 
         run(main())
         before = cpu()
@@ -324,9 +324,12 @@ class Dspy:
             for n in range(rows)
         ]
         run_ = self.dspy.Evaluate(
-            devset=rows_, metric=lambda row, made, _trace=None: row.answer == made.answer, num_threads=concurrency,
-            display_progress=False, display_table=False,
-        )  # fmt: skip
+            devset=rows_,
+            metric=lambda row, prediction, _trace=None: row.answer == prediction.answer,
+            num_threads=concurrency,
+            display_progress=False,
+            display_table=False,
+        )
         with self.dspy.context(lm=self._lm(url), adapter=self.dspy.ChatAdapter()):
             start, before = time.perf_counter(), cpu()
             assert run_(self.qa).score == 100.0

@@ -1,10 +1,10 @@
-"""What nothing costs: an idle worker, and followers of events while nothing happens.
+"""The cost of idling: a worker without jobs, and followers of events while nothing happens.
 
     python benchmarks/idle.py [--quick] [--check]
 
-A PostgreSQL of this process's own counts its transactions, each of which is one question here: of a
-`dspex worker` without jobs, and of one process in which 1, 10 and 100 subscriptions are open. It is
-compared with the same database without anybody. CPU is that of the worker process.
+A private PostgreSQL counts its transactions; each is one question here. Measured are a `dspex
+worker` without jobs, and one process with 1, 10 and 100 open subscriptions, against the same
+database without clients. CPU is that of the worker process.
 """
 
 import argparse
@@ -34,7 +34,7 @@ GOALS = {"questions of an idle worker, a second": 120.0, "100 followers to 1": 1
 
 
 async def transactions(server: PostgresServer, database: str) -> int:
-    """Return how many transactions a database has committed; asked on another one."""
+    """Return how many transactions a database has committed, queried on another database."""
     connection = await asyncpg.connect(server.url())
     try:
         return int(
@@ -47,11 +47,11 @@ async def transactions(server: PostgresServer, database: str) -> int:
 
 
 async def rate(server: PostgresServer, database: str, seconds: float) -> float:
-    """Return transactions a second, after those that came before were told."""
-    await asyncio.sleep(2.0)  # a backend tells its counts once a second
-    before, began = await transactions(server, database), time.monotonic()
+    """Return transactions a second, after earlier ones have been counted."""
+    await asyncio.sleep(2.0)  # a backend reports its counts once a second
+    before, start = await transactions(server, database), time.monotonic()
     await asyncio.sleep(seconds)
-    return (await transactions(server, database) - before) / (time.monotonic() - began)
+    return (await transactions(server, database) - before) / (time.monotonic() - start)
 
 
 @contextlib.asynccontextmanager
@@ -82,45 +82,45 @@ def cpu_of(pid: int) -> float:
     return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def of_worker(
+async def measure_worker(
     server: PostgresServer, settings: Settings, *, name: str, seconds: float
 ) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         async with worker(settings, folder) as pid:
             await asyncio.sleep(2.0)
-            before, began = cpu_of(pid), time.monotonic()
-            found = await rate(server, name, seconds)
-            used = (cpu_of(pid) - before) / (time.monotonic() - began)
+            before, start = cpu_of(pid), time.monotonic()
+            questions = await rate(server, name, seconds)
+            used = (cpu_of(pid) - before) / (time.monotonic() - start)
     return {
-        "questions of an idle worker, a second": found,
+        "questions of an idle worker, a second": questions,
         "CPU of an idle worker, ms a second": used * 1000,
     }
 
 
-async def of_followers(
+async def measure_followers(
     server: PostgresServer, settings: Settings, *, name: str, seconds: float
 ) -> dict[str, float]:
-    found = {}
+    figures = {}
     async with open_services(settings) as services:
         feed = services.operations.services[Feed]
         assert feed is not None
         for count in FOLLOWERS:
             streams = [feed.follow("default", "execution") for _ in range(count)]
             waiting = [asyncio.ensure_future(anext(stream)) for stream in streams]
-            found[f"questions of {count} followers, a second"] = await rate(server, name, seconds)
+            figures[f"questions of {count} followers, a second"] = await rate(server, name, seconds)
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
-    return found
+    return figures
 
 
-async def measured(server: PostgresServer, name: str, seconds: float) -> dict[str, Any]:
+async def measure(server: PostgresServer, name: str, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(state_dir=Path(folder), database_url=Secret(server.url(name)))
         await migrate_database(settings)
-        found = {"questions without anybody, a second": await rate(server, name, seconds)}
-        found |= await of_followers(server, settings, name=name, seconds=seconds)
-        return found | await of_worker(server, settings, name=name, seconds=seconds)
+        figures = {"questions without clients, a second": await rate(server, name, seconds)}
+        figures |= await measure_followers(server, settings, name=name, seconds=seconds)
+        return figures | await measure_worker(server, settings, name=name, seconds=seconds)
 
 
 def main() -> int:
@@ -128,22 +128,22 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="5 seconds each instead of 30")
-    parser.add_argument("--check", action="store_true", help="exit with 1 where a goal is missed")
-    given = parser.parse_args()
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
+    options = parser.parse_args()
     with PostgresServer() as server:
-        found = asyncio.run(measured(server, server.make(), 5.0 if given.quick else 30.0))
-    one, many = (
-        found[f"questions of {count} followers, a second"]
+        figures = asyncio.run(measure(server, server.make(), 5.0 if options.quick else 30.0))
+    single, many = (
+        figures[f"questions of {count} followers, a second"]
         for count in (FOLLOWERS[0], FOLLOWERS[-1])
     )
-    found["100 followers to 1"] = many / one
-    for name, value in found.items():
+    figures["100 followers to 1"] = many / single
+    for name, value in figures.items():
         goal = f"   (at most {GOALS[name]:g})" if name in GOALS else ""
         print(f"{name:44}{value:9.2f}{goal}")
     results = HERE / "results"
     results.mkdir(exist_ok=True)
-    (results / "idle.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    return int(given.check and any(found[name] > goal for name, goal in GOALS.items()))
+    (results / "idle.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return int(options.check and any(figures[name] > goal for name, goal in GOALS.items()))
 
 
 if __name__ == "__main__":

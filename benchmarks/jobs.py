@@ -99,14 +99,14 @@ class World:
 
     async def create(self, count: int) -> list[Any]:
         action = next(action for action in DOMAIN.actions if action.name == "create_evaluation")
-        given = CreateEvaluation(
+        request = CreateEvaluation(
             program="qa", dataset="questions", configuration={"concurrency": 1}
         )
-        return [await self.services.operations.perform(action, given) for _ in range(count)]
+        return [await self.services.operations.perform(action, request) for _ in range(count)]
 
     async def rows(self, jobs: list[Any]) -> list[Any]:
-        wanted = Query(where={"id": tuple(job.id for job in jobs)}, limit=len(jobs))
-        return list(await self.store.select(EVALUATION, wanted))
+        query = Query(where={"id": tuple(job.id for job in jobs)}, limit=len(jobs))
+        return list(await self.store.select(EVALUATION, query))
 
     async def alive(self) -> dict[int, str]:
         """Ids of workers by the id of their process."""
@@ -114,9 +114,9 @@ class World:
         return {row.pid: str(row.id) for row in rows}
 
     async def until_alive(self, count: int) -> dict[int, str]:
-        while len(found := await self.alive()) < count:
+        while len(workers := await self.alive()) < count:
             await asyncio.sleep(0.05)
-        return found
+        return workers
 
     async def events(self, job: Any) -> list[Any]:
         query = Query(where={"subject_id": job.id}, oldest_first=True, limit=1000)
@@ -157,16 +157,16 @@ async def world(database: str, url: str | None, *, seconds: float) -> Any:
 
 
 async def chaos(at: World, *, jobs: int, every: float, seed: int) -> dict[str, Any]:
-    """Carry out `jobs` on three workers; every so often kill one at random, and stop one and continue it later."""
+    """Run `jobs` on three workers; kill random workers meanwhile, and suspend one for a while."""
     rng = random.Random(seed)
     at.model.asked = 0
     workers = [await at.child("worker") for _ in range(3)]
     await at.until_alive(3)
-    made = await at.create(jobs)
+    created = await at.create(jobs)
     started = time.perf_counter()
-    kills, held, stopped = 0, 0, None
+    kills, running_when_hit, stopped = 0, 0, None
     while True:
-        rows = await at.rows(made)
+        rows = await at.rows(created)
         if all(row.status in {"completed", "failed", "cancelled"} for row in rows):
             break
         if time.perf_counter() - started > 600:
@@ -177,8 +177,8 @@ async def chaos(at: World, *, jobs: int, every: float, seed: int) -> dict[str, A
         if len(able) < 2:
             continue  # one warm survivor remains
         victim = rng.choice(able)
-        running = [row for row in await at.rows(made) if row.status == "running"]
-        held += sum(row.worker == alive[victim.pid] for row in running)
+        running = [row for row in await at.rows(created) if row.status == "running"]
+        running_when_hit += sum(row.worker == alive[victim.pid] for row in running)
         if kills == 1 and stopped is None:
             stopped = victim
             signal_process_tree(victim.pid, signal.SIGSTOP)
@@ -189,7 +189,7 @@ async def chaos(at: World, *, jobs: int, every: float, seed: int) -> dict[str, A
         kills += 1
         workers[workers.index(victim)] = await at.child("worker")
     seconds = time.perf_counter() - started
-    expected = await at.rows(made)
+    expected = await at.rows(created)
     facts = Counter(row.status for row in expected)
     lost = doubled = wrong = ends = 0
     reference = None
@@ -199,9 +199,9 @@ async def chaos(at: World, *, jobs: int, every: float, seed: int) -> dict[str, A
         steps = [entry["index"] for entry in entries if entry["kind"] == "row"]
         doubled += len(answers) - len(set(answers)) + len(steps) - len(set(steps))
         lost += len(row.rows or []) - len(set(steps)) + STEPS - len(set(answers))
-        found = [(line["outputs"], line["scores"]) for line in row.rows or []]
-        reference = reference or found
-        wrong += found != reference or len(found) != STEPS
+        results = [(line["outputs"], line["scores"]) for line in row.rows or []]
+        reference = reference or results
+        wrong += results != reference or len(results) != STEPS
         ends += sum(
             event.payload["status"] == "completed" and "over" in event.payload["message"]
             for event in await at.events(row)
@@ -221,16 +221,16 @@ async def chaos(at: World, *, jobs: int, every: float, seed: int) -> dict[str, A
         "doubled": doubled,
         "kills": kills,
         "stopped_and_continued": int(stopped is not None),
-        "running_when_hit": held,
+        "running_when_hit": running_when_hit,
         "asked_again": at.model.asked - jobs * STEPS,
         "seconds": seconds,
         "errors": [row.error["message"] for row in expected if row.error],
     }
 
 
-async def resuming(at: World, *, times: int) -> list[float]:
-    """Kill the worker of a running job beside one warm survivor; return the seconds until the job goes on."""
-    found: list[float] = []
+async def measure_recovery(at: World, *, times: int) -> list[float]:
+    """Kill the worker of a running job; return the seconds until the survivor continues it."""
+    seconds: list[float] = []
     workers = {child.pid: child for child in [await at.child("worker") for _ in range(2)]}
     for _ in range(times):
         await at.until_alive(2)
@@ -249,17 +249,19 @@ async def resuming(at: World, *, times: int) -> list[float]:
             for event in await at.events(job)
             if event.payload["message"] == "started" and event.created_at > at_kill
         )
-        found.append((again.created_at - at_kill).total_seconds())
+        seconds.append((again.created_at - at_kill).total_seconds())
         child = await at.child("worker")
         workers[child.pid] = child
     for child in workers.values():
         child.terminate()
         await child.wait()
-    return found
+    return seconds
 
 
-async def served(at: World, *, postgres: PostgresServer | None, seconds: float) -> dict[str, Any]:
-    """Ask a server without a pause while its database is restarted (or, on SQLite, while the server is killed)."""
+async def restart_under_load(
+    at: World, *, postgres: PostgresServer | None, seconds: float
+) -> dict[str, Any]:
+    """Call a server continuously while its database restarts (on SQLite: the server itself)."""
     url, server = await serve(at, port=0)
     port = url.rpartition(":")[2]
     acknowledged: list[str] = []
@@ -272,13 +274,13 @@ async def served(at: World, *, postgres: PostgresServer | None, seconds: float) 
             while not over.is_set():
                 body = {"inputs": {"question": "question 1"}}
                 try:
-                    async with session.post(f"{url}/v1/programs/qa/execute", json=body) as answer:
-                        said = await answer.json()
-                        if answer.status == 200:
-                            acknowledged.append(said["id"])
+                    async with session.post(f"{url}/v1/programs/qa/execute", json=body) as response:
+                        execution = await response.json()
+                        if response.status == 200:
+                            acknowledged.append(execution["id"])
                             back.append(time.perf_counter())
                         else:
-                            errors[str(answer.status)] += 1
+                            errors[str(response.status)] += 1
                             await asyncio.sleep(0.05)
                 except (aiohttp.ClientError, TimeoutError, ValueError):
                     errors["connection"] += 1
@@ -343,27 +345,25 @@ def p95(values: list[float]) -> float:
 
 
 def _continue(worker: Any) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+    with contextlib.suppress(ProcessLookupError):  # it has exited meanwhile
         signal_process_tree(worker.pid, signal.SIGCONT)
 
 
-async def measured(
-    database: str, *, quick: bool, postgres: PostgresServer | None
-) -> dict[str, Any]:
+async def measure(database: str, *, quick: bool, postgres: PostgresServer | None) -> dict[str, Any]:
     async with world(database, await fresh(postgres), seconds=0.05) as at:
-        found = await chaos(at, jobs=20 if quick else 100, every=2.5 if quick else 3.0, seed=7)
+        figures = await chaos(at, jobs=20 if quick else 100, every=2.5 if quick else 3.0, seed=7)
     async with world(database, await fresh(postgres), seconds=0.05) as at:
-        resumed = await resuming(at, times=1 if quick else 20)
+        recoveries = await measure_recovery(at, times=1 if quick else 20)
     async with world(database, await fresh(postgres), seconds=0.0) as at:
-        restart = await served(at, postgres=postgres, seconds=2.0 if quick else 5.0)
+        restart = await restart_under_load(at, postgres=postgres, seconds=2.0 if quick else 5.0)
     return {
         "database": database,
-        "chaos": found,
+        "chaos": figures,
         "resume": {
-            "times": len(resumed),
-            "p50": sorted(resumed)[len(resumed) // 2],
-            "p95": p95(resumed),
-            "all": resumed,
+            "times": len(recoveries),
+            "p50": sorted(recoveries)[len(recoveries) // 2],
+            "p95": p95(recoveries),
+            "all": recoveries,
         },
         "restart": restart,
     }
@@ -373,23 +373,23 @@ async def fresh(postgres: PostgresServer | None) -> str | None:
     return None if postgres is None else postgres.url(await asyncio.to_thread(postgres.make))
 
 
-def goals(found: dict[str, Any]) -> list[str]:
-    chaotic, missed = found["chaos"], []
+def goals(figures: dict[str, Any]) -> list[str]:
+    chaotic, missed = figures["chaos"], []
     if chaotic["completed"] != chaotic["jobs"] or not chaotic["ended_once"] or chaotic["wrong"]:
         missed.append("every job ends once with the right result")
     if chaotic["lost"] or chaotic["doubled"]:
         missed.append("no committed step is lost or doubled")
     if chaotic["asked_again"] > AT_ONCE * (chaotic["kills"] + 2 * chaotic["stopped_and_continued"]):
         missed.append("only what was under way at a death is asked again")
-    if found["resume"]["p95"] > GOAL:
+    if figures["resume"]["p95"] > GOAL:
         missed.append(f"p95 of going on after a death is below {GOAL:g} s")
-    if found["restart"]["missing"] or not found["restart"]["after"]:
+    if figures["restart"]["missing"] or not figures["restart"]["after"]:
         missed.append("no acknowledged execution is missing, and the server recovers")
-    return [f"{found['database']}: {goal}" for goal in missed]
+    return [f"{figures['database']}: {goal}" for goal in missed]
 
 
-def show(found: list[dict[str, Any]]) -> None:
-    print(f"{'':44}" + "".join(f"{each['database']:>14}" for each in found))
+def show(columns: list[dict[str, Any]]) -> None:
+    print(f"{'':44}" + "".join(f"{column['database']:>14}" for column in columns))
     lines = [
         (
             "jobs of 20 steps: completed / all",
@@ -422,35 +422,35 @@ def show(found: list[dict[str, Any]]) -> None:
         ),
     ]
     for label, value in lines:
-        print(f"{label:44}" + "".join(f"{value(each)!s:>14}" for each in found))
+        print(f"{label:44}" + "".join(f"{value(column)!s:>14}" for column in columns))
 
 
 async def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--check", action="store_true")
-    parser.add_argument("--only", choices=["sqlite", "postgres"])
-    given = parser.parse_args()
-    found = []
-    if given.only != "postgres":
-        found.append(await measured("sqlite", quick=given.quick, postgres=None))
-    if given.only != "sqlite":
+    parser.add_argument("--quick", action="store_true", help="20 jobs and one kill, not 100 and 20")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
+    parser.add_argument("--only", choices=["sqlite", "postgres"], help="one database only")
+    options = parser.parse_args()
+    figures = []
+    if options.only != "postgres":
+        figures.append(await measure("sqlite", quick=options.quick, postgres=None))
+    if options.only != "sqlite":
         with PostgresServer(is_durable=True) as server:
-            found.append(await measured("postgres", quick=given.quick, postgres=server))
-    show(found)
-    missed = [goal for each in found for goal in goals(each)]
-    for error in [error for each in found for error in each["chaos"]["errors"]]:
+            figures.append(await measure("postgres", quick=options.quick, postgres=server))
+    show(figures)
+    missed = [goal for column in figures for goal in goals(column)]
+    for error in [error for column in figures for error in column["chaos"]["errors"]]:
         print(f"a job failed: {error}")
     for goal in missed:
         print(f"missed: {goal}")
     results = HERE / "results"
     results.mkdir(exist_ok=True)
     (results / "jobs.json").write_text(
-        json.dumps({"quick": given.quick, "found": found, "missed": missed}, indent=2)
+        json.dumps({"quick": options.quick, "figures": figures, "missed": missed}, indent=2)
     )
-    return 1 if missed and given.check else 0
+    return 1 if missed and options.check else 0
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""How many JSON Schemas become signatures, and whether these judge values as the schemas do.
+"""How many JSON Schemas become signatures, and do these judge values like the schemas?
 
 FOLDER holds JSON files: public test suites (a list of `{"description", "schema", "tests": [{"data",
-"valid"}]}`, as in the JSON-Schema-Test-Suite; drafts other than 2020-12 are told by the name of a
-folder), and plain schemas, one a file.
+"valid"}]}`, as in the JSON-Schema-Test-Suite; a folder name marks drafts other than 2020-12),
+and plain schemas, one per file.
 
-Of a suite each schema is read twice: as fields, one for each property, and as one field that holds
-the whole. In strict mode the verdict must be that of the suite; in coercing mode a valid value must
-be accepted, and what is accepted must come out valid. Of a plain schema, values are made at random
-and judged by `jsonschema-rs` from the file as it stands.
+Each schema of a suite is read twice: as fields, one for each property, and as one field that holds
+the whole. In strict mode the verdict must be that of the suite. In coercing mode a valid value must
+be accepted, and an accepted value must be valid afterwards. For a plain schema, random values are
+judged by `jsonschema-rs` from the unchanged file.
 
-    pip download --no-binary :all: --no-deps jsonschema     # its archive contains the suite, in
-    json/tests python benchmarks/json_schema.py --data FOLDER [--quick] [--check]
+    pip download --no-binary jsonschema --no-deps jsonschema   # contains the suite: json/tests
+    python benchmarks/json_schema.py --data FOLDER [--quick] [--check]
 """
 
 import argparse
@@ -67,7 +67,7 @@ SOME_VALUES: list[Any] = [
 
 @dataclass
 class Tally:
-    """What came of one collection."""
+    """The results of one collection."""
 
     schemas: int = 0
     refused: "collections.Counter[str]" = field(default_factory=collections.Counter)
@@ -108,16 +108,16 @@ def drafts() -> dict[str, Any]:
 
 
 def remotes(folder: Path) -> dict[str, Any]:
-    """Return what the schemas of the suite refer to, by the URIs that they use: the files of its folder `remotes`."""
-    made = drafts()
+    """Return the schemas of the suite's folder `remotes` and those of the drafts, by URI."""
+    resources = drafts()
     for file in folder.rglob("remotes/**/*.json"):
         parts = file.parts[file.parts.index("remotes") + 1 :]
-        made[f"http://localhost:1234/{'/'.join(parts)}"] = json.loads(file.read_text())
-    return made
+        resources[f"http://localhost:1234/{'/'.join(parts)}"] = json.loads(file.read_text())
+    return resources
 
 
 def collect(folder: Path) -> tuple[list[Case], list[Path], list[Path]]:
-    """Return the cases of suites below `folder`, the files that may be plain schemas, and those that only define."""
+    """Return suite cases, files that may be plain schemas, and files with only definitions."""
     resources = remotes(folder)
     cases: list[Case] = []
     schemas: list[Path] = []
@@ -207,12 +207,12 @@ def verdict(signature: Signature, data: Any, mode: Any, *, whole: bool) -> tuple
         return False, None
     by_wire = {field.wire_name: name for name, field in signature.output_fields.items()}
     try:
-        made = signature.validate_outputs(
+        outputs = signature.validate_outputs(
             {by_wire.get(key, key): value for key, value in values.items()}, mode=mode
         )
     except InputError:
         return False, None
-    dumped = signature.output_validator.dump(made)
+    dumped = signature.output_validator.dump(outputs)
     fields = signature.output_fields
     dumped = {
         fields[name].wire_name: value
@@ -223,15 +223,15 @@ def verdict(signature: Signature, data: Any, mode: Any, *, whole: bool) -> tuple
 
 
 def exception(signature: Signature, case: Case, data: Any, *, valid: bool, whole: bool) -> str:
-    """Return the documented reason why the verdict on `data` may differ, empty where there is none."""
+    """Return the documented reason why the verdict on `data` may differ, or an empty text."""
     names = {field.wire_name: field for field in signature.output_fields.values()}
     if not whole:
         if not isinstance(data, dict):
             return "fields make an object"
         if data.keys() - names.keys():
-            return "fields are all there is: no others beside them"
+            return "no properties exist beside the fields"
         if any(value is None and not names[name].is_required for name, value in data.items()):
-            return "null is how a field is left out"
+            return "null omits a field"
     text = json.dumps(case.schema)
     resources = plain_resources(case)
     if '"format"' in text or '"$ref"' in text:
@@ -250,7 +250,7 @@ def exception(signature: Signature, case: Case, data: Any, *, valid: bool, whole
     ):
         return "1.0 is a whole number in every draft"
     if isinstance(case.schema, dict) and "metaschema" in str(case.schema.get("$schema")):
-        return "a vocabulary of one's own is passed over"
+        return "a custom vocabulary is ignored"
     return ""
 
 
@@ -265,13 +265,13 @@ def judge(case: Case, form: str, tally: Tally) -> None:
     survive(signature, case, form, tally)
     if form == "fields":
         for provider in ("openai", "anthropic", "gemini", "mcp"):
-            tally.providers[f"{provider}: {asked_of(signature, provider)}"] += 1
+            tally.providers[f"{provider}: {request_form(signature, provider)}"] += 1
     whole = is_whole(case, signature, form)
     for name, data, valid in case.tests:
         strict, _ = verdict(signature, data, "strict", whole=whole)
-        coerced, made = verdict(signature, data, "coerce", whole=whole)
+        coerced, outputs = verdict(signature, data, "coerce", whole=whole)
         tally.verdicts[form] += 1
-        coerced_is_right = coerced if valid else not coerced or is_valid(case, made)
+        coerced_is_right = coerced if valid else not coerced or is_valid(case, outputs)
         if strict == valid and coerced_is_right:
             continue
         if reason := exception(signature, case, data, valid=valid, whole=whole):
@@ -287,8 +287,8 @@ def judge(case: Case, form: str, tally: Tally) -> None:
             tally.wrong["coerce"].append(text)
 
 
-def asked_of(signature: Signature, provider: str) -> str:
-    """Return in which form a provider is asked for the outputs."""
+def request_form(signature: Signature, provider: str) -> str:
+    """Return the form in which a provider is sent the outputs' schema."""
     try:
         request = signature.to_json_schema(provider, purpose="structured")
     except SignatureError:
@@ -299,7 +299,7 @@ def asked_of(signature: Signature, provider: str) -> str:
 
 
 def survive(signature: Signature, case: Case, form: str, tally: Tally) -> None:
-    """Store the signature and read it back, as data, as text and as a schema; note what is not the same."""
+    """Store the signature as data, text and schema, read each back, and record differences."""
     forms = {"data": Signature.from_dict(json.loads(json.dumps(signature.to_dict())))}
     try:
         if len(str(signature)) <= LIMITS["text"].most:
@@ -310,8 +310,8 @@ def survive(signature: Signature, case: Case, form: str, tally: Tally) -> None:
     except (SignatureError, ValueError) as error:
         tally.lost.append(f"{form}: {case.place}: {error!s:.200}")
         return
-    for name, other in forms.items():
-        if other != signature or other.content_hash != signature.content_hash:
+    for name, copy in forms.items():
+        if copy != signature or copy.content_hash != signature.content_hash:
             tally.lost.append(f"{form}: {case.place}: as {name} it is not equal")
     for name, data, _ in case.tests:
         whole = is_whole(case, signature, form)
@@ -321,7 +321,7 @@ def survive(signature: Signature, case: Case, form: str, tally: Tally) -> None:
             before and not judge.is_valid(values)
         ):
             tally.lost.append(
-                f"{form}: {case.place}: {name}: another verdict after the way through its schema"
+                f"{form}: {case.place}: {name}: another verdict after export to a schema"
             )
 
 
@@ -336,7 +336,7 @@ def is_valid(case: Case, value: Any) -> bool:
 
 
 def values_for(schema: Any, chance: random.Random, root: Any, depth: int = 0) -> Any:  # noqa: C901
-    """Make a value that may fit `schema`: a part here and there does not."""
+    """Return a random value for `schema`; some of its parts may not fit."""
     if depth > 6 or not isinstance(schema, dict) or chance.random() < 0.08:
         return chance.choice(SOME_VALUES)
     if isinstance(schema.get("$ref"), str) and schema["$ref"].startswith("#/"):
@@ -359,13 +359,13 @@ def values_for(schema: Any, chance: random.Random, root: Any, depth: int = 0) ->
     kinds = schema.get("type", "object" if "properties" in schema else None)
     match chance.choice(kinds) if isinstance(kinds, list) and kinds else kinds:
         case "object":
-            made = {
+            value = {
                 name: values_for(part, chance, root, depth + 1)
                 for name, part in (schema.get("properties") or {}).items()
                 if name in (schema.get("required") or [])
                 or chance.random() < 2 / (len(schema["properties"]) + 1)
             }
-            return made | ({"x-more": 1} if chance.random() < 0.1 else {})
+            return value | ({"x-more": 1} if chance.random() < 0.1 else {})
         case "array":
             items = schema.get("items", {})
             return [values_for(items, chance, root, depth + 1) for _ in range(chance.randint(0, 2))]
@@ -381,22 +381,22 @@ def values_for(schema: Any, chance: random.Random, root: Any, depth: int = 0) ->
 
 
 def resources_of(files: list[Path]) -> dict[str, Any]:
-    """Return the schemas of a collection by the URIs that they give themselves, and those of the drafts."""
-    made = drafts()
+    """Return the schemas of a collection by their declared URIs, and those of the drafts."""
+    resources = drafts()
     for file in files:
         schema = json.loads(file.read_text())
         for key in ("$id", "id"):
             if isinstance(schema.get(key), str) and schema[key].partition("#")[0]:
-                made.setdefault(schema[key].partition("#")[0], schema)
+                resources.setdefault(schema[key].partition("#")[0], schema)
         for at, part in enumerate(file.parts):
-            if "." in part:  # a collection that mirrors addresses
-                made.setdefault(f"https://{'/'.join(file.parts[at:])}", schema)
-        made.setdefault(file.name, schema)
-        made.setdefault(f"/{file.parent.name}/{file.name}", schema)
-        made.setdefault(f"https://json.schemastore.org/{file.name}", schema)
-        made.setdefault(f"https://json.schemastore.org/{file.stem}", schema)
-        made.setdefault(f"http://json.schemastore.org/{file.stem}", schema)
-    return made
+            if "." in part:  # a collection whose folders mirror addresses
+                resources.setdefault(f"https://{'/'.join(file.parts[at:])}", schema)
+        resources.setdefault(file.name, schema)
+        resources.setdefault(f"/{file.parent.name}/{file.name}", schema)
+        resources.setdefault(f"https://json.schemastore.org/{file.name}", schema)
+        resources.setdefault(f"https://json.schemastore.org/{file.stem}", schema)
+        resources.setdefault(f"http://json.schemastore.org/{file.stem}", schema)
+    return resources
 
 
 def plain_cases(
@@ -448,15 +448,15 @@ def report(name: str, tally: Tally, goal: float, seconds: float) -> bool:
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--data", required=True, help="the folder with the files")
-    options.add_argument("--quick", action="store_true", help="every tenth schema")
-    options.add_argument("--check", action="store_true", help="exit 1 where a goal is missed")
-    chosen = options.parse_args()
-    folder = Path(chosen.data)
-    step = 10 if chosen.quick else 1
+    parser.add_argument("--data", required=True, help="folder with the JSON files")
+    parser.add_argument("--quick", action="store_true", help="only every tenth schema")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
+    options = parser.parse_args()
+    folder = Path(options.data)
+    step = 10 if options.quick else 1
     cases, files, libraries = collect(folder)
     results, is_right = {}, True
     for name, goal, count in (
@@ -480,7 +480,8 @@ def main() -> int:
         is_right &= report(name, tally, goal, time.process_time() - start)
         results[name] = {
             "schemas": tally.schemas, "accepted": tally.accepted, "refused": dict(tally.refused),
-            "verdicts": dict(tally.verdicts), "documented": dict(tally.documented), "wrong": tally.wrong,
+            "verdicts": dict(tally.verdicts), "documented": dict(tally.documented),
+            "wrong": tally.wrong,
             "lost": tally.lost,
             "providers": dict(tally.providers),
         }  # fmt: skip
@@ -489,7 +490,7 @@ def main() -> int:
         return 0
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=2))
-    return 1 if chosen.check and not is_right else 0
+    return 1 if options.check and not is_right else 0
 
 
 if __name__ == "__main__":

@@ -39,64 +39,67 @@ GROUP = 500
 GOALS = {"400 executions, beside few": 1.5, "newest": 50.0, "failed": 50.0, "of one program": 50.0}
 
 
-async def executed(services: Services) -> None:
-    given = ExecuteProgram(name="triage", inputs={"question": "?"})
+async def execute_many(services: Services) -> None:
+    request = ExecuteProgram(name="triage", inputs={"question": "?"})
     free = asyncio.Semaphore(32)
 
     async def one() -> None:
         async with free:
-            await execute_program(services.operations, given)
+            await execute_program(services.operations, request)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(400):
             group.create_task(one())
 
 
-async def timed(work: Callable[[], Awaitable[Any]], *, rounds: int = 5) -> float:
-    took = []
+async def median_ms(work: Callable[[], Awaitable[Any]], *, rounds: int = 5) -> float:
+    durations = []
     for _ in range(rounds):
         start = time.perf_counter()
         await work()
-        took.append(time.perf_counter() - start)
-    return median(took) * 1e3
+        durations.append(time.perf_counter() - start)
+    return median(durations) * 1e3
 
 
 async def fill(services: Services, count: int) -> None:
     store = services.operations.dependencies.store
     rows = await store.select(EXECUTION, Query(limit=1))
     for first in range(0, count, GROUP):
-        made = [dataclasses.replace(rows[0], id=new_id()) for _ in range(min(GROUP, count - first))]
-        await store.write(*map(Insert, made))
+        copies = [
+            dataclasses.replace(rows[0], id=new_id()) for _ in range(min(GROUP, count - first))
+        ]
+        await store.write(*map(Insert, copies))
 
 
-async def measured(settings: Settings, count: int) -> dict[str, float]:
+async def measure(settings: Settings, count: int) -> dict[str, float]:
     await migrate_database(settings)
     async with open_services(settings, serves=False) as services:
         models: Any = services.context.models
-        models._local["scripted/paris"] = ScriptedModel(REPLY)  # noqa: SLF001  # no provider is called
-        asked = CreateProgram(
+        # a scripted model under a model string, so that no provider is called
+        models._local["scripted/paris"] = ScriptedModel(REPLY)  # noqa: SLF001
+        request = CreateProgram(
             name="triage", signature="question -> answer", configuration={"model": "scripted/paris"}
         )
-        program = await create_program(services.operations, asked)
-        await executed(services)
-        few = await timed(lambda: executed(services))
+        program = await create_program(services.operations, request)
+        await execute_many(services)
+        few = await median_ms(lambda: execute_many(services))
         await fill(services, count)
-        many = await timed(lambda: executed(services))
+        many = await median_ms(lambda: execute_many(services))
         if settings.database_url is not None:
             await execute(settings.database_url.reveal(), "ANALYZE")
         dependencies = services.operations.dependencies
 
-        def listed(**where: Any) -> Callable[[], Awaitable[Any]]:
+        def list_executions(**where: Any) -> Callable[[], Awaitable[Any]]:
             query = Query(where={"workspace": "default", **where}, limit=50)
             return lambda: dependencies.store.select(EXECUTION, query)
 
         return {
             "400 executions": many,
             "400 executions, beside few": many / few,
-            "newest": await timed(listed()),
-            "failed": await timed(listed(status="failed")),
-            "of one program": await timed(listed(program_id=program.id)),
-            "figures": await timed(
+            "newest": await median_ms(list_executions()),
+            "failed": await median_ms(list_executions(status="failed")),
+            "of one program": await median_ms(list_executions(program_id=program.id)),
+            "figures": await median_ms(
                 lambda: program_metrics(services.operations, ProgramRef(program_id=program.id))
             ),
         }
@@ -107,29 +110,29 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="30,000 executions instead of 300,000")
-    parser.add_argument("--check", action="store_true", help="exit with 1 where a goal is missed")
-    given = parser.parse_args()
-    count = 30_000 if given.quick else 300_000
-    found: dict[str, dict[str, float]] = {}
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
+    options = parser.parse_args()
+    count = 30_000 if options.quick else 300_000
+    figures: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder, PostgresServer() as server:
         for name, url in (("sqlite", None), ("postgres", Secret(server.url(server.make())))):
             settings = Settings(state_dir=Path(folder) / name, database_url=url)
-            found[name] = asyncio.run(measured(settings, count))
+            figures[name] = asyncio.run(measure(settings, count))
     print(f"beside {count:,} executions{'':14}{'SQLite':>10}{'PostgreSQL':>12}")
-    for name in found["sqlite"]:
+    for name in figures["sqlite"]:
         goal = f"   (at most {GOALS[name]:g})" if name in GOALS else ""
-        print(f"{name:36}{found['sqlite'][name]:10.2f}{found['postgres'][name]:12.2f}{goal}")
+        print(f"{name:36}{figures['sqlite'][name]:10.2f}{figures['postgres'][name]:12.2f}{goal}")
     results = HERE / "results"
     results.mkdir(exist_ok=True)
     (results / "large.json").write_text(
-        json.dumps({"executions": count, **found}, indent=2) + "\n", encoding="utf-8"
+        json.dumps({"executions": count, **figures}, indent=2) + "\n", encoding="utf-8"
     )
     missed = [
         name
         for name, goal in GOALS.items()
-        if any(values[name] > goal for values in found.values())
+        if any(values[name] > goal for values in figures.values())
     ]
-    return int(given.check and bool(missed))
+    return int(options.check and bool(missed))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""Searches: what survives a kill, how they compare with dspy's, what joint search is worth, how well it samples.
+"""Searches: resuming after kills, joint search, comparison with dspy, and the sampler.
 
     python benchmarks/optimize.py [--resume-only] [--quick] [--check] [--banking77 [--seed N]]
 
 Everything but --banking77 ends in one table and in results/optimize.json. With --quick the
-comparisons are made on too few seeds to be judged: they are shown, and --check asks only for the
-goals that need no statistics.
+comparisons have too few seeds to be judged: they are shown, and --check tests only the goals that
+need no statistics.
 
 1. A search of more than 200 trials is killed with SIGKILL at 20 random points and resumed each
-   time. It has to end with the same program and trials table as an undisturbed one, ask no
-   committed call again, and repeat at most `concurrency` calls for each kill.
+   time. It has to end with the same program and trials table as an undisturbed one, repeat no
+   committed call, and repeat at most `concurrency` calls for each kill.
 2. On simulated models with known response surfaces: Joint against tuning the same variables one
    after the other (`optimize_joint.py`), and the optimizers against dspy's own at equal model calls
    (`optimize_peer.py`, needs dspy).
@@ -16,7 +16,7 @@ goals that need no statistics.
    random sampling, by the regret after 60 evaluations; and the CPU time of the sampler for a trial
    of a search of 200.
 4. With --banking77, and nothing else: searches of at most 300 calls on real data with the local
-   model (`optimize_banking77.py`), reported as they are. Its goals are none.
+   model (`optimize_banking77.py`). The results are reported; they have no goals.
 """
 
 import argparse
@@ -51,7 +51,7 @@ KILLS = 20
 JOINT_SEEDS = 40
 
 
-def started(journal: Path, calls: Path) -> subprocess.Popen:
+def start_search(journal: Path, calls: Path) -> subprocess.Popen:
     command = [
         sys.executable,
         str(ROOT / "benchmarks" / "optimize_run.py"),
@@ -63,7 +63,7 @@ def started(journal: Path, calls: Path) -> subprocess.Popen:
 
 
 class Lines:
-    """Counts the whole lines of a growing file that hold a text, and reads each only once."""
+    """Counts complete lines with a text in a growing file, and reads each only once."""
 
     def __init__(self, file: Path, text: bytes = b"") -> None:
         self.file, self.text, self.offset, self.count = file, text, 0, 0
@@ -71,9 +71,9 @@ class Lines:
     def now(self) -> int:
         if not self.file.exists():
             return 0
-        with self.file.open("rb") as opened:
-            opened.seek(self.offset)
-            data = opened.read()
+        with self.file.open("rb") as stream:
+            stream.seek(self.offset)
+            data = stream.read()
         whole = data[: data.rfind(b"\n") + 1]
         self.offset += len(whole)
         self.count += sum(self.text in line for line in whole.splitlines())
@@ -81,57 +81,59 @@ class Lines:
 
 
 def resume(kills: int) -> dict[str, object]:
-    """Kill one search again and again, and compare its end with that of another that nobody disturbs."""
+    """Kill one search repeatedly, and compare its result with an undisturbed one."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        whole = json.loads(started(place / "whole.jsonl", place / "whole.calls").communicate()[0])
+        whole = json.loads(
+            start_search(place / "whole.jsonl", place / "whole.calls").communicate()[0]
+        )
         total = Lines(place / "whole.calls").now()
         points = sorted(random.Random(5).sample(range(1, total), kills))
         journal, calls = place / "killed.jsonl", place / "killed.calls"
-        answers, begun = Lines(journal, b'"kind":"answer"'), Lines(calls)
-        done, repeats = [], [0]
+        answers, starts = Lines(journal, b'"kind":"answer"'), Lines(calls)
+        killed_at, repeats = [], [0]
         for point in points:
-            work = started(journal, calls)
-            while answers.now() < point and work.poll() is None:
+            process = start_search(journal, calls)
+            while answers.now() < point and process.poll() is None:
                 time.sleep(0.005)
-            is_alive = work.poll() is None
-            work.send_signal(signal.SIGKILL)
-            work.communicate()
+            is_alive = process.poll() is None
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
             if is_alive:
-                done.append(answers.now())
+                killed_at.append(answers.now())
                 repeats.append(
-                    begun.now() - answers.now()
+                    starts.now() - answers.now()
                 )  # begun and not answered, in all lives so far
-        known = answers.now()
-        last = json.loads(started(journal, calls).communicate()[0])
+        answered = answers.now()
+        last = json.loads(start_search(journal, calls).communicate()[0])
         entries = [json.loads(line) for line in journal.read_bytes().splitlines()]
         keys = Counter(entry["key"] for entry in entries if entry["kind"] == "answer")
         return {
             "trials": len(whole["table"]),
             "calls undisturbed": total,
-            "kills": len(done),
-            "killed after answers": done,
+            "kills": len(killed_at),
+            "killed after answers": killed_at,
             "same program": last["program"] == whole["program"],
             "same trials table": last["table"] == whole["table"],
             "committed calls asked again": sum(keys.values())
             - len(keys)
             + last["made"]
-            - (total - known),
-            "calls repeated in all": begun.now() - answers.now(),
+            - (total - answered),
+            "calls repeated in all": starts.now() - answers.now(),
             "calls repeated by one kill at most": max(b - a for a, b in pairwise(repeats)),
             "allowed for a kill": CONCURRENCY,
         }
 
 
 def bent(values: dict[str, object]) -> float:
-    """Optimum 0 in the branch "deep" at depth 5, rate 0.01; the other branch is easier and reaches -0.5 only."""
+    """Return 0 at best: branch "deep", depth 5, rate 0.01; the easier branch reaches only -0.5."""
     if values["kind"] == "deep":
         return -abs(values["depth"] - 5) * 0.3 - abs(math.log10(values["rate"]) + 2)
     return -0.5 - (values["width"] - 0.3) ** 2
 
 
 def mixed(values: dict[str, object]) -> float:
-    """Optimum 0 at "c", true, 7, 0.25, 0.75; the two numbers only count together."""
+    """Return 0 at best: "c", true, 7, 0.25, 0.75; the two numbers only count together."""
     off = (
         (values["x"] - 0.25) ** 2 + (values["y"] - 0.75) ** 2 + (values["x"] + values["y"] - 1) ** 2
     )
@@ -219,22 +221,23 @@ def functions(seeds: int) -> dict[str, dict[str, float]]:
     ways = {"dspex": regret_of_sampler, "optuna": regret_of_optuna, "random": regret_of_random}
     return {
         name: {
-            way: median(made(name, seed, 60) for seed in range(seeds)) for way, made in ways.items()
+            way: median(regret(name, seed, 60) for seed in range(seeds))
+            for way, regret in ways.items()
         }
         for name in FUNCTIONS
     }
 
 
 def cpu_of_sampler(name: str, seed: int) -> float:
-    """Return milliseconds of CPU time for each of 200 trials, each told before the next is suggested."""
-    begun = time.process_time()
+    """Return CPU ms per trial over 200 trials; each result is learned before the next trial."""
+    start = time.process_time()
     regret_of_sampler(name, seed, 200)
-    return (time.process_time() - begun) / 200 * 1000
+    return (time.process_time() - start) / 200 * 1000
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table; `is_met` is None where there is no goal, or too little to judge by."""
+    """A line of the table; `is_met` is None without a goal or with too few seeds to judge."""
 
     work: str
     measured: str
@@ -246,17 +249,21 @@ class Row:
 Part = tuple[dict[str, object], list[Row]]
 
 
-def resumed(*, quick: bool) -> Part:
-    found = resume(3 if quick else KILLS)
-    is_same = bool(found["same program"] and found["same trials table"])
-    again, most = found["committed calls asked again"], found["calls repeated by one kill at most"]
-    work = f"search of {found['trials']} trials, {found['kills']} times kill -9"
-    return found, [
+def measure_resume(*, quick: bool) -> Part:
+    result = resume(3 if quick else KILLS)
+    is_same = bool(result["same program"] and result["same trials table"])
+    again, most = (
+        result["committed calls asked again"],
+        result["calls repeated by one kill at most"],
+    )
+    work = f"search of {result['trials']} trials, {result['kills']} times kill -9"
+    return result, [
         Row(work, "the same" if is_same else "another end", goal="program and table as "
                 "undisturbed", is_met=is_same),
         Row("  answered calls asked again", str(again), goal="0", is_met=again == 0),
         Row(
-            "  calls under way repeated", f"{found['calls repeated in all']}, at most {most} for a "
+            "  calls under way repeated",
+            f"{result['calls repeated in all']}, at most {most} for a "
                     "kill",
             goal=f"at most {CONCURRENCY} for a kill", is_met=most <= CONCURRENCY,
         ),
@@ -267,34 +274,34 @@ def difference(row: dict[str, float]) -> str:
     return f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
 
 
-def simulated(*, quick: bool) -> Part:
+def compare_joint(*, quick: bool) -> Part:
     seeds = range(1 if quick else JOINT_SEEDS)
-    found = asyncio.run(optimize_joint.measured(seeds))
+    result = asyncio.run(optimize_joint.measure(seeds))
     rows = []
     for family, what in product(optimize_joint.FAMILIES, ("accuracy", "hypervolume")):
-        row, is_asked = found[family][what], family != "no pairs"
+        row, has_goal = result[family][what], family != "no pairs"
         rows.append(
             Row(
                 f"Joint, {what}, {family}, {len(seeds)} seeds",
                 f"{row['joint']:.3f}",
                 f"in turn {row['sequence']:.3f}: {difference(row)}",
-                "above 0" if is_asked else "",
-                row["low"] > 0 if is_asked and not quick else None,
+                "above 0" if has_goal else "",
+                row["low"] > 0 if has_goal and not quick else None,
             )
         )
-    return found, rows
+    return result, rows
 
 
-def against_dspy(*, quick: bool) -> Part:
+def compare_dspy(*, quick: bool) -> Part:
     if importlib.util.find_spec("dspy") is None:
-        said = "dspy is not installed (pip install 'dspex[dspy]')"
-        return {"skipped": said}, [Row("optimizers against dspy's", f"skipped: {said}")]
-    found = asyncio.run(
-        optimize_peer.measured(optimize_peer.QUICK if quick else optimize_peer.WORK)
+        reason = "dspy is not installed (pip install 'dspex[dspy]')"
+        return {"skipped": reason}, [Row("optimizers against dspy's", f"skipped: {reason}")]
+    result = asyncio.run(
+        optimize_peer.measure(optimize_peer.QUICK if quick else optimize_peer.WORK)
     )
     rows = []
     for work in optimize_peer.WORK:
-        row = found[work]
+        row = result[work]
         name = (
             f"{work}, {row['seeds']} seeds, {row['our calls']:.0f} and {row['their calls']:.0f} "
             "calls"
@@ -309,14 +316,14 @@ def against_dspy(*, quick: bool) -> Part:
                 None if quick else row["low"] >= -0.02,
             )
         )
-    return found, rows
+    return result, rows
 
 
-def sampled(*, quick: bool) -> Part:
+def measure_sampler(*, quick: bool) -> Part:
     seeds = 2 if quick else 20
-    found: dict[str, dict[str, float]] = functions(seeds)
+    result: dict[str, dict[str, float]] = functions(seeds)
     rows = []
-    for name, row in found.items():
+    for name, row in result.items():
         beside = f"Optuna {row['optuna']:.4f}, random {row['random']:.4f}"
         is_met = None if quick else row["dspex"] <= min(row["optuna"], row["random"])
         work = f"regret after 60, {name}, {seeds} seeds"
@@ -332,7 +339,7 @@ def sampled(*, quick: bool) -> Part:
                 is_met=cpu <= 10,
             )
         )
-    return found, rows
+    return result, rows
 
 
 def show(rows: list[Row]) -> None:
@@ -354,60 +361,58 @@ def on_banking77(*, quick: bool, seeds: list[int] | None = None) -> None:
 
     with dspex.context(model="local/gemma3-270m"):
         model = current().model
-    result = asyncio.run(optimize_banking77.measured(seeds or range(1 if quick else 3), model))
+    result = asyncio.run(optimize_banking77.measure(seeds or range(1 if quick else 3), model))
     optimize_banking77.show(result)
-    written("optimize_banking77", {"quick": quick, **result})
+    write_result("optimize_banking77", {"quick": quick, **result})
 
 
-def written(name: str, result: dict[str, object]) -> None:
+def write_result(name: str, result: dict[str, object]) -> None:
     target = ROOT / "benchmarks" / "results" / f"{name}.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--resume-only", action="store_true", help="kill and resume, nothing else")
-    options.add_argument(
-        "--banking77", action="store_true", help="the searches on real data, nothing else"
-    )
-    options.add_argument(
+    parser.add_argument("--resume-only", action="store_true", help="only the kills and resumes")
+    parser.add_argument("--banking77", action="store_true", help="only the searches on real data")
+    parser.add_argument(
         "--seed",
         type=int,
         action="append",
-        help="with --banking77: this one of its three seeds only",
+        help="with --banking77: only this seed, of three",
     )
-    options.add_argument(
+    parser.add_argument(
         "--quick",
         action="store_true",
-        help="fewer kills and seeds; under a minute without banking77",
+        help="fewer kills and seeds; under a minute without --banking77",
     )
-    options.add_argument("--check", action="store_true", help="exit with 1 where a goal is missed")
-    given = options.parse_args()
-    if given.banking77:
-        on_banking77(quick=given.quick, seeds=given.seed)
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
+    options = parser.parse_args()
+    if options.banking77:
+        on_banking77(quick=options.quick, seeds=options.seed)
         return 0
-    parts = {"resume": resumed}
-    if not given.resume_only:
-        parts |= {"functions": sampled, "joint": simulated, "dspy": against_dspy}
-    result: dict[str, object] = {"quick": given.quick}
+    parts = {"resume": measure_resume}
+    if not options.resume_only:
+        parts |= {"functions": measure_sampler, "joint": compare_joint, "dspy": compare_dspy}
+    result: dict[str, object] = {"quick": options.quick}
     rows: list[Row] = []
     seconds: dict[str, float] = {}
     for name, part in parts.items():
-        begun = time.perf_counter()
-        result[name], more = part(quick=given.quick)
+        start = time.perf_counter()
+        result[name], more = part(quick=options.quick)
         rows += more
-        seconds[name] = round(time.perf_counter() - begun, 1)
+        seconds[name] = round(time.perf_counter() - start, 1)
         print(f"{name}: {seconds[name]} s", file=sys.stderr, flush=True)
         goals = {row.work.strip(): row.is_met for row in rows if row.is_met is not None}
-        written(
-            "optimize_resume" if given.resume_only else "optimize",
+        write_result(
+            "optimize_resume" if options.resume_only else "optimize",
             result | {"seconds": seconds, "goals": goals},
         )
     show(rows)
-    return 1 if given.check and not all(goals.values()) else 0
+    return 1 if options.check and not all(goals.values()) else 0
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""Optimizers of dspex and of dspy on six intents of banking77 with the small local model; `optimize.py --banking77`.
+"""Optimizers of dspex and dspy on six banking77 intents with the small local model.
+
+This is `optimize.py --banking77`.
 
 Each search has at most 300 model calls and sees 60 training rows; its outcome is scored once on 60
-test rows. dspy runs in a process of its own and reaches the same model through a server in this
-one, so that both face the same weights and sampling; its searches are set up so that they end
-within 300 calls, which the server counts. The model answers one call at a time; set DSPEX_THREADS=1
+test rows. dspy runs in a separate process and reaches the same model through a server in this one,
+so both use the same weights and sampling. Its searches are configured to end within 300 calls,
+which the server counts. The model answers one call at a time; set DSPEX_THREADS=1
 on a machine that does other work.
 
-    python benchmarks/optimize_banking77.py dspy   (the other side: reads commands, one JSON object
-    a line)
+    python benchmarks/optimize_banking77.py dspy    # dspy's side: reads one JSON command per line
 """
 
 import asyncio
@@ -54,11 +55,11 @@ class Peer:
 
         self.signature = Intent
 
-    def run(self, given: dict[str, object]) -> dict[str, object]:
+    def run(self, command: dict[str, object]) -> dict[str, object]:
         dspy = self.dspy
-        train = [dspy.Example(**row).with_inputs("text") for row in given["train"]]
+        train = [dspy.Example(**row).with_inputs("text") for row in command["train"]]
         lm = dspy.LM(
-            f"openai/{given['model']}",
+            f"openai/{command['model']}",
             api_base=self.url,
             api_key="none",
             temperature=0.0,
@@ -66,15 +67,15 @@ class Peer:
             num_retries=0,
         )
         with dspy.context(lm=lm, adapter=dspy.JSONAdapter()):
-            made = self.compiled(
-                given["work"], dspy.Predict(self.signature), train, seed=given["seed"]
+            best = self.compile_program(
+                command["work"], dspy.Predict(self.signature), train, seed=command["seed"]
             )
         return {
-            "instructions": made.signature.instructions,
-            "demos": [dict(demo) for demo in made.demos],
+            "instructions": best.signature.instructions,
+            "demos": [dict(demo) for demo in best.demos],
         }
 
-    def compiled(self, work: str, student, train: list, *, seed: int):
+    def compile_program(self, work: str, student, train: list, *, seed: int):
         dspy = self.dspy
 
         def metric(example, prediction, trace=None):
@@ -89,29 +90,34 @@ class Peer:
             metric=metric, auto=None, num_candidates=4, num_threads=1, seed=seed, **few
         )
         return mipro.compile(
-            student, trainset=train[SCORED:], valset=train[:SCORED], num_trials=8, minibatch_size=10,
-            minibatch_full_eval_steps=4, seed=seed,
-        )  # fmt: skip
+            student,
+            trainset=train[SCORED:],
+            valset=train[:SCORED],
+            num_trials=8,
+            minibatch_size=10,
+            minibatch_full_eval_steps=4,
+            seed=seed,
+        )
 
 
 def serve_dspy() -> None:
     out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever dspy prints is no answer
+    os.dup2(2, 1)  # keep what dspy prints out of the answers
     peer = None
     for line in sys.stdin:
-        given = json.loads(line)
-        peer = peer or Peer(given["url"])
+        command = json.loads(line)
+        peer = peer or Peer(command["url"])
         try:
-            answer = peer.run(given)
-        except Exception as error:  # noqa: BLE001  # a search that fails is an outcome
+            answer = peer.run(command)
+        except Exception as error:  # noqa: BLE001  # a failed search is an outcome
             answer = {"error": f"{type(error).__name__}: {error}"[:300]}
         out.write(json.dumps(answer) + "\n")
         out.flush()
 
 
-def shuffled(split: str, seed: int):
-    found = rows(split, 10, seed)
-    return found.sample(len(found), seed=seed)
+def shuffle_rows(split: str, seed: int):
+    examples = rows(split, 10, seed)
+    return examples.sample(len(examples), seed=seed)
 
 
 def program():
@@ -154,11 +160,12 @@ async def ours(work: str, train, *, seed: int, model) -> tuple[dict[str, object]
 
 
 class Constrained:
-    """The model for dspy: what is asked for an intent is decoded under the same schema as for dspex.
+    """The model for dspy: it decodes intents under the same schema as for dspex.
 
-    dspy asks a model that it does not know for JSON without a schema. A proposal of instructions
-    that this small model writes without one is seldom JSON, and then dspy's search ends: texts are
-    decoded as JSON of the fields asked for."""
+    dspy requests JSON without a schema from a model that it does not know. Instructions that this
+    small model proposes without a schema are rarely JSON, and then dspy's search ends. So texts are
+    decoded as JSON of the requested fields.
+    """
 
     def __init__(self, model) -> None:
         self.model, self.name, self.capabilities = model, model.name, model.capabilities
@@ -166,10 +173,10 @@ class Constrained:
     async def complete(self, request):
         system = request.messages[0].content
         if request.response_schema is None:
-            wanted = re.findall(
+            field_lists = re.findall(
                 r"in the following order of fields: (.*)", request.messages[-1].content
             )
-            names = re.findall(r"`(\w+)`", wanted[-1]) if wanted else []
+            names = re.findall(r"`(\w+)`", field_lists[-1]) if field_lists else []
             schema = SCHEMA if '"intent": "{intent}' in system else _texts(names) if names else None
             request = msgspec.structs.replace(request, response_schema=schema)
         return await self.model.complete(request)
@@ -183,39 +190,40 @@ def _texts(names: list[str]) -> dict[str, object]:
     return {"type": "object", "properties": texts, "required": names, "additionalProperties": False}
 
 
-async def theirs(child, server, given: dict[str, object], model) -> tuple[dict[str, object], int]:
-    server.models = {given["model"]: Constrained(model)}
-    child.stdin.write(json.dumps({**given, "url": server.url}).encode() + b"\n")
+async def theirs(child, server, command: dict[str, object], model) -> tuple[dict[str, object], int]:
+    server.models = {command["model"]: Constrained(model)}
+    child.stdin.write(json.dumps({**command, "url": server.url}).encode() + b"\n")
     answer = await child.stdout.readline()
     if not answer:
-        raise RuntimeError(f"dspy ended on {given['work']}, seed {given['seed']}")
-    found = json.loads(answer)
-    if "error" in found:
+        raise RuntimeError(f"dspy ended on {command['work']}, seed {command['seed']}")
+    outcome = json.loads(answer)
+    if "error" in outcome:
         print(
-            f"  dspy's {given['work']} failed, its program stays as it is: {found['error']}",
+            f"  dspy's {command['work']} failed, its program stays as it is: {outcome['error']}",
             file=sys.stderr,
         )
-        return {}, server.calls[given["model"]]
-    demos = [{name: demo[name] for name in ("text", "intent")} for demo in found["demos"]]
-    return {"self.instructions": found["instructions"], "self.demos": demos}, server.calls[
-        given["model"]
+        return {}, server.calls[command["model"]]
+    demos = [{name: demo[name] for name in ("text", "intent")} for demo in outcome["demos"]]
+    return {"self.instructions": outcome["instructions"], "self.demos": demos}, server.calls[
+        command["model"]
     ]
 
 
-async def measured(seeds: Iterable[int], model) -> dict[str, object]:
+async def measure(seeds: Iterable[int], model) -> dict[str, object]:
     import dspex
     from dspex.testing.model_server import ModelServer
 
     child = await asyncio.create_subprocess_exec(
         sys.executable, __file__, "dspy",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}, limit=1 << 20,
     )  # fmt: skip
     result: dict[str, object] = {"seeds": list(seeds), "calls": CALLS, "rows": []}
     async with ModelServer({}) as server:
         for seed in seeds:
-            train, test = shuffled("train", seed), shuffled("test", seed)
-            leaked = len(train.duplicates(test, fields=["text"]))
+            train, test = shuffle_rows("train", seed), shuffle_rows("test", seed)
+            duplicates = len(train.duplicates(test, fields=["text"]))
             for side, work in [
                 ("program as it is", ""),
                 *(("dspex", w) for w in OURS),
@@ -225,9 +233,9 @@ async def measured(seeds: Iterable[int], model) -> dict[str, object]:
                 if side == "dspex":
                     values, calls = await ours(work, train, seed=seed, model=model)
                 elif side == "dspy":
-                    given = {"work": work, "model": f"{work}-{seed}", "seed": seed}
-                    given["train"] = [row.to_dict() for row in train]
-                    values, calls = await theirs(child, server, given, model)
+                    command = {"work": work, "model": f"{work}-{seed}", "seed": seed}
+                    command["train"] = [row.to_dict() for row in train]
+                    values, calls = await theirs(child, server, command, model)
                 with dspex.context(model=model):
                     report = await dspex.aevaluate(
                         program().assign(values), test, dspex.exact_match, concurrency=1
@@ -246,7 +254,7 @@ async def measured(seeds: Iterable[int], model) -> dict[str, object]:
                         "low": interval.low,
                         "high": interval.high,
                         "failed": report.failed,
-                        "leaked": leaked,
+                        "leaked": duplicates,
                     }
                 )
                 print(
@@ -265,14 +273,14 @@ def show(result: dict[str, object]) -> None:
         f"banking77, six intents, at most {CALLS} calls, seeds {result['seeds']}, 60 test rows each"
     )
     for side, work in dict.fromkeys((row["side"], row["work"]) for row in result["rows"]):
-        found = [row for row in result["rows"] if (row["side"], row["work"]) == (side, work)]
-        right = round(sum(row["accuracy"] * (60 - row["failed"]) for row in found))
-        scored = sum(60 - row["failed"] for row in found)
+        group = [row for row in result["rows"] if (row["side"], row["work"]) == (side, work)]
+        right = round(sum(row["accuracy"] * (60 - row["failed"]) for row in group))
+        scored = sum(60 - row["failed"] for row in group)
         print(
-            f"  {side} {work}: {fmean(row['accuracy'] for row in found):.2f} "
+            f"  {side} {work}: {fmean(row['accuracy'] for row in group):.2f} "
             f"{wilson(right, scored)} over all rows; "
-            f"by seed {[round(row['accuracy'], 2) for row in found]}; calls "
-            f"{[row['calls'] for row in found]}"
+            f"by seed {[round(row['accuracy'], 2) for row in group]}; calls "
+            f"{[row['calls'] for row in group]}"
         )
 
 

@@ -1,4 +1,6 @@
-"""Joint search against tuning one variable after the other, on simulated models; part of benchmarks/optimize.py.
+"""Joint search against tuning one variable at a time, on simulated models.
+
+A part of benchmarks/optimize.py.
 
 What varies: 8 instructions, 6 sets of demonstrations, the temperature, and whether the program
 reasons first. Both ways use the same recipe and have the same number of model calls; one after the
@@ -73,56 +75,56 @@ def true_accuracy(model: SimulatedModel, values: dict[str, object]) -> float:
     return model.truth(system, demos, values.get("heat", 0.0))
 
 
-async def searched(
-    kept: dict[str, object], only: tuple[str, ...], *, seed: int, calls: int
+async def run_search(
+    values: dict[str, object], only: tuple[str, ...], *, seed: int, calls: int
 ) -> object:
     few = dspex.BootstrapFewShot(max_bootstrapped=4, max_labelled=4)
     recipe = dspex.Joint(
-        trials=200, cohort=8, first_rows=4, keep=2, instructions=1, sets=5, bootstrap=few, objectives=OBJECTIVES,
-        only=only,
+        trials=200, cohort=8, first_rows=4, keep=2, instructions=1, sets=5, bootstrap=few,
+        objectives=OBJECTIVES, only=only,
     )  # fmt: skip
     search = dspex.Search(seed=seed, budget=Budget(calls=calls), insists=True)
-    given = program().assign(kept)
+    student = program().assign(values)
     return await dspex.aoptimize(
-        given, recipe, train=questions(0, 30), metric=dspex.exact_match, search=search
+        student, recipe, train=questions(0, 30), metric=dspex.exact_match, search=search
     )
 
 
 def volume(model: SimulatedModel, runs: list[tuple[object, dict[str, object]]]) -> float:
-    found = []
-    for trials, kept in runs:
+    points = []
+    for trials, values in runs:
         for trial in trials:
             if trial.candidate.is_final and trial.score is not None:
-                accuracy = true_accuracy(model, {**kept, **trial.candidate.assignment})
-                found.append((accuracy, -1e4 * trial.figures["usd"]))
-    return hypervolume(found, (0.0, -8.0))
+                accuracy = true_accuracy(model, {**values, **trial.candidate.assignment})
+                points.append((accuracy, -1e4 * trial.figures["usd"]))
+    return hypervolume(points, (0.0, -8.0))
 
 
 async def both_ways(family: str, seed: int) -> dict[str, float]:
     surface = FAMILIES[family](seed)
     model = SimulatedModel(surface, seed=seed)
     with dspex.context(model=model):
-        together = await searched({}, (), seed=seed, calls=CALLS)
-    found = {
+        together = await run_search({}, (), seed=seed, calls=CALLS)
+    result = {
         "joint accuracy": true_accuracy(model, dict(together.best.candidate.assignment)),
         "joint hypervolume": volume(model, [(together.trials, {})]),
         "plain accuracy": true_accuracy(model, {}),
     }
     model = SimulatedModel(surface, seed=seed)
-    kept: dict[str, object] = {}
+    values: dict[str, object] = {}
     runs = []
     with dspex.context(model=model):
         for name in random.Random(seed).sample(VARIED, len(VARIED)):
-            step = await searched(kept, (name,), seed=seed, calls=CALLS // len(VARIED))
-            runs.append((step.trials, dict(kept)))
-            kept |= step.best.candidate.assignment
-    return found | {
-        "sequence accuracy": true_accuracy(model, kept),
+            step = await run_search(values, (name,), seed=seed, calls=CALLS // len(VARIED))
+            runs.append((step.trials, dict(values)))
+            values |= step.best.candidate.assignment
+    return result | {
+        "sequence accuracy": true_accuracy(model, values),
         "sequence hypervolume": volume(model, runs),
     }
 
 
-async def measured(seeds: range) -> dict[str, object]:
+async def measure(seeds: range) -> dict[str, object]:
     result: dict[str, object] = {"seeds": [seeds.start, seeds.stop], "calls": CALLS}
     for family in FAMILIES:
         rows = [await both_ways(family, seed) for seed in seeds]

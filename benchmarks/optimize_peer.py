@@ -1,12 +1,14 @@
-"""Optimizers of dspex against dspy's own, over one simulated model on loopback; part of benchmarks/optimize.py.
+"""Optimizers of dspex against those of dspy, on one simulated model over loopback.
 
-Both face the same server, data and program (`question -> answer` at temperature 0), 30 rows to
-train on and 30 to score on. dspy runs first, in a process of its own, with its memory cache and
-without its disk cache; the server counts its calls, and dspex gets as many as its budget; its
-random search scores sets on 10 rows first, and the best of three on all. BootstrapFewShot makes one
-candidate and scores nothing: compared is what the walk of either made, without the scoring that
-dspex adds. Compared is the true accuracy of the outcome, which the surface knows. Surfaces are
-drawn at random (`Surface.drawn`), one for each seed.
+A part of benchmarks/optimize.py.
+
+Both use the same server, data and program (`question -> answer` at temperature 0), 30 rows to train
+on and 30 to score on. dspy runs first, in a separate process, with its memory cache and without its
+disk cache. The server counts its calls, and dspex gets the same number as its budget. dspex's random
+search scores sets on 10 rows first, and the best of three on all. BootstrapFewShot creates one
+candidate and scores nothing, so the demonstrations are compared without the scoring that dspex
+adds. The true accuracy of the outcome is compared, which the surface knows. Surfaces are drawn at
+random (`Surface.drawn`), one for each seed.
 
 The numbers of seeds were fixed before the run that is reported, from the spread of earlier runs on
 other seeds (standard deviations of the difference of 0.083, 0.036 and 0.152): were there no
@@ -56,13 +58,15 @@ class Peer:
             f"openai/{model}", api_base=self.url, api_key="none", temperature=0.0, max_tokens=200
         )
         with dspy.context(lm=lm):
-            made = self.compiled(work, dspy.Predict("question -> answer"), train, check, seed)
+            best = self.compile_program(
+                work, dspy.Predict("question -> answer"), train, check, seed
+            )
         return {
-            "instructions": made.signature.instructions,
-            "demos": [[demo["question"], demo["answer"]] for demo in made.demos],
+            "instructions": best.signature.instructions,
+            "demos": [[demo["question"], demo["answer"]] for demo in best.demos],
         }
 
-    def compiled(self, work: str, student, train: list, check: list, seed: int):
+    def compile_program(self, work: str, student, train: list, check: list, seed: int):
         dspy = self.dspy
 
         def metric(example, prediction, trace=None):
@@ -86,17 +90,17 @@ class Peer:
 
 def serve_dspy() -> None:
     out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever dspy prints is no answer
+    os.dup2(2, 1)  # keep what dspy prints out of the answers
     peer = None
     for line in sys.stdin:
-        given = json.loads(line)
-        peer = peer or Peer(given["url"])
-        out.write(json.dumps(peer.run(given["work"], given["model"], given["seed"])) + "\n")
+        command = json.loads(line)
+        peer = peer or Peer(command["url"])
+        out.write(json.dumps(peer.run(command["work"], command["model"], command["seed"])) + "\n")
         out.flush()
 
 
 async def ours(work: str, url: str, *, calls: int, seed: int) -> dict[str, object]:
-    """Return what dspex makes of the same task with at most `calls` calls."""
+    """Run the same task on dspex with at most `calls` calls."""
     import dspex
     from dspex.execution.clients import Budget, OpenAIModel
 
@@ -132,30 +136,31 @@ async def ours(work: str, url: str, *, calls: int, seed: int) -> dict[str, objec
         )
     await model.aclose()
     best = outcome.trials[-1] if work == "bootstrap" else outcome.best
-    made = program.assign(best.candidate.assignment)
-    walked = sum(trial.candidate.label.startswith("teacher") for trial in outcome.trials)
+    best_program = program.assign(best.candidate.assignment)
+    runs = sum(trial.candidate.label.startswith("teacher") for trial in outcome.trials)
     return {
-        "instructions": made.signature.instructions,
-        "demos": [[demo["question"], demo["answer"]] for demo in made.demos],
-        "calls": walked if work == "bootstrap" else outcome.made,
+        "instructions": best_program.signature.instructions,
+        "demos": [[demo["question"], demo["answer"]] for demo in best_program.demos],
+        "calls": runs if work == "bootstrap" else outcome.made,
     }
 
 
-def true_accuracy(surface, found: dict[str, object]) -> float:
-    demos = [(int(q.split()[1]), a == q.replace("question", "answer")) for q, a in found["demos"]]
-    return surface.probability(found["instructions"], demos, 0.0)
+def true_accuracy(surface, outcome: dict[str, object]) -> float:
+    demos = [(int(q.split()[1]), a == q.replace("question", "answer")) for q, a in outcome["demos"]]
+    return surface.probability(outcome["instructions"], demos, 0.0)
 
 
-async def measured(seeds: dict[str, int]) -> dict[str, object]:
+async def measure(seeds: dict[str, int]) -> dict[str, object]:
     from dspex.learning.evaluation import bootstrap
     from dspex.testing import SimulatedModel, Surface
     from dspex.testing.model_server import ModelServer
 
-    found: dict[str, list[dict[str, float]]] = {work: [] for work in seeds}
+    measurements: dict[str, list[dict[str, float]]] = {work: [] for work in seeds}
     limits = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     child = await asyncio.create_subprocess_exec(
         sys.executable, __file__, "dspy",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=limits,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL, env=limits,
     )  # fmt: skip
     plan = [(work, seed) for work, count in seeds.items() for seed in range(FIRST, FIRST + count)]
     async with ModelServer({}) as server:
@@ -172,15 +177,15 @@ async def measured(seeds: dict[str, int]) -> dict[str, object]:
             theirs, calls = json.loads(answer), server.calls[name]
             mine = await ours(work, server.url, calls=calls, seed=seed)
             row = {"ours": true_accuracy(surface, mine), "theirs": true_accuracy(surface, theirs)}
-            found[work].append({**row, "our calls": mine["calls"], "their calls": calls})
+            measurements[work].append({**row, "our calls": mine["calls"], "their calls": calls})
     child.stdin.close()
     await child.wait()
     result: dict[str, object] = {"first seed": FIRST}
-    for work, every in found.items():
-        gains = [row["ours"] - row["theirs"] for row in every]
+    for work, rows in measurements.items():
+        gains = [row["ours"] - row["theirs"] for row in rows]
         interval = bootstrap(gains)
-        result[work] = {"seeds": len(every)} | {
-            name: fmean(row[name] for row in every) for name in every[0]
+        result[work] = {"seeds": len(rows)} | {
+            name: fmean(row[name] for row in rows) for name in rows[0]
         }
         result[work] |= {
             "difference": fmean(gains),

@@ -1,8 +1,10 @@
-"""One search of 200 trials on a simulated model, in a process of its own: benchmarks/optimize.py kills and resumes it.
+"""One search on a simulated model in a separate process.
+
+benchmarks/optimize.py kills and resumes it.
 
     python benchmarks/optimize_run.py JOURNAL CALLS CONCURRENCY
 
-Appends a line to CALLS as each call begins; prints the outcome as JSON.
+Appends a line to CALLS when a call starts; prints the outcome as JSON.
 """
 
 import asyncio
@@ -18,15 +20,17 @@ ROWS = [{"question": f"question {number}", "answer": f"answer {number}"} for num
 
 
 class Counted(SimulatedModel):
-    """Notes each call before it is made, and takes a moment, so that several are under way."""
+    """Records each call before it starts, and takes a moment, so that several overlap."""
 
     def __init__(self, path: str) -> None:
         super().__init__(seed=1)
         self.file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     async def complete(self, request: Request) -> Response:
-        said = [(message.role, message.content) for message in request.messages]
-        os.write(self.file, (json.dumps([said, request.temperature, request.seed]) + "\n").encode())
+        messages = [(message.role, message.content) for message in request.messages]
+        os.write(
+            self.file, (json.dumps([messages, request.temperature, request.seed]) + "\n").encode()
+        )
         await asyncio.sleep(0.0005)
         return await super().complete(request)
 
@@ -47,13 +51,18 @@ def program() -> dspex.Module:
 
 async def main(journal: str, calls: str, concurrency: int) -> None:
     recipe = dspex.Joint(trials=140, cohort=10, first_rows=5, keep=3, instructions=1, sets=3)
-    with dspex.optimizers.JsonlJournal(journal) as kept, dspex.context(model=Counted(calls)):
+    with (
+        dspex.optimizers.JsonlJournal(journal) as open_journal,
+        dspex.context(model=Counted(calls)),
+    ):
         outcome = await dspex.aoptimize(
             program(),
             recipe,
             train=dspex.Dataset.from_rows(ROWS),
             metric=dspex.exact_match,
-            search=dspex.Search(journal=kept, concurrency=concurrency, trials_at_once=2, seed=7),
+            search=dspex.Search(
+                journal=open_journal, concurrency=concurrency, trials_at_once=2, seed=7
+            ),
         )
     facts = {
         "program": outcome.program.to_program().content_hash,

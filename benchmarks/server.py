@@ -1,12 +1,14 @@
-"""The server with everything on beside a bare GraphQL application, in one run: medians of interleaved rounds.
+"""The server with all features on against a bare GraphQL application, in one run.
+
+Figures are medians of interleaved rounds.
 
     python benchmarks/server.py [--quick] [--check] [--database sqlite|postgres]
 
-Everything on: keys, limits, audit, trace, persistence; the model is scripted. The peer is
-`bare_app.py` from $DSPEX_SHARED/bench or `../shared/bench`, with its one insert into a database of
-the same kind. Servers run on the first core, the load and PostgreSQL on the last. Two servers have
-as many connections each as the one that they are compared with, and there every process runs where
-the system puts it, so that neither server has to share its core. CPU is that of the server process.
+Keys, limits, audit, trace and persistence are on; the model is scripted. The peer is `bare_app.py`
+from $DSPEX_SHARED/bench or `../shared/bench`, with one insert into a database of the same kind.
+Servers run on the first core, the load and PostgreSQL on the last. Of two servers, each has as many
+connections as the single one. There no process is pinned, so that neither server has to share its
+core. CPU is that of the server process.
 Writes `benchmarks/results/server.json`."""
 
 import argparse
@@ -71,17 +73,18 @@ class Server:
         return {"authorization": f"Bearer {self.key}"} if self.key else {}
 
     def cpu(self) -> float:
-        """Return the seconds of CPU that all its threads took."""
+        """Return the CPU seconds of all its threads."""
         return time.clock_gettime(~self.process.pid << 3 | _SCHEDULED)
 
     def stats(self) -> dict[str, int]:
-        request = urllib.request.Request(f"{self.url}/stats", headers=self.headers)  # noqa: S310  # our own server
+        url = f"{self.url}/stats"
+        request = urllib.request.Request(url, headers=self.headers)  # noqa: S310  # our own server
         with urllib.request.urlopen(request) as answer:  # noqa: S310
             return json.load(answer)
 
 
 class Load:
-    """The process that asks."""
+    """The process that sends the requests."""
 
     def __init__(self, stack: ExitStack, *, cores: list[int] = CORES[-1:]) -> None:
         self.process = start(stack, cores, str(HERE / "server_load.py"))
@@ -90,7 +93,7 @@ class Load:
     def run(
         self, servers: list[Server], work: dict[str, Any], *, connections: int, calls: int
     ) -> dict[str, float]:
-        asked = {
+        request = {
             **work,
             "urls": [server.url for server in servers],
             "headers": servers[0].headers,
@@ -98,13 +101,15 @@ class Load:
             "calls": calls,
         }
         before = [server.cpu() for server in servers]
-        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
-        found = json.loads(self.process.stdout.readline())
-        spent = sum(server.cpu() - was for server, was in zip(servers, before, strict=True))
-        if found["errors"]:
-            print("error:", found["first_error"], file=sys.stderr)
-        return {**found, "cpu_us": spent / calls * 1e6}
+        reply = json.loads(self.process.stdout.readline())
+        seconds = sum(
+            server.cpu() - earlier for server, earlier in zip(servers, before, strict=True)
+        )
+        if reply["errors"]:
+            print("error:", reply["first_error"], file=sys.stderr)
+        return {**reply, "cpu_us": seconds / calls * 1e6}
 
 
 def graphql(
@@ -120,11 +125,11 @@ LISTS = {"bare list": graphql(BARE_LIST), "list": graphql(LIST)}
 
 
 def median(rounds: list[dict[str, float]], name: str) -> float:
-    return statistics.median(found[name] for found in rounds)
+    return statistics.median(row[name] for row in rounds)
 
 
 def compare(
-    stack: ExitStack, databases: dict[str, str], given: argparse.Namespace
+    stack: ExitStack, databases: dict[str, str], options: argparse.Namespace
 ) -> dict[str, Any]:
     """Measure one server beside the bare application."""
     load = Load(stack)
@@ -134,18 +139,18 @@ def compare(
     results: dict[str, Any] = {"executions": {}, "lists": {}}
     for connections in (16, 64):
         rounds: dict[str, list[Any]] = {name: [] for name in sides}
-        for n in range(given.rounds + 1):
+        for n in range(options.rounds + 1):
             for name, (server, work) in sides.items():
-                found = load.run([server], work, connections=connections, calls=given.calls)
+                row = load.run([server], work, connections=connections, calls=options.calls)
                 if n:  # the first round warms
-                    rounds[name].append(found)
+                    rounds[name].append(row)
         results["executions"][connections] = rounds
     rounds = {name: [] for name in LISTS}
-    for _ in range(given.rounds):
+    for _ in range(options.rounds):
         for name, work in LISTS.items():
             server = bare if name.startswith("bare") else ours
             rounds[name].append(
-                load.run([server], work, connections=16, calls=max(300, given.calls // 10))
+                load.run([server], work, connections=16, calls=max(300, options.calls // 10))
             )
     results["lists"] = rounds
     ours.stats()
@@ -155,30 +160,33 @@ def compare(
 
 
 def two_servers(
-    stack: ExitStack, databases: dict[str, str], given: argparse.Namespace
+    stack: ExitStack, databases: dict[str, str], options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Measure one server with 32 connections, two on one database with 32 each, and one with as many as the two."""
+    """Measure one server with 32 connections, two with 32 each, and one with 64.
+
+    The two share one database.
+    """
     load = Load(stack, cores=CORES)
     command = (str(HERE / "server_side.py"), databases["ours"], databases["state"])
     first = Server(stack, *command, cores=CORES)
     second = Server(stack, *command, first.key, cores=CORES)
     sides = {"one": ([first], 32), "two": ([first, second], 64)}
-    if not given.quick:
+    if not options.quick:
         sides["one with all"] = ([first], 64)
-    found: dict[str, list[Any]] = {name: [] for name in sides}
+    results: dict[str, list[Any]] = {name: [] for name in sides}
     for n in range(8):  # with --quick too: the difference is small
         for name, (servers, connections) in sides.items():
-            got = load.run(servers, REST, connections=connections, calls=max(3000, given.calls))
+            row = load.run(servers, REST, connections=connections, calls=max(3000, options.calls))
             if n:
-                found[name].append(got)
-    return found
+                results[name].append(row)
+    return results
 
 
 def check(results: dict[str, Any]) -> list[tuple[str, float, float]]:
-    """Return what was measured of each goal, and the most that it may be."""
+    """Return each goal with its measured value and its limit."""
     goals: list[tuple[str, float, float]] = []
-    for database, found in results["databases"].items():
-        for connections, rounds in found["executions"].items():
+    for database, figures in results["databases"].items():
+        for connections, rounds in figures["executions"].items():
             bare = median(rounds["bare"], "cpu_us")
             at = f"{database}, {connections} connections"
             goals.append(
@@ -190,10 +198,10 @@ def check(results: dict[str, Any]) -> list[tuple[str, float, float]]:
             for name in ("graphql", "rest"):
                 over = median(rounds[name], "p99_ms") - median(rounds["bare"], "p99_ms")
                 goals.append((f"{name} p99 over bare, ms ({at})", over, 5.0))
-        lists = found["lists"]
+        lists = figures["lists"]
         ratio = median(lists["list"], "cpu_us") / median(lists["bare list"], "cpu_us")
         goals.append((f"list of 50 with programs, CPU over bare ({database})", ratio, 1.6))
-        goals.append((f"reads for that list ({database})", found["reads_per_list"], 3))
+        goals.append((f"reads for that list ({database})", figures["reads_per_list"], 3))
     if two := results.get("two"):
         goals.append(
             (
@@ -202,15 +210,17 @@ def check(results: dict[str, Any]) -> list[tuple[str, float, float]]:
                 1.1,
             )
         )
-        shares = [max(found["split"]) / sum(found["split"]) for found in two["two"]]
+        shares = [max(figures["split"]) / sum(figures["split"]) for figures in two["two"]]
         goals.append(("the larger share of two servers", statistics.median(shares), 0.6))
-        goals.append(("errors with two servers", sum(found["errors"] for found in two["two"]), 0))
+        goals.append(
+            ("errors with two servers", sum(figures["errors"] for figures in two["two"]), 0)
+        )
     errors = sum(
-        got["errors"]
-        for found in results["databases"].values()
-        for rounds in (*found["executions"].values(), found["lists"])
+        row["errors"]
+        for figures in results["databases"].values()
+        for rounds in (*figures["executions"].values(), figures["lists"])
         for side in rounds.values()
-        for got in side
+        for row in side
     )
     goals.append(("errors", errors, 0))
     return goals
@@ -218,11 +228,11 @@ def check(results: dict[str, Any]) -> list[tuple[str, float, float]]:
 
 def table(results: dict[str, Any]) -> None:
     print(f"\n{'what':52} {'CPU us':>8} {'p50 ms':>8} {'p99 ms':>8} {'/s':>7}")
-    for database, found in results["databases"].items():
-        for connections, rounds in found["executions"].items():
+    for database, figures in results["databases"].items():
+        for connections, rounds in figures["executions"].items():
             for name, side in rounds.items():
                 _line(f"{database}, {connections} connections: {name}", side)
-        for name, side in found["lists"].items():
+        for name, side in figures["lists"].items():
             _line(f"{database}: {name} of 50", side)
     for name, side in results.get("two", {}).items():
         _line(f"postgres: {TWO[name]}, REST", side)
@@ -237,38 +247,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--check", action="store_true")
-    parser.add_argument("--database", choices=["sqlite", "postgres"], action="append")
-    given = parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="2 rounds of 400 calls, not 7 of 4000")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
+    parser.add_argument(
+        "--database", choices=["sqlite", "postgres"], action="append", help="one database only"
+    )
+    options = parser.parse_args()
     if not (SHARED / "bare_app.py").exists():
         print(f"skipped: no yardsticks at {SHARED} (set DSPEX_SHARED)")
         return
-    given.rounds, given.calls = (2, 400) if given.quick else (7, 4000)
+    options.rounds, options.calls = (2, 400) if options.quick else (7, 4000)
     results: dict[str, Any] = {
         "python": platform.python_version(),
         "cores": len(CORES),
         "databases": {},
     }
     with tempfile.TemporaryDirectory() as folder:
-        for database in given.database or ["sqlite", "postgres"]:
-            run(database, Path(folder), results, given)
+        for database in options.database or ["sqlite", "postgres"]:
+            run(database, Path(folder), results, options)
     goals = check(results)
     table(results)
     print()
-    for name, found, most in goals:
+    for name, value, most in goals:
         print(
-            f"{'reached' if found <= most else 'MISSED ':8} {name}: {found:.2f} (at most {most:g})"
+            f"{'reached' if value <= most else 'MISSED ':8} {name}: {value:.2f} (at most {most:g})"
         )
-    results["goals"] = [{"goal": name, "found": found, "most": most} for name, found, most in goals]
+    results["goals"] = [
+        {"goal": name, "measured": value, "most": most} for name, value, most in goals
+    ]
     out = HERE / "results" / "server.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(results, indent=1))
-    if given.check and any(found > most for _, found, most in goals):
+    if options.check and any(value > most for _, value, most in goals):
         sys.exit(1)
 
 
-def run(database: str, folder: Path, results: dict[str, Any], given: argparse.Namespace) -> None:
+def run(database: str, folder: Path, results: dict[str, Any], options: argparse.Namespace) -> None:
     with ExitStack() as stack:
         if database == "sqlite":
             databases = {
@@ -276,7 +290,7 @@ def run(database: str, folder: Path, results: dict[str, Any], given: argparse.Na
                 "ours": "-",
                 "state": str(folder / "sqlite"),
             }
-            results["databases"][database] = compare(stack, databases, given)
+            results["databases"][database] = compare(stack, databases, options)
             return
         from dspex.testing.postgres import PostgresServer
 
@@ -286,12 +300,12 @@ def run(database: str, folder: Path, results: dict[str, Any], given: argparse.Na
         driver = bare.replace("postgresql://", "postgresql+asyncpg://", 1)
         databases = {"bare": driver, "ours": ours, "state": str(folder / "postgres")}
         with ExitStack() as inner:
-            results["databases"][database] = compare(inner, databases, given)
+            results["databases"][database] = compare(inner, databases, options)
         os.sched_setaffinity(0, CORES)
         server = stack.enter_context(PostgresServer())
         databases["ours"] = server.url(server.make())
         with ExitStack() as inner:
-            results["two"] = two_servers(inner, databases, given)
+            results["two"] = two_servers(inner, databases, options)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The load side of `server.py`, a process of its own: closed loops over HTTP, as many as there are connections.
+"""The load side of `server.py`, a separate process: one closed HTTP loop per connection.
 
 Reads one JSON line {"urls", "path", "body", "headers", "connections", "calls"} after another,
 answers each with one:
@@ -20,11 +20,11 @@ async def measure(work: dict[str, Any]) -> dict[str, Any]:
     latencies: list[float] = []
     split = [0] * len(work["urls"])
     errors: list[str] = []
-    left = iter(range(work["calls"]))
+    numbers = iter(range(work["calls"]))
 
     async def loop(session: aiohttp.ClientSession, target: int) -> None:
         url = work["urls"][target] + work["path"]
-        for _ in left:
+        for _ in numbers:
             start = time.perf_counter()
             async with session.post(url, data=body, headers=headers) as answer:
                 text = await answer.read()

@@ -1,9 +1,10 @@
-"""One dspex server for `server.py`: everything on, a scripted model, and a key that is printed with the port.
+"""One dspex server for `server.py`, with all features on and a scripted model.
 
     python benchmarks/server_side.py DATABASE_URL_OR_- STATE_DIR [KEY]
-Prints "ready PORT KEY". Without a KEY it makes the program and the key; with one it takes part in
-what is there. `GET /stats` gives {"reads", "writes"}: how often the store was asked since the last
-time."""
+
+Prints "ready PORT KEY". Without a KEY it creates the program and a key; with one it uses the
+existing ones. `GET /stats` returns {"reads", "writes"}: the calls to the store since the last time.
+"""
 
 import sys
 from collections import Counter
@@ -33,35 +34,35 @@ COUNTS: Counter[str] = Counter()
 
 
 class _Counting:
-    """A store that counts how often it is asked to read."""
+    """A store that counts its reads and writes."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._store, name)
+        attribute = getattr(self._store, name)
         if name in {"get", "select", "page", "count"}:
             COUNTS["reads"] += 1
         if name == "write":
             COUNTS["writes"] += 1
-        return found
+        return attribute
 
 
-async def _prepared(services: Services, key: str | None) -> str:
+async def _prepare(services: Services, key: str | None) -> str:
     if key is not None:
         return key
-    given = CreateProgram(
+    program_request = CreateProgram(
         name="triage", signature="question -> answer", configuration={"model": "scripted/paris"}
     )
-    await create_program(services.operations, given)
+    await create_program(services.operations, program_request)
     action = next(action for action in DOMAIN.actions if action.name == "create_api_key")
-    asked = CreateApiKey(
+    key_request = CreateApiKey(
         name="bench",
         scopes=["read", "execute"],
         requests_per_minute=100_000_000,
         concurrency=10_000,
     )
-    return (await services.operations.perform(action, asked)).key
+    return (await services.operations.perform(action, key_request)).key
 
 
 def main() -> None:
@@ -75,22 +76,23 @@ def main() -> None:
     listener = _listen("127.0.0.1", 0)
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[Services]:
+    async def open_server() -> AsyncIterator[Services]:
         async with open_services(settings, serves=False) as services:
             models: Any = services.context.models
-            models._local["scripted/paris"] = ScriptedModel(REPLY)  # noqa: SLF001  # no provider is called
-            key = await _prepared(services, rest[0] if rest else None)
+            # a scripted model under a model string, so that no provider is called
+            models._local["scripted/paris"] = ScriptedModel(REPLY)  # noqa: SLF001
+            key = await _prepare(services, rest[0] if rest else None)
             print("ready", listener.getsockname()[1], key, flush=True)
             dependencies = services.operations.dependencies
-            counted = replace(dependencies, store=_Counting(dependencies.store))
-            yield replace(services, operations=Operations(counted))
+            counting = replace(dependencies, store=_Counting(dependencies.store))
+            yield replace(services, operations=Operations(counting))
 
-    app = application(opened, ServerConfig(needs_key=True))
+    app = application(open_server, ServerConfig(needs_key=True))
 
     async def stats(_request: Any) -> JSONResponse:
-        found = dict(COUNTS)
+        counts = dict(COUNTS)
         COUNTS.clear()
-        return JSONResponse(found)
+        return JSONResponse(counts)
 
     app.router.routes.append(Route("/stats", stats))
     make_server(app, granted_limits()).run(sockets=[listener])

@@ -1,4 +1,4 @@
-"""The signature language beside pydantic's create_model, dspy and msgspec: declaring, validating, schemas, parsing.
+"""Declaring, validating, schemas and parsing against pydantic, dspy and msgspec.
 
 Goals: validation costs at most 1.3 times the bare pydantic-core validator plus 0.5 us; declaring
 five fields costs less than dspy's; ten times as many fields parse in at most fifteen times as long;
@@ -29,8 +29,8 @@ FIVE = "question, context: list[str] -> answer: str, confidence: float, sources:
 FOUR = "-> answer: str, confidence: float, count: int, tags: list[str]"
 FOUR_VALUES = {"answer": "Paris", "confidence": 0.9, "count": 3, "tags": ["a", "b"]}
 EIGHT_VALUES = {
-    "name": "Ada", "age": 36, "score": 0.5, "active": True, "grade": "A", "tags": ["x", "y"], "counts": {"a": 1},
-    "address": {"street": "Main", "number": 7},
+    "name": "Ada", "age": 36, "score": 0.5, "active": True, "grade": "A", "tags": ["x", "y"],
+    "counts": {"a": 1}, "address": {"street": "Main", "number": 7},
 }  # fmt: skip
 
 
@@ -45,8 +45,8 @@ class StructAddress(msgspec.Struct):
 
 
 EIGHT_HINTS: dict[str, Any] = {
-    "name": str, "age": int, "score": float, "active": bool, "grade": Literal["A", "B"], "tags": list[str],
-    "counts": dict[str, int], "address": Address,
+    "name": str, "age": int, "score": float, "active": bool, "grade": Literal["A", "B"],
+    "tags": list[str], "counts": dict[str, int], "address": Address,
 }  # fmt: skip
 FOUR_HINTS: dict[str, Any] = {"answer": str, "confidence": float, "count": int, "tags": list[str]}
 FIVE_HINTS: dict[str, Any] = {
@@ -55,7 +55,7 @@ FIVE_HINTS: dict[str, Any] = {
 
 
 def cpu_us(call: Callable[[], object], *, seconds: float) -> float:
-    """Return the median CPU time of one call in microseconds, over seven runs that share `seconds`."""
+    """Return the median CPU us of one call over seven runs that share `seconds`."""
     call()
     start, count = time.process_time(), 0
     while time.process_time() - start < seconds / 20:
@@ -143,7 +143,8 @@ def validate(
 def _typed_dict(hints: dict[str, Any]) -> Any:
     from typing_extensions import TypedDict
 
-    return pydantic.with_config(pydantic.ConfigDict(extra="forbid"))(TypedDict("T", hints))  # type: ignore[operator]
+    forbid_extra = pydantic.with_config(pydantic.ConfigDict(extra="forbid"))
+    return forbid_extra(TypedDict("T", hints))  # type: ignore[operator]
 
 
 def schemas(seconds: float) -> dict[str, float]:
@@ -170,16 +171,16 @@ def _has_openai(signature: Signature) -> bool:
 
 
 def parse_growth() -> dict[str, float]:
-    found = {}
+    figures = {}
     for count in (10, 100, 999):
         text = (
             ", ".join(f'field_{n}: list[str][min_items=1] "text"' for n in range(count))
             + " -> answer"
         )
-        found[f"{count} fields"] = (
+        figures[f"{count} fields"] = (
             min(cpu_once(lambda text=text: Signature(text)) for _ in range(3)) / 1000
         )
-    return found
+    return figures
 
 
 def cpu_once(call: Callable[[], object]) -> float:
@@ -190,13 +191,16 @@ def cpu_once(call: Callable[[], object]) -> float:
 
 
 def compilations() -> int:
-    """Count the engine's validators that 3 x 1000 calls of two modes make, over variants that share their fields."""
-    made = 0
+    """Count the validators that the engine compiles for 3 x 1000 calls in two modes.
+
+    The three variants of the signature share their fields.
+    """
+    count = 0
     engine = pydantic_core.SchemaValidator
 
     def counting(schema: Any, config: Any = None) -> Any:
-        nonlocal made
-        made += 1
+        nonlocal count
+        count += 1
         return engine(schema, config)
 
     pydantic_core.SchemaValidator = counting  # type: ignore[misc, assignment]
@@ -213,16 +217,16 @@ def compilations() -> int:
             signature = variant
     finally:
         pydantic_core.SchemaValidator = engine  # type: ignore[misc]
-    return made
+    return count
 
 
 def goals(tables: dict[str, dict[str, float]], compiled: int) -> list[tuple[str, bool]]:
-    made = []
+    results = []
     for name in ("validate, 4 fields", "validate, 8 fields, nested model"):
         rows = tables[name]
         bare, ours = rows["bare pydantic-core (TypedDict)"], rows["dspex, coercing"]
         limit = 1.3 * bare + 0.5
-        made.append(
+        results.append(
             (f"{name}: {ours:.2f} us within 1.3 x {bare:.2f} + 0.5 = {limit:.2f} us", ours <= limit)
         )
     ours, theirs = (
@@ -230,32 +234,32 @@ def goals(tables: dict[str, dict[str, float]], compiled: int) -> list[tuple[str,
         tables["declare, 5 fields"].get("dspy, string form"),
     )
     if theirs is not None:
-        made.append((f"declaring: {ours:.0f} us, dspy {theirs:.0f} us", ours < theirs))
+        results.append((f"declaring: {ours:.0f} us, dspy {theirs:.0f} us", ours < theirs))
     growth = list(tables["parse, ms"].values())
     ratios = [after / before for before, after in itertools.pairwise(growth)]
-    made.append(
+    results.append(
         (
             f"ten times the fields parse in {max(ratios):.1f} times as long, at most 15",
             max(ratios) <= 15,
         )
     )
-    made.append(
+    results.append(
         (
             f"validators compiled for two modes and three variants: {compiled}, at most 2",
             compiled <= 2,
         )
     )
-    return made
+    return results
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--quick", action="store_true", help="under 60 s")
-    options.add_argument("--check", action="store_true", help="exit 1 where a goal is missed")
-    chosen = options.parse_args()
-    seconds = 1.0 if chosen.quick else 5.0
+    parser.add_argument("--quick", action="store_true", help="a second per figure, not five")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
+    options = parser.parse_args()
+    seconds = 1.0 if options.quick else 5.0
     tables = {
         "declare, 5 fields": declare(seconds),
         "validate, 4 fields": validate(Signature(FOUR), FOUR_HINTS, FOUR_VALUES, seconds=seconds),
@@ -280,7 +284,7 @@ def main() -> int:
             {"tables": tables, "goals": [{"goal": g, "reached": ok} for g, ok in reached]}, indent=2
         )
     )
-    return 1 if chosen.check and not all(ok for _, ok in reached) else 0
+    return 1 if options.check and not all(ok for _, ok in reached) else 0
 
 
 if __name__ == "__main__":

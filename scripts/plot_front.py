@@ -1,4 +1,4 @@
-"""Draws docs/front.svg: the front of one search on a simulated model.
+"""Draw docs/front.svg: the front of one search on a simulated model.
 
 python scripts/plot_front.py
 """
@@ -14,7 +14,7 @@ TARGET = Path(__file__).resolve().parents[1] / "docs" / "front.svg"
 
 
 async def main() -> None:
-    """Search as docs/optimize.md does, for accuracy and cost, and draw what came of it."""
+    """Search for accuracy and cost as docs/optimize.md does, and draw the outcome."""
     rows = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(60)]
     program = dspex.Predict("question -> answer").with_variables(
         dspex.Text(

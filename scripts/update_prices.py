@@ -1,8 +1,9 @@
-"""Write `src/dspex/execution/clients/prices.json` from the data of the package `genai-prices` (MIT).
+"""Write `src/dspex/execution/clients/prices.json` from the package `genai-prices` (MIT).
 
-Run it where that package is installed: `pip install genai-prices && python
-scripts/update_prices.py`. One row a model name: US dollars for a million input, output and cached
-input tokens; a tiered price is a list of `[from this many input tokens, price]`.
+    pip install genai-prices && python scripts/update_prices.py
+
+Each row is a model name with US dollars per million input, output and cached input tokens. A tiered
+price is a list of `[from this many input tokens, price]`.
 """
 
 import datetime
