@@ -114,18 +114,16 @@ def test_an_unknown_variable_is_a_warning_but_for_servers(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DSPEX_PYTHON", "3.12")
-    with pytest.warns(
-        UserWarning, match=r"DSPEX_PYTHON: there is no such setting\. It is ignored\."
-    ):
+    with pytest.warns(UserWarning, match=r"DSPEX_PYTHON is ignored: there is no such setting\."):
         read_settings()
-    with pytest.warns(UserWarning, match="Did you mean 'DSPEX_MODEL'"):
+    with pytest.warns(UserWarning, match="DSPEX_MODLE is ignored: .* Did you mean 'DSPEX_MODEL'"):
         read_settings({"DSPEX_MODLE": "x"})
     for command, code in (("programs", 0), ("serve", 1), ("worker", 1)):
         with pytest.raises(SystemExit) as stopped:
             main([command])
         assert int(stopped.value.code or 0) == code
         said = capsys.readouterr().err
-        assert ("warning: DSPEX_PYTHON: there is no such setting" in said) == (code == 0)
+        assert ("warning: DSPEX_PYTHON is ignored: there is no such setting" in said) == (code == 0)
         assert "DSPEX_PYTHON" in said
 
 

@@ -382,7 +382,7 @@ def read_settings(
     file, unknown = (folder or Path()) / FILE, _unknown(environment)
     problems: list[str] = []
     for problem in unknown:
-        problems.append(problem) if warn is None else warn(f"{problem} It is ignored.")
+        problems.append(problem) if warn is None else warn(problem.replace(":", " is ignored:", 1))
     values = _from_file(file, problems)
     places = {name: f"{name} in {file}" for name in values}
     sources = [

@@ -125,11 +125,16 @@ async def watch_jobs(services: Services, *, is_embedded: bool) -> AsyncIterator[
     """Supervise the jobs of a server inside the block; `is_embedded` adds a worker process."""
     dependencies, policy = services.operations.dependencies, job_policy(services.settings)
     sweeper = Sweeper(
-        dependencies.store, policy=policy, clock=dependencies.clock, new_id=dependencies.new_id
+        dependencies.store,
+        policy=policy,
+        clock=dependencies.clock,
+        new_id=dependencies.new_id,
+        starts_worker=is_embedded,
     )
     survey = Survey(dependencies.store, policy=policy, clock=dependencies.clock)
-    engine = dependencies.services.get(JobEngine)
-    noted = engine.noted if isinstance(engine, QueuedJobs) else asyncio.Event()
+    engine, noted = dependencies.services.get(JobEngine), asyncio.Event()
+    if isinstance(engine, QueuedJobs):
+        engine.starts_worker, noted = is_embedded, engine.noted
     worker = None
     if is_embedded:
         command, variables = (

@@ -161,6 +161,10 @@ async def test_what_waits_says_for_whom(opened: Opened) -> None:
 
         coded = {"code": "default", "revision": "abc"}
         assert await waiting({}) == "no worker is running; start one with `dspex worker`"
+        engine.starts_worker = True
+        assert await waiting({}) == "the worker of this server is starting"
+        assert await waiting(coded) == "the worker of this server is starting"
+        engine.starts_worker = False
         await a_worker(store, ("default", "xyz"))
         assert await waiting({}) is None
         assert await waiting(coded) == "no worker with default@abc"

@@ -68,7 +68,7 @@ async def test_executions_beyond_the_quota_are_refused_and_the_limit_is_named(
         for _ in range(3):
             await execute_program(limited, GIVEN)
         with pytest.raises(
-            QuotaError, match="3 of 3 executions stored, its quota_executions"
+            QuotaError, match="stores 3 executions, and its quota_executions is 3"
         ) as caught:
             await execute_program(limited, GIVEN)
         assert caught.value.context["limit"] == "quota_executions"
@@ -97,7 +97,7 @@ async def test_bytes_of_executions_and_data_sets_count_and_what_is_over_is_refus
                 limited, CreateProgram(name="m", signature="q -> n: int", backend="mock")
             ),
         ):
-            with pytest.raises(QuotaError, match="of 2 MiB stored, its quota_mib"):
+            with pytest.raises(QuotaError, match="MiB, and its quota_mib is 2"):
                 await call
         await act(
             services.operations,

@@ -11,6 +11,7 @@ from dspex.errors import StorageError
 from dspex.operations.executions.actions import execute_record
 from dspex.operations.tenancy.actions import ArchiveWorkspace
 from dspex.surfaces.api import ServerConfig
+from dspex.surfaces.api.addresses import host_name
 from tests.surfaces.api.client import Server, Socket, serving
 from tests.surfaces.api.test_subscriptions import follow, opened
 
@@ -171,3 +172,53 @@ async def _completed(socket: Socket, key: Any) -> None:
         found = message["payload"]["data"]["executionUpdates"]
         if found["execution"]["id"] == str(key) and found["payload"]["status"] == "completed":
             return
+
+
+async def test_a_value_of_a_wrong_type_is_named_with_what_was_expected(tmp_path: Path) -> None:
+    async with serving(tmp_path, ServerConfig()) as server:
+
+        async def problem(path: str, body: object) -> tuple[str, Any]:
+            answer = await server.ask("POST", path, body=body)
+            assert answer.status == 422, answer.body
+            error = answer.json["error"]
+            (field,) = error["fields"]
+            return error["message"], (field["path"], field["value"], field["expected"])
+
+        execute = "/v1/programs/n/execute"
+        assert await problem(execute, {"inputs": {}, "timeout": "soon"}) == (
+            "timeout: 'soon' is not a number or null",
+            ("timeout", "'soon'", "a number or null"),
+        )
+        assert await problem(execute, {}) == (
+            "inputs: this field is required",
+            ("inputs", "None", "a value"),
+        )
+        create = "/v1/actions/create_program"
+        assert await problem(create, {"name": 3, "signature": "q -> a"}) == (
+            "name: 3 is not text",
+            ("name", "3", "text"),
+        )
+        scopes = {"name": "k", "scopes": ["read", 2]}
+        assert await problem("/v1/actions/create_api_key", scopes) == (
+            "scopes[1]: 2 is not text",
+            ("scopes[1]", "2", "text"),
+        )
+        rows = {"name": "d", "rows": [{"q": 1}], "split": "all"}
+        assert await problem("/v1/actions/create_dataset", rows) == (
+            "split: 'all' is not one of: train, validation, test",
+            ("split", "'all'", "one of: train, validation, test"),
+        )
+        answer = await server.ask("POST", "/graphql", body={"query": 3})
+        assert (answer.status, answer.json["error"]["message"]) == (400, "query: 3 is not text")
+        answer = await server.ask("POST", execute, body=[])
+        assert (answer.status, answer.json["error"]["message"]) == (
+            422,
+            "the body is [], not an object",
+        )
+
+
+@pytest.mark.parametrize("host", ["localhost:99999", "localhost:65536", "[::1]:70000"])
+def test_a_port_above_65535_is_no_host(host: str) -> None:
+    assert host_name(host) is None
+    assert not ServerConfig().serves(host)
+    assert ServerConfig().serves(host.rpartition(":")[0] + ":65535")

@@ -91,6 +91,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Answerin
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "rag.py").write_text(RAG)
+    (tmp_path / "native.py").write_text(
+        "import dspex\nanswer = dspex.Predict('question -> answer')\n"
+    )
     (tmp_path / f"mixed_{tmp_path.name}.py").write_text(MIXED)
     (tmp_path / "data.csv").write_text("question,answer\na,7\nb,7\nc,8\n")
     with AnsweringServer({"query": "q", "reasoning": "r", "answer": 7}) as running:
@@ -224,6 +227,7 @@ def test_a_state_that_dspy_saved_is_stored_with_what_it_belongs_to(
     [
         (["rag.py:Nothing"], "has no attribute 'Nothing'"),
         (["rag.py:NUMBER"], "is not a dspy module but int"),
+        (["native.py:answer"], "which needs no import: dspex run native:answer"),
         (["rag.py:Needs"], "give its arguments (init)"),
         (["nowhere:X"], "cannot import 'nowhere:X'"),
     ],

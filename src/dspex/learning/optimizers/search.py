@@ -276,7 +276,7 @@ class Outcome(Generic[P]):
                 _lines(old), _lines(value), "before", "after", lineterm="", n=1
             )
             lines.extend(f"  {line}" for line in list(diff)[2:])
-        return "\n".join(lines) if lines else "nothing: the unchanged program did best"
+        return "\n".join(lines) if lines else "no changes"
 
     def prompt_changes(self, example: Example | None = None) -> str:
         """Return unified diffs of the prompts before and after, predictor by predictor.

@@ -35,6 +35,7 @@ class Sweeper:
         new_id: Callable[[], UUID],
         note: Note | None = None,
         code: tuple[str, str] = ("", ""),
+        starts_worker: bool = False,
     ) -> None:
         """Take `note` and the code of this worker; a process without DBOS only explains why jobs wait."""
         self._store = store
@@ -43,6 +44,7 @@ class Sweeper:
         self._new_id = new_id
         self._note = note
         self._code = code
+        self._starts_worker = starts_worker
 
     async def tick(self) -> bool:
         """Sweep once; return whether any job is unfinished.
@@ -88,7 +90,14 @@ class Sweeper:
             elif self._is_due(job):
                 if self._note is not None and serves(job.needs, *self._code):
                     await self._note(channel_of(queue, job.needs), job)
-                reason = why_waiting(job, alive, running=running, policy=self._policy, queue=queue)
+                reason = why_waiting(
+                    job,
+                    alive,
+                    running=running,
+                    policy=self._policy,
+                    queue=queue,
+                    starts_worker=self._starts_worker,
+                )
                 if reason is not None and reason != job.waiting:
                     await self._explain(resource, job, reason)
 
@@ -150,10 +159,21 @@ async def living(store: Store) -> Sequence[JobWorkerRecord]:
 
 
 def why_waiting(
-    job: JobRecord, alive: Sequence[JobWorkerRecord], *, running: int, policy: JobPolicy, queue: str
+    job: JobRecord,
+    alive: Sequence[JobWorkerRecord],
+    *,
+    running: int,
+    policy: JobPolicy,
+    queue: str,
+    starts_worker: bool = False,
 ) -> str | None:
-    """Return why a queued job that is due does not run yet, None where it is about to."""
+    """Return why a queued job that is due does not run yet; None if it is about to run.
+
+    A process that `starts_worker`, such as a server, starts it again whenever it ends.
+    """
     able = [worker for worker in alive if serves(job.needs, worker.code, worker.revision)]
+    if not alive and starts_worker:
+        return "the worker of this server is starting"
     if not able:
         if job.needs:
             return f"no worker with {job.needs['code']}@{job.needs['revision']}"

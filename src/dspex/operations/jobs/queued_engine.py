@@ -24,12 +24,13 @@ class QueuedJobs:
     def __init__(
         self, store: Store, *, policy: JobPolicy, clock: Clock, new_id: Callable[[], UUID]
     ) -> None:
-        """Take where the rows are; `noted` is set whenever there is a new job."""
+        """Take the store; `noted` is set at each new job, `starts_worker` by a server with a worker."""
         self._store = store
         self._policy = policy
         self._clock = clock
         self._new_id = new_id
         self.noted = asyncio.Event()
+        self.starts_worker = False
 
     async def enqueue(self, resource: JobResource[Any], job_id: UUID) -> None:
         """Say in the row why it has to wait, where nobody can run it; see `JobEngine.enqueue`."""
@@ -38,7 +39,14 @@ class QueuedJobs:
         if job is None or job.status != "queued":
             return
         alive = await living(self._store)
-        reason = why_waiting(job, alive, running=0, policy=self._policy, queue=resource.queue)
+        reason = why_waiting(
+            job,
+            alive,
+            running=0,
+            policy=self._policy,
+            queue=resource.queue,
+            starts_worker=self.starts_worker,
+        )
         if reason is None:
             return
         values = {"waiting": reason}

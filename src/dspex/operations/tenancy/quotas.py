@@ -77,13 +77,14 @@ class Quotas:
         quota = balance.quota
         if quota.mib and balance.stored_bytes >= quota.mib * MIB:
             raise _quota_error(
-                workspace, "quota_mib", f"{balance.stored_bytes / MIB:.1f} of {quota.mib} MiB"
+                workspace, "quota_mib", f"{balance.stored_bytes / MIB:.1f} MiB", quota.mib
             )
         if executes and quota.executions and balance.executions >= quota.executions:
             raise _quota_error(
                 workspace,
                 "quota_executions",
-                f"{balance.executions:.0f} of {quota.executions} executions",
+                f"{balance.executions:.0f} executions",
+                quota.executions,
             )
 
     def charge(self, workspace: str, *, executions: int = 0, size: int = 0) -> None:
@@ -166,8 +167,9 @@ def usage_change(workspace: str, *, executions: int = 0, size: int = 0) -> Updat
     return Update(resource=WORKSPACE_USAGE, id=usage_id(workspace), increments=increments)
 
 
-def _quota_error(workspace: str, limit: str, amount: str) -> QuotaError:
+def _quota_error(workspace: str, limit: str, amount: str, maximum: int) -> QuotaError:  # noqa: PLR0917
     remedy = "delete old executions (keep_days, keep_count), or ask an operator for a larger quota"
     return QuotaError(
-        f"the workspace {workspace!r} has {amount} stored, its {limit}: {remedy}", limit=limit
+        f"the workspace {workspace!r} stores {amount}, and its {limit} is {maximum}: {remedy}",
+        limit=limit,
     )

@@ -163,7 +163,12 @@ def _user_module(definition: "dict[str, Any]") -> Any:
     if not isinstance(module, dspy.Module) and not (
         isinstance(module, type) and issubclass(module, dspy.Module)
     ):
-        raise DefinitionError(f"{target!r} is not a dspy module but {type(module).__name__}")
+        classes = (module if isinstance(module, type) else type(module)).__mro__
+        is_native = any(cls.__module__.partition(".")[0] == "dspex" for cls in classes)
+        hint = f"; it is a program of dspex, which needs no import: dspex run {target}"
+        raise DefinitionError(
+            f"{target!r} is not a dspy module but {type(module).__name__}{hint if is_native else ''}"
+        )
     expected_hash = definition.get("source_hash")
     if expected_hash and expected_hash != _source_hash(module):
         if expected_hash == _file_hash(module):
