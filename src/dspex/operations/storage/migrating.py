@@ -14,9 +14,12 @@ from dspex.errors import ConfigurationError, SchemaError
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.eventlog import settle_positions
 
-HEAD = "0005"
-REVISIONS = ("base", "0001", "0002", "0003", "0004", "0005")
 _FOLDER = Path(__file__).parent / "migrations"
+REVISIONS = (
+    "base",
+    *sorted(file.stem.partition("_")[0] for file in _FOLDER.glob("versions/[0-9]*.py")),
+)
+HEAD = REVISIONS[-1]
 _ALEMBIC = (
     threading.Lock()
 )  # its `op` and `context` are one for the whole process: one migration at a time

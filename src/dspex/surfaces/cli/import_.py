@@ -76,11 +76,12 @@ def import_command(
     state_dir: Path | None,
     as_json: bool,
 ) -> int:
-    """Store the program SOURCE: file.py:Name or package.module:name of a dspy module, or a saved program.json.
+    """Store the program SOURCE, which was written for dspy or saved by it or by dspex.
 
-    A file written by `dspex optimize --out` or a module's `save` is stored unchanged and runs
-    natively. A dspy module is imported in a worker process. Importing a program again stores a
-    new version if it has changed.
+    SOURCE is file.py:Name or package.module:name of a dspy module, or a saved program.json. A file
+    written by `dspex optimize --out` or a module's `save` is stored unchanged and runs natively. A
+    dspy module is imported in a worker process. Importing a program again stores a new version if
+    it has changed.
     """
     request = ImportRequest(
         source=source,
@@ -108,7 +109,13 @@ def import_command(
         return record, version, version.id != previous
 
     record, version, is_new = with_store(state_dir, work)
-    fields = [item["name"] for item in version.definition["signature"]["fields"]]
+    _show(record, version, is_new=is_new, as_json=as_json)
+    return 0
+
+
+def _show(record: Any, version: Any, *, is_new: bool, as_json: bool) -> None:
+    signature = version.definition["signature"]
+    fields = [field["name"] for field in signature["fields"]]
     if as_json:
         show_json(
             {
@@ -119,22 +126,16 @@ def import_command(
                 "fields": fields,
             }
         )
-    else:
-        change = f"version {version.number}" if is_new else f"unchanged, version {version.number}"
-        click.echo(f"{record.name}: {change} ({', '.join(fields)})")
-        if version.definition["root"].get("config", {}).get("contract") == GUESS:
-            outputs = [
-                item["name"]
-                for item in version.definition["signature"]["fields"]
-                if item["role"] == "output"
-            ]
-            say(
-                f"its code does not tell its outputs: {', '.join(outputs)} is a guess. Name its "
-                "outputs with "
-                "--signature 'question -> answer'"
-            )
-        say(f"run it: dspex run {record.name} {next(iter(fields), 'field')}=...")
-    return 0
+        return
+    change = f"version {version.number}" if is_new else f"unchanged, version {version.number}"
+    click.echo(f"{record.name}: {change} ({', '.join(fields)})")
+    if version.definition["root"].get("config", {}).get("contract") == GUESS:
+        outputs = [field["name"] for field in signature["fields"] if field["role"] == "output"]
+        say(
+            f"its code does not tell its outputs: {', '.join(outputs)} is a guess. Name its "
+            "outputs with --signature 'question -> answer'"
+        )
+    say(f"run it: dspex run {record.name} {next(iter(fields), 'field')}=...")
 
 
 def _arguments(text: str) -> dict[str, Any]:

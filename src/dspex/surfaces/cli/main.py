@@ -2,41 +2,31 @@
 
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
 
+import dspex.surfaces.cli as cli_package
 from dspex._version import __version__
 
-_COMMANDS = (
-    "run",
-    "prompt",
-    "eval",
-    "optimize",
-    "import",
-    "signature",
-    "serve",
-    "workers",
-    "worker",
-    "jobs",
-    "job",
-    "migrate",
-    "init",
-    "doctor",
-    "programs",
-    "executions",
-    "execution",
-    "list",
-    "datasets",
-    "dataset",
-    "do",
-    "prune",
-    "keys",
-    "workspaces",
-    "secrets",
-    "completion",
-)  # in the order of `--help`; each is `NAME_command` in the module of its name
-_MODULES = {"import": "import_", "eval": "evaluate"}  # where Python takes the name itself
+_FIRST = ("run", "prompt", "eval", "optimize", "import", "serve")  # in `--help`; others by name
+
+
+def command_modules() -> dict[str, str]:
+    """Return the module of each command by its name, in the order of the help page.
+
+    A command is a module of this package that defines `NAME_command`. A name that Python reserves
+    has an underscore after it in the module's name.
+    """
+    modules = {}
+    for folder in cli_package.__path__:
+        for file in Path(folder).glob("*.py"):
+            name = file.stem.rstrip("_")
+            if f"{name}_command" in file.read_text(encoding="utf-8"):
+                modules[name] = f"{cli_package.__name__}.{file.stem}"
+    order = [*(name for name in _FIRST if name in modules), *sorted(modules.keys() - {*_FIRST})]
+    return {name: modules[name] for name in order}
 
 
 class _LazyGroup(click.Group):
@@ -44,14 +34,14 @@ class _LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the help page."""
-        return list(_COMMANDS)
+        return list(command_modules())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return one command."""
-        if cmd_name not in _COMMANDS:
+        module = command_modules().get(cmd_name)
+        if module is None:
             return None
-        module = import_module(f"dspex.surfaces.cli.{_MODULES.get(cmd_name, cmd_name)}")
-        command: click.Command = getattr(module, f"{cmd_name}_command")
+        command: click.Command = getattr(import_module(module), f"{cmd_name}_command")
         return command
 
     def resolve_command(
@@ -64,7 +54,7 @@ class _LazyGroup(click.Group):
             from dspex.error_text import suggest
 
             raise click.UsageError(
-                f"{error.message}{suggest(args[0], _COMMANDS)}", ctx=error.ctx
+                f"{error.message}{suggest(args[0], command_modules())}", ctx=error.ctx
             ) from None
 
 

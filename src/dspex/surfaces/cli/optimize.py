@@ -27,7 +27,7 @@ from dspex.learning.optimizers import (
 )
 from dspex.learning.optimizers.export import to_csv, to_html
 from dspex.learning.optimizers.limits import parse_pick
-from dspex.surfaces.cli.evaluate import (
+from dspex.surfaces.cli.eval import (
     check_writable,
     load_target,
     metric_option,

@@ -35,10 +35,12 @@ from dspex.surfaces.cli.output import json_option, say, show_json
 from dspex.surfaces.cli.targets import code_root
 
 # by name, as in ASGI servers: surfaces do not import each other
-APPLICATION = "dspex.surfaces.api:application"
-CONFIG = "dspex.surfaces.api:ServerConfig"
-CONNECTIONS = "dspex.surfaces.api.connections"
-CONNECTION_NAMES = ("make_server", "granted_limits")
+SERVER_PARTS = (
+    "dspex.surfaces.api:application",
+    "dspex.surfaces.api:ServerConfig",
+    "dspex.surfaces.api.connections:make_server",
+    "dspex.surfaces.api.connections:granted_limits",
+)
 ALL_ADDRESSES = {"0.0.0.0", "::"}  # noqa: S104  # only compared with
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -66,68 +68,84 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:
 
     The command line and the server share the data of one state folder.
     """
-    try:
-        from uvicorn.importer import import_from_string
-
-        application, make_config = import_from_string(APPLICATION), import_from_string(CONFIG)
-        make_server, make_limits = (
-            import_from_string(f"{CONNECTIONS}:{name}") for name in CONNECTION_NAMES
-        )
-    except ImportError as error:
-        raise ConfigurationError(
-            f"the server needs more packages: pip install 'dspex[server]' ({error})"
-        ) from error
     worker: bool | None = flags.pop("worker")
+    parts = _import_server()
     settings = with_isolation(settings_of(serves=True, **flags))
     set_up_logs(settings)
-    config = make_config(**_request_limits(settings))
+    config = parts["ServerConfig"](**_request_limits(settings))
     if config.needs_key:
         with_services(settings, _require_key)
     listener = _listen(settings.host, settings.port)
     url = f"http://{settings.host}:{listener.getsockname()[1]}"
-
-    drains: list[Drain] = []
-    start_errors: list[DspexError] = []
-
-    @asynccontextmanager
-    async def open_all() -> AsyncIterator[Services]:
-        async with AsyncExitStack() as stack:
-            manager = open_services(
-                settings, code=code_root(), observer=PrintingObserver(), say=say, serves=True
-            )
-            try:
-                services = await stack.enter_async_context(manager)
-            except DspexError as error:
-                start_errors.append(error)
-                raise
-            _announce(url, services.database, as_json=as_json)
-            is_embedded = services.data.is_sqlite if worker is None else worker
-            async with watch_jobs(services, is_embedded=is_embedded):
-                drains.append(
-                    Drain(services.operations.services[Executor].runs, settings.drain_seconds)
-                )
-                yield services
-        if drains[0].has_abandoned:
-            _exit_now()
-
-    app = application(open_all, config, domain=domain_of(settings, code_root()))
-    limits = make_limits(**_connection_limits(settings))
+    startup = Startup(settings, url, worker=worker, as_json=as_json)
+    app = parts["application"](startup.open, config, domain=domain_of(settings, code_root()))
+    limits = parts["granted_limits"](**_connection_limits(settings))
     if limits.total < settings.max_connections:
         reason = "the system grants this process too few file descriptors"
         logging.getLogger("dspex").warning(
             "at most %d connections: %s (ulimit -Hn)", limits.total, reason
         )
-    server = make_server(app, limits, graceful_s=int(2 * GRACE))
-    _handle_signals(server, drains)
+    server = parts["make_server"](app, limits, graceful_s=int(2 * GRACE))
+    _handle_signals(server, startup)
     # uvicorn would log the traceback of a failed start and exit; we show the usual one-line error
-    logging.getLogger("uvicorn.error").addFilter(lambda _record: not start_errors)
+    logging.getLogger("uvicorn.error").addFilter(lambda _record: startup.error is None)
     try:
         server.run(sockets=[listener])
     except SystemExit:
-        if not start_errors:
+        if startup.error is None:
             raise
-        raise start_errors[0] from None
+        raise startup.error from None
     return 0 if server.started else 1
+
+
+def _import_server() -> dict[str, Any]:
+    """Return the parts of the API by name.
+
+    Raises:
+        ConfigurationError: a package of the server is not installed.
+    """
+    try:
+        from uvicorn.importer import import_from_string
+
+        return {path.partition(":")[2]: import_from_string(path) for path in SERVER_PARTS}
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the server needs more packages: pip install 'dspex[server]' ({error})"
+        ) from error
+
+
+class Startup:
+    """Opens the services of a server; `drain` is set when they are open, `error` if they fail."""
+
+    def __init__(self, settings: Settings, url: str, *, worker: bool | None, as_json: bool) -> None:
+        """Take the settings, and the URL to announce."""
+        self._settings = settings
+        self._url = url
+        self._worker = worker
+        self._as_json = as_json
+        self.drain: Drain | None = None
+        self.error: DspexError | None = None
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Services]:
+        """Open the services, announce the server, and supervise its jobs."""
+        async with AsyncExitStack() as stack:
+            manager = open_services(
+                self._settings, code=code_root(), observer=PrintingObserver(), say=say, serves=True
+            )
+            try:
+                services = await stack.enter_async_context(manager)
+            except DspexError as error:
+                self.error = error
+                raise
+            _announce(self._url, services.database, as_json=self._as_json)
+            is_embedded = services.data.is_sqlite if self._worker is None else self._worker
+            async with watch_jobs(services, is_embedded=is_embedded):
+                runs = services.operations.services[Executor].runs
+                self.drain = Drain(runs, self._settings.drain_seconds)
+                yield services
+        if self.drain.has_abandoned:
+            _exit_now()
 
 
 def with_isolation(settings: Settings) -> Settings:
@@ -181,7 +199,7 @@ class Drain:
             await asyncio.wait_for(self._hurry_event.wait(), seconds)
 
 
-def _handle_signals(server: Any, drains: list[Drain]) -> None:
+def _handle_signals(server: Any, startup: Startup) -> None:
     """Drain the server at the first signal, interrupt executions at the second, exit at the third.
 
     SIGTERM leaves load balancers time to see in /readyz that the server stops; Ctrl+C does not.
@@ -189,18 +207,20 @@ def _handle_signals(server: Any, drains: list[Drain]) -> None:
     exit_server, signals = server.handle_exit, count(1)
 
     def end(number: int, frame: FrameType | None) -> None:
-        if drains[0].has_abandoned:
+        if startup.drain is not None and startup.drain.has_abandoned:
             server.config.timeout_graceful_shutdown = 1  # its request does not end either
         exit_server(number, frame)
 
     def handle_exit(number: int, frame: FrameType | None) -> None:
         times = next(signals)
-        if not drains or times > 2:
+        if startup.drain is None or times > 2:
             exit_server(number, frame)
         elif times == 1:
-            drains[0].begin(lambda: end(number, frame), waits_for_peers=number == signal.SIGTERM)
+            startup.drain.begin(
+                lambda: end(number, frame), waits_for_peers=number == signal.SIGTERM
+            )
         else:
-            drains[0].hurry()
+            startup.drain.hurry()
 
     server.handle_exit = handle_exit
 
