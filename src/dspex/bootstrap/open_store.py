@@ -190,7 +190,9 @@ class OpenStore:
                 call=run.call,  # all parts run here
             )
         except InvalidError as error:
-            raise InputError(error.message, **error.context) from None
+            raise InputError(
+                error.message, errors=error.fields, execution_id=error.execution_id
+            ) from None
         if run.error is not None:
             raise run.error
         if run.prediction is None or execution.status != "completed":

@@ -173,8 +173,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     - `recorder`, `span_id` and `path` are the trace, the enclosing span and the module of the call.
     - `memo` and `objections` implement `Assert`.
     - `is_guarded`: an outer call already enforces deadline and cancellation.
-    - `emit` receives events during the run, see `Module.stream`; `on_call` receives the path, inputs
-      and outputs of each predictor after its answer.
+    - `emit` receives events during the run, see `Module.stream`; `on_call` receives the path,
+      inputs and outputs of each predictor after its answer.
     - `loop` owns the backends of the run; a `forward` may run on another one.
     """
 

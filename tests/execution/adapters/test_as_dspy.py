@@ -1,4 +1,7 @@
-"""Replies that dspy reads, read here: the same values, and never a second call that dspy does not need."""
+"""Replies that dspy reads, read here: the same values.
+
+And never a second call that dspy does not need.
+"""
 
 import enum
 import importlib.util

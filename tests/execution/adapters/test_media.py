@@ -1,4 +1,7 @@
-"""What is no text is refused before anything is sent, wherever it is and whatever lays out the prompt."""
+"""What is no text is refused before anything is sent.
+
+Wherever it is and whatever lays out the prompt.
+"""
 
 import dataclasses
 

@@ -1,4 +1,6 @@
-"""The prompts of one program, byte for byte: a change of them is seen, and is the same on every machine and run.
+"""The prompts of one program, byte for byte: a change of them is seen.
+
+And is the same on every machine and run.
 
 After a change that is meant, run with WRITE_PROMPTS=1 and read the difference.
 """

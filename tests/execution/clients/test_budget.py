@@ -1,4 +1,7 @@
-"""What a budget promises: whatever calls, failures, retries and concurrency there are, it is never passed."""
+"""What a budget promises: whatever calls, failures, retries and concurrency there are.
+
+It is never passed.
+"""
 
 import asyncio
 import random
@@ -33,7 +36,10 @@ def make_request(text="hi", **more):
 
 
 class Costly:
-    """Counts what it really uses: at most a token for a byte, and a reply of up to its limit; it may fail."""
+    """Counts what it really uses: at most a token for a byte, and a reply of up to its limit.
+
+    It may fail.
+    """
 
     name = "costly"
     capabilities = frozenset()

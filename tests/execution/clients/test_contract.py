@@ -1,4 +1,7 @@
-"""The contract of a language model, on every client that speaks HTTP and on those that stand for another one."""
+"""The contract of a language model.
+
+On every client that speaks HTTP and on those that stand for another one.
+"""
 
 import asyncio
 import threading

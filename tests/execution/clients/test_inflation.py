@@ -1,4 +1,7 @@
-"""Compressed answers are decoded within the limit of a body, and counts of tokens that can be none are not believed."""
+"""Compressed answers are decoded within the limit of a body.
+
+And counts of tokens that can be none are not believed.
+"""
 
 import gzip
 import json

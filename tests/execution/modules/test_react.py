@@ -1,4 +1,7 @@
-"""What an agent does beyond its course: streaming, demonstrations, objections, and its way to data and back."""
+"""What an agent does beyond its course: streaming, demonstrations, objections.
+
+And its way to data and back.
+"""
 
 import asyncio
 import sys

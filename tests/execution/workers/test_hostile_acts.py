@@ -1,4 +1,7 @@
-"""Hostile programs in a worker: typed errors for their calls, other calls succeed, nothing leaks."""
+"""Hostile programs in a worker: typed errors for their calls, other calls succeed.
+
+Nothing leaks.
+"""
 
 import asyncio
 import json

@@ -27,7 +27,7 @@ from dspex.errors import (
     WorkerStartError,
     WorkerTimeoutError,
 )
-from dspex.execution.workers import Worker
+from dspex.execution.workers import PoolWorker
 from dspex.execution.workers.child.frames import JSON, LIMIT, MSGPACK, pack
 from dspex.execution.workers.child.runtime import Runtime
 from dspex.execution.workers.orphans import run_mark
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.bridge
 
 @contextlib.asynccontextmanager
 async def running(observer=None, config=None, **options):
-    worker = Worker(
+    worker = PoolWorker(
         "w", fake_worker(config, **options), run=run_mark(), observer=observer or Collecting()
     )
     await worker.start()
@@ -419,7 +419,7 @@ async def test_an_interpreter_that_does_not_exist_is_a_start_error_and_leaks_not
     spec = fake_worker()
     spec = type(spec)(host=spec.host, interpreter="/nonexistent/python")
     with pytest.raises(WorkerStartError, match="name a Python executable"):
-        await Worker("w", spec, run=run_mark(), observer=Collecting()).start()
+        await PoolWorker("w", spec, run=run_mark(), observer=Collecting()).start()
     assert open_resources() == before
 
 

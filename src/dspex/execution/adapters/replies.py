@@ -16,7 +16,8 @@ Reader = Callable[[str], Any]
 _decode = msgspec.json.Decoder().decode
 _TEXT = {"str", "prompt_template", "binary"}
 _CLASSES: Mapping[str, tuple[type, ...]] = {
-    "int": (int, float), "float": (int, float), "bool": (bool,), "list": (list,), "tuple": (list,), "dict": (dict,),
+    "int": (int, float), "float": (int, float), "bool": (bool,),
+    "list": (list,), "tuple": (list,), "dict": (dict,),
     "none": (), "atom": (), "any": (dict, list, int, float, bool),
 }  # fmt: skip
 _FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL)

@@ -9,7 +9,7 @@ from dspex.errors import DefinitionError, VariableError
 from dspex.execution.backends.backend import Backend
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module
-from dspex.execution.modules.runnable import RunOutputs
+from dspex.execution.modules.runnable_module import RunOutputs
 from dspex.execution.modules.settings import SETTINGS, setting_problem
 from dspex.language.programs import ROOT, ModulePath, Node, Program
 from dspex.language.records import Prediction
@@ -25,9 +25,10 @@ class BackendModule(Module):
     """Runs a program on a backend, such as a dspy program on the bridge, without changing it.
 
     The caller starts and closes the backend, which runs on the event loop that owns it, even if a
-    `forward` calls this module from another loop. `variables` is the space of the program: for a dspy
-    program, the instructions and demonstrations of its predictors by path. `with_variables` binds
-    more variables to `places`.
+    `forward` calls this module from another loop.
+
+    `variables` is the space of the program: for a dspy program, the instructions and demonstrations
+    of its predictors by path. `with_variables` binds more variables to `places`.
     """
 
     def __init__(self, program: Program, backend: Backend) -> None:

@@ -204,7 +204,7 @@ class Budget:
         )
 
     def time_is_up(self) -> BudgetError:
-        """Return the error for a call that there is no time for."""
+        """Return the error for a call that comes too late."""
         return BudgetError(f"the budget of {self.seconds:g} seconds is used up", limit="seconds")
 
     async def admit(

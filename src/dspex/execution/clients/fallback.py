@@ -14,7 +14,7 @@ from dspex.execution.clients.wrapper import StreamedReply
 class Fallback:
     """Wraps several models and asks them in order until one answers; `Response.model` names it.
 
-    The capabilities are those that all models share.
+    Its capabilities are what all models share.
     """
 
     def __init__(self, first: LanguageModel, *others: LanguageModel) -> None:

@@ -14,7 +14,7 @@ class UnmetError(CheckError):
         self.of = of
 
 
-def Assert(condition: object, message: str, *, of: Prediction) -> None:  # noqa: N802  # reads as a statement
+def Assert(condition: object, message: str, *, of: Prediction) -> None:  # noqa: N802  # a statement
     """Require `condition` of the prediction `of`, inside the `forward` of a module.
 
     If it is false, `forward` runs again: earlier calls return their recorded answers, and the

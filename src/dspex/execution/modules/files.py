@@ -15,7 +15,7 @@ FORMAT = 1
 
 
 class Stateful(Protocol):
-    """A part of a module tree with a state of its own."""
+    """A part of a module tree that has a state."""
 
     def state(self) -> Mapping[str, Any]:
         """Return the state as JSON; empty if there is none."""
@@ -29,7 +29,7 @@ class Stateful(Protocol):
 def save_parts(
     path: Path, parts: Mapping[str, Stateful], to_program: Callable[[], Program]
 ) -> None:
-    """Write the states of the parts of a module, and the module as a program if it can be stored."""
+    """Write the states of the parts of a module, and its program if it can be stored."""
     states = {place: state for place, part in parts.items() if (state := part.state())}
     try:
         program = to_program().to_dict()

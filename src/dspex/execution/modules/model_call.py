@@ -11,7 +11,7 @@ from dspex.execution.clients import LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.context import RunContext
 from dspex.execution.frame import EmitEvent, OpenSpan, payload
-from dspex.language.records import Fallback, Message, Prediction
+from dspex.language.records import AdapterFallback, Message, Prediction
 from dspex.language.signatures import FieldCheck, Signature
 from dspex.telemetry import Event, FieldDelta, Status
 
@@ -26,7 +26,7 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
     span: OpenSpan
     model: LanguageModel
     adapter: Adapter
-    fallback: Fallback | None = None
+    fallback: AdapterFallback | None = None
     repairs: int = 0
     refusals: int = 0
     attempt: int = 0

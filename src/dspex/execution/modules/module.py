@@ -11,7 +11,7 @@ from dspex.execution.modules.code import code_config, constructor_arguments
 from dspex.execution.modules.defaults import values_beside_slots
 from dspex.execution.modules.files import load_parts, save_parts
 from dspex.execution.modules.invocation import check_arguments
-from dspex.execution.modules.runnable import Runnable
+from dspex.execution.modules.runnable_module import RunnableModule
 from dspex.execution.modules.slot import SlotHolder
 from dspex.execution.modules.source import hash_at_definition
 from dspex.execution.modules.tree import parts_in, walk
@@ -41,7 +41,7 @@ class Declaration:
     assigned: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Module(Runnable[Outputs], SlotHolder):
+class Module(RunnableModule[Outputs], SlotHolder):
     """Base class of programs: create parts in `__init__`, call them in `forward` (sync or async).
 
     Call a module with its inputs as keyword arguments: `module(question="...")`, or

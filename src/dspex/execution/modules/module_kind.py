@@ -21,7 +21,7 @@ def _own_config(node: Node) -> Iterable[Mapping[str, Any]]:
 class ModuleKind:
     """One kind of module, with everything that builds, creates or describes it.
 
-    - `name` stands in stored nodes; `summary` is one line for people.
+    - `name` is in stored nodes; `summary` is one line for people.
     - `build` returns the module of a node, None if this process cannot run the kind.
     - `create` returns a program of a signature, settings and a name, None if text is not enough;
       `needs` then says what is missing. `settings` are the names of its settings.
@@ -44,7 +44,7 @@ class ModuleKind:
 
 @dataclass(frozen=True, slots=True)
 class NodeBuilder:
-    """Builds the modules of one stored program; without `code`, those that need no import."""
+    """Builds the modules of one stored program; `code` is needed to import modules."""
 
     kinds: Mapping[str, ModuleKind]
     code: CodeRoot | None = None

@@ -22,7 +22,7 @@ from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
 from dspex.execution.modules.settings import SETTINGS, normalize_setting, setting_problem
 from dspex.execution.modules.slot import Slot
 from dspex.language.programs import ROOT, ModulePath, Node, Program
-from dspex.language.records import Fallback, Prediction, Trace
+from dspex.language.records import AdapterFallback, Prediction, Trace
 from dspex.language.signatures import Signature
 from dspex.language.signatures.codec import plain
 from dspex.language.variables import Variable
@@ -365,7 +365,9 @@ class Predict(Module[SignatureT]):
             return repair_request(request, reply, error=error)
         if call.fallback is not None or isinstance(call.adapter, JSONAdapter | ToolAdapter):
             raise error
-        call.fallback = Fallback(source=call.adapter.name, target=JSON.name, reason=error.message)
+        call.fallback = AdapterFallback(
+            source=call.adapter.name, target=JSON.name, reason=error.message
+        )
         call.report_fallback(error.message)
         call.adapter = JSON
         prompt = JSON.render(self.signature, self.demos, values)

@@ -180,7 +180,8 @@ class ReAct(Module[SignatureT]):
         instructions = (
             f"{self.signature.instructions}\n\nYou are an agent. In each turn, look at the course "
             "so far, think, "
-            f"and call one tool, until you know enough to give {outputs}. The tools are:\n" + "\n".join(lines)
+            f"and call one tool, until you know enough to give {outputs}. The tools are:\n"
+            + "\n".join(lines)
             + f"\n- {FINISH}: ends the course; its arguments are {{}}."
         )  # fmt: skip
         names = [*self.tools, FINISH]

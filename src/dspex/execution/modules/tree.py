@@ -7,7 +7,7 @@ from dspex.language.programs import ROOT, ModulePath
 
 
 class TreeNode(Protocol):
-    """What has parts of its own kind. Reading the parts changes nothing."""
+    """A node with parts of the same kind. Reading the parts changes nothing."""
 
     def children(self) -> Iterator[tuple[str, Self]]:
         """Yield (relative path, part)."""

@@ -39,11 +39,11 @@ class VariableTree:
             if not set(variable.paths) <= bound_places
         ]
         variables = [*declared, *bound]
-        taken = {place for variable in variables for place in variable.paths}
+        places = {place for variable in variables for place in variable.paths}
         free = [
             Variable(name=place, kind=slot.kind, paths=(place,))
             for place, slot in self._slots()
-            if place not in taken
+            if place not in places
         ]
         items = [*free, *variables]
         constraints = [item for item in additions if isinstance(item, Constraint)]

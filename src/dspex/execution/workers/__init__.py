@@ -11,7 +11,7 @@ from dspex.execution.workers.restarts import Backoff, Intensity
 from dspex.execution.workers.spec import WorkerSpec
 from dspex.execution.workers.stats import PoolStats, WorkerStats
 from dspex.execution.workers.supervisor import Child, ChildSpec, RestartPolicy, Supervisor
-from dspex.execution.workers.worker import Worker
+from dspex.execution.workers.worker import PoolWorker
 
 __all__ = [
     "Backoff",
@@ -24,9 +24,9 @@ __all__ = [
     "Pool",
     "PoolConfig",
     "PoolStats",
+    "PoolWorker",
     "RestartPolicy",
     "Supervisor",
-    "Worker",
     "WorkerSpec",
     "WorkerStats",
 ]

@@ -268,7 +268,7 @@ class WorkerConnection(asyncio.BufferedProtocol):
         """Pass an event to the handler; a handler that raises fails its own request only."""
         try:
             pending.handler.on_event(str(message.event), message.data)
-        except Exception as error:  # noqa: BLE001  # it would end the channel and all its other requests
+        except Exception as error:  # noqa: BLE001  # it would end all requests
             if not pending.future.done():
                 pending.future.set_exception(_handler_error(error, str(message.event)))
             self._abandon(message.id, pending)
@@ -309,7 +309,8 @@ class WorkerConnection(asyncio.BufferedProtocol):
         task.add_done_callback(pending.callbacks.discard)
 
     async def _answer_callback(self, message: Incoming, pending: _Pending) -> None:
-        assert isinstance(message.call, int) and isinstance(message.cmd, str)  # noqa: S101, PT018  # see _start_callback
+        # `_start_callback` has checked the fields
+        assert isinstance(message.call, int) and isinstance(message.cmd, str)  # noqa: S101, PT018
         try:
             answer = await pending.handler.on_callback(message.cmd, message.data)
             self._send({"call": message.call, "ok": answer})

@@ -27,7 +27,7 @@ from dspex.execution.workers.spec import WorkerSpec
 from dspex.execution.workers.stats import PoolStats, WorkerStats
 from dspex.execution.workers.supervisor import ChildSpec, RestartPolicy, Supervisor
 from dspex.execution.workers.watchdog import Watchdog
-from dspex.execution.workers.worker import Worker
+from dspex.execution.workers.worker import PoolWorker
 from dspex.telemetry import Observer, Silent
 
 _FAILED_STARTS = 3
@@ -222,7 +222,7 @@ class Pool:
 
     async def _call_on(
         self,
-        worker: Worker,
+        worker: PoolWorker,
         command: str,
         args: Mapping[str, Any],
         *,
@@ -311,8 +311,10 @@ class Pool:
         )
 
     @property
-    def _workers(self) -> list[Worker]:
-        return [child for child in self._supervisor.children.values() if isinstance(child, Worker)]
+    def _workers(self) -> list[PoolWorker]:
+        return [
+            child for child in self._supervisor.children.values() if isinstance(child, PoolWorker)
+        ]
 
     def _supervise(self) -> Supervisor:
         policy = RestartPolicy(
@@ -334,8 +336,8 @@ class Pool:
     def _child_spec(self) -> ChildSpec:
         name = f"{self.config.name}-{next(self._numbers)}"
 
-        def create() -> Worker:
-            return Worker(
+        def create() -> PoolWorker:
+            return PoolWorker(
                 name,
                 self.spec,
                 run=self._run_mark,
@@ -345,7 +347,7 @@ class Pool:
 
         return ChildSpec(name=name, create=create)
 
-    def _on_worker_change(self, worker: Worker) -> None:
+    def _on_worker_change(self, worker: PoolWorker) -> None:
         if worker.state not in {"starting", "ready"}:
             self._serving.discard(worker.name)
         if worker.state == "lost" and not worker.is_discarded:
@@ -356,7 +358,7 @@ class Pool:
         self._fill_serving()
         self._queue.serve(self._choose_worker)
 
-    def _count_starts(self, worker: Worker) -> None:
+    def _count_starts(self, worker: PoolWorker) -> None:
         """Fail queued calls after repeated failed starts: they would wait forever."""
         if worker.state == "ready":
             self._failed_starts = 0
@@ -374,7 +376,7 @@ class Pool:
             if worker.state == "ready":
                 self._serving.add(worker.name)
 
-    def _choose_worker(self, handle: str) -> Worker | None:
+    def _choose_worker(self, handle: str) -> PoolWorker | None:
         """Return the least busy worker, preferably one that has the program."""
         free = [
             worker for worker in self._workers if worker.has_slot and worker.name in self._serving
@@ -383,7 +385,7 @@ class Pool:
             free, key=lambda worker: (worker.busy, handle not in worker.loaded), default=None
         )
 
-    async def _lease(self, handle: str, deadline: float | None) -> Worker:
+    async def _lease(self, handle: str, deadline: float | None) -> PoolWorker:
         worker = self._choose_worker(handle) if not len(self._queue) else None
         if worker is not None:
             worker.reserve()

@@ -123,7 +123,10 @@ class ChildProcess:
         transports: list[asyncio.BaseTransport] = []
         for pair, connection in zip(pairs, (channel, health), strict=True):
             pair[0].settimeout(0)
-            transport, _ = await loop.create_connection(lambda item=connection: item, sock=pair[0])  # type: ignore[misc]
+            transport, _ = await loop.create_connection(
+                lambda item=connection: item,  # type: ignore[misc]
+                sock=pair[0],
+            )
             transports.append(transport)
         for (read_end, _), name in zip(pipes, ("stdout", "stderr"), strict=True):
             reader = partial(_LineReader, partial(on_line, name))

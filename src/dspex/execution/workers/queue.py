@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from dspex.errors import DspexError, PoolExhaustedError
 from dspex.execution.workers.connection import copy_error
-from dspex.execution.workers.worker import Worker
+from dspex.execution.workers.worker import PoolWorker
 
 
 class Queue:
@@ -16,12 +16,12 @@ class Queue:
         """Allow at most `limit` waiting calls; error messages name the pool `name`."""
         self._name = name
         self._limit = limit
-        self._waiters: deque[tuple[str, asyncio.Future[Worker]]] = deque()
+        self._waiters: deque[tuple[str, asyncio.Future[PoolWorker]]] = deque()
 
     def __len__(self) -> int:
         return len(self._waiters)
 
-    async def wait(self, handle: str, deadline: float | None) -> Worker:
+    async def wait(self, handle: str, deadline: float | None) -> PoolWorker:
         """Wait for a worker until `deadline`, in the time of the event loop.
 
         Raises:
@@ -33,7 +33,7 @@ class Queue:
                 "call again later, or "
                 "raise its maximum or its queue_limit"
             )
-        waiter: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[PoolWorker] = asyncio.get_running_loop().create_future()
         entry = (handle, waiter)
         self._waiters.append(entry)
         try:
@@ -51,7 +51,7 @@ class Queue:
             if entry in self._waiters:
                 self._waiters.remove(entry)
 
-    def serve(self, choose: Callable[[str], Worker | None]) -> None:
+    def serve(self, choose: Callable[[str], PoolWorker | None]) -> None:
         """Assign workers to waiting calls while there are both."""
         while self._waiters:
             handle, waiter = self._waiters[0]

@@ -25,7 +25,7 @@ PING_LIMIT = 3
 _HARD_LIMIT = 1.5  # times the memory limit: drained above the limit, killed above this
 
 
-class Worker:
+class PoolWorker:
     """A supervised child: `start` spawns it, `ready` resolves after its handshake."""
 
     def __init__(
@@ -35,7 +35,7 @@ class Worker:
         *,
         run: str,
         observer: Observer,
-        on_change: Callable[["Worker"], None] = lambda _: None,
+        on_change: Callable[["PoolWorker"], None] = lambda _: None,
     ) -> None:
         """Take what to run; calls `on_change` after each change of state and each freed slot."""
         self.name = name

@@ -2,13 +2,13 @@
 
 from dspex.language.records.example import Example
 from dspex.language.records.message import Message, Role, ToolCall
-from dspex.language.records.prediction import Fallback, Prediction
+from dspex.language.records.prediction import AdapterFallback, Prediction
 from dspex.language.records.trace import Span, SpanKind, SpanStatus, Trace
 from dspex.language.records.usage import Usage
 
 __all__ = [
+    "AdapterFallback",
     "Example",
-    "Fallback",
     "Message",
     "Prediction",
     "Role",

@@ -14,7 +14,7 @@ Outputs = TypeVar("Outputs", default=Any, covariant=True)
 """The signature class whose outputs a module predicts; `Any` if it has none."""
 
 
-class Fallback(msgspec.Struct, frozen=True):
+class AdapterFallback(msgspec.Struct, frozen=True):
     """A second call with another adapter: from `source` to `target`, and the reason."""
 
     source: str
@@ -44,7 +44,7 @@ class Prediction(Mapping[str, object], Generic[Outputs]):
 
     __slots__ = ("_outputs", "_trace", "_usage", "fallback")
 
-    fallback: Fallback | None
+    fallback: AdapterFallback | None
 
     def __init__(self, outputs: Mapping[str, object] | None = None, /, **fields: object) -> None:
         """Take the outputs as a mapping, as keyword arguments, or both."""
@@ -60,7 +60,7 @@ class Prediction(Mapping[str, object], Generic[Outputs]):
         trace: Trace | Callable[[], Trace],
         *,
         usage: Usage | None = None,
-        fallback: Fallback | None = None,
+        fallback: AdapterFallback | None = None,
     ) -> "Prediction[Outputs]":
         """Return the prediction of a run; by default its usage is that of the trace.
 

@@ -1,4 +1,7 @@
-"""The interpreters with dspy: this one if the extra is installed, and a second one from a variable."""
+"""The interpreters with dspy: this one if the extra is installed.
+
+And a second one from a variable.
+"""
 
 import importlib.util
 import os

@@ -239,7 +239,10 @@ async def test_gepa_reflects_on_the_feedback_that_the_metric_gives(interpreter):
 
 
 async def test_a_long_search_is_never_taken_for_dead_and_tells_its_progress(newest):
-    """A slow model makes the search last for many health checks, any of which could have ended it."""
+    """A slow model makes the search last for many health checks.
+
+    Any of which could have ended it.
+    """
     period = 0.05
     pool = PoolConfig(
         name="dspy", minimum=1, maximum=1, health_seconds=period, intensity=Intensity(restarts=0)

@@ -116,7 +116,10 @@ def on_plain_dspy(interpreter):
 
 
 async def over_the_bridge(interpreter, reply):
-    """Return the outcome of every case, imported without a signature, and the contract that was read."""
+    """Return the outcome of every case, imported without a signature.
+
+    And the contract that was read.
+    """
     outcomes = []
     config = DspyConfig(interpreter=interpreter, pool=POOL, paths=(str(PROGRAMS),))
     async with asyncio.timeout(120), DspyBackend(config) as bridge:

@@ -179,7 +179,7 @@ class DspyBackend:
         *,
         on_event: Progress | None = None,
     ) -> Prediction:
-        """Run a program once; `on_event` gets events of predictors. See `Backend.execute_program`."""
+        """Run a program once; `on_event` gets events of predictors; see `Backend`."""
         if context.is_bounded:
             return await call_guarded(
                 context,

@@ -166,7 +166,8 @@ def _settings(node: Node) -> dict[str, Any]:
 
 
 def _describe_tool(name: str, function: Callable[..., Any]) -> dict[str, Any]:
-    adapter: TypeAdapter[Any] = TypeAdapter(function)  # type: ignore[arg-type]  # a function is a type to pydantic
+    # a function is a type to pydantic
+    adapter: TypeAdapter[Any] = TypeAdapter(function)  # type: ignore[arg-type]
     schema = adapter.json_schema()
     return {
         "name": name,
@@ -310,7 +311,8 @@ def space_of(predictors: Mapping[str, Any]) -> Space:
     for path in predictors:
         for slot, kind in _LEARNED.items():
             text = f"{path}.{slot}"
-            variables.append(Variable(name=text, kind=kind, paths=(text,)))  # type: ignore[arg-type]
+            variable = Variable(name=text, kind=kind, paths=(text,))  # type: ignore[arg-type]
+            variables.append(variable)
     return Space(tuple(variables))
 
 

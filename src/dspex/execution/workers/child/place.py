@@ -1,4 +1,4 @@
-"""The line of user code behind an exception: `dspex.error_text.place_of` for children without dspex."""
+"""The line of user code behind an exception, for children without dspex; see `dspex.error_text`."""
 
 import os
 

@@ -1,4 +1,7 @@
-"""Runs programs of `shapes` on plain dspy, without dspex; reads cases from stdin and writes outcomes to stdout."""
+"""Runs programs of `shapes` on plain dspy, without dspex.
+
+Reads cases from stdin and writes outcomes to stdout.
+"""
 
 import importlib
 import json

@@ -1,4 +1,7 @@
-"""What the scripted model answers, by the fields that a prompt asks for: the same here and on plain dspy."""
+"""What the scripted model answers, by the fields that a prompt asks for.
+
+The same here and on plain dspy.
+"""
 
 import json
 import re
@@ -21,7 +24,10 @@ VALUES = {
 
 
 def reply(messages):
-    """Return the reply to a prompt in chat layout; what an agent does next depends on what it has done."""
+    """Return the reply to a prompt in chat layout.
+
+    What an agent does next depends on what it has done.
+    """
     last = messages[-1]["content"]
     names = [
         name for name in _CHAT.findall(last.rpartition("Respond with")[2]) if name != "completed"

@@ -467,7 +467,10 @@ class Decorated(dspy.Module):
 
 
 class Unreadable(dspy.Module):
-    """Nothing tells what it returns: the guess is the last predictor's output, which is not in the answer."""
+    """Nothing tells what it returns: the guess is the last predictor's output.
+
+    Which is not in the answer.
+    """
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,7 @@
-"""Programs with models of the user's own, with dspy's media types, and of every shape that a module may have."""
+"""Programs with models of the user's own, with dspy's media types.
+
+And of every shape that a module may have.
+"""
 
 from typing import Literal
 

@@ -82,7 +82,8 @@ class Annotations:
         if name not in self._annotations:
             definition = self._definitions[name]
             self._pending[name] = (
-                f"{definition.get('title') or 'Object'}_{len(self._annotations) + len(self._pending)}"
+                f"{definition.get('title') or 'Object'}_"
+                f"{len(self._annotations) + len(self._pending)}"
             )
             self._annotations[name] = self.bare(definition)
             self._rebuild(self._pending.pop(name), self._annotations[name])
@@ -159,5 +160,5 @@ def hint_schema(hint: Any) -> "dict[str, Any]":
     """Return the JSON Schema of an annotation; empty (any value) for a type without a schema."""
     try:
         return TypeAdapter(hint).json_schema(schema_generator=_MarkingSchema)
-    except Exception:  # noqa: BLE001  # pydantic raises many kinds of error for a type without a schema
+    except Exception:  # noqa: BLE001  # pydantic raises many kinds for a type without schema
         return {}

@@ -114,7 +114,7 @@ def _converter(name: str, hint: Any, signature: Any) -> "Callable[[Any], Any] | 
         return None
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(hint)
-    except Exception:  # noqa: BLE001  # a type without a schema (dspy.Tool) gets the value unchanged
+    except Exception:  # noqa: BLE001  # a type without a schema (dspy.Tool) gets the value
         return None
 
     def convert(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Runnable: what is called with inputs by name and recorded as one node of a trace."""
+"""RunnableModule: what is called with inputs by name and recorded as one node of a trace."""
 
 import asyncio
 import inspect
@@ -39,7 +39,7 @@ async def _no_forward(module: object, **inputs: Any) -> Never:
     )
 
 
-class Runnable(Generic[Outputs]):
+class RunnableModule(Generic[Outputs]):
     """The running of a module: `forward`, the calls, the streams, and the span around them."""
 
     signature: Any = None  # of any form; subclasses may declare it
