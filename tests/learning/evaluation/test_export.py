@@ -8,6 +8,7 @@ import pytest
 import dspex
 from dspex.learning.evaluation import constant
 from dspex.learning.evaluation.export import safe, to_csv, to_html
+from tests.support.html_pages import check_self_contained
 
 
 def _report(*rows):
@@ -32,7 +33,11 @@ def test_columns_of_the_data_never_hide_those_of_the_report():
         "too",
     )
     assert (found["out.answer"], found["data.out.answer"]) == ("b", "told")
-    assert "<th>data.index</th>" in to_html(_report(row))
+    item = check_self_contained(to_html(_report(row))).all("ol")[0].all("li")[0]
+    shown = dict(
+        zip((dt.text for dt in item.all("dt")), (dd.text for dd in item.all("dd")), strict=True)
+    )
+    assert (shown["index"], shown["error"], shown["data.error"]) == ("mine", "theirs", "too")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from dspex.learning.optimizers.export import to_html as page
 from dspex.learning.optimizers.importance import aablate, importance
 from dspex.sync import run
 from dspex.testing import ScriptedModel, SimulatedModel
+from tests.support.html_pages import check_self_contained
 
 
 def _rows(count, first=0):
@@ -180,4 +181,4 @@ def test_what_changed_is_told_of_a_program_that_cannot_be_stored_too():
     assert "  -1.25\n" in said
     assert said.startswith("ask.temperature:")
     assert said in html.unescape(outcome._repr_html_())
-    assert said in html.unescape(page(outcome))
+    assert said in check_self_contained(page(outcome)).text

@@ -79,7 +79,7 @@ def test_optimize_finds_a_better_program_writes_it_and_goes_on_from_its_journal(
     assert found["verdict"]["low"] > 0
     page = (folder / "page.html").read_text()
     assert "<svg" in page
-    assert "significantly better" in page
+    assert "Significantly better" in page
     rows = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
     assert len(rows) == len(found["trials"])
     assert json.loads((folder / "better.json").read_text())["assignment"]

@@ -43,8 +43,7 @@ async def aevaluate(
         dataset: the examples.
         metric: a metric, or several by name; the first one is the main metric.
         context: the context of all runs; by default the current one.
-        concurrency: how many examples run at once; use 1 to measure times on a model that answers
-            one request at a time.
+        concurrency: how many examples run at once; 1 measures times on a sequential model.
         repeats: the runs of each example, each with another seed if the model accepts one. Each run
             has its row; intervals are over examples, because runs of one example are not
             independent.
@@ -59,7 +58,7 @@ async def aevaluate(
     scoring = _Scoring(module, metrics_by_name(metric), surroundings)
     scoring.check(dataset)
     rows_read = dataset.typed(module.contract())
-    started = surroundings.clock.monotonic_ns()
+    started_at, started = surroundings.clock.now(), surroundings.clock.monotonic_ns()
     count = len(dataset) * _at_least_one(repeats, "repeats")
     rows: list[Row | None] = [None] * count
     work = iter(range(count))
@@ -81,6 +80,7 @@ async def aevaluate(
         checksum=dataset.checksum,
         seconds=(surroundings.clock.monotonic_ns() - started) / 1e9,
         seed=surroundings.seed or 0,
+        started_at=started_at,
     )
 
 

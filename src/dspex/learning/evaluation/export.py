@@ -1,10 +1,10 @@
 """Reports as text tables, CSV and self-contained HTML."""
 
 import csv
-import html
 import io
 from collections.abc import Mapping, Sequence
 
+from dspex.error_text import shorten
 from dspex.learning.evaluation.report import Report, Row
 
 _REPORT_COLUMNS = ("index", "repeat", "error", "seconds")
@@ -61,12 +61,10 @@ def _csv_line(cells: Sequence[object]) -> str:
     return target.getvalue().removesuffix("\r\n") + "\n"
 
 
-def _flatten(
-    report: Report, ordered: Sequence[Row] = ()
-) -> tuple[list[dict[str, object]], list[str]]:
+def _flatten(report: Report) -> tuple[list[dict[str, object]], list[str]]:
     """Return the rows as mappings by column, and the columns in order."""
     names = _column_names(report)
-    rows = [_row_cells(row, names) for row in ordered or report.rows]
+    rows = [_row_cells(row, names) for row in report.rows]
     return rows, list(dict.fromkeys(name for row in rows for name in row))
 
 
@@ -114,20 +112,38 @@ def safe(value: object) -> object:
     return f"'{text}" if is_formula else value
 
 
-def to_html(report: Report, title: str = "Evaluation") -> str:
-    """Return a self-contained page with figures and rows, failures first, then by score."""
-    ordered = sorted(report.rows, key=lambda row: (row.error is None, row.score or 0.0, row.index))
-    rows, columns = _flatten(report, ordered)
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-    body = "".join(f"<tr>{_html_cells(row, columns)}</tr>" for row in rows)
-    return (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
-        "<style>body{font:14px system-ui;margin:2em}table{border-collapse:collapse}"
-        "td,th{border:1px solid #ccc;padding:.3em .6em;text-align:left;vertical-align:top}</style>"
-        f"<h1>{html.escape(title)}</h1><pre>{html.escape(to_text({report.dataset: report}))}</pre>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></html>"
-    )
+def to_html(
+    report: Report, title: str = "Evaluation", *, prompts: Mapping[str, str] | None = None
+) -> str:
+    """Return a self-contained page: figures, confused labels, and all rows, the worst first.
+
+    `prompts` are those of the program by path; see `dspex.learning.optimizers.prompts`.
+    """
+    from dspex.learning.evaluation.report_page import report_page
+
+    return report_page(report, title, prompts or {})
 
 
-def _html_cells(row: Mapping[str, object], columns: Sequence[str]) -> str:
-    return "".join(f"<td>{html.escape(str(row.get(name, '')))}</td>" for name in columns)
+def worst_rows(report: Report, count: int = 3) -> list[str]:
+    """Return the worst rows as lines: number, score, and what was expected and answered.
+
+    Rows with the best possible score of 1 are left out.
+    """
+    from dspex.learning.evaluation.report_page import worst_first
+
+    rows = [row for row in worst_first(report) if row.score is None or row.score < 1]
+    return [f"row {row.index}: {_reason(row)}" for row in rows[:count]]
+
+
+def _reason(row: Row) -> str:
+    if row.error is not None:
+        return row.error
+    outputs = row.outputs or {}
+    common = {name: value for name, value in outputs.items() if name in row.example}
+    pairs = [
+        f"{name} {shorten(value, 60)}, expected {shorten(row.example[name], 60)}"
+        for name, value in common.items()
+        if value != row.example[name]
+    ]
+    scores = ", ".join(f"{name} {score:.3g}" for name, score in row.scores.items())
+    return "; ".join((scores, *pairs))

@@ -4,6 +4,7 @@ import html
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from statistics import fmean, variance
 from typing import Any
@@ -80,6 +81,7 @@ class Report:
     checksum: str
     seconds: float = 0.0
     seed: int = 0
+    started_at: datetime | None = None
 
     @property
     def repeats(self) -> int:

@@ -21,6 +21,11 @@ def prompts(module: Module, example: Example | None = None) -> dict[str, str]:
     return {path: _prompt(part, example or Example()) for path, part in _predictors(module)}
 
 
+def program_prompts(program: Program, example: Example | None = None) -> dict[str, str]:
+    """Return the prompt of each predictor of a stored program, as `prompts` does of a module."""
+    return {path: _prompt(part, example or Example()) for path, part in _elsewhere(program)}
+
+
 def _predictors(module: Module) -> Iterator[tuple[str, Predict]]:
     for path, part in module.named_modules():
         if isinstance(part, Predict):

@@ -1,9 +1,12 @@
-"""A scatter plot of trials as self-contained SVG, for notebooks and pages."""
+"""A scatter plot of trials as SVG: by itself in light colours, in pages and notebooks in theirs."""
 
 import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from dspex.markup.elements import clean
+from dspex.markup.styles import light_tokens
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 640, 360, 70, 48, 16, 20
 TICKS = 5
@@ -20,29 +23,48 @@ class Point:
     mark: str = ""
 
 
-def scatter(points: Sequence[Point], *, x: str, y: str) -> str:
+def scatter(points: Sequence[Point], *, x: str, y: str, held_out: Sequence[Point] = ()) -> str:
     """Return a scatter plot as SVG, with the front as a step line.
 
-    Each point has a tooltip. Points that lack one of the two figures are left out.
+    Each point has a tooltip. Points that lack one of the two figures are left out. Points that are
+    `held_out`, before and after, are diamonds with a line between them.
     """
-    visible = [point for point in points if math.isfinite(point.x) and math.isfinite(point.y)]
+    visible, held = _drawable(points), _drawable(held_out)
     if not visible:
         return "<p>Nothing to plot: no trial has both figures.</p>"
-    across = _Scale([point.x for point in visible], LEFT, WIDTH - RIGHT)
-    up = _Scale([point.y for point in visible], HEIGHT - BOTTOM, TOP)
+    across = _Scale([point.x for point in (*visible, *held)], LEFT, WIDTH - RIGHT)
+    up = _Scale([point.y for point in (*visible, *held)], HEIGHT - BOTTOM, TOP)
     parts = [
         _axes(across, up, x=x, y=y),
         _front([point for point in visible if point.is_on_front], across, up),
     ]
     order = sorted(visible, key=lambda point: (bool(point.mark), point.is_on_front))
     parts += [_circle(point, across, up) for point in order]
+    parts.append(_held_out(held, across, up))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
         f'height="{HEIGHT}" '
         f'role="img" font-family="system-ui, sans-serif" font-size="12">'
-        f"<title>{html.escape(y)} by {html.escape(x)}</title>"
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>{"".join(parts)}</svg>'
+        f"<title>{_text(y)} by {_text(x)}</title>"
+        f'<rect class="ground" width="{WIDTH}" height="{HEIGHT}" {_fill("paper")}/>'
+        f"{''.join(parts)}</svg>"
     )
+
+
+def _drawable(points: Sequence[Point]) -> list[Point]:
+    return [point for point in points if math.isfinite(point.x) and math.isfinite(point.y)]
+
+
+def _text(text: str) -> str:
+    return html.escape(clean(text))
+
+
+def _fill(token: str) -> str:
+    return f'fill="{light_tokens()[token]}"'
+
+
+def _stroke(token: str) -> str:
+    return f'stroke="{light_tokens()[token]}"'
 
 
 class _Scale:
@@ -68,27 +90,33 @@ class _Scale:
 
 def _axes(across: _Scale, up: _Scale, *, x: str, y: str) -> str:
     floor, side = HEIGHT - BOTTOM, WIDTH - RIGHT
-    parts = [f'<path d="M{LEFT} {TOP}V{floor}H{side}" fill="none" stroke="#666"/>']
+    parts = [
+        f'<path d="M{LEFT} {TOP}V{floor}H{side}" class="axis" fill="none" {_stroke("muted")}/>'
+    ]
     for value in across.ticks():
         place = across(value)
-        parts.append(f'<path d="M{place} {floor}v4" stroke="#666"/>')
+        parts.append(f'<path d="M{place} {floor}v4" class="axis" {_stroke("muted")}/>')
         parts.append(
             f'<text x="{place}" y="{floor + 17}" text-anchor="middle" '
-            f'fill="#444">{value:.4g}</text>'
+            f"{_fill('muted')}>{value:.4g}</text>"
         )
     for value in up.ticks():
         place = up(value)
-        parts.append(f'<path d="M{LEFT} {place}H{side}" stroke="#eee"/>')
+        parts.append(f'<path d="M{LEFT} {place}H{side}" class="grid" {_stroke("line")}/>')
         parts.append(
-            f'<text x="{LEFT - 6}" y="{place + 4}" text-anchor="end" fill="#444">{value:.4g}</text>'
+            f'<text x="{LEFT - 6}" y="{place + 4}" text-anchor="end" '
+            f"{_fill('muted')}>{value:.4g}</text>"
         )
     middle = (TOP + floor) // 2
     parts.append(
         f'<text x="{(LEFT + side) // 2}" y="{HEIGHT - 8}" '
-        f'text-anchor="middle">{html.escape(x)}</text>'
+        f'text-anchor="middle" {_fill("muted")}>{_text(x)}</text>'
     )
     turned = f'transform="rotate(-90 14 {middle})"'
-    parts.append(f'<text x="14" y="{middle}" {turned} text-anchor="middle">{html.escape(y)}</text>')
+    parts.append(
+        f'<text x="14" y="{middle}" {turned} text-anchor="middle" '
+        f"{_fill('muted')}>{_text(y)}</text>"
+    )
     return "".join(parts)
 
 
@@ -99,27 +127,40 @@ def _front(points: Sequence[Point], across: _Scale, up: _Scale) -> str:
     path = f"M{across(ordered[0].x)} {up(ordered[0].y)}"
     path += "".join(f"H{across(point.x)}V{up(point.y)}" for point in ordered[1:])
     return (
-        f'<path d="{path}" fill="none" stroke="#0b6e4f" stroke-width="1.5" stroke-dasharray="4 3"/>'
+        f'<path class="front" d="{path}" fill="none" {_stroke("good")} stroke-width="1.5" '
+        'stroke-dasharray="4 3"/>'
     )
 
 
 def _circle(point: Point, across: _Scale, up: _Scale) -> str:
-    colour = {"best": "#d1495b", "before": "#2f4b7c"}.get(
-        point.mark, "#0b6e4f" if point.is_on_front else "#bbb"
-    )
+    name = point.mark or ("on-front" if point.is_on_front else "trial")
+    token = {"best": "bad", "before": "accent", "on-front": "good", "trial": "faint"}[name]
     size = 7 if point.mark else 5 if point.is_on_front else 4
     place = f'cx="{across(point.x)}" cy="{up(point.y)}" r="{size}"'
-    tooltip = html.escape(
-        f"{point.mark + ': ' if point.mark else ''}{point.label} ({point.x:.4g}, {point.y:.4g})"
-    )
-    circle = (
-        f'<circle {place} fill="{colour}" fill-opacity="0.85"><title>{tooltip}</title></circle>'
-    )
+    circle = f'<circle class="{name}" {place} {_fill(token)}>{_tooltip(point)}</circle>'
     if not point.mark:
         return circle
     anchor, shift = ("end", -10) if across(point.x) > WIDTH * 0.8 else ("start", 10)
     words = (
-        f'x="{across(point.x) + shift}" y="{up(point.y) - 8}" text-anchor="{anchor}" '
-        f'fill="{colour}"'
+        f'x="{across(point.x) + shift}" y="{up(point.y) - 8}" text-anchor="{anchor}" {_fill("ink")}'
     )
-    return f"{circle}<text {words}>{html.escape(point.mark)}</text>"
+    return f'{circle}<text class="words" {words}>{point.mark}</text>'
+
+
+def _tooltip(point: Point) -> str:
+    mark = f"{point.mark}: " if point.mark else ""
+    return f"<title>{_text(f'{mark}{point.label} ({point.x:.4g}, {point.y:.4g})')}</title>"
+
+
+def _held_out(points: Sequence[Point], across: _Scale, up: _Scale) -> str:
+    places = [(across(point.x), up(point.y)) for point in points]
+    line = "L".join(f"{x} {y}" for x, y in places)
+    parts = [f'<path class="gain" d="M{line}" fill="none" {_stroke("held")} stroke-width="1.5"/>']
+    for point, (x, y) in zip(points, places, strict=True):
+        is_after = point is points[-1]
+        fill = _fill("held") if is_after else _fill("paper")
+        name = "held-out after" if is_after else "held-out"
+        path = f'd="M{x} {y - 7}l7 7l-7 7l-7 -7z"'
+        style = f'{fill} {_stroke("held")} stroke-width="2"'
+        parts.append(f'<path class="{name}" {path} {style}>{_tooltip(point)}</path>')
+    return "".join(parts) if points else ""

@@ -19,7 +19,7 @@ from dspex.learning.optimizers.current_values import as_program, current_values
 from dspex.learning.optimizers.goal import Goal
 from dspex.learning.optimizers.importance import importance
 from dspex.learning.optimizers.journal import Journal
-from dspex.learning.optimizers.limits import figure_of, front
+from dspex.learning.optimizers.limits import figure_of, figures_of, front
 from dspex.learning.optimizers.prompts import prompt_diff
 from dspex.learning.optimizers.proposer import Trial
 from dspex.learning.optimizers.scatter_plot import Point, scatter
@@ -311,7 +311,21 @@ class Outcome(Generic[P]):
             )
             for trial in trials
         ]
-        return scatter(points, x=f"{across} for a row", y=up)
+        held_out = [
+            Point(x=figure_of(figures, across), y=figure_of(figures, up), label=label)
+            for label, figures in self.held_out_figures().items()
+        ]
+        return scatter(points, x=f"{across} for a row", y=up, held_out=held_out)
+
+    def held_out_figures(self) -> dict[str, Mapping[str, float]]:
+        """Return all figures on the held-out rows, before and after; empty without a verdict."""
+        if self.verdict is None:
+            return {}
+        reports = {"before": self.verdict.before, "after": self.verdict.after}
+        return {
+            f"held-out rows, {name}": figures_of(report, self.verdict.failures)
+            for name, report in reports.items()
+        }
 
     def _repr_html_(self) -> str:
         """The representation in a notebook."""

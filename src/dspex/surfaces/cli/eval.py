@@ -13,9 +13,10 @@ from dspex.errors import DefinitionError, InputError, StorageError, boundary
 from dspex.execution.modules import CodeRoot
 from dspex.language.signatures import Signature
 from dspex.learning.evaluation import Dataset, Metric, Report, aevaluate
-from dspex.learning.evaluation.export import to_csv, to_html
+from dspex.learning.evaluation.export import to_csv, to_html, worst_rows
 from dspex.learning.evaluation.metric import metric_name
 from dspex.learning.evaluation.metrics import METRICS
+from dspex.learning.optimizers.prompts import program_prompts
 from dspex.operations.executions.recorded_module import RecordedModule
 from dspex.operations.programs.stored_programs import find_program, program_value
 from dspex.surfaces.cli.options import run_options, settings_of, warn, with_services
@@ -88,12 +89,12 @@ def eval_command(
         select_rows(data, where, limit=limit),
     )
 
-    async def work(services: Services) -> Report:
+    async def work(services: Services) -> tuple[Report, dict[str, str]]:
         program = await load_target(services, program_target)
         warn_of_labels(program.signature, rows)
         module = RecordedModule(services.operations, program, backend=backend)
         with Progress("evaluating", len(rows) * repeats) as progress:
-            return await aevaluate(
+            report = await aevaluate(
                 module,
                 rows,
                 metrics,
@@ -102,11 +103,14 @@ def eval_command(
                 repeats=repeats,
                 on_row=progress.step,
             )
+        return report, program_prompts(program)
 
-    report = with_services(settings_of(model=model, adapter=adapter, state_dir=state_dir), work)
-    show_json(report.to_dict()) if as_json else _show(report)
-    write(html, lambda: to_html(report, f"{target} on {report.dataset}"))
+    report, prompts = with_services(
+        settings_of(model=model, adapter=adapter, state_dir=state_dir), work
+    )
+    write(html, lambda: to_html(report, f"{target} on {report.dataset}", prompts=prompts))
     write(csv, lambda: to_csv(report))
+    show_json(report.to_dict()) if as_json else _show(report, html)
     unmet = _unmet_limits(report, minimum, max_failed)
     for problem in unmet:
         say(problem)
@@ -244,7 +248,7 @@ def _parse_value(rows: Dataset, column: str, text: str) -> object:
     return next((value for value in values if json.dumps(value, default=str) == text), text)
 
 
-def _show(report: Report) -> None:
+def _show(report: Report, html: Path | None) -> None:
     usage = report.usage
     cost = "unknown" if usage.cost_usd is None else f"${usage.cost_usd:.6f}"
     rows = [
@@ -261,5 +265,6 @@ def _show(report: Report) -> None:
         for name in report.metrics
     ]
     click.echo(table(rows, list(rows[0])))
-    for row in [row for row in report.rows if row.error][:5]:
-        say(f"row {row.index}: {row.error}")
+    if worst := worst_rows(report):
+        say("\n".join(("worst rows", *(f"  {line}" for line in worst))))
+    say(f"report: {html or '--html FILE writes one with every row'}")
