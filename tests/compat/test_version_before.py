@@ -1,0 +1,104 @@
+"""What the version before wrote still opens: `version_before/make.py` made the files with that version."""
+
+import contextlib
+import gzip
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dspex
+from dspex.optimizers import JsonlJournal
+from dspex.surfaces.cli import main
+from dspex.testing import SimulatedModel
+from tests.support.serving import served
+
+FILES = Path(__file__).with_name("version_before")
+
+
+def unpack(name: str, target: Path) -> Path:
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(gzip.decompress((FILES / f"{name}.gz").read_bytes()))
+    return target
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which the version before ran programs and jobs."""
+    shutil.copy(FILES / "app.py", tmp_path)
+    unpack("dspex.sqlite3", tmp_path / ".dspex" / "dspex.sqlite3")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def cli(*arguments: str) -> str:
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), pytest.raises(SystemExit) as ended:
+        main([*arguments])
+    assert ended.value.code == 0, output.getvalue()
+    return output.getvalue()
+
+
+def rows(*arguments: str) -> list[Any]:
+    answer = json.loads(cli(*arguments, "--json"))
+    return list(answer["rows"] if isinstance(answer, dict) else answer)
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("folder")
+def test_stored_programs_executions_and_jobs_go_on() -> None:
+    cli("migrate")
+    assert {row["name"] for row in rows("programs")} == {"qa", "triage"}
+    executions = rows("executions")
+    assert [row["status"] for row in executions] == ["completed", "completed"]
+    assert "question 1" in cli("execution", executions[-1]["id"])
+    before = {row["id"]: row["status"] for row in rows("jobs")}
+    assert sorted(before.values()) == ["completed", "paused", "queued"]
+    paused = next(job for job, status in before.items() if status == "paused")
+    model = SimulatedModel()
+    with served({"m": model}) as server:
+        named = ("--model", f"{server.url}#m")
+        for target in ("qa", "triage", "app.py:triage"):
+            assert "answer" in cli("run", target, "question=question 7", *named)
+        calls = model.calls
+        cli("job", paused, "--resume")
+        cli("worker", "--until-idle", *named)
+    jobs = [json.loads(cli("job", job, "--json")) for job in before]
+    assert [job["status"] for job in jobs] == ["completed"] * 3
+    assert [len(job["rows"]) for job in jobs] == [20] * 3
+    assert model.calls - calls < 40  # the paused one keeps the answers that it had
+
+
+def test_a_search_is_read_from_its_journal(tmp_path: Path) -> None:
+    train, test = dspex.Dataset.from_rows(
+        [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(60)]
+    ).split(40, seed=0)
+    program = dspex.Predict("question -> answer").with_variables(
+        dspex.Text("Answer.", options=("Answer.", "Be careful."), name="self.instructions"),
+        dspex.Float(0, 1.5, name="self.temperature"),
+    )
+    journal = JsonlJournal(unpack("journal.jsonl", tmp_path / "journal.jsonl"))
+    model = SimulatedModel(seed=1)
+    with dspex.context(model=model):
+        outcome = dspex.optimize(
+            program,
+            dspex.Joint(trials=8, cohort=4, first_rows=8, instructions=1, sets=2),
+            train=train,
+            metric=dspex.exact_match,
+            search=dspex.Search(test=test, journal=journal),
+        )
+    expected = json.loads((FILES / "expected.json").read_text())
+    assert {"verdict": str(outcome.verdict), "changes": str(outcome.changes())} == expected
+    assert model.calls == 0
+
+
+def test_a_saved_program_is_loaded() -> None:
+    program = dspex.Predict("question -> answer")
+    program.load(FILES / "best.json")
+    assert program.signature.instructions == "Be careful."
+    with dspex.context(model=SimulatedModel()):
+        assert program(question="question 3").answer == "answer 3"
