@@ -6,14 +6,15 @@ the same dataset.
 """
 
 from dspex.execution.backends import BackendModule
+from dspex.learning.evaluation import metrics
 from dspex.learning.evaluation.comparison import Comparison, Majority, compare, majority_class
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.evaluate import aevaluate, evaluate
-from dspex.learning.evaluation.judge import Judge, judged
-from dspex.learning.evaluation.metric import Metric, exact_match
+from dspex.learning.evaluation.judge import Judge
+from dspex.learning.evaluation.metric import Metric
+from dspex.learning.evaluation.metrics import *  # noqa: F403  # whatever is registered
 from dspex.learning.evaluation.report import Report, Row, constant
 from dspex.learning.evaluation.statistics import Interval, bootstrap, wilson
-from dspex.learning.evaluation.text_metrics import contains, f1
 
 __all__ = [
     "BackendModule",
@@ -29,11 +30,8 @@ __all__ = [
     "bootstrap",
     "compare",
     "constant",
-    "contains",
     "evaluate",
-    "exact_match",
-    "f1",
-    "judged",
     "majority_class",
     "wilson",
 ]
+__all__ += metrics.__all__

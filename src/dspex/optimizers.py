@@ -5,31 +5,23 @@
 objectives. A custom optimizer implements `Optimizer` and `Proposer`.
 """
 
-from dspex.learning.optimizers.bootstrap import BootstrapFewShot
+from dspex.learning.optimizers import registry
 from dspex.learning.optimizers.control import Control
 from dspex.learning.optimizers.driver import aoptimize, optimize
 from dspex.learning.optimizers.importance import aablate, ablate, importance
-from dspex.learning.optimizers.joint import Joint
 from dspex.learning.optimizers.journal import Journal, JsonlJournal
-from dspex.learning.optimizers.labeled_few_shot import LabeledFewShot
-from dspex.learning.optimizers.mipro import MIPROv2
 from dspex.learning.optimizers.proposer import Candidate, Optimizer, Proposer, Task, Trial
-from dspex.learning.optimizers.random_search import RandomSearch
+from dspex.learning.optimizers.registry import *  # noqa: F403  # whatever is registered
 from dspex.learning.optimizers.search import Outcome, Search
 
 __all__ = [
-    "BootstrapFewShot",
     "Candidate",
     "Control",
-    "Joint",
     "Journal",
     "JsonlJournal",
-    "LabeledFewShot",
-    "MIPROv2",
     "Optimizer",
     "Outcome",
     "Proposer",
-    "RandomSearch",
     "Search",
     "Task",
     "Trial",
@@ -39,3 +31,4 @@ __all__ = [
     "importance",
     "optimize",
 ]
+__all__ += registry.__all__

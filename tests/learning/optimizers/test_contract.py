@@ -14,6 +14,7 @@ from dspex.learning.optimizers import (
     MIPROv2,
     RandomSearch,
     Task,
+    registry,
 )
 from dspex.learning.optimizers.proposer import Question
 from dspex.sync import run
@@ -31,14 +32,15 @@ class Sort(dspex.Signature):
 
 TRAIN = dspex.Dataset.from_rows([{"text": f"{c}{n}", "label": c} for n in range(6) for c in "abc"])
 FEW = dspex.BootstrapFewShot(max_bootstrapped=2, max_labelled=4)
-OPTIMIZERS = {
-    "labelled": dspex.LabeledFewShot(k=3, candidates=3),
-    "bootstrap": FEW,
-    "random": dspex.RandomSearch(bootstrap=FEW, candidates=3),
-    "mipro": dspex.MIPROv2(
+OPTIMIZERS = {name: entry.create() for name, entry in registry.OPTIMIZERS.items()} | {
+    # smaller than by default
+    "LabeledFewShot": dspex.LabeledFewShot(k=3, candidates=3),
+    "BootstrapFewShot": FEW,
+    "RandomSearch": dspex.RandomSearch(bootstrap=FEW, candidates=3),
+    "MIPROv2": dspex.MIPROv2(
         trials=6, minibatch=6, full_every=3, instructions=3, sets=3, bootstrap=FEW
     ),
-    "joint": dspex.Joint(trials=6, cohort=3, first_rows=4, instructions=3, sets=2, bootstrap=FEW),
+    "Joint": dspex.Joint(trials=6, cohort=3, first_rows=4, instructions=3, sets=2, bootstrap=FEW),
 }
 
 

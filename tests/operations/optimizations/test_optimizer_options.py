@@ -7,14 +7,9 @@ from typing import Any
 
 import pytest
 
-from dspex.learning import optimizers
-from dspex.operations.optimizations.optimizer_options import (
-    DSPY,
-    DSPY_COMPILE,
-    NATIVE,
-    caller_problem,
-    option_problem,
-)
+from dspex.learning.optimizers.dspy_options import DSPY_OPTIMIZERS
+from dspex.learning.optimizers.registry import OPTIMIZERS
+from dspex.operations.optimizations.optimizer_options import caller_problem, option_problem
 
 NEVER = (
     "log_dir",
@@ -27,7 +22,7 @@ NEVER = (
 )
 
 
-@pytest.mark.parametrize("optimizer", sorted(DSPY))
+@pytest.mark.parametrize("optimizer", sorted(DSPY_OPTIMIZERS))
 @pytest.mark.parametrize("name", NEVER)
 def test_no_caller_reaches_files_threads_models_or_metrics_of_dspys_optimizers(
     optimizer: str, name: str
@@ -67,21 +62,21 @@ def test_where_a_job_will_run_is_not_known_yet_either_list_allows_an_option() ->
     assert caller_problem("MIPROv2", {"teacher": 3}, part="compile") is not None
 
 
-@pytest.mark.parametrize("optimizer", sorted(NATIVE))
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
 def test_what_is_allowed_natively_is_an_option_there(optimizer: str) -> None:
-    names = {field.name for field in dataclasses.fields(getattr(optimizers, optimizer))}
-    assert NATIVE[optimizer].keys() == names - {"bootstrap"}
+    entry = OPTIMIZERS[optimizer]
+    names = {field.name for field in dataclasses.fields(entry.create)}
+    assert entry.options.keys() == names - {"bootstrap"}
 
 
 @pytest.mark.full
 @pytest.mark.skipif(importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'")
-@pytest.mark.parametrize("optimizer", sorted(DSPY))
+@pytest.mark.parametrize("optimizer", sorted(DSPY_OPTIMIZERS))
 def test_what_is_allowed_on_dspy_is_an_option_there(optimizer: str) -> None:
     import dspy
 
     cls = getattr(dspy, optimizer, None) or getattr(dspy.teleprompt, optimizer)
     names = {name for base in cls.__mro__ for name in inspect.signature(base.__init__).parameters}
-    assert DSPY[optimizer].keys() <= names
-    assert (
-        DSPY_COMPILE.get(optimizer, {}).keys() <= inspect.signature(cls.compile).parameters.keys()
-    )
+    options = DSPY_OPTIMIZERS[optimizer]
+    assert options.options.keys() <= names
+    assert options.compile.keys() <= inspect.signature(cls.compile).parameters.keys()

@@ -137,7 +137,14 @@ def test_a_dspy_module_is_stored_versioned_and_run_and_never_imported_here(
     assert [row["status"] for row in found(capsys, "executions")] == ["failed", "completed"]
     assert (
         call(
-            capsys, "optimize", "Rag", "data.csv", "--optimizer", "bootstrap", "--csv", "trials.csv"
+            capsys,
+            "optimize",
+            "Rag",
+            "data.csv",
+            "--optimizer",
+            "BootstrapFewShot",
+            "--csv",
+            "trials.csv",
         )[0]
         == 0
     )

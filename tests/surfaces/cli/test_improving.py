@@ -56,7 +56,7 @@ def optimize(capsys: pytest.CaptureFixture[str], model: str, *more: str) -> Any:
     return call(
         capsys, "optimize", f"{_name(Path.cwd())}.py:answer", "rows.csv",
         "--where", "split=train", "--test", "split=test",
-        "--optimizer", "joint", "--trials", "10", "--model", model, "--seed", "1", *more,
+        "--optimizer", "Joint", "--trials", "10", "--model", model, "--seed", "1", *more,
     )  # fmt: skip
 
 
@@ -190,8 +190,8 @@ def test_another_winner_is_picked_from_a_finished_search(
         (["--objective", "exact_mach"], "unknown figure 'exact_mach'. Did you mean 'exact_match'?"),
         (["--fresh"], "--fresh renames the file of --journal; give --journal too"),
         (
-            ["--optimizer", "random", "--objective", "-usd"],
-            "--objective is an option of --optimizer joint",
+            ["--optimizer", "RandomSearch", "--objective", "-usd"],
+            "--objective is an option of --optimizer Joint, not of RandomSearch",
         ),
     ],
 )
@@ -271,11 +271,17 @@ def test_options_that_an_optimizer_does_not_know_are_refused(
         "--model",
         "http://127.0.0.1:1/v1#m",
     ]
-    code, _, err = call(capsys, *arguments, "--optimizer", "bootstrap", "--trials", "9")
+    code, _, err = call(capsys, *arguments, "--optimizer", "BootstrapFewShot", "--trials", "9")
     assert code != 0
-    assert "takes no --trials; 'random' tries many" in err
-    code, _, err = call(capsys, *arguments, "--optimizer", "random", "--per-class", "2")
-    assert "--per-class is an option of --optimizer labeled, not of random" in err
+    assert "an option of --optimizer LabeledFewShot, RandomSearch, MIPROv2, Joint, not" in err
+    code, _, err = call(capsys, *arguments, "--optimizer", "RandomSearch", "--per-class", "2")
+    assert "--per-class is an option of --optimizer LabeledFewShot, not of RandomSearch" in err
+    code, _, err = call(capsys, *arguments, "--option", "kk=3")
+    assert "LabeledFewShot does not accept option 'kk' from callers. It accepts: k: a whole" in err
+    code, _, err = call(capsys, *arguments, "--option", "k=many")
+    assert "'many' is not a whole number from 0 to 256" in err
+    code, _, err = call(capsys, *arguments, "--option", "k")
+    assert "--option takes NAME=VALUE, not 'k'" in err
 
 
 def test_a_journal_of_another_model_is_refused_until_it_is_put_aside(

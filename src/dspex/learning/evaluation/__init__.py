@@ -6,7 +6,8 @@ Imported by optimizers and everything above them.
 from dspex.learning.evaluation.comparison import Comparison, Majority, compare, majority_class
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.evaluate import aevaluate, evaluate
-from dspex.learning.evaluation.metric import Metric, exact_match
+from dspex.learning.evaluation.metric import Metric
+from dspex.learning.evaluation.metrics import exact_match
 from dspex.learning.evaluation.report import Report, Row, constant
 from dspex.learning.evaluation.statistics import Interval, bootstrap, wilson
 

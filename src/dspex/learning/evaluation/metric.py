@@ -5,13 +5,11 @@ import math
 from collections.abc import Mapping
 from typing import Any, Protocol, SupportsFloat
 
-import msgspec
 from typing_extensions import TypeVar
 
 from dspex.error_text import shorten
 from dspex.errors import ConfigurationError, DefinitionError, describe
 from dspex.language.records import Example, Prediction
-from dspex.learning.evaluation.plain import plain
 
 _SYNC_ONLY = (
     "a metric cannot await: make asynchronous work, such as a model call, a step of the program, "
@@ -32,47 +30,6 @@ class Metric(Protocol[Scored]):
     def __call__(self, example: Example, prediction: Prediction[Scored], /) -> float:
         """Return the score of `prediction` on `example`."""
         ...
-
-
-def exact_match(example: Example, prediction: Prediction) -> float:
-    """Return 1 if all common fields are equal, else 0.
-
-    Surrounding white space is ignored. Numbers and booleans may be text on either side, as in a
-    csv; models, enum members and other typed values are compared as JSON.
-
-    Raises:
-        DefinitionError: example and prediction have no common field.
-    """
-    common = [name for name in prediction if name in example]
-    if not common:
-        raise DefinitionError(
-            f"nothing to compare: the prediction has {', '.join(prediction) or 'no fields'}, and "
-            f"the example has {', '.join(example) or 'no fields'}"
-        )
-    return float(all(_same(example[name], prediction[name]) for name in common))
-
-
-def _same(expected: object, actual: object) -> bool:
-    try:
-        expected_value, actual_value = plain(expected), plain(actual)
-    except ValueError:  # the class has no JSON form
-        return bool(expected == actual)
-    if isinstance(expected_value, str) and isinstance(actual_value, str):
-        return expected_value.strip() == actual_value.strip()
-    if isinstance(expected_value, str):
-        return bool(_parse(expected_value) == actual_value)
-    if isinstance(actual_value, str) and isinstance(expected_value, bool | int | float):
-        return bool(_parse(actual_value) == expected_value)
-    return bool(expected_value == actual_value)
-
-
-def _parse(text: str) -> object:
-    try:
-        return msgspec.json.decode(
-            text.strip().lower() if text.strip().lower() in {"true", "false"} else text
-        )
-    except msgspec.DecodeError:
-        return text.strip() or None
 
 
 def metric_name(metric: Metric) -> str:

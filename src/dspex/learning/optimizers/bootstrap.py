@@ -7,6 +7,7 @@ from typing import Any
 
 from dspex.errors import DefinitionError
 from dspex.learning.optimizers.labeled_few_shot import demonstration, labelled_slots
+from dspex.learning.optimizers.options import ASSIGNMENT, DEMOS, SCORE, OptimizerEntry, whole_number
 from dspex.learning.optimizers.proposer import (
     Additions,
     Ask,
@@ -54,6 +55,18 @@ class BootstrapFewShot:
         return Additions(
             demonstrations=min(max(self.max_labelled, self.max_bootstrapped), len(task.train))
         )
+
+
+ENTRY = OptimizerEntry(
+    create=BootstrapFewShot,
+    options={
+        "max_bootstrapped": DEMOS,
+        "max_labelled": DEMOS,
+        "threshold": SCORE,
+        "rounds": whole_number(1, 100),
+        "teacher": ASSIGNMENT,
+    },
+)
 
 
 class _SingleWalk:

@@ -13,6 +13,14 @@ from dspex.learning.optimizers.bootstrap import BootstrapFewShot
 from dspex.learning.optimizers.current_values import current_values
 from dspex.learning.optimizers.limits import spread
 from dspex.learning.optimizers.mipro import PromptOptions
+from dspex.learning.optimizers.options import (
+    ROWS,
+    SIZE,
+    TRIALS,
+    OptimizerEntry,
+    text_list,
+    whole_number,
+)
 from dspex.learning.optimizers.pooled_scores import PooledScores
 from dspex.learning.optimizers.proposer import (
     Additions,
@@ -121,6 +129,22 @@ class Joint:
             math.isfinite(points) and len(space.constraints) > 0
         )
         return max(self.keep, math.ceil(min(points, self.trials))) if may_end else self.keep
+
+
+ENTRY = OptimizerEntry(
+    create=Joint,
+    extra="optimize",
+    options={
+        "trials": TRIALS,
+        "cohort": SIZE,
+        "first_rows": ROWS,
+        "keep": SIZE,
+        "objectives": text_list(16, flag="objective"),
+        "instructions": whole_number(0, 100),
+        "sets": whole_number(0, 100),
+        "only": text_list(256),
+    },
+)
 
 
 @dataclass(slots=True)

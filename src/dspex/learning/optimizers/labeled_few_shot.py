@@ -10,6 +10,13 @@ from dspex.errors import DefinitionError
 from dspex.execution.adapters import read_row
 from dspex.language.programs import Node
 from dspex.language.records import Example
+from dspex.learning.optimizers.options import (
+    DEMOS,
+    TRIALS,
+    OptimizerEntry,
+    short_text,
+    whole_number,
+)
 from dspex.learning.optimizers.proposer import Additions, Candidate, Proposer, Result, Task
 
 
@@ -84,6 +91,17 @@ class LabeledFewShot:
                 assignment=dict.fromkeys(slots, demos),
                 shown=frozenset(indexes),
             )
+
+
+ENTRY = OptimizerEntry(
+    create=LabeledFewShot,
+    options={
+        "k": DEMOS,
+        "per_class": whole_number(0, 256, optional=True, flag="per_class"),
+        "by": short_text(200),
+        "candidates": TRIALS,
+    },
+)
 
 
 class _Sets:

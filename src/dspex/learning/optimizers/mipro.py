@@ -8,6 +8,7 @@ from dspex.errors import DefinitionError
 from dspex.language.variables import Choice, Variable
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot, BootstrapWalk, demonstration_slots
 from dspex.learning.optimizers.instructions import Instructions
+from dspex.learning.optimizers.options import ROWS, SIZE, TRIALS, OptimizerEntry, whole_number
 from dspex.learning.optimizers.pooled_scores import OptionScores
 from dspex.learning.optimizers.proposer import (
     Additions,
@@ -100,9 +101,7 @@ class PromptOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MIPROv2:
-    """Searches written instructions together with sets of bootstrapped demonstrations.
-
-    The instructions are written from the data.
+    """Searches instructions written from the data together with bootstrapped demonstrations.
 
     Tree-structured Parzen estimators choose on minibatches; every few trials the best so far is
     scored on all rows. The best is chosen by its expected score given all trials, because the mean
@@ -161,6 +160,19 @@ class MIPROv2:
         return Additions(
             demonstrations=self.bootstrap.additions(task).demonstrations, questions=questions
         )
+
+
+ENTRY = OptimizerEntry(
+    create=MIPROv2,
+    extra="optimize",
+    options={
+        "trials": TRIALS,
+        "minibatch": ROWS,
+        "full_every": SIZE,
+        "instructions": whole_number(0, 100),
+        "sets": whole_number(0, 100),
+    },
+)
 
 
 class _Search:

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field, replace
 
 from dspex.errors import DefinitionError
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot, BootstrapWalk
+from dspex.learning.optimizers.options import TRIALS, OptimizerEntry, whole_number
 from dspex.learning.optimizers.proposer import Additions, Ask, Proposer, Result, Task, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RandomSearch:
-    """Bootstraps from the rows in order and from `candidates` shuffles, with fewer examples.
+    """Tries many sets of bootstrapped demonstrations, each from the rows in another order.
 
-    Labelled rows alone are tried too.
-
-    The unchanged program, which the driver scores first, is a candidate too.
+    Besides `candidates` shuffles with fewer demonstrations, it tries labelled rows alone, and the
+    rows in their order. The unchanged program, which the driver scores first, is a candidate too.
 
     Args:
         bootstrap: how each set is created.
@@ -79,6 +79,16 @@ class RandomSearch:
     def additions(self, task: Task) -> Additions:
         """Return how many demonstrations a set has at most."""
         return self.bootstrap.additions(task)
+
+
+ENTRY = OptimizerEntry(
+    create=RandomSearch,
+    options={
+        "candidates": TRIALS,
+        "first_rows": whole_number(1, 1_000_000, optional=True),
+        "heat": whole_number(1, 1000),
+    },
+)
 
 
 class _Heats:

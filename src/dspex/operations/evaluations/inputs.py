@@ -9,10 +9,9 @@ from uuid import UUID
 class CreateEvaluation:
     """Score the current version of a program on a data set (the newest of its name), as a job.
 
-    `metrics` are names: exact_match, contains, f1, judged, or a metric of the server's settings
-    (see `known_metrics`); on the machine itself also "module:function" in the code root. The first
-    metric is the main one; the default is exact_match. `configuration` may hold "concurrency" (8)
-    and "limit" (the maximum number of rows).
+    `metrics` are names of `known_metrics`; on the machine itself also "module:function" in the code
+    root. The first metric is the main one; the default is exact_match. `configuration` may hold
+    "concurrency" (8) and "limit" (the maximum number of rows).
     """
 
     program_id: UUID | None = None

@@ -8,6 +8,8 @@ from dspex.errors import (
     DefinitionError,
 )
 from dspex.execution.modules.code import CodeRoot
+from dspex.learning.optimizers.dspy_options import DSPY_OPTIMIZERS
+from dspex.learning.optimizers.registry import OPTIMIZERS
 from dspex.operations.datasets.actions import dataset_of
 from dspex.operations.evaluations.actions import program_of, stored_metrics
 from dspex.operations.evaluations.code_revision import needs_of
@@ -24,12 +26,13 @@ from dspex.operations.jobs.actions import (
     resume_job,
 )
 from dspex.operations.jobs.inputs import JobRef
-from dspex.operations.optimizations.inputs import CreateOptimization
+from dspex.operations.optimizations.inputs import (
+    CreateOptimization,
+    KnownOptimizers,
+    OptimizerList,
+)
 from dspex.operations.optimizations.optimizer_options import Part, caller_problem
 from dspex.operations.optimizations.records import OPTIMIZATION_JOB, OptimizationJobRecord
-
-OPTIMIZERS = ("LabeledFewShot", "BootstrapFewShot", "RandomSearch", "MIPROv2", "Joint")
-
 
 _OPTIMIZATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "concurrency": int,
@@ -108,6 +111,25 @@ async def pause_optimization(operations: Operations, request: JobRef) -> Optimiz
 async def resume_optimization(operations: Operations, request: JobRef) -> OptimizationJobRecord:
     """Queue a paused or failed job again; it continues where it stopped."""
     return await resume_job(operations, OPTIMIZATION_JOB, request.id)
+
+
+@action(OPTIMIZATION_JOB, scope="read")
+async def known_optimizers(operations: Operations, request: KnownOptimizers) -> OptimizerList:
+    """The optimizers that jobs can use by name, with their options."""
+    del operations
+    return OptimizerList(
+        optimizers=[
+            {
+                "name": entry.name,
+                "summary": entry.summary,
+                "options": {name: option.words for name, option in entry.options.items()},
+                "extra": entry.extra or None,
+                "runs_on_dspy": entry.name in DSPY_OPTIMIZERS,
+            }
+            for entry in OPTIMIZERS.values()
+            if entry.name.startswith(request.starts_with)
+        ]
+    )
 
 
 def _check_goal(settings: Mapping[str, Any], metrics: list[Any]) -> None:

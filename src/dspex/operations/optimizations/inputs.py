@@ -9,12 +9,12 @@ from uuid import UUID
 class CreateOptimization:
     """Search for a better version of a program, as a job; a better one becomes the current version.
 
-    `optimizer` is LabeledFewShot, BootstrapFewShot, RandomSearch, MIPROv2 or Joint. `configuration`
-    may hold "concurrency" (8), "rows" (how many rows to score each candidate on), "seed" (0),
-    "holdout" (0.3, the share of rows for the final comparison of both versions; 0 for none),
-    "maximize" (a figure such as "f1" or "-usd"; default: the first metric), "subject_to" (limits
-    such as ["exact_match>=0.9", "p95<2s"]), "alpha" (0.05, of the paired test), "on_error" (the
-    score of a failed row; default: the worst), "insist" (accept the winner even without a
+    `optimizer` is a name of `known_optimizers`, `metrics` are as in `create_evaluation`.
+    `configuration` may hold "concurrency" (8), "rows" (how many rows to score each candidate on),
+    "seed" (0), "holdout" (0.3, the share of rows for the final comparison of both versions; 0 for
+    none), "maximize" (a figure such as "f1" or "-usd"; default: the first metric), "subject_to"
+    (limits such as ["exact_match>=0.9", "p95<2s"]), "alpha" (0.05, of the paired test), "on_error"
+    (the score of a failed row; default: the worst), "insist" (accept the winner even without a
     significant improvement), "options" for the optimizer, and "compile" for an optimizer of dspy.
     `budget` may hold "usd", "tokens", "calls" and "seconds" (of work; time in the queue does not
     count).
@@ -28,3 +28,21 @@ class CreateOptimization:
     metrics: list[str] = field(default_factory=lambda: ["exact_match"])
     configuration: dict[str, Any] = field(default_factory=dict)
     budget: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownOptimizers:
+    """List the optimizers: what they try, and the options that callers may set."""
+
+    starts_with: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerList:
+    """Optimizers: objects with name, summary, options, extra and runs_on_dspy.
+
+    `options` has the accepted values in words, by name; `extra` is the extra of the package that
+    must be installed.
+    """
+
+    optimizers: list[Any]

@@ -1,7 +1,7 @@
 """Optimizations as jobs: a search that goes on where it was, and a new version of the program where it found one."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -14,18 +14,15 @@ from dspex.language.records import Example, Prediction
 from dspex.learning.evaluation import Dataset, aevaluate
 from dspex.learning.evaluation.metric import score_of
 from dspex.learning.optimizers import (
-    BootstrapFewShot,
     Control,
-    Joint,
-    LabeledFewShot,
-    MIPROv2,
     Optimizer,
     Outcome,
-    RandomSearch,
     Search,
     Trial,
     aoptimize,
 )
+from dspex.learning.optimizers.dspy_options import DSPY_OPTIMIZERS
+from dspex.learning.optimizers.registry import OPTIMIZERS
 from dspex.learning.optimizers.reply_store import ReplyStore
 from dspex.learning.optimizers.verdict import Verdict, judge
 from dspex.operations.evaluations.job_environment import Ground, Material
@@ -35,14 +32,6 @@ from dspex.operations.optimizations.optimizer_options import Part, option_proble
 from dspex.operations.optimizations.records import OPTIMIZATION_JOB, OptimizationJobRecord
 from dspex.operations.programs.records import PROGRAM, PROGRAM_VERSION, ProgramVersionRecord
 
-_OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
-    "LabeledFewShot": LabeledFewShot,
-    "BootstrapFewShot": BootstrapFewShot,
-    "RandomSearch": RandomSearch,
-    "MIPROv2": MIPROv2,
-    "Joint": Joint,
-}
-_OF_DSPY = {"LabeledFewShot", "BootstrapFewShot", "MIPROv2"}
 _ENOUGH = 10  # rows from which on some are held out
 _HOLDOUT = 0.3
 _TOLD = 20  # progress reports in one pass over the rows
@@ -75,7 +64,7 @@ class OptimizationHandler:
                 f"{len(train)} rows are too few to hold some out: the winner is not compared with "
                 "the program"
             )
-        is_on_dspy = material.choice.name == "dspy" and run.job.optimizer in _OF_DSPY
+        is_on_dspy = material.choice.name == "dspy" and run.job.optimizer in DSPY_OPTIMIZERS
         _check_options(run.job, on_dspy=is_on_dspy)
         if is_on_dspy:
             result = await self._with_dspy(run, run.job, material, data=(train, test))
@@ -293,7 +282,7 @@ def _check_options(job: OptimizationJobRecord, *, on_dspy: bool) -> None:
 def _optimizer(job: OptimizationJobRecord) -> Optimizer:
     options = job.configuration.get("options") or {}
     try:
-        return _OPTIMIZERS[job.optimizer](**options)
+        return OPTIMIZERS[job.optimizer].create(**options)
     except TypeError as error:
         raise DefinitionError(f"{job.optimizer} does not take these options: {error}") from error
 

@@ -1,5 +1,6 @@
 """`dspex optimize`: search for better values of a program's variables and report the result."""
 
+import json
 import math
 import warnings
 from dataclasses import replace
@@ -13,20 +14,11 @@ from dspex.errors import DefinitionError, StorageError, boundary
 from dspex.execution.backends import BackendModule
 from dspex.execution.clients import Budget
 from dspex.execution.modules import build
-from dspex.learning.optimizers import (
-    BootstrapFewShot,
-    Joint,
-    JsonlJournal,
-    LabeledFewShot,
-    MIPROv2,
-    Optimizer,
-    Outcome,
-    RandomSearch,
-    Search,
-    aoptimize,
-)
+from dspex.learning.optimizers import JsonlJournal, Optimizer, Outcome, Search, aoptimize
 from dspex.learning.optimizers.export import to_csv, to_html
 from dspex.learning.optimizers.limits import parse_pick
+from dspex.learning.optimizers.options import find_problem
+from dspex.learning.optimizers.registry import OPTIMIZERS, optimizers_with
 from dspex.surfaces.cli.eval import (
     check_writable,
     load_target,
@@ -39,7 +31,6 @@ from dspex.surfaces.cli.options import run_options, settings_of, with_services
 from dspex.surfaces.cli.output import say, show_json, table
 from dspex.surfaces.cli.targets import code_root, find_target
 
-OPTIMIZERS = ("labeled", "bootstrap", "random", "mipro", "joint")
 MIN_SHARE = 0.05
 _ABOVE_0 = click.FloatRange(0, min_open=True)
 
@@ -47,15 +38,34 @@ _ABOVE_0 = click.FloatRange(0, min_open=True)
 @click.command("optimize")
 @click.argument("target")
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="labeled", show_default=True)
-@click.option("--objective", multiple=True, help="Objectives of joint: exact_match, -usd, -p95 ...")
+@click.option(
+    "--optimizer",
+    type=click.Choice(list(OPTIMIZERS)),
+    default=next(iter(OPTIMIZERS)),
+    show_default=True,
+    help=" ".join(f"{entry.name}: {entry.summary}" for entry in OPTIMIZERS.values()),
+)
+@click.option(
+    "--objective",
+    multiple=True,
+    help=f"Objectives, such as exact_match, -usd or -p95 ({optimizers_with('objective')}).",
+)
 @click.option(
     "--trials",
     type=click.IntRange(1),
-    help="How many candidates; the default depends on the optimizer.",
+    help=f"How many candidates ({optimizers_with('trials')}).",
 )
 @click.option(
-    "--per-class", type=click.IntRange(1), help="Demonstrations for each class (labeled)."
+    "--per-class",
+    type=click.IntRange(1),
+    help=f"Demonstrations for each class ({optimizers_with('per_class')}).",
+)
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any other option of the optimizer, as JSON or text.",
 )
 @metric_option
 @click.option(
@@ -170,24 +180,38 @@ def optimize_command(
 
 
 def _optimizer(flags: dict[str, Any]) -> Optimizer:
-    trials, name = flags["trials"], flags["optimizer"]
-    if trials and name == "bootstrap":
-        raise DefinitionError(
-            "--optimizer bootstrap makes one candidate, so it takes no --trials; 'random' tries "
-            "many"
-        )
-    if flags["objective"] and name != "joint":
-        raise DefinitionError(f"--objective is an option of --optimizer joint, not of {name}")
-    if flags["per_class"] and name != "labeled":
-        raise DefinitionError(f"--per-class is an option of --optimizer labeled, not of {name}")
-    optimizers: dict[str, Optimizer] = {
-        "labeled": LabeledFewShot(per_class=flags["per_class"], candidates=trials or 8),
-        "bootstrap": BootstrapFewShot(),
-        "random": RandomSearch(candidates=trials or 16),
-        "mipro": MIPROv2(trials=trials or 20),
-        "joint": Joint(trials=trials or 32, objectives=flags["objective"]),
-    }
-    return optimizers[name]
+    """Return the optimizer with its options.
+
+    Raises:
+        DefinitionError: it does not take an option, or not this value.
+    """
+    entry = OPTIMIZERS[flags["optimizer"]]
+    options = dict(_option(text) for text in flags["options"])
+    for flag in ("trials", "per_class", "objective"):
+        value = list(flags[flag]) if isinstance(flags[flag], tuple) else flags[flag]
+        if not value:
+            continue
+        name = entry.option_of(flag)
+        if name is None:
+            raise DefinitionError(
+                f"--{flag.replace('_', '-')} is an option of --optimizer {optimizers_with(flag)}, "
+                f"not of {entry.name}"
+            )
+        options[name] = value
+    problem = find_problem(options, entry.options, part="option", subject=entry.name)
+    if problem is not None:
+        raise DefinitionError(problem.message)
+    return entry.create(**options)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise DefinitionError(f"--option takes NAME=VALUE, not {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
 
 
 def _search(flags: dict[str, Any], data: Path) -> Search:
