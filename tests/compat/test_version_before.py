@@ -97,8 +97,11 @@ def test_a_search_is_read_from_its_journal(tmp_path: Path) -> None:
 
 
 def test_a_saved_program_is_loaded() -> None:
-    program = dspex.Predict("question -> answer")
-    program.load(FILES / "best.json")
-    assert program.signature.instructions == "Be careful."
+    program = dspex.load(FILES / "best.json")
+    assert sorted(program.variables()) == [
+        "self.demos",
+        "self.instructions",
+        "self.temperature",
+    ]
     with dspex.context(model=SimulatedModel()):
         assert program(question="question 3").answer == "answer 3"
