@@ -28,6 +28,7 @@ DspexError
             RestartLimitError
             PoolRestingError
             NotJsonError
+        StaleCodeError
         BudgetError
             DeadlineError
         CheckError
@@ -88,6 +89,7 @@ __all__ = [
     "RetrievalError",
     "SchemaError",
     "SignatureError",
+    "StaleCodeError",
     "StorageError",
     "ToolError",
     "UnavailableError",
@@ -207,13 +209,32 @@ class InputError(ExecutionError):
 
 
 class ModelError(ExecutionError):
-    """A language model could not be reached or did not answer usefully."""
+    """A language model could not be reached or did not answer usefully.
+
+    `status` is the HTTP status of the answer, if there was one; `is_sent` is False if the request
+    never reached the server; `retry_after` are the seconds that the provider asks to wait, if any.
+    """
 
     code = "model"
 
+    def __init__(
+        self,
+        message: str,
+        /,
+        *,
+        status: int | None = None,
+        is_sent: bool = True,
+        retry_after: float | None = None,
+        **context: Any,
+    ) -> None:
+        super().__init__(message, **context)
+        self.status = status
+        self.is_sent = is_sent
+        self.retry_after = retry_after
+
 
 class RateLimitedError(ModelError):
-    """The provider refuses for now; `context["retry_after"]` holds seconds where it said so."""
+    """The provider refuses for now; `retry_after` holds seconds if the provider named them."""
 
     code = "rate_limited"
     is_retryable = True
@@ -227,7 +248,7 @@ class ModelTimeoutError(ModelError):
 
 
 class ModelUnavailableError(ModelError):
-    """The server cannot be reached, dropped the connection, or failed (a status of 500 and above)."""
+    """The server cannot be reached, dropped the connection, or failed (a status from 500)."""
 
     code = "model_unavailable"
     is_retryable = True
@@ -264,14 +285,23 @@ class RetrievalError(ExecutionError):
 
 
 class WorkerError(ExecutionError):
-    """A worker process died, hung or spoke nonsense; the call may be made again."""
+    """A worker process died, hung or spoke nonsense; the call may be made again.
+
+    `retry_after` are the seconds until then, if they are known.
+    """
 
     code = "worker"
     is_retryable = True
 
+    def __init__(
+        self, message: str, /, *, retry_after: float | None = None, **context: Any
+    ) -> None:
+        super().__init__(message, **context)
+        self.retry_after = retry_after
+
 
 class WorkerStartError(WorkerError):
-    """A worker could not be started or failed its handshake; check its interpreter and its packages."""
+    """A worker could not be started or failed its handshake; check its interpreter."""
 
     code = "worker_start"
     is_retryable = False
@@ -290,7 +320,7 @@ class WorkerTimeoutError(WorkerError):
 
 
 class WorkerStalledError(WorkerError):
-    """The code in a worker kept it busy for too long without a pause; it was ended, and would do the same again."""
+    """The code in a worker kept it busy for too long without a pause, so the worker was ended."""
 
     code = "worker_stalled"
     is_retryable = False
@@ -316,29 +346,35 @@ class PoolExhaustedError(WorkerError):
 
 
 class CircuitOpenError(WorkerError):
-    """Calls of this pool failed in a row, so none is let through for now; `context["retry_after"]` holds seconds."""
+    """Calls of this pool failed in a row, so none is let through for `retry_after` seconds."""
 
     code = "circuit_open"
 
 
 class RestartLimitError(WorkerError):
-    """Children ended too often in too short a time: the supervisor gave up and stopped all of them."""
+    """Children ended too often in too short a time, so the supervisor stopped all of them."""
 
     code = "restart_limit"
     is_retryable = False
 
 
 class PoolRestingError(WorkerError):
-    """The workers of a pool failed too often and are started again after `context["retry_after"]` seconds."""
+    """The workers of a pool failed too often; they start again after `retry_after` seconds."""
 
     code = "pool_resting"
 
 
 class NotJsonError(WorkerError):
-    """A value sent to or from a worker is not a JSON value; `context["where"]` names its place if known."""
+    """A value sent to or from a worker is not a JSON value."""
 
     code = "not_json"
     is_retryable = False
+
+
+class StaleCodeError(ExecutionError):
+    """The worker has loaded code of a program that has changed; a new worker loads the new code."""
+
+    code = "stale"
 
 
 class BudgetError(ExecutionError):
@@ -360,13 +396,13 @@ class CheckError(ExecutionError):
 
 
 class MediaError(ExecutionError):
-    """A picture, a recording or a file is to be shown to a model, and the prompt cannot carry it; nothing was sent."""
+    """The prompt cannot carry a picture, a recording or a file; nothing was sent."""
 
     code = "media"
 
 
 class UnavailableError(ExecutionError):
-    """This process takes no new work, because it is being stopped; another one, or this one later, will."""
+    """This process takes no new work because it is being stopped; another one does."""
 
     code = "unavailable"
     is_retryable = True

@@ -21,7 +21,15 @@ from dspex.execution.adapters.registry import CHAT, JSON
 from dspex.execution.clients import LanguageModel
 from dspex.execution.clients.address import without_credentials
 from dspex.execution.clients.rollout import Rollout
-from dspex.execution.frame import OUTSIDE, CallListener, EmitEvent, Frame, OpenSpan, TraceRecorder
+from dspex.execution.frame import (
+    OUTSIDE,
+    CallListener,
+    EmitEvent,
+    Frame,
+    Memo,
+    OpenSpan,
+    TraceRecorder,
+)
 from dspex.language.programs import ROOT
 from dspex.language.records import Prediction, SpanKind
 from dspex.telemetry import Event, Observer, Silent
@@ -109,6 +117,10 @@ class RunContext:
                 **{name: item for name, item in listeners.items() if item is not None}
             ),
         )
+
+    def remembering(self, memo: Memo) -> "RunContext":
+        """Return the context of another run of a `forward`, which repeats the calls of `memo`."""
+        return replace(self, frame=self._frame_with(memo=memo))
 
     def below(self, span: OpenSpan) -> "RunContext":
         """Return the context for work inside `span`."""

@@ -242,6 +242,6 @@ def test_retry_after_is_a_finite_number_of_at_most_a_day(go, text, seconds):
             with pytest.raises(ModelError) as caught:
                 await model.complete(REQUEST)
             await model.aclose()
-            return caught.value.context["retry_after"]
+            return caught.value.retry_after
 
     assert go(main()) == seconds

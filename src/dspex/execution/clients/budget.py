@@ -14,6 +14,7 @@ from dspex.errors import (
     BudgetError,
     ContextTooLongError,
     DefinitionError,
+    ModelError,
     RateLimitedError,
     UnavailableError,
 )
@@ -206,6 +207,20 @@ class Budget:
     def time_is_up(self) -> BudgetError:
         """Return the error for a call that comes too late."""
         return BudgetError(f"the budget of {self.seconds:g} seconds is used up", limit="seconds")
+
+    def check(self, who: str) -> None:
+        """Raise if the known usage has reached a limit on tokens or dollars.
+
+        Raises:
+            BudgetError: the message starts with `who`.
+        """
+        tokens, usd, spent = self.tokens, self.usd, self._spent
+        if tokens is not None and spent.total_tokens >= tokens:
+            raise BudgetError(
+                f"{who} has used {spent.total_tokens} of {tokens} tokens", limit="tokens"
+            )
+        if usd is not None and (spent.cost_usd is None or spent.cost_usd >= usd):
+            raise BudgetError(f"{who} has spent {spent.cost_usd} of {usd:g} dollars", limit="usd")
 
     async def admit(
         self, request: Request, model: ModelIdentity | str, *, reply: int | None = None
@@ -417,13 +432,12 @@ def _is_unbilled(error: BaseException) -> bool:
     """Return whether the error shows that nothing was computed: rejected early, or never sent."""
     if isinstance(error, RateLimitedError | ContextTooLongError):
         return True
-    context = getattr(error, "context", {})  # any exception is possible
-    status = context.get("status")
-    if context.get("is_sent") is False:
+    if not isinstance(error, ModelError):
+        return False
+    status = error.status
+    if not error.is_sent:
         return True
-    return isinstance(status, int) and (
-        (400 <= status < 500 and status != 408) or status in _UNBILLED
-    )
+    return status is not None and ((400 <= status < 500 and status != 408) or status in _UNBILLED)
 
 
 def _wake(turn: "asyncio.Future[None]") -> None:

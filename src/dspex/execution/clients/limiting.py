@@ -56,8 +56,8 @@ class Limiting(Wrapper):
                 response = (await ask(self.model, request, emit)).with_seconds(self._now() - start)
             except RateLimitedError as error:
                 self._slots.shrink()
-                retry_after = error.context.get("retry_after")
-                if isinstance(retry_after, int | float):
+                retry_after = error.retry_after
+                if retry_after is not None:
                     self._resume_at = max(self._resume_at, self._now() + retry_after)
                 raise
             self._slots.grow()

@@ -58,7 +58,7 @@ class Retrying(Wrapper):
         if not error.is_retryable or attempt == self._attempts:
             return None
         jitter = self._rng.uniform(0.0, min(self._longest, self._first * 2 ** (attempt - 1)))
-        retry_after = error.context.get("retry_after")
-        if isinstance(retry_after, int | float):
+        retry_after = error.retry_after
+        if retry_after is not None:
             return None if retry_after > self._longest else retry_after + jitter
         return jitter

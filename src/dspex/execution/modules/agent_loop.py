@@ -6,7 +6,7 @@ from typing import Any
 
 from dspex.errors import BudgetError, CheckError, DefinitionError, InputError, ToolError
 from dspex.execution.adapters.media import MediaGuard, first_media
-from dspex.execution.clients import LanguageModel, Request, Response, ToolSpec
+from dspex.execution.clients import Budget, LanguageModel, Request, Response, ToolSpec
 from dspex.execution.context import RunContext, current, use_context
 from dspex.execution.frame import payload
 from dspex.execution.modules.model_call import (
@@ -17,7 +17,7 @@ from dspex.execution.modules.model_call import (
     note_suggestion,
 )
 from dspex.execution.tools import ToolSet
-from dspex.language.records import Message, Prediction, ToolCall, Usage
+from dspex.language.records import Message, Prediction, ToolCall
 from dspex.language.signatures import Signature
 from dspex.language.signatures.codec import plain
 from dspex.telemetry import Partial, Status
@@ -41,9 +41,8 @@ class ToolCaller:
             raise DefinitionError("the tools of an agent can be called only while it runs")
         self.tools = tools
         self._recorder = recorder
-        self._first = len(recorder.spans)
-        self._max_tokens = max_tokens
-        self._max_usd = max_usd
+        self._booked = len(recorder.spans)
+        self._budget = Budget(tokens=max_tokens, usd=max_usd)
         self.steps: list[dict[str, Any]] = []
 
     def add_step(
@@ -99,21 +98,11 @@ class ToolCaller:
         Raises:
             BudgetError: a limit is reached.
         """
-        tokens, usd = self._max_tokens, self._max_usd
-        if tokens is None and usd is None:
-            return
-        usage = Usage()
-        for span in self._recorder.spans[self._first :]:
-            if span.kind == "model" and span.usage is not None:
-                usage += span.usage
-        if tokens is not None and usage.total_tokens >= tokens:
-            raise BudgetError(
-                f"the agent has used {usage.total_tokens} of {tokens} tokens", limit="tokens"
-            )
-        if usd is not None and (usage.cost_usd is None or usage.cost_usd >= usd):
-            raise BudgetError(
-                f"the agent has spent {usage.cost_usd} of {usd:g} dollars", limit="usd"
-            )
+        for span in self._recorder.spans[self._booked :]:
+            if span.kind == "model":
+                self._budget.book(span.usage)
+        self._booked = len(self._recorder.spans)
+        self._budget.check("the agent")
 
 
 def _observation(result: object) -> str:

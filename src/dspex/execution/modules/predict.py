@@ -31,6 +31,8 @@ from dspex.telemetry import Status
 SignatureT = TypeVar("SignatureT", bound=Signature, default=Any, covariant=True)
 """A signature class, which tells type checkers the outputs of a module; `Any` for other forms."""
 
+_ROOT = str(ROOT)
+
 
 def _described_field(slot: str) -> str:
     """Return the field in a slot such as `fields.answer.desc`, or an empty text."""
@@ -153,7 +155,7 @@ class Predict(Module[SignatureT]):
 
     def paths_by_id(self) -> Mapping[int, str]:
         """Return the path of this predictor, which has no parts."""
-        return {id(self): str(ROOT)}
+        return {id(self): _ROOT}
 
     def node(self, path: ModulePath) -> Node:
         """Return this predictor as data."""
@@ -310,7 +312,7 @@ class Predict(Module[SignatureT]):
             if objections := memo.objections(self, inputs):
                 frame = msgspec.structs.replace(frame, objections=objections)
                 context = replace(context, frame=frame)
-        run = frame.recorder or TraceRecorder(context.observer, context.clock, self.paths_by_id())
+        run = frame.recorder or TraceRecorder(context.observer, context.clock, {id(self): _ROOT})
         first = len(run.spans)
         path = run.paths.get(id(self), "Predict")
         span = run.begin("module", "Predict", parent_id=frame.span_id, path=path)

@@ -84,7 +84,7 @@ class RunnableModule(Generic[Outputs]):
         path = run.paths.get(id(self), name)
         span = run.begin("module", name, parent_id=frame.span_id, path=path)
         inner = msgspec.structs.replace(
-            frame, recorder=run, span_id=span.id, path=path, memo=None, objections=objections
+            frame, recorder=run, span_id=span.id, path=path, memo=Memo(), objections=objections
         )
         try:
             if emit is not None:
@@ -115,20 +115,21 @@ class RunnableModule(Generic[Outputs]):
             context: the context of this call; pass it on to the modules that are called.
             inputs: the inputs as the caller passed them.
         """
-        memo, tries = Memo(), 0
+        tries = 0
         while True:
             try:
-                frame = msgspec.structs.replace(context.frame, memo=memo)
-                with use_context(replace(context, frame=frame)):
+                with use_context(context):
                     outputs = await self._run_forward(inputs)
                 return RunOutputs(outputs, {"asserted_again": tries} if tries else {})
             except UnmetError as error:
-                next_memo = (
-                    memo.retry_with(error.of, error.message) if tries < MAX_RETRIES else None
-                )
-                if next_memo is None:
+                memo = context.frame.memo
+                if memo is not None and tries < MAX_RETRIES:
+                    memo = memo.retry_with(error.of, error.message)
+                else:
+                    memo = None
+                if memo is None:
                     raise
-                memo, tries = next_memo, tries + 1
+                context, tries = context.remembering(memo), tries + 1
 
     async def run_outermost(self, context: RunContext, inputs: Mapping[str, Any]) -> Prediction:
         """Run in a context that records the run, or enforce its deadline and cancellation."""

@@ -23,6 +23,7 @@ from dspex.errors import (
     ModelError,
     NotFoundError,
     NotJsonError,
+    StaleCodeError,
     ToolError,
     WorkerError,
     WorkerLostError,
@@ -54,6 +55,7 @@ _ERRORS: Mapping[str, type[DspexError]] = {
         ModelError,
         NotFoundError,
         NotJsonError,
+        StaleCodeError,
         ToolError,
         WorkerError,
     )
@@ -297,7 +299,7 @@ class WorkerConnection(asyncio.BufferedProtocol):
         text = (
             fault.message if fault.type in {"", kind.__name__} else f"{fault.type}: {fault.message}"
         )
-        return kind(text, remote_type=fault.type, traceback=fault.traceback, remote_code=fault.code)
+        return kind(text, remote_type=fault.type, traceback=fault.traceback)
 
     def _start_callback(self, message: Incoming, pending: _Pending) -> None:
         if message.cmd is msgspec.UNSET:

@@ -1,6 +1,7 @@
 """Runs programs on the real dspy, in supervised workers."""
 
 import asyncio
+import contextlib
 import random
 import shutil
 import sys
@@ -12,12 +13,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from dspex.errors import AdapterError, DefinitionError, DspexError, ExecutionError, InputError
-from dspex.execution.adapters import ChatAdapter, JSONAdapter, read_row
-from dspex.execution.adapters.replies import reader_of
-from dspex.execution.adapters.turns import validate_outputs
+from dspex.errors import (
+    AdapterError,
+    DefinitionError,
+    DspexError,
+    ExecutionError,
+    StaleCodeError,
+)
+from dspex.execution.adapters import read_row
 from dspex.execution.backends.backend import BackendCapability, Handle
-from dspex.execution.backends.dspy_bridge.contracts import mismatch_error
+from dspex.execution.backends.dspy_bridge.answers import native_error, read_outputs
 from dspex.execution.backends.dspy_bridge.definitions import (
     Functions,
     adapter_of,
@@ -33,7 +38,6 @@ from dspex.execution.backends.dspy_bridge.definitions import (
 from dspex.execution.backends.event_forwarder import EventForwarder
 from dspex.execution.backends.handle_cache import HandleCache
 from dspex.execution.backends.optimization import Optimization, Progress
-from dspex.execution.backends.outputs import is_guess
 from dspex.execution.backends.reasons import reason
 from dspex.execution.backends.remote import (
     Answerer,
@@ -45,13 +49,12 @@ from dspex.execution.backends.remote import (
     score_row,
 )
 from dspex.execution.context import RunContext, call_guarded
-from dspex.execution.frame import OpenSpan, payload
+from dspex.execution.frame import OpenSpan
 from dspex.execution.modules import CodeRoot
-from dspex.execution.modules.kinds import MODULE_KINDS
 from dspex.execution.workers import LoadRequest, Pool, PoolConfig, PoolStats, WorkerSpec
 from dspex.language.programs import ROOT, Node, Program
 from dspex.language.records import Prediction
-from dspex.language.signatures import Field, Signature
+from dspex.language.signatures import Signature
 from dspex.telemetry import Observer
 
 HOST = Path(__file__).parent / "child"
@@ -197,7 +200,7 @@ class DspyBackend:
         answer, span = await self._run(
             loaded, "execute_program", args, context=context, events=on_event
         )
-        outputs = _read_outputs(loaded.program, answer)
+        outputs = read_outputs(loaded.program, answer)
         return Prediction.of_run(outputs, span.run.trace(span.id, first=first))
 
     async def _call(
@@ -214,11 +217,8 @@ class DspyBackend:
             "handler": handler,
             "program": program,
         }
-        try:
+        with contextlib.suppress(StaleCodeError):
             return await self._pool.call(command, args, **options)
-        except ExecutionError as error:
-            if error.context.get("remote_code") != "stale":
-                raise
         self._pool.recycle("the code of a program has changed")
         return await self._pool.call(command, args, **options)
 
@@ -271,9 +271,9 @@ class DspyBackend:
             span.end(attributes=attributes, error=error)
             # dspy 3.3 has no specific error for a wrong choice
             if type(error) in {AdapterError, ExecutionError} and (
-                native_error := _native_error(program, answerer.reply)
+                reply_error := native_error(program, answerer.reply)
             ):
-                raise native_error from error
+                raise reply_error from error
             raise
         span.end(attributes=attributes)
         return answer, span
@@ -449,51 +449,3 @@ def _with_state(config: dict[str, Any], state: Mapping[str, Any] | None) -> dict
     if state is None:
         return config
     return {**config, "state": {key: value for key, value in state.items() if key != "metadata"}}
-
-
-def _native_error(program: Program, reply: str) -> AdapterError | None:
-    """Return the error that the native adapter raises for the last reply, if any."""
-    kind = MODULE_KINDS.get(program.root.kind)
-    if kind is None or not kind.replies_with_outputs or not reply:
-        return None
-    adapter = JSONAdapter() if reply.lstrip().startswith("{") else ChatAdapter()
-    try:
-        adapter.parse(program.signature, reply)
-    except AdapterError as native_error:
-        return native_error
-    return None
-
-
-def _read_outputs(program: Program, answer: Any) -> dict[str, Any]:
-    """Return a worker's outputs under our names, followed by additional fields (a reasoning).
-
-    Outputs are validated like a native reply.
-
-    Raises:
-        AdapterError: a reply does not fit the signature.
-        DefinitionError: the outputs of a user's module do not fit it.
-    """
-    if not isinstance(answer, Mapping):
-        raise DefinitionError(f"the dspy program returned {answer!r}, which is not a prediction")
-    signature = program.signature
-    fields = {field.wire_name: field for field in signature.output_fields.values()}
-    values = {
-        field.name: _read(field, answer[key]) for key, field in fields.items() if key in answer
-    }
-    if program.root.kind == "dspy":  # its code made the prediction, not a reply
-        try:
-            outputs = signature.output_validator(values)
-        except InputError as error:
-            raise mismatch_error(program, answer, error) from None
-    else:
-        outputs = validate_outputs(signature, payload(answer), values)
-    if is_guess(program):
-        outputs = {name: value for name, value in outputs.items() if name in values}
-    return {**outputs, **{key: value for key, value in answer.items() if key not in fields}}
-
-
-def _read(field: Field, value: Any) -> Any:
-    """Return the value of an optional field, which dspy may leave as text: "null" becomes None."""
-    return (
-        reader_of(field.type)(value) if field.type.is_optional and isinstance(value, str) else value
-    )
