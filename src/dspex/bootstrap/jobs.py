@@ -14,21 +14,21 @@ from dspex.bootstrap.services import Services, job_policy, new_id, open_services
 from dspex.execution.modules import CodeRoot
 from dspex.learning.optimizers import Journal
 from dspex.operations.evaluations.code_revision import revision_of
-from dspex.operations.evaluations.job_environment import Ground
+from dspex.operations.evaluations.job_environment import JobEnvironment
 from dspex.operations.evaluations.jobs import EvaluationHandler
 from dspex.operations.executions.executor import Executor
 from dspex.operations.jobs import (
-    Attendant,
     Handler,
     JobChild,
+    JobMonitor,
     JobRows,
+    JobRunner,
+    JobWorker,
+    OrphanSweeper,
     QueuedJobs,
-    Runner,
-    Survey,
-    Sweeper,
-    Worker,
     WorkerConfig,
     WorkerProcess,
+    WorkerRegistry,
 )
 from dspex.operations.jobs.job import JobResource
 from dspex.operations.jobs.job_engine import JobEngine
@@ -43,17 +43,20 @@ def handlers_of(services: Services, *, code: CodeRoot | None = None) -> Mapping[
     def open_journal(resource: JobResource[Any], job_id: UUID, turn: int) -> Journal:
         return SQLJournal(services.data, job_id, resource=resource, turn=turn)
 
-    ground = Ground(
+    environment = JobEnvironment(
         store=services.operations.dependencies.store,
         backends=services.backends,
         context=services.context,
-        surroundings=services.operations.services[Executor].context_provider,
+        context_provider=services.operations.services[Executor].context_provider,
         open_journal=open_journal,
         clock=services.operations.clock,
         new_id=new_id,
         code=code,
     )
-    return {"evaluation": EvaluationHandler(ground), "optimization": OptimizationHandler(ground)}
+    return {
+        "evaluation": EvaluationHandler(environment),
+        "optimization": OptimizationHandler(environment),
+    }
 
 
 async def run_worker(
@@ -86,7 +89,7 @@ async def run_worker(
             policy=job_policy(settings),
             code=lambda: _code_revision(code),
         )
-        await Worker(config, say=say, ends_idle=ends_idle).serve(stopping)
+        await JobWorker(config, say=say, ends_idle=ends_idle).serve(stopping)
 
 
 async def run_job_process(
@@ -102,7 +105,7 @@ async def run_job_process(
         dependencies, policy = services.operations.dependencies, job_policy(settings)
         handlers = handlers_of(services, code=code)
 
-        def make_runner(worker: str) -> Runner:
+        def make_runner(worker: str) -> JobRunner:
             rows = JobRows(
                 dependencies.store,
                 policy=policy,
@@ -111,7 +114,7 @@ async def run_job_process(
                 worker=worker,
                 code=lambda: _code_revision(code),
             )
-            return Runner(rows, handlers=handlers, policy=policy)
+            return JobRunner(rows, handlers=handlers, policy=policy)
 
         await JobChild(make_runner, beat=policy.beat).serve(channel)
 
@@ -124,14 +127,14 @@ def _code_revision(code: CodeRoot | None) -> tuple[str, str]:
 async def watch_jobs(services: Services, *, is_embedded: bool) -> AsyncIterator[None]:
     """Supervise the jobs of a server inside the block; `is_embedded` adds a worker process."""
     dependencies, policy = services.operations.dependencies, job_policy(services.settings)
-    sweeper = Sweeper(
+    sweeper = OrphanSweeper(
         dependencies.store,
         policy=policy,
         clock=dependencies.clock,
         new_id=dependencies.new_id,
         starts_worker=is_embedded,
     )
-    survey = Survey(dependencies.store, policy=policy, clock=dependencies.clock)
+    registry = WorkerRegistry(dependencies.store, policy=policy, clock=dependencies.clock)
     engine, noted = dependencies.services.get(JobEngine), asyncio.Event()
     if isinstance(engine, QueuedJobs):
         engine.starts_worker, noted = is_embedded, engine.noted
@@ -144,7 +147,7 @@ async def watch_jobs(services: Services, *, is_embedded: bool) -> AsyncIterator[
         worker = WorkerProcess(
             command, store=dependencies.store, clock=dependencies.clock, environment=variables
         )
-    async with Attendant(sweeper, survey, noted=noted, clock=dependencies.clock, worker=worker):
+    async with JobMonitor(sweeper, registry, noted=noted, clock=dependencies.clock, worker=worker):
         yield
 
 

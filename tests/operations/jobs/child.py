@@ -13,7 +13,7 @@ from typing import Any
 from dspex.bootstrap import new_id
 from dspex.clock import SystemClock
 from dspex.operations.domain import DOMAIN, QUEUES
-from dspex.operations.jobs import Done, JobChild, JobPolicy, JobRows, JobRun, Runner
+from dspex.operations.jobs import Done, JobChild, JobPolicy, JobRows, JobRun, JobRunner
 from dspex.operations.storage import Database, SQLStore
 
 EVALUATION = DOMAIN["evaluation"]
@@ -67,11 +67,11 @@ async def main() -> None:
     database = Database.embedded(Path(sys.argv[2]))
     policy = JobPolicy(queues=QUEUES, attempts=3, backoff=0.01, poll=0.02)
 
-    def make_runner(worker: str) -> Runner:
+    def make_runner(worker: str) -> JobRunner:
         store = SQLStore(database, DOMAIN)
         handlers = {"evaluation": lambda run: handle(run, store)}
         rows = JobRows(store, policy=policy, clock=SystemClock(), new_id=new_id, worker=worker)
-        return Runner(rows, handlers=handlers, policy=policy)
+        return JobRunner(rows, handlers=handlers, policy=policy)
 
     try:
         await JobChild(make_runner, beat=0.05).serve(socket.socket(fileno=int(sys.argv[1])))

@@ -10,16 +10,18 @@ from dspex.bootstrap import new_id
 from dspex.clock import SystemClock
 from dspex.operations.domain import DOMAIN, QUEUES
 from dspex.operations.framework.store import Store
-from dspex.operations.jobs import Handler, InlineEngine, JobPolicy, JobRows, Runner
+from dspex.operations.jobs import Handler, InlineEngine, JobPolicy, JobRows, JobRunner
 from dspex.operations.storage import Database, SQLStore, migrate
 
 QUICK = JobPolicy(queues=QUEUES, attempts=3, backoff=0.01, poll=0.02, beat=0.02, dead_after=0.2)
 
 
-def a_runner(store: Store, handlers: Mapping[str, Handler], *, policy: JobPolicy = QUICK) -> Runner:
+def a_runner(
+    store: Store, handlers: Mapping[str, Handler], *, policy: JobPolicy = QUICK
+) -> JobRunner:
     """A runner on the machine's own clock."""
     rows = JobRows(store, policy=policy, clock=SystemClock(), new_id=new_id, worker="test")
-    return Runner(rows, handlers=handlers, policy=policy)
+    return JobRunner(rows, handlers=handlers, policy=policy)
 
 
 Opened = Callable[[], AbstractAsyncContextManager[SQLStore]]

@@ -16,7 +16,7 @@ from dspex.operations.domain import DOMAIN, QUEUES
 from dspex.operations.framework.store import Store, Update
 from dspex.operations.jobs import JobPolicy
 from dspex.operations.jobs.job_process import JobProcess
-from dspex.operations.jobs.job_processes import JobProcesses, supervised
+from dspex.operations.jobs.job_processes import JobProcesses, supervision
 from dspex.operations.jobs.job_rows import JobRows
 from dspex.testing.processes import is_alive
 from tests.conftest import ENVIRONMENT
@@ -78,7 +78,7 @@ async def bench(opened: Opened, folder: Path, policy: JobPolicy = POLICY) -> Asy
         rows = JobRows(store, policy=policy, clock=clock, new_id=new_id, worker="me")
         processes = JobProcesses(rows, start=start, policy=policy, clock=clock, worker="me")
         try:
-            async with supervised(processes):
+            async with supervision(processes):
                 yield Bench(store, processes, started)
         finally:
             await processes.abandon()

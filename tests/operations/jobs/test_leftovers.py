@@ -12,7 +12,7 @@ from dspex.bootstrap import new_id
 from dspex.operations.domain import DOMAIN, QUEUES
 from dspex.operations.framework.store import Update
 from dspex.operations.jobs.inputs import JobRef
-from dspex.operations.jobs.leftovers import EVERY, Forgetting
+from dspex.operations.jobs.leftovers import EVERY, LeftoverCleaner
 from dspex.operations.storage import SQLJournal
 from dspex.settings import Settings
 from dspex.testing import FakeClock
@@ -131,8 +131,8 @@ class Counted:
 
 async def test_it_is_looked_for_once_an_hour_and_never_with_nought_days() -> None:
     clock, counted = FakeClock(), Counted()
-    off = Forgetting(counted, queues=QUEUES, clock=clock, days=0, spent=counted.spent)
-    on = Forgetting(counted, queues=QUEUES, clock=clock, days=30, spent=counted.spent)
+    off = LeftoverCleaner(counted, queues=QUEUES, clock=clock, days=0, spent=counted.spent)
+    on = LeftoverCleaner(counted, queues=QUEUES, clock=clock, days=30, spent=counted.spent)
     assert (await off.tick(), counted.asked) == (0, [])
     assert (await on.tick(), await on.tick()) == (7, 0)
     assert {before for _, before in counted.asked} == {clock.now() - timedelta(days=30)}

@@ -11,9 +11,15 @@ from dspex.clock import SystemClock
 from dspex.errors import StorageError
 from dspex.operations.domain import DOMAIN, QUEUES
 from dspex.operations.framework.store import Insert, Store, Update
-from dspex.operations.jobs import JobPolicy, QueuedJobs, Survey, Sweeper, orphan_sweeper
+from dspex.operations.jobs import (
+    JobPolicy,
+    OrphanSweeper,
+    QueuedJobs,
+    WorkerRegistry,
+    orphan_sweeper,
+)
 from dspex.operations.jobs.job import JobRecord
-from dspex.operations.jobs.worker_registry import enrolled
+from dspex.operations.jobs.worker_registry import new_worker_row
 from dspex.testing import FakeClock
 from tests.operations.jobs.conftest import Opened
 from tests.operations.jobs.rows import a_job
@@ -23,7 +29,7 @@ POLICY = JobPolicy(queues=QUEUES, deaths=2)
 
 
 async def a_worker(store: Store, code: tuple[str, str] = ("", "")) -> Any:
-    row = enrolled(
+    row = new_worker_row(
         new_id(), clock=SystemClock(), host="here", pid=1, queues=["evaluation"], code=lambda: code
     )
     await store.write(Insert(row))
@@ -42,8 +48,8 @@ async def test_a_worker_that_stands_still_for_two_seconds_of_watching_is_dead(
     async with opened() as store:
         silent, lively, me = [await a_worker(store) for _ in range(3)]
         clock = FakeClock()
-        mine = Survey(store, policy=POLICY, clock=clock, me=me.id)
-        other = Survey(store, policy=POLICY, clock=SystemClock(), me=lively.id)
+        mine = WorkerRegistry(store, policy=POLICY, clock=clock, me=me.id)
+        other = WorkerRegistry(store, policy=POLICY, clock=SystemClock(), me=lively.id)
         for _ in range(4):
             assert await mine.tick()
             assert await other.tick()
@@ -56,17 +62,17 @@ async def test_a_worker_that_stands_still_for_two_seconds_of_watching_is_dead(
             "alive",
         ]
         assert mine.buried == [silent.id]
-        assert not await Survey(store, policy=POLICY, clock=clock, me=silent.id).tick()
+        assert not await WorkerRegistry(store, policy=POLICY, clock=clock, me=silent.id).tick()
 
 
 async def test_time_in_which_nobody_could_look_does_not_count(opened: Opened) -> None:
     async with opened() as store:
         silent = await a_worker(store)
         clock = FakeClock()
-        survey = Survey(store, policy=POLICY, clock=clock)
-        await survey.tick()
+        registry = WorkerRegistry(store, policy=POLICY, clock=clock)
+        await registry.tick()
         await clock.advance(3600)  # this process was stopped, or the database was away
-        await survey.tick()
+        await registry.tick()
         assert await status(store, silent) == "alive"
 
 
@@ -84,7 +90,9 @@ async def test_a_job_waits_for_its_retry_but_not_for_a_clock_that_was_ahead(
     async with opened() as store:
         clock = FakeClock()
         job = await a_job(store, retry_at=clock.now() + timedelta(seconds=wait))
-        assert await Sweeper(store, policy=POLICY, clock=clock, new_id=new_id, note=note).tick()
+        assert await OrphanSweeper(
+            store, policy=POLICY, clock=clock, new_id=new_id, note=note
+        ).tick()
         assert noted == ([job.id] if is_due else [])
 
 
@@ -104,7 +112,9 @@ async def test_jobs_that_nobody_can_run_keep_no_later_one_waiting(
         for _ in range(3):
             await a_job(store, program=program, needs=first.needs)
         last = await a_job(store, program=program)
-        sweeping = Sweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note)
+        sweeping = OrphanSweeper(
+            store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note
+        )
         assert await sweeping.tick()
         assert noted == [last.id]
 
@@ -119,7 +129,7 @@ async def test_jobs_of_the_dead_are_queued_again_until_they_look_like_murderers(
         async def note(channel: str, job: Any) -> None:
             noted.append((channel, job.turn))
 
-        sweeper = Sweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note)
+        sweeper = OrphanSweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note)
         job = await a_job(store)
         running = {"status": "running", "worker": str(worker.id), "attempts": 1}
         await store.write(Update(resource=EVALUATION, id=job.id, values=running))
@@ -182,7 +192,7 @@ async def test_a_job_that_waits_for_its_next_attempt_is_not_handed_out(opened: O
         await a_worker(store)
         now = SystemClock().now()
         job = await a_job(store, retry_at=now + timedelta(minutes=1), waiting="retry in a minute")
-        sweeper = Sweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note)
+        sweeper = OrphanSweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note)
         await sweeper.tick()
         assert noted == []
         await store.write(Update(resource=EVALUATION, id=job.id, values={"retry_at": now}))
@@ -202,12 +212,12 @@ async def test_a_survey_without_a_database_decides_nothing(opened: Opened) -> No
 
     async with opened() as store:
         silent, clock, between = await a_worker(store), FakeClock(), Away(store)
-        survey = Survey(between, policy=POLICY, clock=clock)  # type: ignore[arg-type]
+        registry = WorkerRegistry(between, policy=POLICY, clock=clock)  # type: ignore[arg-type]
         for away in (False, True, True, False):
             between.is_away = away
             await clock.advance(10)
             try:
-                await survey.tick()
+                await registry.tick()
             except StorageError:
                 assert away
         assert await status(store, silent) == "alive"

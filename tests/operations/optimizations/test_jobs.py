@@ -22,7 +22,7 @@ from dspex.operations.evaluations.inputs import CreateEvaluation, KnownMetrics
 from dspex.operations.framework.access import Actor
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Query
-from dspex.operations.jobs import InlineEngine, JobPolicy, JobRows, Runner
+from dspex.operations.jobs import InlineEngine, JobPolicy, JobRows, JobRunner
 from dspex.operations.jobs.inputs import JobRef
 from dspex.operations.jobs.job_engine import JobEngine
 from dspex.operations.optimizations.inputs import CreateOptimization
@@ -90,7 +90,7 @@ async def here(
         )
         store = services.operations.dependencies.store
         rows = JobRows(store, policy=POLICY, clock=SystemClock(), new_id=new_id)
-        runner = Runner(rows, handlers=handlers_of(services, code=code), policy=POLICY)
+        runner = JobRunner(rows, handlers=handlers_of(services, code=code), policy=POLICY)
         async with InlineEngine(store, runner) as engine:
             dependencies = services.operations.dependencies.with_services({JobEngine: engine})
             yield Here(services, Operations(dependencies), engine)

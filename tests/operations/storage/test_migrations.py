@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from dspex.errors import ConfigurationError, SchemaError, StorageError
 from dspex.operations.domain import DOMAIN
 from dspex.operations.storage import HEAD, Database, metadata_of, migrate, require_head, revision
-from dspex.operations.storage.migrating import REVISIONS
+from dspex.operations.storage.migration import REVISIONS
 from dspex.testing.postgres import PostgresServer
 from tests.support.postgres import DATABASES
 from tests.support.waiting import finish
@@ -201,9 +201,9 @@ async def test_an_unknown_revision_is_refused_with_those_there_are(url: str) -> 
 
 
 def test_the_list_of_revisions_is_that_of_the_files() -> None:
-    from dspex.operations.storage import migrating
+    from dspex.operations.storage import migration
 
-    files = sorted(file.name[:4] for file in (migrating._FOLDER / "versions").glob("0*.py"))
+    files = sorted(file.name[:4] for file in (migration._FOLDER / "versions").glob("0*.py"))
     assert ("base", *files) == REVISIONS
     assert files[-1] == HEAD
 

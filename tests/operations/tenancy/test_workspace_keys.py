@@ -28,7 +28,7 @@ from dspex.operations.executions.inputs import ExecuteProgram
 from dspex.operations.framework.access import Actor
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Query
-from dspex.operations.jobs import InlineEngine, JobPolicy, JobRows, Runner
+from dspex.operations.jobs import InlineEngine, JobPolicy, JobRows, JobRunner
 from dspex.operations.jobs.job_engine import JobEngine
 from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
@@ -152,7 +152,7 @@ async def test_a_job_asks_under_the_key_of_its_workspace(settings: Settings) -> 
         services = at.services
         store = services.operations.dependencies.store
         rows = JobRows(store, policy=JobPolicy(queues=QUEUES), clock=SystemClock(), new_id=new_id)
-        runner = Runner(rows, handlers=handlers_of(services), policy=JobPolicy(queues=QUEUES))
+        runner = JobRunner(rows, handlers=handlers_of(services), policy=JobPolicy(queues=QUEUES))
         async with InlineEngine(store, runner) as engine:
             dependencies = services.operations.dependencies.with_services({JobEngine: engine})
             operations = Operations(dependencies, actor=Actor(name="t", workspace="one"))

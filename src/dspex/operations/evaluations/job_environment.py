@@ -1,4 +1,4 @@
-"""What all handlers stand on: the stored rows of a job, and a context whose calls are written down."""
+"""The environment of job handlers: the rows of a job, and a context whose calls are journaled."""
 
 import asyncio
 from collections.abc import Callable
@@ -42,16 +42,16 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
+class JobEnvironment:
     """The collaborators of all handlers. Owned by one event loop.
 
-    `context` is that of this process, `surroundings` makes it that of a workspace.
+    `context` is that of this process, `context_provider` makes it that of a workspace.
     """
 
     store: Store
     backends: Backends
     context: RunContext
-    surroundings: ContextProvider
+    context_provider: ContextProvider
     open_journal: OpenJournal
     clock: Clock
     new_id: Callable[[], UUID]
@@ -79,12 +79,12 @@ class Ground:
             choice=self.backends.choose(program, stored=record.backend),
             data=Dataset.from_rows(data.rows, name=data.name),
             metrics=metrics_named(job.metrics, self.code),
-            journal=Noting(self.open_journal(resource, job.id, job.turn), run),
+            journal=RunJournal(self.open_journal(resource, job.id, job.turn), run),
         )
 
     async def stoppable(self, run: JobRun) -> RunContext:
         """Return a context whose calls end with the run, and end it where the model is away."""
-        context = await self.surroundings(run.job.workspace, self.context)
+        context = await self.context_provider(run.job.workspace, self.context)
         resolve = context.models
         return replace(
             context,
@@ -104,7 +104,7 @@ class Ground:
         )
 
 
-class Noting:
+class RunJournal:
     """A journal that ends the run when it cannot be written: what is not written down must not be built upon."""
 
     def __init__(self, journal: Journal, run: JobRun) -> None:

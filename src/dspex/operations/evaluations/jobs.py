@@ -15,7 +15,7 @@ from dspex.language.records import Usage
 from dspex.learning.evaluation import Dataset, Report, Row, aevaluate
 from dspex.learning.optimizers import Control, Journal
 from dspex.learning.optimizers.reply_store import ReplyStore
-from dspex.operations.evaluations.job_environment import Ground, Material
+from dspex.operations.evaluations.job_environment import JobEnvironment, Material
 from dspex.operations.evaluations.records import EVALUATION
 from dspex.operations.jobs import Done, JobRun
 
@@ -25,13 +25,13 @@ _TOLD = 20  # progress is reported at most this often
 class EvaluationHandler:
     """Scores a program version on a data set."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, environment: JobEnvironment) -> None:
         """Take the environment of jobs."""
-        self._ground = ground
+        self._environment = environment
 
     async def __call__(self, run: JobRun, /) -> Done:
         """Score what is not scored yet, and sum up."""
-        material = await self._ground.material(run, EVALUATION)
+        material = await self._environment.material(run, EVALUATION)
         settings = run.job.configuration
         data = material.data[: settings["limit"]] if settings.get("limit") else material.data
         report = await self._report(
@@ -71,14 +71,14 @@ class EvaluationHandler:
                 rows[entry["index"]] = _row(entry, data)
         remaining = [index for index in range(len(data)) if index not in rows]
         if remaining:
-            keeper = _Keeper(run, material.journal, rows=rows, total=len(data))
+            keeper = _RowRecorder(run, material.journal, rows=rows, total=len(data))
             module = BackendModule(material.choice.program, material.choice.backend)
             async with keeper, answers:
                 await aevaluate(
                     module,
                     data.pick(remaining),
                     material.metrics,
-                    context=await self._ground.answered(run, answers),
+                    context=await self._environment.answered(run, answers),
                     concurrency=concurrency,
                     on_row=lambda row: keeper.put(replace(row, index=remaining[row.index])),
                 )
@@ -94,7 +94,7 @@ class EvaluationHandler:
         )
 
 
-class _Keeper:
+class _RowRecorder:
     """Records finished rows in the order of completion, and reports progress."""
 
     def __init__(self, run: JobRun, journal: Journal, *, rows: dict[int, Row], total: int) -> None:

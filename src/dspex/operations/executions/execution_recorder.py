@@ -38,7 +38,7 @@ class ExecuteOptions:
     retry_of: UUID | None = None
 
 
-class Recorder:
+class ExecutionRecorder:
     """Builds the rows. `owner` is the process that runs the executions."""
 
     def __init__(

@@ -32,7 +32,7 @@ from dspex.language.signatures.cancellable import CancellableRun
 from dspex.operations.executions.execution_recorder import (
     LONG,
     ExecuteOptions,
-    Recorder,
+    ExecutionRecorder,
     hash_of,
     json_ready,
     trace_of,
@@ -40,7 +40,12 @@ from dspex.operations.executions.execution_recorder import (
 from dspex.operations.executions.process_owner import owner_of_this_process
 from dspex.operations.executions.records import ENDED, EXECUTION, ExecutionRecord
 from dspex.operations.executions.redaction import PayloadPolicy
-from dspex.operations.executions.running_executions import Run, Runs, inside, parent
+from dspex.operations.executions.running_executions import (
+    RunningExecution,
+    RunningExecutions,
+    inside,
+    parent,
+)
 from dspex.operations.executions.stages import Stages
 from dspex.operations.framework.heavy_work import HeavyWork, InputLimits
 from dspex.operations.framework.input_errors import input_errors_as_invalid
@@ -97,10 +102,10 @@ class Executor:
         self._clock = clock
         self.context_provider: ContextProvider = _unchanged_context
         self.owner = owner_of_this_process(new_id)
-        self.runs = Runs(clock)
+        self.runs = RunningExecutions(clock)
         self.heavy = HeavyWork()
         self.input_limits: InputLimits | None = None
-        self.recorder = Recorder(
+        self.recorder = ExecutionRecorder(
             clock=clock, new_id=new_id, owner=self.owner, payload_policy=limits.payload_policy
         )
         self.program_cache = ProgramCache(store, backends=backends, clock=clock)
@@ -349,7 +354,9 @@ class Executor:
         self._charge(record.workspace, changes)
         return replace(record, **values)
 
-    async def context_of(self, run: Run, workspace: str, seconds: float | None) -> RunContext:
+    async def context_of(
+        self, run: RunningExecution, workspace: str, seconds: float | None
+    ) -> RunContext:
         """Return the context of a run; the deadline of a parent execution applies if it is earlier."""
         context = await self.context_provider(workspace, self._context)
         if seconds is not None:
@@ -388,7 +395,7 @@ class _ExecutionRun:
     def __init__(
         self,
         executor: Executor,
-        run: Run,
+        run: RunningExecution,
         record: ExecutionRecord,
         *,
         choice: Choice,

@@ -15,7 +15,7 @@ _log = logging.getLogger("dspex.executions")
 Reason = Literal["cancel", "interrupt"]
 
 
-class Run:
+class RunningExecution:
     """One active execution and its task. `deadline` is in monotonic nanoseconds."""
 
     __slots__ = (
@@ -80,16 +80,16 @@ class Run:
             self._finished.set()
 
 
-_current: ContextVar[Run | None] = ContextVar("dspex_execution", default=None)
+_current: ContextVar[RunningExecution | None] = ContextVar("dspex_execution", default=None)
 
 
-def parent() -> Run | None:
+def parent() -> RunningExecution | None:
     """Return the run of the enclosing execution, or None."""
     return _current.get()
 
 
 @contextmanager
-def inside(run: Run) -> Iterator[None]:
+def inside(run: RunningExecution) -> Iterator[None]:
     """Make executions inside the block children of `run`."""
     token = _current.set(run)
     try:
@@ -98,13 +98,13 @@ def inside(run: Run) -> Iterator[None]:
         _current.reset(token)
 
 
-class Runs:
+class RunningExecutions:
     """The active runs of one executor."""
 
     def __init__(self, clock: Clock) -> None:
         """Start empty."""
         self._clock = clock
-        self._runs: dict[UUID, Run] = {}
+        self._runs: dict[UUID, RunningExecution] = {}
         self._idle: asyncio.Event | None = None
         self.is_draining = False
         self.abandoned: list[UUID] = []
@@ -118,7 +118,7 @@ class Runs:
     def __contains__(self, execution_id: UUID) -> bool:
         return execution_id in self._runs
 
-    def get(self, execution_id: UUID) -> Run | None:
+    def get(self, execution_id: UUID) -> RunningExecution | None:
         """Return a run or None."""
         return self._runs.get(execution_id)
 
@@ -134,12 +134,14 @@ class Runs:
                 "a moment"
             )
 
-    def begin(self, execution_id: UUID) -> Run:
+    def begin(self, execution_id: UUID) -> RunningExecution:
         """Start a run in the current task."""
-        run = self._runs[execution_id] = Run(execution_id, began=self._clock.monotonic_ns())
+        run = self._runs[execution_id] = RunningExecution(
+            execution_id, began=self._clock.monotonic_ns()
+        )
         return run
 
-    def end(self, run: Run) -> None:
+    def end(self, run: RunningExecution) -> None:
         """Remove a run and wake its waiters."""
         self._runs.pop(run.id, None)
         run.finish()

@@ -7,31 +7,31 @@ a worker starts.
 from dspex.operations.jobs.handler import Done, Handler, JobRun
 from dspex.operations.jobs.inline_engine import InlineEngine
 from dspex.operations.jobs.job_child import JobChild
-from dspex.operations.jobs.job_monitor import Attendant, WorkerProcess
+from dspex.operations.jobs.job_monitor import JobMonitor, WorkerProcess
 from dspex.operations.jobs.job_rows import JobRows
 from dspex.operations.jobs.leftovers import Leftovers
-from dspex.operations.jobs.orphan_sweeper import Sweeper
+from dspex.operations.jobs.orphan_sweeper import OrphanSweeper
 from dspex.operations.jobs.policy import JobPolicy
 from dspex.operations.jobs.queued_engine import QueuedJobs
-from dspex.operations.jobs.runner import Runner
-from dspex.operations.jobs.worker import Worker, WorkerConfig
-from dspex.operations.jobs.worker_registry import Survey
+from dspex.operations.jobs.runner import JobRunner
+from dspex.operations.jobs.worker import JobWorker, WorkerConfig
+from dspex.operations.jobs.worker_registry import WorkerRegistry
 
 __all__ = [
-    "Attendant",
     "Done",
     "Handler",
     "InlineEngine",
     "JobChild",
+    "JobMonitor",
     "JobPolicy",
     "JobRows",
     "JobRun",
+    "JobRunner",
+    "JobWorker",
     "Leftovers",
+    "OrphanSweeper",
     "QueuedJobs",
-    "Runner",
-    "Survey",
-    "Sweeper",
-    "Worker",
     "WorkerConfig",
     "WorkerProcess",
+    "WorkerRegistry",
 ]

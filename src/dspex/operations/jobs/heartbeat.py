@@ -7,17 +7,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from dspex.errors import StorageError
-from dspex.operations.jobs.worker_registry import Survey
+from dspex.operations.jobs.worker_registry import WorkerRegistry
 
 _log = logging.getLogger("dspex.jobs")
 
 
 @asynccontextmanager
-async def beating(
-    survey: Survey, *, every: float, on_death: Callable[[], None]
+async def heartbeat(
+    registry: WorkerRegistry, *, every: float, on_death: Callable[[], None]
 ) -> AsyncIterator[None]:
-    """Let `survey` beat inside the block; `on_death` is called once, when others have declared this worker dead."""
-    task = asyncio.create_task(_beat(survey, every, on_death), name="heartbeat")
+    """Let `registry` beat inside the block; `on_death` is called once, when others have declared this worker dead."""
+    task = asyncio.create_task(_beat(registry, every, on_death), name="heartbeat")
     try:
         yield
     finally:
@@ -26,10 +26,10 @@ async def beating(
             await task
 
 
-async def _beat(survey: Survey, every: float, on_death: Callable[[], None]) -> None:
+async def _beat(registry: WorkerRegistry, every: float, on_death: Callable[[], None]) -> None:
     while True:
         try:
-            if not await survey.tick():
+            if not await registry.tick():
                 on_death()
                 return
         except StorageError as error:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from dspex.operations.framework.store import Store
 from dspex.operations.jobs.job import JobResource
-from dspex.operations.jobs.runner import Runner
+from dspex.operations.jobs.runner import JobRunner
 
 
 class InlineEngine:
@@ -16,7 +16,7 @@ class InlineEngine:
     would leave it.
     """
 
-    def __init__(self, store: Store, runner: Runner) -> None:
+    def __init__(self, store: Store, runner: JobRunner) -> None:
         """Take where the rows are, and what runs them."""
         self._store = store
         self._runner = runner

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dspex.errors import StorageError
 from dspex.operations.jobs.job_wire import Order, Sign, decode_order, encode
-from dspex.operations.jobs.runner import Runner
+from dspex.operations.jobs.runner import JobRunner
 
 _log = logging.getLogger("dspex.jobs")
 
@@ -19,11 +19,11 @@ _log = logging.getLogger("dspex.jobs")
 class JobChild:
     """Runs what it is ordered to until the worker closes the socket or dies; then it ends whatever it does."""
 
-    def __init__(self, make_runner: Callable[[str], Runner], *, beat: float) -> None:
+    def __init__(self, make_runner: Callable[[str], JobRunner], *, beat: float) -> None:
         """Take what makes a runner for the worker of this id, and the seconds between two signs of life."""
         self._make_runner = make_runner
         self._beat = beat
-        self._runner: Runner | None = None
+        self._runner: JobRunner | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._run: asyncio.Task[None] | None = None
         self._leave: asyncio.Task[None] | None = None
@@ -59,7 +59,7 @@ class JobChild:
             elif self._leave is None:
                 self._leave = asyncio.create_task(self._runner.hand_back())
 
-    async def _run_job(self, runner: Runner, order: Order) -> None:
+    async def _run_job(self, runner: JobRunner, order: Order) -> None:
         assert order.job is not None  # noqa: S101  # an order to run names one
         try:
             outcome = await runner.run(order.queue, order.job, order.turn)

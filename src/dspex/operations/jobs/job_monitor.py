@@ -10,9 +10,9 @@ from types import TracebackType
 from dspex.clock import Clock
 from dspex.errors import StorageError
 from dspex.operations.framework.store import Query, Store
-from dspex.operations.jobs.orphan_sweeper import Sweeper
+from dspex.operations.jobs.orphan_sweeper import OrphanSweeper
 from dspex.operations.jobs.records import JOB_WORKER
-from dspex.operations.jobs.worker_registry import Survey
+from dspex.operations.jobs.worker_registry import WorkerRegistry
 
 _log = logging.getLogger("dspex.jobs")
 _PATIENCE = 10.0
@@ -110,13 +110,13 @@ class WorkerProcess:
             await process.wait()
 
 
-class Attendant:
+class JobMonitor:
     """Sweeps once a second, and when a job is noted; starts `worker` (None: others run jobs) for the first job."""
 
     def __init__(
         self,
-        sweeper: Sweeper,
-        survey: Survey,
+        sweeper: OrphanSweeper,
+        registry: WorkerRegistry,
         *,
         noted: asyncio.Event,
         clock: Clock,
@@ -125,7 +125,7 @@ class Attendant:
     ) -> None:
         """Take its parts; it is owned by one event loop, and lives inside `async with`."""
         self._sweeper = sweeper
-        self._survey = survey
+        self._survey = registry
         self._noted = noted
         self._worker = worker
         self._every = every
@@ -153,7 +153,7 @@ class Attendant:
         except OSError as error:  # no process can be started now
             _log.warning("the worker cannot be started: %s", error)
 
-    async def __aenter__(self) -> "Attendant":
+    async def __aenter__(self) -> "JobMonitor":
         self._task = asyncio.create_task(self._run())
         return self
 

@@ -217,7 +217,7 @@ class JobProcesses:
 
 
 @contextlib.asynccontextmanager
-async def supervised(processes: JobProcesses) -> AsyncIterator[None]:
+async def supervision(processes: JobProcesses) -> AsyncIterator[None]:
     """Look after the processes inside the block."""
     task = asyncio.create_task(processes.supervise(), name="job-processes")
     try:

@@ -35,7 +35,7 @@ class Leftovers(Protocol):
         ...
 
 
-class Forgetting:
+class LeftoverCleaner:
     """Deletes leftovers of jobs once an hour after a number of days (0: never). The rows of jobs stay.
 
     An unfinished job keeps all it has, however old: its journal is what it goes on from. So does

@@ -19,7 +19,7 @@ _AT_ONCE = 500
 _log = logging.getLogger("dspex.jobs")
 
 
-class Sweeper:
+class OrphanSweeper:
     """Looks over all unfinished jobs. Any number of processes may do so at once: each change needs the row unchanged.
 
     The rows are the only truth: whoever dies between writing one thing and the next leaves nothing

@@ -22,7 +22,7 @@ from dspex.operations.jobs.policy import JobPolicy
 _log = logging.getLogger("dspex.jobs")
 
 
-class Runner:
+class JobRunner:
     """Runs jobs in this process, on one event loop.
 
     What the code of a job does to that loop, it does to all of them. A worker therefore has a

@@ -17,17 +17,17 @@ from dspex.errors import ConflictError, NotFoundError, StorageError
 from dspex.execution.workers.orphans import run_mark
 from dspex.execution.workers.watchdog import Watchdog
 from dspex.operations.framework.store import Insert, Store, Update
-from dspex.operations.jobs.heartbeat import beating
+from dspex.operations.jobs.heartbeat import heartbeat
 from dspex.operations.jobs.job import JobRecord
 from dspex.operations.jobs.job_process import Command, JobProcess
-from dspex.operations.jobs.job_processes import JobProcesses, supervised
+from dspex.operations.jobs.job_processes import JobProcesses, supervision
 from dspex.operations.jobs.job_rows import JobRows
-from dspex.operations.jobs.leftovers import Forgetting, Leftovers
-from dspex.operations.jobs.orphan_sweeper import Sweeper
+from dspex.operations.jobs.leftovers import LeftoverCleaner, Leftovers
+from dspex.operations.jobs.orphan_sweeper import OrphanSweeper
 from dspex.operations.jobs.policy import JobPolicy, channel_of
 from dspex.operations.jobs.records import JOB_WORKER, JobWorkerRecord
 from dspex.operations.jobs.tickets import Tickets, ticket_of
-from dspex.operations.jobs.worker_registry import Survey, enrolled
+from dspex.operations.jobs.worker_registry import WorkerRegistry, new_worker_row
 
 _log = logging.getLogger("dspex.jobs")
 _FAREWELL = 5.0
@@ -57,7 +57,7 @@ class WorkerConfig:
     keep_days: int = 0
 
 
-class Worker:
+class JobWorker:
     """Takes jobs until `stopping` is set, and then hands back what it has. One in a process, on its main loop.
 
     The jobs themselves run in separate processes: nothing of theirs can hold up this loop, from
@@ -131,8 +131,8 @@ class Worker:
             worker=str(me),
         )
         loop = asyncio.get_running_loop()
-        survey = Survey(config.store, policy=config.policy, clock=config.clock, me=me)
-        life = _Life(me, processes, survey, code=code, queues=config.policy.queues)
+        registry = WorkerRegistry(config.store, policy=config.policy, clock=config.clock, me=me)
+        life = _Life(me, processes, registry, code=code, queues=config.policy.queues)
         life.tickets = Tickets(
             config.url, executor=str(me), run=processes.run, loop=loop, policy=config.policy
         )
@@ -144,9 +144,9 @@ class Worker:
             await _until_written(
                 config.store, Insert(_row_of(life, config)), every=config.policy.poll
             )
-            await stack.enter_async_context(supervised(processes))
+            await stack.enter_async_context(supervision(processes))
             await stack.enter_async_context(
-                beating(survey, every=config.policy.beat, on_death=self._die)
+                heartbeat(registry, every=config.policy.beat, on_death=self._die)
             )
             stack.push_async_callback(self._leave, life)
             yield life
@@ -189,7 +189,7 @@ class Worker:
 
     async def _work(self, life: "_Life", stopping: asyncio.Event) -> None:
         config = self._config
-        sweeper = Sweeper(
+        sweeper = OrphanSweeper(
             config.store,
             policy=config.policy,
             clock=config.clock,
@@ -197,7 +197,7 @@ class Worker:
             note=life.note,
             code=life.code,
         )
-        forgetting = Forgetting(
+        forgetting = LeftoverCleaner(
             config.leftovers,
             clock=config.clock,
             days=config.keep_days,
@@ -248,14 +248,14 @@ class _Life:
         self,
         me: UUID,
         processes: JobProcesses,
-        survey: Survey,
+        registry: WorkerRegistry,
         *,
         code: tuple[str, str],
         queues: Iterable[str],
     ) -> None:
         self.me = me
         self.processes = processes
-        self.survey = survey
+        self.registry = registry
         self.code = code
         self.channels = _channels(queues, code)
         self.noted: dict[str, tuple[str, JobRecord]] = {}
@@ -271,10 +271,10 @@ class _Life:
         return await asyncio.to_thread(self.tickets.forget, before)
 
     async def bury(self) -> None:
-        if self.survey.buried:
-            dead = [str(key) for key in self.survey.buried]
+        if self.registry.buried:
+            dead = [str(key) for key in self.registry.buried]
             await asyncio.to_thread(self.tickets.discard, dead)
-            del self.survey.buried[: len(dead)]
+            del self.registry.buried[: len(dead)]
 
 
 def _channels(queues: Iterable[str], code: tuple[str, str]) -> list[tuple[str, str]]:
@@ -287,7 +287,7 @@ def _channels(queues: Iterable[str], code: tuple[str, str]) -> list[tuple[str, s
 
 
 def _row_of(life: _Life, config: WorkerConfig) -> JobWorkerRecord:
-    return enrolled(
+    return new_worker_row(
         life.me,
         clock=config.clock,
         host=platform.node(),

@@ -17,7 +17,7 @@ class _Seen:
     silent: float = 0.0
 
 
-class Survey:
+class WorkerRegistry:
     """Shows that one worker lives (none, for a mere observer), and declares others dead that stand still.
 
     No two clocks are compared: a worker is dead when this process itself has looked on for
@@ -91,7 +91,7 @@ class Survey:
         self.buried.append(row.id)
 
 
-def enrolled(
+def new_worker_row(
     me: UUID,
     *,
     clock: Clock,

@@ -25,7 +25,7 @@ from dspex.learning.optimizers.dspy_options import DSPY_OPTIMIZERS
 from dspex.learning.optimizers.registry import OPTIMIZERS
 from dspex.learning.optimizers.reply_store import ReplyStore
 from dspex.learning.optimizers.verdict import Verdict, judge
-from dspex.operations.evaluations.job_environment import Ground, Material
+from dspex.operations.evaluations.job_environment import JobEnvironment, Material
 from dspex.operations.framework.store import Change, Insert, Query, Update
 from dspex.operations.jobs import Done, JobRun
 from dspex.operations.optimizations.optimizer_options import Part, option_problem
@@ -38,7 +38,7 @@ _TOLD = 20  # progress reports in one pass over the rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
+class _SearchResult:
     """A program that is better, None where the one as it is stays; and what the row says about it."""
 
     program: Program | None
@@ -49,13 +49,13 @@ class _Found:
 class OptimizationHandler:
     """Searches for a better version of a program: natively, or by dspy's own optimizer where the program runs there."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, environment: JobEnvironment) -> None:
         """Take the environment of jobs."""
-        self._ground = ground
+        self._environment = environment
 
     async def __call__(self, run: JobRun, /) -> Done:
         """Search, or go on with a search, and keep what is better."""
-        material = await self._ground.material(run, OPTIMIZATION_JOB)
+        material = await self._environment.material(run, OPTIMIZATION_JOB)
         if not isinstance(run.job, OptimizationJobRecord):
             raise DefinitionError("this job is not an optimization")
         train, test = _split(material.data, run.job.configuration)
@@ -72,7 +72,7 @@ class OptimizationHandler:
             result = await self._natively(run, run.job, material, data=(train, test))
         if result.program is None:
             return Done(values=result.values, message=result.message)
-        changes = _Version(self._ground, run.job, result.program)
+        changes = _Version(self._environment, run.job, result.program)
         return Done(values=result.values, changes=changes.made, message=result.message)
 
     async def _natively(
@@ -82,11 +82,11 @@ class OptimizationHandler:
         material: Material,
         *,
         data: tuple[Dataset, Dataset | None],
-    ) -> _Found:
+    ) -> _SearchResult:
         settings, program = job.configuration, material.choice.program
         is_here = material.choice.name == "native"
         module: Module = (
-            build(program, code=self._ground.code)
+            build(program, code=self._environment.code)
             if is_here
             else BackendModule(program, material.choice.backend)
         )
@@ -100,14 +100,14 @@ class OptimizationHandler:
             control=Control(),
             concurrency=settings.get("concurrency") or 8,
             seed=settings.get("seed") or 0,
-            on_trial=_Telling(run),
+            on_trial=_ProgressReporter(run),
         )
         outcome = await aoptimize(
             module,
             _optimizer(job),
             train=data[0],
             metric=material.metrics,
-            context=await self._ground.stoppable(run),
+            context=await self._environment.stoppable(run),
             search=search,
         )
         return _of_outcome(outcome, material.program)
@@ -119,7 +119,7 @@ class OptimizationHandler:
         material: Material,
         *,
         data: tuple[Dataset, Dataset | None],
-    ) -> _Found:
+    ) -> _SearchResult:
         async with await self._answers(job, material) as answers:
             return await self._found_by_dspy(run, job, material, data=data, answers=answers)
 
@@ -131,10 +131,10 @@ class OptimizationHandler:
         *,
         data: tuple[Dataset, Dataset | None],
         answers: ReplyStore,
-    ) -> _Found:
+    ) -> _SearchResult:
         train, test = data
         settings = job.configuration
-        context = await self._ground.answered(run, answers)
+        context = await self._environment.answered(run, answers)
         backend = await _optimizing(material)
         search = Search(test=test, insists=bool(settings.get("insist")), **_goal(settings))
         goal = search.goal(list(material.metrics))
@@ -174,7 +174,7 @@ class OptimizationHandler:
         message = str(verdict) if verdict is not None else f"dspy's {job.optimizer} made a program"
         if isinstance(judgement, str):
             message = f"{message}, and it could not be compared on the held-out rows: {judgement}"
-        return _Found(program=None if keeps else better, values=values, message=message)
+        return _SearchResult(program=None if keeps else better, values=values, message=message)
 
     async def _answers(self, job: OptimizationJobRecord, material: Material) -> ReplyStore:
         concurrency = job.configuration.get("concurrency") or 8
@@ -189,7 +189,7 @@ class OptimizationHandler:
         return answers
 
 
-class _Telling:
+class _ProgressReporter:
     """Reports each finished trial."""
 
     def __init__(self, run: JobRun) -> None:
@@ -212,13 +212,15 @@ class _Telling:
 class _Version:
     """Makes the version that a job has found; asked again where the program has changed meanwhile."""
 
-    def __init__(self, ground: Ground, job: OptimizationJobRecord, program: Program) -> None:
-        self._ground = ground
+    def __init__(
+        self, environment: JobEnvironment, job: OptimizationJobRecord, program: Program
+    ) -> None:
+        self._environment = environment
         self._job = job
         self._program = program
 
     async def made(self) -> tuple[Mapping[str, Any], Sequence[Change]]:
-        store, job = self._ground.store, self._job
+        store, job = self._environment.store, self._job
         record = await store.get(PROGRAM, id=job.program_id)
         if record is None:
             raise ConflictError("the program of this job is gone")
@@ -227,20 +229,20 @@ class _Version:
         changes: list[Change] = [] if existing is not None else [Insert(version)]
         # who has changed the program since the job began is not overruled
         if record.current_version_id == job.program_version_id:
-            values = {"current_version_id": version.id, "updated_at": self._ground.clock.now()}
+            values = {"current_version_id": version.id, "updated_at": self._environment.clock.now()}
             expected = {"current_version_id": job.program_version_id}
             changes.append(Update(resource=PROGRAM, id=record.id, values=values, expected=expected))
         return {"result_version_id": version.id}, changes
 
     async def _newest(self, **where: Any) -> ProgramVersionRecord | None:
         query = Query(where={"program_id": self._job.program_id, **where}, limit=1)
-        versions = await self._ground.store.select(PROGRAM_VERSION, query)
+        versions = await self._environment.store.select(PROGRAM_VERSION, query)
         return versions[0] if versions else None
 
     async def _new(self) -> ProgramVersionRecord:
-        newest, now = await self._newest(), self._ground.clock.now()
+        newest, now = await self._newest(), self._environment.clock.now()
         return ProgramVersionRecord(
-            id=self._ground.new_id(),
+            id=self._environment.new_id(),
             workspace=self._job.workspace,
             created_at=now,
             updated_at=now,
@@ -287,7 +289,7 @@ def _optimizer(job: OptimizationJobRecord) -> Optimizer:
         raise DefinitionError(f"{job.optimizer} does not take these options: {error}") from error
 
 
-def _of_outcome(outcome: Outcome[Module], program: Program) -> _Found:
+def _of_outcome(outcome: Outcome[Module], program: Program) -> _SearchResult:
     from pydantic_core import to_jsonable_python
 
     best, verdict = outcome.best, outcome.verdict
@@ -309,7 +311,9 @@ def _of_outcome(outcome: Outcome[Module], program: Program) -> _Found:
     }
     better = replace(program, **_winner(outcome, program))
     is_same = better.content_hash == program.content_hash
-    return _Found(program=None if is_same else better, values=values, message=outcome.conclusion)
+    return _SearchResult(
+        program=None if is_same else better, values=values, message=outcome.conclusion
+    )
 
 
 def _figures(trial: Trial) -> dict[str, float | None]:

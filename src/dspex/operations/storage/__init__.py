@@ -3,13 +3,13 @@
 Only `bootstrap` and tests construct what is here.
 """
 
+from dspex.operations.storage.custom_tables import ensure_tables
 from dspex.operations.storage.database import Database
-from dspex.operations.storage.eventlog import SQLEventLog
+from dspex.operations.storage.event_log import SQLEventLog
 from dspex.operations.storage.figures import SQLFigures
 from dspex.operations.storage.journal import SQLJournal
 from dspex.operations.storage.leftovers import SQLLeftovers
-from dspex.operations.storage.migrating import HEAD, migrate, require_head, revision
-from dspex.operations.storage.own import ensure_tables
+from dspex.operations.storage.migration import HEAD, migrate, require_head, revision
 from dspex.operations.storage.store import SQLStore
 from dspex.operations.storage.tables import metadata_of
 

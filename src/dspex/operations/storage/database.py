@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from dspex.errors import ConfigurationError, ConflictError, StorageError
 from dspex.operations.storage.driver import Driver
-from dspex.operations.storage.grouping import Grouping
 from dspex.operations.storage.postgres import PostgresDriver
 from dspex.operations.storage.sqlite import SQLiteDriver
+from dspex.operations.storage.write_groups import WriteGroups
 
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "foreign_keys=ON")
 
@@ -45,7 +45,7 @@ class Database:
                 "the database URL cannot be read; write postgresql://user@host/name"
             ) from None
         self.driver: Driver = self._driver(url)
-        self.writes = Grouping(self.driver.apply)
+        self.writes = WriteGroups(self.driver.apply)
 
     def _driver(self, url: str) -> Driver:
         if self.is_sqlite:

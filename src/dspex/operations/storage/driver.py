@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from dspex.errors import ConflictError, InvalidError, NotFoundError
 from dspex.operations.framework.store import Query, Update
-from dspex.operations.storage.grouping import Write
-from dspex.operations.storage.statements import Dialect, Question, Statements
+from dspex.operations.storage.statements import Dialect, Statement, Statements
+from dspex.operations.storage.write_groups import Write
 
 UNFIT = (TypeError, ValueError, OverflowError, AttributeError, RecursionError)
 """What encoding a value raises that has no place in a database."""
@@ -31,7 +31,7 @@ class Driver(Protocol):
 
     dialect: Dialect
 
-    async def rows(self, question: Question) -> Sequence[Sequence[Any]]:
+    async def rows(self, question: Statement) -> Sequence[Sequence[Any]]:
         """Return all rows that answer `question`."""
         ...
 
@@ -70,7 +70,7 @@ def unfit(error: Exception) -> InvalidError:
     return InvalidError(f"a value cannot be stored: {error}")
 
 
-def updated(statements: Statements[Any], change: Update) -> Question:
+def updated(statements: Statements[Any], change: Update) -> Statement:
     """Return the statement of an update."""
     sql = statements.update(
         tuple(change.values),
@@ -81,6 +81,6 @@ def updated(statements: Statements[Any], change: Update) -> Question:
     values = [statements.encoded(name, value) for name, value in change.values.items()]
     expected = [statements.encoded(name, value) for name, value in change.expected.items()]
     key = statements.encoded("id", change.id)
-    return Question(
+    return Statement(
         sql, (*values, *change.increments.values(), 1, key, *expected, *change.statuses)
     )

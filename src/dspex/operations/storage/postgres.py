@@ -10,11 +10,11 @@ from uuid import UUID
 from dspex.errors import ConfigurationError, ConflictError, DspexError, InternalError
 from dspex.operations.framework.store import Insert, Query
 from dspex.operations.storage.driver import UNFIT, Portion, refused, unfit, updated
-from dspex.operations.storage.grouping import Step, Write
 from dspex.operations.storage.kinds import POSTGRES
-from dspex.operations.storage.merging import Merging
-from dspex.operations.storage.onestatement import one_statement
-from dspex.operations.storage.statements import Dialect, Question, Statements
+from dspex.operations.storage.merged_writes import MergedWrites
+from dspex.operations.storage.single_statement import one_statement
+from dspex.operations.storage.statements import Dialect, Statement, Statements
+from dspex.operations.storage.write_groups import Step, Write
 
 _Answer = asyncio.Future[Sequence[Sequence[Any]]]
 _READERS = 4
@@ -87,7 +87,7 @@ class PostgresDriver:
         self._is_direct = False
         self._writer: Any = None
         self._idle: list[Any] = []
-        self._questions: dict[Question, list[_Answer]] = {}
+        self._questions: dict[Statement, list[_Answer]] = {}
         self._reading = 0
         self._readers: set[asyncio.Task[None]] = set()
 
@@ -142,7 +142,7 @@ class PostgresDriver:
         finally:
             second.terminate()
 
-    async def rows(self, question: Question) -> Sequence[Sequence[Any]]:
+    async def rows(self, question: Statement) -> Sequence[Sequence[Any]]:
         """Return all rows that answer `question`; those who ask the same before it was sent share the answer."""
         answer: _Answer = asyncio.get_running_loop().create_future()
         self._questions.setdefault(question, []).append(answer)
@@ -195,12 +195,12 @@ class PostgresDriver:
     async def apply(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
         """Commit the writes in as few statements as their order allows; where one fails, each by itself."""
         outcomes: list[Exception | None] = []
-        together = Merging()
+        together = MergedWrites()
         for steps in writes:
             if together.takes(steps):
                 continue
             outcomes += await self._commit(together)
-            together = Merging()
+            together = MergedWrites()
             if not together.takes(steps):
                 outcomes.append(await self._alone(steps))
         return outcomes + await self._commit(together)
@@ -221,7 +221,7 @@ class PostgresDriver:
         self._writer = None
         self._idle.clear()
 
-    async def _commit(self, together: Merging) -> list[Exception | None]:
+    async def _commit(self, together: MergedWrites) -> list[Exception | None]:
         if not together.writes:
             return []
         question = one_statement(together)
@@ -237,7 +237,7 @@ class PostgresDriver:
                 return [None] * len(together.writes)
         return [await self._alone(steps) for steps in together.writes]
 
-    async def _sent(self, question: Question, proof: Question | None) -> None:
+    async def _sent(self, question: Statement, proof: Statement | None) -> None:
         connection = await self._connected()
         try:
             await connection.fetchval(question.sql, *question.parameters)
@@ -303,7 +303,7 @@ class PostgresDriver:
             if reader.connection is not None and not reader.connection.is_closed():
                 self._idle.append(reader.connection)
 
-    async def _answer(self, reader: "_Reader", question: Question, answers: list[_Answer]) -> None:
+    async def _answer(self, reader: "_Reader", question: Statement, answers: list[_Answer]) -> None:
         """Give all who ask the rows or the error."""
         try:
             rows = await self._asked(reader, question)
@@ -321,7 +321,7 @@ class PostgresDriver:
                 if not answer.done():
                     answer.set_result(rows)
 
-    async def _asked(self, reader: "_Reader", question: Question) -> Any:
+    async def _asked(self, reader: "_Reader", question: Statement) -> Any:
         for is_last in (False, True):
             if reader.connection is None or reader.connection.is_closed():
                 reader.connection = await self.connect()
@@ -371,9 +371,9 @@ async def _server_process(connection: Any) -> int:
         return int(await (await connection.prepare("SELECT pg_backend_pid()", name="")).fetchval())
 
 
-def _proof(together: Merging) -> Question | None:
+def _proof(together: MergedWrites) -> Statement | None:
     for statements, entities in together.inserts.items():
-        return Question(statements.status(), (entities[0].id,))
+        return Statement(statements.status(), (entities[0].id,))
     return None
 
 

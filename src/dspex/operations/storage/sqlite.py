@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from dspex.errors import ConflictError, DspexError, InternalError
 from dspex.operations.framework.store import Insert, Query
 from dspex.operations.storage.driver import UNFIT, Portion, refused, unfit, updated
-from dspex.operations.storage.grouping import Step, Write
 from dspex.operations.storage.kinds import SQLITE
-from dspex.operations.storage.merging import COUNT, Merging
-from dspex.operations.storage.statements import Dialect, Question, Statements, quoted
+from dspex.operations.storage.merged_writes import COUNT, MergedWrites
+from dspex.operations.storage.statements import Dialect, Statement, Statements, quoted
+from dspex.operations.storage.write_groups import Step, Write
 
 T = TypeVar("T")
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "wal_autocheckpoint=0")
@@ -58,7 +58,7 @@ class SQLiteDriver:
         self._log_pages = _LOG_PAGES
         self._writing = asyncio.Lock()
 
-    async def rows(self, question: Question) -> Sequence[Sequence[Any]]:
+    async def rows(self, question: Statement) -> Sequence[Sequence[Any]]:
         """Return all rows that answer `question`."""
         return await self._read(lambda connection: _all(connection, question))
 
@@ -91,7 +91,7 @@ class SQLiteDriver:
         with self._errors("write"):
             connection = self._connection()
             self._check_place()
-            merging = Merging()
+            merging = MergedWrites()
             if all(merging.takes(steps) for steps in writes):
                 try:
                     await self._transaction(connection, lambda: _merged(connection, merging))
@@ -260,11 +260,11 @@ class _Late(Exception):  # noqa: N818  # a question begins anew elsewhere
     pass
 
 
-def _all(connection: sqlite3.Connection, question: Question) -> list[Any]:
+def _all(connection: sqlite3.Connection, question: Statement) -> list[Any]:
     return connection.execute(question.sql, question.parameters).fetchall()
 
 
-def _merged(connection: sqlite3.Connection, merging: Merging) -> None:
+def _merged(connection: sqlite3.Connection, merging: MergedWrites) -> None:
     for statements in sorted(merging.inserts, key=lambda statements: statements.place):
         connection.executemany(statements.insert, map(statements.row, merging.inserts[statements]))
     for shape, rows in merging.updates.items():

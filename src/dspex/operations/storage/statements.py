@@ -32,7 +32,7 @@ class Dialect:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Statement:
     """Some SQL and its parameters."""
 
     sql: str
@@ -100,7 +100,7 @@ class Statements(Generic[E]):
         entity: E = self._entity(**dict(zip(self.names, values, strict=True)))
         return entity
 
-    def select(self, query: Query) -> Question:
+    def select(self, query: Query) -> Statement:
         """Return the question for rows."""
         shape, parameters = self._shape(query.where)
         if query.after is not None:
@@ -111,16 +111,16 @@ class Statements(Generic[E]):
         page = _Page(
             query.after is not None, query.oldest_first, query.sort, query.after_value is not None
         )
-        return Question(self._select(columns, shape, page), (*parameters, query.limit))
+        return Statement(self._select(columns, shape, page), (*parameters, query.limit))
 
-    def weighed(self, query: Query, *, light: int) -> Question:
+    def weighed(self, query: Query, *, light: int) -> Statement:
         """Return the question for rows with their sizes at the end; of those larger than `light`, no long value comes.
 
         Where the database keeps values compressed and elsewhere, it does not even send them for
         that.
         """
         question = self.select(query)
-        return Question(self._weighed(question.sql, query.without, light), question.parameters)
+        return Statement(self._weighed(question.sql, query.without, light), question.parameters)
 
     def _write_weighed(self, sql: str, without: frozenset[str], light: int) -> str:  # kept by these
         columns = []
@@ -146,15 +146,15 @@ class Statements(Generic[E]):
         """Return the id of a row as the driver gives it."""
         return row[self._key]
 
-    def get(self, key: Mapping[str, Any]) -> Question:
+    def get(self, key: Mapping[str, Any]) -> Statement:
         """Return the question for one row."""
         shape, parameters = self._shape(key)
-        return Question(self._select(self._columns, shape, None), tuple(parameters))
+        return Statement(self._select(self._columns, shape, None), tuple(parameters))
 
-    def count(self, where: Mapping[str, Any]) -> Question:
+    def count(self, where: Mapping[str, Any]) -> Statement:
         """Return the question for a number of rows."""
         shape, parameters = self._shape(where)
-        return Question(self._select("count(*)", shape, None), tuple(parameters))
+        return Statement(self._select("count(*)", shape, None), tuple(parameters))
 
     def status(self) -> str:
         """Return the statement that finds the state of the row with an id."""

@@ -10,8 +10,8 @@ from dspex.operations.framework.domain import Domain
 from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Change, Insert, Page, Query
 from dspex.operations.storage.database import Database
-from dspex.operations.storage.grouping import Step
 from dspex.operations.storage.statements import Statements
+from dspex.operations.storage.write_groups import Step
 
 E = TypeVar("E")
 _AT_ONCE = 2 * 1024 * 1024  # characters that are decoded without a pause

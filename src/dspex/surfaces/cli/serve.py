@@ -21,7 +21,7 @@ from dspex.bootstrap.logs import set_up_logs
 from dspex.bootstrap.retention import GRACE
 from dspex.errors import ConfigurationError, DspexError
 from dspex.operations.executions.executor import Executor
-from dspex.operations.executions.running_executions import Runs
+from dspex.operations.executions.running_executions import RunningExecutions
 from dspex.settings import Settings
 from dspex.surfaces.cli.options import (
     PrintingObserver,
@@ -161,7 +161,7 @@ class Drain:
     Created on its event loop; `begin` and `hurry` may be called from any thread and return at once.
     """
 
-    def __init__(self, runs: Runs, seconds: int) -> None:
+    def __init__(self, runs: RunningExecutions, seconds: int) -> None:
         """Take the running executions, and the time for others to notice that the server stops."""
         self._runs = runs
         self._seconds = seconds

@@ -32,7 +32,7 @@ class _Waiting:
     done: asyncio.Future[None]
 
 
-class Grouping:
+class WriteGroups:
     """Takes the writes of all tasks of one loop, and applies all that wait together: no write waits for company.
 
     A write is one caller's steps: all of them happen or none, whatever becomes of the others in its

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from dspex.errors import ConfigurationError, SchemaError
 from dspex.operations.storage.database import Database
-from dspex.operations.storage.eventlog import settle_positions
+from dspex.operations.storage.event_log import settle_positions
 
 _FOLDER = Path(__file__).parent / "migrations"
 REVISIONS = (

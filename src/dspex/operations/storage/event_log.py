@@ -16,7 +16,7 @@ from dspex.operations.events.event_log import Look, Place, Sight
 from dspex.operations.events.poller import LAST
 from dspex.operations.events.records import EVENT, EventRecord
 from dspex.operations.storage.database import Database
-from dspex.operations.storage.statements import Question, Statements, quoted
+from dspex.operations.storage.statements import Statement, Statements, quoted
 
 # what AUTOINCREMENT has counted to; the newest event itself may be deleted already
 _COUNTED = "(SELECT coalesce(max(seq), 0) AS horizon FROM sqlite_sequence WHERE name = 'events')"
@@ -56,7 +56,7 @@ class SQLEventLog:
 
     async def sight(self) -> Sight:
         """Return what is visible now."""
-        [[text]] = await self._driver.rows(Question(_SIGHT[self._is_sqlite], ()))
+        [[text]] = await self._driver.rows(Statement(_SIGHT[self._is_sqlite], ()))
         until, before, running = str(text).split(":")
         return Sight(int(until), int(before), frozenset(map(int, filter(None, running.split(",")))))
 
@@ -67,17 +67,17 @@ class SQLEventLog:
         sql = (
             f'SELECT min("position") FROM events WHERE {" AND ".join(conditions)}'  # names of ours
         )
-        [[position]] = await self._driver.rows(Question(sql, tuple(parameters)))
+        [[position]] = await self._driver.rows(Statement(sql, tuple(parameters)))
         return None if position is None else int(position)
 
     async def place(self, event_id: UUID) -> Place | None:
         """Return where an event stands."""
         parameters: list[Any] = []
         sql = f'SELECT "position" FROM events WHERE "id" = {self._mark(parameters, "id", event_id)}'
-        rows = await self._driver.rows(Question(sql, tuple(parameters)))
+        rows = await self._driver.rows(Statement(sql, tuple(parameters)))
         return Place(int(rows[0][0]), event_id) if rows else None
 
-    def _question(self, after: Place, where: Mapping[str, Any], limit: int) -> Question:
+    def _question(self, after: Place, where: Mapping[str, Any], limit: int) -> Statement:
         conditions, parameters = self._where(where)
         mark = self._driver.dialect.parameter
         parameters.append(after.position)
@@ -96,7 +96,7 @@ class SQLEventLog:
             f"SELECT * FROM ({_HORIZON[self._is_sqlite]}) h LEFT JOIN ({rows}) e ON true ORDER BY "
             '"position", "id"'
         )
-        return Question(sql, tuple(parameters))
+        return Statement(sql, tuple(parameters))
 
     def _where(self, where: Mapping[str, Any]) -> tuple[list[str], list[Any]]:
         parameters: list[Any] = []

@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 
 from dspex.operations.storage.kinds import STORED_KINDS
-from dspex.operations.storage.merging import COUNT, Merging, Shape
-from dspex.operations.storage.statements import Question, Statements, quoted
+from dspex.operations.storage.merged_writes import COUNT, MergedWrites, Shape
+from dspex.operations.storage.statements import Statement, Statements, quoted
 
 _encode = msgspec.json.Encoder().encode
 
 
-def one_statement(merging: Merging) -> Question | None:
+def one_statement(merging: MergedWrites) -> Statement | None:
     """Return the statement and its parameters, or None where something can only be sent by itself."""
     try:
         return _question(merging)
@@ -21,7 +21,7 @@ def one_statement(merging: Merging) -> Question | None:
         return None
 
 
-def _question(merging: Merging) -> Question:
+def _question(merging: MergedWrites) -> Statement:
     parameters: list[Any] = []
     for statements, entities in merging.inserts.items():
         for name in statements.times:
@@ -35,7 +35,7 @@ def _question(merging: Merging) -> Question:
         parameters.append(len(rows))
         if shape.statuses:
             parameters.append(shape.statuses)
-    return Question(_sql(tuple(merging.inserts), tuple(merging.updates)), tuple(parameters))
+    return Statement(_sql(tuple(merging.inserts), tuple(merging.updates)), tuple(parameters))
 
 
 def _checked(statements: Statements[Any], name: str, values: Iterable[Any]) -> None:

@@ -5,8 +5,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from dspex.operations.framework.store import Insert, Update
-from dspex.operations.storage.grouping import Step, Write
 from dspex.operations.storage.statements import Statements
+from dspex.operations.storage.write_groups import Step, Write
 
 # how many updates one row represents; an increment is named "+attribute", and the value that a
 # conditional update expects is named "=attribute"
@@ -32,7 +32,7 @@ class Shape:
         return not self.expected and not (self.statuses and "status" in self.values)
 
 
-class Merging:
+class MergedWrites:
     """Collects writes whose inserts and updates can be made in any order, and says so of each.
 
     A row that is changed twice in different ways, or inserted and changed, needs its order.
