@@ -172,8 +172,8 @@ async def test_what_waits_says_for_whom(opened: Opened) -> None:
         coded = {"code": "default", "revision": "abc"}
         assert await waiting({}) == "no worker is running; start one with `dspex worker`"
         engine.starts_worker = True
-        assert await waiting({}) == "the worker of this server is starting"
-        assert await waiting(coded) == "the worker of this server is starting"
+        assert await waiting({}) == "the server is starting its worker"
+        assert await waiting(coded) == "the server is starting its worker"
         engine.starts_worker = False
         await a_worker(store, ("default", "xyz"))
         assert await waiting({}) is None

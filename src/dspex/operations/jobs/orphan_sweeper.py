@@ -173,7 +173,7 @@ def why_waiting(
     """
     able = [worker for worker in alive if serves(job.needs, worker.code, worker.revision)]
     if not alive and starts_worker:
-        return "the worker of this server is starting"
+        return "the server is starting its worker"
     if not able:
         if job.needs:
             return f"no worker with {job.needs['code']}@{job.needs['revision']}"
