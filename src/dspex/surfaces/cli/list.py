@@ -13,7 +13,7 @@ from dspex.errors import InvalidError, NotFoundError
 from dspex.operations.framework.query_arguments import MAX_PAGE, cursor_of, query_from
 from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Query
-from dspex.surfaces.cli.options import settings_of, state_option, with_services
+from dspex.surfaces.cli.options import settings_of, state_option, with_services, with_store
 from dspex.surfaces.cli.output import json_option, show_json, table
 from dspex.surfaces.cli.targets import code_root
 
@@ -41,6 +41,18 @@ def query_of(
             )
         pairs.append((name, value))
     return query_from(resource, pairs, first=limit)
+
+
+def stored_rows(
+    resource: Resource[Any], query: Query, names: Sequence[str], *, state_dir: Path | None
+) -> list[dict[str, Any]]:
+    """Return the attributes `names` of the stored rows of a built-in resource."""
+
+    async def work(services: Services) -> Sequence[Any]:
+        rows: Sequence[Any] = await services.operations.list(resource, query)
+        return rows
+
+    return [{name: getattr(row, name) for name in names} for row in with_store(state_dir, work)]
 
 
 @click.command("list")
