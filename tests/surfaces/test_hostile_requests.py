@@ -58,9 +58,9 @@ class Asker:
     def measure(self) -> dict[str, float]:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         connection.request("GET", "/measure", headers={"x-api-key": self._key})
-        found: dict[str, float] = json.loads(connection.getresponse().read())
+        data: dict[str, float] = json.loads(connection.getresponse().read())
         connection.close()
-        return found
+        return data
 
     def _message(self, body: bytes) -> int:
         """Send one message over a websocket, and read what comes until the server answers or closes."""

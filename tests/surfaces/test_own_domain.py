@@ -30,10 +30,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as result:
         main(list(arguments))
-    shown = capsys.readouterr()
-    return int(ended.value.code or 0), shown.out or shown.err
+    output = capsys.readouterr()
+    return int(result.value.code or 0), output.out or output.err
 
 
 def test_do_and_list_know_what_the_domain_of_the_configuration_has(
@@ -42,15 +42,15 @@ def test_do_and_list_know_what_the_domain_of_the_configuration_has(
     for title in ("b", "a", "c"):
         code, out = call(capsys, "do", "open_ticket", f"title={title}")
         assert code == 0, out
-        made = json.loads(out)
-        assert (made["title"], made["status"], "workspace" in made) == (title, "open", False)
+        data = json.loads(out)
+        assert (data["title"], data["status"], "workspace" in data) == (title, "open", False)
     assert "open_ticket" in call(capsys, "do")[1]
     assert (
-        json.loads(call(capsys, "do", "close_ticket", f"id={made['id']}")[1])["status"] == "closed"
+        json.loads(call(capsys, "do", "close_ticket", f"id={data['id']}")[1])["status"] == "closed"
     )
     assert (
         "close needs it to be open or answered"
-        in call(capsys, "do", "close_ticket", f"id={made['id']}")[1]
+        in call(capsys, "do", "close_ticket", f"id={data['id']}")[1]
     )
 
     def listed(*arguments: str) -> Any:
@@ -63,9 +63,9 @@ def test_do_and_list_know_what_the_domain_of_the_configuration_has(
         row["title"] for row in listed("status=open", "title_in=a", "title_in=c")["tickets"]
     ] == ["a"]
     assert "Did you mean 'tickets'" in call(capsys, "list", "ticket")[1]
-    for wrong, named in ((["colour=1"], "colour: "), (["--sort", "id"], "sort: ")):
+    for wrong, type_name in ((["colour=1"], "colour: "), (["--sort", "id"], "sort: ")):
         code, out = call(capsys, "list", "tickets", *wrong)
-        assert (code, named in out) == (1, True), out
+        assert (code, type_name in out) == (1, True), out
 
 
 def test_a_configuration_that_names_no_domain_is_refused_by_name(
@@ -83,13 +83,13 @@ def test_the_server_shows_what_the_command_line_made(
     for title in ("one", "two"):
         assert call(capsys, "do", "open_ticket", f"title={title}")[0] == 0
     with Child([sys.executable, "-m", "dspex", "serve", "--port", "0"], cwd=folder) as child:
-        found = re.search(r"http://[\d.:]+", child.wait_for_line("serving http"))
-        assert found is not None
+        match = re.search(r"http://[\d.:]+", child.wait_for_line("serving http"))
+        assert match is not None
 
         def get(path: str, body: Any = None) -> Any:
             data = None if body is None else json.dumps(body).encode()
             asked = urllib.request.Request(
-                found[0] + path, data, {"Content-Type": "application/json"}
+                match[0] + path, data, {"Content-Type": "application/json"}
             )
             with urllib.request.urlopen(asked, timeout=30) as answer:
                 return json.load(answer)

@@ -29,9 +29,9 @@ def dspex(folder: Path, *arguments: str, **variables: str) -> subprocess.Complet
 
 def said(folder: Path, *arguments: str, **variables: str) -> str:
     """Return the one line that a refused start says, beside that it made the state folder."""
-    ended = dspex(folder, *arguments, **variables)
-    assert (ended.returncode, ended.stdout) == (1, ""), ended
-    [line] = [line for line in ended.stderr.splitlines() if not line.startswith("made ")]
+    process = dspex(folder, *arguments, **variables)
+    assert (process.returncode, process.stdout) == (1, ""), process
+    [line] = [line for line in process.stderr.splitlines() if not line.startswith("made ")]
     return line
 
 
@@ -44,8 +44,8 @@ def test_what_only_opening_shows_is_one_line(tmp_path: Path, start: tuple[str, .
         tmp_path, *start, DSPEX_MODEL="openai/gpt-4o", OPENAI_API_KEY=""
     )
     assert "is damaged" in said(tmp_path, *start, DSPEX_STATE_DIR="damaged")
-    gone = said(tmp_path, *start, DSPEX_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
-    assert "cannot read the database 'postgresql://nobody@127.0.0.1:1/none'" in gone
+    removed = said(tmp_path, *start, DSPEX_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    assert "cannot read the database 'postgresql://nobody@127.0.0.1:1/none'" in removed
 
 
 async def test_an_old_schema_is_refused_in_one_line_and_broken_to_the_doctor(
@@ -60,8 +60,8 @@ async def test_an_old_schema_is_refused_in_one_line_and_broken_to_the_doctor(
         assert "has schema 0001" in line
         assert line.endswith("run `dspex migrate`")
     doctor = dspex(tmp_path, "doctor", "--json", DSPEX_DATABASE_URL=empty_postgres_url)
-    found = next(finding for finding in json.loads(doctor.stdout) if finding["what"] == "database")
-    assert (doctor.returncode, found["verdict"], found["mend"]) == (
+    data = next(finding for finding in json.loads(doctor.stdout) if finding["what"] == "database")
+    assert (doctor.returncode, data["verdict"], data["mend"]) == (
         1,
         "broken",
         "run `dspex migrate`",

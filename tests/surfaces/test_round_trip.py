@@ -51,27 +51,27 @@ REFUSED = http_answer({"error": {"message": "wrong key"}}, status=401)
 
 def children(mark: str) -> list[int]:
     """The processes below this one whose command line holds `mark`."""
-    found = []
+    result = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
                 parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
                 if parent == os.getpid() and mark in (folder / "cmdline").read_text():
-                    found.append(int(folder.name))
+                    result.append(int(folder.name))
             except OSError:
                 continue  # it has ended meanwhile
-    return found
+    return result
 
 
-async def executed(server: Server, inputs: dict[str, Any], **given: Any) -> dict[str, Any]:
+async def executed(server: Server, inputs: dict[str, Any], **values: Any) -> dict[str, Any]:
     """Execute by GraphQL; a refusal is shown as the execution that it left."""
-    answer = await server.graphql(EXECUTE, input={"name": "qa", "inputs": inputs, **given})
+    answer = await server.graphql(EXECUTE, input={"name": "qa", "inputs": inputs, **values})
     if "errors" not in answer:
-        found: dict[str, Any] = answer["data"]["executeProgram"]
-        return found
+        execution: dict[str, Any] = answer["data"]["executeProgram"]
+        return execution
     extensions = answer["errors"][0]["extensions"]
-    one = "query($id: ID!) { execution(id: $id) { id status outputs error } }"
-    return (await server.graphql(one, id=extensions["executionId"]))["data"]["execution"]
+    item = "query($id: ID!) { execution(id: $id) { id status outputs error } }"
+    return (await server.graphql(item, id=extensions["executionId"]))["data"]["execution"]
 
 
 async def test_an_execution_goes_all_the_way_and_back(
@@ -94,27 +94,27 @@ async def test_an_execution_goes_all_the_way_and_back(
 
 
 async def through(server: Server, model: LoopbackServer) -> None:
-    made = await server.graphql(
+    answer = await server.graphql(
         CREATE, input={"name": "qa", "signature": "question -> answer: int", "backend": "dspy"}
     )
-    assert made["data"]["createProgram"]["backend"] == "dspy"
+    assert answer["data"]["createProgram"]["backend"] == "dspy"
     right = await executed(server, {"question": "?"})
     assert (right["status"], right["outputs"]) == ("COMPLETED", {"answer": 7})
-    seen = {"completed": right}
-    seen["unreadable reply"] = await executed(server, {"question": "unreadable"})
-    asked = len(model.asked)
-    while asked < 3:  # the second layout of an adapter is a second call, where there is one
+    body = {"completed": right}
+    body["unreadable reply"] = await executed(server, {"question": "unreadable"})
+    call_count = len(model.asked)
+    while call_count < 3:  # the second layout of an adapter is a second call, where there is one
         await executed(server, {"question": "fill"})
-        asked = len(model.asked)
-    seen["refused by the provider"] = await executed(server, {"question": "refused"})
-    seen["deadline"] = await executed(server, {"question": "slow"}, timeout=1.0)
+        call_count = len(model.asked)
+    body["refused by the provider"] = await executed(server, {"question": "refused"})
+    body["deadline"] = await executed(server, {"question": "slow"}, timeout=1.0)
     killed = asyncio.ensure_future(executed(server, {"question": "killed"}))
     await model.until_asked(len(model.asked) + 1)
     for child in children("dspy_bridge"):
         os.kill(child, signal.SIGKILL)
-    seen["worker killed"] = await killed
-    seen["wrong inputs"] = await executed(server, {"nothing": 1})
-    codes = {name: (row["error"] or {}).get("code") for name, row in seen.items()}
+    body["worker killed"] = await killed
+    body["wrong inputs"] = await executed(server, {"nothing": 1})
+    codes = {name: (row["error"] or {}).get("code") for name, row in body.items()}
     assert codes == {
         "completed": None,
         "unreadable reply": "adapter",
@@ -126,7 +126,7 @@ async def through(server: Server, model: LoopbackServer) -> None:
     after = await executed(server, {"question": "and again"})
     assert after["status"] == "COMPLETED"
     await stored_and_told(
-        server, {row["id"]: row for row in [*seen.values(), after]}, made["data"]["createProgram"]
+        server, {row["id"]: row for row in [*body.values(), after]}, answer["data"]["createProgram"]
     )
 
 
@@ -141,11 +141,11 @@ async def stored_and_told(server: Server, rows: dict[str, Any], program: dict[st
     await socket.message()
     follow = {"query": UPDATES, "variables": {"program": program["id"], "after": BEGINNING}}
     socket.send(id="1", type="subscribe", payload=follow)
-    told: dict[str, Any] = {}
-    while rows.keys() - told.keys():
+    values: dict[str, Any] = {}
+    while rows.keys() - values.keys():
         message = await socket.message()
         assert message["type"] == "next", message
-        found = message["payload"]["data"]["executionUpdates"]["execution"]
-        told[found["id"]] = found
-    assert {key: told[key] for key in rows} == rows
+        result = message["payload"]["data"]["executionUpdates"]["execution"]
+        values[result["id"]] = result
+    assert {key: values[key] for key in rows} == rows
     await socket.close()

@@ -29,9 +29,9 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path, Child]]:
     command = [sys.executable, "-m", "dspex", "serve", "--port", "0"]
     with Child(command, cwd=tmp_path) as child:
         line = child.wait_for_line("serving http")
-        found = re.search(r"http://[\d.:]+", line)
-        assert found is not None
-        yield found[0], tmp_path, child
+        match = re.search(r"http://[\d.:]+", line)
+        assert match is not None
+        yield match[0], tmp_path, child
 
 
 def ask(url: str, query: str, **variables: Any) -> Any:
@@ -62,8 +62,11 @@ def test_the_server_and_the_command_line_share_one_folder(server: tuple[str, Pat
         "status": "COMPLETED",
         "outputs": {"result": "FROM THE NET"},
     }
-    seen = ask(url, "{ executions { totalCount nodes { outputs } } }")["data"]["executions"]
-    assert [row["outputs"]["result"] for row in seen["nodes"]] == ["FROM THE NET", "FROM THE SHELL"]
+    response = ask(url, "{ executions { totalCount nodes { outputs } } }")["data"]["executions"]
+    assert [row["outputs"]["result"] for row in response["nodes"]] == [
+        "FROM THE NET",
+        "FROM THE SHELL",
+    ]
     assert len(dspex(folder, "executions")) == 2
 
 
@@ -101,8 +104,8 @@ def test_the_explorer_shows_the_schema_in_a_browser(
     )
     command = ["chromium", *options.split(), f"--user-data-dir={tmp_path / 'profile'}"]
     command += ["--virtual-time-budget=5000", "--dump-dom", f"{url}/explorer"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "executeProgram(input: ExecuteProgramInput!): Execution" in done.stdout
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "executeProgram(input: ExecuteProgramInput!): Execution" in process.stdout
 
 
 def test_an_interrupted_server_ends_clean(server: tuple[str, Path, Child]) -> None:
@@ -116,8 +119,8 @@ def test_an_interrupted_server_ends_clean(server: tuple[str, Path, Child]) -> No
 def test_a_taken_port_is_one_clear_message(server: tuple[str, Path, Child]) -> None:
     url, folder, _ = server
     command = [sys.executable, "-m", "dspex", "serve", "--port", url.rpartition(":")[2]]
-    done = subprocess.run(
+    process = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 1
-    assert "choose another port" in done.stderr
+    assert process.returncode == 1
+    assert "choose another port" in process.stderr

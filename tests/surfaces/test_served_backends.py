@@ -50,8 +50,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[An
             url = re.search(r"http://[\d.:]+", child.wait_for_line("serving http"))
             assert url is not None
 
-            def ask(query: str, **given: Any) -> Any:
-                body = json.dumps({"query": query, "variables": {"input": given}}).encode()
+            def ask(query: str, **values: Any) -> Any:
+                body = json.dumps({"query": query, "variables": {"input": values}}).encode()
                 request = urllib.request.Request(
                     f"{url[0]}/graphql", body, {"content-type": "application/json"}
                 )
@@ -85,37 +85,37 @@ dspy, half, made_up = Plain("dspy", "dspy"), Plain("dspy", "native"), Plain("moc
 
 def workers(folder: Path) -> Any:
     command = [sys.executable, "-m", "dspex", "workers", "--json"]
-    done = subprocess.run(
+    process = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=True, timeout=60
     )
-    return json.loads(done.stdout)
+    return json.loads(process.stdout)
 
 
 def test_programs_made_over_graphql_run_in_dspy_workers_which_the_command_line_shows(
     server: tuple[Any, Path],
 ) -> None:
     ask, folder = server
-    (told,) = workers(folder)
-    assert (told["what"], told["pools"]) == ("serve", [])
+    (message,) = workers(folder)
+    assert (message["what"], message["pools"]) == ("serve", [])
     for module in ("predict", "chain_of_thought"):
-        made = ask(
+        answer = ask(
             CREATE, name=module, signature="question -> answer: int", module=module, backend="dspy"
         )
-        assert made["data"]["createProgram"] == {
+        assert answer["data"]["createProgram"] == {
             "status": "READY",
             "backend": "dspy",
             "module": module,
         }
-        ended = ask(EXECUTE, name=module, inputs={"question": "?"})["data"]["executeProgram"]
-        assert (ended["status"], ended["backend"], ended["outputs"]["answer"]) == (
+        execution = ask(EXECUTE, name=module, inputs={"question": "?"})["data"]["executeProgram"]
+        assert (execution["status"], execution["backend"], execution["outputs"]["answer"]) == (
             "COMPLETED",
             "dspy",
             7,
         )
-    ended = ask(EXECUTE, name="predict", inputs={"question": "?"}, backend="isolated")["data"][
+    execution = ask(EXECUTE, name="predict", inputs={"question": "?"}, backend="isolated")["data"][
         "executeProgram"
     ]
-    assert (ended["status"], ended["backend"], ended["outputs"]) == (
+    assert (execution["status"], execution["backend"], execution["outputs"]) == (
         "COMPLETED",
         "isolated",
         {"answer": 7},
@@ -127,8 +127,8 @@ def test_programs_made_over_graphql_run_in_dspy_workers_which_the_command_line_s
 
     victim = by_role["serving"]
     os.kill(victim, signal.SIGKILL)
-    ended = ask(EXECUTE, name="predict", inputs={"question": "?"})["data"]["executeProgram"]
-    assert ended["status"] == "COMPLETED" or ended["error"]["code"] == "worker_lost"
+    execution = ask(EXECUTE, name="predict", inputs={"question": "?"})["data"]["executeProgram"]
+    assert execution["status"] == "COMPLETED" or execution["error"]["code"] == "worker_lost"
     again = {pool["name"]: pool for pool in _settled(folder)[0]["pools"]}["dspy"]
     assert again["restarts"] == 1
     assert victim not in [worker["pid"] for worker in again["workers"]]
@@ -137,36 +137,36 @@ def test_programs_made_over_graphql_run_in_dspy_workers_which_the_command_line_s
 def _settled(folder: Path) -> Any:
     """What is shown once every worker is ready; each look starts a process, which takes its time."""
     for _ in range(100):
-        found = workers(folder)
+        processes = workers(folder)
         if all(
             worker["state"] == "ready" and worker["memory"]
-            for pool in found[0]["pools"]
+            for pool in processes[0]["pools"]
             for worker in pool["workers"]
         ):
-            return found
-    raise AssertionError(f"the workers are not ready: {found}")
+            return processes
+    raise AssertionError(f"the workers are not ready: {processes}")
 
 
 def test_what_a_backend_does_not_have_is_an_error_of_its_field(server: tuple[Any, Path]) -> None:
     ask, _ = server
-    for given, field in (
+    for values, field in (
         ({"backend": "dpsy"}, "backend"),
         ({"module": "chain"}, "module"),
         ({"module": "react", "backend": "dspy"}, "module"),
         ({"module": "program_of_thought"}, "module"),
         ({"configuration": {"isolation": "thread"}}, "configuration.isolation"),
     ):
-        (error,) = ask(CREATE, name="p", signature="q -> a", **given)["errors"]
+        (error,) = ask(CREATE, name="p", signature="q -> a", **values)["errors"]
         assert error["extensions"]["code"] == "invalid"
-        assert [found["path"] for found in error["extensions"]["fields"]] == [field]
-    made = ask(
+        assert [result["path"] for result in error["extensions"]["fields"]] == [field]
+    answer = ask(
         CREATE, name="own", signature="q -> answer: int", configuration={"isolation": "process"}
     )
-    assert made["data"]["createProgram"]["backend"] == "isolated"
-    ended = ask(EXECUTE, name="own", inputs={"q": "?"})["data"]["executeProgram"]
-    assert (ended["status"], ended["backend"]) == ("COMPLETED", "isolated"), ended
+    assert answer["data"]["createProgram"]["backend"] == "isolated"
+    execution = ask(EXECUTE, name="own", inputs={"q": "?"})["data"]["executeProgram"]
+    assert (execution["status"], execution["backend"]) == ("COMPLETED", "isolated"), execution
     (error,) = ask(EXECUTE, name="own", inputs={"q": "?"}, backend="nowhere")["errors"]
-    assert [found["field"] for found in error["extensions"]["fields"]] == ["backend"]
+    assert [result["field"] for result in error["extensions"]["fields"]] == ["backend"]
 
 
 def test_a_forward_that_is_not_async_calls_its_parts_in_workers_from_a_server(
@@ -176,16 +176,16 @@ def test_a_forward_that_is_not_async_calls_its_parts_in_workers_from_a_server(
     (folder / "plain.py").write_text(PLAIN)
     for name in ("dspy", "half", "made_up"):
         command = [sys.executable, "-m", "dspex", "run", f"plain.py:{name}", "question=?", "--json"]
-        done = subprocess.run(
+        process = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        ran = json.loads(done.stdout)
+        assert process.returncode == 0, process.stdout + process.stderr
+        ran = json.loads(process.stdout)
         assert (ran["backend"], ran["outputs"]) == ("hybrid", {"answer": 7})
-        made = ask(EXECUTE, programId=ran["program_id"], inputs={"question": "?"})["data"][
+        execution = ask(EXECUTE, programId=ran["program_id"], inputs={"question": "?"})["data"][
             "executeProgram"
         ]
-        assert made == {
+        assert execution == {
             "status": "COMPLETED",
             "backend": "hybrid",
             "outputs": {"answer": 7},

@@ -27,23 +27,23 @@ def server(tmp_path: Path) -> Iterator[str]:
     ) as run:
         assert run.process.wait(60) == 0
     with Child([sys.executable, "-m", "dspex", "serve", "--port", "0"], cwd=tmp_path) as child:
-        found = re.search(r"http://[\d.:]+", child.wait_for_line("serving http"))
-        assert found is not None
-        yield found[0]
+        match = re.search(r"http://[\d.:]+", child.wait_for_line("serving http"))
+        assert match is not None
+        yield match[0]
         assert not [line for line in child.seen if "Traceback" in line]
 
 
 def test_no_generated_request_is_a_fault_and_every_answer_is_as_described(server: str) -> None:
     schema = schemathesis.openapi.from_url(f"{server}/v1/openapi.json")
-    seen = 0
-    for found in schema.get_all_operations():
-        operation = found.ok()
+    call_count = 0
+    for result in schema.get_all_operations():
+        operation = result.ok()
         if operation.path in {"/v1/actions/create_optimization", "/v1/actions/create_evaluation"}:
             continue  # jobs would run on after the answer; their inputs are tried beside the jobs
 
         _try(operation, server)
-        seen += 1
-    assert seen > 20
+        call_count += 1
+    assert call_count > 20
 
 
 def _try(operation: Any, server: str) -> None:

@@ -73,11 +73,11 @@ def test_after_an_edit_a_server_runs_the_new_code_under_the_new_version(tmp_path
 
 def _stored(folder: Path, target: str) -> str:
     command = [sys.executable, "-m", "dspex", "run", f"app.py:{target}", "text=a", "--json"]
-    ended = subprocess.run(
+    process = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=DEADLINE, check=False
     )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return str(json.loads(ended.stdout)["program_id"])
+    assert process.returncode == 0, process.stdout + process.stderr
+    return str(json.loads(process.stdout)["program_id"])
 
 
 def _execute(url: str, program: str) -> Any:

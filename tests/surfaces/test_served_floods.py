@@ -36,9 +36,9 @@ def server(tmp_path: Path) -> Iterator[tuple[str, int, Child]]:
         child.process.wait(60)
     with Child([sys.executable, "-c", code], cwd=tmp_path) as child:
         line = child.wait_for_line("serving http")
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-        assert found is not None
-        yield found[0], int(found[1]), child
+        match = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+        assert match is not None
+        yield match[0], int(match[1]), child
 
 
 def resident(process: int) -> int:

@@ -34,19 +34,19 @@ CURRENT = '{ program(name: "qa") { currentVersion { number madeBy } } }'
 
 async def updates(session: aiohttp.ClientSession, program: str) -> AsyncIterator[dict[str, Any]]:
     """Every update of the program's jobs, as server-sent events."""
-    asked = {"query": UPDATES.replace("{}", BEGINNING), "variables": {"program": program}}
-    async with session.post("/graphql/stream", json=asked) as answer:
+    request = {"query": UPDATES.replace("{}", BEGINNING), "variables": {"program": program}}
+    async with session.post("/graphql/stream", json=request) as answer:
         assert answer.status == 200, await answer.text()
         async for line in answer.content:
             if line.startswith(b"data:") and (text := line[5:].strip()):
-                found = json.loads(text)
-                assert "errors" not in found, found
-                yield found["data"]["optimizationUpdates"]
+                data = json.loads(text)
+                assert "errors" not in data, data
+                yield data["data"]["optimizationUpdates"]
 
 
 async def followed(url: str, program: str) -> list[dict[str, Any]]:
     """Begin the optimization and return all that the subscription tells of it."""
-    given = {
+    values = {
         "program": "qa",
         "dataset": "questions",
         "configuration": {"options": {"candidates": 3, "k": 4}, "insist": True},
@@ -59,21 +59,21 @@ async def followed(url: str, program: str) -> list[dict[str, Any]]:
             ) as answer:
                 return (await answer.json())["data"]
 
-        job = (await ask(OPTIMIZE, input=given))["createOptimization"]
+        job = (await ask(OPTIMIZE, input=values))["createOptimization"]
         assert job["status"] == "QUEUED"
-        seen = []
+        collected = []
         async for update in updates(session, program):
-            seen.append(update)
+            collected.append(update)
             if update["optimizationJob"]["status"] in {"COMPLETED", "FAILED"}:
                 break
         version = (await ask(CURRENT))["program"]["currentVersion"]
-        last = seen[-1]["optimizationJob"]
+        last = collected[-1]["optimizationJob"]
         assert last["id"] == job["id"]
         assert last["status"] == "COMPLETED", last["error"]
         assert last["resultVersion"] == version
         assert version["number"] == 2
         assert version["madeBy"] != "user"
-    return seen
+    return collected
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
@@ -95,8 +95,10 @@ async def test_an_optimization_asked_for_by_graphql_tells_its_progress_and_ends_
             line = await asyncio.to_thread(child.wait_for_line, "serving http")
             url = re.search(r"http://[\d.:]+", line)
             assert url is not None
-            seen = await followed(url[0], str(program.id))
+            collected = await followed(url[0], str(program.id))
             await asyncio.to_thread(child.stop)
-    told = [update["payload"]["progress"] for update in seen if update["payload"].get("progress")]
-    assert told
-    assert any(progress.get("trials") for progress in told)
+    items = [
+        update["payload"]["progress"] for update in collected if update["payload"].get("progress")
+    ]
+    assert items
+    assert any(progress.get("trials") for progress in items)

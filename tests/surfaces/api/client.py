@@ -1,4 +1,4 @@
-"""A running application in this process, asked as ASGI servers ask: no socket, the real everything else."""
+"""An application in this process, called as ASGI servers do: all is real but the socket."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ GUARDED = ServerConfig(needs_key=True)
 
 @dataclass
 class Answered:
-    """What came back."""
+    """A response."""
 
     status: int
     headers: dict[str, str]
@@ -43,7 +43,7 @@ class Answered:
 
 @dataclass
 class Server:
-    """The application, its services, and the keys made so far by name."""
+    """The application, its services, and its keys by name."""
 
     app: Starlette
     services: Services
@@ -59,17 +59,20 @@ class Server:
         pairs: Sequence[tuple[bytes, bytes]] = (),
         **headers: str,
     ) -> Answered:
-        """Ask once; `key` is a name in `keys` or a text, `body` a JSON value or raw bytes, `pairs` more headers."""
+        """Send a request.
+
+        `key` is a name in `keys` or a text, `body` a JSON value or raw bytes, `pairs` more headers.
+        """
         raw = (
             body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         )
-        given = {"host": "127.0.0.1", "content-length": str(len(raw))}
-        given |= {name.replace("_", "-"): value for name, value in headers.items()}
+        all_headers = {"host": "127.0.0.1", "content-length": str(len(raw))}
+        all_headers |= {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None:
-            given.setdefault("content-type", "application/json")
+            all_headers.setdefault("content-type", "application/json")
         if key is not None:
-            given["authorization"] = f"Bearer {self.keys.get(key, key)}"
-        sent: list[Any] = []
+            all_headers["authorization"] = f"Bearer {self.keys.get(key, key)}"
+        messages: list[Any] = []
         received = iter([{"type": "http.request", "body": raw, "more_body": False}])
 
         async def receive() -> Any:
@@ -79,43 +82,43 @@ class Server:
                 await asyncio.Event().wait()
 
         async def send(message: Any) -> None:
-            sent.append(message)
+            messages.append(message)
 
-        scope = _scope("http", path, given, method=method)
+        scope = _scope("http", path, all_headers, method=method)
         scope["headers"] += pairs
         await self.app(scope, receive, send)
-        start, parts = sent[0], [message.get("body", b"") for message in sent[1:]]
-        found = {name.decode(): value.decode() for name, value in start["headers"]}
-        return Answered(start["status"], found, b"".join(parts))
+        start, parts = messages[0], [message.get("body", b"") for message in messages[1:]]
+        response_headers = {name.decode(): value.decode() for name, value in start["headers"]}
+        return Answered(start["status"], response_headers, b"".join(parts))
 
     async def graphql(self, query: str, *, key: str | None = None, **variables: Any) -> Any:
-        """Ask by GraphQL and return the answer's body."""
+        """Send a GraphQL request and return the body of the response."""
         answer = await self.ask(
             "POST", "/graphql", key=key, body={"query": query, "variables": variables}
         )
         assert answer.status == 200, answer.body
         return answer.json
 
-    async def perform(self, action: str, given: object) -> Any:
-        """Carry out an action as the local actor."""
-        found = next(item for item in DOMAIN.actions if item.name == action)
-        return await self.services.operations.perform(found, given)
+    async def perform(self, action: str, input: object) -> Any:
+        """Perform an action as the local actor."""
+        definition = next(item for item in DOMAIN.actions if item.name == action)
+        return await self.services.operations.perform(definition, input)
 
-    async def give_key(self, name: str, *scopes: str, **given: Any) -> str:
-        """Make a key and keep its text under its name."""
+    async def give_key(self, name: str, *scopes: str, **values: Any) -> str:
+        """Create a key, and store its text by its name."""
         issued = await self.perform(
-            "create_api_key", CreateApiKey(name=name, scopes=list(scopes), **given)
+            "create_api_key", CreateApiKey(name=name, scopes=list(scopes), **values)
         )
         self.keys[name] = issued.key
         return issued.key
 
-    async def give_program(self, name: str = "n", **given: Any) -> Any:
-        """Make a program on the mock backend."""
-        asked = CreateProgram(name=name, signature="q -> n: int", backend="mock", **given)
-        return await create_program(self.services.operations, asked)
+    async def give_program(self, name: str = "n", **values: Any) -> Any:
+        """Create a program on the mock backend."""
+        request = CreateProgram(name=name, signature="q -> n: int", backend="mock", **values)
+        return await create_program(self.services.operations, request)
 
     async def give_workspace(self, name: str) -> None:
-        """Make a workspace."""
+        """Create a workspace."""
         await self.perform("create_workspace", CreateWorkspace(name=name))
 
 
@@ -141,13 +144,13 @@ def _scope(kind: str, path: str, headers: dict[str, str], *, method: str = "GET"
 
 
 class IdleJobs:
-    """A job engine that takes note of everything and runs nothing."""
+    """A job engine that accepts every job and runs none."""
 
     async def enqueue(self, resource: Resource[Any], job_id: UUID) -> None:
-        """Take note."""
+        """Do nothing."""
 
     async def stop(self, resource: Resource[Any], job_id: UUID) -> None:
-        """Take note."""
+        """Do nothing."""
 
 
 class Socket:
@@ -160,7 +163,7 @@ class Socket:
         self._to.put_nowait({"type": "websocket.connect"})
         self.gone = asyncio.Event()
         self.task = asyncio.ensure_future(
-            server.app(scope, lambda: _told(self._to, self.gone), self._from.put)
+            server.app(scope, lambda: _receive(self._to, self.gone), self._from.put)
         )
 
     async def event(self) -> Any:
@@ -178,12 +181,12 @@ class Socket:
         self._to.put_nowait({"type": "websocket.receive", "text": json.dumps(message)})
 
     async def close(self) -> None:
-        """Go, and wait until the server noticed."""
+        """Disconnect, and wait until the server has noticed."""
         self.go()
         await self.task
 
     def go(self) -> None:
-        """Go; `gone` is set when the server was told."""
+        """Disconnect; `gone` is set when the server receives that."""
         self._to.put_nowait({"type": "websocket.disconnect", "code": 1000})
 
 
@@ -196,39 +199,39 @@ async def serving(
     code: CodeRoot | None = None,
     **settings: Any,
 ) -> AsyncIterator[Server]:
-    """Give a running application over a database in `folder`."""
-    chosen = Settings(state_dir=folder / "state", secret_key=Secret("k" * 40), **settings)
-    async with open_services(chosen, clock=clock, code=code) as services:
+    """Yield a running application with a database in `folder`."""
+    all_settings = Settings(state_dir=folder / "state", secret_key=Secret("k" * 40), **settings)
+    async with open_services(all_settings, clock=clock, code=code) as services:
 
         @contextlib.asynccontextmanager
-        async def opened() -> AsyncIterator[Services]:
+        async def open_services_once() -> AsyncIterator[Services]:
             yield services
 
         dependencies = services.operations.dependencies.with_services({JobEngine: IdleJobs()})
         services = dataclasses.replace(services, operations=Operations(dependencies))
-        app = application(opened, config, clock=clock)
+        app = application(open_services_once, config, clock=clock)
         async with app.router.lifespan_context(app):
             yield Server(app, services)
 
 
 class Call:
-    """One POST whose answer is read as it comes, by a client that may leave before its end."""
+    """One POST whose response is read in parts, by a client that may disconnect before its end."""
 
     def __init__(
         self, server: Server, path: str, body: Any, *, key: str | None = None, **headers: str
     ) -> None:
         self._parts: asyncio.Queue[Any] = asyncio.Queue()
         self._to: asyncio.Queue[Any] = asyncio.Queue()
-        given = {"host": "127.0.0.1", "content-type": "application/json", **headers}
+        all_headers = {"host": "127.0.0.1", "content-type": "application/json", **headers}
         if key is not None:
-            given["authorization"] = f"Bearer {server.keys.get(key, key)}"
+            all_headers["authorization"] = f"Bearer {server.keys.get(key, key)}"
         self._to.put_nowait(
             {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}
         )
-        scope = _scope("http", path, given, method="POST")
+        scope = _scope("http", path, all_headers, method="POST")
         self.gone = asyncio.Event()
         self.task = asyncio.ensure_future(
-            server.app(scope, lambda: _told(self._to, self.gone), self._parts.put)
+            server.app(scope, lambda: _receive(self._to, self.gone), self._parts.put)
         )
 
     async def part(self) -> Any:
@@ -236,11 +239,11 @@ class Call:
         return await self._parts.get()
 
     def go(self) -> None:
-        """Go; `gone` is set when the server was told."""
+        """Disconnect; `gone` is set when the server receives that."""
         self._to.put_nowait({"type": "http.disconnect"})
 
 
-async def _told(events: asyncio.Queue[Any], gone: asyncio.Event) -> Any:
+async def _receive(events: asyncio.Queue[Any], gone: asyncio.Event) -> Any:
     event = await events.get()
     if event["type"].endswith(".disconnect"):
         gone.set()

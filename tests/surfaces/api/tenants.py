@@ -39,9 +39,9 @@ async def fill(server: Server, workspace: str) -> dict[str, Any]:
     store = server.services.operations.dependencies.store
     rows: dict[str, Any] = {}
     for resource in DOMAIN.values():
-        found = await store.select(resource, Query(where={"workspace": workspace}, limit=1))
-        if (found and resource.unique == (("workspace",),)) or resource.name == "workspace":
-            rows[resource.name] = found[0]
+        result = await store.select(resource, Query(where={"workspace": workspace}, limit=1))
+        if (result and resource.unique == (("workspace",),)) or resource.name == "workspace":
+            rows[resource.name] = result[0]
             continue
         rows[resource.name] = _row(
             resource, workspace, rows, new_id=server.services.operations.new_id
@@ -85,7 +85,7 @@ def _value(kind: str, hint: Any, text: str) -> Any:
         members = [hint, *typing.get_args(hint)]
         is_list = any((typing.get_origin(member) or member) is list for member in members)
         return [text] if is_list else {"canary": text}
-    made: dict[str, Any] = {
+    values: dict[str, Any] = {
         "text": text,
         "integer": 1,
         "number": 1.0,
@@ -94,17 +94,17 @@ def _value(kind: str, hint: Any, text: str) -> Any:
         "probability": 0.5,
         "embedding": [0.5],
     }
-    return made[kind]
+    return values[kind]
 
 
 async def everything(server: Server, workspace: str) -> dict[str, list[str]]:
     """Return all rows of a workspace, of every resource."""
     store = server.services.operations.dependencies.store
-    found = {}
+    body = {}
     for resource in DOMAIN.values():
         rows = await store.select(resource, Query(where={"workspace": workspace}, limit=200))
-        found[resource.name] = sorted(repr(row) for row in rows)
-    return found
+        body[resource.name] = sorted(repr(row) for row in rows)
+    return body
 
 
 def sample(hint: Any) -> Any:
@@ -129,27 +129,27 @@ def bodies(action: Action, ids: list[str], texts: list[str]) -> Iterator[dict[st
     """Give inputs of an action that name, in each field that can name something, each of the ids and texts."""
     hints = typing.get_type_hints(action.input)
     fields = dataclasses.fields(action.input)
-    needed = {
+    values = {
         part.name: sample(hints[part.name])
         for part in fields
         if part.default is dataclasses.MISSING and part.default_factory is dataclasses.MISSING
     }
-    yield needed
+    yield values
     for part in fields:
         kinds = {
             typing.get_origin(kind) or kind
             for kind in (hints[part.name], *typing.get_args(hints[part.name]))
         }
         if uuid.UUID in kinds:
-            yield from ({**needed, part.name: key} for key in ids)
+            yield from ({**values, part.name: key} for key in ids)
         elif list in kinds:
-            yield from ({**needed, part.name: [value]} for value in itertools.chain(ids[:3], texts))
+            yield from ({**values, part.name: [value]} for value in itertools.chain(ids[:3], texts))
         elif dict in kinds:
             yield from (
-                {**needed, part.name: {key: value}} for value in texts for key in _keys(value)
+                {**values, part.name: {key: value}} for value in texts for key in _keys(value)
             )
         elif str in kinds:
-            yield from ({**needed, part.name: value} for value in itertools.chain(texts, ids[:3]))
+            yield from ({**values, part.name: value} for value in itertools.chain(texts, ids[:3]))
 
 
 def _keys(value: str) -> tuple[str, ...]:
@@ -160,11 +160,11 @@ def selection(kind: GraphQLObjectType, depth: int) -> str:
     """Return all fields of a type, and of the objects behind it to a depth."""
     parts = []
     for name, part in kind.fields.items():
-        named = get_named_type(part.type)
-        if is_leaf_type(named):
+        type_ = get_named_type(part.type)
+        if is_leaf_type(type_):
             parts.append(name)
-        elif is_object_type(named) and depth:
-            parts.append(f"{name} {selection(named, depth - 1)}")
+        elif is_object_type(type_) and depth:
+            parts.append(f"{name} {selection(type_, depth - 1)}")
     return "{ " + " ".join(parts or ["__typename"]) + " }"
 
 
@@ -173,6 +173,6 @@ def result_of(action: Action) -> tuple[str, str]:
     kind = "query" if action.scope == "read" else "mutation"
     root = SCHEMA.query_type if kind == "query" else SCHEMA.mutation_type
     assert root is not None
-    named = get_named_type(root.fields[camel(action.name)].type)
-    assert is_object_type(named)
-    return kind, selection(named, 1)
+    type_ = get_named_type(root.fields[camel(action.name)].type)
+    assert is_object_type(type_)
+    return kind, selection(type_, 1)

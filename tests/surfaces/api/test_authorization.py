@@ -44,12 +44,12 @@ def sample(hint: Any) -> Any:
 def body_of(action: Action) -> dict[str, Any]:
     """The smallest body that can be read as the action's input."""
     hints = typing.get_type_hints(action.input)
-    needed = [
+    items = [
         part for part in dataclasses.fields(action.input) if part.default is dataclasses.MISSING
     ]
     return {
         part.name: sample(hints[part.name])
-        for part in needed
+        for part in items
         if part.default_factory is dataclasses.MISSING
     }
 
@@ -98,8 +98,10 @@ async def test_a_resource_is_read_with_its_scope_only_and_by_every_surface(
         for resource in READABLE:
             may = scope in {resource.reading, "admin"}
             listed = await server.ask("GET", f"/v1/{resource.plural}", key="k")
-            one = await server.ask("GET", f"/v1/{resource.plural}/{uuid.UUID(int=7)}", key="k")
-            assert (listed.status, one.status) == ((200, 404) if may else (403, 403)), resource.name
+            response = await server.ask("GET", f"/v1/{resource.plural}/{uuid.UUID(int=7)}", key="k")
+            assert (listed.status, response.status) == ((200, 404) if may else (403, 403)), (
+                resource.name
+            )
             answer = await server.graphql(
                 f"{{ {_camel(resource.plural)} {{ totalCount }} }}", key="k"
             )
@@ -165,19 +167,19 @@ async def _fill(server: Server, workspace: str) -> None:
         source="test",
     )
     await operations.store.write(Insert(dataset))
-    made = {"name": "held", "text": "hush"}
-    assert (await server.ask("POST", "/v1/actions/create_secret", body=made, **key)).status == 200
+    values = {"name": "held", "text": "hush"}
+    assert (await server.ask("POST", "/v1/actions/create_secret", body=values, **key)).status == 200
 
 
 async def _assert_hidden(server: Server, resource: Resource[Any], row: dict[str, Any]) -> None:
-    found = await server.ask("GET", f"/v1/{resource.plural}/{row['id']}", key="mine")
-    assert found.status == 404, resource.name
+    response = await server.ask("GET", f"/v1/{resource.plural}/{row['id']}", key="mine")
+    assert response.status == 404, resource.name
     node = await server.graphql(
         "query($id: ID!) { node(id: $id) { id } }", key="mine", id=row["id"]
     )
     assert node == {"data": {"node": None}}
-    one = f"query($id: ID!) {{ {_camel(resource.name)}(id: $id) {{ id }} }}"
-    assert (await server.graphql(one, key="mine", id=row["id"]))["data"] == {
+    item = f"query($id: ID!) {{ {_camel(resource.name)}(id: $id) {{ id }} }}"
+    assert (await server.graphql(item, key="mine", id=row["id"]))["data"] == {
         _camel(resource.name): None
     }
 
@@ -187,20 +189,20 @@ async def _assert_unlisted(
 ) -> None:
     """No order, no filter and no cursor of another workspace brings up its rows, or shows what is hidden."""
     keys = {row["id"] for row in theirs}
-    asked = [
+    items = [
         urlencode({"sort": way + name, "first": 1})
         for name in resource.sortable
         for way in ("", "-")
     ]
-    for wanted in resource.filters.values():
+    for expected in resource.filters.values():
         values = {
-            row[wanted.attribute.name]
+            row[expected.attribute.name]
             for row in theirs
-            if wanted.comparison in {"eq", "in", "gte", "lte"}
+            if expected.comparison in {"eq", "in", "gte", "lte"}
         }
-        asked += [urlencode({wanted.name: str(value)}) for value in values - {None}]
+        items += [urlencode({expected.name: str(value)}) for value in values - {None}]
     cursors = []
-    for query in asked:
+    for query in items:
         mine = (await server.ask("GET", f"/v1/{resource.plural}?{query}", key="mine")).json
         assert not {row["id"] for row in mine[resource.plural]} & keys, query
         page = (await server.ask("GET", f"/v1/{resource.plural}?{query}", key="theirs")).json
@@ -221,7 +223,7 @@ async def _aimed(server: Server, action: Action) -> list[dict[str, Any]]:
     hints = typing.get_type_hints(action.input)
     body = body_of(action)
     ids = [name for name, hint in hints.items() if uuid.UUID in {hint, *typing.get_args(hint)}]
-    found, everything = [], dict(body)
+    result, everything = [], dict(body)
     for name in ids:
         target = name.removesuffix("_id")
         resource = DOMAIN.get(target)
@@ -229,24 +231,24 @@ async def _aimed(server: Server, action: Action) -> list[dict[str, Any]]:
             rows = (await server.ask("GET", f"/v1/{resource.plural}", key="theirs")).json[
                 resource.plural
             ]
-            found += [{**body, name: row["id"]} for row in rows]
+            result += [{**body, name: row["id"]} for row in rows]
             everything |= {name: rows[0]["id"]} if rows else {}
-    found.append(everything)
+    result.append(everything)
     if "workspace" in hints:
-        found.append({**body, "workspace": "theirs", "name": "planted"})
+        result.append({**body, "workspace": "theirs", "name": "planted"})
     if action.resource.name == "workspace":
-        found.append({"name": "theirs"})
-    return found
+        result.append({"name": "theirs"})
+    return result
 
 
 async def _everything(server: Server, workspace: str) -> dict[str, Any]:
     """All rows of a workspace, but for the moment a key was last used."""
     store = server.services.operations.dependencies.store
-    found = {}
+    body = {}
     for resource in DOMAIN.values():
         rows = await store.select(resource, Query(where={"workspace": workspace}, limit=200))
-        found[resource.name] = sorted(repr(row) for row in rows)
-    return found
+        body[resource.name] = sorted(repr(row) for row in rows)
+    return body
 
 
 def _camel(name: str) -> str:

@@ -77,8 +77,8 @@ async def test_an_idle_websocket_and_a_stream_end_with_their_key(tmp_path: Path)
         first, last = [
             line for line in (await stream.part())["body"].decode().split("\n\n") if line
         ]
-        told = json.loads(first.removeprefix("event: next\ndata: "))["errors"][0]
-        assert told["extensions"] == {
+        data = json.loads(first.removeprefix("event: next\ndata: "))["errors"][0]
+        assert data["extensions"] == {
             "type": None,
             "code": "unauthenticated",
             "retryable": False,
@@ -103,9 +103,9 @@ async def test_a_stream_tells_nothing_under_a_key_that_allows_something_else_now
         await server.ask("GET", "/healthz")
         operations = server.services.operations
         await execute_record(operations, await find_program(operations, name="n"), {"q": "?"})
-        said = (await stream.part())["body"].decode()
-        assert "what this key allows has changed" in said
-        assert "executionUpdates" not in said
+        text = (await stream.part())["body"].decode()
+        assert "what this key allows has changed" in text
+        assert "executionUpdates" not in text
         await stream.task
 
 
@@ -116,8 +116,8 @@ async def test_operations_on_a_websocket_are_counted_like_requests(tmp_path: Pat
         socket = await _ready(server, "k")
         for number in range(5):
             socket.send(id=str(number), type="subscribe", payload={"query": EXECUTE % ""})
-        found = [await socket.message() for _ in range(5 + 2)]
-        refused = [message["payload"][0] for message in found if message["type"] == "error"]
+        update = [await socket.message() for _ in range(5 + 2)]
+        refused = [message["payload"][0] for message in update if message["type"] == "error"]
         assert len(refused) == 3
         about = {"type": None, "code": "too_many_requests", "retryable": True, "retryAfter": 20}
         assert refused[0] == {"message": "more than 3 requests a minute", "extensions": about}
@@ -179,8 +179,8 @@ async def test_an_execution_whose_caller_leaves_is_cancelled_unless_its_key_asks
 ) -> None:
     async with serving(tmp_path, ServerConfig()) as server:
         await server.give_program()
-        begun = asyncio.Event()
-        gate = _held(server, begun)
+        started = asyncio.Event()
+        gate = _held(server, started)
         query = {"query": EXECUTE % ("" if key is None else f', idempotencyKey: "{key}"')}
         if way == "websocket":
             caller: Call | Socket = await opened(server)
@@ -190,7 +190,7 @@ async def test_an_execution_whose_caller_leaves_is_cancelled_unless_its_key_asks
         else:
             headers = {} if key is None else {"idempotency_key": key}
             caller = Call(server, "/v1/programs/n/execute", {"inputs": {"q": "?"}}, **headers)
-        await begun.wait()
+        await started.wait()
         caller.go()
         await caller.gone.wait()
         if key is not None:

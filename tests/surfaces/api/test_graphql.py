@@ -83,29 +83,29 @@ def test_the_sdl_is_the_one_in_the_repository() -> None:
 
 async def test_a_program_is_created_and_executed(tmp_path: Path) -> None:
     async with served(tmp_path) as (ask, _operations):
-        given = {"name": "n", "signature": "q -> n: int, tags: list[str]", "backend": "mock"}
-        made = await ask(CREATE, input=given)
-        assert not made.errors
-        assert made.data["createProgram"]["status"] == "READY"
-        ended = await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
-        found = ended.data["executeProgram"]
-        assert (found["status"], found["error"]) == ("COMPLETED", None)
-        assert isinstance(found["outputs"]["n"], int)
-        assert found["program"] == {"name": "n", "executionCount": 1}
+        values = {"name": "n", "signature": "q -> n: int, tags: list[str]", "backend": "mock"}
+        answer = await ask(CREATE, input=values)
+        assert not answer.errors
+        assert answer.data["createProgram"]["status"] == "READY"
+        execution = await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
+        run_result = execution.data["executeProgram"]
+        assert (run_result["status"], run_result["error"]) == ("COMPLETED", None)
+        assert isinstance(run_result["outputs"]["n"], int)
+        assert run_result["program"] == {"name": "n", "executionCount": 1}
         by_id = await ask(
-            EXECUTE, input={"programId": made.data["createProgram"]["id"], "inputs": {"q": "?"}}
+            EXECUTE, input={"programId": answer.data["createProgram"]["id"], "inputs": {"q": "?"}}
         )
         assert by_id.data["executeProgram"]["program"]["executionCount"] == 2
-        asked = (
+        request = (
             '{ programMetrics(input: {name: "n"}) { total completed successRate program { name '
             "} } }"
         )
         figures = {"total": 2, "completed": 2, "successRate": 1.0, "program": {"name": "n"}}
-        assert (await ask(asked)).data == {"programMetrics": figures}
+        assert (await ask(request)).data == {"programMetrics": figures}
         stored = await ask(
-            "query($id: ID!) { execution(id: $id) { outputs trace } }", id=found["id"]
+            "query($id: ID!) { execution(id: $id) { outputs trace } }", id=run_result["id"]
         )
-        assert stored.data["execution"]["outputs"] == found["outputs"]
+        assert stored.data["execution"]["outputs"] == run_result["outputs"]
 
 
 @pytest.mark.parametrize(
@@ -134,9 +134,9 @@ async def test_a_refused_execution_is_a_typed_error_with_field_paths(
 
 async def test_a_second_program_of_the_same_name_is_a_typed_conflict(tmp_path: Path) -> None:
     async with served(tmp_path) as (ask, _operations):
-        given = {"name": "n", "signature": "q -> a"}
-        assert (await ask(CREATE, input=given)).errors == []
-        [error] = (await ask(CREATE, input=given)).errors
+        values = {"name": "n", "signature": "q -> a"}
+        assert (await ask(CREATE, input=values)).errors == []
+        [error] = (await ask(CREATE, input=values)).errors
         assert error.extensions["type"] == "ConflictError"
 
 
@@ -183,12 +183,12 @@ async def test_connections_are_sorted_and_narrowed_by_what_the_resource_says(
             }"""
 
         async def names(order: str, after: str | None = None, **filter: Any) -> list[str]:
-            found = (await ask(query, order=order, filter=filter, after=after)).data["programs"]
-            here = [edge["node"]["name"] for edge in found["edges"]]
-            assert found["pageInfo"]["endCursor"] == found["edges"][-1]["cursor"]
-            if not found["pageInfo"]["hasNextPage"]:
+            answer = (await ask(query, order=order, filter=filter, after=after)).data["programs"]
+            here = [edge["node"]["name"] for edge in answer["edges"]]
+            assert answer["pageInfo"]["endCursor"] == answer["edges"][-1]["cursor"]
+            if not answer["pageInfo"]["hasNextPage"]:
                 return here
-            return here + await names(order, found["pageInfo"]["endCursor"], **filter)
+            return here + await names(order, answer["pageInfo"]["endCursor"], **filter)
 
         assert await names("NAME_ASC") == ["a", "b", "c"]
         assert await names("EXECUTION_COUNT_DESC") == ["a", "b", "c"]
@@ -203,10 +203,10 @@ async def test_connections_are_sorted_and_narrowed_by_what_the_resource_says(
         assert await names(
             "NAME_ASC", lastExecutedAtIsNull=True, createdAtAfter="2020-01-01T00:00:00Z"
         ) == ["c"]
-        found = (await ask(query, order="NAME_ASC", filter={"nameContains": "b"})).data["programs"]
-        assert found["totalCount"] == 1
+        answer = (await ask(query, order="NAME_ASC", filter={"nameContains": "b"})).data["programs"]
+        assert answer["totalCount"] == 1
         [error] = (
-            await ask(query, order="NAME_ASC", after=found["pageInfo"]["endCursor"][:-4])
+            await ask(query, order="NAME_ASC", after=answer["pageInfo"]["endCursor"][:-4])
         ).errors
         assert (error.extensions["type"], error.extensions["fields"][0]["path"]) == (
             "InvalidError",
@@ -262,15 +262,15 @@ async def test_a_wrong_variable_is_a_typed_error_with_its_path(tmp_path: Path) -
 async def test_any_row_is_a_node_and_lists_go_either_way(tmp_path: Path) -> None:
     async with served(tmp_path) as (ask, operations):
         for n in range(3):
-            made = await create_program(
+            program = await create_program(
                 operations, CreateProgram(name=f"p{n}", signature="q -> a", backend="mock")
             )
         node = """query($id: ID!) {
               node(id: $id) { __typename id ... on Program { name } ... on Signature { version } }
             }"""
-        found = (await ask(node, id=str(made.id))).data["node"]
-        assert found == {"__typename": "Program", "id": str(made.id), "name": "p2"}
-        signature = (await ask(node, id=str(made.signature_id))).data["node"]
+        answer = (await ask(node, id=str(program.id))).data["node"]
+        assert answer == {"__typename": "Program", "id": str(program.id), "name": "p2"}
+        signature = (await ask(node, id=str(program.signature_id))).data["node"]
         assert signature["__typename"] == "Signature"
         assert (await ask(node, id=str(UUID(int=7)))).data["node"] is None
         [error] = (await ask(node, id="p2")).errors
@@ -294,21 +294,21 @@ async def test_what_is_asked_through_fragments_and_aliases_is_read(tmp_path: Pat
             }
             fragment Seen on Execution { outputs ...Deeper } fragment Deeper on Execution { usage program { ...Name } }
             fragment Name on Program { name }"""
-        found = (await ask(query)).data["executions"]
-        [node], [edge] = found["nodes"], found["edges"]
+        answer = (await ask(query)).data["executions"]
+        [node], [edge] = answer["nodes"], answer["edges"]
         assert node["of"] == edge["node"]["program"] == {"name": "n"}
         assert None not in (node["mine"], edge["node"]["outputs"], edge["node"]["usage"])
 
 
 async def test_one_is_found_by_id_or_name_and_a_missing_one_is_null(tmp_path: Path) -> None:
     async with served(tmp_path) as (ask, operations):
-        made = await create_program(operations, CreateProgram(name="n", signature="q -> a"))
+        program = await create_program(operations, CreateProgram(name="n", signature="q -> a"))
         query = (
             "query($id: ID, $name: String) { program(id: $id, name: $name) { name "
             "currentVersion { number } } }"
         )
-        for given in ({"id": str(made.id)}, {"name": "n"}):
-            assert (await ask(query, **given)).data["program"] == {
+        for values in ({"id": str(program.id)}, {"name": "n"}):
+            assert (await ask(query, **values)).data["program"] == {
                 "name": "n",
                 "currentVersion": {"number": 1},
             }
@@ -328,11 +328,11 @@ async def test_a_list_with_its_relations_reads_each_table_once(tmp_path: Path) -
         )
         for _ in range(10):
             await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
-        seen: list[str] = []
+        collected: list[str] = []
         page = operations.store.page
 
         async def counted(resource: Any, query: Any, *, most: int) -> Any:
-            seen.append(resource.name)
+            collected.append(resource.name)
             return await page(resource, query, most=most)
 
         operations.store.page = counted  # type: ignore[method-assign]
@@ -340,7 +340,7 @@ async def test_a_list_with_its_relations_reads_each_table_once(tmp_path: Path) -
             "{ executions(first: 10) { nodes { id program { name signature { name } } } } }"
         )
         assert len(answer.data["executions"]["nodes"]) == 10
-        assert seen == ["execution", "program", "signature"]
+        assert collected == ["execution", "program", "signature"]
 
 
 async def test_what_a_row_points_to_is_null_when_retention_has_deleted_it(tmp_path: Path) -> None:
@@ -363,8 +363,8 @@ async def test_what_a_row_points_to_is_null_when_retention_has_deleted_it(tmp_pa
             "program": {"name": "qa"},
         }
         await operations.services[Figures].prune(EXECUTION, {"id": first.id}, before=None, keep=0)
-        found = await ask(query)
-        assert (found.data["executions"]["nodes"], found.errors) == (
+        answer = await ask(query)
+        assert (answer.data["executions"]["nodes"], answer.errors) == (
             [{**listed[0], "retryOf": None}],
             [],
         )

@@ -91,9 +91,9 @@ async def _asked(server: Server, body: Any) -> float:
     """Ask twice, so that what is remembered is met too; return the CPU seconds of the slower one."""
     slowest = 0.0
     for _ in range(2):
-        begun = time.process_time()
+        start = time.process_time()
         answer = await server.ask("POST", "/graphql", body=body)
-        slowest = max(slowest, time.process_time() - begun)
+        slowest = max(slowest, time.process_time() - start)
         assert answer.status in {200, 400, 413, 422}, answer.body[:500]
         assert b"a fault in dspex" not in answer.body
         assert len(answer.body) < 100_000
@@ -148,14 +148,14 @@ async def test_inputs_of_every_wrong_type_are_typed_errors_on_both_surfaces(tmp_
         await server.give_program()
         mutation = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { id } }"
         for value in WRONG:
-            for given in (
+            for values in (
                 {"name": "n", "inputs": {"q": value}},
                 {"name": value, "inputs": {}},
                 {"inputs": value},
             ):
-                await _asked(server, {"query": mutation, "variables": {"input": given}})
-                answer = await server.ask("POST", "/v1/actions/execute_program", body=given)
-                assert answer.status in {200, 400, 404, 422}, (given, answer.body)
+                await _asked(server, {"query": mutation, "variables": {"input": values}})
+                answer = await server.ask("POST", "/v1/actions/execute_program", body=values)
+                assert answer.status in {200, 400, 404, 422}, (values, answer.body)
             answer = await server.ask(
                 "POST", "/v1/programs/n/execute", body={"inputs": {"q": value}}
             )
@@ -193,11 +193,11 @@ async def test_callers_are_not_told_where_a_database_is_that_fails(
         file.rename(tmp_path / "away")
         mutation = 'mutation { executeProgram(input: {name: "n", inputs: {q: "?"}}) { id } }'
         rest = await server.ask("POST", "/v1/programs/n/execute", body={"inputs": {"q": "?"}})
-        asked = await server.ask("POST", "/graphql", body={"query": mutation})
+        response = await server.ask("POST", "/graphql", body={"query": mutation})
         (tmp_path / "away").rename(file)
-        said = "cannot write the database now; the server's log says more"
-        assert (rest.status, rest.json["error"]["message"]) == (503, said)
-        assert asked.json["errors"][0]["message"] == said
+        printed_text = "cannot write the database now; the server's log says more"
+        assert (rest.status, rest.json["error"]["message"]) == (503, printed_text)
+        assert response.json["errors"][0]["message"] == printed_text
         assert (await server.graphql(mutation))["data"]["executeProgram"]
     assert str(tmp_path) in caplog.text
 
@@ -212,8 +212,8 @@ async def test_sorted_lists_cost_more_than_those_in_the_order_of_age(tmp_path: P
             lists = " ".join(
                 f"p{n}: executions(order: {order}) {{ totalCount }}" for n in range(count)
             )
-            found = await server.graphql("{" + lists + "}")
-            assert ("errors" in found) == is_refused, found
+            answer = await server.graphql("{" + lists + "}")
+            assert ("errors" in answer) == is_refused, answer
         for name in ("many sorted lists", "sorted by a variable"):
             [error] = (await server.graphql(HOSTILE[name], o="COST_USD_ASC"))["errors"]
             assert error["extensions"]["code"] == "too_complex"

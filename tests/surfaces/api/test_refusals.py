@@ -88,8 +88,8 @@ async def test_a_refused_mutation_leaves_the_results_of_the_others(tmp_path: Pat
     async with serving(tmp_path, ServerConfig()) as server:
         await server.give_program()
         answer = await server.graphql(query)
-        done = {"status": "COMPLETED"}
-        assert answer["data"] == {"a": done, "b": None, "c": done}
+        values = {"status": "COMPLETED"}
+        assert answer["data"] == {"a": values, "b": None, "c": values}
         assert [error["path"] for error in answer["errors"]] == [["b"]]
 
 
@@ -100,13 +100,13 @@ async def test_a_name_that_is_taken_is_a_conflict_that_names_it_and_an_archived_
         await server.give_workspace("team")
         await server.perform("archive_workspace", ArchiveWorkspace(name="team"))
         await server.give_key("k", "read")
-        for action, body, said in (
+        for action, body, text in (
             ("create_workspace", {"name": "team"}, "reopen"),
             ("create_api_key", {"name": "k", "scopes": ["read"]}, "choose another name"),
         ):
             error = await _refused(server, action, body)
             assert (error["type"], error["fields"][0]["path"]) == ("ConflictError", "name")
-            assert said in error["message"]
+            assert text in error["message"]
             assert "UNIQUE" not in error["message"]
         reopened = await server.ask("POST", "/v1/actions/reopen_workspace", body={"name": "team"})
         assert (reopened.status, reopened.json["status"]) == (200, "active")
@@ -150,15 +150,15 @@ async def test_a_subscription_goes_on_when_the_database_was_away(tmp_path: Path)
         socket.send(id="1", type="subscribe", payload=follow(after=str(program.id)))
         row = await execute_record(operations, program, {"q": "?"})
         await _completed(socket, row.id)
-        rows, asked = driver.rows, asyncio.Semaphore(0)
+        rows, request = driver.rows, asyncio.Semaphore(0)
 
         async def gone(_question: Any) -> Any:
-            asked.release()
+            request.release()
             raise StorageError("gone")
 
         driver.rows = gone  # type: ignore[method-assign]
         for _ in range(3):
-            await asked.acquire()
+            await request.acquire()
         driver.rows = rows  # type: ignore[method-assign]
         row = await execute_record(operations, program, {"q": "!"})
         await _completed(socket, row.id)
@@ -169,8 +169,8 @@ async def _completed(socket: Socket, key: Any) -> None:
     while True:
         message = await socket.message()
         assert message["type"] == "next", message
-        found = message["payload"]["data"]["executionUpdates"]
-        if found["execution"]["id"] == str(key) and found["payload"]["status"] == "completed":
+        result = message["payload"]["data"]["executionUpdates"]
+        if result["execution"]["id"] == str(key) and result["payload"]["status"] == "completed":
             return
 
 

@@ -29,11 +29,13 @@ async def test_a_program_is_executed_once_for_one_idempotency_key(tmp_path: Path
         path, body = "/v1/programs/n/execute", {"inputs": {"q": "?"}, "timeout": 30}
         first = await server.ask("POST", path, body=body, idempotency_key="один")
         again = await server.ask("POST", path, body=body, idempotency_key="один")
-        other = await server.ask("POST", path, body={"inputs": {"q": "!"}}, idempotency_key="один")
-        given = {"name": "n", "inputs": {"q": "?"}, "idempotency_key": "один"}
-        elsewhere = await server.ask("POST", "/v1/actions/execute_program", body=given)
+        response = await server.ask(
+            "POST", path, body={"inputs": {"q": "!"}}, idempotency_key="один"
+        )
+        values = {"name": "n", "inputs": {"q": "?"}, "idempotency_key": "один"}
+        elsewhere = await server.ask("POST", "/v1/actions/execute_program", body=values)
         assert elsewhere.json["id"] == first.json["id"]
-        assert (first.status, again.status, other.status) == (200, 200, 409)
+        assert (first.status, again.status, response.status) == (200, 200, 409)
         assert first.json["status"] == "completed"
         assert again.json["id"] == first.json["id"]
         stored = await server.ask("GET", f"/v1/executions/{first.json['id']}")
@@ -107,22 +109,22 @@ async def test_a_page_ends_early_where_its_rows_are_large_and_the_next_one_goes_
         for n in range(6):
             body = {"inputs": {"q": f"{n}" * 1_000_000}}
             assert (await server.ask("POST", "/v1/programs/n/execute", body=body)).status == 200
-        seen, path = list[str](), "/v1/executions?first=200"
+        collected, path = list[str](), "/v1/executions?first=200"
         while path:
             answer = await server.ask("GET", path)
             assert len(answer.body) < 3_000_000
-            seen += [row["inputs"]["q"][:2] for row in answer.json["executions"]]
+            collected += [row["inputs"]["q"][:2] for row in answer.json["executions"]]
             path = answer.json["next"] and f"/v1/executions?first=200&after={answer.json['next']}"
-        assert seen == ["55", "44", "33", "22", "11", "00"]
+        assert collected == ["55", "44", "33", "22", "11", "00"]
         query = (
             "query($after: String) { executions(first: 200, after: $after) { nodes { inputs } "
             "%s } }"
         )
-        found = (await server.graphql(query % "pageInfo { hasNextPage endCursor }"))["data"][
+        response = (await server.graphql(query % "pageInfo { hasNextPage endCursor }"))["data"][
             "executions"
         ]
-        assert (len(found["nodes"]), found["pageInfo"]["hasNextPage"]) == (2, True)
-        again = (await server.graphql(query % "", after=found["pageInfo"]["endCursor"]))["data"][
+        assert (len(response["nodes"]), response["pageInfo"]["hasNextPage"]) == (2, True)
+        again = (await server.graphql(query % "", after=response["pageInfo"]["endCursor"]))["data"][
             "executions"
         ]
         assert [node["inputs"]["q"][:2] for node in again["nodes"]] == ["33", "22"]
@@ -167,8 +169,8 @@ async def test_lists_are_sorted_and_narrowed(tmp_path: Path) -> None:
             "created_at_after=2030-01-01",
         ):
             answer = await server.ask("GET", f"/v1/programs?{wrong}")
-            named = wrong.rpartition("&")[2].partition("=")[0]
-            assert (answer.status, answer.json["error"]["fields"][0]["path"]) == (422, named)
+            type_name = wrong.rpartition("&")[2].partition("=")[0]
+            assert (answer.status, answer.json["error"]["fields"][0]["path"]) == (422, type_name)
 
 
 async def test_metrics_count_requests_executions_and_rows_that_wait(tmp_path: Path) -> None:
@@ -211,20 +213,20 @@ async def test_metrics_are_those_of_the_workspace_and_all_of_them_for_operators_
             name: (await server.ask("GET", "/metrics", key=name)).body.decode()
             for name in server.keys
         }
-        done = 'dspex_executions_total{status="completed"} '
+        result = 'dspex_executions_total{status="completed"} '
         assert [
-            done + str(n) in texts[name].splitlines()
+            result + str(n) in texts[name].splitlines()
             for name, n in (("one", 1), ("two", 2), ("boss", 3))
         ] == [
             True,
             True,
             True,
         ]
-        assert done not in texts["reader"]
+        assert result not in texts["reader"]
         for name in ("one", "two", "reader"):
             assert "dspex_request" not in texts[name]
             others = {"one", "two", "default"} - {name if name != "reader" else "default"}
-            assert not [other for other in others if f'workspace="{other}"' in texts[name]]
+            assert not [another for another in others if f'workspace="{another}"' in texts[name]]
         assert 'dspex_stored_executions{workspace="one"} 1' in texts["one"]
         assert 'dspex_stored_executions{workspace="two"} 2' in texts["boss"]
 
@@ -260,9 +262,9 @@ async def test_a_server_is_ready_until_its_schema_is_another_one(tmp_path: Path)
         with contextlib.closing(sqlite3.connect(tmp_path / "state" / "dspex.sqlite3")) as database:
             database.execute("UPDATE alembic_version SET version_num = '9999'")
             database.commit()
-        found = await server.ask("GET", "/readyz")
-        assert (found.status, found.json["status"]) == (503, "not ready")
-        assert "9999" in found.json["problems"][0]
+        response = await server.ask("GET", "/readyz")
+        assert (response.status, response.json["status"]) == (503, "not ready")
+        assert "9999" in response.json["problems"][0]
         assert (await server.ask("GET", "/healthz")).status == 200
 
 

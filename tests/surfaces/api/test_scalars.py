@@ -109,8 +109,8 @@ async def test_an_embedding_is_an_input_whose_size_the_signature_says(tmp_path: 
                 input={"name": "n", "inputs": {"q": "?", **inputs}, "embeddings": given},
             )
 
-        done = (await execute([0.1, 2, -3.5])).data["executeProgram"]
-        assert (done["status"], done["inputs"]) == (
+        execution = (await execute([0.1, 2, -3.5])).data["executeProgram"]
+        assert (execution["status"], execution["inputs"]) == (
             "COMPLETED",
             {"v": [0.1, 2.0, -3.5], "q": "?"},
         )

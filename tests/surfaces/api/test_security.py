@@ -33,11 +33,11 @@ async def test_only_a_whole_and_active_key_is_let_in(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
         right = await server.give_key("k", "read")
         assert (await server.ask("GET", "/v1/programs", key="k")).status == 200
-        other = right[:-1] + ("A" if right[-1] != "A" else "B")
+        another = right[:-1] + ("A" if right[-1] != "A" else "B")
         for wrong in (
             None,
             "nonsense",
-            other,
+            another,
             right.upper(),
             "dspx_" + "0" * 32 + "_" + "x" * 43,
             right * 9,
@@ -91,8 +91,8 @@ async def test_calls_beyond_a_keys_rate_wait_as_long_as_the_answer_says(tmp_path
     async with serving(tmp_path, clock=clock) as server:
         await server.give_key("k", "read", requests_per_minute=60)
         await server.give_key("other", "read")
-        found = [await _status(server, "k") for _ in range(12)]
-        assert found == [200] * 10 + [429] * 2  # a burst is a sixth of a minute's
+        items = [await _status(server, "k") for _ in range(12)]
+        assert items == [200] * 10 + [429] * 2  # a burst is a sixth of a minute's
         refused = await server.ask("GET", "/v1/programs", key="k")
         assert refused.json["error"]["retryable"] is True
         assert await _status(server, "other") == 200
@@ -104,12 +104,12 @@ async def test_a_key_has_only_so_many_calls_at_once(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
         await server.give_program()
         await server.give_key("k", "read", "execute", concurrency=2)
-        begun, gate = asyncio.Semaphore(0), asyncio.Event()
+        started, gate = asyncio.Semaphore(0), asyncio.Event()
         mock = server.services.backends["mock"]
         answer = mock.execute_program
 
         async def held(*given: Any) -> Any:
-            begun.release()
+            started.release()
             await gate.wait()
             return await answer(*given)
 
@@ -120,7 +120,7 @@ async def test_a_key_has_only_so_many_calls_at_once(tmp_path: Path) -> None:
                 for _ in range(2)
             ]
             for _ in running:
-                await begun.acquire()
+                await started.acquire()
             assert await _status(server, "k") == 429
             gate.set()
         assert [(await task).status for task in running] == [200, 200]
@@ -136,8 +136,8 @@ async def test_keys_of_another_workspace_are_rotated_and_ended_by_operators_alon
         await server.give_key("chief", "admin", workspace="team")
         await server.give_key("leaked", "execute", workspace="team")
 
-        async def act(verb: str, key: str, **given: str) -> tuple[int, str]:
-            answer = await server.ask("POST", f"/v1/actions/{verb}_api_key", key=key, body=given)
+        async def act(verb: str, key: str, **values: str) -> tuple[int, str]:
+            answer = await server.ask("POST", f"/v1/actions/{verb}_api_key", key=key, body=values)
             return answer.status, answer.json.get("error", {}).get("message", "")
 
         assert await act("revoke", "boss", name="leaked") == (
@@ -302,13 +302,13 @@ async def test_the_trail_names_the_key_and_no_text_of_a_key_or_secret_is_shown_o
     caplog.set_level(logging.DEBUG)
     async with serving(tmp_path) as server:
         boss = await server.give_key("boss", "admin")
-        made = await server.ask(
+        response = await server.ask(
             "POST",
             "/v1/actions/create_api_key",
             key="boss",
             body={"name": "k", "scopes": ["read"]},
         )
-        key = made.json["key"]
+        key = response.json["key"]
         for text, verb in (("hush-hush", "create"), ("hush-again", "rotate")):
             answer = await server.ask(
                 "POST",
@@ -317,17 +317,17 @@ async def test_the_trail_names_the_key_and_no_text_of_a_key_or_secret_is_shown_o
                 body={"name": "S", "text": text},
             )
             assert answer.status == 200
-        seen = ""
+        collected = ""
         for resource in DOMAIN.values():
             if not resource.is_internal:
-                seen += (
+                collected += (
                     await server.ask("GET", f"/v1/{resource.plural}", key="boss")
                 ).body.decode()
-        assert '"actor":"boss"' in seen
-        assert '"name":"S"' in seen
+        assert '"actor":"boss"' in collected
+        assert '"name":"S"' in collected
         files = b"".join(file.read_bytes() for file in (tmp_path / "state").iterdir())
         for text in (boss, key, "hush-hush", "hush-again"):
-            assert text not in seen + caplog.text
+            assert text not in collected + caplog.text
             assert text.encode() not in files
 
 
@@ -357,8 +357,8 @@ async def test_of_two_who_rotate_a_key_at_once_nobody_gets_a_text_that_does_not_
     async with serving(tmp_path) as server:
         await server.give_key("k", "read")
         rotate = (server.perform("rotate_api_key", RotateApiKey(name="k")) for _ in range(3))
-        found = await asyncio.gather(*rotate, return_exceptions=True)
-        [issued] = [each for each in found if not isinstance(each, ConflictError)]
+        results = await asyncio.gather(*rotate, return_exceptions=True)
+        [issued] = [each for each in results if not isinstance(each, ConflictError)]
         assert await _status(server, issued.key) == 200
 
 
@@ -397,12 +397,12 @@ async def test_only_admins_choose_a_model_by_url_or_path_and_nobody_names_code(
             "configuration": {"instructions": "Cite https://a.example"},
         }
         assert (await server.ask("POST", path, key="writer", body=prose)).status == 200
-        for given in (
+        for values in (
             {"module": "os:system"},
             {"module": "python"},
             {"configuration": {"target": "os:system"}},
         ):
             answer = await server.ask(
-                "POST", path, key="boss", body={"name": "m", "signature": "q -> a", **given}
+                "POST", path, key="boss", body={"name": "m", "signature": "q -> a", **values}
             )
             assert answer.status == 422

@@ -78,5 +78,5 @@ async def test_a_code_generator_reads_the_schema(tmp_path: Path) -> None:
 
     async with serving(tmp_path) as server, wired(app=server.app) as wire:
         key = await server.give_key("k", "read")
-        made = await asyncio.to_thread(generate, f"http://127.0.0.1:{wire.port}/graphql", key)
-        assert "export type CreateProgramInput = {" in made
+        record = await asyncio.to_thread(generate, f"http://127.0.0.1:{wire.port}/graphql", key)
+        assert "export type CreateProgramInput = {" in record

@@ -37,14 +37,14 @@ async def opened(server: Server, payload: Any = None, **headers: str) -> Socket:
 
 
 async def test_half_of_a_surrogate_pair_in_an_answer_ends_no_subscription() -> None:
-    sent: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
 
     async def send(event: Any) -> None:
-        sent.append(event)
+        messages.append(event)
 
     answer = {"data": {"text": "\ud83d"}}
     await _MessageChannel(send, send).send(ProtocolMessage("next", "1", answer))  # type: ignore[arg-type]
-    assert json.loads(sent[0]["text"]) == {"type": "next", "id": "1", "payload": answer}
+    assert json.loads(messages[0]["text"]) == {"type": "next", "id": "1", "payload": answer}
     assert json.loads(_event(answer).partition(b"data: ")[2]) == answer
 
 
@@ -74,7 +74,7 @@ async def test_a_subscription_over_a_websocket_shows_each_execution_of_its_progr
     tmp_path: Path,
 ) -> None:
     async with serving(tmp_path) as server:
-        one, other = await server.give_program("one"), await server.give_program("other")
+        item, another = await server.give_program("one"), await server.give_program("other")
         await server.give_key("k", "read", "execute")
         socket = await opened(server, {"Authorization": f"Bearer {server.keys['k']}"})
         assert (await socket.message())["type"] == "connection_ack"
@@ -82,23 +82,23 @@ async def test_a_subscription_over_a_websocket_shows_each_execution_of_its_progr
         assert (await socket.message())["type"] == "pong"
         before = await _run(server, "one")
         socket.send(
-            id="1", type="subscribe", payload=follow(program=str(one.id), after=_cursor(before))
+            id="1", type="subscribe", payload=follow(program=str(item.id), after=_cursor(before))
         )
         await _run(server, "other")
         ran = await _run(server, "one")
-        seen: dict[str, Any] = {}
-        while ran["id"] not in seen or seen[ran["id"]]["status"] != "COMPLETED":
+        values: dict[str, Any] = {}
+        while ran["id"] not in values or values[ran["id"]]["status"] != "COMPLETED":
             message = await socket.message()
             assert (message["id"], message["type"]) == ("1", "next")
-            found = message["payload"]["data"]["executionUpdates"]["execution"]
-            assert found["program"] == {"name": "one"}
-            seen[found["id"]] = found
+            result = message["payload"]["data"]["executionUpdates"]["execution"]
+            assert result["program"] == {"name": "one"}
+            values[result["id"]] = result
         socket.send(id="1", type="complete")
         socket.send(id="2", type="subscribe", payload={"query": "{ programs { totalCount } }"})
         assert (await socket.message())["payload"] == {"data": {"programs": {"totalCount": 2}}}
         assert await socket.message() == {"type": "complete", "id": "2"}
         await socket.close()
-        del other
+        del another
 
 
 async def _run(server: Server, name: str) -> Any:
@@ -118,7 +118,7 @@ async def test_server_sent_events_give_the_same_until_the_client_goes(tmp_path: 
     async with serving(tmp_path, ServerConfig()) as server:
         await server.give_program("one")
         first = await _run(server, "one")
-        gone, parts = asyncio.Event(), asyncio.Queue[bytes]()
+        removed, parts = asyncio.Event(), asyncio.Queue[bytes]()
         body = json.dumps(follow(after=_cursor(first))).encode()
         scope = _scope(
             "http",
@@ -131,7 +131,7 @@ async def test_server_sent_events_give_the_same_until_the_client_goes(tmp_path: 
         async def receive() -> Any:
             for message in received:
                 return message
-            await gone.wait()
+            await removed.wait()
             return {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
@@ -145,10 +145,12 @@ async def test_server_sent_events_give_the_same_until_the_client_goes(tmp_path: 
         while True:
             event, _, data = (await parts.get()).decode().partition("\n")
             assert event == "event: next"
-            found = json.loads(data.removeprefix("data: "))["data"]["executionUpdates"]["execution"]
-            if found["id"] == ran["id"]:
+            result = json.loads(data.removeprefix("data: "))["data"]["executionUpdates"][
+                "execution"
+            ]
+            if result["id"] == ran["id"]:
                 break
-        gone.set()
+        removed.set()
         await task
 
 
@@ -240,7 +242,7 @@ async def test_a_mutation_has_its_time_on_every_way_and_is_cancelled_then(tmp_pa
         socket = await opened(server)
         await socket.message()
         socket.send(id="1", type="subscribe", payload={"query": M})
-        told = await socket.message()
+        update = await socket.message()
         await socket.close()
         call = Call(server, "/graphql/stream", {"query": M})
         await call.part()
@@ -248,7 +250,7 @@ async def test_a_mutation_has_its_time_on_every_way_and_is_cancelled_then(tmp_pa
             (await call.part())["body"].decode().removeprefix("event: next\ndata: ")
         )
         await call.task
-        for errors in (told["payload"], streamed["errors"]):
+        for errors in (update["payload"], streamed["errors"]):
             assert errors[0]["extensions"]["code"] == "timeout"
         assert (
             await server.services.operations.count(DOMAIN["execution"], {"status": "cancelled"})
@@ -258,17 +260,17 @@ async def test_a_mutation_has_its_time_on_every_way_and_is_cancelled_then(tmp_pa
 
 async def test_a_stream_whose_body_never_comes_ends(tmp_path: Path) -> None:
     async with serving(tmp_path, ServerConfig(timeout_s=0.1)) as server:
-        sent: list[Any] = []
+        messages: list[Any] = []
 
         async def receive() -> Any:
             await asyncio.Event().wait()
 
         async def send(message: Any) -> None:
-            sent.append(message)
+            messages.append(message)
 
         headers = {"host": "127.0.0.1", "content-type": "application/json"}
         await server.app(_scope("http", "/graphql/stream", headers, method="POST"), receive, send)
-        assert sent[0]["status"] == 504
+        assert messages[0]["status"] == 504
 
 
 async def test_a_subscription_goes_on_behind_rows_that_are_gone_and_texts_that_are_no_unicode(
@@ -276,10 +278,10 @@ async def test_a_subscription_goes_on_behind_rows_that_are_gone_and_texts_that_a
 ) -> None:
     async with serving(tmp_path, ServerConfig()) as server:
         await server.give_program("one")
-        gone, odd = await _run(server, "one"), await _run(server, "one")
+        removed, odd = await _run(server, "one"), await _run(server, "one")
         figures = server.services.operations.services[Figures]
         assert figures is not None
-        await figures.prune(DOMAIN["execution"], {"id": UUID(gone["id"])}, before=None, keep=0)
+        await figures.prune(DOMAIN["execution"], {"id": UUID(removed["id"])}, before=None, keep=0)
         change = Update(
             resource=DOMAIN["execution"],
             id=UUID(odd["id"]),
@@ -290,13 +292,13 @@ async def test_a_subscription_goes_on_behind_rows_that_are_gone_and_texts_that_a
             "subscription($after: ID) { executionUpdates(after: $after) { execution { id "
             "outputs } } }"
         )
-        asked = {"query": everything, "variables": {"after": str(UUID(int=0))}}
+        request = {"query": everything, "variables": {"after": str(UUID(int=0))}}
         socket = await opened(server)
         await socket.message()
-        socket.send(id="1", type="subscribe", payload=asked)
-        told = (await socket.message())["payload"]
+        socket.send(id="1", type="subscribe", payload=request)
+        update = (await socket.message())["payload"]
         await socket.close()
-        call = Call(server, "/graphql/stream", asked)
+        call = Call(server, "/graphql/stream", request)
         await call.part()
         streamed = json.loads(
             (await call.part())["body"].decode().removeprefix("event: next\ndata: ")
@@ -306,4 +308,4 @@ async def test_a_subscription_goes_on_behind_rows_that_are_gone_and_texts_that_a
         expected = {
             "executionUpdates": {"execution": {"id": odd["id"], "outputs": {"n": "\ud800"}}}
         }
-        assert told == streamed == {"data": expected}
+        assert update == streamed == {"data": expected}

@@ -57,9 +57,9 @@ class Tenants:
         assert CANARY.encode() not in answer.body, about
         assert answer.status != 429, about
         assert answer.status < 500 or answer.json["error"]["retryable"], (about, answer.body)
-        named = json.dumps(about)
-        shown = [key for key in self.ids if key not in named and key.encode() in answer.body]
-        assert not shown, (about, answer.body)
+        text = json.dumps(about)
+        items = [key for key in self.ids if key not in text and key.encode() in answer.body]
+        assert not items, (about, answer.body)
 
     async def graphql(self, query: str, **variables: Any) -> Any:
         """Ask by GraphQL."""
@@ -93,14 +93,16 @@ async def test_no_list_filter_order_cursor_or_id_of_rest_shows_rows_of_another_t
     tmp_path: Path,
 ) -> None:
     async with serving(tmp_path) as server:
-        found = await tenants(server)
+        all_tenants = await tenants(server)
         cursors = await _cursors(server)
         for resource in READABLE:
-            await _walk_list(found, resource, cursors)
-        for key in (*found.names, *found.ids):
-            answer = await found.ask("POST", f"/v1/programs/{key}/execute", {"inputs": {"q": "?"}})
+            await _walk_list(all_tenants, resource, cursors)
+        for key in (*all_tenants.names, *all_tenants.ids):
+            answer = await all_tenants.ask(
+                "POST", f"/v1/programs/{key}/execute", {"inputs": {"q": "?"}}
+            )
             assert answer.status == 404
-        assert found.calls > 20 * len(READABLE)
+        assert all_tenants.calls > 20 * len(READABLE)
 
 
 async def _walk_list(found: Tenants, resource: Resource[Any], cursors: list[str]) -> None:
@@ -112,8 +114,8 @@ async def _walk_list(found: Tenants, resource: Resource[Any], cursors: list[str]
     for sort, cursor in itertools.product(sorts, [None, *cursors]):
         after = {} if cursor is None else {"after": cursor}
         await found.ask("GET", f"{path}?{urlencode({'sort': sort, **after})}")
-    for name, wanted in resource.filters.items():
-        value = getattr(row, wanted.attribute.name)
+    for name, expected in resource.filters.items():
+        value = getattr(row, expected.attribute.name)
         for text in {str(value), str(value).lower(), "true", "false"}:
             answer = await found.server.ask("GET", f"{path}?{urlencode({name: text})}", key="mine")
             if answer.status == 200:
@@ -141,52 +143,54 @@ async def test_no_field_of_graphql_shows_rows_of_another_tenant(tmp_path: Path) 
     assert set(SCHEMA.query_type.fields) - actions == walked
 
     async with serving(tmp_path) as server:
-        found, cursors = await tenants(server), await _cursors(server)
-        for key in found.ids:
-            assert await found.graphql(
+        result, cursors = await tenants(server), await _cursors(server)
+        for key in result.ids:
+            assert await result.graphql(
                 "query($id: ID!) { node(id: $id) { id __typename } }", id=key
             ) == {"data": {"node": None}}
         for resource in READABLE:
-            one, many = camel(resource.name), camel(resource.plural)
-            named = get_named_type(SCHEMA.query_type.fields[one].type)  # type: ignore[union-attr]
-            assert is_object_type(named)
-            fields = selection(named, 1)
-            for key in found.ids:
+            item, many = camel(resource.name), camel(resource.plural)
+            type_ = get_named_type(SCHEMA.query_type.fields[item].type)  # type: ignore[union-attr]
+            assert is_object_type(type_)
+            fields = selection(type_, 1)
+            for key in result.ids:
                 assert (
-                    await found.graphql(f"query($id: ID!) {{ {one}(id: $id) {fields} }}", id=key)
-                )["data"] == {one: None}
-            if "name" in SCHEMA.query_type.fields[one].args:  # type: ignore[union-attr]
-                for name in found.names:
-                    query = f"query($name: String) {{ {one}(name: $name) {fields} }}"
-                    answer = await found.graphql(query, name=name)
-                    assert answer["data"] == {one: None}, name
+                    await result.graphql(f"query($id: ID!) {{ {item}(id: $id) {fields} }}", id=key)
+                )["data"] == {item: None}
+            if "name" in SCHEMA.query_type.fields[item].args:  # type: ignore[union-attr]
+                for name in result.names:
+                    query = f"query($name: String) {{ {item}(name: $name) {fields} }}"
+                    answer = await result.graphql(query, name=name)
+                    assert answer["data"] == {item: None}, name
             page = f"{{ totalCount nodes {fields} edges {{ cursor node {{ id }} }} }}"
-            assert "errors" not in await found.graphql(f"{{ {many}(first: 5) {page} }}")
+            assert "errors" not in await result.graphql(f"{{ {many}(first: 5) {page} }}")
             behind = f"query($after: String) {{ {many}(first: 5, after: $after) {page} }}"
             for cursor in cursors:
-                await found.graphql(behind, after=cursor)
-        text = (await found.ask("GET", "/metrics")).body.decode()
+                await result.graphql(behind, after=cursor)
+        text = (await result.ask("GET", "/metrics")).body.decode()
         assert "theirs" not in text
-        assert found.calls > 20 * len(READABLE)
+        assert result.calls > 20 * len(READABLE)
 
 
 @pytest.mark.parametrize("way", ["rest", "graphql"])
 async def test_no_action_reads_or_changes_rows_of_another_tenant(tmp_path: Path, way: str) -> None:
     async with serving(tmp_path) as server:
-        found = await tenants(server)
+        all_tenants = await tenants(server)
         before = await everything(server, "theirs")
         others = await everything(server, "default")
         for action in DOMAIN.actions:
-            for body in bodies(action, found.ids, found.names):
+            for body in bodies(action, all_tenants.ids, all_tenants.names):
                 if way == "rest":
-                    await found.ask("POST", f"/v1/actions/{action.name}", body)
+                    await all_tenants.ask("POST", f"/v1/actions/{action.name}", body)
                     continue
                 kind, fields = result_of(action)
                 name = f"{action.input.__name__}Input"
                 query = (
                     f"{kind}($input: {name}!) {{ {camel(action.name)}(input: $input) {fields} }}"
                 )
-                await found.graphql(query, input={camel(key): value for key, value in body.items()})
+                await all_tenants.graphql(
+                    query, input={camel(key): value for key, value in body.items()}
+                )
         after = await everything(server, "theirs")
         assert after == before
         assert {
@@ -194,7 +198,7 @@ async def test_no_action_reads_or_changes_rows_of_another_tenant(tmp_path: Path,
             for key, rows in (await everything(server, "default")).items()
             if key != "process"
         } == {key: rows for key, rows in others.items() if key != "process"}
-        assert found.calls > 300
+        assert all_tenants.calls > 300
 
 
 @pytest.mark.parametrize("field", ["executionUpdates", "evaluationUpdates", "optimizationUpdates"])
@@ -204,12 +208,12 @@ async def test_no_subscription_tells_of_another_tenant(tmp_path: Path, field: st
     assert len(SCHEMA.subscription_type.fields) == 3
 
     async with serving(tmp_path) as server:
-        found = await tenants(server)
+        all_tenants = await tenants(server)
         first = "00000000-0000-7000-8000-000000000000"
-        for after in (first, str(found.rows["event"].id)):
+        for after in (first, str(all_tenants.rows["event"].id)):
             for arguments in (
                 f'after: "{after}"',
-                f'after: "{after}", programId: "{found.rows["program"].id}"',
+                f'after: "{after}", programId: "{all_tenants.rows["program"].id}"',
             ):
                 query = f"subscription {{ {field}({arguments}) {{ cursor payload }} }}"
                 call = Call(server, "/graphql/stream", {"query": query}, key="mine")
@@ -222,9 +226,9 @@ async def test_no_subscription_tells_of_another_tenant(tmp_path: Path, field: st
                         key="mine",
                         body={"inputs": {"q": "?"}},
                     )
-                    told = await call.part()
-                    assert CANARY.encode() not in told["body"]
-                    assert b'"status"' in told["body"] or b'"errors"' in told["body"]
+                    text = await call.part()
+                    assert CANARY.encode() not in text["body"]
+                    assert b'"status"' in text["body"] or b'"errors"' in text["body"]
                 call.go()
                 await call.task
                 while not call._parts.empty():
@@ -249,8 +253,10 @@ async def test_code_files_and_metrics_that_callers_name_are_not_imported(
     async with serving(tmp_path, code=CodeRoot(tmp_path)) as server:
         await server.give_workspace("mine")
         await server.give_key("k", "admin", workspace=workspace, **UNLIMITED)
-        made = {"name": "own", "signature": "q -> n: int", "backend": "mock"}
-        program = (await server.ask("POST", "/v1/actions/create_program", key="k", body=made)).json
+        record = {"name": "own", "signature": "q -> n: int", "backend": "mock"}
+        program = (
+            await server.ask("POST", "/v1/actions/create_program", key="k", body=record)
+        ).json
         rows = {"name": "rows", "rows": [{"q": "?", "n": 1}] * 4}
         dataset = (await server.ask("POST", "/v1/actions/create_dataset", key="k", body=rows)).json
         for action in DOMAIN.actions:
@@ -282,8 +288,8 @@ def _own(
 ) -> dict[str, Any]:
     """Return what lets a job begin: a program and a data set that are there."""
     names = {part.name for part in dataclasses.fields(input_type)}
-    own = {"program_id": program["id"], "dataset_id": dataset["id"]}
-    return {name: value for name, value in own.items() if name in names and name not in body}
+    values = {"program_id": program["id"], "dataset_id": dataset["id"]}
+    return {name: value for name, value in values.items() if name in names and name not in body}
 
 
 def _names(job: dict[str, Any]) -> Any:

@@ -110,11 +110,11 @@ def test_an_exception_in_the_users_code_has_its_line_everywhere(
     place = f"RuntimeError: broken on purpose ({module}.py:{line} in fail)"
     code, _, err = call(capsys, "run", target("fail"), "text=a")
     assert (code, f"the program failed: {place}" in err) == (1, True)
-    ended = json.loads(call(capsys, "run", target("fail"), "text=a", "--json")[1])
-    assert ended["error"]["message"] == f"the program failed: {place}"
-    shown = call(capsys, "execution", ended["id"])[1]
-    assert "module FunctionModule at self: error in" in shown
-    trace = json.loads(call(capsys, "execution", ended["id"], "--json")[1])["trace"]
+    data = json.loads(call(capsys, "run", target("fail"), "text=a", "--json")[1])
+    assert data["error"]["message"] == f"the program failed: {place}"
+    output = call(capsys, "execution", data["id"])[1]
+    assert "module FunctionModule at self: error in" in output
+    trace = json.loads(call(capsys, "execution", data["id"], "--json")[1])["trace"]
     assert [span["error"] for span in trace["spans"]] == [place]
     _, _, err = call(capsys, "eval", target("fail"), "data.csv", "--limit", "1")
     assert place in err
@@ -122,7 +122,7 @@ def test_an_exception_in_the_users_code_has_its_line_everywhere(
         call(capsys, "run", target("fail"), "text=a", "--backend", "isolated", "--json")[1]
     )
     assert isolated["error"]["message"] == place
-    assert str(folder) not in json.dumps([ended, isolated, trace])
+    assert str(folder) not in json.dumps([data, isolated, trace])
 
 
 def test_eval_spends_nothing_where_its_report_could_not_be_written(
@@ -151,11 +151,11 @@ def test_run_prints_the_outputs_and_stores_the_execution(
     assert "completed in" in err
     assert "made .dspex/" in err
     code, out, _ = call(capsys, "run", "shout", "text=again", "--json")
-    found = json.loads(out)
-    assert (code, found["outputs"]) == (0, {"result": "AGAIN"})
+    data = json.loads(out)
+    assert (code, data["outputs"]) == (0, {"result": "AGAIN"})
     _, out, _ = call(capsys, "executions", "--json")
     assert [row["outputs"]["result"] for row in json.loads(out)] == ["AGAIN", "HIHI"]
-    _, out, _ = call(capsys, "execution", found["id"])
+    _, out, _ = call(capsys, "execution", data["id"])
     assert "AGAIN" in out
     _, out, _ = call(capsys, "programs", "--json")
     assert [(row["name"], row["execution_count"]) for row in json.loads(out)] == [("shout", 2)]
@@ -287,8 +287,8 @@ def test_eval_has_a_gate_filters_and_metrics_of_ones_own(
 def test_rows_that_failed_count_against_the_gate(
     target: Any, arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found, out, err = call(capsys, "eval", target("picky"), "data.csv", *arguments)
-    assert (found, "failed" in out) == (code, True)
+    result, out, err = call(capsys, "eval", target("picky"), "data.csv", *arguments)
+    assert (result, "failed" in out) == (code, True)
     assert said in err
     assert said or " may" not in err
 
@@ -356,17 +356,17 @@ def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
 def test_optimize_says_how_to_name_held_out_rows(
     folder: Path, target: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, _, said = call(capsys, "optimize", target("sort"), "data.csv", "--test", "text=x")
+    code, _, text = call(capsys, "optimize", target("sort"), "data.csv", "--test", "text=x")
     assert code == 1
-    assert "name the training rows by --where split=train" in said
+    assert "name the training rows by --where split=train" in text
 
 
 @pytest.mark.bridge
 def test_optimize_refuses_rows_that_suit_no_predictor(
     folder: Path, target: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, _, said = call(
+    code, _, text = call(
         capsys, "optimize", target("sort"), "data.csv", "--model", "http://127.0.0.1:9/v1#none"
     )
     assert code == 1
-    assert "takes rows of text, result as demonstrations" in said
+    assert "takes rows of text, result as demonstrations" in text

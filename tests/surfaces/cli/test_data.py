@@ -10,10 +10,10 @@ from dspex.surfaces.cli import main
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as result:
         main(list(arguments))
-    shown = capsys.readouterr()
-    return int(ended.value.code or 0), shown.out or shown.err
+    output = capsys.readouterr()
+    return int(result.value.code or 0), output.out or output.err
 
 
 @pytest.fixture
@@ -48,29 +48,31 @@ def test_any_action_is_carried_out_by_its_name(
         assert code == 0, out
         return json.loads(out)
 
-    made = do(
+    record = do(
         "create_program",
         "name=qa",
         "signature=q -> a",
         "backend=mock",
         'configuration={"store_inputs": true}',
     )
-    assert (made["status"], "lock_version" in made) == ("ready", False)
-    ended = do("execute_program", "name=qa", 'inputs={"q": "?"}', "idempotency_key=k", "timeout=30")
+    assert (record["status"], "lock_version" in record) == ("ready", False)
+    execution = do(
+        "execute_program", "name=qa", 'inputs={"q": "?"}', "idempotency_key=k", "timeout=30"
+    )
     assert (
         do("execute_program", "name=qa", 'inputs={"q": "?"}', "idempotency_key=k")["id"]
-        == ended["id"]
+        == execution["id"]
     )
-    for other in ("b", "a"):
-        do("create_program", f"name={other}", "signature=q -> a", "backend=mock")
+    for another in ("b", "a"):
+        do("create_program", f"name={another}", "signature=q -> a", "backend=mock")
     listed = json.loads(
         call(capsys, "programs", "--sort", "name", "execution_count_lte=0", "--json")[1]
     )
     assert [row["name"] for row in listed] == ["a", "b"]
-    found = json.loads(
+    data = json.loads(
         call(capsys, "executions", "--sort", "-duration_ms", "status=completed", "--json")[1]
     )
-    assert [row["id"] for row in found] == [ended["id"]]
+    assert [row["id"] for row in data] == [execution["id"]]
     assert call(capsys, "executions", "status=failed")[1].startswith("no execution is stored")
     assert "Did you mean 'status'" in call(capsys, "executions", "statu=failed")[1]
     metrics = do("program_metrics", "name=qa")

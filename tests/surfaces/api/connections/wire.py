@@ -74,15 +74,15 @@ class Client:
 
     async def flood(self, data: bytes, *, most: int) -> int:
         """Send `data` again and again until the server ends the connection; return how many bytes it took."""
-        sent = 0
+        sent_count = 0
         try:
-            while sent < most:
+            while sent_count < most:
                 self.writer.write(data)
                 await self.writer.drain()
-                sent += len(data)
+                sent_count += len(data)
         except OSError:
             pass
-        return sent
+        return sent_count
 
     async def is_ended(self) -> bool:
         """Wait until the server has ended the connection."""

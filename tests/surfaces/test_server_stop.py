@@ -42,13 +42,13 @@ def test_what_runs_may_end_and_the_rest_is_interrupted(tmp_path: Path) -> None:
     with Child(
         [sys.executable, "-m", "dspex", "serve", "--port", "0", "--no-worker"], cwd=tmp_path
     ) as server:
-        found = re.search(r"http://[\d.:]+", server.wait_for_line("serving http"))
-        assert found is not None
+        match = re.search(r"http://[\d.:]+", server.wait_for_line("serving http"))
+        assert match is not None
 
         def execute(name: str) -> Any:
             body = json.dumps({"inputs": {"name": name}}).encode()
             request = urllib.request.Request(
-                f"{found[0]}/v1/programs/wait/execute", body, {"content-type": "application/json"}
+                f"{match[0]}/v1/programs/wait/execute", body, {"content-type": "application/json"}
             )
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.load(answer)

@@ -71,17 +71,17 @@ def test_optimize_finds_a_better_program_writes_it_and_goes_on_from_its_journal(
         assert code == 0
         assert "significantly better on 80 held-out rows" in out
         assert "estimate: at most" in err
-        asked = server.calls["m"]
+        call_count = server.calls["m"]
         code, out, _ = optimize(capsys, model, *files, "--json")
-        assert (code, server.calls["m"]) == (0, asked)  # every answer came from the journal
-    found = json.loads(out)
-    assert found["verdict"]["better"]
-    assert found["verdict"]["low"] > 0
+        assert (code, server.calls["m"]) == (0, call_count)  # every answer came from the journal
+    data = json.loads(out)
+    assert data["verdict"]["better"]
+    assert data["verdict"]["low"] > 0
     page = (folder / "page.html").read_text()
     assert "<svg" in page
     assert "Significantly better" in page
     rows = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
-    assert len(rows) == len(found["trials"])
+    assert len(rows) == len(data["trials"])
     assert json.loads((folder / "better.json").read_text())["assignment"]
 
 
@@ -99,16 +99,16 @@ def test_what_optimize_wrote_is_a_target_and_is_imported_and_loaded(
             plain["program_id"],
         )  # a version of the same program
         assert call(capsys, "eval", "better.json", "rows.csv", "--limit", "3", *model)[0] == 0
-        asked = call(capsys, "prompt", "better.json", question, *model)[1]
-        assert asked != call(capsys, "prompt", f"{_name(folder)}.py:answer", question, *model)[1]
+        request = call(capsys, "prompt", "better.json", question, *model)[1]
+        assert request != call(capsys, "prompt", f"{_name(folder)}.py:answer", question, *model)[1]
         imported = json.loads(
             call(capsys, "import", "better.json", "--name", "better", "--json")[1]
         )
         again = json.loads(call(capsys, "run", "better", question, *model)[1])
         assert (again["program_id"], again["backend"]) == (imported["id"], "native")
-    written = json.loads((folder / "better.json").read_text())
+    data = json.loads((folder / "better.json").read_text())
     loaded = dspex.load(folder / "better.json")
-    assert loaded.assignment() == written["assignment"]
+    assert loaded.assignment() == data["assignment"]
     fresh = dspex.Predict(loaded.contract())
     fresh.load(folder / "better.json")
     assert (fresh.signature, fresh.demos) == (loaded.signature, loaded.demos)
@@ -154,19 +154,19 @@ def test_another_winner_is_picked_from_a_finished_search(
         assert "several at once: trial exact_match brief tokens p95 failed label" in " ".join(
             out.split()
         )
-        asked = server.calls["m"]
+        call_count = server.calls["m"]
         code, out, _ = optimize(
             capsys, model, *files, "--pick", "exact_match>=0.3,-tokens", "--json"
         )
-        found = json.loads(out)
+        data = json.loads(out)
         assert code == 0
         assert (
-            server.calls["m"] - asked <= 80
+            server.calls["m"] - call_count <= 80
         )  # held-out rows of the one that was picked, and nothing else
-        assert found["verdict"]["objective"] == "-tokens"
-        assert found["verdict"]["limits"][0].startswith("exact_match>=0.3")
-        assert found["best"] in {line["trial"] for line in found["front"]}
-        asked = server.calls["m"]
+        assert data["verdict"]["objective"] == "-tokens"
+        assert data["verdict"]["limits"][0].startswith("exact_match>=0.3")
+        assert data["best"] in {line["trial"] for line in data["front"]}
+        call_count = server.calls["m"]
         code, out, err = optimize(capsys, model, *files, "--pick", "exact_match>=2,brief")
         assert code == 1
         assert "no program within the limits" in out
@@ -252,9 +252,9 @@ def test_tokens_and_seconds_end_a_search_and_the_estimate_names_both(
             "40",
         ]
         code, out, err = call(capsys, *arguments, "--max-tokens", "20000", "--json")
-        found = json.loads(out)
-        assert (code, found["stopped"][:31]) == (0, "budget: the budget of 20000 tok")
-        assert 17_000 < found["spent"]["tokens"] <= 20_000
+        data = json.loads(out)
+        assert (code, data["stopped"][:31]) == (0, "budget: the budget of 20000 tok")
+        assert 17_000 < data["spent"]["tokens"] <= 20_000
         assert re.search(r"estimate: at most \d+ runs, about \d+ calls, \d+ tokens, .*, \d+ s", err)
         code, _, err = call(capsys, *arguments, "--max-seconds", "0.001")
         assert code == 1
@@ -314,9 +314,9 @@ def test_eval_repeats_rows_writes_files_and_is_a_gate(
         assert json.loads(out)["repeats"] == 3
         assert len((folder / "rows-out.csv").read_text().splitlines()) == 31
         assert "<table>" in (folder / "page.html").read_text()
-        asked = server.calls["m"]
+        call_count = server.calls["m"]
         code, _, err = call(capsys, *arguments, "--csv", "nowhere/rows.csv")
-        assert (code, server.calls["m"]) == (1, asked)
+        assert (code, server.calls["m"]) == (1, call_count)
         assert "'nowhere/rows.csv' cannot be written" in err
 
 
@@ -344,9 +344,9 @@ def test_eval_scores_several_metrics_on_the_rows_that_are_asked_for(
         code, out, _ = call(
             capsys, *arguments, *where, "--metric", "f1", "--metric", "shortness.py:brief"
         )
-        found = json.loads(out)
-        assert (code, found["scored"], server.calls["m"]) == (0, 3, 3)
-        assert list(found["metrics"]) == ["f1", "brief"]
+        data = json.loads(out)
+        assert (code, data["scored"], server.calls["m"]) == (0, 3, 3)
+        assert list(data["metrics"]) == ["f1", "brief"]
         assert call(capsys, *arguments, "--where", "fold=4")[0] == 1
 
 
@@ -367,10 +367,10 @@ def test_optimize_trains_validates_and_tests_on_rows_of_their_own(
             "-tokens",
         ]
         code, out, _ = optimize(capsys, f"{server.url}#m", *more, "--json")
-        found = json.loads(out)
+        data = json.loads(out)
         assert code == 0
-        assert {found["trials"][0]["rows"], found["trials"][-1]["rows"]} == {20}
-        assert "on 30 held-out rows" in found["conclusion"]
+        assert {data["trials"][0]["rows"], data["trials"][-1]["rows"]} == {20}
+        assert "on 30 held-out rows" in data["conclusion"]
         arguments = [
             "optimize",
             f"{_name(folder)}.py:answer",

@@ -148,14 +148,14 @@ def test_a_dspy_module_is_stored_versioned_and_run_and_never_imported_here(
         )[0]
         == 0
     )
-    tried = json.loads(
+    data = json.loads(
         list(csv.DictReader((tmp_path / "trials.csv").read_text().splitlines()))[-1]["values"]
     )
-    assert tried["search.demos"] == [
+    assert data["search.demos"] == [
         {"question": "a", "query": "q"},
         {"question": "b", "query": "q"},
     ]
-    assert tried["answer.predict.demos"][0] == {
+    assert data["answer.predict.demos"][0] == {
         "question": "a",
         "query": "q",
         "reasoning": "r",
@@ -187,9 +187,9 @@ def test_a_state_that_dspy_saved_is_stored_with_what_it_belongs_to(
     code, _, err = call(capsys, "import", "adder.json")
     assert code == 1
     assert "(predict), which names no fields" in err
-    made = ["import", "adder.json", "--signature", "question -> answer: int", "--module"]
-    assert "this module has self" in call(capsys, *made, "predict")[2]
-    assert found(capsys, *made, "chain_of_thought")["version"] == 1
+    record = ["import", "adder.json", "--signature", "question -> answer: int", "--module"]
+    assert "this module has self" in call(capsys, *record, "predict")[2]
+    assert found(capsys, *record, "chain_of_thought")["version"] == 1
     ran = found(capsys, "run", "adder", "question=?")
     assert (ran["backend"], ran["outputs"]["answer"]) == ("dspy", 7)
     prompt = json.dumps(server.asked[-1]["messages"])
@@ -257,7 +257,7 @@ def test_an_import_that_needs_no_worker_to_be_refused(
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "old.pkl").write_bytes(b"x")
-    for arguments, said in (
+    for arguments, text in (
         (["nowhere.json"], "cannot read 'nowhere.json'"),
         (["broken.json"], "is not JSON"),
         (["list.json"], "does not hold the state"),
@@ -268,7 +268,7 @@ def test_an_import_that_needs_no_worker_to_be_refused(
     ):
         code, _, err = call(capsys, "import", *arguments)
         assert code == 1
-        assert said in err
+        assert text in err
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "pip install 'dspex[dspy]'" in call(capsys, "import", "rag.py:Rag")[2]
     assert "pip install 'dspex[dspy]'" in call(capsys, "run", f"mixed_{tmp_path.name}.py:Mixed", "question=?",
@@ -318,8 +318,8 @@ def test_the_same_program_on_dspy_gives_the_same_outputs_and_scores(
 ) -> None:
     plain = f"mixed_{tmp_path.name}.py:Plain"
     for name, ran in (("native", "native"), ("dspy", "hybrid"), ("isolated", "isolated")):
-        one = found(capsys, "run", plain, "question=?", "--backend", name)
-        assert (one["backend"], one["outputs"]) == (ran, {"answer": 7})
+        item = found(capsys, "run", plain, "question=?", "--backend", name)
+        assert (item["backend"], item["outputs"]) == (ran, {"answer": 7})
     target = f"mixed_{tmp_path.name}.py:Mixed"
     native, dspy = [
         found(capsys, "run", target, "question=?", "--backend", name) for name in ("native", "dspy")

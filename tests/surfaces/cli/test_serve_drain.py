@@ -108,7 +108,7 @@ def test_a_second_signal_ends_a_server_at_once_with_its_streams(tmp_path: Path) 
             status, row = running.result(30)
             assert (status, row["status"]) == (200, "interrupted")
             assert server.process.wait(30) in {0, -signal.SIGTERM}
-            told = stream.read().decode()
-        assert "RUNNING" in told
-        assert "event: complete" not in told
+            message = stream.read().decode()
+        assert "RUNNING" in message
+        assert "event: complete" not in message
     assert not [line for line in server.seen if "Traceback" in line or "error" in line]
