@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import dspex
 
+pytestmark = pytest.mark.bridge
 SOURCE = Path(dspex.__file__).parent
 
 KIND = '''
@@ -28,7 +31,8 @@ class Echo(Module):
         self.times = times
 
     async def forward(self, **inputs: Any) -> Mapping[str, Any]:
-        return {name: " ".join(inputs.values()) * self.times for name in self.signature.output_fields}
+        echo = " ".join(inputs.values()) * self.times
+        return dict.fromkeys(self.signature.output_fields, echo)
 
     def node(self, path: ModulePath) -> Node:
         config = {"times": self.times}
@@ -127,7 +131,8 @@ def test_a_new_adapter_touches_its_own_file_and_the_registry(tmp_path: Path) -> 
     registry.write_text(
         registry.read_text().replace(
             "from dspex.execution.adapters.tools",
-            "from dspex.execution.adapters.plain import PlainAdapter\nfrom dspex.execution.adapters.tools",
+            "from dspex.execution.adapters.plain import PlainAdapter\n"
+            "from dspex.execution.adapters.tools",
         )
     )
     assert files == 2
@@ -137,3 +142,4 @@ def test_a_new_adapter_touches_its_own_file_and_the_registry(tmp_path: Path) -> 
         tmp_path, "do", "create_program", *values[:2], 'configuration={"adapter": "plane"}'
     )
     assert "one of the adapters chat, json, tools, plain" in refused
+    assert "[chat|json|tools|plain]" in run_dspex(tmp_path, "run", "--help")

@@ -248,7 +248,8 @@ def agent():
         ],
         policies={"weather": Policy(timeout=2.5, retries=1, permit=is_allowed)},
     )
-    return ReAct("q -> degrees: int", tools, max_turns=4, max_tokens=900, max_usd=0.5, model="local/x")
+    limits = {"max_turns": 4, "max_tokens": 900, "max_usd": 0.5}
+    return ReAct("q -> degrees: int", tools, model="local/x", **limits)
 '''
 
 

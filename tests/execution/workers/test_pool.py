@@ -282,7 +282,7 @@ async def test_a_pool_whose_interpreter_does_not_exist_does_not_open_and_leaves_
     assert open_resources() == before
 
 
-async def test_when_an_interpreter_vanishes_those_who_wait_are_told_and_when_it_is_back_they_are_served(
+async def test_waiting_calls_fail_while_the_interpreter_is_gone_and_run_when_it_is_back(
     tmp_path,
 ):
     interpreter = tmp_path / "python"
@@ -414,7 +414,8 @@ class Hearing:
         self.began.set()
 
 async def main():
-    async with Pool(PoolConfig(name="p", minimum=2, maximum=2, health_seconds=60), fake_worker()) as pool:
+    config = PoolConfig(name="p", minimum=2, maximum=2, health_seconds=60)
+    async with Pool(config, fake_worker()) as pool:
         grandchildren = [await pool.call("spawn", {}) for _ in range(2)]
         hearing = Hearing()
         asyncio.create_task(pool.call("compute", {}, handler=hearing))

@@ -320,7 +320,7 @@ async def test_what_is_no_json_value_is_said_with_its_place_and_not_to_be_tried_
         assert await worker.call("echo", {"n": 1}) == {"n": 1}
 
 
-async def test_a_number_that_the_codec_does_not_have_is_an_error_on_either_side_and_costs_no_worker():
+async def test_a_number_that_the_codec_lacks_is_an_error_on_either_side_and_costs_no_worker():
     async with open_worker(codec=MSGPACK) as worker:
         with pytest.raises(NotJsonError, match=r"args\['n'\] is not a JSON value"):
             await worker.call("echo", {"n": 1 << 70})

@@ -151,7 +151,7 @@ async def test_a_restart_that_cannot_start_counts_as_a_failure():
         assert isinstance(await supervisor.wait(), RestartLimitError)
 
 
-async def test_a_child_that_is_added_and_cannot_start_is_tried_again_until_the_supervisor_gives_up():
+async def test_an_added_child_that_cannot_start_is_tried_again_until_the_supervisor_gives_up():
     async with supervise(intensity=Intensity(restarts=1)) as (nursery, supervisor, clock):
         nursery.refuses.add("d")
         await supervisor.add(nursery.spec("d"))

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from dspex.bootstrap import Services, checked_settings, open_services
+from dspex.execution.adapters.registry import ADAPTERS
 from dspex.settings import Settings
 from dspex.surfaces.cli.output import json_option, say
 from dspex.surfaces.cli.targets import code_root
@@ -20,7 +21,7 @@ model_option = click.option(
     "--model", help="Model string, such as local/gemma3-270m or openai/gpt-4o-mini."
 )
 adapter_option = click.option(
-    "--adapter", type=click.Choice(["chat", "json"]), help="The layout of prompts."
+    "--adapter", type=click.Choice([*ADAPTERS]), help="The layout of prompts."
 )
 backend_option = click.option(
     "--backend", help="Where to run, overriding the stored choice: native, isolated, dspy or mock."

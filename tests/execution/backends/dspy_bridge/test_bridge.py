@@ -243,7 +243,10 @@ async def test_assigned_instructions_and_demonstrations_reach_the_prompt(interpr
         program = predicting(backend="dspy")
         changed = Program(
             name="p", signature=program.signature, root=program.root,
-            assignment={"self.instructions": "Be brief.", "self.demos": [{"question": "2 + 2?", "answer": 4}]},
+            assignment={
+                "self.instructions": "Be brief.",
+                "self.demos": [{"question": "2 + 2?", "answer": 4}],
+            },
         )  # fmt: skip
         await bridge.execute_program(
             await bridge.create_program(changed), {"question": "?"}, context
