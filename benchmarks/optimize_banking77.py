@@ -18,7 +18,7 @@ import re
 import sys
 from collections.abc import Iterable
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from banking77 import INTENTS, rows
@@ -55,7 +55,7 @@ class Peer:
 
         self.signature = Intent
 
-    def run(self, command: dict[str, object]) -> dict[str, object]:
+    def run(self, command: dict[str, Any]) -> dict[str, Any]:
         dspy = self.dspy
         train = [dspy.Example(**row).with_inputs("text") for row in command["train"]]
         lm = dspy.LM(
@@ -131,7 +131,7 @@ def program():
     return dspex.Predict(Intent, temperature=0.0)
 
 
-async def ours(work: str, train, *, seed: int, model) -> tuple[dict[str, object], int]:
+async def ours(work: str, train, *, seed: int, model) -> tuple[dict[str, Any], int]:
     import dspex
     from dspex.execution.clients import Budget
 
@@ -185,12 +185,12 @@ class Constrained:
         pass
 
 
-def _texts(names: list[str]) -> dict[str, object]:
+def _texts(names: list[str]) -> dict[str, Any]:
     texts = {name: {"type": "string", "maxLength": 300} for name in names}
     return {"type": "object", "properties": texts, "required": names, "additionalProperties": False}
 
 
-async def theirs(child, server, command: dict[str, object], model) -> tuple[dict[str, object], int]:
+async def theirs(child, server, command: dict[str, Any], model) -> tuple[dict[str, Any], int]:
     server.models = {command["model"]: Constrained(model)}
     child.stdin.write(json.dumps({**command, "url": server.url}).encode() + b"\n")
     answer = await child.stdout.readline()
@@ -209,7 +209,7 @@ async def theirs(child, server, command: dict[str, object], model) -> tuple[dict
     ]
 
 
-async def measure(seeds: Iterable[int], model) -> dict[str, object]:
+async def measure(seeds: Iterable[int], model) -> dict[str, Any]:
     import dspex
     from dspex.testing.model_server import ModelServer
 
@@ -219,7 +219,7 @@ async def measure(seeds: Iterable[int], model) -> dict[str, object]:
         stderr=asyncio.subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}, limit=1 << 20,
     )  # fmt: skip
-    result: dict[str, object] = {"seeds": list(seeds), "calls": CALLS, "rows": []}
+    result: dict[str, Any] = {"seeds": list(seeds), "calls": CALLS, "rows": []}
     async with ModelServer({}) as server:
         for seed in seeds:
             train, test = shuffle_rows("train", seed), shuffle_rows("test", seed)
@@ -266,7 +266,7 @@ async def measure(seeds: Iterable[int], model) -> dict[str, object]:
     return result
 
 
-def show(result: dict[str, object]) -> None:
+def show(result: dict[str, Any]) -> None:
     from dspex.learning.evaluation import wilson
 
     print(

@@ -15,6 +15,7 @@ reported are seeds from 0 on."""
 
 import random
 from statistics import fmean
+from typing import Any
 
 import dspex
 from dspex.execution.clients import Budget
@@ -61,7 +62,7 @@ def program() -> dspex.Module:
     )
 
 
-def true_accuracy(model: SimulatedModel, values: dict[str, object]) -> float:
+def true_accuracy(model: SimulatedModel, values: dict[str, Any]) -> float:
     system = values.get("style", TEXTS[0])
     if values.get("self.self") == "ChainOfThought":
         system += " [[ ## reasoning ## ]]"
@@ -76,8 +77,8 @@ def true_accuracy(model: SimulatedModel, values: dict[str, object]) -> float:
 
 
 async def run_search(
-    values: dict[str, object], only: tuple[str, ...], *, seed: int, calls: int
-) -> object:
+    values: dict[str, Any], only: tuple[str, ...], *, seed: int, calls: int
+) -> Any:
     few = dspex.BootstrapFewShot(max_bootstrapped=4, max_labelled=4)
     recipe = dspex.Joint(
         trials=200, cohort=8, first_rows=4, keep=2, instructions=1, sets=5, bootstrap=few,
@@ -90,7 +91,7 @@ async def run_search(
     )
 
 
-def volume(model: SimulatedModel, runs: list[tuple[object, dict[str, object]]]) -> float:
+def volume(model: SimulatedModel, runs: list[tuple[Any, dict[str, Any]]]) -> float:
     points = []
     for trials, values in runs:
         for trial in trials:
@@ -111,7 +112,7 @@ async def both_ways(family: str, seed: int) -> dict[str, float]:
         "plain accuracy": true_accuracy(model, {}),
     }
     model = SimulatedModel(surface, seed=seed)
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     runs = []
     with dspex.context(model=model):
         for name in random.Random(seed).sample(VARIED, len(VARIED)):
@@ -124,8 +125,8 @@ async def both_ways(family: str, seed: int) -> dict[str, float]:
     }
 
 
-async def measure(seeds: range) -> dict[str, object]:
-    result: dict[str, object] = {"seeds": [seeds.start, seeds.stop], "calls": CALLS}
+async def measure(seeds: range) -> dict[str, Any]:
+    result: dict[str, Any] = {"seeds": [seeds.start, seeds.stop], "calls": CALLS}
     for family in FAMILIES:
         rows = [await both_ways(family, seed) for seed in seeds]
         result[family] = {"plain accuracy": fmean(row["plain accuracy"] for row in rows)}

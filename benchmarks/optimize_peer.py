@@ -24,6 +24,7 @@ import json
 import os
 import sys
 from statistics import fmean
+from typing import Any
 
 TRAIN, VALIDATION = range(30), range(30, 60)
 FEW = {"max_bootstrapped_demos": 4, "max_labeled_demos": 4}
@@ -50,7 +51,7 @@ class Peer:
         self.dspy, self.url = dspy, url
         dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
 
-    def run(self, work: str, model: str, seed: int) -> dict[str, object]:
+    def run(self, work: str, model: str, seed: int) -> dict[str, Any]:
         dspy = self.dspy
         train = [dspy.Example(**row).with_inputs("question") for row in rows(TRAIN)]
         check = [dspy.Example(**row).with_inputs("question") for row in rows(VALIDATION)]
@@ -99,7 +100,7 @@ def serve_dspy() -> None:
         out.flush()
 
 
-async def ours(work: str, url: str, *, calls: int, seed: int) -> dict[str, object]:
+async def ours(work: str, url: str, *, calls: int, seed: int) -> dict[str, Any]:
     """Run the same task on dspex with at most `calls` calls."""
     import dspex
     from dspex.execution.clients import Budget, OpenAIModel
@@ -145,12 +146,12 @@ async def ours(work: str, url: str, *, calls: int, seed: int) -> dict[str, objec
     }
 
 
-def true_accuracy(surface, outcome: dict[str, object]) -> float:
+def true_accuracy(surface, outcome: dict[str, Any]) -> float:
     demos = [(int(q.split()[1]), a == q.replace("question", "answer")) for q, a in outcome["demos"]]
     return surface.probability(outcome["instructions"], demos, 0.0)
 
 
-async def measure(seeds: dict[str, int]) -> dict[str, object]:
+async def measure(seeds: dict[str, int]) -> dict[str, Any]:
     from dspex.learning.evaluation import bootstrap
     from dspex.testing import SimulatedModel, Surface
     from dspex.testing.model_server import ModelServer
@@ -180,7 +181,7 @@ async def measure(seeds: dict[str, int]) -> dict[str, object]:
             measurements[work].append({**row, "our calls": mine["calls"], "their calls": calls})
     child.stdin.close()
     await child.wait()
-    result: dict[str, object] = {"first seed": FIRST}
+    result: dict[str, Any] = {"first seed": FIRST}
     for work, rows in measurements.items():
         gains = [row["ours"] - row["theirs"] for row in rows]
         interval = bootstrap(gains)

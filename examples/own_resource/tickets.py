@@ -1,11 +1,11 @@
-"""A resource of one's own: a table, GraphQL, REST, an audit trail and the command line follow from this file.
+"""A custom resource: table, GraphQL, REST, audit trail and command line follow from this file.
 
 DSPEX_DOMAIN=tickets:DOMAIN dspex serve        (in this folder)
 """
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from dspex.operations.domain import DOMAIN as BUILT_IN
@@ -67,25 +67,23 @@ class CloseTicket:
 
 
 @action(TICKET, scope="write", policies=(OWN_WORKSPACE, THEIRS))
-async def open_ticket(operations: Operations, given: OpenTicket) -> Ticket:
+async def open_ticket(operations: Operations, input: OpenTicket) -> Ticket:
     """Open a ticket."""
-    made = Ticket(**operations.new_row(), title=given.title, opened_by=operations.actor.name)
-    await operations.store.write(Insert(made))
-    return made
+    ticket = Ticket(**operations.new_row(), title=input.title, opened_by=operations.actor.name)
+    await operations.store.write(Insert(ticket))
+    return ticket
 
 
 @action(TICKET, scope="write", policies=(OWN_WORKSPACE, THEIRS))
-async def close_ticket(operations: Operations, given: CloseTicket) -> Ticket:
+async def close_ticket(operations: Operations, input: CloseTicket) -> Ticket:
     """Close it."""
-    found = await operations.row(TICKET, given.id)
-    values = {
-        "status": TICKET.step("close", found.status),
-        "updated_at": operations.clock.now(),
-    }
+    ticket = await operations.row(TICKET, input.id)
+    status = TICKET.step("close", ticket.status)
+    values: dict[str, Any] = {"status": status, "updated_at": operations.clock.now()}
     await operations.store.write(
-        Update(resource=TICKET, id=found.id, values=values, statuses=(found.status,))
+        Update(resource=TICKET, id=ticket.id, values=values, statuses=(ticket.status,))
     )
-    return dataclasses.replace(found, **values)
+    return dataclasses.replace(ticket, **values)
 
 
 DOMAIN = BUILT_IN.extended(TICKET, actions=(open_ticket, close_ticket))

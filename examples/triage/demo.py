@@ -1,60 +1,47 @@
-"""`make demo`: a triage program on a small local model, before and after it is shown labelled examples.
+"""`make demo`: a triage program on a small local model, before and after chosen demonstrations.
 
-Every call goes through the services of dspex and is stored in `./.dspex/`, so that what is printed
-can be looked up."""
+Every call is stored in `./.dspex/`, so that what is printed can be looked up.
+"""
 
-import asyncio
 import json
 import shutil
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import dspex
-from dspex.bootstrap import Services, open_services
 from dspex.evaluation import Report, constant
-from dspex.execution.modules import CodeRoot
-from dspex.models import GEMMA_TERMS, LocalModel
-from dspex.operations.domain import DOMAIN
-from dspex.operations.executions.recorded_module import RecordedModule
-from dspex.operations.executions.records import ExecutionRecord
-from dspex.operations.framework.store import Query
-from dspex.operations.programs.stored_programs import save_program
-from dspex.optimizers import Trial
-from dspex.settings import read_settings
-from dspex.surfaces.cli.output import table
-from dspex.surfaces.cli.progress import Progress
-from examples.triage.triage import triage
+from dspex.models import GEMMA_TERMS
+from dspex.optimizers import Outcome, Trial
+from examples.triage.triage import Triage, triage
 
 MODEL = "local/gemma3-270m"
 MESSAGES = Path(__file__).parent / "messages.csv"
 PER_CLASS, CANDIDATES, SEED = 3, 6, 0
+Program = dspex.Predict[Triage]
 
 
 def main() -> int:
-    """Run the demo; exits with 1 where the local model cannot run, because nothing else would be a result."""
+    """Run the demo; exit with 1 if the local model cannot run."""
     try:
-        asyncio.run(demo())
+        demo()
     except dspex.DspexError as error:
         print(f"\nThe demo stops here: {error.message}", file=sys.stderr)
         return 1
     return 0
 
 
-async def demo() -> None:
-    """Load, measure, search, measure again, and say what came out."""
-    settings = replace(read_settings(), model=MODEL)
+def demo() -> None:
+    """Load the model, measure, search, measure again, and print the results."""
     started = time.perf_counter()
-    async with open_services(settings, code=CodeRoot(Path.cwd()), say=print) as services:
-        print(
-            f"Loading {MODEL}: a base model of 270 million parameters, on this machine's "
-            f"processor. {GEMMA_TERMS}."
-        )
-        model = services.context.model
-        if isinstance(model, LocalModel):
-            await model.load()
+    print(
+        f"Loading {MODEL}: a base model of 270 million parameters, on this machine's processor. "
+        f"{GEMMA_TERMS}.",
+        flush=True,
+    )
+    with dspex.open() as store, dspex.context(model=MODEL) as context:
+        triage(message="Is anybody there?")  # loads the model, so that no figure includes it
         data = dspex.Dataset.from_file(MESSAGES)
         train, test = data.where(split="train"), data.where(split="test")
         teams = len(set(train.column("team")))
@@ -62,98 +49,67 @@ async def demo() -> None:
             f"{len(data)} messages for {teams} teams: {len(train)} to choose from, {len(test)} "
             "held out.\n"
         )
+        before = measure(triage, test, what="1 of 3  zero-shot on the held-out messages")
+        outcome = search(train, teams=teams)
+        what = "3 of 3  chosen demonstrations, held-out messages"
+        after = measure(outcome.program, test, what=what)
 
-        before = await measured(
-            services,
-            triage.to_program("triage"),
-            test,
-            what="1 of 3  zero-shot on the held-out messages",
-        )
-        outcome = await search(services, train, teams=teams)
-        after = await measured(
-            services, outcome.program, test, what="3 of 3  chosen demonstrations, held-out messages"
-        )
-        await save_program(services.operations, outcome.program)
-
-        await show_call(services)
+        show_call(outcome.program, context, str(test[0]["message"]))
         show_results(before, after, train=train, test=test)
-        await show_next(services, after)
+        show_next(str(store.executions(limit=1)[0].id))
     print(f"\nAll of this took {time.perf_counter() - started:.0f} s.")
 
 
-async def measured(
-    services: Services, program: dspex.Program, rows: dspex.Dataset, *, what: str
-) -> Report:
+def measure(program: Program, rows: dspex.Dataset, *, what: str) -> Report:
     """Score a program on rows, one call at a time: the model computes one answer at a time anyway."""
-    module = RecordedModule(services.operations, program)
-    with Progress(what, len(rows)) as progress:
-        report = await dspex.aevaluate(
-            module,
-            rows,
-            dspex.exact_match,
-            context=services.context,
-            concurrency=1,
-            on_row=progress.step,
-        )
-    print(f"{what}: {report.mean:.2f} in {report.seconds:.0f} s")
+    report = dspex.evaluate(program, rows, dspex.exact_match, concurrency=1)
+    print(f"{what}: {report.mean:.2f} in {report.seconds:.0f} s", flush=True)
     return report
 
 
-async def search(services: Services, train: dspex.Dataset, *, teams: int) -> Any:
-    """Choose the demonstrations on the training messages: each set is scored on those that it does not show."""
-    from dataclasses import replace
-
-    module = RecordedModule(services.operations, triage.to_program("triage"))
+def search(train: dspex.Dataset, *, teams: int) -> Outcome[Program]:
+    """Choose demonstrations; each set is scored on the training messages that it does not show."""
     print(
         f"2 of 3  {CANDIDATES} sets of {PER_CLASS} demonstrations a team, each scored on the "
-        "other training messages:"
+        "other training messages:",
+        flush=True,
     )
 
-    def told(trial: Trial) -> None:
+    def show_trial(trial: Trial) -> None:
         score = "no score" if trial.score is None else f"{trial.score:.2f}"
         rows, seconds = trial.report.scored, trial.report.seconds
         name = f"set {trial.number}" if trial.number else "as it is"
-        progress.say(f"        {name}: {score} on {rows} messages in {seconds:.0f} s")
+        print(f"        {name}: {score} on {rows} messages in {seconds:.0f} s", flush=True)
 
-    def counted(example: dspex.Example, prediction: dspex.Prediction) -> float:
-        progress.step()
-        return dspex.exact_match(example, prediction)
-
-    with Progress(
-        "        choosing", (CANDIDATES + 1) * (len(train) - PER_CLASS * teams)
-    ) as progress:
-        outcome = await dspex.aoptimize(
-            module,
-            dspex.LabeledFewShot(per_class=PER_CLASS, candidates=CANDIDATES),
-            train=train,
-            metric=counted,
-            context=services.context,
-            search=dspex.Search(
-                rows=len(train) - PER_CLASS * teams, concurrency=1, seed=SEED, on_trial=told
-            ),
-        )
-    chosen = outcome.program.to_program()
-    return replace(outcome, program=chosen)
+    return dspex.optimize(
+        triage,
+        dspex.LabeledFewShot(per_class=PER_CLASS, candidates=CANDIDATES),
+        train=train,
+        metric=dspex.exact_match,
+        search=dspex.Search(
+            rows=len(train) - PER_CLASS * teams, concurrency=1, seed=SEED, on_trial=show_trial
+        ),
+    )
 
 
-async def show_call(services: Services) -> None:
-    """Print what was sent and answered in the last call."""
-    ended = await last_execution(services)
-    span = next(span for span in ended.trace["spans"] if span["kind"] == "model")
-    turns = messages_of(span["inputs_ref"])
-    print("\nThe last call, as the model saw it:")
-    for turn in [*turns[:3], None, turns[-1]]:
-        if turn is None:
-            print(f"    ... {(len(turns) - 4) // 2} more demonstrations ...")
-        else:
-            print(f"    --- {turn['role']} ---")
-            print("\n".join(f"    {line}" for line in turn["content"].splitlines()))
-    print(f"    --- the model ---\n    {ended.outputs}")
+def show_call(program: Program, context: dspex.RunContext, message: str) -> None:
+    """Make one more call, and print what was sent and answered."""
+    prediction = program(replace(context, records_payloads=True), message=message)
+    span = next(span for span in prediction.trace.spans if span.kind == "model")
+    turns: list[dict[str, str]] = json.loads(span.inputs_ref or "[]")
+    print("\nA call, as the model saw it:")
+    for turn in turns[:3] if len(turns) > 3 else turns:
+        show_turn(turn)
+    if len(turns) > 3:
+        print(f"    ... {(len(turns) - 4) // 2} more demonstrations ...")
+        show_turn(turns[-1])
+    print(f"    --- the model ---\n    {prediction.to_dict()}")
 
 
-def messages_of(text: str) -> list[dict[str, str]]:
-    """Read the messages of a recorded call."""
-    return json.loads(text)
+def show_turn(turn: dict[str, str]) -> None:
+    """Print one message."""
+    print(f"    --- {turn['role']} ---")
+    print("\n".join(f"    {line}" for line in turn["content"].splitlines()))
 
 
 def show_results(
@@ -167,7 +123,11 @@ def show_results(
         result("zero-shot", before),
         result("chosen demonstrations", after),
     ]
-    print(f"\n{table(rows, list(rows[0]))}\n")
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    print()
+    for row in ({name: name for name in widths}, *rows):
+        print("  ".join(row[name].ljust(width) for name, width in widths.items()).rstrip())
+    print()
     over_zero, over_majority = dspex.compare(after, before), dspex.compare(after, always)
     print(f"chosen demonstrations over zero-shot:      {over_zero}")
     print(f"chosen demonstrations over majority class: {over_majority}")
@@ -183,43 +143,32 @@ def show_results(
     )
 
 
-def result(name: str, report: Report) -> dict[str, Any]:
+def result(name: str, report: Report) -> dict[str, str]:
     """Return one row of the table."""
     return {
         "program": name,
         "accuracy": f"{report.mean:.2f}",
         "95% interval": str(report.interval()),
-        "messages": report.scored,
+        "messages": str(report.scored),
         "per call": f"{report.p50:.2f} s" if report.usage.calls else "",
     }
 
 
-async def last_execution(services: Services) -> ExecutionRecord:
-    """Return the newest execution."""
-    found = await services.operations.list(
-        DOMAIN["execution"], Query(where={"status": "completed"}, limit=1)
-    )
-    return found[0]
-
-
-async def show_next(services: Services, after: Report) -> None:
+def show_next(execution: str) -> None:
     """Print the commands that go on from here."""
     command = "dspex" if shutil.which("dspex") else ".venv/bin/dspex"
-    count = await services.operations.count(DOMAIN["execution"], {})
-    ended = await last_execution(services)
     query = (
         '{\\"query\\": \\"{ executions(first: 3) { totalCount nodes { status inputs outputs '
         'durationMs } } }\\"}'
     )
-    print(f"\n{count} executions are stored in {services.database}. Next:")
-    print(f'  {command} run triage message="The shop kept my card" --model {MODEL}')
-    print(f"  {command} execution {ended.id}")
+    print("\nEvery call is stored in ./.dspex/. Next:")
+    print(f'  {command} run Triage message="The shop kept my card" --model {MODEL}')
+    print(f"  {command} execution {execution}")
     print(f"  {command} serve --model {MODEL}      # then, in another terminal:")
     print(
-        f'  curl -s http://127.0.0.1:{services.settings.port}/graphql -H "content-type: '
-        f'application/json" -d "{query}"'
+        f'  curl -s http://127.0.0.1:8123/graphql -H "content-type: application/json" -d "{query}"'
     )
-    print(f"  or open http://127.0.0.1:{services.settings.port}/explorer")
+    print("  or open http://127.0.0.1:8123/explorer")
 
 
 if __name__ == "__main__":
