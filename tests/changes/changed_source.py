@@ -35,12 +35,12 @@ class ChangedSource:
         path.write_text(text.replace(old, new))
         self.touched.add(file)
 
-    def run(self, module: str) -> None:
-        """Run a module of the tests on the copy, in another process."""
+    def run(self, *arguments: str) -> str:
+        """Run a module of the tests on the copy, in another process: `python -m` with `arguments`."""
         # the copy comes before the installed package
         path = os.pathsep.join([str(self.folder), str(ROOT)])
         result = subprocess.run(
-            [sys.executable, "-m", module],
+            [sys.executable, "-m", *arguments],
             check=False,
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": path},
@@ -49,6 +49,7 @@ class ChangedSource:
             timeout=120,
         )
         assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
 
 
 def help_of(command: str) -> str:

@@ -39,3 +39,45 @@ def test_a_metric_touches_one_file(tmp_path: Path) -> None:
     )
     assert len(source.touched) == 1
     source.run("tests.changes.use_metric")
+
+
+DECIMAL = """    "decimal": AttributeKind(
+        hints=(Decimal,),
+        storage="text",
+        schema={"type": "string", "format": "decimal"},
+        from_json=_decimal,
+        comparisons=("eq",),
+        is_sortable=False,
+        parse=_decimal,
+        expected="a decimal number",
+        scalar=Scalar(
+            name="Decimal",
+            description="An exact decimal number.",
+            expected="a decimal number",
+            serialize=str,
+        ),
+        encode=str,
+        decode=Decimal,
+    ),
+}
+_KIND_OF_HINT"""
+READ_DECIMAL = """def _decimal(value: Any) -> Decimal:
+    try:
+        return Decimal(value)
+    except ArithmeticError as error:
+        raise ValueError("not a decimal number") from error
+
+
+ATTRIBUTE_KINDS: Final"""
+
+
+def test_an_attribute_kind_touches_one_file(tmp_path: Path) -> None:
+    source = ChangedSource(tmp_path)
+    file = "operations/framework/attribute_kinds.py"
+    source.replace(file, "from functools", "from decimal import Decimal\nfrom functools")
+    source.replace(file, "}\n_KIND_OF_HINT", DECIMAL)
+    source.replace(file, "ATTRIBUTE_KINDS: Final", READ_DECIMAL)
+    assert len(source.touched) == 1
+    program = str(CHANGES / "use_attribute_kind.py")
+    output = source.run("pytest", "-p", "no:randomly", "-p", "no:cacheprovider", program)
+    assert "4 passed" in output  # one of them on SQLite and on PostgreSQL

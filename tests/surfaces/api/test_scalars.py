@@ -12,14 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.attribute_kinds import LONGEST_EMBEDDING, Embedding, Probability
 from dspex.operations.framework.query_arguments import query_from
-from dspex.operations.framework.resource import (
-    LONGEST_EMBEDDING,
-    Embedding,
-    Probability,
-    Resource,
-    Row,
-)
+from dspex.operations.framework.resource import Resource, Row
 from dspex.operations.framework.store import Insert, Query
 from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram

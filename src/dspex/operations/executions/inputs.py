@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from dspex.operations.framework.attribute_kinds import LONGEST_EMBEDDING, Embedding
 from dspex.operations.framework.field_errors import invalid
-from dspex.operations.framework.resource import LONGEST_EMBEDDING, Embedding
 
 _LONGEST_TIMEOUT = 86_400
 

@@ -5,8 +5,8 @@ from datetime import datetime
 
 from dspex.operations.executions.records import EXECUTION
 from dspex.operations.framework.action import action
+from dspex.operations.framework.attribute_kinds import Probability
 from dspex.operations.framework.operations import Operations
-from dspex.operations.framework.resource import Probability
 from dspex.operations.framework.store import Figures, Measure
 from dspex.operations.programs.actions import ProgramRef
 from dspex.operations.programs.records import PROGRAM, ProgramRecord

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.operations.framework.access import Actor
+from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS
 from dspex.operations.framework.audit import AuditEntry
 from dspex.operations.framework.json_size import size_of, sizes_of
 from dspex.operations.framework.policies import AccessPolicy
@@ -17,7 +18,6 @@ from dspex.operations.framework.store import Change, Insert, Store
 from dspex.operations.framework.store_wrapper import StoreWrapper
 
 LONGEST: Final = 16 * 1024
-_LONG: Final = frozenset({"json", "embedding"})
 _UNAUDITED = {"created_at", "updated_at"}
 
 
@@ -131,7 +131,7 @@ class AuditedStore(StoreWrapper):
                 long = (
                     getattr(change.entity, part.name)
                     for part in resource.attributes
-                    if part.kind in _LONG
+                    if ATTRIBUTE_KINDS[part.kind].is_document
                 )
                 sizes[change.entity.workspace] += sizes_of(long)
         return sizes

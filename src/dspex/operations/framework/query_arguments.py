@@ -3,29 +3,20 @@
 import base64
 import dataclasses
 import json
-import math
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, NoReturn
 from uuid import UUID
 
 from dspex.error_text import shorten, suggest
+from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS, Comparison
 from dspex.operations.framework.field_errors import invalid
-from dspex.operations.framework.resource import Attribute, Comparison, Filter, Resource
+from dspex.operations.framework.resource import Attribute, Filter, Resource
 from dspex.operations.framework.store import Match, Query, Sort
 
 MAX_PAGE = 200
 MAX_MEMBERS = 100
-_LARGEST = 2**31 - 1  # the largest integer of both databases
 _ID_EXAMPLE = "an id such as 01a204e7-d265-770f-a3da-97f8004ff7a9"
-_TYPES: dict[str, Any] = {
-    "text": str,
-    "integer": int,
-    "number": (int, float),
-    "probability": (int, float),
-    "flag": bool,
-}
-_TIME_EXAMPLE = "a time with its zone, such as 2030-01-31T12:00:00Z"
 
 
 def query_from(
@@ -174,19 +165,8 @@ def _parse_sort_value(attribute: Attribute, value: Any) -> Any:
     """Return the sort value in a cursor; raise if the server cannot have issued it."""
     if value is None and attribute.is_nullable:
         return None
-    if attribute.kind == "time":
-        return _to_utc(datetime.fromisoformat(value))
-    if not isinstance(value, _TYPES[attribute.kind]) or isinstance(value, bool) != (
-        attribute.kind == "flag"
-    ):
-        raise TypeError(f"{attribute.name} is not a valid {attribute.kind}")
-    if attribute.kind == "integer" and not -_LARGEST - 1 <= value <= _LARGEST:
-        raise ValueError(f"{attribute.name} is too large")
-    if attribute.kind == "text" and "\0" in value:
-        raise ValueError(f"{attribute.name} contains a character that cannot be stored")
-    if attribute.kind == "text":
-        value.encode()  # an unpaired surrogate cannot have been stored
-    return float(value) if attribute.kind in {"number", "probability"} else value
+    kind = ATTRIBUTE_KINDS[attribute.kind]
+    return kind.check(kind.from_json(value))
 
 
 def id_from(text: str, name: str) -> UUID:
@@ -216,23 +196,11 @@ def _parse(list_filter: Filter, text: str) -> Any:
     kind = "flag" if list_filter.comparison == "is_null" else list_filter.attribute.kind
     if kind == "uuid":
         return id_from(text, list_filter.name)
-    parse, expected = _PARSERS.get(kind, (str, "a text"))
+    parse, expected = ATTRIBUTE_KINDS[kind].parse, ATTRIBUTE_KINDS[kind].expected
     try:
         return parse(text)
     except (ValueError, OverflowError, KeyError):
         _refuse(list_filter.name, text, f"{shorten(text)} is not {expected}", expected)
-
-
-_PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "integer": (int, "a whole number"),
-    "number": (float, "a number"),
-    "probability": (float, "a number"),
-    "flag": (lambda text: {"true": True, "false": False}[text], "true or false"),
-    "time": (
-        lambda text: datetime.fromisoformat(text.replace(" ", "+")),
-        _TIME_EXAMPLE,
-    ),  # a query string decodes plus as a space
-}
 
 
 def _check(list_filter: Filter, value: Any) -> Any:
@@ -250,29 +218,13 @@ def _check(list_filter: Filter, value: Any) -> Any:
 
 
 def _check_one(list_filter: Filter, value: Any) -> Any:
-    attribute, expected = list_filter.attribute, ""
-    if attribute.choices and value not in attribute.choices:
-        expected = f"one of: {', '.join(attribute.choices)}"
-    elif attribute.kind == "text" and "\0" in value:
-        expected = "a text without the character U+0000"
-    elif attribute.kind == "integer" and not -_LARGEST - 1 <= value <= _LARGEST:
-        expected = f"a number from {-_LARGEST - 1} to {_LARGEST}"
-    elif attribute.kind in {"number", "probability"} and not math.isfinite(value):
-        expected = "a finite number"
-    elif attribute.kind == "time":
-        try:
-            return _to_utc(value)
-        except (ValueError, OverflowError):
-            expected = _TIME_EXAMPLE
-    if expected:
-        _refuse(list_filter.name, value, f"{shorten(value)} is not {expected}", expected)
-    return value
-
-
-def _to_utc(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise ValueError("a time without a zone")
-    return moment.astimezone(UTC)
+    attribute = list_filter.attribute
+    try:
+        if attribute.choices and value not in attribute.choices:
+            raise ValueError(f"one of: {', '.join(attribute.choices)}")  # noqa: TRY301
+        return ATTRIBUTE_KINDS[attribute.kind].check(value)
+    except ValueError as error:
+        _refuse(list_filter.name, value, f"{shorten(value)} is not {error}", str(error))
 
 
 def _refuse(name: str, value: object, message: str, expected: str) -> NoReturn:  # noqa: PLR0917

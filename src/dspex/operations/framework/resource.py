@@ -8,48 +8,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from operator import attrgetter
-from typing import Any, Final, Generic, Literal, NewType, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 from dspex.errors import ConflictError, DefinitionError, InternalError
 from dspex.operations.framework.access import Scope
+from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS, Comparison, kind_of
 from dspex.operations.framework.policies import OWN_WORKSPACE, AccessPolicy
 
 E = TypeVar("E")
-AttributeKind = Literal[
-    "uuid", "text", "integer", "number", "flag", "time", "json", "probability", "embedding"
-]
-Probability = NewType("Probability", float)
-"""A number from 0 to 1."""
-Embedding = NewType("Embedding", list[float])
-"""A vector of finite numbers; its length is that of the field."""
-LONGEST_EMBEDDING: Final = 65_536
-Comparison = Literal[
-    "eq", "in", "gte", "lte", "after", "before", "contains", "starts_with", "is_null"
-]
-_COMPARISONS: dict[AttributeKind, tuple[Comparison, ...]] = {
-    "uuid": ("eq", "in"),
-    "text": ("eq", "in", "contains", "starts_with"),
-    "integer": ("eq", "gte", "lte"),
-    "number": ("gte", "lte"),
-    "flag": ("eq",),
-    "time": ("after", "before"),
-    "json": (),
-    "probability": ("gte", "lte"),
-    "embedding": (),
-}
-_KINDS: dict[Any, AttributeKind] = {
-    UUID: "uuid",
-    str: "text",
-    int: "integer",
-    float: "number",
-    bool: "flag",
-    datetime: "time",
-    dict: "json",
-    list: "json",
-    Probability: "probability",
-    Embedding: "embedding",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +32,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One attribute of a resource. `choices` are the values of an enumerated text, such as a status."""
+    """One attribute of a resource; `kind` is a name in `ATTRIBUTE_KINDS`. `choices` are the values of an enumerated text, such as a status."""
 
     name: str
-    kind: AttributeKind
+    kind: str
     is_nullable: bool
     choices: tuple[str, ...] = ()
 
@@ -239,9 +206,7 @@ class Resource(Generic[E]):
     def sortable(self) -> Mapping[str, Attribute]:
         """The attributes that lists can be sorted by."""
         attributes = (
-            attribute
-            for attribute in self.shown
-            if attribute.kind not in {"uuid", "json", "embedding"}
+            attribute for attribute in self.shown if ATTRIBUTE_KINDS[attribute.kind].is_sortable
         )
         return {
             attribute.name: attribute
@@ -266,7 +231,7 @@ class Resource(Generic[E]):
 
 def _filters(attribute: Attribute) -> list[Filter]:
     comparisons: tuple[Comparison, ...] = (
-        ("eq", "in") if attribute.choices else _COMPARISONS[attribute.kind]
+        ("eq", "in") if attribute.choices else ATTRIBUTE_KINDS[attribute.kind].comparisons
     )
     if attribute.is_nullable and comparisons:
         comparisons = (*comparisons, "is_null")
@@ -283,7 +248,7 @@ def _attribute(name: str, hint: Any) -> Attribute:
         is_nullable, hint = True, members[0]
     if typing.get_origin(hint) is Literal:
         return Attribute(name, "text", is_nullable, typing.get_args(hint))
-    kind = _KINDS.get(typing.get_origin(hint) or hint)
+    kind = kind_of(typing.get_origin(hint) or hint)
     if kind is None:
         raise InternalError(f"attribute {name} has the unsupported type {hint!r}")
     return Attribute(name, kind, is_nullable)

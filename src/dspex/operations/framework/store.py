@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
-from dspex.operations.framework.resource import Comparison, Resource
+from dspex.operations.framework.attribute_kinds import Comparison
+from dspex.operations.framework.resource import Resource
 
 E = TypeVar("E")
 

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from dspex.errors import ConfigurationError, ConflictError, DspexError, InternalError
 from dspex.operations.framework.store import Insert, Query
+from dspex.operations.storage.column_types import POSTGRES
 from dspex.operations.storage.driver import UNFIT, Portion, refused, unfit, updated
-from dspex.operations.storage.kinds import POSTGRES
 from dspex.operations.storage.merged_writes import MergedWrites
 from dspex.operations.storage.single_statement import one_statement
 from dspex.operations.storage.statements import Dialect, Statement, Statements

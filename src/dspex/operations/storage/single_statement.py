@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from dspex.operations.storage.kinds import STORED_KINDS
+from dspex.operations.storage.column_types import column_type
 from dspex.operations.storage.merged_writes import COUNT, MergedWrites, Shape
 from dspex.operations.storage.statements import Statement, Statements, quoted
 
@@ -81,9 +81,9 @@ def _sql(inserts: tuple[Statements[Any], ...], updates: tuple[Shape, ...]) -> st
 def _update(shape: Shape, number: int) -> str:
     kinds = shape.statements.kinds
     columns = {"id": "uuid", COUNT: "integer"}
-    columns |= {name: STORED_KINDS[kinds[name]].postgres for name in shape.values}
+    columns |= {name: column_type(kinds[name]).postgres for name in shape.values}
     columns |= {"+" + name: "bigint" for name in shape.increments}
-    columns |= {"=" + name: STORED_KINDS[kinds[name]].postgres for name in shape.expected}
+    columns |= {"=" + name: column_type(kinds[name]).postgres for name in shape.expected}
     column_list = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items())
     sets = [f"{quoted(name)} = v.{quoted(name)}" for name in shape.values]
     sets += [

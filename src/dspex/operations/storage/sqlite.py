@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from dspex.errors import ConflictError, DspexError, InternalError
 from dspex.operations.framework.store import Insert, Query
+from dspex.operations.storage.column_types import SQLITE
 from dspex.operations.storage.driver import UNFIT, Portion, refused, unfit, updated
-from dspex.operations.storage.kinds import SQLITE
 from dspex.operations.storage.merged_writes import COUNT, MergedWrites
 from dspex.operations.storage.statements import Dialect, Statement, Statements, quoted
 from dspex.operations.storage.write_groups import Step, Write

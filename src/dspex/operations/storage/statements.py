@@ -7,9 +7,10 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from dspex.errors import InvalidError, StorageError
+from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS
 from dspex.operations.framework.resource import Attribute, Resource
 from dspex.operations.framework.store import Match, Query, Sort
-from dspex.operations.storage.kinds import STORED_KINDS, Codec
+from dspex.operations.storage.column_types import Codec, column_type
 from dspex.operations.storage.values import Conversion
 
 E = TypeVar("E")
@@ -320,7 +321,7 @@ class _Page:
 
 
 _Shape = tuple[tuple[str, int | str], ...]
-_LONG = frozenset(kind for kind, stored in STORED_KINDS.items() if stored.is_long)
+_LONG = frozenset(kind for kind in ATTRIBUTE_KINDS if column_type(kind).is_long)
 _SIGNS = {"gte": ">=", "lte": "<=", "after": ">", "before": "<"}
 _TEXT_SIGNS = {"contains": "> 0", "starts_with": "= 1"}
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from dspex.operations.events.records import EVENT
 from dspex.operations.framework.domain import Domain
 from dspex.operations.framework.resource import Resource
-from dspex.operations.storage.kinds import STORED_KINDS
+from dspex.operations.storage.column_types import column_type
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -48,7 +48,7 @@ def _table(resource: Resource[Any], domain: Domain, metadata: sa.MetaData) -> No
     for attribute in resource.attributes:
         target = resource.references.get(attribute.name)
         foreign = [sa.ForeignKey(f"{domain[target].plural}.id")] if target else []
-        kind = STORED_KINDS[attribute.kind].column()
+        kind = column_type(attribute.kind).column()
         is_id = attribute.name == "id"
         columns.append(
             sa.Column(

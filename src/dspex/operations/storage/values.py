@@ -1,4 +1,4 @@
-"""Conversion of values to a database and back; `kinds` maps each kind of attribute to its conversion."""
+"""Conversion of values to a database and back; `column_types` says which type uses which conversion."""
 
 import json
 from collections.abc import Callable

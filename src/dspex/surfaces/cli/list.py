@@ -10,6 +10,7 @@ import click
 from dspex.bootstrap import Services, domain_of
 from dspex.error_text import suggest
 from dspex.errors import InvalidError, NotFoundError
+from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS
 from dspex.operations.framework.query_arguments import MAX_PAGE, cursor_of, query_from
 from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Query
@@ -103,7 +104,9 @@ def list_command(
     if as_json:
         show_json({resource: rows, "next": cursor})
         return 0
-    columns = [part.name for part in definition.visible if part.kind not in {"json", "embedding"}]
+    columns = [
+        part.name for part in definition.visible if not ATTRIBUTE_KINDS[part.kind].is_document
+    ]
     click.echo(table(rows, columns) if rows else f"there are no such {resource.replace('_', ' ')}")
     if cursor is not None:
         click.echo(f"more rows: --after {cursor}", err=True)

@@ -7,11 +7,9 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
 from inspect import isawaitable
 from types import NoneType
 from typing import Any, Final, TypeGuard
-from uuid import UUID
 
 import msgspec
 from graphql import (
@@ -30,6 +28,7 @@ from graphql import (
 )
 from graphql.pyutils import is_awaitable
 
+from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS
 from dspex.surfaces.api.graphql.context import GraphQLContext
 from dspex.surfaces.api.graphql.errors import request_extensions
 from dspex.surfaces.api.graphql.limits import (
@@ -56,7 +55,9 @@ class GraphQLRequest(msgspec.Struct):
     extensions: dict[str, Any] | None = None
 
 
-_VALUES: Final = frozenset({str, int, float, bool, NoneType, dict, list, tuple, UUID, datetime})
+_VALUES: Final = frozenset({NoneType, tuple}).union(
+    hint for kind in ATTRIBUTE_KINDS.values() for hint in kind.hints if isinstance(hint, type)
+)
 
 
 def _is_awaitable(value: Any) -> TypeGuard[Awaitable[Any]]:

@@ -6,34 +6,27 @@ import inspect
 import types
 import typing
 from collections.abc import Mapping
-from datetime import datetime
 from functools import cache
 from typing import Any
-from uuid import UUID
 
 import strawberry
 from strawberry.scalars import JSON
 
 from dspex.errors import InvalidError
+from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS
 from dspex.operations.framework.domain import Domain
 from dspex.operations.framework.query_arguments import where_of
-from dspex.operations.framework.resource import Attribute, Embedding, Filter, Probability, Resource
+from dspex.operations.framework.resource import Attribute, Filter, Resource
 from dspex.operations.framework.store import Sort
 from dspex.surfaces.api.graphql.context import GraphQLContext
 
-_SCALARS: dict[str, Any] = {
-    "uuid": UUID,
-    "text": str,
-    "integer": int,
-    "number": float,
-    "flag": bool,
-    "time": datetime,
-    "json": JSON,
-    "probability": Probability,
-    "embedding": Embedding,
-}
 _PARENT: Any = strawberry.Parent[Any]  # type: ignore[misc]  # for classes made here
 _SCALAR_HINTS: dict[Any, Any] = {dict: JSON, list: JSON}
+
+
+def _scalar(kind: str) -> Any:
+    hint = ATTRIBUTE_KINDS[kind].hints[0]
+    return _SCALAR_HINTS.get(hint, hint)
 
 
 @strawberry.interface(name="Node", description="Any row; no two rows have the same id.")
@@ -118,7 +111,7 @@ class SchemaTypes:
     def _hint(self, resource: Resource[Any], part: Attribute) -> Any:
         if part.name == "id":
             return strawberry.ID
-        hint = self._enum(resource, part) if part.choices else _SCALARS[part.kind]
+        hint = self._enum(resource, part) if part.choices else _scalar(part.kind)
         return hint | None if part.is_nullable else hint
 
     def _enum(self, resource: Resource[Any], part: Attribute) -> Any:
@@ -143,7 +136,7 @@ class SchemaTypes:
         part = filter_.attribute
         if filter_.comparison == "is_null":
             return bool | None
-        hint = self._enum(resource, part) if part.choices else _SCALARS[part.kind]
+        hint = self._enum(resource, part) if part.choices else _scalar(part.kind)
         is_list = filter_.comparison == "in"
         return (list[hint] if is_list else hint) | None  # type: ignore[valid-type]
 

@@ -6,21 +6,11 @@ import msgspec
 
 from dspex._version import __version__
 from dspex.operations.framework.action import Action
+from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS
 from dspex.operations.framework.domain import Domain
 from dspex.operations.framework.query_arguments import MAX_MEMBERS
 from dspex.operations.framework.resource import Attribute, Filter, Resource
 
-_SCHEMAS: dict[str, dict[str, Any]] = {
-    "uuid": {"type": "string", "format": "uuid"},
-    "text": {"type": "string"},
-    "integer": {"type": "integer"},
-    "number": {"type": "number"},
-    "flag": {"type": "boolean"},
-    "time": {"type": "string", "format": "date-time"},
-    "json": {},
-    "probability": {"type": "number", "minimum": 0, "maximum": 1},
-    "embedding": {"type": "array", "items": {"type": "number"}},
-}
 _ERROR: dict[str, Any] = {
     "type": "object",
     "required": ["error"],
@@ -118,7 +108,7 @@ def _row(resource: Resource[Any]) -> dict[str, Any]:
 
 
 def _attribute(part: Attribute) -> dict[str, Any]:
-    schema = dict(_SCHEMAS[part.kind])
+    schema = dict(ATTRIBUTE_KINDS[part.kind].schema)
     if part.choices:
         schema["enum"] = [*part.choices, *([None] if part.is_nullable else [])]
     if part.is_nullable and "type" in schema:
@@ -203,8 +193,11 @@ def _many(resource: Resource[Any]) -> dict[str, Any]:
 def _filter(filter_: Filter) -> dict[str, Any]:
     part = filter_.attribute
     if filter_.comparison == "is_null":
-        return dict(_SCHEMAS["flag"])
-    schema = {**_SCHEMAS[part.kind], **({"enum": list(part.choices)} if part.choices else {})}
+        return dict(ATTRIBUTE_KINDS["flag"].schema)
+    schema = {
+        **ATTRIBUTE_KINDS[part.kind].schema,
+        **({"enum": list(part.choices)} if part.choices else {}),
+    }
     if part.kind == "integer":
         schema["format"] = "int32"
     return (
@@ -219,7 +212,7 @@ def _one(resource: Resource[Any]) -> dict[str, Any]:
         "operationId": f"read_{resource.name}",
         "summary": f"One {resource.name.replace('_', ' ')}.",
         "description": f"Needs the scope {resource.reading}.",
-        "parameters": [_parameter("id", "path", _SCHEMAS["uuid"])],
+        "parameters": [_parameter("id", "path", dict(ATTRIBUTE_KINDS["uuid"].schema))],
         "responses": _responses({"$ref": f"#/components/schemas/{_pascal(resource)}"}),
     }
 
