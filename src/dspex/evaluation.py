@@ -13,6 +13,7 @@ from dspex.learning.evaluation.evaluate import aevaluate, evaluate
 from dspex.learning.evaluation.judge import Judge
 from dspex.learning.evaluation.metric import Metric
 from dspex.learning.evaluation.metrics import *  # noqa: F403  # whatever is registered
+from dspex.learning.evaluation.progress_display import ProgressDisplay
 from dspex.learning.evaluation.report import Report, Row, constant
 from dspex.learning.evaluation.statistics import Interval, bootstrap, wilson
 
@@ -24,6 +25,7 @@ __all__ = [
     "Judge",
     "Majority",
     "Metric",
+    "ProgressDisplay",
     "Report",
     "Row",
     "aevaluate",

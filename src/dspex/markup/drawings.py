@@ -55,6 +55,14 @@ def share_drawing(share: float) -> Markup:
     )
 
 
+def timeline_drawing(start: float, end: float) -> Markup:
+    """Return a bar from one share of a whole to another, such as a part of a run."""
+    left, width = round(100 * start, 2), round(max(100 * (end - start), 0.8), 2)
+    return _picture(
+        "timeline", [element("rect", class_="bar", x=f"{left}%", y=5, width=f"{width}%", height=6)]
+    )
+
+
 def _picture(name: str, parts: list[Markup]) -> Markup:
     class_ = f"drawing {name}"
     return element(

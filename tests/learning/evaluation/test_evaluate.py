@@ -15,6 +15,7 @@ from dspex.language.signatures.content import Image
 from dspex.learning.evaluation import aevaluate, constant
 from dspex.sync import run
 from dspex.testing import SimulatedModel
+from tests.support.html_pages import read_html
 
 
 class Sort(dspex.Signature):
@@ -186,7 +187,8 @@ def test_repeats_are_rows_of_their_own_and_count_as_one_example():
     found = dspex.compare(report, once)
     assert (found.pairs, found.test) == (30, "permutation")
     json.dumps(report.to_dict(), allow_nan=False)
-    assert "<td>exact_match</td>" in report._repr_html_()
+    names = [head.text for head in read_html(report._repr_html_()).all("th")]
+    assert "exact_match" in names
 
 
 def test_repeats_and_concurrency_are_at_least_one(rulebook):

@@ -1,7 +1,6 @@
 """What is made of a finished search: importance, ablation, reports."""
 
 import csv
-import html
 import io
 import math
 from dataclasses import replace
@@ -18,7 +17,7 @@ from dspex.learning.optimizers.export import to_html as page
 from dspex.learning.optimizers.importance import aablate, importance
 from dspex.sync import run
 from dspex.testing import ScriptedModel, SimulatedModel
-from tests.support.html_pages import check_self_contained
+from tests.support.html_pages import check_self_contained, read_html
 
 
 def _rows(count, first=0):
@@ -180,5 +179,5 @@ def test_what_changed_is_told_of_a_program_that_cannot_be_stored_too():
     said = outcome.changes()
     assert "  -1.25\n" in said
     assert said.startswith("ask.temperature:")
-    assert said in html.unescape(outcome._repr_html_())
+    assert said in read_html(outcome._repr_html_()).text
     assert said in check_self_contained(page(outcome)).text

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -240,6 +241,10 @@ class Module(RunnableModule[Outputs], SlotHolder):
         """
         for place, value in load_parts(Path(path), dict(self.named_modules())).items():
             self.bind_path(place, value)
+
+    def _repr_html_(self) -> str:
+        markup: str = import_module("dspex.execution.modules.representation").module_html(self)
+        return markup
 
     def shared(self) -> Sequence[object]:
         """Return the values that a copy shares with this module: immutable ones and resources."""

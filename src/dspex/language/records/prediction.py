@@ -1,6 +1,7 @@
 """The typed outputs of a module, with usage and trace."""
 
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, Generic, Never, cast
 
@@ -106,6 +107,10 @@ class Prediction(Mapping[str, object], Generic[Outputs]):
 
     def __len__(self) -> int:
         return len(self._outputs)
+
+    def _repr_html_(self) -> str:
+        markup: str = import_module("dspex.language.records.representation").prediction_html(self)
+        return markup
 
     def __repr__(self) -> str:
         return (

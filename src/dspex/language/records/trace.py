@@ -1,5 +1,6 @@
 """The trace of a run: a tree of finished spans."""
 
+from importlib import import_module
 from typing import Literal
 
 import msgspec
@@ -55,6 +56,10 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
             if span.usage is not None and span.kind == "model":
                 total += span.usage
         return total
+
+    def _repr_html_(self) -> str:
+        markup: str = import_module("dspex.language.records.representation").trace_html(self)
+        return markup
 
     def to_json(self) -> str:
         """Return the trace as JSON text; `from_json` is its inverse."""

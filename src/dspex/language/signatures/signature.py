@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property, lru_cache
+from functools import lru_cache
+from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, Self, Union, Unpack, cast
 
@@ -474,15 +475,15 @@ class Signature:
         return isinstance(other, Signature) and self._parts == other._parts
 
     def __hash__(self) -> int:
-        return self._hash
-
-    @cached_property
-    def _hash(self) -> int:
         return hash(self.content_hash)
 
     @SignatureProperty
     def _parts(self) -> tuple[str, tuple[Field, ...], str]:
         raise AttributeError("the signature is not initialised")
+
+    def _repr_html_(self) -> str:
+        markup: str = import_module("dspex.language.signatures.representation").signature_html(self)
+        return markup
 
     def __repr__(self) -> str:
         return f"<Signature {self.name}: {self}>"

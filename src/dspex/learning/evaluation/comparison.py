@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from statistics import fmean
 from typing import Any, Literal
 
@@ -56,6 +57,12 @@ class Comparison:
             "pairs": self.pairs,
             "left_out": self.left_out,
         }
+
+    def _repr_html_(self) -> str:
+        markup: str = import_module("dspex.learning.evaluation.representation").comparison_html(
+            self
+        )
+        return markup
 
     def __str__(self) -> str:
         left_out = f", {self.left_out} failed rows left out" if self.left_out else ""

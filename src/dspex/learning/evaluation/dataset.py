@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, overload
 
@@ -66,6 +67,10 @@ class Dataset(Sequence[Example]):
         if isinstance(index, slice):
             return Dataset(examples=self.examples[index], name=self.name)
         return self.examples[index]
+
+    def _repr_html_(self) -> str:
+        markup: str = import_module("dspex.learning.evaluation.representation").dataset_html(self)
+        return markup
 
     def __repr__(self) -> str:
         return f"Dataset({self.name!r}, {len(self)} rows of {', '.join(self.fields)})"

@@ -1,11 +1,11 @@
 """The result of an evaluation: one row per run, and figures over the rows."""
 
-import html
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from importlib import import_module
 from statistics import fmean, variance
 from typing import Any
 
@@ -196,19 +196,8 @@ class Report:
         }
 
     def _repr_html_(self) -> str:
-        """Return the HTML table for notebooks."""
-        times = (f"{self.p50:.2f}", f"{self.p95:.2f}")
-        cells: list[tuple[object, ...]] = [
-            ("metric", "mean", "95% interval", "scored", "failed", "p50 s", "p95 s")
-        ]
-        for name in self.metrics:
-            mean, interval = f"{self.mean_of(name):.3f}", str(self.interval(name))
-            cells.append((name, mean, interval, self.scored, self.failed, *times))
-        rows = (
-            "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
-            for row in cells
-        )
-        return f"<table>{''.join(rows)}</table>"
+        markup: str = import_module("dspex.learning.evaluation.representation").report_html(self)
+        return markup
 
     def __repr__(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""

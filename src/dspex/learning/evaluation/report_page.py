@@ -71,16 +71,21 @@ def prompts_part(prompts: Mapping[str, str]) -> Markup:
     )
 
 
+def report_lead(report: Report) -> list[Content]:
+    """Return the mean with its interval as one sentence."""
+    if not report.scored:
+        return ["No row could be scored: all failed."]
+    interval = report.interval()
+    rows = f"{report.scored} run" if report.repeats > 1 else f"{report.scored} row"
+    return [
+        element("strong", f"{report.mean:.3g}"),
+        f" in {report.metrics[0]} over {rows}{'s' * (report.scored != 1)}; ",
+        f"95% interval {interval.low:.2f} to {interval.high:.2f}.",
+    ]
+
+
 def _verdict(report: Report) -> Markup:
     name, interval = report.metrics[0], report.interval()
-    lead: list[Content] = ["No row could be scored: all failed."]
-    if report.scored:
-        rows = f"{report.scored} run" if report.repeats > 1 else f"{report.scored} row"
-        lead = [
-            element("strong", f"{report.mean:.3g}"),
-            f" in {name} over {rows}{'s' * (report.scored != 1)}; ",
-            f"95% interval {interval.low:.2f} to {interval.high:.2f}.",
-        ]
     notes = []
     if report.failed:
         count = "1 row" if report.failed == 1 else f"{report.failed} rows"
@@ -89,7 +94,7 @@ def _verdict(report: Report) -> Markup:
         notes.append("On so few rows, the interval is wide.")
     return element(
         "div",
-        element("p", *lead, class_="lead"),
+        element("p", *report_lead(report), class_="lead"),
         element(
             "div",
             scale(name, report.mean, interval, bounds=bounds_of(report, name)),

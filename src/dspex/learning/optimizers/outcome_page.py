@@ -17,6 +17,7 @@ from dspex.learning.evaluation.report_page import (
     scale,
     section,
 )
+from dspex.learning.evaluation.representation import difference_scale
 from dspex.learning.evaluation.row_list import Entry, row_list
 from dspex.learning.evaluation.statistics import mean_interval
 from dspex.learning.optimizers.limits import values_of
@@ -30,7 +31,6 @@ from dspex.markup import (
     element,
     facts,
     folded,
-    interval_drawing,
     join,
     page,
     preformatted,
@@ -131,24 +131,8 @@ def verdict_scales(verdict: Verdict) -> Markup:
         if column
     ]
     comparison = verdict.comparison
-    interval = comparison.interval
-    reach = max(abs(interval.low), abs(interval.high), abs(comparison.difference)) * 1.15 or 1.0
     figure = verdict.objective.removeprefix("-") or verdict.before.metrics[0]
-    drawing = interval_drawing(
-        comparison.difference, interval.low, interval.high, start=-reach, end=reach
-    )
-    axis = element(
-        "div",
-        *(element("span", text) for text in ("worse", "0", "better")),
-        class_="axis",
-        aria_hidden="true",
-    )
-    difference = element(
-        "div",
-        element("span", f"difference in {figure}"),
-        element("div", drawing, axis),
-        element("span", str(comparison).partition(", p =")[0], class_="figure"),
-    )
+    difference = difference_scale(comparison, f"difference in {figure}")
     return element("div", lines, difference, class_="scales")
 
 

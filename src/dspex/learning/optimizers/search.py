@@ -1,11 +1,11 @@
 """The settings of a search and its outcome."""
 
 import difflib
-import html
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Generic, TypeGuard, TypeVar
 
 from dspex.errors import DefinitionError
@@ -16,6 +16,7 @@ from dspex.language.records import Example, Usage
 from dspex.learning.evaluation import Dataset
 from dspex.learning.optimizers.control import Control
 from dspex.learning.optimizers.current_values import as_program, current_values
+from dspex.learning.optimizers.front import Front
 from dspex.learning.optimizers.goal import Goal
 from dspex.learning.optimizers.importance import importance
 from dspex.learning.optimizers.journal import Journal
@@ -201,12 +202,13 @@ class Outcome(Generic[P]):
             for trial in self.trials
         ]
 
-    def front(self, *objectives: str) -> list[Trial]:
+    def front(self, *objectives: str) -> Front:
         """Return the undominated trials, best in the first objective first.
 
         Objectives are figures such as "accuracy" and "-usd".
         """
-        return front([trial for trial in self.trials if trial.candidate.is_final], objectives)
+        trials = [trial for trial in self.trials if trial.candidate.is_final]
+        return Front(front(trials, objectives), objectives)
 
     def pick(self, *limits: str, maximize: str) -> Trial:
         """Return the best trial in one objective among those within limits.
@@ -328,9 +330,8 @@ class Outcome(Generic[P]):
         }
 
     def _repr_html_(self) -> str:
-        """The representation in a notebook."""
-        conclusion, changes = html.escape(self.conclusion), html.escape(self.changes())
-        return f"<div><p>{conclusion}</p>{self.plot()}<pre>{changes}</pre></div>"
+        markup: str = import_module("dspex.learning.optimizers.representation").outcome_html(self)
+        return markup
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

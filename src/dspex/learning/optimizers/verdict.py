@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from statistics import fmean
 from typing import Any
 
@@ -109,6 +110,10 @@ class Verdict:
             "failed": [self.before.failed, self.after.failed],
             **self.comparison.to_dict(),
         }
+
+    def _repr_html_(self) -> str:
+        markup: str = import_module("dspex.learning.optimizers.representation").verdict_html(self)
+        return markup
 
     def __str__(self) -> str:
         conclusion = "significantly better" if self.is_better else "no significant improvement"
