@@ -74,30 +74,19 @@ async def open_services(
 ) -> AsyncIterator[Services]:
     """Open the services (see `prepare` for the database), and close them at the end.
 
-    Args:
-        settings: the settings of this process.
-        code: the root of code programs; without it they are refused.
-        observer: receives every span and event.
-        say: receives messages for people, such as that a folder was created.
-        clock: the source of time.
-        serves: whether this process is a server; `dspex workers` then lists it before it has
-            workers.
+    Programs of code need the code root `code`. `say` receives messages for people. `serves` says
+    that this process is a server; `dspex workers` then lists it before it has workers.
 
     Raises:
         StorageError: the database cannot be used, or has another schema.
         ConfigurationError: the model or adapter of the settings is wrong.
     """
-    clock = clock or SystemClock()
-    resolver = ModelResolver(settings)
-    database = database_of(settings, say=say)
+    clock, resolver = clock or SystemClock(), ModelResolver(settings)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(database.aclose)
-        domain = domain_of(settings, code)
-        await prepare(database, domain=domain, say=say)
-        waiters = Waiters()
-        store = AnnouncingStore(SQLStore(database, domain), waiters)
-        ids = await ids_after(store)
-        vault = vault_of(settings)
+        dependencies, database = await _dependencies(
+            settings, code, stack=stack, clock=clock, say=say
+        )
+        store, vault = dependencies.store, dependencies.services[Vault]
         models = KeyedModels(store, vault, resolver=resolver, clock=clock, say=say)
         stack.push_async_callback(models.aclose)
         context = _context(
@@ -106,37 +95,17 @@ async def open_services(
         backends = await stack.enter_async_context(
             open_backends(settings, code=code, observer=observer, serves=serves)
         )
-        limits = limits_of(settings, code, store, clock=clock)
-        executor = Executor(
-            store, backends=backends, context=context, clock=clock, new_id=ids, limits=limits
-        )
+        executor = _executor(settings, code, dependencies, backends=backends, context=context)
         executor.context_provider = models.context_for
         executor.input_limits = InputLimits() if serves else None
         stack.callback(executor.heavy.close)
-        figures = SQLFigures(database, domain)
+        figures = dependencies.services[Figures]
         retention = retention_of(settings, store, figures, clock=clock)
         work = run_maintenance(
             store, executor, retention if serves else None, context=context, database=database
         )
         readiness = await stack.enter_async_context(work)
-        jobs = QueuedJobs(store, policy=job_policy(settings), clock=clock, new_id=ids)
-        dependencies = Dependencies(
-            store=store,
-            clock=clock,
-            new_id=ids,
-            checks=(partial(check_reach, hosts=hosts_of(settings)),),
-            services=ServiceRegistry(
-                {
-                    Backends: backends,
-                    CodeRoot: code,
-                    Feed: StoredFeed(SQLEventLog(database), waiters, new_id=ids),
-                    Figures: figures,
-                    JobEngine: jobs,
-                    RegisteredMetrics: RegisteredMetrics(settings.metrics),
-                    Vault: vault,
-                }
-            ),
-        )
+        dependencies = dependencies.with_services({Backends: backends, CodeRoot: code})
         yield Services(
             settings=settings,
             operations=Operations(with_executor(dependencies, executor)),
@@ -148,6 +117,57 @@ async def open_services(
             examine=readiness.problems,
             retention=retention,
         )
+
+
+async def _dependencies(
+    settings: Settings,
+    code: CodeRoot | None,
+    *,
+    stack: AsyncExitStack,
+    clock: Clock,
+    say: Callable[[str], None],
+) -> tuple[Dependencies, Database]:
+    """Open the database until the end of `stack`; return the services that need nothing else."""
+    database = database_of(settings, say=say)
+    stack.push_async_callback(database.aclose)
+    domain = domain_of(settings, code)
+    await prepare(database, domain=domain, say=say)
+    waiters = Waiters()
+    store = AnnouncingStore(SQLStore(database, domain), waiters)
+    new_id = await ids_after(store)
+    services = {
+        Feed: StoredFeed(SQLEventLog(database), waiters, new_id=new_id),
+        Figures: SQLFigures(database, domain),
+        JobEngine: QueuedJobs(store, policy=job_policy(settings), clock=clock, new_id=new_id),
+        RegisteredMetrics: RegisteredMetrics(settings.metrics),
+        Vault: vault_of(settings),
+    }
+    dependencies = Dependencies(
+        store=store,
+        clock=clock,
+        new_id=new_id,
+        checks=(partial(check_reach, hosts=hosts_of(settings)),),
+        services=ServiceRegistry(services),
+    )
+    return dependencies, database
+
+
+def _executor(
+    settings: Settings,
+    code: CodeRoot | None,
+    dependencies: Dependencies,
+    *,
+    backends: Backends,
+    context: RunContext,
+) -> Executor:
+    return Executor(
+        dependencies.store,
+        backends=backends,
+        context=context,
+        clock=dependencies.clock,
+        new_id=dependencies.new_id,
+        limits=limits_of(settings, code, dependencies.store, clock=dependencies.clock),
+    )
 
 
 def with_executor(dependencies: Dependencies, executor: Executor) -> Dependencies:

@@ -5,7 +5,8 @@ from typing import Any
 
 from dspex.errors import ConflictError
 from dspex.operations.executions.execution_recorder import ExecuteOptions
-from dspex.operations.executions.executor import Executor, ProgramCall
+from dspex.operations.executions.execution_run import ProgramCall
+from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.inputs import (
     ExecuteProgram,
     ExecutionOf,

@@ -4,57 +4,44 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
 from typing import Any
 from uuid import UUID
-
-import msgspec
 
 from dspex.clock import Clock
 from dspex.errors import (
     ConflictError,
-    DspexError,
-    ExecutionError,
     FieldError,
     InputError,
     InvalidError,
-    NotFoundError,
     QuotaError,
-    StorageError,
-    boundary,
 )
-from dspex.execution.backends import Backends, Choice
-from dspex.execution.backends.outputs import check_outputs, dump_outputs
-from dspex.execution.context import RunContext, call_guarded
-from dspex.language.records import Prediction, Span
+from dspex.execution.backends import Backends
+from dspex.execution.context import RunContext
 from dspex.language.signatures import Validator
 from dspex.language.signatures.cancellable import CancellableRun
 from dspex.operations.executions.execution_recorder import (
-    LONG,
     ExecuteOptions,
     ExecutionRecorder,
     hash_of,
     json_ready,
-    trace_of,
 )
+from dspex.operations.executions.execution_rows import ExecutionRows
+from dspex.operations.executions.execution_run import ExecutionRun, ProgramCall
 from dspex.operations.executions.process_owner import owner_of_this_process
 from dspex.operations.executions.records import ENDED, EXECUTION, ExecutionRecord
 from dspex.operations.executions.redaction import PayloadPolicy
 from dspex.operations.executions.running_executions import (
     RunningExecution,
     RunningExecutions,
-    inside,
     parent,
 )
 from dspex.operations.executions.stages import Stages
 from dspex.operations.framework.heavy_work import HeavyWork, InputLimits
 from dspex.operations.framework.input_errors import input_errors_as_invalid
-from dspex.operations.framework.json_size import sizes_of
-from dspex.operations.framework.store import Change, Insert, Query, Store
+from dspex.operations.framework.store import Change, Query, Store
 from dspex.operations.programs.program_cache import ProgramCache
 from dspex.operations.programs.records import PROGRAM, ProgramRecord
 from dspex.operations.tenancy.quotas import Quotas
-from dspex.telemetry import Event, Observer
 
 _log = logging.getLogger("dspex.executions")
 DEFAULT_OPTIONS = ExecuteOptions()
@@ -62,12 +49,6 @@ WAIT = 30.0
 _POLL_SECONDS = 0.1
 ContextProvider = Callable[[str, RunContext], Awaitable[RunContext]]
 """Returns the context for a run in a workspace, derived from the context of this process."""
-ProgramCall = Callable[[RunContext], Awaitable[Prediction]]
-"""Runs what an execution records, such as a module of the caller, in the context of the executor."""
-_RETRY_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
-
-
-_long_of: Callable[[Any], tuple[Any, ...]] = attrgetter(*LONG)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +90,7 @@ class Executor:
             clock=clock, new_id=new_id, owner=self.owner, payload_policy=limits.payload_policy
         )
         self.program_cache = ProgramCache(store, backends=backends, clock=clock)
+        self._rows = ExecutionRows(store, self.recorder, clock=clock, quotas=limits.quotas)
 
     def on_write(self, changes: Sequence[Change]) -> None:
         """Update the cache after changes that were written by this process."""
@@ -160,7 +142,15 @@ class Executor:
             record, is_duplicate = await self._record_start(program, record, options)
             if is_duplicate:
                 return record
-            execution = _ExecutionRun(self, run, record, choice=choice, stages=stages, call=call)
+            execution = ExecutionRun(
+                run,
+                record,
+                rows=self._rows,
+                context_of=self._context_of,
+                choice=choice,
+                stages=stages,
+                call=call,
+            )
             return await execution.run(validated, options.timeout)
         finally:
             self.runs.end(run)
@@ -188,16 +178,6 @@ class Executor:
                 EXECUTION, {"workspace": workspace, "idempotency_key": key}
             ):
                 raise
-
-    def _charge(self, workspace: str, changes: Sequence[Change]) -> None:
-        """Charge the quota with the stored size of an execution, and with the execution if it is new."""
-        if self.quotas is None:
-            return
-        change = changes[0]
-        if isinstance(change, Insert):
-            self.quotas.charge(workspace, executions=1, size=sizes_of(_long_of(change.entity)))
-        else:
-            self.quotas.charge(workspace, size=sizes_of(map(change.values.get, LONG)))
 
     async def cancel(self, record: ExecutionRecord, *, actor: str) -> None:
         """Record an execution as cancelled and stop it: here at once, in another process within a second.
@@ -275,7 +255,7 @@ class Executor:
                 record = replace(record, retry_of=result.id)
                 key_release = (self.recorder.key_release(result),)
             else:
-                self._charge(record.workspace, changes)
+                self._rows.charge(record.workspace, changes)
                 return record, False
 
     async def _check_ready(self, program: ProgramRecord) -> None:
@@ -323,38 +303,10 @@ class Executor:
                     await (asyncio.Event().wait() if run is None else run.wait_until_finished())
             except TimeoutError:
                 pass
-            record = await self.reload(record)
+            record = await self._rows.reload(record)
         return record
 
-    async def reload(self, record: ExecutionRecord) -> ExecutionRecord:
-        """Return the current record of an execution.
-
-        Raises:
-            NotFoundError: the execution was deleted.
-        """
-        current = await self._store.get(EXECUTION, id=record.id)
-        if current is None:
-            raise NotFoundError(f"there is no execution {str(record.id)!r}")
-        return current
-
-    async def close(self, record: ExecutionRecord, values: Mapping[str, Any]) -> ExecutionRecord:
-        """Record the end, retrying if the database is unavailable; an end recorded by another writer wins."""
-        changes = self.recorder.end_changes(record, values)
-        for pause in (*_RETRY_DELAYS, None):
-            try:
-                await self._store.write(*changes)
-            except ConflictError:
-                return await self.reload(record)
-            except StorageError:
-                if pause is None:
-                    raise
-                await self._clock.sleep(pause)
-            else:
-                break
-        self._charge(record.workspace, changes)
-        return replace(record, **values)
-
-    async def context_of(
+    async def _context_of(
         self, run: RunningExecution, workspace: str, seconds: float | None
     ) -> RunContext:
         """Return the context of a run; the deadline of a parent execution applies if it is earlier."""
@@ -385,161 +337,3 @@ class _StoredRepr(str):
 
     def __repr__(self) -> str:
         return str(self)
-
-
-class _ExecutionRun:
-    """One run of a recorded execution."""
-
-    __slots__ = ("_call", "_choice", "_executor", "_record", "_run", "_spans", "_stages")
-
-    def __init__(
-        self,
-        executor: Executor,
-        run: RunningExecution,
-        record: ExecutionRecord,
-        *,
-        choice: Choice,
-        stages: Stages,
-        call: ProgramCall | None,
-    ) -> None:
-        self._call = call
-        self._executor = executor
-        self._run = run
-        self._record = record
-        self._choice = choice
-        self._stages = stages
-        self._spans: list[Span] = []
-
-    async def run(self, inputs: Mapping[str, Any], seconds: float | None) -> ExecutionRecord:
-        """Run the program, record the end, and return the record."""
-        prediction: Prediction | None = None
-        values: dict[str, Any] = {"queue_ms": self._stages.waited_ms()}
-        try:
-            self._run.is_stoppable = True
-            self._run.check()
-            with (
-                input_errors_as_invalid(),
-                boundary(ExecutionError, "the program failed"),
-                inside(self._run),
-            ):
-                context = await self._executor.context_of(
-                    self._run, self._record.workspace, seconds
-                )
-                prediction = await self._call_program(inputs, context)
-                self._run.is_stoppable = False
-                values |= self._outputs(prediction)
-        except DspexError as error:
-            values |= {
-                "status": "failed",
-                "error": error.to_dict(),
-                "stages": self._stages.summary("failed"),
-            }
-        except asyncio.CancelledError:
-            self._run.is_stoppable = False
-            if self._run.is_cancelled:
-                return await self._handle_cancellation(values)
-            failure = ExecutionError("the program's own code cancelled it").to_dict()
-            values |= {
-                "status": "failed",
-                "error": failure,
-                "stages": self._stages.summary("failed"),
-            }
-        self._run.is_stoppable = False
-        return await self._close(values, prediction)
-
-    async def _call_program(self, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
-        observed_context = replace(
-            context, observer=_CollectingObserver(context.observer, self._spans)
-        )
-        self._stages.enter("definition")
-        if observed_context.is_bounded:
-            return await call_guarded(
-                observed_context, lambda inner: self._on_backend(inputs, inner)
-            )
-        return await self._on_backend(inputs, observed_context)
-
-    async def _on_backend(self, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
-        if self._call is not None:
-            self._stages.enter("backend_execution")
-            return await self._call(context)
-        backend = self._choice.backend
-        handle = await backend.create_program(self._choice.program)
-        self._stages.enter("backend_execution")
-        return await backend.execute_program(handle, inputs, context)
-
-    def _outputs(self, prediction: Prediction) -> dict[str, Any]:
-        program, stages = self._choice.program, self._stages
-        stages.enter("output_validation")
-        outputs = check_outputs(program, prediction.to_dict())
-        stages.enter("serialization")
-        usage = prediction.usage
-        values = {
-            "outputs": dump_outputs(program, outputs),
-            "usage": msgspec.to_builtins(usage),
-            "cost_usd": usage.cost_usd,
-            "trace": trace_of(prediction, self._spans),
-            "status": "completed",
-        }
-        return {**values, "stages": stages.summary()}
-
-    async def _handle_cancellation(self, values: dict[str, Any]) -> ExecutionRecord:
-        """Record a cancellation by an action (already recorded), by shutdown, or by the caller's task."""
-        is_ours = self._run.absorb_cancellation()
-        if is_ours and self._run.reason == "cancel":
-            return await self._executor.reload(self._record)
-        values["stages"] = self._stages.summary("cancelled")
-        if is_ours:
-            return await self._close({**values, "status": "interrupted", "error": STOPPED}, None)
-        close_task = asyncio.ensure_future(self._close({**values, "status": "cancelled"}, None))
-        await asyncio.wait({close_task})
-        if not close_task.cancelled():
-            close_task.exception()
-        raise asyncio.CancelledError
-
-    async def _close(
-        self, values: dict[str, Any], prediction: Prediction | None
-    ) -> ExecutionRecord:
-        if prediction is None or "trace" not in values:
-            values["trace"] = trace_of(prediction, self._spans)
-        record = await self._executor.close(
-            self._record, self._executor.recorder.end_columns(self._record, **values)
-        )
-        if _log.isEnabledFor(logging.INFO):
-            _log_end(record, self._choice.program.name)
-        return record
-
-
-def _log_end(record: ExecutionRecord, program: str) -> None:
-    fields = {
-        "execution_id": str(record.id),
-        "program": program,
-        "actor": record.actor,
-        "status": record.status,
-        "duration_ms": round(record.duration_ms or 0.0, 3),
-        "code": None if record.error is None else record.error["code"],
-    }
-    _log.info(
-        "execution ended", extra=fields
-    )  # without the error message, which may contain inputs
-
-
-class _CollectingObserver:
-    """Collects the spans of a run, even if it fails, and forwards all events and spans."""
-
-    __slots__ = ("_observer", "_spans", "on_event")
-
-    def __init__(self, observer: Observer, spans: list[Span]) -> None:
-        self._observer = observer
-        self._spans = spans
-        self.on_event: Callable[[Event], None] = observer.on_event
-
-    def on_span(self, span: Span) -> None:
-        """Collect and forward a span."""
-        self._spans.append(span)
-        self._observer.on_span(span)
-
-
-STOPPED = DspexError("the process that ran this execution was stopped; retry it").to_dict() | {
-    "code": "interrupted",
-    "retryable": True,
-}

@@ -13,6 +13,7 @@ from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.process_owner import id_of, is_alive
 from dspex.operations.executions.records import EXECUTION, PROCESS, ExecutionRecord, ProcessRecord
 from dspex.operations.framework.access import DEFAULT_WORKSPACE
+from dspex.operations.framework.heartbeats import HeartbeatWatch
 from dspex.operations.framework.store import Insert, Query, Store, Update
 from dspex.sync import unbroken
 from dspex.telemetry import Event, Observer
@@ -53,7 +54,7 @@ class Maintenance:
             _PeriodicTask(BEAT, self.send_heartbeat),
             _PeriodicTask(SWEEP, self.sweep),
         ]
-        self._observations: dict[str, tuple[int, int]] = {}
+        self._watch: HeartbeatWatch[str] = HeartbeatWatch(clock, longest_look=2 * SWEEP)
         self._has_row = False
         self._task: asyncio.Task[None] | None = None
 
@@ -135,16 +136,8 @@ class Maintenance:
             for row in await self._store.select(EXECUTION, query)
             if row.id not in self._executor.runs
         ]
-        is_gone = {
-            owner: await self._is_gone(owner)
-            for owner in {row.owner for row in rows if row.owner is not None}
-        }
-        self._observations = {
-            owner: observation
-            for owner, observation in self._observations.items()
-            if owner in is_gone
-        }
-        orphans = [row for row in rows if row.owner is None or is_gone[row.owner]]
+        dead = await self._dead_owners({row.owner for row in rows if row.owner is not None})
+        orphans = [row for row in rows if row.owner is None or row.owner in dead]
         return sum([await self._interrupt(row) for row in orphans])
 
     async def _interrupt(self, row: ExecutionRecord) -> bool:
@@ -156,16 +149,15 @@ class Maintenance:
             return False
         return True
 
-    async def _is_gone(self, owner: str) -> bool:
-        if owner == self._executor.owner:
-            return True  # only called for executions that are not among our runs
-        alive = is_alive(owner)
-        if alive is not None:
-            return not alive
+    async def _dead_owners(self, owners: set[str]) -> set[str]:
+        """Return those owners of executions that do not run them any more, this process included."""
+        alive = {owner: is_alive(owner) for owner in owners - {self._executor.owner}}
+        beats = {owner: await self._beats(owner) for owner, lives in alive.items() if lives is None}
+        silence = self._watch.look(beats)
+        silent = {owner for owner, seconds in silence.items() if seconds >= DEAD_AFTER}
+        gone = {owner for owner, lives in alive.items() if lives is False}
+        return silent | gone | (owners & {self._executor.owner})
+
+    async def _beats(self, owner: str) -> int:
         row = await self._store.get(PROCESS, id=id_of(owner))
-        beats, now = -1 if row is None else row.beats, self._clock.monotonic_ns()
-        observation = self._observations.get(owner)
-        if observation is None or observation[0] != beats:
-            self._observations[owner] = (beats, now)
-            return False
-        return now - observation[1] >= int(DEAD_AFTER * 1e9)
+        return -1 if row is None else row.beats

@@ -1,20 +1,14 @@
 """Which workers live: each shows that it does, and sees who does not any more."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.errors import ConflictError, NotFoundError
+from dspex.operations.framework.heartbeats import HeartbeatWatch
 from dspex.operations.framework.store import Query, Store, Update
 from dspex.operations.jobs.policy import JobPolicy
 from dspex.operations.jobs.records import JOB_WORKER, JobWorkerRecord
-
-
-@dataclass(slots=True)
-class _Seen:
-    beats: int
-    silent: float = 0.0
 
 
 class WorkerRegistry:
@@ -33,8 +27,7 @@ class WorkerRegistry:
         self._policy = policy
         self._clock = clock
         self._me = me
-        self._seen: dict[UUID, _Seen] = {}
-        self._looked: int | None = None
+        self._watch: HeartbeatWatch[UUID] = HeartbeatWatch(clock, longest_look=2 * policy.beat)
         self.buried: list[UUID] = []
 
     async def tick(self) -> bool:
@@ -46,21 +39,12 @@ class WorkerRegistry:
         if self._me is not None and not await self._beat(self._me):
             return False
         rows = await self._store.select(JOB_WORKER, Query(where={"status": "alive"}, limit=1000))
-        now = self._clock.monotonic_ns()
-        passed = 0.0 if self._looked is None else (now - self._looked) / 1e9
-        self._looked = now
-        passed = min(passed, 2 * self._policy.beat)
-        self._seen = {row.id: self._noted(row, passed) for row in rows if row.id != self._me}
-        for row in rows:
-            if row.id != self._me and self._seen[row.id].silent >= self._policy.dead_after:
+        others = [row for row in rows if row.id != self._me]
+        silence = self._watch.look({row.id: row.beats for row in others})
+        for row in others:
+            if silence[row.id] >= self._policy.dead_after:
                 await self._bury(row)
         return True
-
-    def _noted(self, row: JobWorkerRecord, passed: float) -> _Seen:
-        before = self._seen.get(row.id)
-        if before is None or before.beats != row.beats:
-            return _Seen(row.beats)
-        return _Seen(row.beats, before.silent + passed)
 
     async def _beat(self, me: UUID) -> bool:
         beat = Update(

@@ -142,6 +142,16 @@ def _tenancy() -> None:
 
 
 def _jobs() -> None:
+    _evaluations()
+    _optimizations()
+    _workers()
+    for table in ("evaluations", "optimization_jobs"):
+        _index(table, "workspace", "id")
+        _index(table, "status")
+        _index(table, "program_id")
+
+
+def _evaluations() -> None:
     _table(
         "evaluations",
         *(
@@ -175,6 +185,9 @@ def _jobs() -> None:
         _reference("evaluations", "program_version_id", "program_versions"),
         _reference("evaluations", "dataset_id", "datasets"),
     )
+
+
+def _optimizations() -> None:
     _table(
         "optimization_jobs",
         *(
@@ -199,6 +212,9 @@ def _jobs() -> None:
         _reference("optimization_jobs", "dataset_id", "datasets"),
         _reference("optimization_jobs", "result_version_id", "program_versions"),
     )
+
+
+def _workers() -> None:
     _table(
         "job_workers",
         *(
@@ -217,10 +233,6 @@ def _jobs() -> None:
         *(_uuid("job_id"), _integer("number"), _text("entry")),
         sa.PrimaryKeyConstraint("job_id", "number", name="pk_journal_entries"),
     )
-    for table in ("evaluations", "optimization_jobs"):
-        _index(table, "workspace", "id")
-        _index(table, "status")
-        _index(table, "program_id")
 
 
 def _turns() -> tuple[sa.Column[Any], ...]:

@@ -1,0 +1,72 @@
+"""The rows of executions: read again, ended, and charged to the quota."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from operator import attrgetter
+from typing import Any
+
+from dspex.clock import Clock
+from dspex.errors import ConflictError, NotFoundError, StorageError
+from dspex.operations.executions.execution_recorder import LONG, ExecutionRecorder
+from dspex.operations.executions.records import EXECUTION, ExecutionRecord
+from dspex.operations.framework.json_size import sizes_of
+from dspex.operations.framework.store import Change, Insert, Store
+from dspex.operations.tenancy.quotas import Quotas
+
+_RETRY_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
+_long_of: Callable[[Any], tuple[Any, ...]] = attrgetter(*LONG)
+
+
+class ExecutionRows:
+    """The rows of the executions of one process."""
+
+    def __init__(
+        self, store: Store, recorder: ExecutionRecorder, *, clock: Clock, quotas: Quotas | None
+    ) -> None:
+        """Take the collaborators; without `quotas` nothing is counted."""
+        self._store = store
+        self._recorder = recorder
+        self._clock = clock
+        self._quotas = quotas
+
+    def charge(self, workspace: str, changes: Sequence[Change]) -> None:
+        """Charge the quota with what was stored of an execution, and with the execution if new."""
+        if self._quotas is None:
+            return
+        change = changes[0]
+        if isinstance(change, Insert):
+            self._quotas.charge(workspace, executions=1, size=sizes_of(_long_of(change.entity)))
+        else:
+            self._quotas.charge(workspace, size=sizes_of(map(change.values.get, LONG)))
+
+    async def reload(self, record: ExecutionRecord) -> ExecutionRecord:
+        """Return the current record of an execution.
+
+        Raises:
+            NotFoundError: the execution was deleted.
+        """
+        current = await self._store.get(EXECUTION, id=record.id)
+        if current is None:
+            raise NotFoundError(f"there is no execution {str(record.id)!r}")
+        return current
+
+    async def close(self, record: ExecutionRecord, values: Mapping[str, Any]) -> ExecutionRecord:
+        """Record the end, whose columns follow from `values`; return the record.
+
+        Retries if the database is unavailable. An end recorded by another writer wins.
+        """
+        columns = self._recorder.end_columns(record, **values)
+        changes = self._recorder.end_changes(record, columns)
+        for pause in (*_RETRY_DELAYS, None):
+            try:
+                await self._store.write(*changes)
+            except ConflictError:
+                return await self.reload(record)
+            except StorageError:
+                if pause is None:
+                    raise
+                await self._clock.sleep(pause)
+            else:
+                break
+        self.charge(record.workspace, changes)
+        return replace(record, **columns)

@@ -1,0 +1,183 @@
+"""One run of an execution: call the program, check its outputs, record the end."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from dspex.errors import DspexError, ExecutionError, boundary
+from dspex.execution.backends import Choice
+from dspex.execution.backends.outputs import check_outputs, dump_outputs
+from dspex.execution.context import RunContext, call_guarded
+from dspex.language.records import Prediction, Span
+from dspex.operations.executions.execution_recorder import trace_of
+from dspex.operations.executions.execution_rows import ExecutionRows
+from dspex.operations.executions.records import ExecutionRecord
+from dspex.operations.executions.running_executions import RunningExecution, inside
+from dspex.operations.executions.stages import Stages
+from dspex.operations.framework.input_errors import input_errors_as_invalid
+from dspex.telemetry import Event, Observer
+
+_log = logging.getLogger("dspex.executions")
+ProgramCall = Callable[[RunContext], Awaitable[Prediction]]
+"""Runs what an execution records, such as a module of the caller, in the executor's context."""
+ContextOfRun = Callable[[RunningExecution, str, float | None], Awaitable[RunContext]]
+"""Returns the context of a run in a workspace, with a timeout in seconds."""
+STOPPED = DspexError("the process that ran this execution was stopped; retry it").to_dict() | {
+    "code": "interrupted",
+    "retryable": True,
+}
+
+
+class ExecutionRun:
+    """One run of a recorded execution."""
+
+    __slots__ = ("_call", "_choice", "_context_of", "_record", "_rows", "_run", "_spans", "_stages")
+
+    def __init__(  # all parts of a run
+        self,
+        run: RunningExecution,
+        record: ExecutionRecord,
+        *,
+        rows: ExecutionRows,
+        context_of: ContextOfRun,
+        choice: Choice,
+        stages: Stages,
+        call: ProgramCall | None,
+    ) -> None:
+        """Take the run and its record; `call` runs in place of the program of `choice`."""
+        self._run = run
+        self._record = record
+        self._rows = rows
+        self._context_of = context_of
+        self._choice = choice
+        self._stages = stages
+        self._call = call
+        self._spans: list[Span] = []
+
+    async def run(self, inputs: Mapping[str, Any], seconds: float | None) -> ExecutionRecord:
+        """Run the program, record the end, and return the record."""
+        prediction: Prediction | None = None
+        values: dict[str, Any] = {"queue_ms": self._stages.waited_ms()}
+        try:
+            self._run.is_stoppable = True
+            self._run.check()
+            with (
+                input_errors_as_invalid(),
+                boundary(ExecutionError, "the program failed"),
+                inside(self._run),
+            ):
+                context = await self._context_of(self._run, self._record.workspace, seconds)
+                prediction = await self._call_program(inputs, context)
+                self._run.is_stoppable = False
+                values |= self._outputs(prediction)
+        except DspexError as error:
+            values |= {
+                "status": "failed",
+                "error": error.to_dict(),
+                "stages": self._stages.summary("failed"),
+            }
+        except asyncio.CancelledError:
+            self._run.is_stoppable = False
+            if self._run.is_cancelled:
+                return await self._handle_cancellation(values)
+            failure = ExecutionError("the program's own code cancelled it").to_dict()
+            values |= {
+                "status": "failed",
+                "error": failure,
+                "stages": self._stages.summary("failed"),
+            }
+        self._run.is_stoppable = False
+        return await self._close(values, prediction)
+
+    async def _call_program(self, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+        observed_context = replace(
+            context, observer=_CollectingObserver(context.observer, self._spans)
+        )
+        self._stages.enter("definition")
+        if observed_context.is_bounded:
+            return await call_guarded(
+                observed_context, lambda inner: self._on_backend(inputs, inner)
+            )
+        return await self._on_backend(inputs, observed_context)
+
+    async def _on_backend(self, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+        if self._call is not None:
+            self._stages.enter("backend_execution")
+            return await self._call(context)
+        backend = self._choice.backend
+        handle = await backend.create_program(self._choice.program)
+        self._stages.enter("backend_execution")
+        return await backend.execute_program(handle, inputs, context)
+
+    def _outputs(self, prediction: Prediction) -> dict[str, Any]:
+        program, stages = self._choice.program, self._stages
+        stages.enter("output_validation")
+        outputs = check_outputs(program, prediction.to_dict())
+        stages.enter("serialization")
+        usage = prediction.usage
+        values = {
+            "outputs": dump_outputs(program, outputs),
+            "usage": msgspec.to_builtins(usage),
+            "cost_usd": usage.cost_usd,
+            "trace": trace_of(prediction, self._spans),
+            "status": "completed",
+        }
+        return {**values, "stages": stages.summary()}
+
+    async def _handle_cancellation(self, values: dict[str, Any]) -> ExecutionRecord:
+        """Record a cancellation by an action (already recorded), by shutdown, or by the caller's task."""
+        is_ours = self._run.absorb_cancellation()
+        if is_ours and self._run.reason == "cancel":
+            return await self._rows.reload(self._record)
+        values["stages"] = self._stages.summary("cancelled")
+        if is_ours:
+            return await self._close({**values, "status": "interrupted", "error": STOPPED}, None)
+        close_task = asyncio.ensure_future(self._close({**values, "status": "cancelled"}, None))
+        await asyncio.wait({close_task})
+        if not close_task.cancelled():
+            close_task.exception()
+        raise asyncio.CancelledError
+
+    async def _close(
+        self, values: dict[str, Any], prediction: Prediction | None
+    ) -> ExecutionRecord:
+        if prediction is None or "trace" not in values:
+            values["trace"] = trace_of(prediction, self._spans)
+        record = await self._rows.close(self._record, values)
+        if _log.isEnabledFor(logging.INFO):
+            _log_end(record, self._choice.program.name)
+        return record
+
+
+def _log_end(record: ExecutionRecord, program: str) -> None:
+    fields = {
+        "execution_id": str(record.id),
+        "program": program,
+        "actor": record.actor,
+        "status": record.status,
+        "duration_ms": round(record.duration_ms or 0.0, 3),
+        "code": None if record.error is None else record.error["code"],
+    }
+    _log.info(
+        "execution ended", extra=fields
+    )  # without the error message, which may contain inputs
+
+
+class _CollectingObserver:
+    """Collects the spans of a run, even if it fails, and forwards all events and spans."""
+
+    __slots__ = ("_observer", "_spans", "on_event")
+
+    def __init__(self, observer: Observer, spans: list[Span]) -> None:
+        self._observer = observer
+        self._spans = spans
+        self.on_event: Callable[[Event], None] = observer.on_event
+
+    def on_span(self, span: Span) -> None:
+        """Collect and forward a span."""
+        self._spans.append(span)
+        self._observer.on_span(span)
