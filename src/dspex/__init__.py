@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dspex._version import __version__
 
 if TYPE_CHECKING:
+    from dspex import backends as backends
     from dspex import errors as errors
     from dspex import evaluation as evaluation
     from dspex import models as models
@@ -153,7 +154,16 @@ _HOMES = {
         "Finished",
     ),
 }
-ROOMS = ("errors", "evaluation", "models", "optimizers", "testing", "tools", "variables")
+ROOMS = (
+    "backends",
+    "errors",
+    "evaluation",
+    "models",
+    "optimizers",
+    "testing",
+    "tools",
+    "variables",
+)
 """Public modules beside the names of `__all__`; each lists its own names in its `__all__`."""
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
