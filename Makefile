@@ -26,9 +26,9 @@ test-bridge: $(VENV)/.dev
 test-full: $(VENV)/.dev $(OTHER)/.made
 	$(PYTEST) $(IN_TWO) -m "full and not slow"
 
-# kill sweeps, matrices, code generators: before a release
+# kill sweeps, matrices, code generators, all examples of properties: before a release
 test-slow: $(VENV)/.dev $(OTHER)/.made
-	$(PYTEST) -m slow
+	DSPEX_TEST_EXAMPLES=all $(PYTEST) -m "slow or hypothesis"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests benchmarks examples scripts

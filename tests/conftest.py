@@ -4,6 +4,7 @@ import asyncio
 import functools
 import inspect
 import os
+import re
 from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,21 @@ FAST = (
     "test_an_evaluation_on_the_mock_backend_is_a_job",
     "test_a_program_is_created_ready_and_executed_on_a_model",
 )
+
+
+MARKED = re.compile(r"^pytestmark = .*\bpytest\.mark\.(bridge|full|slow)\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files whose tests are all in an excluded layer: importing them takes seconds."""
+    if not collection_path.name.startswith("test_") or collection_path.suffix != ".py":
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    place = collection_path.relative_to(Path(__file__).parent).as_posix()
+    marked = MARKED.search(text)
+    layer = marked[1] if marked else "full" if place.startswith(FULL) else "fast"
+    is_excluded = f"not {layer}" in config.option.markexpr
+    return True if is_excluded and not any(name in text for name in FAST) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,15 +2,14 @@
 
 import ast
 import inspect
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 import dspex
 from dspex.testing import contracts
+from tests.architecture.source import FILES, TESTS, tree_of
 
-SOURCE, TESTS = Path(dspex.__file__).parent, Path(__file__).resolve().parents[1]
 SUITES = {
     # suite: the methods that make a class an implementation
     "LanguageModelContract": {"complete", "aclose"},
@@ -25,13 +24,8 @@ EXEMPT = {
 TOOLS = {"from_function", "from_module"}
 
 
-@cache
-def _parsed(file: Path) -> ast.Module:
-    return ast.parse(file.read_text())
-
-
 def _classes(file: Path) -> list[ast.ClassDef]:
-    return [node for node in _parsed(file).body if isinstance(node, ast.ClassDef)]
+    return [node for node in tree_of(file).body if isinstance(node, ast.ClassDef)]
 
 
 def _names(node: ast.AST) -> set[str]:
@@ -47,7 +41,7 @@ def _methods(made: ast.ClassDef) -> set[str]:
 
 def implementations(methods: set[str]) -> set[str]:
     """Return the names of the classes in the source that have `methods`, or an abstract class with them as a base."""
-    classes = [made for file in SOURCE.rglob("*.py") for made in _classes(file)]
+    classes = [made for file in FILES for made in _classes(file)]
     bases = {made: set().union(*map(_names, made.bases)) for made in classes}
     found = [made for made in classes if methods <= _methods(made)]
     abstract = {made.name for made in found if "ABC" in bases[made]}
@@ -61,7 +55,7 @@ def tried(suite: str) -> set[str]:
     for file in TESTS.rglob("test_*.py"):
         if suite not in file.read_text():
             continue
-        tree = _parsed(file)
+        tree = tree_of(file)
         values = {
             target.id: _names(part.value)
             for part in tree.body

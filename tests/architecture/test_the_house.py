@@ -4,15 +4,12 @@ import ast
 import importlib
 import inspect
 import re
-from pathlib import Path
 
 import pytest
 
 import dspex
 from dspex import errors
-
-SOURCE = Path(dspex.__file__).parent
-FILES = sorted(SOURCE.rglob("*.py"))
+from tests.architecture.source import FILES, SOURCE, tree_of
 
 
 def _functions(tree: ast.AST) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -32,7 +29,7 @@ def test_no_function_is_longer_than_60_lines() -> None:
     long = [
         f"{file.relative_to(SOURCE)}:{node.name}"
         for file in FILES
-        for node in _functions(ast.parse(file.read_text()))
+        for node in _functions(tree_of(file))
         if (node.end_lineno or 0) - node.lineno >= 60
     ]
     assert not long
@@ -50,7 +47,7 @@ def test_a_room_exports_at_most_16_names() -> None:
             continue
         names = [
             alias.name
-            for node in ast.parse(file.read_text()).body
+            for node in tree_of(file).body
             if isinstance(node, ast.ImportFrom)
             for alias in node.names
         ]
@@ -60,7 +57,7 @@ def test_a_room_exports_at_most_16_names() -> None:
 
 
 def test_every_room_says_what_it_is() -> None:
-    silent = [file for file in FILES if ast.get_docstring(ast.parse(file.read_text())) is None]
+    silent = [file for file in FILES if ast.get_docstring(tree_of(file)) is None]
     assert not silent
 
 

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.support.waiting import Child
 
-schemathesis = pytest.importorskip("schemathesis", reason="pip install 'dspex[dev]'")
 pytestmark = pytest.mark.full
 PROGRAM = (
     'import dspex\n\n@dspex.program\ndef shout(text: str) -> str:\n    """Shout."""\n    return '
@@ -34,6 +33,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 
 def test_no_generated_request_is_a_fault_and_every_answer_is_as_described(server: str) -> None:
+    schemathesis = pytest.importorskip("schemathesis", reason="pip install 'dspex[dev]'")
     schema = schemathesis.openapi.from_url(f"{server}/v1/openapi.json")
     call_count = 0
     for result in schema.get_all_operations():

@@ -15,6 +15,7 @@ from dspex.execution.adapters.choices import Choices
 from dspex.execution.context import RunContext
 from dspex.language.signatures import Signature, Type
 from dspex.testing import ScriptedModel
+from tests.support.properties import examples
 
 _CHAT, _JSON = ChatAdapter(), JSONAdapter()
 _VALUES = st.lists(
@@ -39,6 +40,7 @@ def _answer(hint: Any, reply: str, adapter: Adapter = _CHAT) -> Any:
     return adapter.parse(signature, text)["y"]
 
 
+@examples()
 @given(_VALUES)
 def test_a_formatted_value_is_read_back(values: list[Any]) -> None:
     type_ = Type("atom", constraints=(("one_of", tuple(values)),))
@@ -53,6 +55,7 @@ def test_a_formatted_value_is_read_back(values: list[Any]) -> None:
         assert (type(read_value), read_value) == (type(value), value)
 
 
+@examples()
 @given(_VALUES)
 def test_plain_text_is_read_back_unless_it_is_the_json_of_another_value(values: list[Any]) -> None:
     texts = [

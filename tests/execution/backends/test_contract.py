@@ -8,6 +8,7 @@ from dspex.execution.context import RunContext
 from dspex.language.signatures import Signature
 from dspex.language.signatures.examples import example
 from dspex.testing.backends import BackendContract, predicting
+from tests.support.properties import examples
 
 
 class TestNative(BackendContract):
@@ -23,6 +24,7 @@ class TestMock(BackendContract):
 _BOUNDS = st.integers(-50, 50)
 
 
+@examples()
 @given(
     kind=st.sampled_from(["int", "float"]),
     low=st.none() | st.tuples(st.sampled_from(["ge", "gt"]), _BOUNDS),

@@ -8,7 +8,7 @@ import random
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dspex
@@ -27,6 +27,7 @@ from dspex.execution.clients.prices import Price
 from dspex.language.records import Message, Usage
 from dspex.sync import run
 from dspex.testing import FakeClock, ScriptedModel
+from tests.support.properties import examples
 
 PRICE = Price(((0, 1.0),), ((0, 4.0),), ((0, 0.1),))
 
@@ -92,7 +93,7 @@ CALLS = st.lists(st.tuples(TEXTS, st.sampled_from([None, 1, 40, 600])), min_size
 AWAY = st.sampled_from([0.0, 0.3, 0.9])
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(
     limits=LIMITS,
     calls=CALLS,

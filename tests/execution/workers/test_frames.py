@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspex.execution.workers.child.frames import JSON, MSGPACK, FrameError, FrameSplitter, pack
+from tests.support.properties import examples
 
 FRAMES = st.lists(st.tuples(st.sampled_from([JSON, MSGPACK]), st.binary(max_size=300)), max_size=8)
 
 
+@examples()
 @given(frames=FRAMES, cuts=st.lists(st.integers(0, 2500), max_size=12))
 def test_frames_survive_any_splitting_and_merging(frames, cuts):
     stream = b"".join(pack(codec, payload) for codec, payload in frames)
@@ -21,6 +23,7 @@ def test_frames_survive_any_splitting_and_merging(frames, cuts):
     splitter.close()
 
 
+@examples()
 @given(data=st.binary(max_size=200))
 def test_any_bytes_are_frames_or_a_frame_error(data):
     splitter = FrameSplitter(limit=1000)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from dspex.errors import (
@@ -33,6 +33,7 @@ from dspex.execution.workers.child.runtime import Runtime
 from dspex.execution.workers.orphans import run_mark
 from dspex.telemetry import Collecting
 from dspex.testing.processes import fake_worker, is_alive, open_resources, wait_until_ended
+from tests.support.properties import examples
 
 pytestmark = pytest.mark.bridge
 
@@ -464,7 +465,7 @@ PIECES = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(15, suppress_health_check=[HealthCheck.too_slow])
 @given(pieces=PIECES, then=st.sampled_from(["answer", "hang", "die"]))
 async def test_whatever_a_worker_sends_every_call_ends_typed_and_nothing_leaks(pieces, then):
     before = open_resources()

@@ -9,6 +9,7 @@ from dspex.language.signatures import Signature, Type
 from dspex.language.signatures.examples import example
 from dspex.language.signatures.kinds import FORMATS, KINDS
 from tests.support.declared_types import DECLARED_TYPES, DeclaredType
+from tests.support.properties import examples
 
 
 def _kinds(type_: Type) -> set[str]:
@@ -79,6 +80,7 @@ def test_a_pattern_that_repeats_repetitions_ends_soon() -> None:
     _check(_field("str[pattern='^((((a*)*)*)*)*$']"), 1)
 
 
+@examples()
 @given(st.integers(0, 2), st.integers(0, 3), st.integers(0, 10**6))
 def test_lists_and_mappings_have_as_many_items_as_they_must(
     least: int, more: int, number: int

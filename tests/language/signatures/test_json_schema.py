@@ -8,16 +8,17 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from dspex.errors import InputError, SignatureError
 from dspex.language.signatures import Signature, type_text
 from dspex.language.signatures.providers import PROVIDERS
+from tests.support.properties import examples
 
 JUDGE = jsonschema.Draft202012Validator
 NAMES = ["a", "b", "cc"]
-usual = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+usual = examples(60, suppress_health_check=list(HealthCheck))
 
 
 def whole(schema: Any) -> Signature:

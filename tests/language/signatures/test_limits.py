@@ -15,6 +15,7 @@ from dspex.errors import InputError, SignatureError
 from dspex.language.signatures.cancellable import CancellableRun
 from dspex.language.signatures.limits import LIMITS
 from dspex.language.signatures.patterns import engine_pattern
+from tests.support.properties import examples
 
 QUICK_SECONDS = 2.5  # of CPU; the attacks took between 5 seconds and for ever
 
@@ -88,6 +89,7 @@ def test_patterns_of_python_are_written_for_the_linear_engine(
         signature.validate_inputs({"x": refused})
 
 
+@examples()
 @given(
     st.text(alphabet="ab01[](){}|?*+.^$\\-,wdsZ ", max_size=12),
     st.text(alphabet="ab01-[ ", max_size=5),
@@ -296,6 +298,7 @@ def test_a_text_too_long_for_a_costly_pattern_is_refused() -> None:
     assert "its pattern" in error.message
 
 
+@examples()
 @given(
     st.recursive(
         st.integers() | st.text(max_size=3),

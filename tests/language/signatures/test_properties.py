@@ -6,7 +6,7 @@ import json
 
 import jsonschema
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
 from dspex.errors import InputError, SignatureError
@@ -26,6 +26,7 @@ from dspex.language.signatures.types import (
     tagged,
     union,
 )
+from tests.support.properties import examples
 
 words = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -318,9 +319,8 @@ def values_of(draw, type_, enclosing=()):  # noqa: C901  # one case for each kin
     return result
 
 
-usual = settings(
-    deadline=None,
-    max_examples=100,
+usual = examples(
+    100,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 judge = jsonschema.Draft202012Validator
@@ -377,7 +377,7 @@ _WORDS = [
 ]  # fmt: skip
 
 
-@settings(deadline=None, max_examples=400)
+@examples(400)
 @given(st.one_of(st.text(), st.lists(st.sampled_from(_WORDS), max_size=25).map(" ".join)))
 @example("a" * 5000)
 @example("a -> b: " + "list[" * 5000)
@@ -403,7 +403,7 @@ def test_no_text_makes_the_parser_raise_anything_but_its_own_error(text):
     assert Signature(str(signature)) == signature
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(json_values)
 def test_no_data_makes_from_dict_or_from_json_schema_raise_anything_but_a_signature_error(data):
     candidates = [

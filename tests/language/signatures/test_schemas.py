@@ -2,7 +2,7 @@ import json
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -11,6 +11,7 @@ from dspex.language.signatures import Signature
 from dspex.language.signatures.conformance import PROVIDER_NAME, RULES, problems
 from dspex.language.signatures.names import original_name, provider_name
 from dspex.language.signatures.providers import PROVIDERS
+from tests.support.properties import examples
 
 
 class Person(BaseModel):
@@ -284,7 +285,7 @@ def test_the_checker_finds_each_breach_and_each_rule_has_its_source():
     assert all(rule.source.startswith("https://") and rule.text for rule in RULES)
 
 
-@settings(deadline=None)
+@examples()
 @given(st.text(max_size=5) | st.text("a.-_x2E", max_size=12))
 def test_a_name_comes_back_from_what_providers_take(name):
     escaped = provider_name(name)

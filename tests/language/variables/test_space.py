@@ -23,6 +23,7 @@ from dspex.language.variables import (
     var,
 )
 from dspex.language.variables.presets import model_settings, reply_room, strategy
+from tests.support.properties import examples
 
 
 def _space():
@@ -231,6 +232,7 @@ _expressions = st.recursive(
 ).filter(lambda made: isinstance(made, Expression))
 
 
+@examples()
 @given(_expressions, st.integers(-9, 9), st.integers(-9, 9))
 def test_expression_means_the_same_after_json(expression, x, y):
     again = Expression.from_data(json.loads(json.dumps(expression.to_data())))
@@ -404,6 +406,7 @@ _junk = st.sampled_from(
 )
 
 
+@examples()
 @given(st.data())
 def test_spoilt_space_is_read_or_refused_with_a_variable_error(data):
     whole = json.loads(

@@ -22,6 +22,7 @@ from dspex.operations.framework.query_arguments import (
 from dspex.operations.framework.store import Match, Query, Sort, Store
 from dspex.testing.lists import ListContract
 from tests.operations.storage.test_store import two_stores
+from tests.support.properties import examples
 
 EXECUTION, PROGRAM, API_KEY = DOMAIN["execution"], DOMAIN["program"], DOMAIN["api_key"]
 
@@ -156,6 +157,7 @@ def test_a_cursor_of_another_order_or_of_nobody_is_refused(cursor: str) -> None:
     assert [found.path for found in caught.value.fields] == ["after"]
 
 
+@examples()
 @given(st.text())
 def test_no_text_makes_more_of_a_cursor_than_a_refusal(text: str) -> None:
     for name in ("cost_usd", "created_at", "status", None):
@@ -163,6 +165,7 @@ def test_no_text_makes_more_of_a_cursor_than_a_refusal(text: str) -> None:
             continue_after(EXECUTION, Query(sort=Sort(name) if name else None), text)
 
 
+@examples()
 @given(st.floats(allow_nan=False) | st.none())
 def test_a_cursor_keeps_a_number_to_its_last_bit(value: float | None) -> None:
     class Row:

@@ -4,12 +4,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dspex.errors import InvalidError
 from dspex.surfaces.api.json_limits import BASE_COUNT, BYTES_PER_VALUE, check_values
 from dspex.surfaces.api.requests import decode_json
+from tests.support.properties import examples
 
 TEXTS = st.text(alphabet='ab,[]{}"\\ é', max_size=6)
 VALUES = st.recursive(
@@ -22,7 +23,7 @@ def amount(value: Any) -> int:
     return 1 + sum(map(amount, parts))
 
 
-@settings(deadline=None)
+@examples()
 @given(VALUES)
 def test_values_are_counted_without_what_is_written_in_texts(value: Any) -> None:
     texts = json.dumps(["," * BASE_COUNT, '"\\' * 1000, value])

@@ -23,6 +23,7 @@ from dspex.settings import Settings
 from dspex.surfaces.api import ServerConfig
 from dspex.surfaces.api.graphql import core_schema, make_schema
 from dspex.testing.store import NOW, new_id
+from tests.support.properties import examples
 from tests.surfaces.api.client import serving
 from tests.surfaces.api.test_graphql import served
 
@@ -71,6 +72,7 @@ def test_a_scalar_refuses_what_is_none_with_a_typed_error(name: str) -> None:
         assert len(caught.value.message) < 400
 
 
+@examples()
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1))
 def test_an_embedding_is_read_as_it_is_written(vector: list[float]) -> None:
     scalar = EMBEDDING

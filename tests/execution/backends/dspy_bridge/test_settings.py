@@ -1,6 +1,7 @@
 """Settings of predictors in a dspy program arrive at the model."""
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -18,18 +19,14 @@ POOL = PoolConfig(name="dspy", minimum=1, maximum=1)
 ANSWER = {"answer": "three", "trust": "low"}
 
 
-def with_rag(interpreter, folder, test, *, interface="auto"):
-    async def main():
-        config = DspyConfig(
-            interpreter=interpreter, pool=POOL, paths=(folder,), interface=interface
+@asynccontextmanager
+async def open_rag(interpreter, folder, *, interface="auto"):
+    config = DspyConfig(interpreter=interpreter, pool=POOL, paths=(folder,), interface=interface)
+    async with asyncio.timeout(120), DspyBackend(config) as bridge:
+        yield (
+            bridge,
+            BackendModule(await bridge.import_program("rag:Hops", init={"hops": 1}), bridge),
         )
-        async with asyncio.timeout(120), DspyBackend(config) as bridge:
-            await test(
-                bridge,
-                BackendModule(await bridge.import_program("rag:Hops", init={"hops": 1}), bridge),
-            )
-
-    asyncio.run(main())
 
 
 def asked(model):
@@ -37,8 +34,10 @@ def asked(model):
 
 
 @pytest.mark.parametrize("interface", ["forward", "engine"])
-def test_assigned_settings_arrive_with_the_calls_of_their_predictor(interpreter, folder, interface):
-    async def test(bridge, rag):
+async def test_assigned_settings_arrive_with_the_calls_of_their_predictor(
+    interpreter, folder, interface
+):
+    async with open_rag(interpreter, folder, interface=interface) as (bridge, rag):
         if interface == "engine" and bridge.version.startswith("3.3"):
             return
         bound = rag.with_variables(
@@ -67,14 +66,12 @@ def test_assigned_settings_arrive_with_the_calls_of_their_predictor(interpreter,
             *((1.0, 0.5, 64), (0.5, None, None)),
         ]
 
-    with_rag(interpreter, folder, test, interface=interface)
-
 
 @pytest.mark.parametrize("interface", ["forward", "engine"])
-def test_a_predictor_asks_the_model_that_it_is_assigned_as_that_model_can_be_asked(
+async def test_a_predictor_asks_the_model_that_it_is_assigned_as_that_model_can_be_asked(
     interpreter, folder, interface
 ):
-    async def test(bridge, rag):
+    async with open_rag(interpreter, folder, interface=interface) as (bridge, rag):
         if interface == "engine" and bridge.version.startswith("3.3"):
             return
         plain, able = answering(ANSWER), answering(ANSWER, name="able")
@@ -104,11 +101,10 @@ def test_a_predictor_asks_the_model_that_it_is_assigned_as_that_model_can_be_ask
         assert state["answer.predict"]["lm"]["model"] == "far/able"
         assert state["search"]["lm"] is None
 
-    with_rag(interpreter, folder, test, interface=interface)
 
+async def test_settings_stay_where_an_optimizer_of_dspy_works(newest, folder):
 
-def test_settings_stay_where_an_optimizer_of_dspy_works(newest, folder):
-    async def test(bridge, rag):
+    async with open_rag(newest, folder) as (bridge, rag):
         bound = rag.with_variables(dspex.Float(0, 1, name="search.temperature")).assign(
             {"search.temperature": 0.5}
         )
@@ -124,8 +120,6 @@ def test_settings_stay_where_an_optimizer_of_dspy_works(newest, folder):
         assert better.assignment["search.temperature"] == 0.5
         assert "search.temperature" in better.space
         assert {request.temperature for request in model.requests[::2]} == {0.5}
-
-    with_rag(newest, folder, test)
 
 
 async def test_a_program_of_ours_on_dspy_follows_its_variables(newest):
@@ -154,8 +148,9 @@ async def test_a_program_of_ours_on_dspy_follows_its_variables(newest):
         assert "how many" in second.messages[0].content
 
 
-def test_places_are_named_where_there_is_none(newest, folder):
-    async def test(_, rag):
+async def test_places_are_named_where_there_is_none(newest, folder):
+
+    async with open_rag(newest, folder) as (__, rag):
         assert {
             "search.temperature",
             "answer.predict.model",
@@ -166,8 +161,6 @@ def test_places_are_named_where_there_is_none(newest, folder):
             DefinitionError, match=r"no place 'answer.temperature'; it has: .*answer.predict.top_p"
         ):
             rag.with_variables(dspex.Float(0, 1, name="answer.temperature"))
-
-    with_rag(newest, folder, test)
 
 
 @pytest.mark.parametrize("interface", ["forward", "engine"])

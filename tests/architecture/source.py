@@ -1,0 +1,17 @@
+"""The files of the package and their syntax trees, each parsed once."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import dspex
+
+SOURCE = Path(dspex.__file__).parent
+TESTS = Path(__file__).resolve().parents[1]
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+@cache
+def tree_of(file: Path) -> ast.Module:
+    """Return the syntax tree of `file`."""
+    return ast.parse(file.read_text(encoding="utf-8"))
