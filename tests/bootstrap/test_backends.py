@@ -1,6 +1,5 @@
 """The backends of a process, from its settings."""
 
-import asyncio
 import os
 import sys
 from dataclasses import replace
@@ -19,6 +18,7 @@ from dspex.settings import Secret, Settings, environment_of
 from dspex.testing import ScriptedModel
 from dspex.testing.backends import answering, predicting
 from dspex.testing.processes import open_resources
+from tests.support.waiting import eventually
 
 FOLDER = Path(__file__).parents[1] / "execution" / "backends"
 VALUES = {"query": "weather in Bern", "answer": 7, "sure": True}
@@ -76,9 +76,7 @@ async def test_code_runs_in_a_worker_where_the_settings_say_so_and_nothing_is_le
         assert (prediction.answer, choice.name) == (7, "isolated")
         where, _ = await run(backends, code_program("Where"), RunContext(), question="?")
         assert where.pid != os.getpid()
-        async with asyncio.timeout(10):
-            while told_of(folder) != [("isolated", where.pid, "ready")]:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: told_of(folder) == [("isolated", where.pid, "ready")], within=10)
         here, _ = await run(
             backends, code_program("Where"), RunContext(), question="?", asked="native"
         )

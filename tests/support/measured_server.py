@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from dspex.bootstrap import Services, open_services
+from dspex.clock import SystemClock
 from dspex.operations.domain import DOMAIN
 from dspex.operations.executions.executor import Executor
 from dspex.operations.framework.heavy_work import InputLimits
@@ -55,7 +56,7 @@ class Meter:
     async def beat(self) -> None:
         self._last = time.process_time()
         while True:
-            await asyncio.sleep(BEAT)
+            await SystemClock().sleep(BEAT)
             now = time.process_time()
             self.held, self._last = max(self.held, now - self._last), now
 

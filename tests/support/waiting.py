@@ -1,16 +1,17 @@
 """Waiting for events with a deadline, so that no test sleeps."""
 
 import asyncio
+import inspect
 import queue
 import subprocess
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
-DEADLINE = 60.0
+DEADLINE, PAUSE = 60.0, 0.01
 
 
 def finish(coroutine: Coroutine[Any, Any, T], *, within: float = DEADLINE) -> T:
@@ -21,6 +22,22 @@ def finish(coroutine: Coroutine[Any, Any, T], *, within: float = DEADLINE) -> T:
             return await coroutine
 
     return asyncio.run(bounded())
+
+
+async def eventually(condition: Callable[[], Any], *, within: float = DEADLINE) -> Any:
+    """Return the first true value of `condition`, which may be a coroutine function.
+
+    Only for what gives no event: other processes, their rows and their files. Everything else is
+    awaited. Past the deadline it fails with TimeoutError.
+    """
+    async with asyncio.timeout(within):
+        while True:
+            value = condition()
+            if inspect.isawaitable(value):
+                value = await value
+            if value:
+                return value
+            await asyncio.sleep(PAUSE)
 
 
 class Child:

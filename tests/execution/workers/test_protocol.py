@@ -34,6 +34,7 @@ from dspex.execution.workers.orphans import run_mark
 from dspex.telemetry import Collecting
 from dspex.testing.processes import fake_worker, is_alive, open_resources, wait_until_ended
 from tests.support.properties import examples
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.bridge
 
@@ -181,9 +182,7 @@ async def test_a_cancelled_call_stops_or_its_worker_does(command, survives):
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        async with asyncio.timeout(1.0):
-            while worker.busy:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: not worker.busy, within=1.0)
         assert (worker.state == "ready") is survives
 
 
@@ -201,9 +200,7 @@ async def test_cancelling_a_call_that_waits_for_the_parent_frees_it_at_once():
         )
         await caller.began.wait()
         call.cancel()
-        async with asyncio.timeout(0.5):
-            while worker.busy:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: not worker.busy, within=0.5)
         assert worker.state == "ready"
 
 

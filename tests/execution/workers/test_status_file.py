@@ -8,6 +8,7 @@ import msgspec
 from dspex.execution.workers import PoolStats
 from dspex.execution.workers.orphans import start_time
 from dspex.execution.workers.status_file import ProcessStatus, StatusPublisher, read_statuses
+from tests.support.waiting import eventually
 
 
 def stats(queued=0):
@@ -17,9 +18,7 @@ def stats(queued=0):
 
 
 async def until(condition, folder):
-    async with asyncio.timeout(10):
-        while not condition(read_statuses(folder)):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: condition(read_statuses(folder)), within=10)
 
 
 def test_a_process_tells_of_its_pools_from_the_first_change_to_its_end(tmp_path, go):

@@ -36,7 +36,7 @@ async def close() -> None:
 async def deaf() -> None:
     while True:
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             continue
 
@@ -56,7 +56,7 @@ ACTS: dict[str, Callable[[], Any]] = {
 async def handle(run: JobRun, store: SQLStore) -> Done:
     run.report("at work", pid=os.getpid())
     while "pid" not in (await store.get(EVALUATION, id=run.job.id)).progress:
-        await asyncio.sleep(0.01)
+        await SystemClock().sleep(0.01)
     result = ACTS[run.job.metrics[0]]()
     if isinstance(result, Coroutine):
         await result

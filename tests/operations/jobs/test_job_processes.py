@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +18,11 @@ from dspex.operations.jobs import JobPolicy
 from dspex.operations.jobs.job_process import JobProcess
 from dspex.operations.jobs.job_processes import JobProcesses, supervision
 from dspex.operations.jobs.job_rows import JobRows
-from dspex.testing.processes import is_alive
+from dspex.testing.processes import is_alive, wait_until_ended
 from tests.conftest import ENVIRONMENT
 from tests.operations.jobs.conftest import Opened
 from tests.operations.jobs.rows import a_job, a_program
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.bridge
 EVALUATION = DOMAIN["evaluation"]
@@ -46,17 +47,13 @@ class Bench:
         row = await self.row(job)
         return await self.processes.run("evaluation", job.id, row.turn)
 
-    async def until(self, holds: Callable[[], Awaitable[bool]]) -> None:
-        while not await holds():
-            await asyncio.sleep(0.01)
-
     async def until_at_work(self, job: Any) -> int:
         """Wait until the job's code runs, and return the process it is in."""
 
         async def has_reported() -> bool:
             return "pid" in (await self.row(job)).progress
 
-        await self.until(has_reported)
+        await eventually(has_reported)
         return int((await self.row(job)).progress["pid"])
 
 
@@ -140,8 +137,7 @@ async def test_a_job_that_is_stopped_leaves_within_its_grace_whatever_its_code_d
         await at.processes.watch()
         async with asyncio.timeout(20):
             assert await run == "stopped"
-            while is_alive(pid):
-                await asyncio.sleep(0.01)
+        await wait_until_ended(pid, 20)
         assert (await at.row(job)).status == status
 
 

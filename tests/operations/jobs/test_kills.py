@@ -1,6 +1,5 @@
 """Kills of workers and of the processes of their jobs: each job ends once, and every answer is kept once."""
 
-import asyncio
 import os
 import random
 import signal
@@ -11,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dspex.clock import SystemClock
 from dspex.settings import Settings
 from dspex.testing.processes import process_tree
 from tests.operations.jobs.test_workers import ROWS, World, journal, world
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.support.waiting import Child
@@ -55,7 +56,7 @@ async def test_the_process_of_a_job_is_killed_and_its_worker_goes_on_with_the_jo
             async def has_begun() -> bool:
                 return len(at.model.answered) >= 5
 
-            await at.until(has_begun)
+            await eventually(has_begun)
             pid = job_process_of(worker.process.pid)
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
@@ -78,7 +79,7 @@ async def test_workers_and_processes_of_jobs_are_killed_at_any_moment(
             workers: list[Child] = [stack.enter_context(at.worker()) for _ in range(WORKERS)]
             jobs = [await at.job() for _ in range(3)]
             for _ in range(4):
-                await asyncio.sleep(chance.uniform(0.5, 3.0))
+                await SystemClock().sleep(chance.uniform(0.5, 3.0))
                 at_risk = chance.choice(workers)
                 pid = (
                     at_risk.process.pid

@@ -12,6 +12,7 @@ from dspex.operations.framework.store import Query, Store, Update
 from dspex.operations.jobs import Done, JobRun
 from tests.operations.jobs.conftest import Opened, a_runner, inline
 from tests.operations.jobs.rows import a_job
+from tests.support.waiting import eventually
 
 EVALUATION = DOMAIN["evaluation"]
 
@@ -65,11 +66,12 @@ async def test_progress_is_written_while_the_job_runs(opened: Opened) -> None:
         job = await a_job(store)
         await engine.enqueue(EVALUATION, job.id)
         await going.wait()
-        while (row := await store.get(EVALUATION, id=job.id)) is not None and row.progress != {
-            "done": 1
-        }:
-            await asyncio.sleep(0.01)
-        assert row is not None
+
+        async def reported() -> Any:
+            row = await store.get(EVALUATION, id=job.id)
+            return row if row.progress == {"done": 1} else None
+
+        row = await eventually(reported)
         assert row.status == "running"
         seen.set()
         await engine.finished(job.id)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -21,9 +22,14 @@ from dspex.operations.jobs.tickets import VERSION, Tickets, make_engine, ticket_
 from dspex.testing.postgres import PostgresServer
 from tests.operations.jobs.conftest import Opened
 from tests.support.postgres import migrated
+from tests.support.waiting import eventually
 
 JOB, OTHER = UUID(int=1), UUID(int=2)
 QUICK = JobPolicy(queues=QUEUES, poll=0.02, concurrency=2)
+
+
+async def is_spent(tickets: Tickets, names: list[str], spent: set[str]) -> bool:
+    return await asyncio.to_thread(tickets.spent, names) == spent
 
 
 @pytest.mark.full
@@ -62,8 +68,7 @@ async def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(
                 ]
                 assert {found[3:] for found in runs} == {(loop, threading.get_ident())}
                 names = [ticket_of(JOB, first), ticket_of(OTHER, 0)]
-                while await asyncio.to_thread(tickets.spent, names) != {names[0]}:
-                    await asyncio.sleep(0.01)
+                await eventually(partial(is_spent, tickets, names, {names[0]}))
                 await asyncio.to_thread(tickets.discard, ["nobody"])
                 await asyncio.to_thread(
                     tickets.discard, []
@@ -74,8 +79,7 @@ async def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(
                 assert await asyncio.to_thread(tickets.forget, now - timedelta(days=1)) == 0
                 if life == "first":
                     spent = [ticket_of(JOB, 0), ticket_of(JOB, 1)]
-                    while await asyncio.to_thread(tickets.spent, spent) != set(spent):
-                        await asyncio.sleep(0.01)
+                    await eventually(partial(is_spent, tickets, spent, set(spent)))
                     # with the one that waits where this worker does not look
                     assert await asyncio.to_thread(tickets.forget, now + timedelta(days=1)) == 3
                     assert await asyncio.to_thread(tickets.spent, [*spent, names[1]]) == {

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dspex.bootstrap import Services, open_services
+from dspex.clock import SystemClock
 from dspex.execution.clients import Request, Response
 from dspex.execution.modules import CodeRoot
 from dspex.operations.domain import DOMAIN
@@ -28,7 +29,7 @@ from dspex.testing.postgres import PostgresServer
 from dspex.testing.processes import process_tree, signal_process_tree
 from tests.operations.jobs.rows import a_dataset, a_program
 from tests.support.postgres import migrated
-from tests.support.waiting import Child
+from tests.support.waiting import Child, eventually
 
 pytestmark = pytest.mark.full
 ROWS = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(20)]
@@ -50,7 +51,7 @@ class Slow(SimulatedModel):
         self.open += 1
         self.most = max(self.most, self.open)
         try:
-            await asyncio.sleep(self.seconds)
+            await SystemClock().sleep(self.seconds)
             answer = await super().complete(request)
         finally:
             self.open -= 1
@@ -83,19 +84,13 @@ class World:
     async def row(self, job: Any) -> Any:
         return await self.store.get(DOMAIN["evaluation"], id=job.id)
 
-    async def until(self, holds: Callable[[], Awaitable[Any]], *, within: float = 30.0) -> Any:
-        async with asyncio.timeout(within):
-            while not (found := await holds()):
-                await asyncio.sleep(0.02)
-            return found
-
     async def until_status(self, job: Any, *statuses: str) -> Any:
         async def reached() -> Any:
             row = await self.row(job)
             return row if row.status in statuses else None
 
         try:
-            return await self.until(reached)
+            return await eventually(reached)
         except TimeoutError:
             row = await self.row(job)
             raise AssertionError(
@@ -113,7 +108,7 @@ class World:
         async def are() -> bool:
             return len(await self.workers()) == count
 
-        await self.until(are)
+        await eventually(are)
 
     async def holder(self, job: Any) -> Any:
         """The worker row that has the job."""
@@ -181,14 +176,14 @@ async def test_survivors_take_the_jobs_of_the_dead_and_of_the_stopped(
             async def has_begun() -> bool:
                 return len(at.model.answered) >= 5
 
-            await at.until(has_begun)
+            await eventually(has_begun)
             os.kill((await at.holder(job)).pid, signal.SIGKILL)
             killed = len(at.model.answered)
 
             async def goes_on() -> bool:
                 return len(at.model.answered) >= killed + 4
 
-            await at.until(goes_on)
+            await eventually(goes_on)
             stopped = await at.holder(job)
             signal_process_tree(stopped.pid, signal.SIGSTOP)
             # a process that is stopped while it holds SQLite's lock lets nobody write before it
@@ -201,7 +196,7 @@ async def test_survivors_take_the_jobs_of_the_dead_and_of_the_stopped(
             async def lives_anew() -> bool:
                 return any(worker.pid == stopped.pid for worker in await at.workers())
 
-            await at.until(lives_anew)
+            await eventually(lives_anew)
             assert row.attempts == 3
             assert len(row.rows) == 20
             assert await at.statuses(job) == [
@@ -243,13 +238,13 @@ async def test_a_job_is_paused_resumed_handed_back_and_cancelled_from_another_pr
             async def is_silent() -> bool:
                 return at.model.open == 0
 
-            await at.until(asks)
+            await eventually(asks)
             await at.act("pause_evaluation", JobRef(id=job.id))
-            await at.until(is_silent, within=1.0)
+            await eventually(is_silent, within=1.0)
             paused = sum(at.model.asked.values())
             await at.act("resume_evaluation", JobRef(id=job.id))
             await at.until_status(job, "running")
-            await at.until(asks)
+            await eventually(asks)
             assert first.stop(within=15) == 0
             row = await at.row(job)
             assert (row.status, row.waiting) == (
@@ -265,9 +260,9 @@ async def test_a_job_is_paused_resumed_handed_back_and_cancelled_from_another_pr
             other = await at.job()
             at.model.seconds = 60.0
             await at.until_status(other, "running")
-            await at.until(asks)
+            await eventually(asks)
             await at.act("cancel_evaluation", JobRef(id=other.id))
-            await at.until(is_silent, within=1.0)
+            await eventually(is_silent, within=1.0)
             assert (await at.row(other)).status == "cancelled"
 
 
@@ -361,7 +356,7 @@ async def test_a_job_whose_metric_blocks_is_ended_and_keeps_no_other_from_runnin
                         len(process_tree(row.pid)) <= 3
                     )  # the watchdog, and one process that waits for a job
 
-                await at.until(is_quiet, within=20)
+                await eventually(is_quiet, within=20)
             else:
                 assert await asyncio.to_thread(worker.stop, within=40) == 0
                 row = await at.row(stuck)
@@ -409,7 +404,7 @@ async def test_limits_hold_and_what_waits_says_why(
                 running.append(sum(row.status == "running" for row in rows))
                 return all(row.status == "completed" for row in rows)
 
-            await at.until(all_done, within=60)
+            await eventually(all_done, within=60)
             assert max(running) == 3
             assert at.model.most <= 3
             assert "queue 'evaluation' is full: 3 of 3 run" in reasons

@@ -17,7 +17,7 @@ from dspex.operations.storage import Database, SQLStore
 from dspex.testing.postgres import PostgresServer, execute
 from dspex.testing.store import event, new_id, signature
 from tests.support.postgres import DATABASES, migrated
-from tests.support.waiting import Child
+from tests.support.waiting import Child, eventually
 
 ROOT = Path(__file__).parents[3]
 SIGNATURE, EVENT = DOMAIN["signature"], DOMAIN["event"]
@@ -240,20 +240,16 @@ async def _through_a_restart(own: PostgresServer, ending: str) -> tuple[set[int]
             else:
                 acknowledged.add(number)
 
-    async def until(count: int) -> None:
-        while len(acknowledged) < count:
-            await asyncio.sleep(0.01)
-
     async with opened(own.url()) as store, asyncio.TaskGroup() as group:
         for _ in range(16):
             group.create_task(write(store))
-        await until(50)
+        await eventually(lambda: len(acknowledged) >= 50)
         await asyncio.to_thread(own.stop, ending)
-        while not refused:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: refused)
         await asyncio.to_thread(own.start)
         is_back.set()
-        await until(len(acknowledged) + 100)
+        aim = len(acknowledged) + 100
+        await eventually(lambda: len(acknowledged) >= aim)
         is_over.set()
     return acknowledged, refused
 

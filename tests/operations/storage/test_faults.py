@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dspex.clock import SystemClock
 from dspex.errors import DspexError, StorageError
 from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.store import Insert, Query
@@ -126,7 +127,7 @@ class Load:
                 await self.store.get(SIGNATURE, workspace="default", name="qa", version=number)
             except DspexError as error:
                 self.refused.append(error)
-                await asyncio.sleep(0.01)  # as a caller would, who tries again
+                await SystemClock().sleep(0.01)  # as a caller would, who tries again
             else:
                 self.acknowledged.add(number)
             self.moved.set()
@@ -221,7 +222,7 @@ async def test_faults_that_come_and_go_lose_nothing(
     async def act(at: Load) -> None:
         for _ in range(10):
             await execute(server.url(database), *fault.begin)
-            await asyncio.sleep(pause)
+            await SystemClock().sleep(pause)
             await execute(server.url(database), *fault.end)
             await at.until_more(10)
 

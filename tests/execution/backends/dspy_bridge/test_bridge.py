@@ -28,6 +28,7 @@ from dspex.telemetry import Collecting, FieldDelta, Finished, Status
 from dspex.testing import ScriptedModel
 from dspex.testing.backends import OptimizingBackendContract, answering, predicting
 from dspex.testing.processes import open_resources
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.full
 
@@ -421,14 +422,12 @@ async def test_cancelling_a_long_run_stops_its_model_calls_within_a_second(inter
     async with open_bridge(interpreter, paths=(folder,)) as (bridge, context):
         handle = await bridge.create_program(await bridge.import_program("rag:Slow"))
         run = asyncio.create_task(bridge.execute_program(handle, {"question": "?"}, context))
-        while len(context.model.requests) < 20:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: len(context.model.requests) >= 20)
         began = time.monotonic()
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run
-        while any(worker.busy for worker in bridge.stats().workers):
-            await asyncio.sleep(0.01)
+        await eventually(lambda: not any(worker.busy for worker in bridge.stats().workers))
         assert time.monotonic() - began < 1.0
         asked = len(context.model.requests)
         assert (
@@ -443,8 +442,9 @@ async def test_after_a_crash_the_warm_spare_answers_without_an_import(interprete
     pool = PoolConfig(name="dspy", minimum=1, maximum=1, spares=1, intensity=Intensity(restarts=50))
 
     async with open_bridge(interpreter, paths=(folder,), pool=pool) as (bridge, context):
-        while sum(worker.state == "ready" for worker in bridge.stats().workers) < 2:
-            await asyncio.sleep(0.01)
+        await eventually(
+            lambda: sum(worker.state == "ready" for worker in bridge.stats().workers) == 2
+        )
         spare = [worker.pid for worker in bridge.stats().workers if worker.role == "spare"]
         crashing = await bridge.create_program(await bridge.import_program("rag:Crash"))
         handle = await bridge.create_program(predicting(backend="dspy"))

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from dspex.clock import SystemClock
 from dspex.errors import ToolError
 from dspex.execution.backends import Optimization
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
@@ -16,6 +17,7 @@ from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature
 from dspex.testing import ScriptedModel
 from dspex.testing.backends import answering, predicting, same_answer
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.full
 POOL = PoolConfig(name="dspy", minimum=1, maximum=1, intensity=Intensity(restarts=50))
@@ -258,12 +260,11 @@ async def test_a_long_search_is_never_taken_for_dead_and_tells_its_progress(newe
             model.asked.clear()
             began = time.monotonic()
             while time.monotonic() - began < 20 * period:
-                await asyncio.sleep(period)
+                await SystemClock().sleep(period)
                 assert [worker.state for worker in bridge.stats().workers] == ["ready"]
                 assert not search.done()
             model.let(1)
-            while sum("scored" in data for data in heard) <= number:
-                await asyncio.sleep(0.01)
+            await eventually(lambda least=number: sum("scored" in data for data in heard) > least)
         model.let(100)
         assert (await search).assignment["self.demos"]
         assert [data["scored"] for data in heard if "scored" in data][:3] == [1, 2, 3]
@@ -279,14 +280,12 @@ async def test_a_cancelled_search_asks_no_model_within_a_second_and_its_worker_s
             "options": {"max_bootstrapped_demos": 6, "max_errors": 100},
         }
         search = asyncio.create_task(optimized(bridge, RunContext(model=model), **work))
-        while model.calls < 3:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: model.calls >= 3)
         began = time.monotonic()
         search.cancel()
         with pytest.raises(asyncio.CancelledError):
             await search
-        while any(worker.busy for worker in bridge.stats().workers):
-            await asyncio.sleep(0.01)
+        await eventually(lambda: not any(worker.busy for worker in bridge.stats().workers))
         assert time.monotonic() - began < 1.0
         asked = model.calls
         model.let(100)
