@@ -389,7 +389,7 @@ def test_alternatives_that_multiply_take_no_time() -> None:
 
 
 @pytest.mark.parametrize("keyword", ["allOf", "items", "not", "properties"])
-def test_a_schema_that_is_too_deep_or_too_large_is_refused(keyword: str) -> None:
+def test_a_schema_that_is_too_deep_is_refused(keyword: str) -> None:
     schema: Any = {"type": "integer"}
     for _ in range(3000):
         schema = {
@@ -401,5 +401,8 @@ def test_a_schema_that_is_too_deep_or_too_large_is_refused(keyword: str) -> None
         }
     with pytest.raises(SignatureError, match="nested deeper"):
         whole(schema)
+
+
+def test_a_schema_that_is_too_large_is_refused() -> None:
     with pytest.raises(SignatureError, match="more than"):
         whole({"anyOf": [{"type": "integer"}] * 60_000})

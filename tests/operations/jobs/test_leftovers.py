@@ -17,6 +17,7 @@ from dspex.operations.storage import SQLJournal
 from dspex.settings import Settings
 from dspex.testing import FakeClock
 from tests.operations.jobs.test_workers import World, journal, world
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.full
 LONG_AGO = datetime.now(UTC) - timedelta(days=40)
@@ -90,7 +91,7 @@ async def test_a_worker_deletes_what_old_jobs_left_and_nothing_of_unfinished_one
                 ]
                 return not left and not await count(at)
 
-            await at.until(is_clean)
+            await eventually(is_clean)
             assert [await journal(at, job) for job in (paused, failed)] == [[ENTRY], [ENTRY]]
             assert [await at.statuses(job) for job in (paused, failed)] == [
                 ["queued"],

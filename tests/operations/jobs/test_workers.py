@@ -271,6 +271,7 @@ import sys
 from pathlib import Path
 
 from dspex.bootstrap import jobs
+from dspex.operations.domain import QUEUES
 from dspex.operations.jobs import JobPolicy
 from dspex.settings import read_settings
 
