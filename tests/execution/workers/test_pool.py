@@ -33,6 +33,7 @@ from dspex.execution.workers.orphans import RUN_VARIABLE, run_mark, sweep
 from dspex.telemetry import Collecting
 from dspex.testing import fake_child
 from dspex.testing.processes import fake_worker, is_alive, open_resources, wait_until_ended
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.bridge
 
@@ -51,15 +52,9 @@ async def open_pool(*, spec=None, observer=None, **options):
     assert open_resources() == before
 
 
-async def until(condition, seconds=5.0):
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 async def test_a_crash_fails_only_what_its_worker_held_and_the_next_call_waits_for_no_start():
     async with open_pool(minimum=2, maximum=2, spares=1) as pool:
-        await until(lambda: [w.state for w in pool.stats().workers] == ["ready"] * 3)
+        await eventually(lambda: [w.state for w in pool.stats().workers] == ["ready"] * 3)
         started = {w.pid for w in pool.stats().workers}
         long_call = asyncio.create_task(pool.call("sleep", {"seconds": 0.3}))
         await asyncio.sleep(0)
@@ -68,7 +63,7 @@ async def test_a_crash_fails_only_what_its_worker_held_and_the_next_call_waits_f
         assert await pool.call("echo", {"n": 1}) == {"n": 1}
         assert {w.pid for w in pool.stats().workers if w.role == "serving"} < started
         assert await long_call == {"seconds": 0.3}
-        await until(lambda: [w.state for w in pool.stats().workers] == ["ready"] * 3)
+        await eventually(lambda: [w.state for w in pool.stats().workers] == ["ready"] * 3)
         assert pool.stats().restarts == 1
         assert Counter(w.role for w in pool.stats().workers) == {"serving": 2, "spare": 1}
 
@@ -109,7 +104,7 @@ async def test_a_pool_grows_while_calls_wait_and_shrinks_when_idle():
     async with open_pool(maximum=3, idle_seconds=0.8, health_seconds=0.05) as pool:
         await asyncio.gather(*(pool.call("sleep", {"seconds": 0.3}) for _ in range(6)))
         assert len(pool.stats().workers) == 3
-        await until(lambda: len(pool.stats().workers) == 1)
+        await eventually(lambda: len(pool.stats().workers) == 1)
 
 
 async def test_a_program_is_created_once_on_each_worker_and_calls_go_where_it_is():
@@ -131,13 +126,13 @@ async def test_a_program_is_created_once_on_each_worker_and_calls_go_where_it_is
 async def test_a_stopped_worker_misses_its_pings_and_is_replaced_while_a_busy_one_is_not():
     async with open_pool(minimum=2, maximum=2, health_seconds=0.1) as pool:
         spinning = asyncio.create_task(pool.call("spin", {}))
-        await until(lambda: any(w.busy for w in pool.stats().workers))
+        await eventually(lambda: any(w.busy for w in pool.stats().workers))
         victim = next(w for w in pool.stats().workers if not w.busy)
         os.kill(victim.pid, signal.SIGSTOP)
         call = asyncio.create_task(pool.call("echo", {}))
         with pytest.raises(WorkerLostError, match="missed 3 pings"):
             await call
-        await until(lambda: all(w.state == "ready" for w in pool.stats().workers))
+        await eventually(lambda: all(w.state == "ready" for w in pool.stats().workers))
         assert not spinning.done()
         assert [w.restarts for w in pool.stats().workers if w.busy] == [0]
         spinning.cancel()
@@ -151,11 +146,11 @@ async def test_memory_above_the_ceiling_drains_and_far_above_kills():
     spec = fake_worker(memory_limit=64 << 20, concurrency=2)
     async with open_pool(spec=spec, health_seconds=0.3, intensity=Intensity(restarts=0)) as pool:
         await pool.call("leak", {"bytes": 60 << 20})
-        await until(lambda: pool.stats().restarts == 1)
+        await eventually(lambda: pool.stats().restarts == 1)
         assert all(worker.memory < 50 << 20 for worker in pool.stats().workers)
         with pytest.raises(WorkerLostError, match="MiB of memory"):
             await asyncio.gather(pool.call("hang", {}), _leak(pool))
-        await until(lambda: [w.state for w in pool.stats().workers] == ["ready"])
+        await eventually(lambda: [w.state for w in pool.stats().workers] == ["ready"])
 
 
 async def test_a_worker_is_replaced_after_so_many_requests_and_no_call_notices():
@@ -210,11 +205,11 @@ async def test_a_pool_that_shrank_by_another_worker_than_its_newest_grows_again(
         await asyncio.gather(*(pool.call("sleep", {"seconds": 0.2}) for _ in range(4)))
         first, newest = (worker.pid for worker in pool.stats().workers)
         os.kill(newest, signal.SIGKILL)
-        await until(
+        await eventually(
             lambda: [w.pid not in {first, newest} for w in pool.stats().workers] == [False, True]
         )
         os.kill(pool.stats().workers[1].pid, signal.SIGKILL)
-        await until(lambda: [w.pid for w in pool.stats().workers] == [first])
+        await eventually(lambda: [w.pid for w in pool.stats().workers] == [first])
         await pool.tick()
         assert pool.stats().workers == ()
         assert await pool.call("echo", {"n": 1}) == {"n": 1}
@@ -242,7 +237,7 @@ async def test_a_pool_whose_workers_keep_crashing_rests_says_why_and_starts_agai
             await pool.call("echo", {})
         assert caught.value.is_retryable
         assert 0 < caught.value.retry_after <= 0.3
-        await until(lambda: [worker.state for worker in pool.stats().workers] == ["ready"])
+        await eventually(lambda: [worker.state for worker in pool.stats().workers] == ["ready"])
         assert await pool.call("echo", {"n": 1}) == {"n": 1}
         assert pool.stats().restarts == 2
 
@@ -296,7 +291,7 @@ async def test_waiting_calls_fail_while_the_interpreter_is_gone_and_run_when_it_
         with pytest.raises(WorkerError, match=f"{interpreter}' could not be started"):
             await pool.call("echo", {})
         interpreter.symlink_to(sys.executable)
-        await until(lambda: [worker.state for worker in pool.stats().workers] == ["ready"])
+        await eventually(lambda: [worker.state for worker in pool.stats().workers] == ["ready"])
         assert await pool.call("echo", {"n": 1}) == {"n": 1}
 
 
@@ -329,7 +324,7 @@ async def test_named_pools_under_one_supervisor_do_not_share_their_fate():
         first = pools["a"]
         with pytest.raises(WorkerLostError):
             await first.call("crash", {})
-        await until(lambda: pools["a"] is not first)
+        await eventually(lambda: pools["a"] is not first)
         assert await pools["a"].call("echo", {"n": 1}) == {"n": 1}
         assert (tree.restarts("a"), tree.restarts("b")) == (1, 0)
 
@@ -364,7 +359,7 @@ async def test_timeouts_in_a_row_open_the_circuit_too():
         for _ in range(2):
             with pytest.raises(WorkerTimeoutError):
                 await pool.call("sleep", {"seconds": 9}, seconds=0.05)
-            await until(lambda: not any(w.busy for w in pool.stats().workers))
+            await eventually(lambda: not any(w.busy for w in pool.stats().workers))
         with pytest.raises(CircuitOpenError):
             await pool.call("echo", {})
 
@@ -375,7 +370,7 @@ async def test_events_tell_the_life_of_every_worker():
     async with open_pool(observer=observer) as pool:
         with pytest.raises(WorkerLostError):
             await pool.call("crash", {})
-        await until(lambda: [w.state for w in pool.stats().workers] == ["ready"])
+        await eventually(lambda: [w.state for w in pool.stats().workers] == ["ready"])
     states = [event.attributes["state"] for event in observer.events if event.name == "worker"]
     assert states == ["ready", "lost", "ended", "ready", "draining", "ended"]
 
@@ -518,7 +513,7 @@ async def test_a_worker_gives_up_the_programs_that_nobody_asks_for_and_never_one
         ]:  # p0 is created again, even while its deletion is pending
             assert await run(name) == name
         await asyncio.gather(*(run(name) for name in names * 3))
-        await until(lambda: all(worker.busy <= 1 for worker in pool.stats().workers))
+        await eventually(lambda: all(worker.busy <= 1 for worker in pool.stats().workers))
         loaded = await pool.call("programs", {})
         assert "busy" in loaded
         assert len(loaded) <= 4 + 1
