@@ -30,7 +30,7 @@ def private_folder(folder: Path, say: Callable[[str], None]) -> Path:
                 f"cannot make the state folder {str(folder)!r}: {error}; set DSPEX_STATE_DIR to a "
                 "writable one"
             ) from error
-        say(f"made {folder}/ for programs and executions")
+        say(f"created {folder}/ for programs and executions")
         return folder
     is_changed = False
     try:

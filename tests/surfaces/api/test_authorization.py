@@ -11,6 +11,7 @@ import pytest
 
 from dspex.operations.datasets.records import DatasetRecord
 from dspex.operations.domain import DOMAIN
+from dspex.operations.executions.executor import Executor
 from dspex.operations.framework.access import SCOPES, Actor
 from dspex.operations.framework.action import Action
 from dspex.operations.framework.resource import Resource
@@ -126,6 +127,9 @@ async def test_rows_of_another_workspace_are_seen_and_changed_by_nobody(tmp_path
             for row in theirs:
                 await _assert_hidden(server, resource, row)
             await _assert_unlisted(server, resource, theirs)
+        quotas = server.services.operations.services[Executor].quotas
+        assert quotas is not None
+        await quotas.flush()  # the counters of a workspace follow its writes
         before = await _everything(server, "theirs")
         for action in DOMAIN.actions:
             for body in await _aimed(server, action):

@@ -149,7 +149,7 @@ def test_run_prints_the_outputs_and_stores_the_execution(
     code, out, err = call(capsys, "run", target("shout"), "text=hi", "times=2")
     assert (code, out) == (0, "result: HIHI\n")
     assert "completed in" in err
-    assert "made .dspex/" in err
+    assert "created .dspex/" in err
     code, out, _ = call(capsys, "run", "shout", "text=again", "--json")
     data = json.loads(out)
     assert (code, data["outputs"]) == (0, {"result": "AGAIN"})
