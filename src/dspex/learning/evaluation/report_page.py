@@ -128,7 +128,7 @@ def scale(name: str, value: float, interval: Interval, *, bounds: tuple[float, f
 
 def metrics_table(report: Report) -> Markup:
     """Return all metrics with their intervals as numbers and drawn."""
-    head = ["metric", "mean", "95% interval", "0 to 1", "scored", "failed"]
+    head = ["metric", "mean", "95% interval", "on its scale", "scored", "failed"]
     head += ["spread between runs"] if report.repeats > 1 else []
     rows: list[list[Content]] = []
     for name in report.metrics:
