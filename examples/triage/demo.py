@@ -61,7 +61,7 @@ def demo() -> None:
 
 
 def measure(program: Program, rows: dspex.Dataset, *, what: str) -> Report:
-    """Score a program on rows, one call at a time: the model computes one answer at a time anyway."""
+    """Score a program on rows, one call at a time, because the model computes one at a time."""
     report = dspex.evaluate(program, rows, dspex.exact_match, concurrency=1)
     print(f"{what}: {report.mean:.2f} in {report.seconds:.0f} s", flush=True)
     return report

@@ -1,4 +1,4 @@
-"""Time as a collaborator: production takes `SystemClock`, tests take a clock that they turn by hand."""
+"""Time as a collaborator: `SystemClock`, or in tests a clock that they turn by hand."""
 
 import asyncio
 import time

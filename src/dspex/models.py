@@ -1,5 +1,6 @@
-"""Models: clients for language models, and wrappers that add caching, limits, retries, budgets or recording to any.
+"""Models: clients for language models, and wrappers around any of them.
 
+Wrappers add caching, limits, retries, budgets or recording.
 A model string such as "openai/gpt-4o-mini" is enough in most places; a client is built by hand for
 a custom server or to be wrapped: `Caching(Retrying(OpenAIModel("name",
 base_url="http://host/v1")))`.

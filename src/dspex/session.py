@@ -33,7 +33,7 @@ FORMS = (
 
 @dataclass(slots=True)
 class ModelResolver:
-    """Resolves model strings; equal strings give the same model, which shares connections and weights.
+    """Resolves model strings; equal strings give the same model.
 
     The key comes from the environment variable of the provider. A server with a URL gets the
     credentials in the URL, or else `DSPEX_API_KEY`. Models at servers share the connections of
@@ -104,7 +104,7 @@ class ModelResolver:
         return Retrying(OpenAIModel(name, base_url=base, api_key=secret, transport=self.transport))
 
     def _with_credentials(self, text: str) -> str:
-        """Return the URL of the settings with credentials, which `Settings.model` lacks; or `text`."""
+        """Return the URL with credentials, which `Settings.model` lacks; or `text`."""
         secret = self.settings.model_url
         if secret is None or text != self.settings.model:
             return text

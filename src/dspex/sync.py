@@ -34,7 +34,7 @@ async def unbroken(work: Coroutine[Any, Any, T]) -> T:
 
 
 class _ThreadLoop:
-    """A loop that lives as long as its thread, so that pooled connections are reused by later calls."""
+    """A loop that lives as long as its thread, so that later calls reuse pooled connections."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -51,7 +51,7 @@ class _ThreadLoop:
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:
-    """Shut down the loop's generators, which closes pooled sessions, and its executor; then close it."""
+    """Shut down the loop's generators (and so pooled sessions) and executor, then close it."""
     if not loop.is_closed() and not loop.is_running():
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
@@ -118,7 +118,7 @@ class _Host:
         self.is_open = True
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a call from the thread; after the waiting caller was cancelled, raise CancelledError."""
+        """Run a call from the thread; raise CancelledError if the caller was cancelled."""
         future = concurrent.futures.Future[T]()
         with self._lock:
             if self._is_cancelled:

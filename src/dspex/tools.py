@@ -1,4 +1,7 @@
-"""Tools: typed functions that a program may call, and the policy of each (timeout, retries, approval)."""
+"""Tools: typed functions that a program may call.
+
+The policy of each has its timeout, retries and approval.
+"""
 
 from dspex.execution.tools.tool import Policy, Runnable, Tool
 from dspex.execution.tools.tool_set import ToolSet

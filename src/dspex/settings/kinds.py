@@ -165,7 +165,7 @@ def _secret_key(value: object) -> Secret:
 
 
 def _interpreter(value: object) -> str:
-    """Return the absolute path; symbolic links stay, because virtual environments depend on them."""
+    """Return the absolute path; links stay, because virtual environments depend on them."""
     executable = shutil.which(str(_path(value)))
     if executable is None:
         raise InvalidValueError("a Python that can be run, such as /path/to/venv/bin/python")

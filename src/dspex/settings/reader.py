@@ -29,7 +29,7 @@ OTHER_VARIABLES = frozenset(
         "DSPEX_TEST_POSTGRES_URL",
     }
 )
-"""Variables that are not settings: a key, the marker of a worker, and names of tests and benchmarks."""
+"""Variables that are not settings: a key, a worker's marker, names of tests and benchmarks."""
 Checks = Callable[[Settings], Iterable[tuple[str, str]]]
 """Returns (setting, problem) pairs for values that are well-formed but unusable."""
 

@@ -65,7 +65,7 @@ class Settings:
     log_format: str = "text"
 
     def __post_init__(self) -> None:
-        """Remove credentials from the model's URL, so that they are not shown, stored or forwarded."""
+        """Remove credentials from the model's URL, so that they are not shown or stored."""
         if self.model is not None and "://" in self.model:
             from dspex.execution.clients.address import without_credentials
 

@@ -160,7 +160,7 @@ SETTINGS: Mapping[str, Setting] = {
 
 
 def config_schema() -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of `dspex.toml`, with the meaning and default of each setting."""
+    """Return the JSON Schema (2020-12) of `dspex.toml`, with meanings and defaults."""
     defaults = {field.name: field.default for field in fields(Settings)}
     properties = {}
     for name, setting in SETTINGS.items():

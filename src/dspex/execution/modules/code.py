@@ -147,11 +147,15 @@ def code_config(
     Raises:
         DefinitionError: the code cannot be found by import.
     """
-    if "<locals>" in code.__qualname__ or code.__module__ == "__main__":
+    if code.__module__ == "__main__":
+        raise DefinitionError(
+            f"{code.__qualname__} cannot be found by import, because the script that runs defines "
+            "it; move it to another file and import it from there, to store programs of it"
+        )
+    if "<locals>" in code.__qualname__:
         raise DefinitionError(
             f"{code.__qualname__} cannot be found by import; define it at the top of a module "
-            "file to store "
-            "programs of it"
+            "file to store programs of it"
         )
     return {
         "target": f"{code.__module__}:{code.__qualname__}",
