@@ -1,5 +1,6 @@
 """Configuration by users: `configure()` for the process, `context()` for a block, model strings."""
 
+import importlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from dspex.execution.clients.address import (
     is_url,
     without_credentials,
 )
-from dspex.execution.clients.providers import PROVIDERS
+from dspex.execution.clients.providers import OPENAI_COMPATIBLE, PROVIDERS
 from dspex.execution.clients.transport import SharedTransport
 from dspex.execution.context import Cancellation, RunContext, current, update_default, use_context
 from dspex.settings import Secret, Settings, read_settings
@@ -112,31 +113,25 @@ class ModelResolver:
         return url if without_credentials(url) == text else text
 
     def _by_provider(self, provider: str, name: str) -> LanguageModel:
-        from dspex.execution.clients import OpenAIModel, Retrying
+        from dspex.execution.clients import Retrying
 
-        base, variable = PROVIDERS[provider]
-        key = self.settings.keys.get(variable) if variable else None
-        if variable and key is None:
+        entry = PROVIDERS[provider]
+        key = self.settings.keys.get(entry.key) if entry.key else None
+        if entry.key and key is None:
             raise ConfigurationError(
-                f"the model {provider}/{name} needs an API key: set {variable} in the environment"
+                f"the model {provider}/{name} needs an API key: set {entry.key} in the environment"
             )
         secret = key.reveal() if key else None
-        if provider == "anthropic":
-            from dspex.execution.clients.anthropic import AnthropicModel
-
-            return Retrying(
-                AnthropicModel(name, base_url=base, api_key=secret, transport=self.transport)
-            )
-        if provider == "gemini":
-            from dspex.execution.clients.gemini import GeminiModel
-
-            return Retrying(
-                GeminiModel(name, base_url=base, api_key=secret, transport=self.transport)
-            )
-        full_name = f"{provider}/{name}"
+        module, _, class_name = entry.client.partition(":")
+        client = getattr(importlib.import_module(f"dspex.execution.clients.{module}"), class_name)
+        names = {"name": f"{provider}/{name}"} if entry.client == OPENAI_COMPATIBLE else {}
         return Retrying(
-            OpenAIModel(
-                name, base_url=base, api_key=secret, name=full_name, transport=self.transport
+            client(
+                name,
+                base_url=entry.base_url,
+                api_key=secret,
+                transport=self.transport,
+                **names,
             )
         )
 
@@ -174,7 +169,7 @@ def key_of(text: str) -> str | None:
         return "DSPEX_API_KEY"
     provider, _, name = text.partition("/")
     return (
-        PROVIDERS[provider][1]
+        PROVIDERS[provider].key
         if provider in PROVIDERS and name and not text.endswith(".gguf")
         else None
     )

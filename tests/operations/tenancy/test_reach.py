@@ -10,7 +10,7 @@ from dspex.bootstrap import open_services
 from dspex.bootstrap.models import HiddenAddressModel
 from dspex.errors import DspexError, ForbiddenError, InvalidError
 from dspex.execution.clients import LanguageModel, Request
-from dspex.execution.clients.providers import PROVIDERS
+from dspex.execution.clients.providers import PROVIDERS, Provider
 from dspex.execution.clients.transport import SharedTransport
 from dspex.language.records import Message
 from dspex.operations.domain import DOMAIN
@@ -87,7 +87,7 @@ async def test_self_hosted_servers_are_reached_at_allowed_hosts_only(
     async with LoopbackServer(
         REPLY, http_answer({"error": {"message": "intranet-secret"}}, status=400)
     ) as server:
-        monkeypatch.setitem(PROVIDERS, "ollama", (f"{server.url}/v1", None))
+        monkeypatch.setitem(PROVIDERS, "ollama", Provider(f"{server.url}/v1"))
         for hosts in ("127.0.0.1", server.url.split("/")[2]):  # another port is another server
             async with open_services(dataclasses.replace(settings, model_hosts=hosts)) as services:
                 name = f"tenant-{len(hosts)}"

@@ -17,7 +17,7 @@ from dspex.bootstrap.jobs import handlers_of
 from dspex.bootstrap.models import MAX_CACHED, KeyedModels
 from dspex.clock import SystemClock
 from dspex.execution.clients import Request
-from dspex.execution.clients.providers import PROVIDERS
+from dspex.execution.clients.providers import PROVIDERS, Provider
 from dspex.execution.context import RunContext
 from dspex.language.records import Message
 from dspex.operations.domain import DOMAIN, QUEUES
@@ -203,7 +203,7 @@ async def test_a_revoked_key_of_the_server_fails_those_who_need_it_and_nobody_el
         Overheard() as server,
         open_services(dataclasses.replace(settings, model="openai/m")) as services,
     ):
-        monkeypatch.setitem(PROVIDERS, "openai", (server.url, "OPENAI_API_KEY"))
+        monkeypatch.setitem(PROVIDERS, "openai", Provider(server.url, "OPENAI_API_KEY"))
         services.context.models._models.clear()  # type: ignore[union-attr]  # what was made for the real address
         operations = services.operations
         for name, backend in (("asks", "native"), ("asks_nobody", "mock")):

