@@ -65,7 +65,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put every test into its layer; a marker at the test or in its file says more than its folder."""
+    """Put every test into its layer.
+
+    A marker at the test or in its file says more than its folder.
+    """
     here = Path(__file__).parent
     for item in items:
         place = (

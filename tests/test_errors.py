@@ -1,4 +1,7 @@
-"""Where an exception comes from: the user's own line, relative to the folder that its file was imported from."""
+"""Where an exception comes from.
+
+The user's own line, relative to the folder that its file was imported from.
+"""
 
 import sys
 from pathlib import Path

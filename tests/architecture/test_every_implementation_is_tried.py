@@ -1,4 +1,7 @@
-"""Each protocol with a contract suite: every class that implements it is named in a subclass of the suite."""
+"""Each protocol with a contract suite.
+
+Every class that implements it is named in a subclass of the suite.
+"""
 
 import ast
 import inspect

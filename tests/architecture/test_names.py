@@ -1,4 +1,7 @@
-"""Names and English that a stranger reads without a dictionary; the lists of exceptions only shrink."""
+"""Names and English that a stranger reads without a dictionary.
+
+The lists of exceptions only shrink.
+"""
 
 import ast
 import re

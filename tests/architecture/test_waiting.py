@@ -10,7 +10,10 @@ SLEEPS = 14  # in the package, for intervals and pauses of a known length; only 
 
 
 def sleeps(file: Path) -> Iterator[ast.Call]:
-    """Yield the calls of `time.sleep` and `asyncio.sleep`; `asyncio.sleep(0)` only yields control."""
+    """Yield the calls of `time.sleep` and `asyncio.sleep`.
+
+    `asyncio.sleep(0)` only yields control.
+    """
     for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in {"time.sleep", "asyncio.sleep"}:
             seconds = node.args[0]

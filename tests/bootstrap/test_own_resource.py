@@ -118,7 +118,10 @@ async def test_one_file_becomes_a_table_graphql_rest_and_an_audit_trail(
 async def test_a_policy_keeps_rows_from_who_they_are_not_for(
     on_each_database: Settings, tickets: Any
 ) -> None:
-    """On actions a row is refused before anything is written; on a resource, no page, count or filter brings it up."""
+    """On actions a row is refused before anything is written.
+
+    On a resource, no page, count or filter brings it up.
+    """
     policies = (OWN_WORKSPACE, tickets.THEIRS)
     private = replace(tickets.TICKET, policies=policies)
     refused = "close_ticket is for who opened the ticket, and admins"

@@ -31,7 +31,10 @@ def _usual_mask() -> object:
 
 
 def used(folder: Path) -> tuple[list[str], dict[str, str]]:
-    """Execute a program there; return what was said, and the modes of all files while the database is open."""
+    """Execute a program there.
+
+    Return what was said, and the modes of all files while the database is open.
+    """
     said: list[str] = []
 
     async def work() -> dict[str, str]:

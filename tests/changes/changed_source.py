@@ -36,7 +36,10 @@ class ChangedSource:
         self.touched.add(file)
 
     def run(self, *arguments: str) -> str:
-        """Run a module of the tests on the copy, in another process: `python -m` with `arguments`."""
+        """Run a module of the tests on the copy, in another process.
+
+        `python -m` with `arguments`.
+        """
         # the copy comes before the installed package
         path = os.pathsep.join([str(self.folder), str(ROOT)])
         result = subprocess.run(

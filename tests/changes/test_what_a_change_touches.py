@@ -1,4 +1,7 @@
-"""Each change is really made, on a copy of the source: how many files it touches, and where it is seen."""
+"""Each change is really made, on a copy of the source.
+
+How many files it touches, and where it is seen.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""Uses the kind "decimal" through a resource: on both databases, in GraphQL, JSON Schema and lists."""
+"""Uses the kind "decimal" through a resource.
+
+On both databases, in GraphQL, JSON Schema and lists.
+"""
 
 import dataclasses
 from datetime import UTC, datetime

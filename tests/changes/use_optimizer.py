@@ -1,4 +1,7 @@
-"""Uses the optimizer `OneTry` by its name: in Python, on the command line, in a job, over the API."""
+"""Uses the optimizer `OneTry` by its name.
+
+In Python, on the command line, in a job, over the API.
+"""
 
 import asyncio
 import warnings

@@ -1,4 +1,7 @@
-"""The dspy side of the comparison: cases on standard input, what dspy made of them on standard output."""
+"""The dspy side of the comparison.
+
+Cases on standard input, what dspy made of them on standard output.
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""What the version before wrote still opens: `version_before/make.py` made the files with that version."""
+"""What the version before wrote still opens.
+
+`version_before/make.py` made the files with that version.
+"""
 
 import contextlib
 import gzip

@@ -1,4 +1,7 @@
-"""The page on databases: its Python runs, its commands exist, and its messages are those of the code."""
+"""The page on databases.
+
+Its Python runs, its commands exist, and its messages are those of the code.
+"""
 
 import contextlib
 import io

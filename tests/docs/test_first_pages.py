@@ -1,4 +1,7 @@
-"""README and getting started: every Python block runs, and prints what the page says; so does every command."""
+"""README and getting started: every Python block runs, and prints what the page says.
+
+So does every command.
+"""
 
 import contextlib
 import importlib.util
@@ -68,7 +71,10 @@ def test_every_command_on_the_page_exists(page: str) -> None:
 @LOCAL
 @pytest.mark.skipif(importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'")
 def test_every_command_for_beginners_prints_what_the_page_says(tmp_path: Path) -> None:
-    """After a deliberate change: python -m tests.docs.test_first_pages, in a shell without settings of dspex."""
+    """After a deliberate change.
+
+    Python -m tests.docs.test_first_pages, in a shell without settings of dspex.
+    """
     steps = list(printed(START, tmp_path))
     assert [found for step, found in steps if step["output"] is None] == []
     for step, found in steps:
@@ -79,7 +85,10 @@ def test_every_command_for_beginners_prints_what_the_page_says(tmp_path: Path) -
 @LOCAL
 @pytest.mark.parametrize("page", ["README.md"])
 def test_every_command_of_the_page_runs(page: str, tmp_path: Path) -> None:
-    """All `dspex` lines in order, as in a shell; `serve` is started, and what follows it asks that server."""
+    """All `dspex` lines in order, as in a shell.
+
+    `serve` is started, and what follows it asks that server.
+    """
     shell = "\n".join(
         re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
     )

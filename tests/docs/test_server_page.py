@@ -1,4 +1,7 @@
-"""The tour of the server: every command runs against a started server, and prints what the page says."""
+"""The tour of the server.
+
+Every command runs against a started server, and prints what the page says.
+"""
 
 import tempfile
 from pathlib import Path
@@ -12,7 +15,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "server.md"
 
 @pytest.mark.full
 def test_every_step_prints_what_the_page_says(tmp_path: Path) -> None:
-    """After a deliberate change: python -m tests.docs.test_server_page, in a shell without settings of dspex."""
+    """After a deliberate change.
+
+    Python -m tests.docs.test_server_page, in a shell without settings of dspex.
+    """
     for step, found in printed(PAGE, tmp_path):
         assert step["output"] is None or steady(found) == steady(step["output"]), step["code"]
 

@@ -1,4 +1,7 @@
-"""The pages on workers and dspy: their examples run, each in a process of its own, and print what the page says."""
+"""The pages on workers and dspy.
+
+Their examples run, each in a process of its own, and print what the page says.
+"""
 
 import importlib.util
 import os
@@ -38,7 +41,10 @@ dspy.ChainOfThought('question -> answer: int').save('adder.json')
 
 
 def follow(page, folder, model):
-    """Write the files of a page and run its `dspex` commands in order, as a shell would; return what they printed."""
+    """Write the files of a page and run its `dspex` commands in order, as a shell would.
+
+    Return what they printed.
+    """
     text = (DOCS / page).read_text(encoding="utf-8")
     for name, content in FILE.findall(text):
         (folder / name).write_text(content)

@@ -5,7 +5,10 @@ from dspex.language.records import Usage
 
 
 class Rulebook:
-    """Answers as a function of the request says; counts its calls and how many of them overlapped."""
+    """Answers as a function of the request says.
+
+    Counts its calls and how many of them overlapped.
+    """
 
     name = "rulebook"
     capabilities = frozenset({"response_schema", "constrained_decoding"})

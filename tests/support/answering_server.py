@@ -8,7 +8,10 @@ from typing import Any, Self
 
 
 class AnsweringServer:
-    """`model` is the model string to use; `asked` lists the prompts as they came. Lives in `with`."""
+    """`model` is the model string to use.
+
+    `asked` lists the prompts as they came. Lives in `with`.
+    """
 
     def __init__(self, values: Mapping[str, object]) -> None:
         parts = [f"[[ ## {name} ## ]]\n{value}" for name, value in values.items()]

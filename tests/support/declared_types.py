@@ -1,4 +1,7 @@
-"""Every type that a field can be declared with, each with a value: the table behind the tests of all types."""
+"""Every type that a field can be declared with, each with a value.
+
+The table behind the tests of all types.
+"""
 
 import dataclasses
 import datetime
@@ -104,7 +107,10 @@ Pet = Annotated[Cat | Dog, pydantic.Field(discriminator="kind")]
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredType:
-    """One way to declare a type: the annotation (or the text of the grammar), and a value in its JSON form."""
+    """One way to declare a type.
+
+    The annotation (or the text of the grammar), and a value in its JSON form.
+    """
 
     name: str
     hint: Any

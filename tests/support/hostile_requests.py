@@ -17,7 +17,10 @@ LOOK_AHEAD = r"^(?=.)(.+)+\x01$"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Body:
-    """The bytes of a body, built only when they are sent: all of them together would fill the memory."""
+    """The bytes of a body, built only when they are sent.
+
+    All of them together would fill the memory.
+    """
 
     size: int
     build: Callable[[], bytes]

@@ -1,4 +1,7 @@
-"""Reads HTML strictly: every element is closed, and every attribute is one that the page's author wrote."""
+"""Reads HTML strictly.
+
+Every element is closed, and every attribute is one that the page's author wrote.
+"""
 
 import base64
 import hashlib

@@ -21,7 +21,10 @@ _DEADLINE = 30.0
 
 @contextmanager
 def pooled(url: str, *, mode: str) -> Iterator[str]:
-    """Run a pgbouncer in this mode before the server of `url` (on a socket); give the URL of the database there."""
+    """Run a pgbouncer in this mode before the server of `url` (on a socket).
+
+    Give the URL of the database there.
+    """
     assert PROGRAM is not None
     parts = urlsplit(url)
     server = parts.query.partition("host=")[2]

@@ -41,7 +41,10 @@ class GivenServer(PostgresServer):
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """One server for all tests. A test that stops a server starts one of its own: `with PostgresServer() as own`."""
+    """One server for all tests. A test that stops a server starts one of its own.
+
+    `with PostgresServer() as own`.
+    """
     given = os.environ.get("DSPEX_TEST_POSTGRES_URL")
     with GivenServer(given) if given else PostgresServer() as server:
         yield server

@@ -1,4 +1,7 @@
-"""A page as a tour: its files are written, its commands run in order, and what they print is what the page says."""
+"""A page as a tour.
+
+Its files are written, its commands run in order, and what they print is what the page says.
+"""
 
 import os
 import re

@@ -68,7 +68,10 @@ class Child:
         self._lines.put(None)
 
     def wait_for_line(self, part: str, *, within: float = DEADLINE) -> str:
-        """Return the next line that holds `part`; an ended process or a passed deadline fails with all lines seen."""
+        """Return the next line that holds `part`.
+
+        An ended process or a passed deadline fails with all lines seen.
+        """
         end = time.monotonic() + within
         while True:
             try:

@@ -1,4 +1,7 @@
-"""A domain of one's own, named once in dspex.toml: the command line and the server both take it from there."""
+"""A domain of one's own, named once in dspex.toml.
+
+The command line and the server both take it from there.
+"""
 
 import json
 import re

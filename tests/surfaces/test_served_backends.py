@@ -135,7 +135,10 @@ def test_programs_made_over_graphql_run_in_dspy_workers_which_the_command_line_s
 
 
 def _settled(folder: Path) -> Any:
-    """What is shown once every worker is ready; each look starts a process, which takes its time."""
+    """What is shown once every worker is ready.
+
+    Each look starts a process, which takes its time.
+    """
     for _ in range(100):
         processes = workers(folder)
         if all(

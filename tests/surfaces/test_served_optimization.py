@@ -1,4 +1,7 @@
-"""An optimization over GraphQL: a job in the server's own worker, followed by subscription, ends in a version."""
+"""An optimization over GraphQL.
+
+A job in the server's own worker, followed by subscription, ends in a version.
+"""
 
 import asyncio
 import json

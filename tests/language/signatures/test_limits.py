@@ -1,4 +1,7 @@
-"""What a hostile declaration or value may cost: limits with typed errors, linear time, a limited number of errors."""
+"""What a hostile declaration or value may cost.
+
+Limits with typed errors, linear time, a limited number of errors.
+"""
 
 import re
 import time

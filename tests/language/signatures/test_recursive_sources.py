@@ -1,4 +1,7 @@
-"""What refers to itself, read from elsewhere: its fields stand by themselves and still hold the whole."""
+"""What refers to itself, read from elsewhere.
+
+Its fields stand by themselves and still hold the whole.
+"""
 
 from typing import Any
 

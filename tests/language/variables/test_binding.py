@@ -1,4 +1,7 @@
-"""Variables of running modules: declared in line, bound from outside, shared, and chosen between modules."""
+"""Variables of running modules.
+
+Declared in line, bound from outside, shared, and chosen between modules.
+"""
 
 import asyncio
 import json

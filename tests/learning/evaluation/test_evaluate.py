@@ -222,7 +222,10 @@ class Read(dspex.Signature):
 
 
 class Reader(dspex.Module):
-    """Looks at the picture itself, and asks the model about its address: prompts hold no pictures."""
+    """Looks at the picture itself, and asks the model about its address.
+
+    Prompts hold no pictures.
+    """
 
     signature = Read
 

@@ -1,4 +1,7 @@
-"""Reports as files: nothing of the data hides the report's own columns, and nothing is a formula."""
+"""Reports as files.
+
+Nothing of the data hides the report's own columns, and nothing is a formula.
+"""
 
 import csv
 import io

@@ -45,7 +45,10 @@ OPTIMIZERS = {name: entry.create() for name, entry in registry.OPTIMIZERS.items(
 
 
 def _model(request):
-    """Writes instructions when asked to; sorts well only with a proposed instruction or with demonstrations."""
+    """Writes instructions when asked to.
+
+    Sorts well only with a proposed instruction or with demonstrations.
+    """
     said = request.messages[-1].content
     if "[[ ## rows ## ]]" in said:
         return json.dumps({"description": "short texts"})
@@ -155,7 +158,10 @@ def test_wrong_answers_of_the_teacher_are_not_shown(rulebook):
 
 
 def test_joint_search_finds_the_best_mix_of_numbers_choices_and_modules(rulebook):
-    """The known optimum: the second module, warm, in JSON; a cold or chatty one answers wrongly more often."""
+    """The known optimum: the second module, warm, in JSON.
+
+    A cold or chatty one answers wrongly more often.
+    """
 
     def answer(request):
         system, text = request.messages[0].content, request.messages[-1].content.rpartition("\n")[2]

@@ -81,7 +81,10 @@ def test_a_shared_variable_is_bound_and_unknown_places_are_refused(rulebook):
 
 
 def optimized(tmp_path, model, recipe, *bound):
-    """Optimize the dspy program with these variables; return what was found, and its report on all rows."""
+    """Optimize the dspy program with these variables.
+
+    Return what was found, and its report on all rows.
+    """
     (tmp_path / "rag_by_path.py").write_text(RAG)
     model.capabilities = frozenset()
     config = DspyConfig(paths=(str(tmp_path),), pool=PoolConfig(name="dspy", minimum=1, maximum=1))
@@ -174,7 +177,10 @@ def test_each_step_of_a_dspy_program_gets_demonstrations_of_its_own_runs(ruleboo
 @on_dspy
 def test_settings_and_demonstrations_of_a_dspy_program_are_searched_together(rulebook, tmp_path):
     def answer(request):
-        """Right with an example and at a low temperature; with one of both for half of the rows, else for a quarter."""
+        """Right with an example and at a low temperature.
+
+        With one of both for half of the rows, else for a quarter.
+        """
         number = request.messages[-1].content.partition("number ")[2][:1]
         merits = (len(request.messages) > 2) + (request.temperature in {None, 0.0})
         return _fields(

@@ -1,4 +1,7 @@
-"""A journal is of one search: whatever its results depend on is told apart, and a mismatch is named."""
+"""A journal is of one search.
+
+Whatever its results depend on is told apart, and a mismatch is named.
+"""
 
 import importlib.util
 import json

@@ -61,7 +61,10 @@ def test_rows_without_the_outputs_are_refused():
 
 
 def _shows_c0(request):
-    """Right only where the demonstrations show c0; it must never be asked about a text that it is shown."""
+    """Right only where the demonstrations show c0.
+
+    It must never be asked about a text that it is shown.
+    """
     shown = [message.content for message in request.messages[1:-1]]
     asked = request.messages[-1].content
     assert asked not in shown

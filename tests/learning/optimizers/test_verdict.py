@@ -163,7 +163,10 @@ def says(*instructions):
 
 
 def answer(request):
-    """Right where the instructions are "Good.", always "b" where "Bees."; fails but for "a" where they are "Frail."."""
+    """Right where the instructions are "Good.", always "b" where "Bees.".
+
+    Fails but for "a" where they are "Frail.".
+    """
     asked, text = request.messages[0].content, request.messages[-1].content.rpartition("\n")[2]
     if "Frail." in asked:
         if text[0] != "a":

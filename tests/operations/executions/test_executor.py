@@ -1,4 +1,7 @@
-"""One call, one execution: its stages, its key, its parent, its end by answer, deadline, cancellation or death."""
+"""One call, one execution.
+
+Its stages, its key, its parent, its end by answer, deadline, cancellation or death.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,7 @@
-"""Lists that are sorted and narrowed: the contract on both databases, and what callers write for it."""
+"""Lists that are sorted and narrowed.
+
+The contract on both databases, and what callers write for it.
+"""
 
 import base64
 import json

@@ -1,4 +1,7 @@
-"""A process of jobs whose code does what the first metric of the job names: `python child.py CHANNEL DATABASE`."""
+"""A process of jobs whose code does what the first metric of the job names.
+
+`python child.py CHANNEL DATABASE`.
+"""
 
 import asyncio
 import os

@@ -1,4 +1,7 @@
-"""`dspex serve` on SQLite runs jobs too: a worker process begins with the first job and ends with the server."""
+"""`dspex serve` on SQLite runs jobs too.
+
+A worker process begins with the first job and ends with the server.
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""Jobs in processes of their own: whatever their code does there, they end, and nobody else notices."""
+"""Jobs in processes of their own.
+
+Whatever their code does there, they end, and nobody else notices.
+"""
 
 import asyncio
 import sys

@@ -1,4 +1,7 @@
-"""Kills of workers and of the processes of their jobs: each job ends once, and every answer is kept once."""
+"""Kills of workers and of the processes of their jobs.
+
+Each job ends once, and every answer is kept once.
+"""
 
 import os
 import random

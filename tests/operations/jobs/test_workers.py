@@ -1,4 +1,7 @@
-"""Real worker processes on real databases: killed, stopped and continued, full, and asked to leave."""
+"""Real worker processes on real databases.
+
+Killed, stopped and continued, full, and asked to leave.
+"""
 
 import asyncio
 import dataclasses
@@ -165,7 +168,10 @@ async def journal(at: World, job: Any) -> list[Any]:
 async def test_survivors_take_the_jobs_of_the_dead_and_of_the_stopped(
     on_each_database: Settings, tmp_path: Path
 ) -> None:
-    """A killed worker, then one that is stopped and goes on later: each answer is asked for and kept once."""
+    """A killed worker, then one that is stopped and goes on later.
+
+    Each answer is asked for and kept once.
+    """
 
     async with world(on_each_database, tmp_path) as at:
         with ExitStack() as stack:
@@ -335,7 +341,10 @@ def better(example, prediction):
 async def test_a_job_whose_metric_blocks_is_ended_and_keeps_no_other_from_running(
     on_each_database: Settings, tmp_path: Path, end: str
 ) -> None:
-    """By the worker itself, by a cancellation, by the end of the worker; meanwhile it takes another job."""
+    """By the worker itself, by a cancellation, by the end of the worker.
+
+    Meanwhile it takes another job.
+    """
     (tmp_path / "scores.py").write_text(METRICS)
 
     async with world(on_each_database, tmp_path, seconds=0) as at:

@@ -1,4 +1,7 @@
-"""Evaluations and optimizations as jobs, in this process: what they find, and what a later life does not ask again."""
+"""Evaluations and optimizations as jobs, in this process.
+
+What they find, and what a later life does not ask again.
+"""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,7 @@
-"""What callers may say to optimizers: an allow-list with types and bounds, for dspy's and for dspex's own."""
+"""What callers may say to optimizers.
+
+An allow-list with types and bounds, for dspy's and for dspex's own.
+"""
 
 import dataclasses
 import importlib.util

@@ -1,4 +1,7 @@
-"""A SQLite file that is damaged, and a disk that is really full: said in a sentence, and never a wrong answer."""
+"""A SQLite file that is damaged, and a disk that is really full.
+
+Said in a sentence, and never a wrong answer.
+"""
 
 import os
 import shutil

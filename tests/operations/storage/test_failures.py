@@ -1,4 +1,7 @@
-"""What goes wrong around a database: each with a clear state, and nothing lost that was acknowledged."""
+"""What goes wrong around a database.
+
+Each with a clear state, and nothing lost that was acknowledged.
+"""
 
 import asyncio
 import sys

@@ -1,4 +1,7 @@
-"""A PostgreSQL that fails under load: nothing acknowledged is lost, what is refused says so, and all goes on after."""
+"""A PostgreSQL that fails under load.
+
+Nothing acknowledged is lost, what is refused says so, and all goes on after.
+"""
 
 import asyncio
 import os
@@ -27,7 +30,10 @@ ROLE = "app"  # the owner of the server may do what others may not
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What is done to a database, and how it is cured; `refuses`: writes fail meanwhile, with this in their message."""
+    """What is done to a database, and how it is cured; `refuses`.
+
+    Writes fail meanwhile, with this in their message.
+    """
 
     begin: tuple[str, ...]
     end: tuple[str, ...] = ()
@@ -162,7 +168,10 @@ async def load(url: str) -> Any:
 async def through(
     server: PostgresServer, name: str, act: Callable[[Load], Awaitable[None]]
 ) -> Load:
-    """Let `act` do something to a database under load; check what holds whatever that was, and return the load."""
+    """Let `act` do something to a database under load.
+
+    Check what holds whatever that was, and return the load.
+    """
     async with load(server.url(name).replace("postgres@", f"{ROLE}@")) as at:
         await at.until_more()
         await act(at)

@@ -1,4 +1,7 @@
-"""Every kind of attribute on every database, through all that is done with it; and writes that meet a bad one."""
+"""Every kind of attribute on every database, through all that is done with it.
+
+And writes that meet a bad one.
+"""
 
 import asyncio
 import dataclasses
@@ -143,7 +146,10 @@ async def test_a_bad_write_fails_alone(on_each_database: Settings, act: str, at:
 
 
 class _Autumn(tzinfo):
-    """A zone whose clocks were turned back: its times between two and three are there twice, and equal."""
+    """A zone whose clocks were turned back.
+
+    Its times between two and three are there twice, and equal.
+    """
 
     def utcoffset(self, dt: datetime | None) -> timedelta:
         return timedelta(hours=2 - (dt.fold if dt else 0))

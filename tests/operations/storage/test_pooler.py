@@ -1,4 +1,7 @@
-"""A pooler before PostgreSQL: one that keeps sessions apart serves, one that shares them is refused with a sentence."""
+"""A pooler before PostgreSQL.
+
+One that keeps sessions apart serves, one that shares them is refused with a sentence.
+"""
 
 import asyncio
 import subprocess

@@ -1,4 +1,7 @@
-"""Each workspace runs under its own model keys; a rotated one is in effect without a restart, and none is told."""
+"""Each workspace runs under its own model keys.
+
+A rotated one is in effect without a restart, and none is told.
+"""
 
 import dataclasses
 import gc

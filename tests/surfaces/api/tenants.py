@@ -35,7 +35,10 @@ def camel(name: str) -> str:
 
 
 async def fill(server: Server, workspace: str) -> dict[str, Any]:
-    """Put a row of every resource into a workspace; every text in it that is not a name begins with `CANARY`."""
+    """Put a row of every resource into a workspace.
+
+    Every text in it that is not a name begins with `CANARY`.
+    """
     store = server.services.operations.dependencies.store
     rows: dict[str, Any] = {}
     for resource in DOMAIN.values():

@@ -1,4 +1,7 @@
-"""Every action and every read, by every scope, in the own and in a foreign workspace; derived from the domain."""
+"""Every action and every read, by every scope, in the own and in a foreign workspace.
+
+Derived from the domain.
+"""
 
 import dataclasses
 import typing
@@ -79,7 +82,10 @@ async def test_an_action_is_refused_to_every_key_without_its_scope(
 
 
 async def _give(server: Server, name: str, scope: str, workspace: str | None) -> None:
-    """Make a key; one without any scope cannot be made, so that it is made otherwise and then emptied."""
+    """Make a key.
+
+    One without any scope cannot be made, so that it is made otherwise and then emptied.
+    """
     await server.give_key(name, "read" if scope == "none" else scope, workspace=workspace)
     if scope == "none":
         from dspex.operations.framework.store import Update

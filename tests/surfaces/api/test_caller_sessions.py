@@ -158,7 +158,10 @@ async def test_a_wrong_key_in_a_websocket_is_a_guess(tmp_path: Path) -> None:
 
 
 def _held(server: Server, begun: asyncio.Event | None = None) -> asyncio.Event:
-    """Make the mock backend wait for the event that is returned; `begun` is set when a run waits."""
+    """Make the mock backend wait for the event that is returned.
+
+    `begun` is set when a run waits.
+    """
     gate, mock = asyncio.Event(), server.services.backends["mock"]
     answer = mock.execute_program
 

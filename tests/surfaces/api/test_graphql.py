@@ -77,7 +77,10 @@ async def served(folder: Path) -> AsyncIterator[tuple[Ask, Operations]]:
 
 
 def test_the_sdl_is_the_one_in_the_repository() -> None:
-    """After a deliberate change: python -m tests.surfaces.api.test_graphql > tests/surfaces/api/schema.graphql."""
+    """After a deliberate change.
+
+    Python -m tests.surfaces.api.test_graphql > tests/surfaces/api/schema.graphql.
+    """
     assert make_schema().as_str().strip() == SDL.read_text().strip()
 
 

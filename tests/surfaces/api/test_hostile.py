@@ -1,4 +1,7 @@
-"""Requests of somebody who means harm: every answer is a refusal or an answer, in bounded time and memory."""
+"""Requests of somebody who means harm.
+
+Every answer is a refusal or an answer, in bounded time and memory.
+"""
 
 import time
 from pathlib import Path
@@ -88,7 +91,10 @@ HOSTILE = {
 
 
 async def _asked(server: Server, body: Any) -> float:
-    """Ask twice, so that what is remembered is met too; return the CPU seconds of the slower one."""
+    """Ask twice, so that what is remembered is met too.
+
+    Return the CPU seconds of the slower one.
+    """
     slowest = 0.0
     for _ in range(2):
         start = time.process_time()

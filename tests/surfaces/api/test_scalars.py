@@ -1,4 +1,7 @@
-"""The scalars UUID, DateTime, Probability and Embedding: what they take, and what they say of what they do not."""
+"""The scalars UUID, DateTime, Probability and Embedding.
+
+What they take, and what they say of what they do not.
+"""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Nothing of one tenant is read or changed by another: every action, route, cursor, id and field of the domain."""
+"""Nothing of one tenant is read or changed by another.
+
+Every action, route, cursor, id and field of the domain.
+"""
 
 import dataclasses
 import itertools
@@ -53,7 +56,10 @@ class Tenants:
         return answer
 
     def check(self, answer: Answered, about: Any) -> None:
-        """Compare an answer with all that stands in rows of "theirs"; what was asked with may be told back."""
+        """Compare an answer with all that stands in rows of "theirs".
+
+        What was asked with may be told back.
+        """
         assert CANARY.encode() not in answer.body, about
         assert answer.status != 429, about
         assert answer.status < 500 or answer.json["error"]["retryable"], (about, answer.body)

@@ -1,4 +1,7 @@
-"""A connection is bounded before a key is looked at: what it sends, how slowly, and how many there are."""
+"""A connection is bounded before a key is looked at.
+
+What it sends, how slowly, and how many there are.
+"""
 
 import asyncio
 import resource

@@ -73,7 +73,10 @@ class Client:
         return await self.answer()
 
     async def flood(self, data: bytes, *, most: int) -> int:
-        """Send `data` again and again until the server ends the connection; return how many bytes it took."""
+        """Send `data` again and again until the server ends the connection.
+
+        Return how many bytes it took.
+        """
         sent_count = 0
         try:
             while sent_count < most:
