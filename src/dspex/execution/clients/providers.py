@@ -6,9 +6,9 @@ OPENAI_COMPATIBLE: Final = "openai:OpenAIModel"
 
 
 class Provider(NamedTuple):
-    """A provider: its address, the environment variable of its key, and the client that speaks its protocol.
+    """A provider: its address, the environment variable of its key, and its client.
 
-    `client` is a class in this room, "file:Class"; it takes the name of the model, `base_url`,
+    The client speaks its protocol: a class in this room, "file:Class"; it takes the name of the model, `base_url`,
     `api_key` and `transport`.
     """
 

@@ -1,4 +1,4 @@
-"""The kinds of attributes: tables, statements, API types, parsing and filters follow from this one table.
+"""The kinds of attributes: tables, statements, API types, parsing and filters follow from them.
 
 A new kind is its entry in `ATTRIBUTE_KINDS`, and its Python type if it has one of its own.
 """

@@ -90,7 +90,7 @@ def column_type(kind: str) -> ColumnType:
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """Conversions to and from a driver, by kind; values of other kinds pass unchanged, and so does None."""
+    """Conversions to and from a driver by kind; None and values of other kinds pass unchanged."""
 
     encode: Mapping[str, Conversion]
     decode: Mapping[str, Conversion]
