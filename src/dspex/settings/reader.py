@@ -27,6 +27,7 @@ OTHER_VARIABLES = frozenset(
         "DSPEX_BENCH_LOG",
         "DSPEX_TEST_DSPY_INTERPRETER",
         "DSPEX_TEST_POSTGRES_URL",
+        "DSPEX_TEST_SCREENSHOTS",
     }
 )
 """Variables that are not settings: a key, a worker's marker, names of tests and benchmarks."""
