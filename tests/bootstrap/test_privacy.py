@@ -62,7 +62,7 @@ def modes_of(folder: Path) -> dict[str, str]:
 def test_nobody_else_can_read_what_is_stored(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / ".dspex"
     said, modes = used(folder)
-    assert said[0].startswith("made ")
+    assert said[0].startswith("created ")
     assert {
         "dspex.sqlite3",
         "dspex.sqlite3-wal",
