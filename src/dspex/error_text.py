@@ -10,10 +10,10 @@ _LONGEST_NAME, _MOST_NAMES = 100, 300
 
 
 def place_of(error: BaseException | None) -> str:
-    """Return the deepest line of the user's code that an exception passed, "app.py:12 in shout"; "" if there is none.
+    """Return the deepest line of the user's code that an exception passed, "" if there is none.
 
-    The file is relative to its import folder. Installed packages, the standard library and dspex
-    are not user code.
+    A line reads "app.py:12 in shout". The file is relative to its import folder. Installed
+    packages, the standard library and dspex are not user code.
     """
     place, step = "", error.__traceback__ if error is not None else None
     while step is not None:
@@ -34,7 +34,10 @@ def _is_users(file: str) -> bool:
 
 
 def shorten(value: object, limit: int = 200) -> str:
-    """Return `repr(value)`, cut to `limit` characters, never silently; the rest of a large value is not read."""
+    """Return `repr(value)`, cut to `limit` characters, never silently.
+
+    The rest of a large value is not read.
+    """
     if isinstance(value, str | bytes) and len(value) > limit:
         return f"{value[: limit - 20]!r}... ({len(value)} characters)"
     try:
@@ -82,7 +85,10 @@ def _pieces(value: object, room: int) -> Iterator[str]:
 
 
 def suggest(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    """Return `" Did you mean 'x'?"` where one of `known` is close to `name`, else ""; the work it takes is bounded."""
+    """Return `" Did you mean 'x'?"` where one of `known` is close to `name`, else "".
+
+    The work it takes is bounded.
+    """
     from difflib import get_close_matches  # costs 3 ms and is needed only when something is wrong
 
     if len(name) > _LONGEST_NAME:

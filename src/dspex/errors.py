@@ -452,7 +452,10 @@ class StorageError(DspexError):
 
 
 class SchemaError(StorageError):
-    """The tables of the database are not those that this dspex reads; the message says how to mend it."""
+    """The tables of the database are not those that this dspex reads.
+
+    The message says how to mend it.
+    """
 
     code = "schema"
     is_retryable = False
@@ -466,7 +469,10 @@ class InternalError(DspexError):
 
 @contextmanager
 def boundary(kind: type[DspexError], what: str) -> Iterator[None]:
-    """Attribute any foreign exception raised inside to `kind`; cancellation and errors of dspex pass unchanged."""
+    """Attribute any foreign exception raised inside to `kind`.
+
+    Cancellation and errors of dspex pass unchanged.
+    """
     try:
         yield
     except DspexError:
@@ -476,7 +482,10 @@ def boundary(kind: type[DspexError], what: str) -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
-    """Return class, text and user's line of an exception (of a group, its first): "KeyError: 'k' (app.py:2 in f)"."""
+    """Return class, text and user's line of an exception (of a group, its first).
+
+    For example "KeyError: 'k' (app.py:2 in f)".
+    """
     inner = error
     while isinstance(inner, BaseExceptionGroup):
         inner = inner.exceptions[0]

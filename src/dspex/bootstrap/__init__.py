@@ -1,4 +1,7 @@
-"""The composition root: services from settings. Only it constructs storage; only surfaces import it."""
+"""The composition root: makes the services from the settings.
+
+Only it constructs storage; only surfaces import it.
+"""
 
 from dspex.bootstrap.backends import WORKERS, dspy_bridge, open_backends
 from dspex.bootstrap.checks import checked_settings

@@ -38,11 +38,11 @@ async def open_backends(
     observer: Observer | None = None,
     serves: bool = False,
 ) -> AsyncIterator[Backends]:
-    """Yield the backends by name: native, mock, isolated, dspy and hybrid. Owned by the running loop.
+    """Yield the backends by name: native, mock, isolated, dspy and hybrid.
 
-    Nothing is started or imported for a backend before a program runs on it. At the end the
-    workers of dspy are stopped first, then the isolated ones. Meanwhile the state folder lists
-    them (see `read_statuses`).
+    The running loop owns them. Nothing is started or imported for a backend before a program runs
+    on it. At the end the workers of dspy are stopped first, then the isolated ones. Meanwhile the
+    state folder lists them (see `read_statuses`).
 
     Args:
         settings: interpreter, numbers of workers, and the default backend.
@@ -148,7 +148,10 @@ def _memory(settings: Settings) -> int | None:
 
 
 def _missing_dspy(settings: Settings) -> str | None:
-    """Return how to install dspy if it is missing; a configured interpreter is checked by its worker."""
+    """Return how to install dspy if it is missing.
+
+    The worker checks a configured interpreter itself.
+    """
     if settings.dspy_interpreter is None and importlib.util.find_spec("dspy") is None:
         return (
             "needs the package dspy, which is not installed: pip install 'dspex[dspy]' (dspy 3.4 "

@@ -95,7 +95,9 @@ async def run_worker(
 async def run_job_process(
     settings: Settings, *, code: CodeRoot | None, channel: socket.socket, say: Callable[[str], None]
 ) -> None:
-    """Run the jobs that the worker at the other end of `channel` sends, one at a time, until it closes.
+    """Run the jobs that the worker at the other end of `channel` sends, until it closes.
+
+    They run one at a time.
 
     Raises:
         ConfigurationError: a setting is wrong.

@@ -36,7 +36,10 @@ def _server_key(settings: Settings) -> bytes:
 
 
 def _create_key(file: Path) -> None:
-    """Write a new key that only this user can read; of two concurrent processes, the first one wins."""
+    """Write a new key that only this user can read.
+
+    Of two concurrent processes, the first one wins.
+    """
     new_file = file.with_name(f"{FILE}.{secrets.token_hex(4)}")
     handle = os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -52,7 +55,10 @@ def _create_key(file: Path) -> None:
 async def stored_keys(
     store: Store, vault: Vault, *, workspace: str, say: Callable[[str], None]
 ) -> dict[str, Secret]:
-    """Return the secrets of a workspace by name; unreadable ones are reported to `say` and left out."""
+    """Return the secrets of a workspace by name.
+
+    Unreadable ones are reported to `say` and left out.
+    """
     where = {"workspace": workspace, "status": "active"}
     keys: dict[str, Secret] = {}
     for row in await store.select(SECRET, Query(where=where, limit=1000)):

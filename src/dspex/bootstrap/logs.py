@@ -17,7 +17,10 @@ _MAX_MESSAGES = 256
 
 
 def set_up_logs(settings: Settings) -> None:
-    """Configure the loggers of dspex and its server from the settings; a second call replaces the first."""
+    """Configure the loggers of dspex and its server from the settings.
+
+    A second call replaces the first.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.set_name(_HANDLER)
     lines = JSONFormatter() if settings.log_format == "json" else TextFormatter()
@@ -66,7 +69,10 @@ class RepeatFilter(logging.Filter):
 
 
 class RedactingFormatter(logging.Formatter):
-    """Replaces every secret of the settings in the output of another formatter, tracebacks included."""
+    """Replaces every secret of the settings in the output of another formatter.
+
+    Tracebacks are included.
+    """
 
     def __init__(self, lines: logging.Formatter, secrets: Iterable[str]) -> None:
         """Take the other formatter, and the texts to hide."""

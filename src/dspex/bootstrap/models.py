@@ -35,7 +35,7 @@ def hosts_of(settings: Settings) -> frozenset[str]:
 
 @dataclass(slots=True)
 class WorkspaceModels:
-    """Resolves model strings for a workspace: with its own key if it has one, else with the server's.
+    """Resolves model strings for a workspace: with its own key, else with the server's.
 
     A model that a program names by URL never gets the server's key, because anyone may run that
     URL. Only hosts that the settings allow are called, also for self-hosted models

@@ -59,7 +59,10 @@ def private_file(file: Path) -> Path:
 
 
 def _restrict(path: Path) -> bool:
-    """Remove the access of others to a file; return whether they had it. A missing file is ignored."""
+    """Remove the access of others to a file; return whether they had it.
+
+    A missing file is ignored.
+    """
     with contextlib.suppress(FileNotFoundError):
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & _GROUP_AND_OTHERS:

@@ -37,7 +37,10 @@ class Readiness:
         self._checked_ns = 0
 
     async def problems(self) -> list[str]:
-        """Return the problems; callers need no key, so no message contains the database's location."""
+        """Return the problems.
+
+        Callers need no key, so no message contains the database's location.
+        """
         if self._executor.runs.is_draining:
             return ["this server is being stopped"]
         try:

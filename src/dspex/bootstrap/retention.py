@@ -101,7 +101,10 @@ def limits_of(
 
 
 async def _interrupt_abandoned(executor: Executor) -> None:
-    """Record abandoned executions as interrupted; if the database is away, another process does it later."""
+    """Record abandoned executions as interrupted.
+
+    If the database is away, another process does it later.
+    """
     for execution_id in executor.runs.abandoned:
         with suppress(StorageError, ConflictError):
             await executor.give_up(execution_id)

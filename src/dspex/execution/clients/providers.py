@@ -8,8 +8,8 @@ OPENAI_COMPATIBLE: Final = "openai:OpenAIModel"
 class Provider(NamedTuple):
     """A provider: its address, the environment variable of its key, and its client.
 
-    The client speaks its protocol: a class in this room, "file:Class"; it takes the name of the model, `base_url`,
-    `api_key` and `transport`.
+    The client speaks its protocol: a class in this room, "file:Class"; it takes the name of the
+    model, `base_url`, `api_key` and `transport`.
     """
 
     base_url: str

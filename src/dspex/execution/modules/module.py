@@ -50,7 +50,8 @@ class Module(RunnableModule[Outputs], SlotHolder):
     threads may call a module at once if `forward` does not change `self`.
 
     For type checkers, `class Router(Module[Triage])` predicts the outputs of the signature class
-    `Triage`. With `isolation = "process"` in the class, its stored programs run in a worker process.
+    `Triage`. With `isolation = "process"` in the class, its stored programs run in a worker
+    process.
     """
 
     isolation: ClassVar[Literal["inline", "process"]] = "inline"

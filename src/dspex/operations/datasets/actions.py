@@ -88,7 +88,7 @@ class SampleDataset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetValidity:
-    """Whether a data set fits. `problems` holds the first fifty: the row number and the field error."""
+    """Whether a data set fits. `problems` holds the first fifty: the row number and the field error."""  # noqa: E501  # the text of the schema
 
     dataset: DatasetRecord
     valid_rows: int

@@ -93,7 +93,10 @@ async def known_metrics(operations: Operations, request: KnownMetrics) -> Metric
 
 
 def stored_metrics(operations: Operations, names: list[Any] | None) -> list[Any]:
-    """Return metrics as they are stored: metrics of the settings with their target in the code root."""
+    """Return metrics as they are stored.
+
+    Metrics of the settings are stored with their target in the code root.
+    """
     registered = operations.services[RegisteredMetrics].targets
     code = operations.services.get(CodeRoot)
     if names is not None and not isinstance(names, list):

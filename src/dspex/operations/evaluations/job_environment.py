@@ -105,7 +105,10 @@ class JobEnvironment:
 
 
 class RunJournal:
-    """A journal that ends the run when it cannot be written: what is not written down must not be built upon."""
+    """A journal that ends the run when it cannot be written.
+
+    What is not written down must not be built upon.
+    """
 
     def __init__(self, journal: Journal, run: JobRun) -> None:
         """Take the journal, and the run that it belongs to."""

@@ -9,10 +9,11 @@ from dspex.operations.jobs import JobRun
 
 
 class JobModel:
-    """Wraps a model: its calls end with the run, and one that fails in a way that may pass ends the run, for now.
+    """Wraps a model: its calls end with the run, and some of its failures end the run.
 
-    So a model that is away for an hour delays a job instead of being written down as a thousand
-    failed rows. Any other error is a result like an answer.
+    A call that fails in a way that may pass ends the run, for now. So a model that is away for an
+    hour delays a job instead of being written down as a thousand failed rows. Any other error is a
+    result like an answer.
     """
 
     def __init__(self, model: LanguageModel, run: JobRun) -> None:

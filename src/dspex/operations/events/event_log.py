@@ -21,7 +21,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """A snapshot of visible positions: all before `until`, none from `before` on, none in `running`."""
+    """A snapshot of visible positions.
+
+    They are all before `until`, none from `before` on, and none in `running`.
+    """
 
     until: int
     before: int
@@ -88,9 +91,10 @@ class Feed(Protocol):
         program_id: UUID | None = None,
         after: str | None = None,
     ) -> AsyncIterator[FeedEvent]:
-        """Yield each event of a topic once, after the cursor `after` (None: from now on), without end.
+        """Yield each event of a topic once, after the cursor `after`, without end.
 
-        The id of an event is also a cursor; any other id selects the events with greater ids.
+        Without a cursor (None), it starts from now on. The id of an event is also a cursor; any
+        other id selects the events with greater ids.
 
         Raises:
             InvalidError: `after` is not a cursor, or it comes from another database.

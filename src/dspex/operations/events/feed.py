@@ -25,7 +25,10 @@ class AnnouncingStore(StoreWrapper):
         self._waiters = waiters
 
     async def write(self, *changes: Change) -> None:
-        """Make all changes in one transaction, then wake the followers of their events; see `Store.write`."""
+        """Make all changes in one transaction, then wake the followers of their events.
+
+        See `Store.write`.
+        """
         await self._store.write(*changes)
         for change in changes:
             if type(change) is Insert and type(change.entity) is EventRecord:
@@ -56,7 +59,10 @@ class StoredFeed:
         program_id: UUID | None = None,
         after: str | None = None,
     ) -> AsyncIterator[FeedEvent]:
-        """Yield each event once; see `Feed.follow`. Without a cursor, start with the next committed event."""
+        """Yield each event once; see `Feed.follow`.
+
+        Without a cursor, start with the next committed event.
+        """
         cursor = self._new_id() if after is None else _cursor(after)
         return self._follow(TopicFilter(workspace, topic, program_id), cursor, is_new=after is None)
 

@@ -1,1 +1,4 @@
-"""Runs stored programs and records each run. Datasets and later rooms may import it; jobs may not."""
+"""Runs stored programs and records each run.
+
+Datasets and later rooms may import it; jobs may not.
+"""

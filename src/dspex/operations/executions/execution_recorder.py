@@ -104,7 +104,10 @@ class ExecutionRecorder:
         )
 
     def key_release(self, record: ExecutionRecord) -> Update:
-        """Return the change that removes the key of an interrupted execution; only one call succeeds."""
+        """Return the change that removes the key of an interrupted execution.
+
+        Only one call succeeds.
+        """
         return Update(
             resource=EXECUTION,
             id=record.id,
@@ -126,7 +129,10 @@ class ExecutionRecorder:
     def stop_changes(
         self, record: ExecutionRecord, status: str, *, actor: str | None
     ) -> tuple[Change, ...]:
-        """Return the changes that end a running execution as cancelled by `actor`, or as interrupted."""
+        """Return the changes that end a running execution.
+
+        It ends as cancelled by `actor`, or as interrupted.
+        """
         values = self.end_columns(
             record,
             status=EXECUTION.step(

@@ -129,7 +129,10 @@ class ExecutionRun:
         return {**values, "stages": stages.summary()}
 
     async def _handle_cancellation(self, values: dict[str, Any]) -> ExecutionRecord:
-        """Record a cancellation by an action (already recorded), by shutdown, or by the caller's task."""
+        """Record a cancellation.
+
+        It came from an action (already recorded), from shutdown, or from the caller's task.
+        """
         is_ours = self._run.absorb_cancellation()
         if is_ours and self._run.reason == "cancel":
             return await self._rows.reload(self._record)

@@ -167,7 +167,10 @@ class Executor:
         return await self.heavy.run(check)
 
     async def _admit(self, workspace: str, options: ExecuteOptions) -> None:
-        """Check the quota; a call whose execution is already stored passes, because it stores nothing."""
+        """Check the quota.
+
+        A call whose execution is already stored passes, because it stores nothing.
+        """
         if self.quotas is None:
             return
         try:
@@ -180,7 +183,9 @@ class Executor:
                 raise
 
     async def cancel(self, record: ExecutionRecord, *, actor: str) -> None:
-        """Record an execution as cancelled and stop it: here at once, in another process within a second.
+        """Record an execution as cancelled and stop it.
+
+        It stops here at once, in another process within a second.
 
         Raises:
             ConflictError: the execution has ended.
@@ -189,7 +194,10 @@ class Executor:
         self.runs.stop(record.id, "cancel")
 
     async def give_up(self, execution_id: UUID) -> None:
-        """Record an execution as interrupted although it still runs, because nobody waits for it."""
+        """Record an execution as interrupted although it still runs.
+
+        Nobody waits for it.
+        """
         record = await self._store.get(EXECUTION, id=execution_id)
         if record is not None and record.status not in ENDED:
             await self._store.write(*self.recorder.stop_changes(record, "interrupted", actor=None))
@@ -233,9 +241,10 @@ class Executor:
     async def _record_start(
         self, program: ProgramRecord, record: ExecutionRecord, options: ExecuteOptions
     ) -> tuple[ExecutionRecord, bool]:
-        """Record the start. Return the execution and whether an earlier call with the same key made it.
+        """Record the start; return the execution and whether an earlier call made it.
 
-        If the earlier execution was interrupted, the new one takes over its key and refers to it.
+        The earlier call had the same key. If the earlier execution was interrupted, the new one
+        takes over its key and refers to it.
         """
         key_release: tuple[Change, ...] = ()
         while True:
@@ -309,7 +318,10 @@ class Executor:
     async def _context_of(
         self, run: RunningExecution, workspace: str, seconds: float | None
     ) -> RunContext:
-        """Return the context of a run; the deadline of a parent execution applies if it is earlier."""
+        """Return the context of a run.
+
+        The deadline of a parent execution applies if it is earlier.
+        """
         context = await self.context_provider(workspace, self._context)
         if seconds is not None:
             context = context.within(seconds)

@@ -48,7 +48,7 @@ class ExecutionOf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryExecution:
-    """Repeat an execution that failed, was cancelled or was interrupted; see `ExecuteProgram` for the rest."""
+    """Repeat an execution that failed, was cancelled or was interrupted; see `ExecuteProgram` for the rest."""  # noqa: E501  # the text of the schema
 
     execution_id: UUID
     timeout: float | None = None

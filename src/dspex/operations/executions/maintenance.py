@@ -1,4 +1,7 @@
-"""Periodic maintenance: notice cancellations, send heartbeats, find executions of dead processes."""
+"""Periodic maintenance of executions.
+
+It notices cancellations, sends heartbeats, and finds executions of dead processes.
+"""
 
 import asyncio
 import logging
@@ -79,7 +82,10 @@ class Maintenance:
                 self._task.result()
 
     async def _run_loop(self) -> None:
-        """Tick until cancelled, but never in the middle of a task: a cancelled query loses its connection."""
+        """Tick until cancelled, but never stop in the middle of a task.
+
+        A cancelled query loses its connection.
+        """
         while True:
             await unbroken(self.tick())
             await self._clock.sleep(WATCH)
@@ -150,7 +156,10 @@ class Maintenance:
         return True
 
     async def _dead_owners(self, owners: set[str]) -> set[str]:
-        """Return those owners of executions that do not run them any more, this process included."""
+        """Return those owners of executions that do not run them any more.
+
+        This process is included.
+        """
         alive = {owner: is_alive(owner) for owner in owners - {self._executor.owner}}
         beats = {owner: await self._beats(owner) for owner, lives in alive.items() if lives is None}
         silence = self._watch.look(beats)

@@ -93,7 +93,7 @@ EXECUTION = Resource(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessRecord(Row):
-    """One executor. `beats` counts heartbeats; other hosts treat it as dead when the count stops."""
+    """One executor. `beats` counts heartbeats; other hosts treat it as dead when the count stops."""  # noqa: E501  # the text of the schema
 
     owner: str
     beats: int = 0

@@ -17,7 +17,10 @@ _PAYLOADS = ("inputs_ref", "outputs_ref", "error")
 
 
 def pattern_redactor(patterns: Sequence[str]) -> Redact:
-    """Return a hook that replaces every match of a pattern, in all texts of a value, by "(redacted)"."""
+    """Return a hook that replaces every match of a pattern by "(redacted)".
+
+    It does so in all texts of a value.
+    """
     compiled = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
 
     def clean(value: Any) -> Any:

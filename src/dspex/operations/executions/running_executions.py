@@ -65,7 +65,10 @@ class RunningExecution:
         return self.reason is not None or self._task.cancelling() > self._cancelling
 
     def absorb_cancellation(self) -> bool:
-        """Return whether the cancellation came only from `stop`; if so, undo it so that the task goes on."""
+        """Return whether the cancellation came only from `stop`.
+
+        If so, it is undone so that the task goes on.
+        """
         return self.reason is not None and self._task.uncancel() <= self._cancelling
 
     async def wait_until_finished(self) -> None:
@@ -108,7 +111,10 @@ class RunningExecutions:
         self._idle: asyncio.Event | None = None
         self.is_draining = False
         self.abandoned: list[UUID] = []
-        """Executions that ignored their cancellation until shutdown; nothing waits for them any more."""
+        """Executions that ignored their cancellation until shutdown.
+
+        Nothing waits for them any more.
+        """
         self.is_over = asyncio.Event()
         """Set when this process is about to stop listening, so that endless streams end."""
 
@@ -168,9 +174,10 @@ class RunningExecutions:
         return len(runs)
 
     async def drain(self, grace: float) -> int:
-        """Reject new runs, wait `grace` seconds for active ones, interrupt the rest; return how many.
+        """Reject new runs, wait for active ones, interrupt the rest; return how many.
 
-        Runs that have not ended another `grace` seconds later are abandoned.
+        The wait takes `grace` seconds. Runs that have not ended another `grace` seconds later are
+        abandoned.
         """
         self.is_draining = True
         if not await self._wait_until_empty(grace):

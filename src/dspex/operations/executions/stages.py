@@ -17,7 +17,10 @@ STAGES: tuple[Stage, ...] = (
 
 
 class Stages:
-    """Tracks the stages of an execution: which passed, how long each took, and where it ended early."""
+    """Tracks the stages of an execution.
+
+    It knows which passed, how long each took, and where the execution ended early.
+    """
 
     __slots__ = ("_clock", "_current", "_elapsed_ns", "_entered_ns", "_start_ns")
 
@@ -55,7 +58,10 @@ class Stages:
         return rows
 
     def waited_ms(self) -> float:
-        """Return the time since the call outside of any stage: waiting for a slot or the database."""
+        """Return the time since the call outside of any stage.
+
+        It was spent waiting for a slot or the database.
+        """
         now = self._clock.monotonic_ns()
         current = now - self._entered_ns if self._current is not None else 0
         return (now - self._start_ns - sum(self._elapsed_ns.values()) - current) / 1e6

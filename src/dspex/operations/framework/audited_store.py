@@ -48,7 +48,10 @@ class WriteQuotas(Protocol):
 
 
 class AuditedStore(StoreWrapper):
-    """A store for one act: it checks the policies of the act and writes audit entries with the changes."""
+    """A store for one act.
+
+    It checks the policies of the act and writes audit entries with the changes.
+    """
 
     def __init__(  # the collaborators of every write
         self,

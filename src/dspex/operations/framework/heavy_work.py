@@ -42,7 +42,10 @@ class _CallerCancelled(Exception):  # noqa: N818  # the caller was cancelled
 
 
 class HeavyWork:
-    """A few threads for work that would block the event loop. Owned by one event loop; call `close`."""
+    """A few threads for work that would block the event loop.
+
+    Owned by one event loop; call `close`.
+    """
 
     def __init__(self) -> None:
         """Start without threads; they are created on demand."""

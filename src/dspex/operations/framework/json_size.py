@@ -25,7 +25,10 @@ def size_of(value: Any) -> int:
 
 
 def sizes_of(values: Iterable[Any]) -> int:
-    """Return how many bytes values take together, each as JSON of its own: they are encoded at once."""
+    """Return how many bytes values take together, each as JSON of its own.
+
+    They are encoded at once.
+    """
     present = [value for value in values if value is not None]
     if not present:
         return 0

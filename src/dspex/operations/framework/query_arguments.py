@@ -22,9 +22,10 @@ _ID_EXAMPLE = "an id such as 01a204e7-d265-770f-a3da-97f8004ff7a9"
 def query_from(
     resource: Resource[Any], pairs: Iterable[tuple[str, str]], *, first: int = 50
 ) -> Query:
-    """Return the query for text parameters: `first`, `after`, `sort` ("-cost_usd"), and filters by name.
+    """Return the query for text parameters.
 
-    A filter whose name ends in `_in` may be repeated; any other parameter is given once.
+    They are `first`, `after`, `sort` ("-cost_usd"), and filters by name. A filter whose name ends
+    in `_in` may be repeated; any other parameter is given once.
 
     Raises:
         InvalidError: a name is unknown, or its value is invalid; the message has the name.

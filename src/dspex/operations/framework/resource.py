@@ -32,7 +32,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One attribute of a resource; `kind` is a name in `ATTRIBUTE_KINDS`. `choices` are the values of an enumerated text, such as a status."""
+    """One attribute of a resource; `kind` is a name in `ATTRIBUTE_KINDS`.
+
+    `choices` are the values of an enumerated text, such as a status.
+    """
 
     name: str
     kind: str
@@ -59,11 +62,11 @@ class Transition:
 
 @dataclass(frozen=True, kw_only=True)
 class Calculation:
-    """A value of a row that is computed on output and not stored: lists cannot filter or sort by it.
+    """A value of a row that is computed on output and not stored.
 
-    `compute` takes the row. Its name is the name of the value, its return annotation the type, and
-    the first paragraph of its docstring the description. It may read only the attributes in `of`,
-    because others may not have been loaded.
+    Lists cannot filter or sort by it. `compute` takes the row. Its name is the name of the value,
+    its return annotation the type, and the first paragraph of its docstring the description. It may
+    read only the attributes in `of`, because others may not have been loaded.
     """
 
     of: tuple[str, ...]
@@ -189,7 +192,10 @@ class Resource(Generic[E]):
 
     @property
     def reserved_attribute(self) -> str | None:
-        """An attribute whose name clashes with a list argument or with the filter of another attribute."""
+        """An attribute whose name clashes with another one.
+
+        The other is a list argument or the filter of another attribute.
+        """
         filter_names = {
             list_filter.name
             for attribute in self.shown

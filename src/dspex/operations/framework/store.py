@@ -73,12 +73,12 @@ class Sort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Selects at most `limit` rows that match `where`, newest first or `oldest_first`, after the row `after`.
+    """Selects at most `limit` rows that match `where`, after the row `after`.
 
-    A tuple in `where` matches any of its members, a `Match` by its comparisons. With `sort`, rows
-    are in that order, and `after_value` is the sort value of the row `after`, which may have been
-    changed or deleted since. Nullable attributes in `without` are not read: they are None in every
-    row.
+    The newest come first, or with `oldest_first` the oldest. A tuple in `where` matches any of its
+    members, a `Match` by its comparisons. With `sort`, rows are in that order, and `after_value` is
+    the sort value of the row `after`, which may have been changed or deleted since. Nullable
+    attributes in `without` are not read: they are None in every row.
     """
 
     where: Mapping[str, Any] = field(default_factory=dict)
@@ -111,7 +111,10 @@ class Store(Protocol):
         ...
 
     async def get(self, resource: Resource[E], **key: Any) -> E | None:
-        """Return the row with this `key` or None. `key` is the id or a unique group of attributes."""
+        """Return the row with this `key` or None.
+
+        `key` is the id or a unique group of attributes.
+        """
         ...
 
     async def select(self, resource: Resource[E], query: Query) -> Sequence[E]:
@@ -119,9 +122,10 @@ class Store(Protocol):
         ...
 
     async def page(self, resource: Resource[E], query: Query, *, most: int) -> Page[E]:
-        """Return the first rows that `query` selects: up to about `most` bytes, but at least one row.
+        """Return the first rows that `query` selects, but no more than fit.
 
-        It never holds more than that in memory, however large the following rows are.
+        These are up to about `most` bytes, but at least one row. It never holds more than that in
+        memory, however large the following rows are.
         """
         ...
 
@@ -163,7 +167,10 @@ class Figures(Protocol):
     async def aggregate(
         self, resource: Resource[Any], where: Mapping[str, Any], measures: Mapping[str, Measure]
     ) -> dict[str, Any]:
-        """Return each figure over the rows that match `where`; None if no row has a value (a count is 0)."""
+        """Return each figure over the rows that match `where`.
+
+        It is None if no row has a value (a count is 0).
+        """
         ...
 
     async def prune(
@@ -175,11 +182,11 @@ class Figures(Protocol):
         keep: int | None,
         sized: tuple[str, ...] = (),
     ) -> "Pruned":
-        """Delete the rows that match `where` and are older than `before`, or not among the newest `keep`.
+        """Delete the rows that match `where` and are old or not among the newest `keep`.
 
-        Rows that another resource refers to (`Resource.references`) stay. Deletes in batches so
-        that other clients can use the database in between. Returns the number of deleted rows and
-        the bytes of their `sized` attributes.
+        Old means older than `before`. Rows that another resource refers to (`Resource.references`)
+        stay. Deletes in batches so that other clients can use the database in between. Returns the
+        number of deleted rows and the bytes of their `sized` attributes.
         """
         ...
 

@@ -1,4 +1,7 @@
-"""The seam between the machinery and the work: a handler is given one run of a job and says how it ended."""
+"""The seam between the machinery and the work.
+
+A handler is given one run of a job and says how it ended.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What a job has come to: `values` of its row, and what gives other changes that are made in the same transaction.
+    """What a job has come to: `values` of its row, and what gives other changes.
 
-    `changes` gives further values and changes; it is asked again where they were refused because
-    somebody else had changed the same rows meanwhile.
+    The other changes are made in the same transaction. `changes` gives further values and changes;
+    it is asked again where they were refused because somebody else had changed the same rows
+    meanwhile.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -46,13 +50,19 @@ class JobRun:
         self._wake = wake
 
     def report(self, message: str, **progress: Any) -> None:
-        """Report to observers: `progress` replaces earlier values of these names, `message` is for people."""
+        """Report to observers.
+
+        `progress` replaces earlier values of these names, `message` is for people.
+        """
         self.progress = {**self.progress, **progress}
         self.messages.append(message)
         self._wake()
 
     def give_up(self, error: DspexError) -> None:
-        """End this life of the job with `error`; where that may pass, the job is tried again later."""
+        """End this life of the job with `error`.
+
+        Where the error may pass, the job is tried again later.
+        """
         self.failure = self.failure or error
         self.stop()
 
@@ -65,11 +75,12 @@ class JobRun:
 
 
 class Handler(Protocol):
-    """Does the work of one kind of job. It is started again from the beginning when its worker has died.
+    """Does the work of one kind of job.
 
-    Whatever must not happen twice has to be recorded in a separate journal. An error whose
-    `is_retryable` is set, or a `StorageError`, is tried again; any other ends the job. It is
-    cancelled when the job was cancelled, paused or taken over, and then leaves within a second.
+    It is started again from the beginning when its worker has died. Whatever must not happen twice
+    has to be recorded in a separate journal. An error whose `is_retryable` is set, or a
+    `StorageError`, is tried again; any other ends the job. It is cancelled when the job was
+    cancelled, paused or taken over, and then leaves within a second.
     """
 
     async def __call__(self, run: JobRun, /) -> Done:

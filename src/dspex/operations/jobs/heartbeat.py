@@ -1,4 +1,7 @@
-"""Shows that a worker lives, from the loop that does its work: who cannot turn that loop shows nothing."""
+"""Shows that a worker lives, from the loop that does its work.
+
+A worker that cannot turn that loop shows nothing.
+"""
 
 import asyncio
 import contextlib
@@ -16,7 +19,10 @@ _log = logging.getLogger("dspex.jobs")
 async def heartbeat(
     registry: WorkerRegistry, *, every: float, on_death: Callable[[], None]
 ) -> AsyncIterator[None]:
-    """Let `registry` beat inside the block; `on_death` is called once, when others have declared this worker dead."""
+    """Let `registry` beat inside the block.
+
+    `on_death` is called once, when others have declared this worker dead.
+    """
     task = asyncio.create_task(_beat(registry, every, on_death), name="heartbeat")
     try:
         yield

@@ -10,10 +10,10 @@ from dspex.operations.jobs.runner import JobRunner
 
 
 class InlineEngine:
-    """Runs each job at once, on the running loop; a job that is to be tried again is, without waiting for long.
+    """Runs each job at once, on the running loop.
 
-    Owned by one event loop; `async with` stops what still runs at the end, as a killed process
-    would leave it.
+    A job that is to be tried again is, without waiting for long. Owned by one event loop; `async
+    with` stops what still runs at the end, as a killed process would leave it.
     """
 
     def __init__(self, store: Store, runner: JobRunner) -> None:

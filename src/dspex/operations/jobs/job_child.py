@@ -1,4 +1,7 @@
-"""The process of a job, seen from inside: runs one job at a time for the worker at the other end of a socket."""
+"""The process of a job, seen from inside.
+
+It runs one job at a time for the worker at the other end of a socket.
+"""
 
 import asyncio
 import contextlib
@@ -17,10 +20,16 @@ _log = logging.getLogger("dspex.jobs")
 
 
 class JobChild:
-    """Runs what it is ordered to until the worker closes the socket or dies; then it ends whatever it does."""
+    """Runs what it is ordered to until the worker closes the socket or dies.
+
+    Then it ends whatever it does.
+    """
 
     def __init__(self, make_runner: Callable[[str], JobRunner], *, beat: float) -> None:
-        """Take what makes a runner for the worker of this id, and the seconds between two signs of life."""
+        """Take what makes a runner for the worker of this id, and the interval of its signs.
+
+        The interval is the seconds between two signs of life.
+        """
         self._make_runner = make_runner
         self._beat = beat
         self._runner: JobRunner | None = None
@@ -80,7 +89,10 @@ class JobChild:
 
 
 def _prepare_process() -> None:
-    """Leave the end of this process to its worker; aborted by it, show where the job's code stands."""
+    """Leave the end of this process to its worker.
+
+    If the worker aborts it, show where the job's code stands.
+    """
     import resource  # which not every system has
 
     faulthandler.enable()

@@ -7,9 +7,10 @@ from dspex.operations.jobs.job import JobResource
 
 
 class JobEngine(Protocol):
-    """Runs durable jobs: rows with a state machine (evaluations, optimizations) and a handler elsewhere.
+    """Runs durable jobs: rows with a state machine and a handler elsewhere.
 
-    The row is the job: the caller writes it as queued, and the engine advances it from there.
+    Such jobs are evaluations and optimizations. The row is the job: the caller writes it as queued,
+    and the engine advances it from there.
     """
 
     async def enqueue(self, resource: JobResource[Any], job_id: UUID) -> None:

@@ -1,4 +1,7 @@
-"""Looks after jobs in a process that runs none itself: says why they wait, and keeps a worker process for them."""
+"""Looks after jobs in a process that runs none itself.
+
+It says why they wait, and keeps a worker process for them.
+"""
 
 import asyncio
 import contextlib
@@ -21,12 +24,12 @@ _STUCK = 8.0  # seconds without a beat after which a worker does not come back
 
 
 class WorkerProcess:
-    """A worker as a child: it is started when there is work, again when it ends by itself, and ends with its parent.
+    """A worker as a child: it is started when there is work.
 
-    The child reads its standard input, and stops when that is closed: so it ends with a parent that
-    was killed, too. One that shows no sign of life is stuck: it is killed and started again.
-    Noticing that needs no write, so it works for a worker that holds the lock of a SQLite file,
-    too.
+    It is started again when it ends by itself, and ends with its parent. The child reads its
+    standard input, and stops when that is closed: so it ends with a parent that was killed, too.
+    One that shows no sign of life is stuck: it is killed and started again. Noticing that needs no
+    write, so it works for a worker that holds the lock of a SQLite file, too.
     """
 
     def __init__(
@@ -75,7 +78,9 @@ class WorkerProcess:
         )
 
     async def replace_stuck(self, passed: float) -> None:
-        """Kill it where it is stuck; `passed` is for how many seconds its parent has looked on since the last call.
+        """Kill it where it is stuck.
+
+        `passed` is for how many seconds its parent has looked on since the last call.
 
         Raises:
             StorageError: the database cannot be reached.
@@ -111,7 +116,10 @@ class WorkerProcess:
 
 
 class JobMonitor:
-    """Sweeps once a second, and when a job is noted; starts `worker` (None: others run jobs) for the first job."""
+    """Sweeps once a second, and when a job is noted.
+
+    It starts `worker` (None: others run jobs) for the first job.
+    """
 
     def __init__(
         self,
@@ -134,7 +142,10 @@ class JobMonitor:
         self._task: asyncio.Task[None] | None = None
 
     def _pass(self) -> float:
-        """Return the seconds since the last look, without those in which this process stood still itself."""
+        """Return the seconds since the last look.
+
+        Those in which this process stood still itself do not count.
+        """
         now = self._clock.monotonic_ns()
         passed = 0.0 if self._looked is None else (now - self._looked) / 1e9
         self._looked = now

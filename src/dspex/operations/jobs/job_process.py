@@ -22,9 +22,10 @@ _log = logging.getLogger("dspex.jobs")
 
 
 class JobProcess:
-    """One child, which runs one job at a time. It leads a separate process group, which is killed with it.
+    """One child, which runs one job at a time.
 
-    `silent` is for its owner to count up; each sign of life sets it to 0.
+    It leads a separate process group, which is killed with it. `silent` is for its owner to count
+    up; each sign of life sets it to 0.
     """
 
     def __init__(
@@ -47,7 +48,9 @@ class JobProcess:
     async def start(
         cls, command: Command, *, environment: Mapping[str, str], mark: str
     ) -> "JobProcess":
-        """Start one in this environment; by the `mark` in it, it can be found when this process is killed.
+        """Start one in this environment.
+
+        By the `mark` in it, it can be found when this process is killed.
 
         Raises:
             OSError: no process can be started now.

@@ -1,4 +1,7 @@
-"""The processes of one worker: one for each job that runs, so that a job can be ended whatever its code does."""
+"""The processes of one worker: one for each job that runs.
+
+So a job can be ended whatever its code does.
+"""
 
 import asyncio
 import contextlib
@@ -106,7 +109,10 @@ class JobProcesses:
             await asyncio.sleep(self._policy.poll)
 
     def tick(self) -> None:
-        """End what is stalled, overdue, or stopped and still there; and what has been idle for long."""
+        """End what is stalled, overdue, or stopped and still there.
+
+        What has been idle for long is ended too.
+        """
         now = self._clock.monotonic_ns()
         passed = 0.0 if self._looked is None else (now - self._looked) / 1e9
         self._looked = now
@@ -132,7 +138,10 @@ class JobProcesses:
                 running.process.stop(key)
 
     async def hand_back(self) -> None:
-        """Queue everything that runs here again, for others; returns when nothing runs here any more."""
+        """Queue everything that runs here again, for others.
+
+        It returns when nothing runs here any more.
+        """
         self._is_leaving = True
         for key, running in self._running.items():
             running.stopping = running.stopping or 0.0

@@ -1,4 +1,7 @@
-"""Writes what becomes of jobs into their rows; every write names the turn of the job that it is made for."""
+"""Writes what becomes of jobs into their rows.
+
+Every write names the turn of the job that it is made for.
+"""
 
 import asyncio
 import dataclasses
@@ -41,7 +44,10 @@ class JobRows:
         worker: str = "",
         code: Code | None = None,
     ) -> None:
-        """Take where the rows are; `worker` is who takes the jobs, `code` what it could run them with."""
+        """Take where the rows are.
+
+        `worker` is who takes the jobs, `code` what it could run them with.
+        """
         self._store = store
         self._policy = policy
         self._clock = clock
@@ -50,7 +56,9 @@ class JobRows:
         self._code = code
 
     async def take(self, resource: JobResource[Any], job_id: UUID, turn: int) -> JobRecord | None:
-        """Take a job that is queued at this turn; return its row as it is then, None where somebody else was faster.
+        """Take a job that is queued at this turn; return its row as it is then.
+
+        It is None where somebody else was faster.
 
         Raises:
             StorageError: the row could not be read or taken; it is as it was.
@@ -154,7 +162,10 @@ class JobRows:
         )
 
     async def fail(self, resource: JobResource[Any], run: JobRun, error: DspexError) -> str:
-        """Write the error of a run, or queue the job again where the error may pass; return what became of it."""
+        """Write the error of a run, or queue the job again; return what became of it.
+
+        It is queued again where the error may pass.
+        """
         may_pass = error.is_retryable or isinstance(error, StorageError)
         if error.public_message != error.message:  # the row has other readers than the log
             _log.warning("job %s: %s", run.job.id, error.message)
@@ -206,7 +217,10 @@ class JobRows:
     async def end_lost(
         self, resource: JobResource[Any], job_id: UUID, turn: int, *, error: DspexError
     ) -> str:
-        """Write how a job ended whose process is gone; nothing where it had ended, or goes on elsewhere."""
+        """Write how a job ended whose process is gone.
+
+        Nothing is written where it had ended, or goes on elsewhere.
+        """
         job = await self._read(resource, job_id, turn)
         if job is None or job.status == "queued":
             return (
@@ -226,7 +240,10 @@ class JobRows:
         return await self.queue_again(resource, JobRun(job, lambda: None), HANDED_BACK)
 
     async def _read(self, resource: JobResource[Any], job_id: UUID, turn: int) -> JobRecord | None:
-        """Return the row if the job is queued or running at this turn; waits for a database that is away."""
+        """Return the row if the job is queued or running at this turn.
+
+        It waits for a database that is away.
+        """
         while True:
             try:
                 row: JobRecord | None = await self._store.get(resource, id=job_id)
@@ -264,7 +281,10 @@ class JobRows:
         )
 
     async def _write(self, *changes: Change) -> str | None:
-        """Write until it is written, or until somebody else has moved the row on; then return "stopped"."""
+        """Write until it is written, or until somebody else has moved the row on.
+
+        In the second case, return "stopped".
+        """
         while True:
             try:
                 await self._store.write(*changes)

@@ -1,4 +1,7 @@
-"""What ended jobs have left behind is deleted after a while: tickets, journals, events, rows of lost workers."""
+"""What ended jobs have left behind is deleted after a while.
+
+These are tickets, journals, events, and rows of lost workers.
+"""
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -36,11 +39,11 @@ class Leftovers(Protocol):
 
 
 class LeftoverCleaner:
-    """Deletes leftovers of jobs once an hour after a number of days (0: never). The rows of jobs stay.
+    """Deletes leftovers of jobs once an hour after a number of days (0: never).
 
-    An unfinished job keeps all it has, however old: its journal is what it goes on from. So does
-    one that failed, for the days after its end in which it may be resumed without asking anything
-    again.
+    The rows of jobs stay. An unfinished job keeps all it has, however old: its journal is what it
+    goes on from. So does one that failed, for the days after its end in which it may be resumed
+    without asking anything again.
     """
 
     def __init__(
@@ -52,7 +55,10 @@ class LeftoverCleaner:
         queues: Mapping[str, JobResource[Any]],
         spent: Callable[[datetime], Awaitable[int]],
     ) -> None:
-        """Take the collaborators; `spent` deletes the tickets that were noted before a moment and lead to no run."""
+        """Take the collaborators.
+
+        `spent` deletes the tickets that were noted before a moment and lead to no run.
+        """
         self._leftovers = leftovers
         self._clock = clock
         self._days = days
@@ -61,9 +67,10 @@ class LeftoverCleaner:
         self._due = 0
 
     async def tick(self) -> int:
-        """Delete what is due, if an hour has passed; return of how many tickets, jobs and workers that was.
+        """Delete what is due, if an hour has passed; return how much that was.
 
-        If the database is unreachable, the next try is an hour later.
+        It counts tickets, jobs and workers. If the database is unreachable, the next try is an hour
+        later.
         """
         now = self._clock.monotonic_ns()
         if not self._days or now < self._due:

@@ -20,10 +20,11 @@ _log = logging.getLogger("dspex.jobs")
 
 
 class OrphanSweeper:
-    """Looks over all unfinished jobs. Any number of processes may do so at once: each change needs the row unchanged.
+    """Looks over all unfinished jobs.
 
-    The rows are the only truth: whoever dies between writing one thing and the next leaves nothing
-    that the next sweep does not mend.
+    Any number of processes may do so at once: each change needs the row unchanged. The rows are the
+    only truth: whoever dies between writing one thing and the next leaves nothing that the next
+    sweep does not mend.
     """
 
     def __init__(
@@ -37,7 +38,10 @@ class OrphanSweeper:
         code: tuple[str, str] = ("", ""),
         starts_worker: bool = False,
     ) -> None:
-        """Take `note` and the code of this worker; a process without DBOS only explains why jobs wait."""
+        """Take `note` and the code of this worker.
+
+        A process without DBOS only explains why jobs wait.
+        """
         self._store = store
         self._policy = policy
         self._clock = clock
@@ -65,7 +69,10 @@ class OrphanSweeper:
         return has_unfinished
 
     async def _unfinished(self, resource: JobResource[Any]) -> list[JobRecord]:
-        """Return all of them: however many wait for a worker that is not there, those behind them may have theirs."""
+        """Return all of them.
+
+        However many wait for a worker that is not there, those behind them may have theirs.
+        """
         jobs: list[JobRecord] = []
         query = Query(where={"status": ("queued", "running")}, limit=_AT_ONCE, oldest_first=True)
         while len(page := await self._store.select(resource, query)) == _AT_ONCE:
@@ -102,7 +109,10 @@ class OrphanSweeper:
                     await self._explain(resource, job, reason)
 
     def _is_due(self, job: JobRecord) -> bool:
-        """Return whether a queued job may begin; a time beyond any wait was written by a clock that was ahead."""
+        """Return whether a queued job may begin.
+
+        A time beyond any wait was written by a clock that was ahead.
+        """
         if job.retry_at is None:
             return True
         wait = (job.retry_at - self._clock.now()).total_seconds()

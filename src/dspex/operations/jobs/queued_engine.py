@@ -1,4 +1,7 @@
-"""The engine of processes that start jobs and run none: a server, the command line. It knows the rows only."""
+"""The engine of processes that start jobs and run none: a server, the command line.
+
+It knows the rows only.
+"""
 
 import asyncio
 import dataclasses
@@ -15,16 +18,19 @@ from dspex.operations.jobs.policy import JobPolicy
 
 
 class QueuedJobs:
-    """Takes note of jobs by looking who could run them: workers find queued rows by themselves, four times a second.
+    """Takes note of jobs by looking who could run them.
 
-    So nothing can be lost between a row and a queue, and no such process needs DBOS. Safe to use
-    from many tasks.
+    Workers find queued rows by themselves, four times a second. So nothing can be lost between a
+    row and a queue, and no such process needs DBOS. Safe to use from many tasks.
     """
 
     def __init__(
         self, store: Store, *, policy: JobPolicy, clock: Clock, new_id: Callable[[], UUID]
     ) -> None:
-        """Take the store; `noted` is set at each new job, `starts_worker` by a server with a worker."""
+        """Take the store.
+
+        `noted` is set at each new job, `starts_worker` by a server with a worker.
+        """
         self._store = store
         self._policy = policy
         self._clock = clock
@@ -67,4 +73,7 @@ class QueuedJobs:
             return  # somebody runs it already
 
     async def stop(self, resource: JobResource[Any], job_id: UUID) -> None:
-        """Do nothing more: the row says it, and the worker that runs the job reads its row four times a second."""
+        """Do nothing more: the row says it.
+
+        The worker that runs the job reads its row four times a second.
+        """

@@ -59,7 +59,9 @@ class Tickets:
         self._client: DBOSClient | None = None
 
     def start(self, channels: Sequence[tuple[str, str]]) -> None:
-        """Launch DBOS; from now on it hands out what waits under `channels`, each with the queue that it belongs to.
+        """Launch DBOS; from now on it hands out what waits under `channels`.
+
+        Each comes with the queue that it belongs to.
 
         Raises:
             ConfigurationError: DBOS is not installed, or cannot use the database.
@@ -139,7 +141,10 @@ class Tickets:
         return set(tickets) - {row.workflow_id for row in rows if row.status not in _SPENT}
 
     def discard(self, executors: Sequence[str]) -> None:
-        """Forget the tickets that dead workers held: their jobs have new ones, and these would count as running."""
+        """Forget the tickets that dead workers held.
+
+        Their jobs have new ones, and these would count as running.
+        """
         if not executors:
             return
         with self._client_in_use() as client:
@@ -149,10 +154,11 @@ class Tickets:
                 client.cancel_workflow(row.workflow_id)
 
     def forget(self, before: datetime) -> int:
-        """Delete the tickets that were noted before a moment and have led to their run, or never will; return how many.
+        """Delete the old tickets that have led to their run, or never will; return how many.
 
-        One that still waits or runs stays, however old it is, unless it waits where this worker
-        does not look: whoever looks there notes a job again that is still queued.
+        Old means noted before a moment. One that still waits or runs stays, however old it is,
+        unless it waits where this worker does not look: whoever looks there notes a job again that
+        is still queued.
         """
         total, offset = 0, 0
         while True:

@@ -58,12 +58,12 @@ class WorkerConfig:
 
 
 class JobWorker:
-    """Takes jobs until `stopping` is set, and then hands back what it has. One in a process, on its main loop.
+    """Takes jobs until `stopping` is set, and then hands back what it has.
 
-    The jobs themselves run in separate processes: nothing of theirs can hold up this loop, from
-    which the worker shows that it lives. A worker that stood still for too long finds that it was
-    declared dead: its jobs have gone to others, so it ends them and begins a new life under a new
-    name. So it does when its code has changed.
+    There is one in a process, on its main loop. The jobs themselves run in separate processes:
+    nothing of theirs can hold up this loop, from which the worker shows that it lives. A worker
+    that stood still for too long finds that it was declared dead: its jobs have gone to others, so
+    it ends them and begins a new life under a new name. So it does when its code has changed.
     """
 
     def __init__(
@@ -152,7 +152,10 @@ class JobWorker:
             yield life
 
     async def _notice_changed_code(self, life: "_Life") -> None:
-        """End this life where the files of the code have changed, and nothing runs that was begun with the old ones."""
+        """End this life where the files of the code have changed.
+
+        It waits until nothing runs that was begun with the old ones.
+        """
         if (
             life.code[0]
             and not life.processes.running
@@ -176,7 +179,11 @@ class JobWorker:
             )
 
     async def _in_time(self, farewell: Coroutine[Any, Any, None]) -> bool:
-        """Do the last things, unless the database is away for longer than anybody waits for a process to end."""
+        """Do the last things.
+
+        They are left undone if the database is away for longer than anybody waits for a process to
+        end.
+        """
         try:
             async with asyncio.timeout(_FAREWELL):
                 await farewell
@@ -222,7 +229,10 @@ class JobWorker:
             await _either(stopping, self._is_over, within=config.policy.poll)
 
     async def _heal(self, life: "_Life") -> None:
-        """Give new turns to queued jobs whose tickets led to nothing: their taker could not reach the rows."""
+        """Give new turns to queued jobs whose tickets led to nothing.
+
+        Their taker could not reach the rows.
+        """
         config = self._config
         noted, life.noted = life.noted, {}
         spent = await asyncio.to_thread(life.tickets.spent, list(noted))

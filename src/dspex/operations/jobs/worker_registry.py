@@ -12,11 +12,11 @@ from dspex.operations.jobs.records import JOB_WORKER, JobWorkerRecord
 
 
 class WorkerRegistry:
-    """Shows that one worker lives (none, for a mere observer), and declares others dead that stand still.
+    """Shows that one worker lives, and declares others dead that stand still.
 
-    No two clocks are compared: a worker is dead when this process itself has looked on for
-    `dead_after` seconds and seen no beat. Time in which it could not look (its own stop, a database
-    that was away) does not count.
+    A mere observer shows none. No two clocks are compared: a worker is dead when this process
+    itself has looked on for `dead_after` seconds and seen no beat. Time in which it could not look
+    (its own stop, a database that was away) does not count.
     """
 
     def __init__(

@@ -1,4 +1,7 @@
-"""Optimizations as jobs: a search that goes on where it was, and a new version of the program where it found one."""
+"""Optimizations as jobs: a search that goes on where it was.
+
+It makes a new version of the program where it found one.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -39,7 +42,10 @@ _TOLD = 20  # progress reports in one pass over the rows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SearchResult:
-    """A program that is better, None where the one as it is stays; and what the row says about it."""
+    """A program that is better, and what the row says about it.
+
+    The program is None where the one as it is stays.
+    """
 
     program: Program | None
     values: Mapping[str, Any]
@@ -47,7 +53,10 @@ class _SearchResult:
 
 
 class OptimizationHandler:
-    """Searches for a better version of a program: natively, or by dspy's own optimizer where the program runs there."""
+    """Searches for a better version of a program.
+
+    It does so natively, or by dspy's own optimizer where the program runs there.
+    """
 
     def __init__(self, environment: JobEnvironment) -> None:
         """Take the environment of jobs."""
@@ -210,7 +219,10 @@ class _ProgressReporter:
 
 
 class _Version:
-    """Makes the version that a job has found; asked again where the program has changed meanwhile."""
+    """Makes the version that a job has found.
+
+    It is asked again where the program has changed meanwhile.
+    """
 
     def __init__(
         self, environment: JobEnvironment, job: OptimizationJobRecord, program: Program
@@ -271,7 +283,10 @@ def _goal(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_options(job: OptimizationJobRecord, *, on_dspy: bool) -> None:
-    """Refuse what callers may not say to the optimizer that runs here, also in a job of an earlier version."""
+    """Refuse what callers may not say to the optimizer that runs here.
+
+    This holds also in a job of an earlier version.
+    """
     parts: tuple[Part, ...] = ("options", "compile")
     for part in parts:
         problem = option_problem(

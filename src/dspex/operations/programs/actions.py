@@ -102,7 +102,7 @@ class SignatureRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionDiff:
-    """The differences of two versions: each has a path and the values before and after (null: absent)."""
+    """The differences of two versions: each has a path and the values before and after (null: absent)."""  # noqa: E501  # the text of the schema
 
     first: ProgramVersionRecord
     second: ProgramVersionRecord
@@ -306,7 +306,10 @@ async def _version(
 
 
 def _changes(path: str, before: Any, after: Any) -> Iterator[dict[str, Any]]:
-    """Yield the differences of two JSON values, through nested objects and lists of equal length."""
+    """Yield the differences of two JSON values.
+
+    It looks into nested objects and lists of equal length.
+    """
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for name in sorted({*before, *after}):
             below = f"{path}.{name}" if path else name

@@ -28,10 +28,11 @@ class _CacheEntry:
 
 
 class ProgramCache:
-    """Looks up programs with a cache. Records are at most half a second old; versions are immutable.
+    """Looks up programs with a cache.
 
-    Changes by this process invalidate the cache at once (`on_write`). A stale record is harmless:
-    the write that records an execution requires that the program is still ready.
+    Records are at most half a second old; versions are immutable. Changes by this process
+    invalidate the cache at once (`on_write`). A stale record is harmless: the write that records an
+    execution requires that the program is still ready.
     """
 
     def __init__(self, store: Store, *, backends: Backends, clock: Clock) -> None:

@@ -45,7 +45,10 @@ STORAGE_SETTINGS = ("store_inputs", "keep_days", "keep_count")
 
 
 async def _with_retry(work: Callable[[], Awaitable[T]]) -> T:
-    """Return the result of `work`, retrying if another client stored the same name at the same time."""
+    """Return the result of `work`, retrying if another client interfered.
+
+    The other client stored the same name at the same time.
+    """
     for is_last in _TRIES:
         try:
             return await work()
@@ -56,7 +59,10 @@ async def _with_retry(work: Callable[[], Awaitable[T]]) -> T:
 
 
 class ProgramWriter:
-    """Creates and versions programs. Equal content is stored once: saving it again changes nothing."""
+    """Creates and versions programs.
+
+    Equal content is stored once: saving it again changes nothing.
+    """
 
     def __init__(self, operations: Operations) -> None:
         """Take the operations, whose actor writes; a program may name any backend of theirs."""
@@ -298,7 +304,10 @@ def _check_module(module: str) -> None:
 def _build(
     request: CreateProgram, signature: Signature, settings: dict[str, Any], *, backend: str
 ) -> Program | None:
-    """Return the program built from checked parts, or None if its module is invalid (reported already)."""
+    """Return the program built from checked parts.
+
+    It is None if its module is invalid (reported already).
+    """
     instructions = settings.pop("instructions", request.instructions)
     if instructions is not None and not isinstance(instructions, str):
         raise _invalid(

@@ -1,4 +1,7 @@
-"""Tables of resources that users add to the domain: made where they are missing, and compared where they are there."""
+"""Tables of resources that users add to the domain.
+
+They are made where they are missing, and compared where they are there.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,9 +15,10 @@ from dspex.operations.storage.tables import metadata_of
 
 
 async def ensure_tables(database: Database, domain: Domain) -> None:
-    """Make the tables that `domain` has beside the built-in ones; several that do so at once do it once.
+    """Make the tables that `domain` has beside the built-in ones.
 
-    A table that is there is never changed: its rows are the user's.
+    Several that do so at once do it once. A table that is there is never changed: its rows are the
+    user's.
 
     Raises:
         SchemaError: a table is not what its resource says; the message says in what they differ.

@@ -26,14 +26,17 @@ _LOCK = 7204107
 
 
 class Database:
-    """An engine for one URL. With SQLite, WAL lets readers and one writer of several processes work at once.
+    """An engine for one URL.
 
+    With SQLite, WAL lets readers and one writer of several processes work at once.
     `synchronous=NORMAL` keeps every commit through a crash of the process; a loss of power may undo
     the last commits.
     """
 
     def __init__(self, url: str) -> None:
-        """Take a URL (postgresql://user:password@host/name, or sqlite+aiosqlite:///file); nothing is opened yet.
+        """Take a URL; nothing is opened yet.
+
+        It is postgresql://user:password@host/name, or sqlite+aiosqlite:///file.
 
         Raises:
             ConfigurationError: the URL is none, or its driver is not installed.
@@ -167,8 +170,8 @@ class Database:
     def told(self, doing: str, text: str) -> StorageError:
         """Return what the database said as our error, with what can be done about it.
 
-        Its `public_message` says the same without where the database is, and without what the driver says
-        of that.
+        Its `public_message` says the same without where the database is, and without what the
+        driver says of that.
         """
         mend = _mend(text)
         public = f"cannot {doing} the database now" + (
@@ -198,8 +201,8 @@ _MENDS = {
     "locked": "another process holds it; try again, or stop that process",
     "readonly": "the file or its folder is read-only; make it writable, or set DSPEX_STATE_DIR to "
     "another folder",
-    "unable to open": "the folder does not exist or is not writable; set DSPEX_STATE_DIR to another "
-    "folder",
+    "unable to open": "the folder does not exist or is not writable; set DSPEX_STATE_DIR to "
+    "another folder",
     "is full": "the disk is full; make room and try again",
     "disk I/O error": "the disk is full, or fails; look at the system's log",
     "Connect call failed": "no server answers there; start it, or correct DSPEX_DATABASE_URL",

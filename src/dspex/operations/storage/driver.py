@@ -23,10 +23,10 @@ class Portion:
 
 
 class Driver(Protocol):
-    """Connections to one database, used from one loop; opened when they are first needed, and again when lost.
+    """Connections to one database, used from one loop.
 
-    Every method raises `StorageError` where the database cannot be used, `InvalidError` where a
-    value does not fit.
+    They are opened when they are first needed, and again when lost. Every method raises
+    `StorageError` where the database cannot be used, `InvalidError` where a value does not fit.
     """
 
     dialect: Dialect
@@ -40,11 +40,17 @@ class Driver(Protocol):
         ...
 
     async def apply(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
-        """Commit the writes in one transaction where that is possible; return the error of each that was not done."""
+        """Commit the writes in one transaction where that is possible.
+
+        Return the error of each that was not done.
+        """
         ...
 
     async def check(self) -> None:
-        """Return if what is stored can be read from where it lies: nothing that was read before counts."""
+        """Return if what is stored can be read from where it lies.
+
+        Nothing that was read before counts.
+        """
         ...
 
     async def aclose(self) -> None:
@@ -53,7 +59,10 @@ class Driver(Protocol):
 
 
 def refused(change: Update, status: str | None) -> ConflictError | NotFoundError:
-    """Return why an update changed nothing; `found` is the state of its row, None where there is none."""
+    """Return why an update changed nothing.
+
+    `found` is the state of its row, None where there is none.
+    """
     name, key = change.resource.name, str(change.id)
     if status is None:
         return NotFoundError(f"there is no {name} {key!r}")
@@ -66,7 +75,10 @@ def refused(change: Update, status: str | None) -> ConflictError | NotFoundError
 
 
 def unfit(error: Exception) -> InvalidError:
-    """Return the error of a value that the database cannot hold or compare with; another time it cannot either."""
+    """Return the error of a value that the database cannot hold or compare with.
+
+    Another time it cannot either.
+    """
     return InvalidError(f"a value cannot be stored: {error}")
 
 

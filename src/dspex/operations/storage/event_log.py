@@ -44,7 +44,10 @@ class SQLEventLog:
         self._statements = Statements(EVENT, self._driver.dialect)
 
     async def read(self, after: Place, where: Mapping[str, Any], *, limit: int) -> Look:
-        """Return the events behind a place; one statement, so that all of it is seen at one moment."""
+        """Return the events behind a place.
+
+        It is one statement, so that all of it is seen at one moment.
+        """
         rows = await self._driver.rows(self._question(after, where, limit))
         horizon = int(rows[0][0])
         present = [row for row in rows if row[1] is not None]

@@ -111,7 +111,10 @@ def _equal(table: sa.FromClause, where: Mapping[str, Any]) -> list[sa.ColumnElem
 def _figures(
     table: sa.Table, where: Mapping[str, Any], measures: Mapping[str, Measure]
 ) -> sa.Select[Any]:
-    """Return the statement. Rows are wide and read once: figures are made of the few values of them that they need."""
+    """Return the statement.
+
+    Rows are wide and read once: figures are made of the few values of them that they need.
+    """
     values = {measure.of: _value(table, measure.of) for measure in measures.values()}
     values |= {name: table.c[name] for measure in measures.values() for name in measure.where}
     rows = (

@@ -20,7 +20,10 @@ _GONE = ("stopped", "dead")
 
 
 class SQLLeftovers:
-    """Deletes in portions that leave the database to others in between; see `Leftovers` for the promises."""
+    """Deletes in portions that leave the database to others in between.
+
+    See `Leftovers` for the promises.
+    """
 
     def __init__(self, database: Database, domain: Domain) -> None:
         """Take the database, which its owner closes, and its domain."""
@@ -29,7 +32,10 @@ class SQLLeftovers:
         self._kinds = [kind for kind in domain.values() if isinstance(kind, JobResource)]
 
     async def forget_journals(self, resource: Resource[Any], *, before: datetime) -> int:
-        """Delete journals. The job's row is held meanwhile: one that is resumed at this moment waits, or keeps all."""
+        """Delete journals, and hold the job's row meanwhile.
+
+        One that is resumed at this moment waits, or keeps all.
+        """
         jobs = self._tables[resource.name]
         has_journal = sa.exists().where(ENTRIES.c.job_id == jobs.c.id)
         old = sa.select(jobs.c.id).where(
@@ -38,7 +44,10 @@ class SQLLeftovers:
         return await self._portions(old.limit(PORTION).with_for_update(), ENTRIES.c.job_id)
 
     async def forget_lost_journals(self) -> int:
-        """Delete journals. A job's row is there before its journal, so that none of a new job is taken for lost."""
+        """Delete journals.
+
+        A job's row is there before its journal, so that none of a new job is taken for lost.
+        """
         tables = [self._tables[kind.name] for kind in self._kinds]
         without_job = [~sa.exists().where(table.c.id == ENTRIES.c.job_id) for table in tables]
         return await self._portions(

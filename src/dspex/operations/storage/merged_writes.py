@@ -18,7 +18,10 @@ _UNTOUCHED: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Updates that one statement can make: of one resource, of the same attributes, from the same states."""
+    """Updates that one statement can make.
+
+    They are of one resource, of the same attributes, from the same states.
+    """
 
     statements: Statements[Any]
     values: tuple[str, ...]
@@ -48,7 +51,10 @@ class MergedWrites:
         self._touched: dict[_Place, Shape | None] = {}
 
     def takes(self, steps: Write) -> bool:
-        """Add a write if it is compatible with the group, and return whether it was added; otherwise add nothing."""
+        """Add a write if it is compatible with the group; return whether it was added.
+
+        Otherwise add nothing.
+        """
         planned: dict[_Place, Shape | None] = {}
         shapes = []
         for step in steps:

@@ -29,11 +29,11 @@ _RETRY_S = 0.01
 async def migrate(
     database: Database, *, to: str = HEAD, say: Callable[[str], None] = lambda _text: None
 ) -> None:
-    """Bring the schema to revision `to`, forward or back; a database that is there already costs one query.
+    """Bring the schema to revision `to`, forward or back.
 
-    It happens whole or not at all, and two that migrate one database at once do it once. An
-    embedded database that has another schema is copied beside itself first, while nobody else can
-    write; no copy takes the place of another.
+    A database that is there already costs one query. It happens whole or not at all, and two that
+    migrate one database at once do it once. An embedded database that has another schema is copied
+    beside itself first, while nobody else can write; no copy takes the place of another.
 
     Raises:
         ConfigurationError: the revision is unknown.
@@ -62,7 +62,10 @@ async def migrate(
 
 @asynccontextmanager
 async def _one_at_a_time() -> AsyncIterator[None]:
-    """Wait until no other migration runs in this process, on this event loop or another; the loop is not blocked."""
+    """Wait until no other migration runs in this process.
+
+    It may run on this event loop or another; the loop is not blocked.
+    """
     while not _ALEMBIC.acquire(blocking=False):  # noqa: ASYNC110  # an event belongs to one loop
         await asyncio.sleep(_RETRY_S)
     try:

@@ -1,4 +1,7 @@
-"""PostgreSQL over asyncpg: a group of writes is one statement, and equal questions that wait are asked once."""
+"""PostgreSQL over asyncpg.
+
+A group of writes is one statement, and equal questions that wait are asked once.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +51,10 @@ class _Reader:
 
 
 class PostgresDriver:
-    """One connection for writes, a few for reads, each opened when it is needed and replaced when it is lost."""
+    """One connection for writes, a few for reads.
+
+    Each is opened when it is needed and replaced when it is lost.
+    """
 
     dialect = Dialect(
         POSTGRES,
@@ -122,10 +128,11 @@ class PostgresDriver:
             raise UnreachableError(str(error) or type(error).__name__) from error
 
     async def _refuse_shared_sessions(self, connection: Any) -> None:
-        """Refuse a pooler that gives one session of the server to several of its clients, one transaction each.
+        """Refuse a pooler that gives one session of the server to several of its clients.
 
-        A pooler tells each client a process id of its own. That it shares sessions shows when two
-        connections that are both open are served by the same process.
+        Each client has it for one transaction. A pooler tells each client a process id of its own.
+        That it shares sessions shows when two connections that are both open are served by the same
+        process.
         """
         try:
             ours = await _server_process(connection)
@@ -143,7 +150,10 @@ class PostgresDriver:
             second.terminate()
 
     async def rows(self, question: Statement) -> Sequence[Sequence[Any]]:
-        """Return all rows that answer `question`; those who ask the same before it was sent share the answer."""
+        """Return all rows that answer `question`.
+
+        Those who ask the same before it was sent share the answer.
+        """
         answer: _Answer = asyncio.get_running_loop().create_future()
         self._questions.setdefault(question, []).append(answer)
         if self._reading < _READERS:
@@ -154,7 +164,10 @@ class PostgresDriver:
         return await answer
 
     async def portion(self, statements: Statements[Any], query: Query, *, most: int) -> Portion:
-        """Return the first rows; see `Driver.portion`. Small ones come with their sizes, large ones behind them."""
+        """Return the first rows; see `Driver.portion`.
+
+        Small ones come with their sizes, large ones behind them.
+        """
         weighed = await self.rows(statements.weighed(query, light=_LIGHT))
         total, number = 0, 0
         for row in weighed:
@@ -193,7 +206,10 @@ class PostgresDriver:
         return rows
 
     async def apply(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
-        """Commit the writes in as few statements as their order allows; where one fails, each by itself."""
+        """Commit the writes in as few statements as their order allows.
+
+        Where one fails, each is sent by itself.
+        """
         outcomes: list[Exception | None] = []
         together = MergedWrites()
         for steps in writes:
@@ -366,7 +382,10 @@ class PostgresDriver:
 
 
 async def _server_process(connection: Any) -> int:
-    """Return the process that serves a connection; nothing of the question stays in a session that may be shared."""
+    """Return the process that serves a connection.
+
+    Nothing of the question stays in a session that may be shared.
+    """
     async with connection.transaction():
         return int(await (await connection.prepare("SELECT pg_backend_pid()", name="")).fetchval())
 

@@ -1,4 +1,7 @@
-"""Merged changes as one statement of PostgreSQL: it is sent once, and happens whole or not at all."""
+"""Merged changes as one statement of PostgreSQL.
+
+It is sent once, and happens whole or not at all.
+"""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -14,7 +17,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 def one_statement(merging: MergedWrites) -> Statement | None:
-    """Return the statement and its parameters, or None where something can only be sent by itself."""
+    """Return the statement and its parameters.
+
+    It is None where something can only be sent by itself.
+    """
     try:
         return _question(merging)
     except Exception:  # noqa: BLE001  # whatever it is, it is the error of one write, which is found out by itself

@@ -1,4 +1,7 @@
-"""SQLite without threads in the way: statements take microseconds, and whatever takes longer is done elsewhere."""
+"""SQLite without threads in the way.
+
+Statements take microseconds, and whatever takes longer is done elsewhere.
+"""
 
 import asyncio
 import os
@@ -44,7 +47,10 @@ class SQLiteDriver:
     def __init__(
         self, file: str, *, mend: Callable[[str, str], DspexError], busy_seconds: float = 5.0
     ) -> None:
-        """Take the file (or an URI), the translation of errors, and the seconds to wait for another writer."""
+        """Take the file, the translation of errors, and the seconds to wait for another writer.
+
+        The file may be an URI.
+        """
         self._file = file
         self._path = file.removeprefix("file:").partition("?")[0]
         self._place = (0, 0)
@@ -70,7 +76,10 @@ class SQLiteDriver:
                 return await asyncio.to_thread(self._long_read, ask)
 
     async def portion(self, statements: Statements[Any], query: Query, *, most: int) -> Portion:
-        """Return the first rows; see `Driver.portion`. They are read one by one, and no further than needed."""
+        """Return the first rows; see `Driver.portion`.
+
+        They are read one by one, and no further than needed.
+        """
         question = statements.select(query)
 
         def first(connection: sqlite3.Connection) -> Portion:
@@ -87,7 +96,10 @@ class SQLiteDriver:
         return await self._read(first)
 
     async def apply(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
-        """Commit the writes in one transaction, merged where nothing in them fails; one that fails is undone alone."""
+        """Commit the writes in one transaction, merged where nothing in them fails.
+
+        One that fails is undone alone.
+        """
         with self._errors("write"):
             connection = self._connection()
             self._check_place()
@@ -182,7 +194,10 @@ class SQLiteDriver:
         return self._opened
 
     def _check_place(self) -> None:
-        """What is written into a file that has no name any more is lost at the end of the process."""
+        """Refuse a file that was moved or replaced while it was in use.
+
+        What is written into a file that has no name any more is lost at the end of the process.
+        """
         try:
             is_there = self._found() == self._place
         except FileNotFoundError:

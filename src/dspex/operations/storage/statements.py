@@ -18,10 +18,10 @@ E = TypeVar("E")
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What two databases write differently: the n-th parameter, equality that NULL has too, arrays, and the values.
+    """What two databases write differently.
 
-    `by_code_point` follows a text that is ordered, `place_of` finds a text in another one, from 1
-    on.
+    That is the n-th parameter, equality that NULL has too, arrays, and the values. `by_code_point`
+    follows a text that is ordered, `place_of` finds a text in another one, from 1 on.
     """
 
     codec: Codec
@@ -44,7 +44,10 @@ class Statements(Generic[E]):
     """The statements of one resource in one dialect."""
 
     def __init__(self, resource: Resource[E], dialect: Dialect, *, place: int = 0) -> None:
-        """Take what they are about; `place` is that of the resource in its domain: it refers to none of a later one."""
+        """Take what they are about.
+
+        `place` is that of the resource in its domain: it refers to none of a later one.
+        """
         self.resource = resource
         self.place = place
         self.table = quoted(resource.plural)
@@ -115,10 +118,10 @@ class Statements(Generic[E]):
         return Statement(self._select(columns, shape, page), (*parameters, query.limit))
 
     def weighed(self, query: Query, *, light: int) -> Statement:
-        """Return the question for rows with their sizes at the end; of those larger than `light`, no long value comes.
+        """Return the question for rows with their sizes at the end.
 
-        Where the database keeps values compressed and elsewhere, it does not even send them for
-        that.
+        Of those larger than `light`, no long value comes. Where the database keeps values
+        compressed and elsewhere, it does not even send them for that.
         """
         question = self.select(query)
         return Statement(self._weighed(question.sql, query.without, light), question.parameters)
@@ -173,7 +176,10 @@ class Statements(Generic[E]):
             ) from error
 
     def _shape(self, where: Mapping[str, Any]) -> "tuple[_Shape, list[Any]]":
-        """Return attributes with how many values each has (0: none, -1: an array) or how it compares; and values."""
+        """Return attributes, each with its number of values or how it compares; and values.
+
+        The number is 0 for none and -1 for an array.
+        """
         shape: list[tuple[str, int | str]] = []
         parameters: list[Any] = []
         for name, value in where.items():

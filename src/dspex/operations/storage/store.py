@@ -18,7 +18,10 @@ _AT_ONCE = 2 * 1024 * 1024  # characters that are decoded without a pause
 
 
 class SQLStore:
-    """Rows in the tables of a domain; see `Store` for the promises. All stores of one database share its writes."""
+    """Rows in the tables of a domain; see `Store` for the promises.
+
+    All stores of one database share its writes.
+    """
 
     def __init__(self, database: Database, domain: Domain) -> None:
         """Take the database, which its owner closes, and the domain whose tables it has."""

@@ -1,4 +1,7 @@
-"""Conversion of values to a database and back; `column_types` says which type uses which conversion."""
+"""Conversion of values to a database and back.
+
+`column_types` says which type uses which conversion.
+"""
 
 import json
 from collections.abc import Callable

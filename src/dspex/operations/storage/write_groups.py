@@ -33,14 +33,18 @@ class _Waiting:
 
 
 class WriteGroups:
-    """Takes the writes of all tasks of one loop, and applies all that wait together: no write waits for company.
+    """Takes the writes of all tasks of one loop, and applies all that wait together.
 
-    A write is one caller's steps: all of them happen or none, whatever becomes of the others in its
-    group. They are applied in the order in which they came, at most `LIMIT` at a time.
+    No write waits for company. A write is one caller's steps: all of them happen or none, whatever
+    becomes of the others in its group. They are applied in the order in which they came, at most
+    `LIMIT` at a time.
     """
 
     def __init__(self, apply: Apply) -> None:
-        """Take what carries out a group and says of each write in it what went wrong; it may raise for all of them."""
+        """Take what carries out a group and says of each write in it what went wrong.
+
+        It may raise for all of them.
+        """
         self._apply = apply
         self._waiting: deque[_Waiting] = deque()
         self._draining: asyncio.Task[None] | None = None
@@ -110,7 +114,10 @@ class WriteGroups:
 
 
 def _own(error: BaseException) -> BaseException:
-    """Return the error for one caller: each raises its own object, because shared tracebacks would grow."""
+    """Return the error for one caller.
+
+    Each raises its own object, because shared tracebacks would grow.
+    """
     from dspex.errors import DspexError
 
     if isinstance(error, DspexError):

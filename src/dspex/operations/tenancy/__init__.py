@@ -1,1 +1,4 @@
-"""Workspaces with their quotas, API keys and secrets. Programs and all later rooms may import it."""
+"""Workspaces with their quotas, API keys and secrets.
+
+Programs and all later rooms may import it.
+"""

@@ -55,7 +55,9 @@ class KeyRing:
         self._last_used: dict[UUID, datetime] = {}
 
     async def holder(self, text: str) -> Holder | None:
-        """Return the holder of a key; None if it is invalid, revoked or expired, or its workspace archived.
+        """Return the holder of a key, or None if the key does not count.
+
+        It does not if it is invalid, revoked or expired, or its workspace archived.
 
         Raises:
             StorageError: the database cannot be read.

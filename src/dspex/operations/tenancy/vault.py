@@ -17,10 +17,10 @@ _NONCE = 12
 
 
 class Vault:
-    """Hashes API keys and encrypts secrets with one key, which is loaded at the first use and never shown.
+    """Hashes API keys and encrypts secrets with one key.
 
-    All servers on one database need the same key; hashes and ciphertexts name the key that made
-    them.
+    The key is loaded at the first use and never shown. All servers on one database need the same
+    key; hashes and ciphertexts name the key that made them.
     """
 
     def __init__(self, key: Callable[[], bytes]) -> None:
@@ -58,14 +58,18 @@ class Vault:
 
     def hash(self, text: str) -> str:
         """Return the keyed hash of an API key."""
-        return f"{self.mark}:{hashlib.blake2b(text.encode(), key=self._hash_key, digest_size=32).hexdigest()}"
+        digest = hashlib.blake2b(text.encode(), key=self._hash_key, digest_size=32)
+        return f"{self.mark}:{digest.hexdigest()}"
 
     def matches(self, text: str, expected: str) -> bool:
         """Return whether `expected` is the hash of `text`; compares in constant time."""
         return hmac.compare_digest(self.hash(text), expected)
 
     def seal(self, text: str, *, label: str) -> str:
-        """Return `text` encrypted (AES-256-GCM) and bound to `label`, which is required to decrypt it."""
+        """Return `text` encrypted (AES-256-GCM) and bound to `label`.
+
+        The label is required to decrypt it.
+        """
         nonce = secrets.token_bytes(_NONCE)
         ciphertext = self._cipher.encrypt(nonce, text.encode(), label.encode())
         return f"{self.mark}:{urlsafe_b64encode(nonce + ciphertext).decode()}"

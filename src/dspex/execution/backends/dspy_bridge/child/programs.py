@@ -167,7 +167,8 @@ def _user_module(definition: "dict[str, Any]") -> Any:
         is_native = any(cls.__module__.partition(".")[0] == "dspex" for cls in classes)
         hint = f"; it is a program of dspex, which needs no import: dspex run {target}"
         raise DefinitionError(
-            f"{target!r} is not a dspy module but {type(module).__name__}{hint if is_native else ''}"
+            f"{target!r} is not a dspy module but {type(module).__name__}"
+            f"{hint if is_native else ''}"
         )
     expected_hash = definition.get("source_hash")
     if expected_hash and expected_hash != _source_hash(module):

@@ -1,4 +1,8 @@
-"""Tenants, keys, secrets, data sets, evaluations, optimizations, events, the audit trail; more of an execution."""
+"""Tables of tenants, data sets, jobs, events and the audit trail; more of an execution.
+
+The tables are for tenants, keys, secrets, data sets, evaluations, optimizations, events, and the
+audit trail.
+"""
 
 from typing import Any
 

@@ -1,4 +1,7 @@
-"""Executions in one state, newest first: the failed ones are found without looking at all others."""
+"""Executions in one state, newest first.
+
+The failed ones are found without looking at all others.
+"""
 
 from alembic import op
 
