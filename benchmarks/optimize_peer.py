@@ -4,9 +4,9 @@ A part of benchmarks/optimize.py.
 
 Both use the same server, data and program (`question -> answer` at temperature 0), 30 rows to train
 on and 30 to score on. dspy runs first, in a separate process, with its memory cache and without its
-disk cache. The server counts its calls, and dspex gets the same number as its budget. dspex's random
-search scores sets on 10 rows first, and the best of three on all. BootstrapFewShot creates one
-candidate and scores nothing, so the demonstrations are compared without the scoring that dspex
+disk cache. The server counts its calls, and dspex gets the same number as its budget. The random
+search of dspex scores sets on 10 rows first, and the best of three on all. BootstrapFewShot creates
+one candidate and scores nothing, so the demonstrations are compared without the scoring that dspex
 adds. The true accuracy of the outcome is compared, which the surface knows. Surfaces are drawn at
 random (`Surface.drawn`), one for each seed.
 

@@ -127,7 +127,7 @@ def test_who_interrupts_a_cell_ends_its_call():
     assert ended.wait(10)
 
 
-def test_calls_of_a_thread_are_made_on_the_loop_that_waits_for_it_however_many_there_are_and_however_deep():
+def test_calls_of_a_thread_are_made_on_the_loop_that_waits_for_it_however_many_or_deep():
     def nested(depth: int) -> int:
         return sync.run(sync.in_thread(nested, depth=depth - 1) if depth else _loop_here())
 

@@ -43,7 +43,10 @@ def _methods(made: ast.ClassDef) -> set[str]:
 
 
 def implementations(methods: set[str]) -> set[str]:
-    """Return the names of the classes in the source that have `methods`, or an abstract class with them as a base."""
+    """Return the names of the classes in the source that have `methods`.
+
+    An abstract class with them may also be their base.
+    """
     classes = [made for file in FILES for made in _classes(file)]
     bases = {made: set().union(*map(_names, made.bases)) for made in classes}
     found = [made for made in classes if methods <= _methods(made)]
@@ -53,7 +56,10 @@ def implementations(methods: set[str]) -> set[str]:
 
 
 def tried(suite: str) -> set[str]:
-    """Return every name in a subclass of `suite`, and in the values at the top of its file that it names."""
+    """Return every name in a subclass of `suite`.
+
+    Those in the values at the top of its file that it names are among them.
+    """
     found: set[str] = set()
     for file in TESTS.rglob("test_*.py"):
         if suite not in file.read_text():

@@ -32,7 +32,8 @@ MEASURE = """
 import resource, sys, json
 {work}
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps({{"cpu": used.ru_utime + used.ru_stime, "kib": used.ru_maxrss, "modules": sorted(sys.modules)}}))
+cpu = used.ru_utime + used.ru_stime
+print(json.dumps({{"cpu": cpu, "kib": used.ru_maxrss, "modules": sorted(sys.modules)}}))
 """
 
 

@@ -1,4 +1,7 @@
-"""A server is not ready while its database takes no writes, is gone or damaged, and is ready again after that."""
+"""A server is not ready while its database cannot be used, and is ready again after.
+
+Such a database takes no writes, or is gone or damaged.
+"""
 
 import asyncio
 import os

@@ -89,7 +89,7 @@ def test_an_attribute_kind_touches_one_file(tmp_path: Path) -> None:
 def test_a_provider_protocol_touches_its_file_and_the_registry(tmp_path: Path) -> None:
     source = ChangedSource(tmp_path)
     source.add("execution/clients/echo.py", (CHANGES / "echo.py").read_text())
-    entry = '    "echo": Provider("http://127.0.0.1:1/v1", "ECHO_API_KEY", "echo:EchoModel"),\n}\n\nSELF'
-    source.replace("execution/clients/providers.py", "}\n\nSELF", entry)
+    entry = '    "echo": Provider("http://127.0.0.1:1/v1", "ECHO_API_KEY", "echo:EchoModel"),\n'
+    source.replace("execution/clients/providers.py", "}\n\nSELF", entry + "}\n\nSELF")
     assert len(source.touched) == 2
     source.run("tests.changes.use_provider")

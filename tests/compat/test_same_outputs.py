@@ -198,8 +198,12 @@ def test_a_state_that_dspex_wrote_is_loaded_by_dspy(theirs):
     module.agent.react.signature = module.agent.react.signature.with_instructions("Find out.")
     done = subprocess.run(
         [PYTHON, str(PEER), "load"],
-        input=json.dumps(to_dspy_state(module)), capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
+        input=json.dumps(to_dspy_state(module)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["cot.predict"]["signature"]["instructions"] == "Be brief."
     assert found["preds[0]"]["demos"] == [{"a_thing": "1", "b": "2", "c": "3"}]

@@ -33,8 +33,13 @@ def test_the_commands_on_jobs_print_what_the_page_says(tmp_path):
             assert words[0] == "dspex"
             done = subprocess.run(
                 [sys.executable, "-m", "dspex", *words[1:]],
-                cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, timeout=120, check=False,
-            )  # fmt: skip
+                cwd=tmp_path,
+                env=dict(os.environ),
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
             assert done.returncode == 0, f"{line}\n{done.stderr}"
         if expected:
             assert plain(done.stdout) == plain(expected)

@@ -23,8 +23,13 @@ def test_the_page_lists_every_type_constraint_format_and_foreign_word():
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
         if len(cells) == 5 and cells[0] in {"Basic", "ML", "Composite", "Media"}:
             rows[cells[1].strip("`")] = (cells[3], re.findall(r"`(\w+)`", cells[4]))
-    named = {"list": "list[T]", "dict": "dict[K, V]", "union": "A \\| B", "object": "Name{member: T}",
-             "tuple": "tuple[A, B]"}  # fmt: skip
+    named = {
+        "list": "list[T]",
+        "dict": "dict[K, V]",
+        "union": "A \\| B",
+        "object": "Name{member: T}",
+        "tuple": "tuple[A, B]",
+    }
     expected = {
         named.get(kind, kind): (row.text, list(row.constraints))
         for kind, row in KINDS.items()

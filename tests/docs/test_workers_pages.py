@@ -62,8 +62,13 @@ def follow(page, folder, model):
         command, _, then = " ".join(map(shlex.quote, words[1:])).partition(" '&&' cd ")
         done = subprocess.run(
             [sys.executable, "-m", "dspex", *shlex.split(command)],
-            cwd=folder, env={**os.environ, **settings}, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+            cwd=folder,
+            env={**os.environ, **settings},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
         assert done.returncode == 0, f"{line}\n{done.stderr}"
         printed.append(done.stdout)
         folder = folder / then

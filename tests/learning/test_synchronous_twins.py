@@ -1,4 +1,7 @@
-"""`evaluate`, `optimize` and `ablate` from scripts, and from code that runs on an event loop, as in a notebook."""
+"""`evaluate`, `optimize` and `ablate` from scripts and on an event loop.
+
+Code runs on an event loop in a notebook, for example.
+"""
 
 import asyncio
 import inspect

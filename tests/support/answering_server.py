@@ -1,4 +1,7 @@
-"""An OpenAI-compatible server on loopback that gives every prompt the same fields, in chat layout."""
+"""An OpenAI-compatible server on loopback.
+
+It gives every prompt the same fields, in chat layout.
+"""
 
 import json
 import threading
@@ -16,8 +19,12 @@ class AnsweringServer:
     def __init__(self, values: Mapping[str, object]) -> None:
         parts = [f"[[ ## {name} ## ]]\n{value}" for name, value in values.items()]
         text = "\n\n".join([*parts, "[[ ## completed ## ]]"])
-        reply = {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
-                 "usage": {"prompt_tokens": 1, "completion_tokens": 1}, "model": "m"}  # fmt: skip
+        message = {"role": "assistant", "content": text}
+        reply = {
+            "choices": [{"message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1},
+            "model": "m",
+        }
         body = json.dumps(reply).encode()
         asked: list[Any] = []
 

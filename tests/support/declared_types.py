@@ -245,9 +245,9 @@ _BY_NAME = {row.name: row for row in DECLARED_TYPES}
 
 
 def signature_of(name: str, *, is_shown: bool = True) -> Signature:
-    """Return a signature with a type as input and as output; `reply` is what the model is to answer.
+    """Return a signature with a type as input and as output.
 
-    Without `is_shown` the type is an output alone.
+    `reply` is what the model is to answer. Without `is_shown` the type is an output alone.
     """
     hint = _BY_NAME[name].hint
     signature = Signature("reply: str -> old", "Repeat.").append("y", hint).remove("old")

@@ -418,7 +418,10 @@ def lists() -> Iterator[Attack]:
 
 
 def of_action(action: Action, rng: random.Random) -> Iterator[Attack]:
-    """Yield requests of one action with a hostile value in each of its arguments, one after the other."""
+    """Yield requests of one action with a hostile value.
+
+    Each of its arguments has it, one after the other.
+    """
     fields = dataclasses.fields(action.input)  # type: ignore[arg-type]
     hints = get_type_hints(action.input)
     for field in fields:

@@ -27,11 +27,13 @@ SCRIPT = Path(hostile_requests.__file__).with_name("measured_server.py")
 ROOT = SCRIPT.parent.parent.parent
 # of each kind the ones that were worst
 FOUND = (
-    "look-ahead", "recursive union", "classes", "some classes", "marks", "optional pattern", "fields", "most fields",
-    "members", "alternatives", "similar", "name", "choices", "costly", "wide default", "parentheses",
+    "look-ahead", "recursive union", "classes", "some classes", "marks", "optional pattern",
+    "fields", "most fields", "members", "alternatives", "similar", "name", "choices", "costly",
+    "wide default", "parentheses",
 )  # fmt: skip
 VALUES = (
-    "objects", "lists", "wide tree", "nested lists", "keys", "key", "deep", "rows of columns", "empty turns", "turns",
+    "objects", "lists", "wide tree", "nested lists", "keys", "key", "deep", "rows of columns",
+    "empty turns", "turns",
     "many objects", "many turns", "many records", "padded objects", "padded rows", "spaced turns",
 )  # fmt: skip
 
@@ -63,13 +65,17 @@ class Asker:
         return data
 
     def _message(self, body: bytes) -> int:
-        """Send one message over a websocket, and read what comes until the server answers or closes."""
+        """Send one message over a websocket, and read what comes.
+
+        It reads until the server answers or closes.
+        """
         with socket.create_connection(("127.0.0.1", self._port), timeout=60) as wire:
             key = base64.b64encode(os.urandom(16)).decode()
             wire.sendall(
                 f"GET /graphql HTTP/1.1\r\nhost: 127.0.0.1:{self._port}\r\nupgrade: websocket\r\n"
                 f"connection: Upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n"
-                f"sec-websocket-protocol: graphql-transport-ws\r\nx-api-key: {self._key}\r\n\r\n".encode()
+                "sec-websocket-protocol: graphql-transport-ws\r\n"
+                f"x-api-key: {self._key}\r\n\r\n".encode()
             )
             assert b"101" in wire.recv(4096)
             wire.sendall(_frame(b'{"type":"connection_init"}'))

@@ -1,5 +1,8 @@
-"""The whole way: GraphQL, resource, data layer, backend, worker, dspy, a model server on loopback, and back to the row
-and the subscription; for success and for each kind of failure, on both databases."""
+"""The whole way of an execution, for success and for each kind of failure, on both databases.
+
+GraphQL, resource, data layer, backend, worker, dspy, a model server on loopback, and back to the
+row and the subscription.
+"""
 
 import asyncio
 import importlib.util

@@ -28,9 +28,8 @@ OPTIMIZE = (
     "mutation($input: CreateOptimizationInput!) { createOptimization(input: $input) { id status } }"
 )
 UPDATES = """subscription($program: ID) { optimizationUpdates(programId: $program, after: $after) {
-  payload optimizationJob { id status progress resultVersion { number madeBy } error } } }""".replace(
-    "$after", '"{}"'
-)
+  payload optimizationJob { id status progress resultVersion { number madeBy } error }
+} }""".replace("$after", '"{}"')
 BEGINNING = "00000000-0000-7000-8000-000000000000"
 CURRENT = '{ program(name: "qa") { currentVersion { number madeBy } } }'
 

@@ -42,20 +42,28 @@ class Point(pydantic.BaseModel):
 
 TYPES: dict[str, Any] = {
     "str": str, "int": int, "float": float, "bool": bool, "list": list[int], "texts": list[str],
-    "dict": dict[str, int], "optional": int | None, "optional_text": str | None, "union": int | bool,
+    "dict": dict[str, int], "optional": int | None, "optional_text": str | None,
+    "union": int | bool,
     "literal": Literal["a", "b c"], "quoted": Literal['six"', "a", "`x`"], "numbers": Literal[1, 2],
-    "enum": Color, "int_enum": Level, "model": Point, "models": list[Point], "literals": list[Literal["a", "b"]],
+    "enum": Color, "int_enum": Level, "model": Point, "models": list[Point],
+    "literals": list[Literal["a", "b"]],
     "model_or_none": Point | None, "any": Any,
 }  # fmt: skip
 REPLIES = [
-    "5", "-1", "1.5", "1e3", "true", "True", "false", "null", "None", "", "a", " a ", '"a"', "'a'", "`a`", "b c", "`x`",
-    'six"', "Literal['a']", "str[a]", "Literal[a]", "1", '"1"', "r", "RED", "GREEN", "LOW", "2", "[1, 2]", "['a', 'b']",
-    '["a"]', '{"n": 1}', "{'n': 1}", '{"n": 1, "tags": ["x"]}', '[{"n": 1}]', '{"n": "1"}', "```json\n[1, 2]\n```",
-    "```json\n{\"n\": 1}\n```", '{"n": 1', "[1, 2", "{}", "[]", "hello", "5 apples", "yes", "no", '{"a": 1}', "\"5\"",
+    "5", "-1", "1.5", "1e3", "true", "True", "false", "null", "None", "", "a", " a ", '"a"', "'a'",
+    "`a`", "b c", "`x`",
+    'six"', "Literal['a']", "str[a]", "Literal[a]", "1", '"1"', "r", "RED", "GREEN", "LOW", "2",
+    "[1, 2]", "['a', 'b']",
+    '["a"]', '{"n": 1}', "{'n': 1}", '{"n": 1, "tags": ["x"]}', '[{"n": 1}]', '{"n": "1"}',
+    "```json\n[1, 2]\n```",
+    "```json\n{\"n\": 1}\n```", '{"n": 1', "[1, 2", "{}", "[]", "hello", "5 apples", "yes", "no",
+    '{"a": 1}', "\"5\"",
 ]  # fmt: skip
 PARSED: tuple[Any, ...] = (
-    5, -1, 1.5, True, False, "a", "b c", 'six"', "`x`", "'a'", "Literal['a']", "1", 1, 2, "r", "RED", "LOW", "true",
-    [1, 2], ["a"], {"n": 1}, {"n": 1, "tags": ["x"]}, [{"n": 1}], {"a": 1}, {}, [], "[1, 2]", '{"n": 1}', "None",
+    5, -1, 1.5, True, False, "a", "b c", 'six"', "`x`", "'a'", "Literal['a']", "1", 1, 2, "r",
+    "RED", "LOW", "true",
+    [1, 2], ["a"], {"n": 1}, {"n": 1, "tags": ["x"]}, [{"n": 1}], {"a": 1}, {}, [], "[1, 2]",
+    '{"n": 1}', "None",
 )  # fmt: skip
 # where dspy reads something else on purpose of nobody: (type, reply), the reason why not here
 _COPIED = [

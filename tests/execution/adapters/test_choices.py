@@ -19,9 +19,14 @@ from tests.support.properties import examples
 
 _CHAT, _JSON = ChatAdapter(), JSONAdapter()
 _VALUES = st.lists(
-    st.text(max_size=6) | st.text(alphabet="\"'`; a1\n", max_size=4) | st.integers(-3, 3) | st.booleans(),
-    min_size=1, max_size=5, unique_by=lambda value: (type(value), value),
-)  # fmt: skip
+    st.text(max_size=6)
+    | st.text(alphabet="\"'`; a1\n", max_size=4)
+    | st.integers(-3, 3)
+    | st.booleans(),
+    min_size=1,
+    max_size=5,
+    unique_by=lambda value: (type(value), value),
+)
 
 
 class Color(enum.Enum):

@@ -102,7 +102,8 @@ GEMINI = {
 }
 GEMINI_EVENTS = [
     {"candidates": [{"content": {"parts": [{"text": "Hel"}]}}]},
-    {"candidates": [{"content": {"parts": [{"text": "lo"}, {"functionCall": {"name": "add", "args": {"a": 1}}}]},
+    {"candidates": [{"content": {"parts": [{"text": "lo"},
+                                           {"functionCall": {"name": "add", "args": {"a": 1}}}]},
                      "finishReason": "STOP"}],
      "usageMetadata": GEMINI["usageMetadata"]},
 ]  # fmt: skip

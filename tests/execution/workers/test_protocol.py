@@ -387,8 +387,8 @@ async def test_nothing_of_the_parents_environment_reaches_a_child(monkeypatch):
         assert "OPENAI_API_KEY" not in environment
         assert environment["GIVEN"] == "1"
         assert set(environment) <= {
-            "PATH", "HOME", "TMPDIR", "LANG", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "GIVEN",
-            "DSPEX_WORKER_RUN", "LC_CTYPE",
+            "PATH", "HOME", "TMPDIR", "LANG", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE",
+            "GIVEN", "DSPEX_WORKER_RUN", "LC_CTYPE",
         }  # fmt: skip
 
 

@@ -77,7 +77,10 @@ def test_constraints_hold_for_every_suggestion_and_failures_are_avoided():
 
 
 def test_noise_is_told_from_effects_and_shared_options_share_what_was_seen():
-    """ "good" was right 5 times of 6 in each of four places; one lucky "bad" was right 6 times of 6."""
+    """ "good" was right 5 times of 6 in each of four places.
+
+    One lucky "bad" was right 6 times of 6.
+    """
     sampler = Sampler(
         Space([Choice("bad", "good", name="kind"), Choice(*range(6), name="place")]), startup=1
     )

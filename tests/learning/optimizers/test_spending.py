@@ -198,7 +198,7 @@ class _Careful(dspex.Module):
 
 
 @pytest.mark.parametrize("calls", [25, 47])
-def test_a_trial_that_the_budget_cuts_short_does_not_count_though_the_program_goes_on_without_its_model(
+def test_a_trial_that_the_budget_cuts_short_does_not_count_though_the_program_goes_on(
     calls,
 ):
     rows = dspex.Dataset.from_rows(

@@ -1,4 +1,7 @@
-"""Actions on data sets, programs, versions and signatures, performed as every surface performs them."""
+"""Actions on data sets, programs, versions and signatures.
+
+They are performed as every surface performs them.
+"""
 
 import contextlib
 import sys

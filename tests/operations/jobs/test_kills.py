@@ -26,7 +26,10 @@ WORKERS = 2
 
 
 async def is_whole(at: World, job: Any) -> None:
-    """Check that a job has ended once with all its rows, and that its journal holds each answer and each row once."""
+    """Check that a job has ended once with all its rows.
+
+    Its journal holds each answer and each row once.
+    """
     row = await at.until_status(job, "completed", "failed", "cancelled")
     assert row.status == "completed", row.error
     assert len(row.rows) == len(ROWS)

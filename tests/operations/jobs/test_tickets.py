@@ -163,7 +163,7 @@ def test_nothing_but_a_worker_imports_dbos() -> None:
     """It takes 2 s: neither the command line nor a server nor an action on a job pays for it."""
     script = (
         "import sys, dspex.bootstrap, dspex.surfaces.cli.worker, dspex.surfaces.cli.serve, "
-        "dspex.surfaces.api, "
-        "dspex.operations.jobs, dspex.operations.optimizations.jobs; sys.exit('dbos' in sys.modules)"
+        "dspex.surfaces.api, dspex.operations.jobs, dspex.operations.optimizations.jobs; "
+        "sys.exit('dbos' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0

@@ -246,7 +246,7 @@ async def test_an_optimization_makes_a_version_that_says_who_made_it(
         assert made.assignment
 
 
-async def test_an_optimization_takes_an_objective_and_limits_and_leaves_the_program_where_nobody_meets_them(
+async def test_an_optimization_takes_an_objective_and_limits_and_changes_nothing_if_none_meets_them(
     tmp_path: Path,
 ) -> None:
     async with here(tmp_path, SimulatedModel()) as at:

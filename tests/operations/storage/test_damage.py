@@ -28,7 +28,10 @@ MOUNT, UMOUNT = "/usr/bin/mount", "/usr/bin/umount"
 
 
 def overwrite(file: Path, first: float, last: float) -> None:
-    """Fill a part of a file, from one share of its length to another, with what no database writes."""
+    """Fill a part of a file with what no database writes.
+
+    The part goes from one share of its length to another.
+    """
     size = file.stat().st_size
     with file.open("r+b") as handle:
         handle.seek(int(size * first))

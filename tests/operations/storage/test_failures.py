@@ -171,8 +171,9 @@ async def test_a_server_that_is_not_there_or_does_not_let_us_in_is_said_without_
 ) -> None:
     with_password = postgres_url.replace("postgres@", "postgres:geheim@")
     cases = {
-        f"postgresql://postgres:geheim@/db?host={tmp_path}": "no server answers there; start it, or "
-        "correct",
+        f"postgresql://postgres:geheim@/db?host={tmp_path}": (
+            "no server answers there; start it, or correct"
+        ),
         _other_name(with_password): "make the database",
         with_password.replace(
             "postgres:geheim", "nobody_known:geheim"

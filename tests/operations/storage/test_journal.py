@@ -1,4 +1,7 @@
-"""The journal of a job in the database keeps what every journal has to, and refuses who is not at the job's turn."""
+"""The journal of a job in the database keeps what every journal has to.
+
+It refuses who is not at the job's turn.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -93,7 +93,8 @@ async def test_events_keep_their_order_on_the_way_forward_and_back(url: str) -> 
         await migrate(database, to="0002")
         now = f"TIMESTAMPTZ '{NOW}'" if not database.is_sqlite else f"'{NOW[:26]}'"
         columns = "id, workspace, created_at, updated_at, lock_version, topic, subject_id, payload"
-        told = f"INSERT INTO events ({columns}) VALUES ('%s', 'default', {now}, {now}, 0, '%s', '%s', '{{}}')"  # noqa: S608
+        values = f"'%s', 'default', {now}, {now}, 0, '%s', '%s', '{{}}'"
+        told = f"INSERT INTO events ({columns}) VALUES ({values})"  # noqa: S608
         async with database.writing() as connection:
             for n in (2, 1):
                 await connection.exec_driver_sql(told % (f"019a{n:028x}", n, IDS["e"]))

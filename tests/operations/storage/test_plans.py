@@ -1,4 +1,7 @@
-"""How PostgreSQL finds the rows that a write changes, also before it has gathered any statistics."""
+"""How PostgreSQL finds the rows that a write changes.
+
+It does so also before it has gathered any statistics.
+"""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""A workspace stores as much as it may and no more, however many servers it has, and is told its own figures."""
+"""A workspace stores as much as it may and no more, however many servers it has.
+
+It is told its own figures.
+"""
 
 import asyncio
 import dataclasses

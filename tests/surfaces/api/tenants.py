@@ -129,7 +129,10 @@ def sample(hint: Any) -> Any:
 
 
 def bodies(action: Action, ids: list[str], texts: list[str]) -> Iterator[dict[str, Any]]:
-    """Give inputs of an action that name, in each field that can name something, each of the ids and texts."""
+    """Give inputs of an action that name each of the ids and texts.
+
+    They do so in each field that can name something.
+    """
     hints = typing.get_type_hints(action.input)
     fields = dataclasses.fields(action.input)
     values = {
@@ -172,7 +175,10 @@ def selection(kind: GraphQLObjectType, depth: int) -> str:
 
 
 def result_of(action: Action) -> tuple[str, str]:
-    """Return the kind of operation that an action is in GraphQL, and what can be selected of its result."""
+    """Return the kind of operation that an action is in GraphQL.
+
+    With it comes what can be selected of its result.
+    """
     kind = "query" if action.scope == "read" else "mutation"
     root = SCHEMA.query_type if kind == "query" else SCHEMA.mutation_type
     assert root is not None

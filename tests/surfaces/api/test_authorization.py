@@ -197,7 +197,10 @@ async def _assert_hidden(server: Server, resource: Resource[Any], row: dict[str,
 async def _assert_unlisted(
     server: Server, resource: Resource[Any], theirs: list[dict[str, Any]]
 ) -> None:
-    """No order, no filter and no cursor of another workspace brings up its rows, or shows what is hidden."""
+    """No order, no filter and no cursor of another workspace brings up its rows.
+
+    None shows what is hidden.
+    """
     keys = {row["id"] for row in theirs}
     items = [
         urlencode({"sort": way + name, "first": 1})
@@ -229,7 +232,10 @@ async def _assert_unlisted(
 
 
 async def _aimed(server: Server, action: Action) -> list[dict[str, Any]]:
-    """Bodies that name rows of the workspace "theirs" wherever an id or a workspace can be named."""
+    """Bodies that name rows of the workspace "theirs".
+
+    They do so wherever an id or a workspace can be named.
+    """
     hints = typing.get_type_hints(action.input)
     body = body_of(action)
     ids = [name for name, hint in hints.items() if uuid.UUID in {hint, *typing.get_args(hint)}]

@@ -33,7 +33,9 @@ CREATE = (
     "signature { name } } }"
 )
 EXECUTE = """mutation($input: ExecuteProgramInput!) {
-  executeProgram(input: $input) { id status outputs error durationMs program { name executionCount } }
+  executeProgram(input: $input) {
+    id status outputs error durationMs program { name executionCount }
+  }
 }"""
 Ask = Callable[..., Any]
 
@@ -279,7 +281,9 @@ async def test_any_row_is_a_node_and_lists_go_either_way(tmp_path: Path) -> None
         [error] = (await ask(node, id="p2")).errors
         assert error.extensions["type"] == "InvalidError"
         order = """query($after: String) {
-              programs(first: 2, after: $after, order: OLDEST_FIRST) { pageInfo { endCursor } nodes { name } }
+              programs(first: 2, after: $after, order: OLDEST_FIRST) {
+                pageInfo { endCursor } nodes { name }
+              }
             }"""
         first = (await ask(order)).data["programs"]
         rest = (await ask(order, after=first["pageInfo"]["endCursor"])).data["programs"]
@@ -293,9 +297,13 @@ async def test_what_is_asked_through_fragments_and_aliases_is_read(tmp_path: Pat
         )
         await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
         query = """{
-              executions { edges { node { ...Seen } } nodes { mine: trace ... on Execution { of: program { name } } } }
+              executions {
+                edges { node { ...Seen } }
+                nodes { mine: trace ... on Execution { of: program { name } } }
+              }
             }
-            fragment Seen on Execution { outputs ...Deeper } fragment Deeper on Execution { usage program { ...Name } }
+            fragment Seen on Execution { outputs ...Deeper }
+            fragment Deeper on Execution { usage program { ...Name } }
             fragment Name on Program { name }"""
         answer = (await ask(query)).data["executions"]
         [node], [edge] = answer["nodes"], answer["edges"]

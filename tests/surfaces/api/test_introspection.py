@@ -80,8 +80,8 @@ COSTLY = {
     + " ".join(f"a{n}: {TYPES}" for n in range(10))
     + " } }",
     "fields of types of fields": "{ __schema { types { fields { type { fields { name } } } } } }",
-    "types of interfaces of types": "{ __schema { types { interfaces { possibleTypes { name } } } } "
-    "}",
+    "types of interfaces of types": "{ __schema { types { interfaces { "
+    "possibleTypes { name } } } } }",
     "the same through fragments": "{ __schema { ...A } } fragment A on __Schema { types { ...B } } "
     "fragment B on __Type { fields { type { ...C } } } fragment C on __Type { fields { name } }",
     "very deep": "{ __schema { queryType " + "{ ofType " * 80 + "{ name }" + " }" * 81 + " }",

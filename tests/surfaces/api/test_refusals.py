@@ -93,7 +93,7 @@ async def test_a_refused_mutation_leaves_the_results_of_the_others(tmp_path: Pat
         assert [error["path"] for error in answer["errors"]] == [["b"]]
 
 
-async def test_a_name_that_is_taken_is_a_conflict_that_names_it_and_an_archived_workspace_is_reopened(
+async def test_a_taken_name_is_a_conflict_that_names_it_and_an_archived_workspace_is_reopened(
     tmp_path: Path,
 ) -> None:
     async with serving(tmp_path, ServerConfig()) as server:

@@ -21,7 +21,9 @@ from dspex.surfaces.api.graphql.websocket import ProtocolMessage, _MessageChanne
 from tests.surfaces.api.client import Call, Server, Socket, _scope, serving
 
 UPDATES = """subscription($program: ID, $after: ID) {
-  executionUpdates(programId: $program, after: $after) { cursor payload execution { id status program { name } } }
+  executionUpdates(programId: $program, after: $after) {
+    cursor payload execution { id status program { name } }
+  }
 }"""
 
 

@@ -112,7 +112,10 @@ async def test_no_list_filter_order_cursor_or_id_of_rest_shows_rows_of_another_t
 
 
 async def _walk_list(found: Tenants, resource: Resource[Any], cursors: list[str]) -> None:
-    """Ask for rows of a resource by every id, in every order behind every cursor, and by every filter."""
+    """Ask for rows of a resource in every way.
+
+    By every id, in every order behind every cursor, and by every filter.
+    """
     path, row = f"/v1/{resource.plural}", found.rows[resource.name]
     for key in found.ids:
         assert (await found.ask("GET", f"{path}/{key}")).status == 404

@@ -1,4 +1,7 @@
-"""`dspex import`, `--backend` and `dspex workers` on the command line, with real workers and one scripted server."""
+"""`dspex import`, `--backend` and `dspex workers` on the command line.
+
+The workers are real, and one server is scripted.
+"""
 
 import csv
 import importlib.util
@@ -47,7 +50,8 @@ class More(dspy.Module):
         if k > 5:
             return dspy.Prediction(answer=k)
         pred = self.answer(question=question, notes=list(notes))
-        return dspy.Prediction(answer=pred.answer, sources=list(notes)[:k], taken=type(notes).__name__)
+        taken = type(notes).__name__
+        return dspy.Prediction(answer=pred.answer, sources=list(notes)[:k], taken=taken)
 
 class Hidden(dspy.Module):
     def __init__(self):
@@ -75,7 +79,8 @@ class Mixed(dspex.Module):
 
 class Plain(Mixed):
     def forward(self, question):
-        return {"answer": self.answer(question=question, query=self.search(question=question).query).answer}
+        found = self.search(question=question)
+        return {"answer": self.answer(question=question, query=found.query).answer}
 
 @dspex.program
 def where(text: str) -> int:
@@ -271,8 +276,9 @@ def test_an_import_that_needs_no_worker_to_be_refused(
         assert text in err
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "pip install 'dspex[dspy]'" in call(capsys, "import", "rag.py:Rag")[2]
-    assert "pip install 'dspex[dspy]'" in call(capsys, "run", f"mixed_{tmp_path.name}.py:Mixed", "question=?",
-                                                "--backend", "dspy")[2]  # fmt: skip
+    mixed = f"mixed_{tmp_path.name}.py:Mixed"
+    err = call(capsys, "run", mixed, "question=?", "--backend", "dspy")[2]
+    assert "pip install 'dspex[dspy]'" in err
 
 
 @pytest.mark.bridge

@@ -20,7 +20,11 @@ PROGRAM = """
 import dspex
 
 answer = dspex.Predict("question -> answer").with_variables(
-    dspex.Text("Answer.", options=("Answer.", "Be careful and exact.", "Answer as a poem."), name="self.instructions"),
+    dspex.Text(
+        "Answer.",
+        options=("Answer.", "Be careful and exact.", "Answer as a poem."),
+        name="self.instructions",
+    ),
     dspex.Float(0, 1.5, name="self.temperature"),
 )
 """

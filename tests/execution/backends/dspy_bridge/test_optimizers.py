@@ -216,7 +216,8 @@ async def test_gepa_reflects_on_the_feedback_that_the_metric_gives(interpreter):
                     if in_json
                     else "```\nAnswer with three.\n```"
                 )
-            return f"[[ ## answer ## ]]\n{3 if 'Answer with three' in request.messages[0].content else 4}"
+            is_three = "Answer with three" in request.messages[0].content
+            return f"[[ ## answer ## ]]\n{3 if is_three else 4}"
 
         def judged(row, found):
             return {

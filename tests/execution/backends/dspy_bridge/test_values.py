@@ -167,7 +167,8 @@ sys.path.insert(0, sys.argv[1])
 import dspy, rag
 program = rag.Hops()
 program.load(sys.argv[2])
-print([len(program.search.demos), len(program.answer.predict.demos), program.answer.predict.signature.instructions])
+answer = program.answer.predict
+print([len(program.search.demos), len(answer.demos), answer.signature.instructions])
 program.save(sys.argv[2])
 """
 

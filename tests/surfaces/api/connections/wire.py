@@ -16,7 +16,10 @@ PATIENT = ConnectionLimits(tick_s=0.05)
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Answer with the length of the body, with many bytes at /large, at once at /early, and accept websockets."""
+    """Answer with the length of the body, and accept websockets.
+
+    At /large, the answer has many bytes; at /early, it comes at once.
+    """
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})
