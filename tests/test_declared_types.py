@@ -23,6 +23,7 @@ import pytest
 import dspex
 from dspex.bootstrap import open_services
 from dspex.evaluation import Dataset, aevaluate, exact_match
+from dspex.execution.adapters.registry import ADAPTERS
 from dspex.execution.backends import MockBackend
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
 from dspex.execution.clients import Request
@@ -241,9 +242,7 @@ def in_process(row: DeclaredType, adapter: str) -> Any:
         program = data_of(row)
         inputs = {"x": row.value, **inputs_of(row, program, is_json=is_json)}
         inputs = {name: inputs[name] for name in module.contract().input_fields}
-        context = RunContext(
-            model=ScriptedModel(repeat), adapter=dspex.execution.context.ADAPTERS[adapter]
-        )
+        context = RunContext(model=ScriptedModel(repeat), adapter=ADAPTERS[adapter])
         prediction = module(context, **module.contract().validate_inputs(inputs))
         outputs.append(module.contract().output_validator.dump(prediction.to_dict()))
     return outputs
