@@ -114,7 +114,7 @@ async def test_a_retry_that_got_on_begins_to_count_anew(opened: Opened) -> None:
 
     async def handler(run: JobRun) -> Done:
         starts.append(run.job.attempts)
-        run.got_on = True
+        run.has_progress = True
         if len(starts) < 8:
             raise ModelUnavailableError("now and then")
         return Done()

@@ -61,7 +61,7 @@ async def test_a_worker_that_stands_still_for_two_seconds_of_watching_is_dead(
             "alive",
             "alive",
         ]
-        assert mine.buried == [silent.id]
+        assert mine.dead_workers == [silent.id]
         assert not await WorkerRegistry(store, policy=POLICY, clock=clock, me=silent.id).tick()
 
 

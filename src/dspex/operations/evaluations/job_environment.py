@@ -126,4 +126,4 @@ class RunJournal:
         except DspexError as error:
             self._run.give_up(error)
             raise asyncio.CancelledError from error  # nobody may be left to receive an error
-        self._run.got_on = True
+        self._run.has_progress = True

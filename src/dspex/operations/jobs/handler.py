@@ -42,7 +42,7 @@ class JobRun:
         self.job = job
         self.cancellation = Cancellation()
         self.failure: DspexError | None = None
-        self.got_on = False
+        self.has_progress = False
         self.is_stopped = False
         self.progress: dict[str, Any] = dict(job.progress)
         self.messages: list[str] = []

@@ -80,7 +80,9 @@ class JobChild:
     async def _show_life(self) -> None:
         while True:
             runs = () if self._runner is None else self._runner.running.values()
-            self._send(Sign(has_taken=bool(runs), got_on=any(run.got_on for _, run in runs)))
+            self._send(
+                Sign(has_taken=bool(runs), has_progress=any(run.has_progress for _, run in runs))
+            )
             await asyncio.sleep(self._beat)
 
     def _send(self, sign: Sign) -> None:

@@ -138,7 +138,7 @@ class JobMonitor:
         self._worker = worker
         self._every = every
         self._clock = clock
-        self._looked: int | None = None
+        self._last_look: int | None = None
         self._task: asyncio.Task[None] | None = None
 
     def _pass(self) -> float:
@@ -147,8 +147,8 @@ class JobMonitor:
         Those in which this process stood still itself do not count.
         """
         now = self._clock.monotonic_ns()
-        passed = 0.0 if self._looked is None else (now - self._looked) / 1e9
-        self._looked = now
+        passed = 0.0 if self._last_look is None else (now - self._last_look) / 1e9
+        self._last_look = now
         return min(passed, 2 * self._every)
 
     async def tick(self) -> None:

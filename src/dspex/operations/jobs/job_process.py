@@ -37,7 +37,7 @@ class JobProcess:
         """Take what `start` made."""
         self.silent = 0.0
         self.is_ready = self.has_taken = False
-        self.got_on = False
+        self.has_progress = False
         self._process = process
         self._writer = writer
         self._outcome: asyncio.Future[str] | None = None
@@ -88,7 +88,7 @@ class JobProcess:
         Raises:
             DspexError: the process ended, or was killed, before the job did.
         """
-        self._outcome, self.got_on, self.silent = (
+        self._outcome, self.has_progress, self.silent = (
             asyncio.get_running_loop().create_future(),
             False,
             0.0,
@@ -153,14 +153,16 @@ class JobProcess:
             os.killpg(self._process.pid, signal.SIGKILL)  # what the job started must not outlive it
         if self._outcome is not None and not self._outcome.done():
             self._outcome.set_exception(
-                self._verdict or error or WorkerLostError(_describe(code), got_on=self.got_on)
+                self._verdict
+                or error
+                or WorkerLostError(_describe(code), has_progress=self.has_progress)
             )
 
     def _hear(self, line: bytes) -> None:
         sign = decode_sign(line)
         self.silent, self.is_ready = 0.0, True
         self.has_taken = self.has_taken or sign.has_taken
-        self.got_on = self.got_on or sign.got_on
+        self.has_progress = self.has_progress or sign.has_progress
         if sign.outcome is not None and self._outcome is not None and not self._outcome.done():
             self._outcome.set_result(sign.outcome)
 

@@ -66,7 +66,7 @@ class JobProcesses:
         self._endings: set[asyncio.Task[None]] = set()
         self._is_leaving = self._is_abandoned = False
         self._are_gone = asyncio.Event()
-        self._looked: int | None = None
+        self._last_look: int | None = None
 
     async def warm(self) -> None:
         """Start a process ahead of the first job."""
@@ -114,8 +114,8 @@ class JobProcesses:
         What has been idle for long is ended too.
         """
         now = self._clock.monotonic_ns()
-        passed = 0.0 if self._looked is None else (now - self._looked) / 1e9
-        self._looked = now
+        passed = 0.0 if self._last_look is None else (now - self._last_look) / 1e9
+        self._last_look = now
         passed = min(passed, 4 * self._policy.poll)
         for running in self._running.values():
             self._judge(running, passed)

@@ -130,7 +130,8 @@ class JobRows:
         job = dataclasses.replace(run.job, progress=run.progress)
         values = {"progress": run.progress, "updated_at": self._clock.now()}
         await self._store.write(
-            _owned(resource, job, values), *(self._event(job, resource, text) for text in messages)
+            _turn_update(resource, job, values),
+            *(self._event(job, resource, text) for text in messages),
         )
 
     async def is_ours(self, resource: JobResource[Any], job: JobRecord) -> bool:
@@ -154,7 +155,7 @@ class JobRows:
             job = dataclasses.replace(run.job, **values)
             events = [self._event(job, resource, text) for text in (*run.messages, result.message)]
             # the changes come first: the row refers to some of them
-            refused = await self._write(*changes, _owned(resource, run.job, values), *events)
+            refused = await self._write(*changes, _turn_update(resource, run.job, values), *events)
             if refused is None or not await self.is_ours(resource, run.job):
                 return refused or "completed"
         return await self.fail(
@@ -170,7 +171,7 @@ class JobRows:
         if error.public_message != error.message:  # the row has other readers than the log
             _log.warning("job %s: %s", run.job.id, error.message)
             error = StorageError(error.public_message)
-        attempts = 1 if run.got_on else run.job.attempts
+        attempts = 1 if run.has_progress else run.job.attempts
         if may_pass and attempts < self._policy.attempts:
             wait = self._policy.wait(attempts)
             why = (
@@ -190,7 +191,7 @@ class JobRows:
         job = dataclasses.replace(run.job, **values)
         return (
             await self._write(
-                _owned(resource, job, values), self._event(job, resource, error.message)
+                _turn_update(resource, job, values), self._event(job, resource, error.message)
             )
             or "failed"
         )
@@ -229,7 +230,7 @@ class JobRows:
                 else await self.refuse(resource, job_id, turn, wait=self._policy.wait(1))
             )
         run = JobRun(job, lambda: None)
-        run.got_on = bool(error.context.get("got_on"))
+        run.has_progress = bool(error.context.get("has_progress"))
         return await self.fail(resource, run, error)
 
     async def give_back(self, resource: JobResource[Any], job_id: UUID, turn: int) -> str:
@@ -273,7 +274,10 @@ class JobRows:
             "updated_at": now,
         }
         job = dataclasses.replace(run.job, **values)
-        return [_owned(resource, run.job, values, queues=True), self._event(job, resource, why)]
+        return [
+            _turn_update(resource, run.job, values, queues=True),
+            self._event(job, resource, why),
+        ]
 
     def _event(self, job: JobRecord, resource: JobResource[Any], message: str) -> Insert:
         return status_event(
@@ -297,7 +301,7 @@ class JobRows:
                 return None
 
 
-def _owned(
+def _turn_update(
     resource: JobResource[Any], job: JobRecord, values: Mapping[str, Any], *, queues: bool = False
 ) -> Update:
     """Return a change of a running job that is made only as long as the job is at this turn."""

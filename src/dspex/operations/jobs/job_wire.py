@@ -22,13 +22,13 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 class Sign(msgspec.Struct, frozen=True, kw_only=True):
     """From the process, a few times a second: its loop turns.
 
-    `has_taken`: the row of its job is taken. `got_on`: something was written to the journal of the
-    job. `outcome`: what became of the job, which has ended here; "unread" where its row could not
-    be taken.
+    `has_taken`: the row of its job is taken. `has_progress`: something was written to the journal
+    of the job. `outcome`: what became of the job, which has ended here; "unread" where its row
+    could not be taken.
     """
 
     has_taken: bool = False
-    got_on: bool = False
+    has_progress: bool = False
     outcome: str | None = None
 
 

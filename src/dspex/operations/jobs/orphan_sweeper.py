@@ -59,16 +59,16 @@ class OrphanSweeper:
         has_unfinished = False
         alive: Sequence[JobWorkerRecord] | None = None
         for queue, resource in self._policy.queues.items():
-            jobs = await self._unfinished(resource)
+            jobs = await self._unfinished_jobs(resource)
             if not jobs:
                 continue
             has_unfinished = True
             if alive is None:
-                alive = await living(self._store)
+                alive = await live_workers(self._store)
             await self._tend(queue, resource, jobs=jobs, alive=alive)
         return has_unfinished
 
-    async def _unfinished(self, resource: JobResource[Any]) -> list[JobRecord]:
+    async def _unfinished_jobs(self, resource: JobResource[Any]) -> list[JobRecord]:
         """Return all of them.
 
         However many wait for a worker that is not there, those behind them may have theirs.
@@ -93,7 +93,7 @@ class OrphanSweeper:
         for job in jobs:
             if job.status == "running":
                 if job.worker not in worker_ids:
-                    await self._orphaned(resource, job)
+                    await self._handle_orphan(resource, job)
             elif self._is_due(job):
                 if self._note is not None and serves(job.needs, *self._code):
                     await self._note(channel_of(queue, job.needs), job)
@@ -118,7 +118,7 @@ class OrphanSweeper:
         wait = (job.retry_at - self._clock.now()).total_seconds()
         return wait <= 0 or wait > 2 * self._policy.longest
 
-    async def _orphaned(self, resource: JobResource[Any], job: JobRecord) -> None:
+    async def _handle_orphan(self, resource: JobResource[Any], job: JobRecord) -> None:
         values: dict[str, Any] = {"updated_at": self._clock.now()}
         if job.attempts >= self._policy.deaths:
             message = f"{job.attempts} workers died while they ran this job; it is not tried again"
@@ -163,7 +163,7 @@ class OrphanSweeper:
             _log.debug("job %s was moved on by somebody else", job.id)
 
 
-async def living(store: Store) -> Sequence[JobWorkerRecord]:
+async def live_workers(store: Store) -> Sequence[JobWorkerRecord]:
     """Return the workers that count as alive."""
     return await store.select(JOB_WORKER, Query(where={"status": "alive"}, limit=1000))
 

@@ -13,7 +13,7 @@ from dspex.clock import Clock
 from dspex.errors import ConflictError, NotFoundError
 from dspex.operations.framework.store import Store, Update
 from dspex.operations.jobs.job import JobResource, status_event
-from dspex.operations.jobs.orphan_sweeper import living, why_waiting
+from dspex.operations.jobs.orphan_sweeper import live_workers, why_waiting
 from dspex.operations.jobs.policy import JobPolicy
 
 
@@ -44,7 +44,7 @@ class QueuedJobs:
         job = await self._store.get(resource, id=job_id)
         if job is None or job.status != "queued":
             return
-        alive = await living(self._store)
+        alive = await live_workers(self._store)
         reason = why_waiting(
             job,
             alive,

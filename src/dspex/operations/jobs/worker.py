@@ -281,10 +281,10 @@ class _Life:
         return await asyncio.to_thread(self.tickets.forget, before)
 
     async def bury(self) -> None:
-        if self.registry.buried:
-            dead = [str(key) for key in self.registry.buried]
+        if self.registry.dead_workers:
+            dead = [str(key) for key in self.registry.dead_workers]
             await asyncio.to_thread(self.tickets.discard, dead)
-            del self.registry.buried[: len(dead)]
+            del self.registry.dead_workers[: len(dead)]
 
 
 def _channels(queues: Iterable[str], code: tuple[str, str]) -> list[tuple[str, str]]:

@@ -28,7 +28,7 @@ class WorkerRegistry:
         self._clock = clock
         self._me = me
         self._watch: HeartbeatWatch[UUID] = HeartbeatWatch(clock, longest_look=2 * policy.beat)
-        self.buried: list[UUID] = []
+        self.dead_workers: list[UUID] = []
 
     async def tick(self) -> bool:
         """Beat, and look at the others; return whether this worker still counts as alive.
@@ -72,7 +72,7 @@ class WorkerRegistry:
             await self._store.write(dead)
         except ConflictError:
             return  # it has shown itself, or another survivor was faster
-        self.buried.append(row.id)
+        self.dead_workers.append(row.id)
 
 
 def new_worker_row(

@@ -28,7 +28,7 @@ async def ensure_tables(database: Database, domain: Domain) -> None:
     if not plurals:
         return
     async with database.migrating() as connection:
-        differences = await connection.run_sync(_made_or_compared, domain, plurals)
+        differences = await connection.run_sync(_make_or_compare, domain, plurals)
     if differences:
         raise SchemaError(
             f"the database {database.shown!r} does not fit the resources of this domain: "
@@ -38,7 +38,7 @@ async def ensure_tables(database: Database, domain: Domain) -> None:
         )
 
 
-def _made_or_compared(connection: sa.Connection, domain: Domain, plurals: list[str]) -> list[str]:
+def _make_or_compare(connection: sa.Connection, domain: Domain, plurals: list[str]) -> list[str]:
     metadata = metadata_of(domain)
     existing = set(sa.inspect(connection).get_table_names())
     metadata.create_all(
@@ -68,10 +68,10 @@ def _differences(connection: sa.Connection, metadata: sa.MetaData, name: str) ->
     options = {"compare_type": True, "include_object": is_meant}
     for change in compare_metadata(MigrationContext.configure(connection, opts=options), metadata):
         for part in change if isinstance(change, list) else [change]:
-            yield f"table {name!r} {_told(part)}"
+            yield f"table {name!r} {_difference_text(part)}"
 
 
-def _told(change: Any) -> str:
+def _difference_text(change: Any) -> str:
     match change:
         case ("add_column", _, _, column):
             return f"has no column {column.name!r} ({column.type})"

@@ -64,7 +64,7 @@ class SQLFigures:
             rules.append(table.c.id <= oldest.scalar_subquery())
         if not rules:
             return Pruned(0, 0)
-        free = [~sa.exists().where(column == table.c.id) for column in self._referring(table)]
+        free = [~sa.exists().where(column == table.c.id) for column in self._references_to(table)]
         old = sa.select(table.c.id, self._length(table, sized)).where(
             *_equal(table, where), sa.or_(*rules), *free
         )
@@ -95,7 +95,7 @@ class SQLFigures:
             total += sa.func.coalesce(length, 0)
         return total
 
-    def _referring(self, table: sa.Table) -> list[sa.Column[Any]]:
+    def _references_to(self, table: sa.Table) -> list[sa.Column[Any]]:
         """Return the columns whose values are ids of `table`."""
         keys = (key for candidate in self._tables.values() for key in candidate.foreign_keys)
         return [key.parent for key in keys if key.column.table is table]

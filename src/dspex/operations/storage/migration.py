@@ -55,7 +55,7 @@ async def migrate(
         if _is_there(current, to):
             return
         if current is not None and database.is_sqlite:
-            copy = await asyncio.to_thread(_copied, database, to)
+            copy = await asyncio.to_thread(_copy_database, database, to)
             say(f"the database had schema {current}; a copy is in {copy}")
         await connection.run_sync(_move, current or "base", to)
 
@@ -115,7 +115,7 @@ def _refuse_later(database: Database, current: str | None) -> None:
         )
 
 
-def _copied(database: Database, to: str) -> Path:
+def _copy_database(database: Database, to: str) -> Path:
     """Return the file of a whole copy; one that was begun and not ended has another name.
 
     Raises:

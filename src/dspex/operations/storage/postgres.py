@@ -84,7 +84,7 @@ class PostgresDriver:
             asyncpg.InternalClientError,
             OSError,
         )
-        self._pooled = (
+        self._pooler_errors = (
             asyncpg.DuplicatePreparedStatementError,
             asyncpg.InvalidSQLStatementNameError,
         )
@@ -243,18 +243,18 @@ class PostgresDriver:
         question = one_statement(together)
         if question is not None:
             try:
-                await self._sent(question, _proof(together))
+                await self._send(question, _proof(together))
             except self._foreign as error:
                 is_left = self._writer is not None and self._leave(self._writer, error)
                 if is_left or not isinstance(error, self._asyncpg.PostgresError):
-                    return [self._told("write", error)] * len(together.writes)
+                    return [self._error_from("write", error)] * len(together.writes)
                 # What is wrong, and with which of the writes, is found out below.
             else:
                 return [None] * len(together.writes)
         return [await self._alone(steps) for steps in together.writes]
 
-    async def _sent(self, question: Statement, proof: Statement | None) -> None:
-        connection = await self._connected()
+    async def _send(self, question: Statement, proof: Statement | None) -> None:
+        connection = await self._write_connection()
         try:
             await connection.fetchval(question.sql, *question.parameters)
         except self._foreign as error:
@@ -265,7 +265,7 @@ class PostgresDriver:
         # It is not known whether the statement was carried out before the connection was lost. It
         # happens whole or not at all, and nobody else inserts these ids: one of them tells.
         try:
-            connection = await self._connected()
+            connection = await self._write_connection()
         except UnreachableError as error:
             raise OSError(str(error)) from error  # nobody can be asked
         if await connection.fetchval(proof.sql, *proof.parameters) is not None:
@@ -284,15 +284,15 @@ class PostgresDriver:
                 return error
             except (self._asyncpg.DeadlockDetectedError, self._asyncpg.SerializationError) as error:
                 if is_last:
-                    return self._told("write", error)
+                    return self._error_from("write", error)
             except Exception as error:  # noqa: BLE001  # it belongs to this write alone
-                return self._told("write", error)
+                return self._error_from("write", error)
             else:
                 break
         return None
 
     async def _transaction(self, steps: Write) -> None:
-        connection = await self._connected()
+        connection = await self._write_connection()
         try:
             async with connection.transaction():
                 for step in steps:
@@ -301,7 +301,7 @@ class PostgresDriver:
             self._leave(connection, error)
             raise
 
-    async def _connected(self) -> Any:
+    async def _write_connection(self) -> Any:
         if self._writer is None or self._writer.is_closed():
             connection = await self.connect()
             await connection.execute(_BY_ID)
@@ -322,13 +322,13 @@ class PostgresDriver:
     async def _answer(self, reader: "_Reader", question: Statement, answers: list[_Answer]) -> None:
         """Give all who ask the rows or the error."""
         try:
-            rows = await self._asked(reader, question)
+            rows = await self._fetch_with(reader, question)
         except asyncio.CancelledError:
             for answer in answers:
                 answer.cancel()
             raise
         except Exception as error:  # noqa: BLE001  # it is given to all who asked
-            translated = self._told("read", error)
+            translated = self._error_from("read", error)
             for answer in answers:
                 if not answer.done():
                     answer.set_exception(copy(translated))
@@ -337,7 +337,7 @@ class PostgresDriver:
                 if not answer.done():
                     answer.set_result(rows)
 
-    async def _asked(self, reader: "_Reader", question: Statement) -> Any:
+    async def _fetch_with(self, reader: "_Reader", question: Statement) -> Any:
         for is_last in (False, True):
             if reader.connection is None or reader.connection.is_closed():
                 reader.connection = await self.connect()
@@ -361,10 +361,10 @@ class PostgresDriver:
             (*lost, self._asyncpg.CrashShutdownError, self._asyncpg.InternalClientError, OSError),
         )
 
-    def _told(self, doing: str, error: Exception) -> DspexError:
+    def _error_from(self, doing: str, error: Exception) -> DspexError:
         if isinstance(error, DspexError):
             return error
-        if isinstance(error, self._pooled):
+        if isinstance(error, self._pooler_errors):
             return ConfigurationError(_SHARED)
         if isinstance(error, self._asyncpg.IntegrityConstraintViolationError):
             return ConflictError(f"this exists already, or refers to what does not: {error}")

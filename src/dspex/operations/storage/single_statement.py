@@ -31,11 +31,11 @@ def _question(merging: MergedWrites) -> Statement:
     parameters: list[Any] = []
     for statements, entities in merging.inserts.items():
         for name in statements.times:
-            _checked(statements, name, (getattr(entity, name) for entity in entities))
+            _check_values(statements, name, (getattr(entity, name) for entity in entities))
         parameters.append(_text(entities))
     for shape, rows in merging.updates.items():
         for name in shape.statements.times:
-            _checked(shape.statements, name, (row.get(name) for row in rows.values()))
+            _check_values(shape.statements, name, (row.get(name) for row in rows.values()))
         parameters.append(_text(list(rows.values())))
     for shape, rows in merging.updates.items():
         parameters.append(len(rows))
@@ -44,7 +44,7 @@ def _question(merging: MergedWrites) -> Statement:
     return Statement(_sql(tuple(merging.inserts), tuple(merging.updates)), tuple(parameters))
 
 
-def _checked(statements: Statements[Any], name: str, values: Iterable[Any]) -> None:
+def _check_values(statements: Statements[Any], name: str, values: Iterable[Any]) -> None:
     for value in values:
         statements.encoded(name, value)
 

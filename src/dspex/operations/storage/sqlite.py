@@ -106,7 +106,7 @@ class SQLiteDriver:
             merging = MergedWrites()
             if all(merging.takes(steps) for steps in writes):
                 try:
-                    await self._transaction(connection, lambda: _merged(connection, merging))
+                    await self._transaction(connection, lambda: _execute_merge(connection, merging))
                 except sqlite3.OperationalError:
                     raise
                 except Exception:  # noqa: BLE001, S110  # with which of the writes something is wrong is found out below
@@ -190,7 +190,7 @@ class SQLiteDriver:
                 "PRAGMA busy_timeout=0"
             )  # `_patiently` waits without holding the loop
             self._opened.set_progress_handler(self._is_late, _PROGRESS)
-            self._place = self._found()
+            self._place = self._file_identity()
         return self._opened
 
     def _check_place(self) -> None:
@@ -199,7 +199,7 @@ class SQLiteDriver:
         What is written into a file that has no name any more is lost at the end of the process.
         """
         try:
-            is_there = self._found() == self._place
+            is_there = self._file_identity() == self._place
         except FileNotFoundError:
             is_there = False
         if not is_there:
@@ -207,7 +207,7 @@ class SQLiteDriver:
                 "the file was moved or replaced while it was in use; put it back, or start again"
             )
 
-    def _found(self) -> tuple[int, int]:
+    def _file_identity(self) -> tuple[int, int]:
         status = os.stat(self._path)  # it is asked before each group of writes
         return status.st_dev, status.st_ino
 
@@ -279,7 +279,7 @@ def _all(connection: sqlite3.Connection, question: Statement) -> list[Any]:
     return connection.execute(question.sql, question.parameters).fetchall()
 
 
-def _merged(connection: sqlite3.Connection, merging: MergedWrites) -> None:
+def _execute_merge(connection: sqlite3.Connection, merging: MergedWrites) -> None:
     for statements in sorted(merging.inserts, key=lambda statements: statements.place):
         connection.executemany(statements.insert, map(statements.row, merging.inserts[statements]))
     for shape, rows in merging.updates.items():

@@ -109,7 +109,7 @@ class Statements(Generic[E]):
         shape, parameters = self._shape(query.where)
         if query.after is not None:
             if query.after_value is not None and query.sort is not None:
-                parameters.append(self._asked(query.sort.attribute, query.after_value))
+                parameters.append(self._question_value(query.sort.attribute, query.after_value))
             parameters.append(self.encoded("id", query.after))
         columns = self._without(query.without) if query.without else self._columns
         page = _Page(
@@ -167,7 +167,7 @@ class Statements(Generic[E]):
             f'SELECT {status} FROM {self.table} WHERE "id" = {self._dialect.parameter(1)}'  # quoted
         )
 
-    def _asked(self, name: str, value: Any) -> Any:
+    def _question_value(self, name: str, value: Any) -> Any:
         try:
             return self.encoded(name, value)
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -207,12 +207,12 @@ class Statements(Generic[E]):
         if comparison == "is_null":
             shape.append((name, 0 if value else "is_not_null"))
         elif comparison == "in":
-            members = tuple([self._asked(name, member) for member in value])
+            members = tuple([self._question_value(name, member) for member in value])
             shape.append((name, -1 if self._dialect.has_arrays else -1 - len(members)))
             parameters.extend((members,) if self._dialect.has_arrays else members)
         else:
             shape.append((name, 1 if comparison == "eq" else comparison))
-            parameters.append(self._asked(name, value))
+            parameters.append(self._question_value(name, value))
 
     def _write_columns(self, without: frozenset[str]) -> str:
         if wrong := without - {part.name for part in self.resource.attributes if part.is_nullable}:
@@ -245,7 +245,7 @@ class Statements(Generic[E]):
             return '"id"' if page.oldest_first else '"id" DESC'
         way = " DESC" if page.sort.is_descending else ""
         last = " NULLS LAST" if page.sort.attribute in self._nullable else ""
-        return f'{self._ordered(page.sort.attribute)}{way}{last}, "id"{way}'
+        return f'{self._order_key(page.sort.attribute)}{way}{last}, "id"{way}'
 
     def _beyond(self, page: "_Page", marks: list[str]) -> str:
         if page.sort is None:
@@ -253,10 +253,10 @@ class Statements(Generic[E]):
         name, sign = page.sort.attribute, "<" if page.sort.is_descending else ">"
         if not page.has_value:
             return f'{quoted(name)} IS NULL AND "id" {sign} {marks[0]}'
-        rest = f'({self._ordered(name)}, "id") {sign} ({", ".join(marks)})'
+        rest = f'({self._order_key(name)}, "id") {sign} ({", ".join(marks)})'
         return f"({rest} OR {quoted(name)} IS NULL)" if name in self._nullable else rest
 
-    def _ordered(self, name: str) -> str:
+    def _order_key(self, name: str) -> str:
         if name not in self.kinds:
             raise StorageError(f"{self.resource.name} has no attribute {name!r}")
         return quoted(name) + (self._dialect.by_code_point if self.kinds[name] == "text" else "")
