@@ -1,10 +1,6 @@
-"""A custom resource: table, GraphQL, REST, audit trail and command line follow from this file.
+"""A custom resource. Serve it in this folder: DSPEX_DOMAIN=tickets:DOMAIN dspex serve"""
 
-DSPEX_DOMAIN=tickets:DOMAIN dspex serve        (in this folder)
-"""
-
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from uuid import UUID
 
@@ -28,9 +24,8 @@ class Ticket(Row):
 
 def hours_open(row: Ticket) -> float | None:
     """How long it took to close it; none before."""
-    return (
-        (row.updated_at - row.created_at).total_seconds() / 3600 if row.status == "closed" else None
-    )
+    hours = (row.updated_at - row.created_at).total_seconds() / 3600
+    return hours if row.status == "closed" else None
 
 
 THEIRS = AccessPolicy(
@@ -54,15 +49,11 @@ TICKET = Resource(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenTicket:
-    """Open a ticket."""
-
     title: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseTicket:
-    """Close a ticket, by its id."""
-
     id: UUID
 
 
@@ -76,14 +67,13 @@ async def open_ticket(operations: Operations, input: OpenTicket) -> Ticket:
 
 @action(TICKET, scope="write", policies=(OWN_WORKSPACE, THEIRS))
 async def close_ticket(operations: Operations, input: CloseTicket) -> Ticket:
-    """Close it."""
+    """Close a ticket, by its id."""
     ticket = await operations.row(TICKET, input.id)
     status = TICKET.step("close", ticket.status)
     values: dict[str, Any] = {"status": status, "updated_at": operations.clock.now()}
-    await operations.store.write(
-        Update(resource=TICKET, id=ticket.id, values=values, statuses=(ticket.status,))
-    )
-    return dataclasses.replace(ticket, **values)
+    change = Update(resource=TICKET, id=ticket.id, values=values, statuses=(ticket.status,))
+    await operations.store.write(change)
+    return replace(ticket, **values)
 
 
 DOMAIN = BUILT_IN.extended(TICKET, actions=(open_ticket, close_ticket))
