@@ -102,7 +102,8 @@ async def test_a_server_that_takes_no_writes_is_a_reason(postgres_url: str) -> N
         for setting, is_ready in (("on", False), ("off", True)):
             alter = f'ALTER DATABASE "{name}" SET default_transaction_read_only = {setting}'
             await execute(postgres_url, f"BEGIN READ WRITE; {alter}; COMMIT")
-            services.data.driver._writer.terminate()  # type: ignore[attr-defined]  # as when the server changes
+            # as when the server changes
+            services.data.driver._writer.terminate()  # type: ignore[attr-defined]
             reasons = await later(services, clock)
             assert (reasons == []) is is_ready, reasons
             assert is_ready or "takes no writes" in reasons[0]

@@ -207,7 +207,8 @@ async def test_a_revoked_key_of_the_server_fails_those_who_need_it_and_nobody_el
         open_services(dataclasses.replace(settings, model="openai/m")) as services,
     ):
         monkeypatch.setitem(PROVIDERS, "openai", Provider(server.url, "OPENAI_API_KEY"))
-        services.context.models._models.clear()  # type: ignore[union-attr]  # what was made for the real address
+        # what was made for the real address
+        services.context.models._models.clear()  # type: ignore[union-attr]
         operations = services.operations
         for name, backend in (("asks", "native"), ("asks_nobody", "mock")):
             await create_program(

@@ -105,7 +105,7 @@ class Maintenance:
                             message=f"maintenance is waiting for the database: {error.message}",
                         )
                     )
-                except Exception:  # noqa: BLE001  # the other tasks (cancellations, heartbeats) must continue
+                except Exception:  # noqa: BLE001  # the other tasks must continue
                     _log.exception("a maintenance task failed; retrying in %g s", task.every)
 
     async def send_heartbeat(self) -> None:

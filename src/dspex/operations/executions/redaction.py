@@ -81,7 +81,8 @@ def _call_hook(redact: Redact, place: PayloadName, value: Any) -> Any:
     """Call the redaction hook; if it fails, withhold the value."""
     try:
         return redact(place, value)
-    except Exception as error:  # noqa: BLE001  # user code: its failure must neither fail the execution nor expose its data
+    except Exception as error:  # noqa: BLE001  # user code
+        # its failure must neither fail the execution nor expose its data
         message = f"(withheld: the redaction hook failed: {type(error).__name__})"
         return message if isinstance(value, str) else {"(withheld)": message}
 

@@ -190,7 +190,7 @@ class Tickets:
             if self._client is not None:
                 self._client.destroy()
             DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=2)
-        except Exception as error:  # noqa: BLE001  # a database that is away keeps nobody from leaving
+        except Exception as error:  # noqa: BLE001  # a lost database keeps nobody from leaving
             _log.warning(
                 "the queue of jobs was left as it was: %s: %s", type(error).__name__, error
             )

@@ -154,7 +154,7 @@ class JobWorker:
     async def _notice_changed_code(self, life: "_Life") -> None:
         """End this life where the files of the code have changed.
 
-        It waits until nothing runs that was begun with the old ones.
+        It does so only while nothing runs that was begun with the old ones.
         """
         if (
             life.code[0]

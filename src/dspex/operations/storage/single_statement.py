@@ -23,7 +23,7 @@ def one_statement(merging: MergedWrites) -> Statement | None:
     """
     try:
         return _question(merging)
-    except Exception:  # noqa: BLE001  # whatever it is, it is the error of one write, which is found out by itself
+    except Exception:  # noqa: BLE001  # the error of one write, which is found by itself
         return None
 
 

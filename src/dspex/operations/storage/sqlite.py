@@ -109,7 +109,7 @@ class SQLiteDriver:
                     await self._transaction(connection, lambda: _execute_merge(connection, merging))
                 except sqlite3.OperationalError:
                     raise
-                except Exception:  # noqa: BLE001, S110  # with which of the writes something is wrong is found out below
+                except Exception:  # noqa: BLE001, S110  # the wrong write is found below
                     pass
                 else:
                     return [None] * len(writes)
