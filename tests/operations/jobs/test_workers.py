@@ -282,13 +282,13 @@ from dspex.operations.jobs import JobPolicy
 from dspex.settings import read_settings
 
 
-class Telling(jobs.Worker):
+class ReportingWorker(jobs.JobWorker):
     async def _heal(self, life):
         await super()._heal(life)
         print("looked for lost tickets", flush=True)
 
 
-jobs.Worker = Telling
+jobs.JobWorker = ReportingWorker
 jobs.job_policy = lambda _settings: JobPolicy(queues=QUEUES, poll=0.01)
 settings = read_settings(flags={"state_dir": Path(sys.argv[1])})
 
