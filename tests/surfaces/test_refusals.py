@@ -27,11 +27,11 @@ def dspex(folder: Path, *arguments: str, **variables: str) -> subprocess.Complet
     )
 
 
-def said(folder: Path, *arguments: str, **variables: str) -> str:
-    """Return the one line that a refused start says, beside that it made the state folder."""
+def refusal(folder: Path, *arguments: str, **variables: str) -> str:
+    """Return the only line of a refused start, besides the one about the new state folder."""
     process = dspex(folder, *arguments, **variables)
     assert (process.returncode, process.stdout) == (1, ""), process
-    [line] = [line for line in process.stderr.splitlines() if not line.startswith("made ")]
+    [line] = [line for line in process.stderr.splitlines() if not line.startswith("created ")]
     return line
 
 
@@ -40,11 +40,11 @@ def test_what_only_opening_shows_is_one_line(tmp_path: Path, start: tuple[str, .
     (tmp_path / "damaged").mkdir(mode=0o700)
     (tmp_path / "damaged" / "dspex.sqlite3").write_bytes(bytes(range(256)) * 20)
     (tmp_path / "damaged" / "dspex.sqlite3").chmod(0o600)
-    assert "set OPENAI_API_KEY" in said(
+    assert "set OPENAI_API_KEY" in refusal(
         tmp_path, *start, DSPEX_MODEL="openai/gpt-4o", OPENAI_API_KEY=""
     )
-    assert "is damaged" in said(tmp_path, *start, DSPEX_STATE_DIR="damaged")
-    removed = said(tmp_path, *start, DSPEX_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    assert "is damaged" in refusal(tmp_path, *start, DSPEX_STATE_DIR="damaged")
+    removed = refusal(tmp_path, *start, DSPEX_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     assert "cannot read the database 'postgresql://nobody@127.0.0.1:1/none'" in removed
 
 
@@ -55,7 +55,7 @@ async def test_an_old_schema_is_refused_in_one_line_and_broken_to_the_doctor(
     await migrate(database, to="0001")
     await database.aclose()
     for start in STARTS:
-        line = said(tmp_path, *start, DSPEX_DATABASE_URL=empty_postgres_url)
+        line = refusal(tmp_path, *start, DSPEX_DATABASE_URL=empty_postgres_url)
         assert line.startswith("error: the database "), line
         assert "has schema 0001" in line
         assert line.endswith("run `dspex migrate`")
