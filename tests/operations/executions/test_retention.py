@@ -208,6 +208,7 @@ async def test_more_days_than_the_calendar_has_keep_everything(
         retention = Retention(
             dependencies.store,
             dependencies.services[Figures],
+            jobs=QUEUES.values(),
             clock=SystemClock(),
             days=min(days, 100_000),
         )
