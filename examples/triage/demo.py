@@ -7,11 +7,12 @@ import json
 import shutil
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import dspex
-from dspex.evaluation import Report, constant
+from dspex.evaluation import ProgressDisplay, Report, constant
 from dspex.models import GEMMA_TERMS
 from dspex.optimizers import Outcome, Trial
 from examples.triage.triage import Triage, triage
@@ -40,7 +41,7 @@ def demo() -> None:
         f"{GEMMA_TERMS}.",
         flush=True,
     )
-    with dspex.open() as store, dspex.context(model=MODEL) as context:
+    with dspex.open() as store, dspex.context(model=MODEL):
         triage(message="Is anybody there?")  # loads the model, so that no figure includes it
         data = dspex.Dataset.from_file(MESSAGES)
         train, test = data.where(split="train"), data.where(split="test")
@@ -54,15 +55,17 @@ def demo() -> None:
         what = "3 of 3  chosen demonstrations, held-out messages"
         after = measure(outcome.program, test, what=what)
 
-        show_call(outcome.program, context, str(test[0]["message"]))
+        [last] = store.executions(limit=1)
+        show_call(last.trace or {}, last.outputs)
         show_results(before, after, train=train, test=test)
-        show_next(str(store.executions(limit=1)[0].id))
+        show_next(str(last.id))
     print(f"\nAll of this took {time.perf_counter() - started:.0f} s.")
 
 
 def measure(program: Program, rows: dspex.Dataset, *, what: str) -> Report:
     """Score a program on rows, one call at a time, because the model computes one at a time."""
-    report = dspex.evaluate(program, rows, dspex.exact_match, concurrency=1)
+    with ProgressDisplay(len(rows), what="messages") as progress:
+        report = dspex.evaluate(program, rows, dspex.exact_match, concurrency=1, on_row=progress)
     print(f"{what}: {report.mean:.2f} in {report.seconds:.0f} s", flush=True)
     return report
 
@@ -92,18 +95,17 @@ def search(train: dspex.Dataset, *, teams: int) -> Outcome[Program]:
     )
 
 
-def show_call(program: Program, context: dspex.RunContext, message: str) -> None:
-    """Make one more call, and print what was sent and answered."""
-    prediction = program(replace(context, records_payloads=True), message=message)
-    span = next(span for span in prediction.trace.spans if span.kind == "model")
-    turns: list[dict[str, str]] = json.loads(span.inputs_ref or "[]")
-    print("\nA call, as the model saw it:")
+def show_call(trace: Mapping[str, Any], outputs: object) -> None:
+    """Print what a recorded call sent and got."""
+    span = next(span for span in trace["spans"] if span["kind"] == "model")
+    turns: list[dict[str, str]] = json.loads(span["inputs_ref"])
+    print("\nThe last call, as the model saw it:")
     for turn in turns[:3] if len(turns) > 3 else turns:
         show_turn(turn)
     if len(turns) > 3:
         print(f"    ... {(len(turns) - 4) // 2} more demonstrations ...")
         show_turn(turns[-1])
-    print(f"    --- the model ---\n    {prediction.to_dict()}")
+    print(f"    --- the model ---\n    {outputs}")
 
 
 def show_turn(turn: dict[str, str]) -> None:

@@ -27,6 +27,18 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+class Desk(dspex.Module):
+    """A program whose signature has no name."""
+
+    signature = "question -> answer"
+
+    def __init__(self) -> None:
+        self.reply = dspex.Predict("question -> answer")
+
+    async def forward(self, question: str) -> dspex.Prediction:
+        return await self.reply.acall(question=question)
+
+
 def test_programs_that_run_inside_are_recorded_and_outside_are_not() -> None:
     model = ScriptedModel("[[ ## answer ## ]]\nParis", cost_usd=0.5)
     program = dspex.Predict("question -> answer", model=model)
@@ -41,12 +53,27 @@ def test_programs_that_run_inside_are_recorded_and_outside_are_not() -> None:
             {"answer": "Paris"},
         )
         assert (row.cost_usd, len(row.trace["spans"])) == (0.5, 2)
+        [call] = [span for span in row.trace["spans"] if span["kind"] == "model"]
+        assert "capital?" in call["inputs_ref"]
+        assert "Paris" in call["outputs_ref"]
         assert answered.usage.cost_usd == 0.5
     program(question="after?")
     with dspex.open("kept") as again:
         assert len(again.executions(limit=9)) == 1
     with pytest.raises(ConfigurationError, match="not open"):
         again.executions()
+
+
+def test_programs_of_string_signatures_are_named_by_their_classes() -> None:
+    """All of them were versions of one program, called "Signature"."""
+    model = ScriptedModel("[[ ## answer ## ]]\nParis")
+    with dspex.open("kept") as store, dspex.context(model=model):
+        dspex.Predict("question -> answer")(question="?")
+        Desk()(question="?")
+        assert {name: len(store.executions(program=name)) for name in ("Predict", "Desk")} == {
+            "Predict": 1,
+            "Desk": 1,
+        }
 
 
 def test_a_failure_is_recorded_and_raised_as_it_is() -> None:

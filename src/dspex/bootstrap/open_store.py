@@ -218,7 +218,12 @@ class _RecordedRun:
     async def call(self, recorded: RunContext) -> Prediction:
         """Call the module in the context and with the inputs of the caller."""
         observers = _ObserverPair(self._context.observer, recorded.observer)
-        inner = replace(self._context, record=None, observer=observers)
+        inner = replace(
+            self._context,
+            record=None,
+            observer=observers,
+            records_payloads=self._context.records_payloads or recorded.records_payloads,
+        )
         try:
             self.prediction = await self._module.acall(inner, **self._inputs)
         except Exception as error:

@@ -19,6 +19,7 @@ from dspex.execution.modules.tree import parts_in, walk
 from dspex.execution.modules.variable_tree import VariableTree
 from dspex.language.programs import ROOT, Children, ModulePath, Node, Program, with_backends
 from dspex.language.records.prediction import Outputs
+from dspex.language.signatures.signature import UNNAMED
 from dspex.language.variables import Assignment, Constraint, Space, Variable
 from dspex.language.variables.sampling import explain_refusal
 
@@ -100,6 +101,9 @@ class Module(RunnableModule[Outputs], SlotHolder):
     def to_program(self, name: str = "") -> Program:
         """Return this module as data; `build` turns it back into an equal module.
 
+        Without `name`, the program has the name of its signature, or of the class of this module if
+        the signature is a string and so has no name.
+
         Raises:
             DefinitionError: a constructor argument is not JSON; the message names it.
         """
@@ -110,7 +114,7 @@ class Module(RunnableModule[Outputs], SlotHolder):
             if (backend := part.runs_on()) is not None
         }
         return Program(
-            name=name or signature.name,
+            name=name or (signature.name if signature.name != UNNAMED else type(self).__name__),
             signature=signature,
             root=with_backends(self.node(ROOT), backends),
             space=self.variables(),

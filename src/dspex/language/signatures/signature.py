@@ -88,7 +88,7 @@ class Signature:
         parsed = parse(text, {word: from_annotation(hint) for word, hint in (types or {}).items()})
         try:
             self._initialize(
-                name or parsed.name or _NAMELESS, parsed.fields, instructions or parsed.instructions
+                name or parsed.name or UNNAMED, parsed.fields, instructions or parsed.instructions
             )
         except SignatureError as error:
             at = error.context.get("field")
@@ -430,7 +430,7 @@ class Signature:
             schema, role, reserved=_RESERVED, foreign=foreign, resources=resources, field=field
         )
         return Signature.from_fields(
-            name or read_name or _NAMELESS, fields, instructions or description
+            name or read_name or UNNAMED, fields, instructions or description
         )
 
     @classmethod
@@ -493,8 +493,8 @@ class Signature:
         from dspex.language.signatures.string_form import signature_text
 
         name, fields, instructions = self._parts
-        return signature_text("" if name == _NAMELESS else name, fields, instructions=instructions)
+        return signature_text("" if name == UNNAMED else name, fields, instructions=instructions)
 
 
-_NAMELESS = "Signature"
+UNNAMED = "Signature"
 _RESERVED = frozenset(name for name in vars(Signature) if not name.startswith("_")) - {"name"}
