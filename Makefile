@@ -7,6 +7,8 @@ PYTEST := $(BIN)/python -m pytest
 IN_TWO := -n 2 --dist worksteal
 # a second interpreter with the older dspy: both versions run side by side in the tests of the bridge
 OTHER := .venv-dspy33
+# hundreds of tests start processes of dspex: without compiled files each of them compiles it anew
+export PYTHONDONTWRITEBYTECODE :=
 export DSPEX_TEST_DSPY_INTERPRETER ?= $(CURDIR)/$(OTHER)/bin/python
 
 .PHONY: demo test test-fast test-bridge test-full test-slow check format clean
