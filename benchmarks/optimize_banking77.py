@@ -156,7 +156,7 @@ async def ours(work: str, train, *, seed: int, model) -> tuple[dict[str, Any], i
         outcome = await dspex.aoptimize(
             program(), optimizer, train=train[SCORED:], metric=dspex.exact_match, search=search
         )
-    return dict(outcome.best.candidate.assignment), outcome.made
+    return dict(outcome.best.candidate.assignment), outcome.new_calls
 
 
 class Constrained:

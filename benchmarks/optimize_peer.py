@@ -142,7 +142,7 @@ async def ours(work: str, url: str, *, calls: int, seed: int) -> dict[str, Any]:
     return {
         "instructions": best_program.signature.instructions,
         "demos": [[demo["question"], demo["answer"]] for demo in best_program.demos],
-        "calls": runs if work == "bootstrap" else outcome.made,
+        "calls": runs if work == "bootstrap" else outcome.new_calls,
     }
 
 

@@ -69,7 +69,7 @@ async def main(journal: str, calls: str, concurrency: int) -> None:
         "best": outcome.best.number,
         "table": outcome.table(),
         "spent": outcome.spent.calls,
-        "made": outcome.made,
+        "made": outcome.new_calls,
     }
     print(json.dumps(facts))
 

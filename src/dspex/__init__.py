@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from dspex.execution.modules import program as program
     from dspex.execution.modules.dspy_state import from_dspy_state as from_dspy_state
     from dspex.execution.modules.dspy_state import to_dspy_state as to_dspy_state
-    from dspex.execution.tools import Policy as Policy
     from dspex.execution.tools import Tool as Tool
+    from dspex.execution.tools import ToolPolicy as ToolPolicy
     from dspex.execution.tools import ToolSet as ToolSet
     from dspex.language.programs import Program as Program
     from dspex.language.records import Example as Example
@@ -103,7 +103,7 @@ _HOMES = {
         "to_dspy_state",
     ),
     "dspex.execution.tools": (
-        "Policy",
+        "ToolPolicy",
         "Tool",
         "ToolSet",
     ),
@@ -192,7 +192,6 @@ __all__ = [
     "OpenAIModel",
     "Output",
     "Parallel",
-    "Policy",
     "Predict",
     "Prediction",
     "Program",
@@ -206,6 +205,7 @@ __all__ = [
     "Suggest",
     "Text",
     "Tool",
+    "ToolPolicy",
     "ToolSet",
     "Usage",
     "__version__",

@@ -3,8 +3,8 @@
 The policy of each has its timeout, retries and approval.
 """
 
-from dspex.execution.tools.tool import Policy, Runnable, Tool
+from dspex.execution.tools.tool import Runnable, Tool, ToolPolicy
 from dspex.execution.tools.tool_set import ToolSet
 from dspex.language.records import ToolCall
 
-__all__ = ["Policy", "Runnable", "Tool", "ToolCall", "ToolSet"]
+__all__ = ["Runnable", "Tool", "ToolCall", "ToolPolicy", "ToolSet"]

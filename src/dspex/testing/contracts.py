@@ -11,7 +11,7 @@ import pytest
 from dspex.errors import AdapterError, DspexError, ToolError
 from dspex.execution.adapters import Adapter
 from dspex.execution.clients import LanguageModel, Request, ask
-from dspex.execution.tools import Policy, Tool
+from dspex.execution.tools import Tool, ToolPolicy
 from dspex.language.records import Message
 from dspex.language.signatures import Signature
 
@@ -210,6 +210,6 @@ class ToolContract:
 
     def test_what_is_not_permitted_is_not_called(self) -> None:
         """The permit hook decides."""
-        guarded = replace(self.make(), policy=Policy(permit=lambda _name, _arguments: False))
+        guarded = replace(self.make(), policy=ToolPolicy(permit=lambda _name, _arguments: False))
         with pytest.raises(ToolError, match="not permitted"):
             asyncio.run(guarded.run({"text": "hi"}))

@@ -15,7 +15,7 @@ from dspex.errors import (
 )
 from dspex.execution.context import RunContext
 from dspex.execution.modules import ChainOfThought, Parallel, ReAct, Retry
-from dspex.execution.tools import Policy, ToolSet
+from dspex.execution.tools import ToolPolicy, ToolSet
 from dspex.language.records import ToolCall
 from dspex.testing import ScriptedModel
 
@@ -136,7 +136,9 @@ def test_tokens_and_money_end_a_run_before_the_next_call():
 
 def test_an_agent_is_refused_what_its_policy_does_not_permit():
     model = ScriptedModel(NATIVE_RUN[0], NATIVE_RUN[-1], capabilities=["tools"])
-    tools = ToolSet([lookup], policies={"lookup": Policy(permit=lambda _name, _arguments: False)})
+    tools = ToolSet(
+        [lookup], policies={"lookup": ToolPolicy(permit=lambda _name, _arguments: False)}
+    )
     ReAct("question -> degrees: int", tools)(RunContext(model=model), question="q")
     assert "not permitted" in model.requests[-1].messages[-1].content
 

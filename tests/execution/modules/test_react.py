@@ -14,7 +14,7 @@ from dspex import Module, Predict, ReAct, Tool, ToolSet, build
 from dspex.errors import ConflictError, DefinitionError
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot, load
-from dspex.execution.tools import Policy
+from dspex.execution.tools import ToolPolicy
 from dspex.language.records import ToolCall
 from dspex.telemetry import FieldDelta, Finished, Partial, Status
 from dspex.testing import ScriptedModel
@@ -218,7 +218,7 @@ def test_an_agent_that_is_a_tool_keeps_its_trajectory_to_itself():
 
 
 MODULE = '''
-from dspex import Module, Predict, Policy, ReAct, Tool, ToolSet
+from dspex import Module, Predict, ToolPolicy, ReAct, Tool, ToolSet
 
 
 def lookup(city: str) -> str:
@@ -246,7 +246,7 @@ def agent():
             Tool.from_function(lookup, name="weather", description="The weather now."),
             Tool.from_module(Riddle(), name="riddler", description="Solves riddles."),
         ],
-        policies={"weather": Policy(timeout=2.5, retries=1, permit=is_allowed)},
+        policies={"weather": ToolPolicy(timeout=2.5, retries=1, permit=is_allowed)},
     )
     limits = {"max_turns": 4, "max_tokens": 900, "max_usd": 0.5}
     return ReAct("q -> degrees: int", tools, model="local/x", **limits)
@@ -330,7 +330,7 @@ def test_a_tool_that_import_cannot_find_is_named():
     with pytest.raises(DefinitionError, match="the tool 'local' cannot be stored"):
         ReAct("q -> a", [local]).to_program()
     forbidding = ToolSet(
-        [lookup], policies={"lookup": Policy(permit=lambda _name, _arguments: False)}
+        [lookup], policies={"lookup": ToolPolicy(permit=lambda _name, _arguments: False)}
     )
     with pytest.raises(
         DefinitionError, match="the permission of the tool 'lookup' cannot be stored"

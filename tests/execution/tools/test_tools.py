@@ -7,7 +7,7 @@ from dspex import Module, Predict
 from dspex.errors import DefinitionError, SignatureError, ToolError
 from dspex.execution.clients import ToolSpec
 from dspex.execution.context import RunContext, use_context
-from dspex.execution.tools import Policy, Tool, ToolSet
+from dspex.execution.tools import Tool, ToolPolicy, ToolSet
 from dspex.testing import FakeClock, ScriptedModel
 
 
@@ -71,7 +71,7 @@ def test_a_timeout_ends_an_attempt(go):
         return ""
 
     with pytest.raises(ToolError, match=r"within 0\.01 s"):
-        go(Tool.from_function(hangs, policy=Policy(timeout=0.01)).run({}))
+        go(Tool.from_function(hangs, policy=ToolPolicy(timeout=0.01)).run({}))
     assert stopped.is_set()
 
 
@@ -87,7 +87,7 @@ def test_failures_are_retried_as_often_as_the_policy_allows(go):
     clock = FakeClock(jumps=True)
     made = Tool(
         name="flaky", description="", signature=Tool.from_function(flaky).signature, call=flaky,
-        policy=Policy(retries=2), clock=clock,
+        policy=ToolPolicy(retries=2), clock=clock,
     )  # fmt: skip
     assert go(made.run({})) == "done"
     assert len(clock.slept) == 2
@@ -104,7 +104,9 @@ def test_permission_is_asked_for_each_call(go, is_async):
     async def permit_later(name, arguments):
         return permit(name, arguments)
 
-    tools = ToolSet([add], policies={"add": Policy(permit=permit_later if is_async else permit)})
+    tools = ToolSet(
+        [add], policies={"add": ToolPolicy(permit=permit_later if is_async else permit)}
+    )
     assert go(tools.run("add", {"a": 1})) == 2
     with pytest.raises(ToolError, match="not permitted"):
         go(tools.run("add", {"a": 10}))
@@ -131,7 +133,7 @@ def test_mistakes_in_a_tool_set_raise_at_once():
     with pytest.raises(DefinitionError, match="two tools are named 'add'"):
         ToolSet([add, add])
     with pytest.raises(DefinitionError, match="Did you mean 'add'"):
-        ToolSet([add], policies={"ad": Policy()})
+        ToolSet([add], policies={"ad": ToolPolicy()})
 
     def untyped(a):
         return a
@@ -150,7 +152,9 @@ def test_cancelling_a_tool_is_not_a_tool_error(go):
             return ""
 
         with use_context(RunContext()):
-            task = asyncio.create_task(Tool.from_function(hangs, policy=Policy(retries=3)).run({}))
+            task = asyncio.create_task(
+                Tool.from_function(hangs, policy=ToolPolicy(retries=3)).run({})
+            )
         await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -176,7 +176,7 @@ def test_strategies_choose_between_ways_of_thinking_over_one_predictor():
     assert (model.requests[0].temperature, model.requests[0].max_tokens) == (0.75, 9)
     narrow = chosen.with_variables(strategy("self", "ReAct", "Predict"))
     assert narrow.variables()["self.self"].options == ("ReAct", "Predict")
-    assert narrow.assign({}).chosen == "ReAct"
+    assert narrow.assign({}).choice == "ReAct"
     with pytest.raises(
         VariableError,
         match=r"takes the label of an alternative.*not 'Predct'. Did you mean 'Predict'",
@@ -241,7 +241,6 @@ def test_text_with_options_from_outside_survives_storing():
         ),
         (lambda: OneOf(dspex.Predict("a -> b"), default="x"), "unknown alternative 'x'"),
         (lambda: OneOf(dspex.Predict("a -> b"), weights=(1,)), "takes `default=`, not 'weights'"),
-        (lambda: OneOf("a", "b", default="a", chosen="b"), "not both"),
         (
             lambda: OneOf(dspex.Predict, dspex.ChainOfThought),
             r"For modules use OneOf\(Predict\(QA\)\)",
@@ -253,11 +252,20 @@ def test_value_that_its_place_does_not_take_is_refused_where_it_is_declared(make
         make()
 
 
-def test_default_and_chosen_are_one_thing_for_modules_and_for_values():
+def test_default_of_a_choice_is_its_value_until_another_is_assigned():
     plain, careful = dspex.Predict("a -> b"), dspex.ChainOfThought("a -> b")
-    for more in ({"default": careful}, {"default": "ChainOfThought"}, {"chosen": "ChainOfThought"}):
-        assert OneOf(plain, careful, **more).chosen == "ChainOfThought"
-    assert OneOf("a", "b", chosen="b").default == OneOf("a", "b", default="b").default == "b"
+    for default in (careful, "ChainOfThought"):
+        assert OneOf(plain, careful, default=default).choice == "ChainOfThought"
+    assert OneOf("a", "b", default="b").default == "b"
+
+
+def test_stored_switch_names_its_alternative_under_the_key_of_earlier_versions():
+    program = OneOf(
+        dspex.Predict("a -> b"), dspex.ChainOfThought("a -> b"), default="ChainOfThought"
+    )
+    stored = program.to_program()
+    assert stored.root.config == {"chosen": "ChainOfThought"}
+    assert dspex.build(stored).choice == "ChainOfThought"
 
 
 def test_computed_setting_is_checked_against_its_place_and_a_whole_one_is_a_whole_number():

@@ -53,7 +53,7 @@ def test_failed_calls_and_retries_count_and_the_outcome_says_so(rulebook, tmp_pa
     retrying = Retrying(model, clock=FakeClock(jumps=True))
     file = tmp_path / "j.jsonl"
     outcome = _search(retrying, Search(budget=Budget(calls=40), journal=JsonlJournal(file)))
-    assert len(model.requests) == outcome.spent.calls == outcome.made == 40
+    assert len(model.requests) == outcome.spent.calls == outcome.new_calls == 40
     assert outcome.stopped.startswith("budget: the budget of 40 calls")
     more = _search(retrying, Search(budget=Budget(calls=50), journal=JsonlJournal(file)))
     assert len(model.requests) == more.spent.calls == 50  # those of the first life count
@@ -277,7 +277,7 @@ def test_time_between_two_starts_of_a_search_does_not_count(rulebook):
     run(clock.advance(3600))
     assert search.budget.elapsed == spent
     again = _search(_Timed(rulebook, clock), search)
-    assert (again.stopped, again.made) == (None, 0)
+    assert (again.stopped, again.new_calls) == (None, 0)
     assert again.table() == first.table()
 
 

@@ -36,4 +36,4 @@ def strategies(
     chain.predict = predict.with_signature(chain.contract())
     toolset = tools if isinstance(tools, ToolSet) else ToolSet(tools)
     agent = {"ReAct": ReAct(predict.signature, toolset, model=predict.model)} if toolset else {}
-    return Switch({"Predict": predict, "ChainOfThought": chain, **agent}, chosen=default)
+    return Switch({"Predict": predict, "ChainOfThought": chain, **agent}, default=default)

@@ -25,27 +25,27 @@ class Switch(Module[Outputs]):
     """
 
     def __init__(
-        self, alternatives: Mapping[str, Module[Outputs]], *, chosen: str | None = None
+        self, alternatives: Mapping[str, Module[Outputs]], *, default: str | None = None
     ) -> None:
         """Take the alternatives.
 
         Raises:
-            DefinitionError: there are no alternatives, or none has the label `chosen`.
+            DefinitionError: there are no alternatives, or none has the label `default`.
         """
         if not alternatives:
             raise DefinitionError("a switch needs at least one alternative")
         self.alternatives = dict(alternatives)
-        self.chosen = next(iter(self.alternatives))
-        if chosen is not None:
-            self.bind(_CHOICE, chosen)
+        self.choice = next(iter(self.alternatives))
+        if default is not None:
+            self.bind(_CHOICE, default)
 
     def contract(self) -> Signature:
         """Return the signature of the chosen alternative."""
-        return self.alternatives[self.chosen].contract()
+        return self.alternatives[self.choice].contract()
 
     async def forward(self, **inputs: Any) -> Any:
         """Run the chosen alternative."""
-        return await self.alternatives[self.chosen].acall(**inputs)
+        return await self.alternatives[self.choice].acall(**inputs)
 
     def node(self, path: ModulePath) -> Node:
         """Return the switch and all its alternatives as data."""
@@ -54,7 +54,7 @@ class Switch(Module[Outputs]):
             for label, module in self.alternatives.items()
         }
         first = next(iter(self.alternatives))
-        config = {} if self.chosen == first else {"chosen": self.chosen}
+        config = {} if self.choice == first else {"chosen": self.choice}
         return Node(
             id=str(path),
             kind=KIND.name,
@@ -71,7 +71,7 @@ class Switch(Module[Outputs]):
                 name=name,
                 kind="module",
                 options=tuple(self.alternatives),
-                default=self.chosen,
+                default=self.choice,
                 paths=(name,),
             )
         ]
@@ -102,11 +102,11 @@ class Switch(Module[Outputs]):
                 f"unknown alternative {value!r}.{hint} Alternatives are: "
                 f"{', '.join(self.alternatives)}"
             )
-        self.chosen = value
+        self.choice = value
 
     def setting(self, slot: str) -> Any:
         """Return the chosen label."""
-        return self.chosen if slot == _CHOICE else super().setting(slot)
+        return self.choice if slot == _CHOICE else super().setting(slot)
 
     def takes(self, slot: str) -> bool:
         """Return whether `bind` accepts this slot."""
@@ -129,7 +129,6 @@ def OneOf(
     /,
     *more: Module[Outputs],
     default: Module | str | None = None,
-    chosen: Module | str | None = None,
 ) -> Switch[Outputs]: ...
 
 
@@ -139,7 +138,6 @@ def OneOf(
     /,
     *more: JsonValue,
     default: JsonValue = FIRST,
-    chosen: JsonValue = FIRST,
     weights: tuple[float, ...] = (),
     name: str = "",
     desc: str = "",
@@ -152,7 +150,6 @@ def OneOf(
 def OneOf(  # noqa: N802  # reads as a type
     *options: Any,
     default: Any = FIRST,
-    chosen: Any = FIRST,
     weights: tuple[float, ...] = (),
     name: str = "",
     desc: str = "",
@@ -164,19 +161,12 @@ def OneOf(  # noqa: N802  # reads as a type
 
     Modules are labelled by class ("Predict", "ChainOfThought"), with a number for repeated classes.
     `default` is the option used until another is assigned, by default the first; for modules, the
-    module or its label. `chosen` is a synonym. The other arguments are those of `Choice`, of values
-    only.
+    module or its label. The other arguments are those of `Choice`, of values only.
 
     Raises:
         VariableError: an option is neither a module nor a JSON value.
         DefinitionError: modules and values are mixed, or the default is not one of the options.
     """
-    if chosen is not FIRST:
-        if default is not FIRST:
-            raise DefinitionError(
-                "OneOf takes `default=` or `chosen=`, not both: they are synonyms"
-            )
-        default = chosen
     more: dict[str, Any] = {
         "weights": weights,
         "name": name,
@@ -212,14 +202,14 @@ def _switch_of(modules: Sequence[Module], default: Module | str | None) -> Switc
         default = next(
             (label for label, module in alternatives.items() if module is default), repr(default)
         )
-    return Switch(alternatives, chosen=default)
+    return Switch(alternatives, default=default)
 
 
 def _build(node: Node, builder: NodeBuilder) -> Switch:
     alternatives = builder.children(node, "alternatives")
     if not alternatives:
         raise DefinitionError(f"the switch {node.id!r} has no alternatives")
-    return Switch(alternatives, chosen=node.config.get("chosen"))
+    return Switch(alternatives, default=node.config.get("chosen"))
 
 
 KIND = ModuleKind(name="switch", summary="runs the chosen one of several modules", build=_build)

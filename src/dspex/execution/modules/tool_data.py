@@ -6,7 +6,7 @@ from typing import Any
 from dspex.errors import DefinitionError
 from dspex.execution.modules.code import CodeRoot, check_source, function_config
 from dspex.execution.modules.module import Module
-from dspex.execution.tools import Policy, Tool
+from dspex.execution.tools import Tool, ToolPolicy
 
 
 def tool_config(tool: Tool) -> dict[str, Any]:
@@ -40,9 +40,9 @@ def tool_of(
         DefinitionError: `code` is missing, or does not have the function.
         ConflictError: the source of the function has changed.
     """
-    policy = Policy(**{name: config[name] for name in ("timeout", "retries") if name in config})
+    policy = ToolPolicy(**{name: config[name] for name in ("timeout", "retries") if name in config})
     if "permit" in config:
-        policy = Policy(
+        policy = ToolPolicy(
             timeout=policy.timeout,
             retries=policy.retries,
             permit=_function(config["permit"], code, "a permission"),

@@ -1,6 +1,6 @@
 """Tools that a program may call: typed functions and modules, each with a policy."""
 
-from dspex.execution.tools.tool import Policy, Runnable, Tool
+from dspex.execution.tools.tool import Runnable, Tool, ToolPolicy
 from dspex.execution.tools.tool_set import ToolSet
 
-__all__ = ["Policy", "Runnable", "Tool", "ToolSet"]
+__all__ = ["Runnable", "Tool", "ToolPolicy", "ToolSet"]

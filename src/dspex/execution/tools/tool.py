@@ -33,7 +33,7 @@ class Runnable(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class ToolPolicy:
     """The conditions under which a tool is called.
 
     `timeout` (seconds) ends one attempt; a synchronous function keeps running in its thread, but
@@ -58,7 +58,7 @@ class Tool:
     description: str
     signature: Signature
     call: Callable[..., Any]
-    policy: Policy = Policy()
+    policy: ToolPolicy = ToolPolicy()
     clock: Clock = _CLOCK
     module: Runnable | None = None
 
@@ -69,7 +69,7 @@ class Tool:
         *,
         name: str = "",
         description: str = "",
-        policy: Policy | None = None,
+        policy: ToolPolicy | None = None,
     ) -> "Tool":
         """Return a tool that calls `function` (sync or async); its parameters are the arguments.
 
@@ -88,12 +88,12 @@ class Tool:
             description=text,
             signature=signature,
             call=function,
-            policy=policy or Policy(),
+            policy=policy or ToolPolicy(),
         )
 
     @classmethod
     def from_module(
-        cls, module: Runnable, *, name: str, description: str = "", policy: Policy | None = None
+        cls, module: Runnable, *, name: str, description: str = "", policy: ToolPolicy | None = None
     ) -> "Tool":
         """Return a tool that runs `module`, such as another agent; usage and trace nest."""
         signature = module.contract()
@@ -102,7 +102,7 @@ class Tool:
             description=description or signature.instructions,
             signature=signature,
             call=_ModuleCall(module),
-            policy=policy or Policy(),
+            policy=policy or ToolPolicy(),
             module=module,
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError, ToolError
 from dspex.execution.clients import ToolSpec
-from dspex.execution.tools.tool import Policy, Tool
+from dspex.execution.tools.tool import Tool, ToolPolicy
 
 
 class ToolSet(Mapping[str, Tool]):
@@ -19,7 +19,7 @@ class ToolSet(Mapping[str, Tool]):
         self,
         tools: "Iterable[Tool | Callable[..., Any]]" = (),
         *,
-        policies: Mapping[str, Policy] | None = None,
+        policies: Mapping[str, ToolPolicy] | None = None,
     ) -> None:
         """Take tools and typed functions, and the policies of some of them by name.
 

@@ -178,7 +178,7 @@ class _Driver:
             estimate=estimate,
             estimated=self.trials.estimates,
             spent=self.replies.spent,
-            made=self.replies.calls,
+            new_calls=self.replies.calls,
             stopped=stop_reason or self._stop_reason(),
             warnings=tuple(self.warnings),
         )

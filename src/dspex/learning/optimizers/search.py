@@ -142,7 +142,8 @@ class Outcome(Generic[P]):
     held-out rows could not be compared, or if no candidate is within the limits; `kept` gives the
     reason. `candidate` is the best candidate in any case, `unmet` the limits that it misses, and
     `objective` the figure that was maximized. `trials` are in the order of asking; trial 0 is the
-    unchanged program. `stopped` is the reason for an early end, `warnings` are about the data.
+    unchanged program. `new_calls` counts the calls of this run, `spent` also those of earlier runs
+    with the same journal. `stopped` is the reason for an early end, `warnings` are about the data.
     `estimated` holds the expected figures by trial number, given all trials; the best was chosen by
     them.
     """
@@ -154,7 +155,7 @@ class Outcome(Generic[P]):
     verdict: Verdict | None = None
     estimate: Estimate | None = None
     spent: Usage = field(default_factory=Usage)
-    made: int = 0
+    new_calls: int = 0
     stopped: str | None = None
     estimated: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
