@@ -116,8 +116,8 @@ class Retry(Module[Outputs]):
         """
         if self.accept is not None:
             raise DefinitionError(
-                f"Retry at {path!r} has a function `accept`; write a Module class around it to "
-                "store it"
+                f"Retry at {str(path)!r} has a function `accept`; write a Module class around it "
+                "to store it"
             )
         children = {"module": self.module.node(path.child("module"))}
         return Node(
