@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from dspex.errors import DefinitionError
-from dspex.execution.modules import CodeRoot
+from dspex.execution.modules import CodeRoot, build
 
 
 @pytest.fixture
@@ -38,3 +38,20 @@ def test_a_module_without_a_file_of_the_root_is_refused(root, target):
 
 def test_a_folder_without_init_is_a_package(root):
     assert root.load("folder_without_init.inner:thing") == 2
+
+
+def test_a_function_keeps_its_variables_when_a_program_of_it_is_built(root):
+    (root.folder / "rated.py").write_text(
+        "import dspex\n"
+        "from dspex.variables import Float\n\n"
+        "@dspex.program\n"
+        "def rate(text: str) -> str:\n"
+        "    return text\n\n"
+        "rate = rate.with_variables(Float(0, 1, name='bar', default=0.5))\n"
+    )
+    rate = root.load("rated:rate")
+    program = rate.assign({"bar": 0.25}).to_program()
+    built = build(program, code=root)
+    assert built.to_program().content_hash == program.content_hash
+    assert built.assignment() == {"bar": 0.25}
+    assert (list(rate.variables()), rate.assignment()) == (["bar"], {})

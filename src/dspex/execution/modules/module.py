@@ -163,16 +163,14 @@ class Module(RunnableModule[Outputs], SlotHolder):
 
     def adopt(self, space: Space, assigned: Assignment) -> None:
         """Adopt variables and values of a stored program; only for modules under construction."""
-        variables = self.variables()
-        additions = [
-            variable for name, variable in space.items() if variables.get(name) != variable
-        ]
+        declared = VariableTree(walk(self)).space()
+        additions = [variable for name, variable in space.items() if declared.get(name) != variable]
         self._declaration = replace(
             self._declaration,
             additions=(*additions, *space.constraints),
             order=tuple(space),
+            assigned=values_beside_slots(space, assigned),
         )
-        self.keep_values(values_beside_slots(space, assigned))
 
     def keep_values(self, values: Assignment) -> None:
         """Keep values of variables that no slot stores; only for modules under construction."""

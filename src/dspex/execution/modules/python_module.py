@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from dspex.errors import ConflictError, DefinitionError
@@ -22,7 +23,7 @@ def _build(node: Node, builder: NodeBuilder) -> Module:
     cls = builder.code.load(target)
     if isinstance(cls, FunctionModule):
         check_source(cls.function, node.config, source=cls.__source_hash__)
-        return cls
+        return deepcopy(cls)
     if not (isinstance(cls, type) and issubclass(cls, Module)):
         raise DefinitionError(f"{target!r} is not a Module class")
     check_source(cls, node.config, source=cls.__source_hash__)
