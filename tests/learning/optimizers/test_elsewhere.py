@@ -80,6 +80,14 @@ def test_a_shared_variable_is_bound_and_unknown_places_are_refused(rulebook):
         module.with_variables(dspex.Text(name="x", paths=("answer.instructions",)))
 
 
+def test_the_temperature_of_all_predictors_can_be_set_again():
+    program = dspex.Predict("question -> answer").to_program()
+    module = BackendModule(program, NativeBackend())
+    for value in (0.5, 0.7):
+        module.bind("temperature", value)
+    assert module.to_program().by_place() == {"self.temperature": 0.7}
+
+
 def optimized(tmp_path, model, recipe, *bound):
     """Optimize the dspy program with these variables.
 

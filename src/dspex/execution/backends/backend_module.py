@@ -18,6 +18,7 @@ from dspex.language.variables import Assignment, Constraint, Float, Space, Varia
 from dspex.language.variables.sampling import explain_refusal
 from dspex.sync import on_loop
 
+_SHARED = "temperature of all predictors"
 _OF_PREDICTORS = (".instructions", ".demos")
 
 
@@ -97,8 +98,9 @@ class BackendModule(Module):
                 },
             )
             for variable in space.values()
+            if variable.name != _SHARED
         ]
-        shared = Float(value, value, name="temperature of all predictors", paths=paths)
+        shared = Float(value, value, name=_SHARED, paths=paths)
         self._program = replace(
             self._program,
             space=Space.derived([*unbound, shared], space.constraints),
