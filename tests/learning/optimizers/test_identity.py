@@ -12,6 +12,7 @@ import pytest
 import dspex
 from dspex.errors import ConflictError
 from dspex.language.records.canonical import content_hash
+from dspex.learning.evaluation.metrics import METRICS
 from dspex.learning.optimizers import Joint, Search
 from dspex.learning.optimizers.identity import source_of
 from dspex.learning.optimizers.journal import MemoryJournal
@@ -161,3 +162,6 @@ def test_a_journal_with_the_source_of_a_built_in_metric_goes_on_and_a_custom_one
     journal._entries[0]["identity"]["the metric 'exact_match'"] = "built in"
     with pytest.raises(ConflictError, match="the metric 'exact_match' was 'built in' and is"):
         start(lambda example, prediction: 1.0)
+    journal._entries[0]["identity"]["the metric 'exact_match'"] = "built in: exact_match"
+    with pytest.raises(ConflictError, match="'built in: exact_match' and is 'built in: f1'"):
+        start(METRICS["f1"])

@@ -15,6 +15,7 @@ from dspex.execution.modules import Module, Predict
 from dspex.language.records.canonical import content_hash
 from dspex.language.variables import Space
 from dspex.learning.evaluation import Metric
+from dspex.learning.evaluation.metric import metric_name
 from dspex.learning.evaluation.metrics import METRICS
 from dspex.learning.optimizers.checks import offered_models
 from dspex.learning.optimizers.journal import Entry
@@ -23,7 +24,7 @@ from dspex.learning.optimizers.search import Search
 
 SCHEME = "3"  # of journals; it changes with the meaning of entries
 _BY_NAME = "2"  # the scheme in which models were known by their names
-_BUILT_IN = "built in"
+_BUILT_IN = "built in: "  # and the name of the metric
 _SHOWN = 60  # characters of a value in a message
 _PLAIN = str | int | float | None
 
@@ -51,12 +52,7 @@ def identity_of(
         "the training rows": task.train.checksum,
         "the validation rows": validation,
         "the metrics": ", ".join(metrics),
-        **{
-            f"the metric {name!r}": _BUILT_IN
-            if metric in METRICS.values()
-            else content_hash(source_of(metric))
-            for name, metric in metrics.items()
-        },
+        **{f"the metric {name!r}": _metric_identity(metric) for name, metric in metrics.items()},
         "the model": ", ".join(sorted({_label(model) for model in _models(module, context)}))
         or "none",
         "the adapter": "none" if context.adapter is None else type(context.adapter).__name__,
@@ -95,7 +91,7 @@ def check_identity(
     differences = {
         name: _difference(name, before, now)
         for name, (before, now) in pairs.items()
-        if before != now and not (before is not None and now == _BUILT_IN)
+        if before != now and not (before and _is_hash(before) and now and now.startswith(_BUILT_IN))
     }
     if differences:
         raise ConflictError(
@@ -114,10 +110,19 @@ _FIX = (
 def _difference(name: str, before: str | None, now: str | None) -> str:
     if before is None or now is None:
         return f"{name} is {'new' if before is None else 'gone'}"
-    if before.isalnum() and len(before) >= 32 and (len(before) == len(now) or now == _BUILT_IN):
+    if _is_hash(before) and len(before) == len(now):
         return f"{name} changed"
     before, now = (", ".join(map(without_credentials, text.split(", "))) for text in (before, now))
     return f"{name} was {before[:_SHOWN]!r} and is {now[:_SHOWN]!r}"
+
+
+def _is_hash(text: str) -> bool:
+    return text.isalnum() and len(text) >= 32
+
+
+def _metric_identity(metric: Metric) -> str:
+    name = metric_name(metric)
+    return f"{_BUILT_IN}{name}" if METRICS.get(name) is metric else content_hash(source_of(metric))
 
 
 def source_of(metric: Metric) -> list[Any]:
