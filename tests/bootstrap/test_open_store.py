@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 import dspex
 from dspex.bootstrap.open_store import OpenStore
-from dspex.errors import ConfigurationError, InputError, ModelUnavailableError
+from dspex.errors import ConfigurationError, InputError, InvalidError, ModelUnavailableError
 from dspex.execution.context import current
 from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.store import Query
@@ -88,6 +88,14 @@ def test_a_failure_is_recorded_and_raised_as_it_is() -> None:
         with pytest.raises(InputError):
             program(qestion="?")
         assert [row.error["code"] for row in store.executions()] == ["invalid", "model_unavailable"]
+
+
+def test_a_name_that_no_store_takes_is_no_fault_of_the_inputs() -> None:
+    program = dspex.Predict(dspex.Signature("question -> answer", name="a/b"))
+    with dspex.open() as store:
+        with pytest.raises(InvalidError, match="name: "):
+            program(question="?")
+        assert not store.executions()
 
 
 async def test_in_a_coroutine_it_is_opened_and_used_on_the_loop_there() -> None:

@@ -180,11 +180,12 @@ class OpenStore:
             raise InternalError(
                 f"{type(module).__name__} is not a module, so it cannot be recorded"
             )
+        record = await self._save(module.to_program())
         run = _RecordedRun(module, context, inputs)
         try:
             execution = await execute_record(
                 self.operations,
-                await self._save(module.to_program()),
+                record,
                 dict(inputs),
                 backend="native",
                 call=run.call,  # all parts run here
