@@ -272,15 +272,12 @@ def use_context(context: RunContext) -> Iterator[RunContext]:
         _current.reset(token)
 
 
-def _separate(frame: Frame) -> Frame:
-    return Frame(is_guarded=frame.is_guarded, loop=frame.loop)
-
-
 def without_run(context: RunContext) -> RunContext:
-    """Return the context for a separate run."""
-    if context.frame.recorder is None:
+    """Return the context for a separate run, which tells the listeners of this one nothing."""
+    frame = context.frame
+    if frame.recorder is None:
         return context
-    return replace(context, frame=_separate(context.frame))
+    return replace(context, frame=Frame(is_guarded=frame.is_guarded, loop=frame.loop))
 
 
 async def call_guarded(

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 _OPENAI = "https://platform.openai.com/docs/guides/structured-outputs#supported-schemas"
-_OPENAI_NAME = "https://platform.openai.com/docs/api-reference/chat/create"
 _ANTHROPIC = "https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/implement-tool-use"
 _GEMINI = "https://ai.google.dev/api/caching#Schema"
 _MCP = "https://modelcontextprotocol.io/specification/2025-06-18/server/tools"
@@ -256,9 +255,6 @@ RULES: tuple[ProviderRule, ...] = (
         ("a signature is an object", "https://json-schema.org/draft/2020-12", _root_is_object),
     ),
 )
+# The names of functions: https://platform.openai.com/docs/api-reference/chat/create (OpenAI),
+# https://ai.google.dev/api/caching#FunctionDeclaration (Gemini), and `_ANTHROPIC`.
 PROVIDER_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
-NAME_SOURCES = {
-    "openai": _OPENAI_NAME,
-    "anthropic": _ANTHROPIC,
-    "gemini": "https://ai.google.dev/api/caching#FunctionDeclaration",
-}

@@ -12,7 +12,6 @@ from dspex.language.signatures import MISSING, Field, Signature, Type
 from dspex.language.signatures.types import make, union
 
 FROM_CODE = "code"
-_STRICT = {"object", "ref", "atom"}
 _LENIENT = {"str", "int", "float", "bool", "list", "dict", "tuple", "none", "any", "union"}
 _WORDS = {bool: "bool", int: "int", float: "float", list: "list", dict: "dict"}
 
