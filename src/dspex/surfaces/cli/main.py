@@ -1,6 +1,7 @@
 """The group of all commands; turns errors into messages and exit codes."""
 
 import sys
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from dspex._version import __version__
 _FIRST = ("run", "prompt", "eval", "optimize", "import", "serve")  # in `--help`; others by name
 
 
+@cache
 def command_modules() -> dict[str, str]:
     """Return the module of each command by its name, in the order of the help page.
 
