@@ -1,11 +1,10 @@
-"""A language model as a metric: `Judge` adds a score to the outputs, and `judged` reads it."""
+"""A language model as a metric: `Judge` adds a score to the outputs, and the metric `judged` reads it."""
 
 from typing import Any
 
 from dspex.execution.modules import Module, module_of
 from dspex.execution.modules.judged_module import JudgedModule
 from dspex.language.programs import Program
-from dspex.language.records import Prediction
 from dspex.language.records.prediction import Outputs
 
 
@@ -27,9 +26,3 @@ class Judge(JudgedModule[Outputs]):
     ) -> None:
         """Take the program, the criterion, and the judging model (by default the context's)."""
         super().__init__(module_of(program), criterion, model=model)
-
-
-def judged(example: object, prediction: Prediction) -> float:
-    """Return the score of a `Judge`."""
-    del example
-    return float(prediction["judged"])  # type: ignore[arg-type]

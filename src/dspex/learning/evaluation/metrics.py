@@ -11,7 +11,6 @@ import msgspec
 
 from dspex.errors import DefinitionError
 from dspex.language.records import Example, Prediction
-from dspex.learning.evaluation.judge import judged
 from dspex.learning.evaluation.metric import Metric, metric_name
 from dspex.learning.evaluation.plain import plain
 
@@ -57,6 +56,12 @@ def f1(example: Example, prediction: Prediction) -> float:
     """
     common = _common(example, prediction)
     return sum(_f1(_text(example[name]), _text(prediction[name])) for name in common) / len(common)
+
+
+def judged(example: object, prediction: Prediction) -> float:
+    """Return the score of a `Judge`."""
+    del example
+    return float(prediction["judged"])  # type: ignore[arg-type]
 
 
 METRICS: Mapping[str, Metric] = {
