@@ -5,8 +5,8 @@ aevaluate(...)` does so in async code. `compare(after, before)` is a paired test
 the same dataset.
 """
 
+import dspex.learning.evaluation.metrics as metrics  # in this form pyright follows `__all__`
 from dspex.execution.backends import BackendModule
-from dspex.learning.evaluation import metrics
 from dspex.learning.evaluation.comparison import Comparison, Majority, compare, majority_class
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.evaluate import aevaluate, evaluate

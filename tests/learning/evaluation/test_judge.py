@@ -6,10 +6,10 @@ import pytest
 
 import dspex
 from dspex.errors import DefinitionError
+from dspex.evaluation import Judge, judged
 from dspex.execution.modules import Retry, build
 from dspex.execution.modules.judged_module import JudgedModule
 from dspex.language.programs import Program
-from dspex.learning.evaluation.judge import Judge, judged
 from dspex.sync import run
 from dspex.testing import ScriptedModel
 

@@ -1,4 +1,4 @@
-"""A language model as a metric: `Judge` adds a score to the outputs, and the metric `judged` reads it."""
+"""A language model as a metric: a `Judge` adds a score to the outputs, and `judged` reads it."""
 
 from typing import Any
 
