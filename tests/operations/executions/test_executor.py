@@ -383,10 +383,33 @@ async def test_a_process_of_another_host_is_gone_when_its_heartbeat_stands_still
             await there.keeper.send_heartbeat()
             clock.added += int(9e9)
             assert await keeper.sweep() == 0
-        clock.added += int(11e9)
+        clock.added += int(6e9)
+        assert await keeper.sweep() == 0
+        clock.added += int(6e9)
         assert await keeper.sweep() == 1
         there.backend.let_go.set()
         assert (await task).status == "interrupted"
+
+
+async def test_an_outage_of_the_database_ends_no_execution_of_another_host(
+    settings: Settings,
+) -> None:
+    async with processes(settings, 2) as [there, here]:
+        clock = Turned()
+        keeper = Maintenance(here.store, here.executor, clock=clock, observer=Silent())
+        task = there.start()
+        await there.backend.begun.wait()
+        [row] = await here.rows()
+        there.executor.owner = owner = there.executor.owner.replace(host(), "elsewhere")
+        await here.store.write(Update(resource=EXECUTION, id=row.id, values={"owner": owner}))
+        assert await keeper.sweep() == 0
+        clock.added += int(60e9)  # no sweep and no heartbeat was possible meanwhile
+        assert await keeper.sweep() == 0
+        await there.keeper.send_heartbeat()
+        clock.added += int(5e9)
+        assert await keeper.sweep() == 0
+        there.backend.let_go.set()
+        assert (await task).status == "completed"
 
 
 async def test_a_chore_that_fails_keeps_none_of_the_others_from_being_done(

@@ -23,6 +23,7 @@ from dspex.telemetry import Event, Observer
 
 WATCH, BEAT, SWEEP = 0.4, 2.0, 5.0
 DEAD_AFTER = 10.0
+_LONGEST_LOOK = 1.5 * SWEEP  # less than DEAD_AFTER: one look after an outage ends nothing
 _PAGE = 500
 _log = logging.getLogger("dspex.executions")
 
@@ -57,7 +58,7 @@ class Maintenance:
             _PeriodicTask(BEAT, self.send_heartbeat),
             _PeriodicTask(SWEEP, self.sweep),
         ]
-        self._watch: HeartbeatWatch[str] = HeartbeatWatch(clock, longest_look=2 * SWEEP)
+        self._watch: HeartbeatWatch[str] = HeartbeatWatch(clock, longest_look=_LONGEST_LOOK)
         self._has_row = False
         self._task: asyncio.Task[None] | None = None
 
