@@ -28,7 +28,7 @@ class Sign(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     has_taken: bool = False
-    has_progress: bool = False
+    has_progress: bool = msgspec.field(default=False, name="got_on")  # as older workers read it
     outcome: str | None = None
 
 
