@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dspex.errors import ConflictError, DefinitionError, ModelUnavailableError
+from dspex.errors import ConflictError, DefinitionError, InputError, ModelUnavailableError
 from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.store import Query, Store, Update
 from dspex.operations.jobs import Done, JobRun
@@ -102,6 +102,8 @@ async def test_what_may_pass_is_tried_again_and_what_may_not_is_not(opened: Open
     assert (status, starts, error["code"]) == ("failed", [1, 2, 3], "model_unavailable")
     status, starts, error, _ = await outcome(DefinitionError("wrong"), 9)
     assert (status, starts, error["message"]) == ("failed", [1], "wrong")
+    status, starts, error, _ = await outcome(InputError("no such backend"), 9)
+    assert (status, starts, error["code"]) == ("failed", [1], "invalid")
     status, _, error, _ = await outcome(ZeroDivisionError("a bug"), 9)
     assert status == "failed"
     assert re.fullmatch(

@@ -14,6 +14,7 @@ from dspex.errors import (
     StorageError,
     describe,
 )
+from dspex.operations.framework.input_errors import input_errors_as_invalid
 from dspex.operations.jobs.handler import Done, Handler, JobRun
 from dspex.operations.jobs.job import JobResource
 from dspex.operations.jobs.job_rows import HANDED_BACK, JobRows
@@ -92,7 +93,8 @@ class JobRunner:
             run.stop()
 
     async def _handle(self, handler: Handler, run: JobRun) -> Done:
-        return await handler(run)
+        with input_errors_as_invalid():
+            return await handler(run)
 
     async def _report(self, resource: JobResource[Any], run: JobRun, work: asyncio.Event) -> None:
         while True:
