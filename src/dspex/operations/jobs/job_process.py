@@ -152,11 +152,7 @@ class JobProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)  # what the job started must not outlive it
         if self._outcome is not None and not self._outcome.done():
-            self._outcome.set_exception(
-                self._verdict
-                or error
-                or WorkerLostError(_describe(code), has_progress=self.has_progress)
-            )
+            self._outcome.set_exception(self._verdict or error or WorkerLostError(_describe(code)))
 
     def _hear(self, line: bytes) -> None:
         sign = decode_sign(line)

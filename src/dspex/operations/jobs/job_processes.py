@@ -206,7 +206,13 @@ class JobProcesses:
         if self._is_leaving:
             return await self._rows.give_back(running.resource, job_id, running.turn)
         _log.warning("job %s lost its process: %s", job_id, error.message)
-        return await self._rows.end_lost(running.resource, job_id, running.turn, error=error)
+        return await self._rows.end_lost(
+            running.resource,
+            job_id,
+            running.turn,
+            error=error,
+            has_progress=running.process.has_progress,
+        )
 
     def _leave(self, job_id: UUID, running: _Running) -> None:
         del self._running[job_id]

@@ -216,7 +216,13 @@ class JobRows:
         return await self._write(change) or "refused"
 
     async def end_lost(
-        self, resource: JobResource[Any], job_id: UUID, turn: int, *, error: DspexError
+        self,
+        resource: JobResource[Any],
+        job_id: UUID,
+        turn: int,
+        *,
+        error: DspexError,
+        has_progress: bool,
     ) -> str:
         """Write how a job ended whose process is gone.
 
@@ -230,7 +236,7 @@ class JobRows:
                 else await self.refuse(resource, job_id, turn, wait=self._policy.wait(1))
             )
         run = JobRun(job, lambda: None)
-        run.has_progress = bool(error.context.get("has_progress"))
+        run.has_progress = has_progress
         return await self.fail(resource, run, error)
 
     async def give_back(self, resource: JobResource[Any], job_id: UUID, turn: int) -> str:
