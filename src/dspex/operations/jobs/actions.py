@@ -1,6 +1,5 @@
 """What the actions on all kinds of jobs do: create and enqueue, cancel, pause, resume."""
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
@@ -12,8 +11,8 @@ from dspex.errors import (
 )
 from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.operations import Operations
-from dspex.operations.framework.store import Insert, Update
-from dspex.operations.jobs.job import JobRecord, JobResource, status_event
+from dspex.operations.framework.store import Insert
+from dspex.operations.jobs.job import JobRecord, JobResource, job_changes, status_event
 from dspex.operations.jobs.job_engine import JobEngine
 
 _EXPECTED: Mapping[type | tuple[type, ...], str] = {
@@ -66,20 +65,18 @@ async def _step(
         operations.clock.now(),
     )
     values |= {"status": resource.step(step, job.status), "updated_at": now, "waiting": None}
-    turns = 1 if step == "resume" else 0
-    change = Update(
-        resource=resource,
-        id=key,
-        values=values,
-        increments={"turn": turns} if turns else {},
+    begins_turn = step == "resume"
+    changes = job_changes(
+        resource,
+        job,
+        values,
+        id=operations.new_id(),
+        now=now,
         statuses=resource.transitions[step].sources,
-        expected={"turn": job.turn},
+        begins_turn=begins_turn,
     )
-    new_job = dataclasses.replace(job, **values, turn=job.turn + turns)
-    await operations.store.write(
-        change, status_event(new_job, resource, id=operations.new_id(), now=now)
-    )
-    await (engine.enqueue if turns else engine.stop)(resource, key)
+    await operations.store.write(*changes)
+    await (engine.enqueue if begins_turn else engine.stop)(resource, key)
     return await operations.row(resource, key)
 
 

@@ -1,13 +1,14 @@
 """What all kinds of jobs share: the columns, the states, the queue, and the events."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from dspex.operations.events.records import EventRecord
 from dspex.operations.framework.resource import Resource, Row, Transition
-from dspex.operations.framework.store import Insert
+from dspex.operations.framework.store import Insert, Update
 
 E = TypeVar("E")
 
@@ -83,3 +84,47 @@ def status_event(
             payload=payload,
         )
     )
+
+
+def job_update(
+    resource: JobResource[Any],
+    job_id: UUID,
+    values: Mapping[str, Any],
+    *,
+    turn: int,
+    statuses: tuple[str, ...],
+    begins_turn: bool = False,
+) -> Update:
+    """Return a change of a job in one of these states, made only if it is still at this turn."""
+    return Update(
+        resource=resource,
+        id=job_id,
+        values=values,
+        increments={"turn": 1} if begins_turn else {},
+        statuses=statuses,
+        expected={"turn": turn},
+    )
+
+
+def job_changes(
+    resource: JobResource[Any],
+    job: JobRecord,
+    values: Mapping[str, Any],
+    *,
+    id: UUID,
+    now: datetime,
+    message: str | None = None,
+    statuses: tuple[str, ...] = (),
+    begins_turn: bool = False,
+) -> tuple[Update, Insert]:
+    """Return a change of a job, by default in the state of `job`, and the event that reports it."""
+    update = job_update(
+        resource,
+        job.id,
+        values,
+        turn=job.turn,
+        statuses=statuses or (job.status,),
+        begins_turn=begins_turn,
+    )
+    changed_job = replace(job, **values)
+    return update, status_event(changed_job, resource, id=id, now=now, message=message)

@@ -13,9 +13,9 @@ from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.errors import ConflictError, DspexError, NotFoundError, StorageError
-from dspex.operations.framework.store import Change, Insert, Query, Store, Update
+from dspex.operations.framework.store import Change, Insert, Query, Store
 from dspex.operations.jobs.handler import Done, JobRun
-from dspex.operations.jobs.job import JobRecord, JobResource, status_event
+from dspex.operations.jobs.job import JobRecord, JobResource, job_changes, job_update, status_event
 from dspex.operations.jobs.policy import JobPolicy, serves
 
 HANDED_BACK = "handed back by a worker that stopped"
@@ -23,6 +23,7 @@ Code = Callable[[], tuple[str, str]]
 """Returns the name of the code root and its revision as it is now."""
 _AGAIN = 5.0  # seconds until a job is offered again whose code is not here
 _TRIES = 5
+_RUNNING = ("running",)
 _log = logging.getLogger("dspex.jobs")
 
 
@@ -85,18 +86,11 @@ class JobRows:
             "updated_at": now,
             "attempts": row.attempts + 1,
         }
-        job: JobRecord = dataclasses.replace(row, **values)
-        change = Update(
-            resource=resource,
-            id=job_id,
-            values=values,
-            statuses=("queued",),
-            expected={"turn": turn},
-        )
         try:
-            await self._store.write(change, self._event(job, resource, "started"))
+            await self._store.write(*self._changes(resource, row, values, "started"))
         except (ConflictError, NotFoundError):
             return None
+        job: JobRecord = dataclasses.replace(row, **values)
         return job
 
     async def lost_turns(self, turns: Mapping[UUID, tuple[JobResource[Any], int]]) -> list[UUID]:
@@ -130,7 +124,7 @@ class JobRows:
         job = dataclasses.replace(run.job, progress=run.progress)
         values = {"progress": run.progress, "updated_at": self._clock.now()}
         await self._store.write(
-            _turn_update(resource, job, values),
+            job_update(resource, job.id, values, turn=job.turn, statuses=_RUNNING),
             *(self._event(job, resource, text) for text in messages),
         )
 
@@ -155,7 +149,8 @@ class JobRows:
             job = dataclasses.replace(run.job, **values)
             events = [self._event(job, resource, text) for text in (*run.messages, result.message)]
             # the changes come first: the row refers to some of them
-            refused = await self._write(*changes, _turn_update(resource, run.job, values), *events)
+            change = job_update(resource, job.id, values, turn=job.turn, statuses=_RUNNING)
+            refused = await self._write(*changes, change, *events)
             if refused is None or not await self.is_ours(resource, run.job):
                 return refused or "completed"
         return await self.fail(
@@ -178,8 +173,7 @@ class JobRows:
                 f"retry in {wait:g} s, attempt {attempts + 1} of {self._policy.attempts}: "
                 f"{error.message}"
             )
-            changes = self._queued_again(resource, run, why, wait=wait, attempts=attempts)
-            return await self._write(*changes) or "retried"
+            return await self.queue_again(resource, run, why, wait=wait, attempts=attempts)
         now = self._clock.now()
         values: dict[str, Any] = {
             "status": resource.step("fail", "running"),
@@ -188,30 +182,41 @@ class JobRows:
             "finished_at": now,
             "updated_at": now,
         }
-        job = dataclasses.replace(run.job, **values)
-        return (
-            await self._write(
-                _turn_update(resource, job, values), self._event(job, resource, error.message)
-            )
-            or "failed"
-        )
+        changes = self._changes(resource, run.job, values, error.message)
+        return await self._write(*changes) or "failed"
 
-    async def queue_again(self, resource: JobResource[Any], run: JobRun, why: str) -> str:
-        """Queue the job of a run again, for anybody; return what became of it."""
-        return await self._write(*self._queued_again(resource, run, why)) or "retried"
+    async def queue_again(
+        self,
+        resource: JobResource[Any],
+        run: JobRun,
+        why: str,
+        *,
+        wait: float = 0.0,
+        attempts: int | None = None,
+    ) -> str:
+        """Queue the job of a run again, due after `wait` seconds; return what became of it.
+
+        `attempts` are those that count; by default all before this run.
+        """
+        now = self._clock.now()
+        values: dict[str, Any] = {
+            "status": resource.step("requeue", "running"),
+            "waiting": why,
+            "retry_at": now + timedelta(seconds=wait) if wait else None,
+            "progress": run.progress,
+            "attempts": run.job.attempts - 1 if attempts is None else attempts,
+            "updated_at": now,
+        }
+        changes = self._changes(resource, run.job, values, why, begins_turn=True)
+        return await self._write(*changes) or "retried"
 
     async def refuse(
         self, resource: JobResource[Any], job_id: UUID, turn: int, *, wait: float = 0.0
     ) -> str:
         """Give a job that nobody took a new turn, due after `wait` seconds."""
         values = {"retry_at": self._clock.now() + timedelta(seconds=wait)} if wait else {}
-        change = Update(
-            resource=resource,
-            id=job_id,
-            values=values,
-            increments={"turn": 1},
-            statuses=("queued",),
-            expected={"turn": turn},
+        change = job_update(
+            resource, job_id, values, turn=turn, statuses=("queued",), begins_turn=True
         )
         return await self._write(change) or "refused"
 
@@ -261,29 +266,24 @@ class JobRows:
             is_ours = row is not None and row.turn == turn and row.status in {"queued", "running"}
             return row if is_ours else None
 
-    def _queued_again(
+    def _changes(  # noqa: PLR0917
         self,
         resource: JobResource[Any],
-        run: JobRun,
-        why: str,
+        job: JobRecord,
+        values: Mapping[str, Any],
+        message: str,
         *,
-        wait: float = 0.0,
-        attempts: int | None = None,
-    ) -> list[Change]:
-        now = self._clock.now()
-        values: dict[str, Any] = {
-            "status": resource.step("requeue", "running"),
-            "waiting": why,
-            "retry_at": now + timedelta(seconds=wait) if wait else None,
-            "progress": run.progress,
-            "attempts": run.job.attempts - 1 if attempts is None else attempts,
-            "updated_at": now,
-        }
-        job = dataclasses.replace(run.job, **values)
-        return [
-            _turn_update(resource, run.job, values, queues=True),
-            self._event(job, resource, why),
-        ]
+        begins_turn: bool = False,
+    ) -> tuple[Change, Change]:
+        return job_changes(
+            resource,
+            job,
+            values,
+            id=self._new_id(),
+            now=self._clock.now(),
+            message=message,
+            begins_turn=begins_turn,
+        )
 
     def _event(self, job: JobRecord, resource: JobResource[Any], message: str) -> Insert:
         return status_event(
@@ -305,17 +305,3 @@ class JobRows:
                 await asyncio.sleep(self._policy.poll)
             else:
                 return None
-
-
-def _turn_update(
-    resource: JobResource[Any], job: JobRecord, values: Mapping[str, Any], *, queues: bool = False
-) -> Update:
-    """Return a change of a running job that is made only as long as the job is at this turn."""
-    return Update(
-        resource=resource,
-        id=job.id,
-        values=values,
-        increments={"turn": 1} if queues else {},
-        statuses=("running",),
-        expected={"turn": job.turn},
-    )

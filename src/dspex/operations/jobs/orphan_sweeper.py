@@ -8,8 +8,8 @@ from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.errors import ConflictError, NotFoundError
-from dspex.operations.framework.store import Insert, Query, Store, Update
-from dspex.operations.jobs.job import JobRecord, JobResource, status_event
+from dspex.operations.framework.store import Query, Store
+from dspex.operations.jobs.job import JobRecord, JobResource, job_changes
 from dspex.operations.jobs.policy import JobPolicy, channel_of, serves
 from dspex.operations.jobs.records import JOB_WORKER, JobWorkerRecord
 
@@ -106,7 +106,7 @@ class OrphanSweeper:
                     starts_worker=self._starts_worker,
                 )
                 if reason is not None and reason != job.waiting:
-                    await self._explain(resource, job, reason)
+                    await self._change(resource, job, {"waiting": reason}, reason)
 
     def _is_due(self, job: JobRecord) -> bool:
         """Return whether a queued job may begin.
@@ -131,10 +131,7 @@ class OrphanSweeper:
         else:
             message = "its worker is gone; it goes on where it was"
             values |= {"status": resource.step("requeue", job.status), "waiting": message}
-        await self._change(resource, job, values, message, turns=1)
-
-    async def _explain(self, resource: JobResource[Any], job: JobRecord, reason: str) -> None:
-        await self._change(resource, job, {"waiting": reason}, reason, turns=0)
+        await self._change(resource, job, values, message, begins_turn=True)
 
     async def _change(  # noqa: PLR0917
         self,
@@ -143,22 +140,19 @@ class OrphanSweeper:
         values: dict[str, Any],
         message: str,
         *,
-        turns: int,
+        begins_turn: bool = False,
     ) -> None:
-        updated_job: JobRecord = dataclasses.replace(job, **values)
-        change = Update(
-            resource=resource,
-            id=job.id,
-            values=values,
-            increments={"turn": turns} if turns else {},
-            statuses=(job.status,),
-            expected={"turn": job.turn},
-        )
-        event: Insert = status_event(
-            updated_job, resource, id=self._new_id(), now=self._clock.now(), message=message
+        changes = job_changes(
+            resource,
+            job,
+            values,
+            id=self._new_id(),
+            now=self._clock.now(),
+            message=message,
+            begins_turn=begins_turn,
         )
         try:
-            await self._store.write(change, event)
+            await self._store.write(*changes)
         except (ConflictError, NotFoundError):
             _log.debug("job %s was moved on by somebody else", job.id)
 

@@ -4,15 +4,14 @@ It knows the rows only.
 """
 
 import asyncio
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.errors import ConflictError, NotFoundError
-from dspex.operations.framework.store import Store, Update
-from dspex.operations.jobs.job import JobResource, status_event
+from dspex.operations.framework.store import Store
+from dspex.operations.jobs.job import JobResource, job_changes
 from dspex.operations.jobs.orphan_sweeper import live_workers, why_waiting
 from dspex.operations.jobs.policy import JobPolicy
 
@@ -55,20 +54,16 @@ class QueuedJobs:
         )
         if reason is None:
             return
-        values = {"waiting": reason}
-        change = Update(
-            resource=resource,
-            id=job_id,
-            values=values,
-            statuses=("queued",),
-            expected={"turn": job.turn},
-        )
-        updated_job = dataclasses.replace(job, **values)
-        event = status_event(
-            updated_job, resource, id=self._new_id(), now=self._clock.now(), message=reason
+        changes = job_changes(
+            resource,
+            job,
+            {"waiting": reason},
+            id=self._new_id(),
+            now=self._clock.now(),
+            message=reason,
         )
         try:
-            await self._store.write(change, event)
+            await self._store.write(*changes)
         except (ConflictError, NotFoundError):
             return  # somebody runs it already
 

@@ -18,7 +18,7 @@ from dspex.execution.workers.orphans import run_mark
 from dspex.execution.workers.watchdog import Watchdog
 from dspex.operations.framework.store import Insert, Store, Update
 from dspex.operations.jobs.heartbeat import heartbeat
-from dspex.operations.jobs.job import JobRecord
+from dspex.operations.jobs.job import JobRecord, job_update
 from dspex.operations.jobs.job_process import Command, JobProcess
 from dspex.operations.jobs.job_processes import JobProcesses, supervision
 from dspex.operations.jobs.job_rows import JobRows
@@ -238,12 +238,9 @@ class JobWorker:
         spent = await asyncio.to_thread(life.tickets.spent, list(noted))
         for ticket in spent:
             queue, job = noted[ticket]
-            change = Update(
-                resource=config.policy.queues[queue.partition("@")[0]],
-                id=job.id,
-                increments={"turn": 1},
-                statuses=("queued",),
-                expected={"turn": job.turn},
+            resource = config.policy.queues[queue.partition("@")[0]]
+            change = job_update(
+                resource, job.id, {}, turn=job.turn, statuses=("queued",), begins_turn=True
             )
             try:
                 await config.store.write(change)
