@@ -65,6 +65,41 @@ class PlainAdapter(ChatAdapter):
         return signature.validate_outputs(dict.fromkeys(signature.output_fields, reply))
 '''
 
+BACKEND = '''
+"""A backend that answers with what it was asked."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dspex.execution.backends.backend import Backend, Handle
+from dspex.execution.backends.backend_kind import BackendKind, BackendResources
+from dspex.execution.backends.mock import MockBackend
+from dspex.execution.context import RunContext
+from dspex.language.records import Prediction
+
+
+class EchoBackend(MockBackend):
+    name = "echo"
+
+    def __init__(self, port: int) -> None:
+        super().__init__(kept_calls=0)
+        self._port = port
+
+    async def execute_program(
+        self, handle: Handle, inputs: Mapping[str, Any], context: RunContext
+    ) -> Prediction:
+        return Prediction(said=f"{inputs['text']} at {self._port}")
+
+
+def _open(resources: BackendResources) -> Backend:
+    return EchoBackend(resources.settings["port"])
+
+
+KIND = BackendKind(
+    name="echo", summary="answers with what it was asked", open=_open, settings=("port",)
+)
+'''
+
 
 def changed_package(folder: Path, *, new: dict[str, str], lines: dict[str, tuple[str, str]]) -> int:
     """Copy the package to `folder` with new files and lines; return how many files differ."""
@@ -79,12 +114,17 @@ def changed_package(folder: Path, *, new: dict[str, str], lines: dict[str, tuple
     return len(new) + len(lines)
 
 
-def run_dspex(folder: Path, *arguments: str) -> str:
+def run_dspex(folder: Path, *arguments: str, **settings: str) -> str:
     """Run the command line of the package in `folder`; return what it printed."""
     done = subprocess.run(
         [sys.executable, "-m", "dspex", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), "DSPEX_STATE_DIR": str(folder / "state")},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(folder),
+            "DSPEX_STATE_DIR": str(folder / "state"),
+            **settings,
+        },
         capture_output=True,
         text=True,
         timeout=120,
@@ -143,3 +183,28 @@ def test_a_new_adapter_touches_its_own_file_and_the_registry(tmp_path: Path) -> 
     )
     assert "one of the adapters chat, json, tools, plain" in refused
     assert "[chat|json|tools|plain]" in run_dspex(tmp_path, "run", "--help")
+
+
+def test_a_new_backend_touches_its_own_file_and_the_registry(tmp_path: Path) -> None:
+    files = changed_package(
+        tmp_path,
+        new={"execution/backends/echo.py": BACKEND},
+        lines={
+            "execution/backends/kinds.py": (
+                "        mock.KIND,\n",
+                "        mock.KIND,\n        echo.KIND,\n",
+            )
+        },
+    )
+    registry = tmp_path / "dspex" / "execution" / "backends" / "kinds.py"
+    text = registry.read_text()
+    registry.write_text(text.replace("import dspy_kind,", "import dspy_kind, echo,"))
+    assert files == 2
+    assert "native, isolated, dspy, mock, echo" in run_dspex(tmp_path, "run", "--help")
+    values = ("name=said", "signature=text -> said")
+    refused = run_dspex(tmp_path, "do", "create_program", *values, "backend=ecko")
+    assert "Did you mean 'echo'" in refused
+    assert '"ready"' in run_dspex(tmp_path, "do", "create_program", *values, "backend=echo")
+    assert "hi at 8123" in run_dspex(tmp_path, "run", "said", "text=hi")
+    refused = run_dspex(tmp_path, "run", "said", "text=hi", DSPEX_BACKEND="ecko")
+    assert "one of native, isolated, dspy, mock, echo" in refused

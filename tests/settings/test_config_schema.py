@@ -1,6 +1,8 @@
 """The JSON Schema of `dspex.toml`: it accepts and refuses what the reader does."""
 
 import json
+import subprocess
+import sys
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -10,6 +12,7 @@ import jsonschema
 import pytest
 
 from dspex.errors import ConfigurationError
+from dspex.execution.backends.kinds import BACKEND_KINDS
 from dspex.settings import Settings, config_schema, read_settings
 from dspex.surfaces.cli import main
 
@@ -99,3 +102,22 @@ def test_the_command_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit) as end:
         main(["schema", "config"])
     assert (end.value.code, json.loads(capsys.readouterr().out)) == (0, config_schema())
+
+
+def test_backends_name_settings_that_exist() -> None:
+    names = {item.name for item in fields(Settings)}
+    assert all(names.issuperset(kind.settings) for kind in BACKEND_KINDS.values())
+    assert config_schema()["properties"]["backend"]["enum"] == [
+        "native",
+        "isolated",
+        "dspy",
+        "mock",
+    ]
+
+
+def test_settings_are_read_without_loading_the_backends() -> None:
+    code = (
+        "import sys; from dspex.settings import read_settings; read_settings({}); "
+        "assert 'dspex.execution.backends' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,16 @@ _NAME = r"[A-Za-z_]\w{0,63}"
 class SettingKind:
     """Parses values of the environment or the file; `schema` describes those of the file.
 
-    `parse` raises `InvalidValueError`.
+    `parse` raises `InvalidValueError`. A function as `schema` is called when it is needed.
     """
 
     parse: Callable[[Any], Any]
-    schema: Mapping[str, Any]
+    schema: Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+
+    @property
+    def json_schema(self) -> Mapping[str, Any]:
+        """The JSON Schema of values in the file."""
+        return self.schema() if callable(self.schema) else self.schema
 
 
 class InvalidValueError(ValueError):
@@ -74,13 +79,18 @@ def _flag(value: object) -> bool:
 
 def one_of(*choices: str) -> SettingKind:
     """Return the kind of texts that are one of `choices`."""
+    return one_of_names(lambda: choices)
+
+
+def one_of_names(names: Callable[[], Iterable[str]]) -> SettingKind:
+    """Return the kind of texts that are one of `names()`, called when a value is read."""
 
     def read(value: object) -> str:
-        if value not in choices:
+        if value not in (choices := [*names()]):
             raise InvalidValueError(f"one of {', '.join(choices)}")
         return str(value)
 
-    return SettingKind(read, {"enum": list(choices)})
+    return SettingKind(read, lambda: {"enum": [*names()]})
 
 
 def _postgres(value: object) -> Secret:

@@ -1,6 +1,6 @@
 """The table of settings, and the JSON Schema of `dspex.toml` that follows from it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from dspex.settings.kinds import (
     SettingKind,
     number,
     one_of,
+    one_of_names,
     target,
 )
 from dspex.settings.settings import Settings
@@ -31,6 +32,12 @@ class Setting:
 
     kind: SettingKind
     description: str
+
+
+def _backends() -> Iterable[str]:
+    from dspex.execution.backends.kinds import public_kinds  # it loads all of `execution`
+
+    return public_kinds()
 
 
 SETTINGS: Mapping[str, Setting] = {
@@ -58,7 +65,7 @@ SETTINGS: Mapping[str, Setting] = {
     "port": Setting(number(0, 65535), "The port that the server listens on."),
     "threads": Setting(number(0, 65535), "Threads of local models."),
     "backend": Setting(
-        one_of("native", "isolated", "dspy", "mock"),
+        one_of_names(_backends),
         "The default backend: where programs run.",
     ),
     "test_mode": Setting(FLAG, "Whether programs return made-up values instead of calling models."),
@@ -164,7 +171,7 @@ def config_schema() -> dict[str, Any]:
     defaults = {field.name: field.default for field in fields(Settings)}
     properties = {}
     for name, setting in SETTINGS.items():
-        properties[name] = {"description": setting.description, **setting.kind.schema}
+        properties[name] = {"description": setting.description, **setting.kind.json_schema}
         if isinstance(default := defaults[name], str | int | Path):
             properties[name]["default"] = str(default) if isinstance(default, Path) else default
     return {

@@ -9,6 +9,7 @@ import msgspec
 
 from dspex.errors import DefinitionError
 from dspex.execution.backends.backend import Backend, BackendCapability, Handle
+from dspex.execution.backends.backend_kind import BackendKind, BackendResources
 from dspex.execution.backends.backend_module import BackendModule
 from dspex.execution.backends.handle_cache import HandleCache
 from dspex.execution.context import RunContext
@@ -119,3 +120,15 @@ def _set_child(parent: Module, relative: str, module: Module) -> None:
         items = list(container)
         items[int(index.rstrip("]"))] = module
         setattr(parent, name, type(container)(items))
+
+
+def _open(resources: BackendResources) -> Backend:
+    return HybridBackend(resources.others, code=resources.code)
+
+
+KIND = BackendKind(
+    name="hybrid",
+    summary="runs each node of a program on the backend that the node names",
+    open=_open,
+    is_internal=True,
+)

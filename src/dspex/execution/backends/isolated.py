@@ -10,9 +10,11 @@ from typing import Any
 
 from dspex.errors import ConfigurationError
 from dspex.execution.adapters.registry import ADAPTERS
-from dspex.execution.backends.backend import BackendCapability, Handle
+from dspex.execution.backends.backend import Backend, BackendCapability, Handle
+from dspex.execution.backends.backend_kind import BackendKind, BackendResources
 from dspex.execution.backends.event_forwarder import EventForwarder
 from dspex.execution.backends.handle_cache import HandleCache
+from dspex.execution.backends.lazy import LazyBackend
 from dspex.execution.backends.outputs import check_outputs
 from dspex.execution.backends.reasons import reason
 from dspex.execution.backends.remote import Answerer, check_sendable, describe_model, model_for_run
@@ -46,10 +48,7 @@ class IsolatedBackend:
         rng: random.Random | None = None,
     ) -> None:
         """Take the code root, which only workers import from, and a time limit for every call."""
-        names: tuple[BackendCapability, ...] = (
-            ("isolation",) if code is None else ("isolation", "code_programs")
-        )
-        self.capabilities: frozenset[BackendCapability] = frozenset(names)
+        self.capabilities = _capabilities(code)
         config = {} if code is None else {"code": {"folder": str(code.folder), "name": code.name}}
         spec = WorkerSpec(
             host=HOST,
@@ -150,6 +149,10 @@ class IsolatedBackend:
         return self._programs.handles()
 
 
+def _capabilities(code: CodeRoot | None) -> frozenset[BackendCapability]:
+    return frozenset({"isolation"} if code is None else {"isolation", "code_programs"})
+
+
 def _adapter_name(context: RunContext) -> str | None:
     """Return the name of the context's adapter; a worker can only use adapters that have a name."""
     if context.adapter is not None and context.adapter not in ADAPTERS.values():
@@ -159,3 +162,27 @@ def _adapter_name(context: RunContext) -> str | None:
             f"{', '.join(ADAPTERS)}, or run the program natively"
         )
     return None if context.adapter is None else context.adapter.name
+
+
+def _open(resources: BackendResources) -> Backend:
+    def create() -> IsolatedBackend:
+        settings = resources.settings
+        pool = PoolConfig(
+            name="isolated", minimum=1, maximum=settings["workers"], spares=resources.spares
+        )
+        return IsolatedBackend(
+            code=resources.code,
+            pool=pool,
+            memory_limit=settings["worker_memory_mb"] << 20 or None,
+            observer=resources.observer,
+        )
+
+    return LazyBackend(KIND.name, _capabilities(resources.code), create)
+
+
+KIND = BackendKind(
+    name="isolated",
+    summary="runs programs in workers, which contain crashes and leaks",
+    open=_open,
+    settings=("workers", "worker_memory_mb"),
+)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dspex.execution.backends.backend import BackendCapability, Handle
+from dspex.execution.backends.backend import Backend, BackendCapability, Handle
+from dspex.execution.backends.backend_kind import BackendKind, BackendResources
 from dspex.execution.backends.handle_cache import HandleCache
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot, Module, build
@@ -47,3 +48,10 @@ class NativeBackend:
     async def list_programs(self) -> Sequence[Handle]:
         """Return the handles of all programs."""
         return self._modules.handles()
+
+
+def _open(resources: BackendResources) -> Backend:
+    return NativeBackend(code=resources.code)
+
+
+KIND = BackendKind(name="native", summary="runs programs in this process", open=_open)

@@ -9,6 +9,7 @@ import click
 
 from dspex.bootstrap import Services, checked_settings, open_services
 from dspex.execution.adapters.registry import ADAPTERS
+from dspex.execution.backends.kinds import public_kinds
 from dspex.settings import Settings
 from dspex.surfaces.cli.output import json_option, say
 from dspex.surfaces.cli.targets import code_root
@@ -24,7 +25,8 @@ adapter_option = click.option(
     "--adapter", type=click.Choice([*ADAPTERS]), help="The layout of prompts."
 )
 backend_option = click.option(
-    "--backend", help="Where to run, overriding the stored choice: native, isolated, dspy or mock."
+    "--backend",
+    help=f"Where to run, overriding the stored choice: {', '.join(public_kinds())}.",
 )
 state_option = click.option(
     "--state-dir", type=click.Path(path_type=Path), help="The folder of the database (.dspex)."

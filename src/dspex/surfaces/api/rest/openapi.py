@@ -5,11 +5,17 @@ from typing import Any
 import msgspec
 
 from dspex._version import __version__
+from dspex.execution.backends.kinds import public_kinds
 from dspex.operations.framework.action import Action
 from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS
 from dspex.operations.framework.domain import Domain
 from dspex.operations.framework.query_arguments import MAX_MEMBERS
 from dspex.operations.framework.resource import Attribute, Filter, Resource
+
+
+def _backends() -> str:
+    return "; ".join(f"{name}: {kind.summary}" for name, kind in public_kinds().items())
+
 
 _ERROR: dict[str, Any] = {
     "type": "object",
@@ -129,7 +135,7 @@ def _execute() -> dict[str, Any]:
             },
             "backend": {
                 "type": ["string", "null"],
-                "description": "The backend of this run.",
+                "description": f"The backend of this run. {_backends()}.",
             },
         },
     }
