@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, Never
@@ -178,7 +178,7 @@ class RunnableModule(Generic[Outputs]):
         context: RunContext | None = None,
         /,
         **inputs: Any,
-    ) -> AsyncIterator[StreamEvent]:
+    ) -> AsyncGenerator[StreamEvent, None]:
         """Run like `acall` and yield the events of all modules; the last event is `Finished`.
 
         A slow consumer slows down the run. Closing the iterator (`aclose`, `contextlib.aclosing`)

@@ -1,6 +1,6 @@
 """The order of committed events, and feeds of them."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -90,7 +90,7 @@ class Feed(Protocol):
         *,
         program_id: UUID | None = None,
         after: str | None = None,
-    ) -> AsyncIterator[FeedEvent]:
+    ) -> AsyncGenerator[FeedEvent, None]:
         """Yield each event of a topic once, after the cursor `after`, without end.
 
         Without a cursor (None), it starts from now on. The id of an event is also a cursor; any

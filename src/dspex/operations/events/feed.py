@@ -1,6 +1,6 @@
 """The feed of committed events: woken at once in this process, polled across processes."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from uuid import UUID
 
@@ -58,7 +58,7 @@ class StoredFeed:
         *,
         program_id: UUID | None = None,
         after: str | None = None,
-    ) -> AsyncIterator[FeedEvent]:
+    ) -> AsyncGenerator[FeedEvent, None]:
         """Yield each event once; see `Feed.follow`.
 
         Without a cursor, start with the next committed event.
@@ -68,7 +68,7 @@ class StoredFeed:
 
     async def _follow(
         self, topic_filter: TopicFilter, cursor: Place | UUID, *, is_new: bool
-    ) -> AsyncIterator[FeedEvent]:
+    ) -> AsyncGenerator[FeedEvent, None]:
         sight = await unbroken(self._log.sight())
         start = await unbroken(self._start(topic_filter, cursor, sight))
         follower = Follower(topic_filter)
