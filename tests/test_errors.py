@@ -4,6 +4,7 @@ The user's own line, relative to the folder that its file was imported from.
 """
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,8 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     )
     (folder / "shop" / "work.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(str(folder))
-    import shop.work
-
-    yield shop
+    import_module("shop.work")
+    yield import_module("shop")
     for name in [name for name in sys.modules if name.partition(".")[0] == "shop"]:
         del sys.modules[name]
 

@@ -82,8 +82,8 @@ def test_what_cannot_be_used_is_told_with_what_has_the_wrong_form(
         "adapter",
         "domain",
         "redact",
+        "metrics.tone",
     )
-    wanted += ("metrics.tone",)
     assert [problem.split(":")[0].split(" in ")[0] for problem in problems] == list(wanted)
     assert "Did you mean 'DSPEX_DATABASE_URL'?" in problems[0]
     assert "Write openai/NAME" in problems[4]

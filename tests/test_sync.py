@@ -107,6 +107,7 @@ def test_who_interrupts_a_cell_ends_its_call():
 
     def interrupt() -> None:
         waits = threading.main_thread().ident
+        assert waits is not None
         assert begun.wait(10)
         while sys._current_frames()[waits].f_code.co_name not in {"result", "wait"}:
             begun.wait(0)

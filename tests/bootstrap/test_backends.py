@@ -1,5 +1,6 @@
 """The backends of a process, from its settings."""
 
+import importlib
 import os
 import sys
 from dataclasses import replace
@@ -32,7 +33,7 @@ def settings(tmp_path):
 def code_program(name):
     sys.path.insert(0, str(FOLDER))
     try:
-        import two_steps
+        two_steps = importlib.import_module("two_steps")
     finally:
         sys.path.remove(str(FOLDER))
     return getattr(two_steps, name)().to_program(name)

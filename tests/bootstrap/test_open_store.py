@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 import dspex
 from dspex.bootstrap.open_store import OpenStore
 from dspex.errors import ConfigurationError, InputError, InvalidError, ModelUnavailableError
+from dspex.execution import clients
 from dspex.execution.context import current
 from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.store import Query
@@ -52,6 +53,7 @@ def test_programs_that_run_inside_are_recorded_and_outside_are_not() -> None:
             {"question": "capital?"},
             {"answer": "Paris"},
         )
+        assert row.trace is not None
         assert (row.cost_usd, len(row.trace["spans"])) == (0.5, 2)
         [call] = [span for span in row.trace["spans"] if span["kind"] == "model"]
         assert "capital?" in call["inputs_ref"]
@@ -78,7 +80,7 @@ def test_programs_of_string_signatures_are_named_by_their_classes() -> None:
 
 def test_a_failure_is_recorded_and_raised_as_it_is() -> None:
     class Down(ScriptedModel):
-        async def complete(self, request: object) -> object:
+        async def complete(self, request: clients.Request) -> clients.Response:
             raise ModelUnavailableError("down")
 
     program = dspex.Predict("question -> answer", model=Down("x"))
@@ -87,7 +89,8 @@ def test_a_failure_is_recorded_and_raised_as_it_is() -> None:
             program(question="?")
         with pytest.raises(InputError):
             program(qestion="?")
-        assert [row.error["code"] for row in store.executions()] == ["invalid", "model_unavailable"]
+        errors = [row.error or {} for row in store.executions()]
+        assert [error["code"] for error in errors] == ["invalid", "model_unavailable"]
 
 
 def test_a_name_that_no_store_takes_is_no_fault_of_the_inputs() -> None:
@@ -173,7 +176,7 @@ async def test_of_several_stores_the_one_around_a_program_records_it() -> None:
         async with dspex.open(folder):
             pass
     opened = asyncio.Barrier(2)
-    assert await asyncio.gather(inside("a", opened), inside("b", opened)) == [["a"], ["b"]]
+    assert [*await asyncio.gather(inside("a", opened), inside("b", opened))] == [["a"], ["b"]]
     assert current().record is None
     outer, inner = dspex.open("outer"), dspex.open("inner")
     await outer.__aenter__()

@@ -25,7 +25,7 @@ async def use_in_jobs() -> None:
 
 warnings.simplefilter("ignore")
 assert Path(dspex.__file__).parent.parent == Path.cwd()
-assert dspex.evaluation.brief.__name__ == "brief"
+assert dspex.evaluation.brief.__name__ == "brief"  # type: ignore[attr-defined]
 assert "brief" in dspex.evaluation.__all__
 for COMMAND in ("eval", "optimize"):
     HELP = help_of(COMMAND)

@@ -6,6 +6,7 @@ In Python, on the command line, in a job, over the API.
 import asyncio
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ async def use_in_jobs() -> None:
         await a_program(store, backend="native")
         await a_dataset(store, ROWS)
 
-        async def optimize(times: int) -> object:
+        async def optimize(times: int) -> Any:
             request = CreateOptimization(
                 program="qa",
                 dataset="questions",
@@ -62,7 +63,7 @@ async def use_over_the_api() -> None:
 
 warnings.simplefilter("ignore")
 assert Path(dspex.__file__).parent.parent == Path.cwd()
-assert dspex.optimizers.OneTry(times=2).times == 2
+assert dspex.optimizers.OneTry(times=2).times == 2  # type: ignore[attr-defined]
 assert "OneTry" in dspex.optimizers.__all__
 HELP = help_of("optimize")
 assert "OneTry: Tries one text, as often as it is told to." in HELP, HELP

@@ -1,6 +1,7 @@
 """Uses the provider "echo" by its model string: in Python, with its key, and in messages."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ assert Path(dspex.__file__).parent.parent == Path.cwd()
 assert key_of("echo/m") == "ECHO_API_KEY"
 check_model("echo/m")
 resolver = ModelResolver(Settings(keys={"ECHO_API_KEY": Secret("k")}))
-model = resolver("echo/m")
+model: Any = resolver("echo/m")
 assert (model.name, model.model.api_key) == ("echo/m", "k")
 response = run(model.complete(Request(messages=(Message("user", "hello"),))))
 assert response.text == "hello"

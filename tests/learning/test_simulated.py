@@ -75,5 +75,6 @@ async def test_the_model_behind_the_protocol_answers_as_it_does_in_memory():
         assert server.calls == {"m": 40}
         with dspex.context(model=OpenAIModel("other", base_url=server.url, api_key="none")):
             failed = await dspex.aevaluate(program, rows[:1], dspex.exact_match)
+    assert failed.rows[0].error is not None
     assert "unknown model 'other'" in failed.rows[0].error
     assert served == await scores(SimulatedModel(seed=2))

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def _chromium(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
 
 
-def _run(page: Path, script: str, *options: str) -> object:
+def _run(page: Path, script: str, *options: str) -> Any:
     """Return the JSON that `script` (the body of an async function) gives in the page."""
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
     runner = (

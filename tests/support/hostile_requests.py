@@ -422,7 +422,7 @@ def of_action(action: Action, rng: random.Random) -> Iterator[Attack]:
 
     Each of its arguments has it, one after the other.
     """
-    fields = dataclasses.fields(action.input)  # type: ignore[arg-type]
+    fields = dataclasses.fields(action.input)
     hints = get_type_hints(action.input)
     for field in fields:
         name = rng.choice(list(VALUES))

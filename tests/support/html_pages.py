@@ -27,9 +27,12 @@ class Element:
     def classes(self) -> set[str]:
         return set((self.attributes.get("class") or "").split())
 
+    @property
+    def elements(self) -> list["Element"]:
+        return [part for part in self.children if isinstance(part, Element)]
+
     def all(self, name: str = "", class_: str = "") -> list["Element"]:
-        inner = [part for part in self.children if isinstance(part, Element)]
-        every = [match for part in inner for match in (part, *part.all())]
+        every = [match for part in self.elements for match in (part, *part.all())]
         return [
             part
             for part in every

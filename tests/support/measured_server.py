@@ -87,10 +87,10 @@ async def _prepared(services: Services) -> str:
         await create_program(services.operations, given)
     action = next(action for action in DOMAIN.actions if action.name == "create_api_key")
     scopes = ["read", "write", "execute", "admin"]
-    given = CreateApiKey(
+    request = CreateApiKey(
         name="hostile", scopes=scopes, requests_per_minute=100_000_000, concurrency=10_000
     )
-    key: str = (await services.operations.perform(action, given)).key
+    key: str = (await services.operations.perform(action, request)).key
     return key
 
 

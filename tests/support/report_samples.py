@@ -1,6 +1,7 @@
 """A report, an outcome and what notebooks show, large enough to look at."""
 
 import warnings
+from typing import Any
 
 import dspex
 from dspex.language.records import Usage
@@ -70,7 +71,7 @@ def sample_outcome() -> Outcome[dspex.Predict]:
         )
 
 
-def notebook_values() -> dict[str, object]:
+def notebook_values() -> dict[str, Any]:
     """Return one value of each class that has a representation, by what it is."""
     outcome = sample_outcome()
     assert outcome.verdict is not None

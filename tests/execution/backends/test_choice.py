@@ -1,5 +1,6 @@
 """The choice of a backend: explicit, else test mode, else configuration, else native."""
 
+import importlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +23,10 @@ def backends(**policy):
 def code_program():
     sys.path.insert(0, str(FOLDER))
     try:
-        from two_steps import TwoSteps
+        two_steps = importlib.import_module("two_steps")
     finally:
         sys.path.remove(str(FOLDER))
-    return TwoSteps().to_program("two")
+    return two_steps.TwoSteps().to_program("two")
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,8 @@ async def test_deadline_and_cancellation_end_what_a_forward_in_a_thread_waits_fo
             backend, stop = Owned(hold=True), Cancellation()
             hybrid = HybridBackend({"mock": backend}, code=CodeRoot(FOLDER))
             handle = await hybrid.create_program(written("Plain")("mock").to_program())
-            context = RunContext(model=answering(VALUES), cancellation=stop)
+            model = answering(VALUES)
+            context = RunContext(model=model, cancellation=stop)
             context = context.within(0.2) if name == "deadline" else context
             task = asyncio.create_task(hybrid.execute_program(handle, {"question": "?"}, context))
             await backend.asked.wait()
@@ -160,7 +161,7 @@ async def test_deadline_and_cancellation_end_what_a_forward_in_a_thread_waits_fo
             with pytest.raises(DeadlineError if name == "deadline" else asyncio.CancelledError):
                 await task
             assert backend.ended.is_set()
-            assert context.model.requests == []
+            assert model.requests == []
 
 
 async def test_what_a_forward_in_a_thread_does_is_streamed():
@@ -197,7 +198,7 @@ async def test_native_and_dspy_nodes_give_the_same_outputs_on_one_scripted_model
             outputs.append(prediction.to_dict())
             assert prediction.usage.calls == 2
         for name in ("Plain", "OwnLoop"):
-            for where in (("native", "dspy"), ("dspy", "native"), ("dspy", "dspy")):
-                prediction, _ = await run(written(name)(*where).to_program(), {"dspy": bridge})
+            for backends in (("native", "dspy"), ("dspy", "native"), ("dspy", "dspy")):
+                prediction, _ = await run(written(name)(*backends).to_program(), {"dspy": bridge})
                 outputs.append(prediction.to_dict())
         assert outputs == [{"answer": 7, "sure": True}] * 10

@@ -1,4 +1,5 @@
 import asyncio
+import importlib
 import os
 import sys
 from contextlib import asynccontextmanager
@@ -29,7 +30,7 @@ POOL = PoolConfig(name="native", intensity=Intensity(restarts=50))
 def program(name):
     sys.path.insert(0, str(FOLDER))
     try:
-        import two_steps
+        two_steps = importlib.import_module("two_steps")
     finally:
         sys.path.remove(str(FOLDER))
     return getattr(two_steps, name)().to_program()

@@ -54,7 +54,9 @@ def test_nothing_is_made_before_the_first_use_and_all_ends_with_it(go):
         assert await lazy.list_programs() == []
         assert lives == []
         await asyncio.gather(*(lazy.create_program(predicting()) for _ in range(5)))
-        assert lazy.stats().name == "p"
+        stats = lazy.stats()
+        assert stats is not None
+        assert stats.name == "p"
         await lazy.aclose()
         assert lives == ["begun", "ended"]
         with pytest.raises(WorkerLostError, match="has ended"):

@@ -36,6 +36,12 @@ def make_request(text="hi", **more):
     return Request(messages=(Message("system", "Answer."), Message("user", text)), **more)
 
 
+class LimitedModel(ScriptedModel):
+    """A model whose replies are known to end at 512 tokens."""
+
+    reply_limit = 512
+
+
 class Costly:
     """Counts what it really uses: at most a token for a byte, and a reply of up to its limit.
 
@@ -148,19 +154,12 @@ async def test_most_of_a_budget_is_used_before_it_ends(limits):
 def test_every_attempt_of_retries_and_fallbacks_counts_as_a_call():
     down = ScriptedModel(ModelUnavailableError("down", status=500), name="a")
     clock = FakeClock(jumps=True)
-    model = Fallback(
-        Retrying(down, clock=clock),
-        Retrying(ScriptedModel(ModelUnavailableError("down"), name="b"), clock=clock),
-    )
+    other = ScriptedModel(ModelUnavailableError("down"), name="b")
+    model = Fallback(Retrying(down, clock=clock), Retrying(other, clock=clock))
     budget = Budget(calls=6)
     with pytest.raises(BudgetError, match="6 calls"):
         run(ask_within(budget, model, make_request()))
-    assert (
-        len(down.requests) + len(model.models[1].model.requests)
-        == budget.spent.calls
-        == budget.lost.calls
-        == 6
-    )
+    assert len(down.requests) + len(other.requests) == budget.spent.calls == budget.lost.calls == 6
 
 
 async def test_a_refused_request_costs_no_tokens_and_a_lost_answer_costs_its_reservation():
@@ -189,13 +188,13 @@ def test_a_reply_that_the_budget_truncates_is_an_error():
 
 
 def test_a_request_gets_a_reply_limit_only_if_tokens_or_dollars_are_limited():
-    model = ScriptedModel("x")
+    model, limited = ScriptedModel("x"), LimitedModel("x")
     run(ask_within(Budget(calls=5), model, make_request()))
     run(ask_within(Budget(tokens=50_000), model, make_request()))
     run(ask_within(Budget(tokens=50_000), model, make_request(max_tokens=9)))
-    model.reply_limit = 512  # a model that is known to end there needs none
-    run(ask_within(Budget(tokens=50_000), Retrying(model), make_request()))
-    assert [request.max_tokens for request in model.requests] == [None, 4096, 9, None]
+    run(ask_within(Budget(tokens=50_000), Retrying(limited), make_request()))
+    assert [request.max_tokens for request in model.requests] == [None, 4096, 9]
+    assert [request.max_tokens for request in limited.requests] == [None]
 
 
 async def test_an_answer_without_token_counts_is_booked_with_its_reservation():

@@ -1,6 +1,7 @@
 """ChainOfThought, ReAct, Parallel and Retry."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -220,7 +221,7 @@ class UserModule(Module):
 def test_parts_are_found_in_containers_of_containers():
     class Deep(Module):
         def __init__(self):
-            self.levels = {"a": [Predict("q -> a"), ({"b": Predict("q -> b")},)]}
+            self.levels: dict[str, Any] = {"a": [Predict("q -> a"), ({"b": Predict("q -> b")},)]}
             self.levels["itself"] = self.levels
 
         async def forward(self, q):

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,7 +123,7 @@ def test_a_tool_is_compared_too(root):
     module = write(root, "agent", AGENT, mark="1")
     root.load(f"{module}:agent")
     write(root, "agent", AGENT, mark="2")
-    agent = build(stored_elsewhere(root, f"{module}:agent"), code=root)
+    agent: Any = build(stored_elsewhere(root, f"{module}:agent"), code=root)
     assert agent.tools["look"].call("x") == "2"
 
 
@@ -134,14 +135,14 @@ def test_code_that_no_longer_imports_leaves_the_old_in_use(root):
         + "\nif __name__ in __import__('sys').stopped: raise SystemExit(3)\n"
     )
     (root.folder / f"{module}.py").write_text(broken)
-    sys.stopped = ()
+    sys.__dict__["stopped"] = ()
     try:
         program = stored_elsewhere(root, f"{module}:shout")
-        sys.stopped = (module,)
+        sys.__dict__["stopped"] = (module,)
         with pytest.raises(DefinitionError, match="again beside the loaded code"):
             build(program, code=root)
     finally:
-        del sys.stopped
+        del sys.__dict__["stopped"]
     assert root.load(f"{module}:shout") is old
     assert build(old.to_program("p"), code=root)(text="a").result == "A1"
 

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import textwrap
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "shouting.py").write_text(textwrap.dedent(APP))
-    import shouting
-
-    yield shouting
+    yield import_module("shouting")
     del sys.modules["shouting"]
 
 
@@ -92,7 +91,7 @@ def test_so_does_one_on_the_command_line(app: Any, capsys: pytest.CaptureFixture
 
 
 def test_a_recorded_call_gets_the_very_instances_of_its_caller(app: Any) -> None:
-    class Twice(app.Word):  # type: ignore[name-defined, misc]
+    class Twice(app.Word):
         def shouted(self) -> str:
             return f"{self.text} {self.text}".upper()
 

@@ -1,5 +1,5 @@
 import asyncio
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -47,6 +47,7 @@ def test_a_chat_reply_that_cannot_be_read_is_asked_for_once_more_as_json_and_sai
         RunContext(model=model, observer=observer), question="capital?"
     )
     assert prediction.answer == "Paris"
+    assert prediction.fallback is not None
     assert (prediction.fallback.source, prediction.fallback.target) == ("chat", "json")
     assert "none of the headers" in prediction.fallback.reason
     assert prediction.usage.calls == 2
@@ -66,7 +67,9 @@ def test_a_model_that_decodes_under_a_schema_is_asked_for_json_and_gets_the_sche
         '{"answer": "x"}', capabilities=["constrained_decoding", "response_schema", "json_mode"]
     )
     Predict("question -> answer")(RunContext(model=model), question="q")
-    assert model.requests[0].response_schema["required"] == ["answer"]
+    schema = model.requests[0].response_schema
+    assert schema is not None
+    assert schema["required"] == ["answer"]
 
 
 def test_a_model_without_abilities_is_not_asked_to_use_them():
@@ -83,7 +86,7 @@ def test_settings_reach_the_request_and_an_unknown_one_is_refused():
     request = model.requests[0]
     assert (request.temperature, request.max_tokens, request.seed) == (0.7, 5, 9)
     with pytest.raises(DefinitionError, match="Did you mean 'temperature'"):
-        Predict("question -> answer", temperatur=1)
+        Predict("question -> answer", temperatur=1)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +125,7 @@ def test_inputs_by_place_are_shown_by_name():
             r"write program\(context='hello', question=\.\.\.\)",
         ),
         (lambda: answer("a", "b", "c"), "it has 2 inputs, not 3"),
-        (lambda: shout("hello"), r"write program\(text='hello'\)"),
+        (lambda: shout("hello"), r"write program\(text='hello'\)"),  # type: ignore[call-arg]
         (lambda: Triage()({"id": 1}), r"write program\(ticket=\{'id': 1\}, queue=\.\.\.\)"),
         (lambda: asyncio.run(answer.acall("hello")), "pass the inputs of .* by name"),
     ):
@@ -145,7 +148,7 @@ def test_a_failing_model_leaves_a_span_with_its_error():
         ("model", "error"),
         ("module", "error"),
     ]
-    assert "down" in observer.spans[0].error
+    assert "down" in (observer.spans[0].error or "")
 
 
 def test_render_shows_what_would_be_sent_and_sends_nothing():
@@ -182,6 +185,8 @@ def test_payloads_are_recorded_only_where_asked_for_and_are_capped():
         RunContext(model=ScriptedModel(long), records_payloads=True), q="q"
     ).trace.spans[0]
     assert (quiet.inputs_ref, quiet.outputs_ref) == (None, None)
+    assert loud.inputs_ref is not None
+    assert loud.outputs_ref is not None
     assert "[[ ## q ## ]]" in loud.inputs_ref
     assert len(loud.outputs_ref) < 66_000
     assert "cut" in loud.outputs_ref[-40:]
@@ -277,7 +282,7 @@ def test_a_program_of_a_predict_goes_to_data_and_back():
         adapter="json",
     )
     program = predict.to_program("triage")
-    again = dspex.build(dspex.Program.from_json(program.to_json()))
+    again: Any = dspex.build(dspex.Program.from_json(program.to_json()))
     assert again.to_program("triage").content_hash == program.content_hash
     assert (again.demos, again.settings, again.adapter.name) == (
         predict.demos,

@@ -35,7 +35,9 @@ def test_a_reply_that_does_not_fit_is_sent_back_once_with_the_errors():
 
 def test_repair_can_be_switched_off_and_is_bounded():
     off = ScriptedModel(chat(n="many"), '{"n": 3}')
-    assert Predict("q -> n: int", repairs=0)(RunContext(model=off), q="q").fallback.target == "json"
+    fallback = Predict("q -> n: int", repairs=0)(RunContext(model=off), q="q").fallback
+    assert fallback is not None
+    assert fallback.target == "json"
     never = ScriptedModel(chat(n="many"))
     with pytest.raises(AdapterError):
         Predict("q -> n: int", repairs=2)(RunContext(model=never), q="q")

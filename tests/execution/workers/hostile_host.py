@@ -181,8 +181,14 @@ def spoil_the_process(call):
     os.chdir("/")
     sys.modules.pop("json", None)
     sys.stdout = sys.stderr = None
-    json.dumps = None
+    json.__dict__["dumps"] = None
     return "spoiled"
+
+
+def circular(call):
+    value = []
+    value.append(value)
+    return value
 
 
 ACTS = {
@@ -216,7 +222,7 @@ ACTS = {
     "an event of 8 MiB": lambda call: call.emit("stream", "x" * (8 << 20)),
     "nan": lambda call: float("nan"),
     "a number of 70 bits": lambda call: 1 << 70,
-    "a value that holds itself": lambda call: (value := []).append(value) or value,
+    "a value that holds itself": circular,
     "an object": lambda call: object(),
     "closing the channel": close(CHANNEL),
     "closing the health channel": close(HEALTH),

@@ -236,6 +236,7 @@ async def test_a_pool_whose_workers_keep_crashing_rests_says_why_and_starts_agai
         with pytest.raises(PoolRestingError) as caught:
             await pool.call("echo", {})
         assert caught.value.is_retryable
+        assert caught.value.retry_after is not None
         assert 0 < caught.value.retry_after <= 0.3
         await eventually(lambda: [worker.state for worker in pool.stats().workers] == ["ready"])
         assert await pool.call("echo", {"n": 1}) == {"n": 1}
@@ -431,6 +432,7 @@ async def test_no_child_outlives_a_parent_that_is_killed(source):
     with subprocess.Popen(
         [sys.executable, "-c", source], stdout=subprocess.PIPE, text=True
     ) as parent:
+        assert parent.stdout is not None
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         parent.kill()
     assert len(pids) == (7 if source is PARENT else 5)
@@ -471,10 +473,11 @@ def test_only_marked_processes_of_dead_parents_are_swept():
     started = {}
     for name, mark in marks.items():
         env = {} if mark is None else {RUN_VARIABLE: mark}
-        started[name] = subprocess.Popen(
+        started[name] = process = subprocess.Popen(
             [sys.executable, "-c", sleep], env=env, stdout=subprocess.PIPE
         )
-        started[name].stdout.readline()
+        assert process.stdout is not None
+        process.stdout.readline()
     try:
         sweep()
         assert started["orphan"].wait(5) == -signal.SIGKILL
@@ -484,6 +487,7 @@ def test_only_marked_processes_of_dead_parents_are_swept():
         for process in started.values():
             process.kill()
             process.wait()
+            assert process.stdout is not None
             process.stdout.close()
 
 

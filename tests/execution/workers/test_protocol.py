@@ -71,7 +71,8 @@ def frame(message):
 class Answering:
     """Answers callbacks with `answer` and records events."""
 
-    def __init__(self, answer=None):
+    def __init__(self, answer=None, listen=None):
+        self.listen = listen
         self.events, self.asked = [], []
         self.began = asyncio.Event()
         self.answer = answer or (lambda args: args["value"] * 2)
@@ -84,6 +85,8 @@ class Answering:
     def on_event(self, event, data):
         self.began.set()
         self.events.append((event, data))
+        if self.listen is not None:
+            self.listen(event, data)
 
 
 @pytest.mark.parametrize("codec", [JSON, MSGPACK])
@@ -268,8 +271,7 @@ async def test_an_error_of_the_listener_is_the_error_of_its_run_and_the_worker_l
         def fail(event, data):
             raise failure
 
-        deaf = Answering()
-        deaf.on_event = fail
+        deaf = Answering(listen=fail)
         long_call = asyncio.create_task(worker.call("sleep", {"seconds": 0.3}))
         for failure, kind in (
             (RuntimeError("my bug"), ExecutionError),
@@ -286,8 +288,7 @@ async def test_an_error_of_the_listener_is_the_error_of_its_run_and_the_worker_l
 
 async def test_a_worker_that_does_not_stop_for_a_listener_that_failed_is_ended():
     async with open_worker(cancel_seconds=0.1) as worker:
-        deaf = Answering()
-        deaf.on_event = lambda event, data: data["no such key"]
+        deaf = Answering(listen=lambda event, data: data["no such key"])
         with pytest.raises(ExecutionError, match="the handler of the event 'progress' failed"):
             await worker.call("stubborn", {}, handler=deaf)
         await wait_until_ended(worker.pid)
@@ -310,11 +311,11 @@ async def test_what_is_no_json_value_is_said_with_its_place_and_not_to_be_tried_
             )
         assert not caught.value.is_retryable
         error = ToolError("an error with \ud83d")
-        with pytest.raises(ToolError) as caught:
+        with pytest.raises(ToolError) as thrown:
             await worker.call(
                 "ask", {"command": "x", "values": [1]}, handler=Answering(lambda _: _throw(error))
             )
-        assert caught.value is error
+        assert thrown.value is error
         assert await worker.call("echo", {"n": 1}) == {"n": 1}
 
 

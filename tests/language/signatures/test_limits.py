@@ -328,8 +328,8 @@ def test_a_value_is_shortened_as_python_writes_it(value: Any) -> None:
 def test_a_patient_check_gives_what_the_quick_one_gives(type_: str, value: Any) -> None:
     validator = Signature(f"x: {type_} -> y").input_validator
     for mode in ("coerce", "strict"):
-        quick = validator({"x": value}, mode=mode)  # type: ignore[arg-type]
-        assert validator.run_cancellable({"x": value}, CancellableRun(), mode=mode) == quick  # type: ignore[arg-type]
+        quick = validator({"x": value}, mode=mode)
+        assert validator.run_cancellable({"x": value}, CancellableRun(), mode=mode) == quick
 
 
 def test_a_patient_check_refuses_what_the_quick_one_refuses() -> None:

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+from typing import Any
 
 import jsonschema
 import pytest
@@ -38,7 +39,7 @@ numbers = st.one_of(
 patterns = st.sampled_from(["^[a-z]+", "[0-9]", "^a|b", "^(ab)*", "x{1,3}", "é"])
 
 
-def _bounds(draw, low, high, values):
+def _bounds(draw, low, high, *, values):
     bounds = {}
     if draw(st.booleans()):
         bounds[low] = draw(values)
@@ -51,7 +52,7 @@ def _bounds(draw, low, high, values):
 
 @st.composite
 def strings(draw):
-    rules = _bounds(draw, "min_length", "max_length", st.integers(0, 8))
+    rules = _bounds(draw, "min_length", "max_length", values=st.integers(0, 8))
     if draw(st.integers(0, 3)) == 0:
         rules["pattern"] = draw(patterns)
     return make("str", constraints=rules)
@@ -62,7 +63,7 @@ def numerics(draw):
     kind = draw(st.sampled_from(["int", "float"]))
     values = integers if kind == "int" else numbers
     names = draw(st.sampled_from([("ge", "le"), ("gt", "lt"), ("ge", "lt"), ("gt", "le")]))
-    rules = _bounds(draw, *names, values)
+    rules = _bounds(draw, *names, values=values)
     if kind == "int" and draw(st.integers(0, 4)) == 0:
         rules["multiple_of"] = draw(st.integers(1, 9))
     if kind == "float" and draw(st.integers(0, 4)) == 0:
@@ -102,7 +103,7 @@ scalars = st.one_of(
 
 @st.composite
 def lists(draw, inner):
-    rules = _bounds(draw, "min_items", "max_items", st.integers(0, 4))
+    rules = _bounds(draw, "min_items", "max_items", values=st.integers(0, 4))
     items = draw(inner)
     # rounding may make two values one, which has its own test
     if "precision" not in type_text(items, full=True) and draw(st.integers(0, 5)) == 0:
@@ -119,7 +120,7 @@ def mappings(draw, inner):
         "dict",
         key,
         draw(inner),
-        constraints=_bounds(draw, "min_size", "max_size", st.integers(0, 4)),
+        constraints=_bounds(draw, "min_size", "max_size", values=st.integers(0, 4)),
     )
 
 
@@ -271,7 +272,8 @@ def values_of(draw, type_, enclosing=()):  # noqa: C901  # one case for each kin
                 st.text(min_size=rules.get("min_length", 0), max_size=rules.get("max_length", 12))
             )
         case "int" | "float":
-            low, high = rules.get("ge", rules.get("gt", -50)), rules.get("le", rules.get("lt", 50))
+            low: Any = rules.get("ge", rules.get("gt", -50))
+            high: Any = rules.get("le", rules.get("lt", 50))
             number = st.integers(int(low) - 1, max(int(high), int(low)) + 1)
             return draw(number | st.floats(low, max(high, low)) | number.map(float))
         case "bool":
@@ -391,12 +393,11 @@ _WORDS = [
 @example("a -> b: str[pattern='(?P<a>x)(?P<a>y)']")
 @example("a -> b: float[ge=" + "9" * 400 + "]")
 def test_no_text_makes_the_parser_raise_anything_but_its_own_error(text):
+    refusal: SignatureError | None = None
     try:
         signature = Signature(text)
     except SignatureError as error:
         refusal = error
-    else:
-        refusal = None
     if refusal is not None:
         assert "column" in refusal.context
         return

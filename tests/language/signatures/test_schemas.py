@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import jsonschema
 import pytest
@@ -236,7 +237,7 @@ def test_a_schema_belongs_to_the_caller():
     assert SIGNATURE.to_json_schema()["properties"]
 
 
-BROKEN = {
+BROKEN: dict[str, list[Any]] = {
     "openai": [
         {"type": "array", "items": {}},
         {"type": "object", "properties": {"a": {"type": "string"}}, "required": [],
@@ -273,7 +274,7 @@ def test_the_checker_finds_each_breach_and_each_rule_has_its_source():
     for provider, schemas in BROKEN.items():
         for schema in schemas:
             assert problems(provider, schema), (provider, schema)
-    nested = {"type": "string"}
+    nested: dict[str, Any] = {"type": "string"}
     for _ in range(12):
         nested = {
             "type": "object",

@@ -6,6 +6,7 @@ Declared in line, bound from outside, shared, and chosen between modules.
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,7 @@ def test_variable_declared_in_line_has_its_default_and_takes_another_value():
     assert _asked(module, question="?")[0].temperature == 0.25
     assert {"self.temperature", "self.adapter", "self.demos"} <= set(module.variables())
     changed = module.assign({"self.temperature": 1.0, "self.adapter": "json"})
+    assert changed.adapter is not None
     assert changed.adapter.name == "json"
     assert changed.settings["temperature"] == 1.0
     assert changed.assign({"self.instructions": "Do."}).settings["temperature"] == 1.0
@@ -58,11 +60,14 @@ def test_program_as_data_keeps_variables_and_values():
     )
     program = dspex.Program.from_json(module.to_program().to_json())
     again = dspex.build(program)
+    assert isinstance(again, dspex.Predict)
     assert again.settings == {"temperature": 1.0}
     assert again.demos == [{"question": "a", "answer": "b"}]
     assert again.variables().to_dict() == module.variables().to_dict()
     assert again.to_program().assignment == program.assignment
-    assert dspex.build(program.assign({"self.temperature": 0.5})).settings == {"temperature": 0.5}
+    cooler = dspex.build(program.assign({"self.temperature": 0.5}))
+    assert isinstance(cooler, dspex.Predict)
+    assert cooler.settings == {"temperature": 0.5}
 
 
 def test_shared_variable_sets_all_its_places_each_through_its_binding():
@@ -265,7 +270,9 @@ def test_stored_switch_names_its_alternative_under_the_key_of_earlier_versions()
     )
     stored = program.to_program()
     assert stored.root.config == {"chosen": "ChainOfThought"}
-    assert dspex.build(stored).choice == "ChainOfThought"
+    switch = dspex.build(stored)
+    assert isinstance(switch, Switch)
+    assert switch.choice == "ChainOfThought"
 
 
 def test_computed_setting_is_checked_against_its_place_and_a_whole_one_is_a_whole_number():
@@ -315,7 +322,7 @@ def test_demonstrations_of_an_alternative_that_is_not_chosen_survive_storing():
     program = module.assign({"self.self": "ChainOfThought"}).to_program()
     again = dspex.build(dspex.Program.from_json(program.to_json()))
     assert again.to_program().content_hash == program.content_hash
-    back = again.assign({"self.self": "Predict"})
+    back: Any = again.assign({"self.self": "Predict"})
     assert back.alternatives["Predict"].demos == shown
     assert len(_asked(back, question="?")[0].messages) == 4
 

@@ -344,10 +344,13 @@ _a = Integer(0, 9, name="a")
         (lambda: Float("0", 1), "two finite limits"),
         (lambda: Integer(0.5, 3), "whole numbers"),
         (lambda: Choice(int, float), "an option is a JSON value"),
-        (lambda: Float(0, 1, when=var("m") == "x"), r"`when` is False.*var\('a'\)\.equals\('x'\)"),
+        (
+            lambda: Float(0, 1, when=var("m") == "x"),  # type: ignore[comparison-overlap]
+            r"`when` is False.*var\('a'\)\.equals\('x'\)",
+        ),
         (lambda: Composite(lambda values: 1), "`compute` is a function"),
         (
-            lambda: Constraint(name="c", test=var("a") == 1),
+            lambda: Constraint(name="c", test=var("a") == 1),  # type: ignore[comparison-overlap]
             r"test of the constraint 'c' is False.*equals",
         ),
         (

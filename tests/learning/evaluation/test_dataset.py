@@ -3,6 +3,7 @@ import math
 import os
 import time
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -193,7 +194,8 @@ def test_split_gives_as_many_parts_as_it_is_asked_for_or_says_why_not():
                 continue
             parts = rows.split(*sizes, seed=0)
             assert len(parts) == len(sizes)
-            assert sorted(row["n"] for part in parts for row in part) == list(range(count))
+            numbers: list[Any] = [row["n"] for part in parts for row in part]
+            assert sorted(numbers) == list(range(count))
     assert [len(part) for part in data.split(0.2, 0.3, seed=0)] == [20, 30, 50]
 
 

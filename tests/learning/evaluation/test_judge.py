@@ -52,6 +52,7 @@ def test_a_search_improves_the_program_and_never_the_judge():
             dspex.aoptimize(module, recipe, train=ROWS[:12], metric=judged, search=search)
         )
     assert {row.score for trial in outcome.trials for row in trial.report.rows} == {0.2}
+    assert outcome.verdict is not None
     assert not outcome.verdict.is_better
     assert isinstance(outcome.program.program, dspex.Predict)
 
@@ -84,7 +85,9 @@ def test_a_stored_judge_scores_and_changes_with_its_program_alone():
     with dspex.context(model=ScriptedModel(_answer)):
         report = dspex.evaluate(build(better), ROWS[:2], judged)
     assert report.mean == 0.2
-    assert "Answer at length." in build(better).program.signature.instructions
+    judge = build(better)
+    assert isinstance(judge, JudgedModule)
+    assert "Answer at length." in judge.program.signature.instructions
 
 
 def test_a_judge_within_a_module_and_around_another_module_is_stored():

@@ -10,7 +10,7 @@ from dspex.execution.adapters import read_row
 from dspex.execution.adapters.registry import ADAPTERS
 from dspex.execution.context import RunContext
 from dspex.language.signatures import Signature
-from dspex.learning.optimizers import LabeledFewShot
+from dspex.learning.optimizers import Candidate, LabeledFewShot
 from dspex.learning.optimizers.labeled_few_shot import demonstration
 from dspex.learning.optimizers.proposer import Task
 from dspex.testing import ScriptedModel
@@ -117,6 +117,7 @@ def test_labelled_demonstrations_of_a_search_are_typed() -> None:
         "count": 42,
     }
     (candidate,) = LabeledFewShot(k=2, candidates=1).start(task).ask(1)
+    assert isinstance(candidate, Candidate)
     assert all(
         type(demo["urgent"]) is bool for demos in candidate.assignment.values() for demo in demos
     )

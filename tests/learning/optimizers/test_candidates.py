@@ -31,6 +31,7 @@ def test_a_row_stands_for_the_assignment_that_is_made_of_it(space):
         assert len(pool) > 20
         for row, key in enumerate(pool.keys()):
             values = candidates.values(pool, row)
+            assert values is not None
             assert values == {
                 name: value for name, value in space.complete(values).items() if name in values
             }

@@ -193,7 +193,7 @@ def test_held_out_rows_decide_and_are_read_once(rulebook):
     assert outcome.program.demos
     assert "significantly better on 36 held-out rows" in str(outcome.verdict)
     asked = [_text(request) for request in model.requests]
-    held_out = {row["text"] for row in TEST}
+    held_out = {str(row["text"]) for row in TEST}
     first = next(number for number, text in enumerate(asked) if text in held_out)
     assert sorted(asked[first:]) == sorted([*held_out, *held_out])
 

@@ -53,6 +53,8 @@ def test_no_search_uses_more_than_was_estimated(optimizer):
     (estimate,), spent = told, outcome.spent
     assert spent.calls <= estimate.calls
     assert spent.total_tokens <= estimate.tokens <= 9 * spent.total_tokens
+    assert spent.cost_usd is not None
+    assert estimate.usd is not None
     assert spent.cost_usd <= estimate.usd <= 9 * spent.cost_usd
     assert str(estimate).endswith(" s")
 

@@ -27,6 +27,8 @@ def _metric(folder, body):
     file = folder / f"measure_{abs(hash(body))}.py"
     file.write_text(f"def right(example, prediction):\n    return {body}\n")
     spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.right
@@ -120,6 +122,10 @@ def _scored(example, prediction, *, least):
     return len(prediction.label) >= least
 
 
+def _as_long(example, prediction, *, least):
+    return len(prediction.label) == least
+
+
 def _both(one, other):
     return lambda example, prediction: one(example, prediction) and other(example, prediction)
 
@@ -128,7 +134,7 @@ def _both(one, other):
     ("one", "other"),
     [
         (partial(_scored, least=1), partial(_scored, least=2)),
-        (partial(_scored, least=1), partial(_both, least=1)),
+        (partial(_scored, least=1), partial(_as_long, least=1)),
         (_both(dspex.exact_match, dspex.exact_match), _both(dspex.exact_match, _scored)),
     ],
 )

@@ -157,9 +157,11 @@ def test_rows_of_several_batches_count_once_each():
     pooled.add(0, _trial(1.0, [(0, 1.0), (1, 1.0)]))
     pooled.add(0, _trial(0.5, [(1, 1.0), (2, 0.0)]))
     pooled.add(1, _trial(0.5, [(0, 1.0), (1, 0.0)]))
-    found = pooled.measurements()
-    assert found[0][0].value == pytest.approx(2 / 3)
-    assert found[0][0].variance < found[1][0].variance
+    first, second = pooled.measurements()[0], pooled.measurements()[1]
+    assert first is not None
+    assert second is not None
+    assert first[0].value == pytest.approx(2 / 3)
+    assert first[0].variance < second[0].variance
 
 
 def test_beliefs_prefer_what_did_well_in_company():
@@ -205,9 +207,12 @@ def test_a_set_that_could_not_be_scored_loses_its_heat_to_one_with_a_score_below
     )
     for number, score in enumerate((None, -0.5)):
         (asked,) = proposer.ask(1)
+        assert isinstance(asked, Candidate)
         assert not asked.is_final
         proposer.tell([Trial(number=number, candidate=asked, report=None, score=score)])
     (best,) = proposer.ask(1)
+    assert isinstance(asked, Candidate)
+    assert isinstance(best, Candidate)
     assert (best.is_final, best.label) == (True, asked.label.partition(" on ")[0])
 
 

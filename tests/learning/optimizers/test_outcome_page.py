@@ -66,7 +66,8 @@ def test_the_page_shows_the_verdict_and_what_it_rests_on():
     assert verdict.classes == {"verdict", "good"}
     lead = verdict.all(class_="lead")[0].text
     assert lead == "Significantly better on 16 held-out rows: 0.19 in right before, 0.94 after."
-    names = [part.all("span")[0].text for part in verdict.all(class_="scales")[0].children]
+    scales = verdict.all(class_="scales")[0].elements
+    names = [part.all("span")[0].text for part in scales]
     assert names == ["before", "after", "difference in right"]
     assert len(verdict.all("svg", class_="interval")) == 3
     items = root.all("ol")[0].all("li")

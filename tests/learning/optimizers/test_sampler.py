@@ -28,10 +28,16 @@ def _bent(values):
     return -0.5 - (values["width"] - 0.3) ** 2
 
 
+def _suggest(sampler):
+    suggestion = sampler.suggest()
+    assert suggestion is not None
+    return suggestion
+
+
 def _searched(space, function, count, seed):
     sampler, tried = Sampler(space, seed=seed), []
     for _ in range(count):
-        number, values = sampler.suggest()
+        number, values = _suggest(sampler)
         tried.append(values)
         sampler.learn({number: [Measurement(function(values))]})
     return tried
@@ -47,7 +53,7 @@ def test_the_optimum_in_a_branch_that_begins_badly_is_found():
 
 def test_the_first_suggestions_cover_every_option():
     sampler = Sampler(Space([Choice(*"abcdefgh", name="letter"), Boolean(name="flag")]), startup=8)
-    drawn = [sampler.suggest()[1] for _ in range(8)]
+    drawn = [_suggest(sampler)[1] for _ in range(8)]
     assert {values["letter"] for values in drawn} == set("abcdefgh")
     assert {values["flag"] for values in drawn} == {False, True}
 
@@ -68,7 +74,7 @@ def test_constraints_hold_for_every_suggestion_and_failures_are_avoided():
     )
     sampler, late = Sampler(space, seed=3), []
     for turn in range(20):
-        number, values = sampler.suggest()
+        number, values = _suggest(sampler)
         assert values["x"] + values["y"] <= 1
         fails = values["x"] > 0.5
         sampler.learn({number: None if fails else [Measurement(values["x"])]})
@@ -91,7 +97,7 @@ def test_noise_is_told_from_effects_and_shared_options_share_what_was_seen():
     )
     for kind, place, score in seen:
         sampler.first({"kind": kind, "place": place})
-        number, _ = sampler.suggest()
+        number, _ = _suggest(sampler)
         sampler.learn({number: [Measurement(score, 0.25 / 6)]})
     expected = [row[0] for row in sampler.expected(range(len(seen)))]
     assert min(expected[:4]) > expected[-1]

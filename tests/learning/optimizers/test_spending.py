@@ -10,6 +10,7 @@ import pytest
 import dspex
 from dspex.errors import BudgetError, ExecutionError, ModelTimeoutError, ModelUnavailableError
 from dspex.execution.clients import Budget, Retrying
+from dspex.execution.context import current
 from dspex.learning.optimizers import Control, JsonlJournal, Search
 from dspex.learning.optimizers.journal import MemoryJournal
 from dspex.sync import run
@@ -161,7 +162,7 @@ def test_time_is_kept_for_the_comparison_on_held_out_rows(rulebook):
     )
     search = Search(budget=Budget(seconds=50, clock=clock), concurrency=1, test=test)
     with dspex.context(model=model):
-        context = replace(dspex.execution.context.current(), clock=clock)
+        context = replace(current(), clock=clock)
         outcome = run(
             dspex.aoptimize(
                 dspex.Predict(Sort),
@@ -172,7 +173,7 @@ def test_time_is_kept_for_the_comparison_on_held_out_rows(rulebook):
                 context=context,
             )
         )
-    assert outcome.stopped.startswith(
+    assert (outcome.stopped or "").startswith(
         "budget: the budget of 50 seconds is used up (24 calls are reserved"
     )
     assert clock.monotonic_ns() <= 50e9
@@ -291,7 +292,7 @@ class BringsItsModel(dspex.Module):
         self.sort = sort
 
     async def forward(self, text):
-        model = dspex.execution.context.current().model_for(None)
+        model = current().model_for(None)
         await dspex.Predict(Sort, model=model).acall(text=text)
         return await self.sort.acall(text=text)
 
@@ -309,6 +310,6 @@ def test_models_that_modules_bring_are_replayed_and_within_the_budget(rulebook):
                 search=Search(budget=Budget(calls=20), concurrency=1),
             )
         )
-    assert outcome.stopped.startswith("budget: the budget of 20 calls")
+    assert (outcome.stopped or "").startswith("budget: the budget of 20 calls")
     assert len(model.requests) + len(brought.requests) == outcome.spent.calls == 20
     assert len(brought.requests) > len(TRAIN)

@@ -94,7 +94,7 @@ class Counting:
 class Process:
     """What one process has over the database that several share."""
 
-    def __init__(self, services: Services, backend: MockBackend) -> None:
+    def __init__(self, services: Services, backend: Any) -> None:
         dependencies = services.operations.dependencies
         backends = Backends({"native": NativeBackend(), "mock": backend, "hybrid": backend})
         self.store = Counting(dependencies.store)
@@ -171,9 +171,10 @@ async def test_a_failure_names_its_stage_and_keeps_its_trace(
     async with processes(settings, backend=lambda: MockBackend(script)) as [process]:
         ended = await process.start()
         assert ended.status == "failed"
-        statuses = {item["stage"]: item["status"] for item in ended.stages}
+        statuses = {item["stage"]: item["status"] for item in ended.stages or []}
         assert statuses[stage] == "failed"
         assert statuses["serialization"] == "skipped"
+        assert ended.trace is not None
         assert [span["status"] for span in ended.trace["spans"]] == trace
 
 
@@ -186,7 +187,7 @@ async def test_inputs_that_do_not_fit_fail_in_their_stage_in_one_transaction(
             await process.start(inputs={"x": 1})
         assert process.store.writes == [4]
         [row] = await process.rows()
-        assert [stage["status"] for stage in row.stages] == [
+        assert [stage["status"] for stage in row.stages or []] == [
             "passed",
             "failed",
             "skipped",
@@ -248,7 +249,7 @@ async def test_an_execution_inside_another_is_its_child(settings: Settings) -> N
             return await super().execute_program(handle, inputs, context)
 
     async with processes(settings, backend=lambda: Calling([{"a": "yes"}])) as [process]:
-        process.backend.process = process  # type: ignore[attr-defined]
+        process.backend.process = process
         outer = await process.start(inputs={"q": "outer"})
         children = await process.rows(parent_id=outer.id)
         assert [child.inputs for child in children] == [{"q": "inner"}] * 2
@@ -258,6 +259,7 @@ async def test_an_execution_inside_another_is_its_child(settings: Settings) -> N
 async def test_a_deadline_ends_a_run_with_a_typed_error(settings: Settings) -> None:
     async with processes(settings) as [process]:
         ended = await process.start(timeout=0.05)
+        assert ended.error is not None
         assert (ended.status, ended.error["code"]) == ("failed", "deadline")
         assert ended.deadline_at is not None
         for wrong in (0, -1, 1e9):
@@ -457,6 +459,7 @@ async def test_what_still_runs_when_the_grace_ends_is_interrupted(settings: Sett
         await process.backend.begun.wait()
         assert await process.executor.runs.drain(0.01) == 1
         ended = await task
+        assert ended.error is not None
         assert (ended.status, ended.error["code"], ended.error["retryable"]) == (
             "interrupted",
             "interrupted",

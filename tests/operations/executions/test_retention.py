@@ -262,7 +262,7 @@ async def test_a_workspace_keeps_executions_as_it_says_and_touches_no_other(
                 jobs=QUEUES.values(),
                 clock=Later(days),
                 days=30,
-            ).tick()  # type: ignore[arg-type]
+            ).tick()
             return await left()
 
         assert await pruned(4) == {"default": 2, "short": 2, "all": 2, "as_set": 2}

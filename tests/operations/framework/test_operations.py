@@ -80,6 +80,7 @@ async def test_a_program_is_created_ready_and_executed_on_a_model(settings: Sett
         assert model.requests[0].temperature == 0.5
         assert ended.usage is not None
         assert ended.usage["calls"] == 1
+        assert ended.trace is not None
         assert [span["kind"] for span in ended.trace["spans"]] == ["model", "module"]
         assert "capital?" in ended.trace["spans"][0]["inputs_ref"]
         stored = await operations.row(EXECUTION, ended.id)
@@ -162,11 +163,11 @@ async def test_what_is_stored_under_one_name_at_once_becomes_versions(
 ) -> None:
     async with open_services(on_each_database) as services:
         operations = services.operations
-        made = await asyncio.gather(
+        stored: list[Any] = await asyncio.gather(
             *(save_signature(operations, Signature(f"q{n} -> a", name="S")) for n in range(3)),
             *(save_program(operations, Predict(f"q{n} -> a").to_program("qa")) for n in range(3)),
         )
-        assert sorted(row.version for row in made[:3]) == [1, 2, 3]
+        assert sorted(row.version for row in stored[:3]) == [1, 2, 3]
         versions = await operations.list(DOMAIN["program_version"], Query())
         assert [row.number for row in versions] == [3, 2, 1]
 
@@ -242,6 +243,7 @@ async def test_a_run_that_fails_leaves_one_failed_execution(
             operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
         )
         ended = await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+        assert ended.error is not None
         assert (ended.status, ended.error["code"]) == ("failed", code)
         assert [row.status for row in await operations.list(EXECUTION, Query())] == ["failed"]
 
@@ -254,6 +256,7 @@ async def test_a_reply_that_cannot_be_read_leaves_one_failed_execution_after_the
         operations = operations_of(services, model=model)
         await create_program(operations, CreateProgram(name="qa", signature="q -> n: int"))
         ended = await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+        assert ended.error is not None
         assert (ended.status, ended.error["code"]) == ("failed", "adapter")
         assert len(model.requests) == 2
 
@@ -265,6 +268,7 @@ async def test_without_a_model_the_error_shows_how_to_set_one(settings: Settings
             services.operations, ExecuteProgram(name="qa", inputs={"q": "?"})
         )
         assert ended.status == "failed"
+        assert ended.error is not None
         assert "DSPEX_MODEL" in ended.error["message"]
 
 

@@ -58,7 +58,7 @@ ACTS: dict[str, Callable[[], Any]] = {
 
 async def handle(run: JobRun, store: SQLStore) -> Done:
     run.report("at work", pid=os.getpid())
-    while "pid" not in (await store.get(EVALUATION, id=run.job.id)).progress:
+    while (row := await store.get(EVALUATION, id=run.job.id)) is None or "pid" not in row.progress:
         await SystemClock().sleep(0.01)
     result = ACTS[run.job.metrics[0]]()
     if isinstance(result, Coroutine):

@@ -69,7 +69,7 @@ async def test_progress_is_written_while_the_job_runs(opened: Opened) -> None:
 
         async def reported() -> Any:
             row = await store.get(EVALUATION, id=job.id)
-            return row if row.progress == {"done": 1} else None
+            return row if row is not None and row.progress == {"done": 1} else None
 
         row = await eventually(reported)
         assert row.status == "running"

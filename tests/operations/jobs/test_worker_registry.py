@@ -212,7 +212,7 @@ async def test_a_survey_without_a_database_decides_nothing(opened: Opened) -> No
 
     async with opened() as store:
         silent, clock, between = await a_worker(store), FakeClock(), Away(store)
-        registry = WorkerRegistry(between, policy=POLICY, clock=clock)  # type: ignore[arg-type]
+        registry = WorkerRegistry(between, policy=POLICY, clock=clock)
         for away in (False, True, True, False):
             between.is_away = away
             await clock.advance(10)

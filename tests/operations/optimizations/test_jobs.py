@@ -316,7 +316,8 @@ async def test_a_metric_may_be_code_of_the_root_and_nothing_else(tmp_path: Path)
             "tests.support.waiting:finish",
             3,
         ):
-            given = CreateEvaluation(program="qa", dataset="questions", metrics=[bad])
+            wrong: list[Any] = [bad]
+            given = CreateEvaluation(program="qa", dataset="questions", metrics=wrong)
             with pytest.raises(InvalidError) as caught:
                 await at.act("create_evaluation", given)
             assert caught.value.fields[0].path == "metrics[0]"

@@ -38,13 +38,18 @@ def overwrite(file: Path, first: float, last: float) -> None:
         handle.write(b"\xa5" * int(size * (last - first)))
 
 
-DAMAGES: dict[str, Callable[[Path], None]] = {
+def replace_with_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
     "no database": lambda file: file.write_bytes(b"these are the notes of a meeting\n" * 400),
     "a broken head": lambda file: overwrite(file, 0.0, 0.001),
     "broken pages": lambda file: overwrite(file, 0.2, 0.9),
     "half of it": lambda file: os.truncate(file, file.stat().st_size // 2),
     "nothing": lambda file: os.truncate(file, 0),
-    "a folder": lambda file: (file.unlink(), file.mkdir())[1],
+    "a folder": replace_with_folder,
 }
 
 
@@ -59,7 +64,7 @@ async def opened(file: Path) -> AsyncIterator[SQLStore]:
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 async def test_a_damaged_file_is_refused_and_its_copy_serves_again(
-    tmp_path: Path, damage: Callable[[Path], None]
+    tmp_path: Path, damage: Callable[[Path], object]
 ) -> None:
     file, copy = tmp_path / "db", tmp_path / "copy"
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -65,7 +66,8 @@ async def versions(url: str) -> set[int]:
 
 async def test_a_full_disk_refuses_the_write_and_keeps_the_rest(file_url: str) -> None:
     async with opened(file_url) as store:
-        connection = store._database.driver._connection()
+        driver: Any = store._database.driver
+        connection = driver._connection()
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count={pages + 5}")
         large = [Insert(signature(version=n, instructions="x" * 30_000)) for n in range(3)]

@@ -118,6 +118,12 @@ class BrokenZone(tzinfo):
     def utcoffset(self, _moment: datetime | None) -> timedelta:
         raise KeyError("no such zone")
 
+    def dst(self, _moment: datetime | None) -> timedelta:
+        raise KeyError("no such zone")
+
+    def tzname(self, _moment: datetime | None) -> str:
+        raise KeyError("no such zone")
+
 
 @pytest.mark.parametrize("at", [0, 1, 2])
 @pytest.mark.parametrize("act", ["insert", "update"])
@@ -155,6 +161,9 @@ class _Autumn(tzinfo):
         return timedelta(hours=2 - (dt.fold if dt else 0))
 
     def dst(self, dt: datetime | None) -> timedelta | None:
+        return None
+
+    def tzname(self, dt: datetime | None) -> str | None:
         return None
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,8 @@ class TestPostgreSQL(TestSQLite):
 
 async def test_a_locked_database_is_a_storage_error_that_says_so(tmp_path: Path) -> None:
     async with opened(tmp_path / "db") as store:
-        store._database.driver._busy_seconds = 0.0
+        driver: Any = store._database.driver
+        driver._busy_seconds = 0.0
         with contextlib.closing(sqlite3.connect(tmp_path / "db")) as other:
             other.execute("BEGIN EXCLUSIVE")
             with pytest.raises(StorageError, match="another process holds it") as caught:
@@ -88,12 +90,16 @@ async def test_a_long_read_gives_the_loop_back(tmp_path: Path) -> None:
     async with opened(tmp_path / "db") as store:
         rows = [signature(version=n, instructions="x" * 200) for n in range(3000)]
         await store.write(*map(Insert, rows))
-        driver, threads = store._database.driver, []
+        driver: Any = store._database.driver
+        threads: list[int] = []
         driver._read_seconds = -1.0  # no time at all
         reading = driver._long_read
-        driver._long_read = lambda question: (
-            threads.append(threading.get_ident()) or reading(question)
-        )
+
+        def long_read(question: Any) -> Any:
+            threads.append(threading.get_ident())
+            return reading(question)
+
+        driver._long_read = long_read
         assert await store.count(SIGNATURE, {"instructions": "y"}) == 0
         assert len(threads) == 1
         assert threads[0] != threading.get_ident()
@@ -103,7 +109,8 @@ async def test_a_long_read_gives_the_loop_back(tmp_path: Path) -> None:
 
 async def test_the_log_begins_anew_under_writes_that_never_stop(tmp_path: Path) -> None:
     async with opened(tmp_path / "db") as store:
-        store._database.driver._log_pages = 1000
+        driver: Any = store._database.driver
+        driver._log_pages = 1000
         numbers = iter(range(8_000))
 
         async def write() -> None:

@@ -29,6 +29,7 @@ from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.storage import Database, migrate
 from dspex.operations.tenancy.actions import ConfigureWorkspace, CreateWorkspace
+from dspex.operations.tenancy.quotas import Quotas
 from dspex.operations.tenancy.usage import WORKSPACE_USAGE, usage_id
 from dspex.settings import Settings
 from dspex.testing import FakeClock
@@ -56,10 +57,13 @@ async def team(services: Services, name: str = "team", **limits: int) -> Operati
     return operations
 
 
+def quotas_of(executor: Executor) -> Quotas:
+    assert executor.quotas is not None
+    return executor.quotas
+
+
 async def usage(services: Services, workspace: str = "team") -> Any:
-    quotas = services.operations.services[Executor].quotas
-    assert quotas is not None
-    await quotas.flush()
+    await quotas_of(services.operations.services[Executor]).flush()
     return await services.operations.dependencies.store.get(WORKSPACE_USAGE, id=usage_id(workspace))
 
 
@@ -147,7 +151,7 @@ async def test_two_servers_on_one_database_keep_one_quota(on_each_database: Sett
         assert 100 <= count <= 220  # each knows what the other did a second ago at the latest
         await asyncio.gather(
             *(
-                services.operations.services[Executor].quotas._read("team")
+                quotas_of(services.operations.services[Executor])._read("team")
                 for services in (one, two)
             )
         )
@@ -200,8 +204,7 @@ async def test_retention_makes_room(on_each_database: Settings) -> None:
         )
         left = await usage(services)
         assert (left.executions, left.stored_bytes < full.stored_bytes) == (1, True)
-        assert dependencies.services[Executor].quotas is not None
-        dependencies.services[Executor].quotas._balances.clear()  # as after a second
+        quotas_of(dependencies.services[Executor])._balances.clear()  # as after a second
         await execute_program(limited, GIVEN)
 
 

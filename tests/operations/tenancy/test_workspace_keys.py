@@ -166,6 +166,7 @@ async def test_a_job_asks_under_the_key_of_its_workspace(settings: Settings) -> 
             job = await operations.perform(_ACTIONS["create_evaluation"], given)
             await engine.finished(job.id)
             ended = await store.get(DOMAIN["evaluation"], id=job.id)
+        assert ended is not None
         assert (ended.status, ended.mean, ended.error) == ("completed", 1.0, None)
         assert at.server.key == "Bearer key-of-one"
 
@@ -236,7 +237,7 @@ async def test_workspaces_without_keys_of_their_own_leave_nothing_behind() -> No
             return []
 
     resolver = ModelResolver(Settings())
-    keyed = KeyedModels(Empty(), Vault(bytes), resolver=resolver, clock=SystemClock(), say=print)  # type: ignore[arg-type]
+    keyed = KeyedModels(Empty(), Vault(bytes), resolver=resolver, clock=SystemClock(), say=print)
     given = RunContext(models=resolver)
     for number in range(MAX_CACHED + 20):
         await keyed.context_for(f"tenant-{number}", given)
@@ -252,7 +253,7 @@ async def test_workspaces_with_models_of_their_own_hold_nothing_once_they_are_fo
     async with Overheard() as server:
         settings = Settings(model_hosts=server.url.split("/")[2])
         resolver = ModelResolver(settings)
-        keyed = KeyedModels(Keys(), Vault(bytes), resolver=resolver, clock=SystemClock(), say=print)  # type: ignore[arg-type]
+        keyed = KeyedModels(Keys(), Vault(bytes), resolver=resolver, clock=SystemClock(), say=print)
         given, forgotten = RunContext(models=resolver), []
         for number in range(MAX_CACHED + 20):
             models = (await keyed.context_for(f"tenant-{number}", given)).models

@@ -171,7 +171,7 @@ def _held(server: Server, begun: asyncio.Event | None = None) -> asyncio.Event:
         await gate.wait()
         return await answer(*given)
 
-    mock.execute_program = held  # type: ignore[method-assign]
+    mock.execute_program = held  # type: ignore[method-assign, assignment]
     return gate
 
 
@@ -186,8 +186,8 @@ async def test_an_execution_whose_caller_leaves_is_cancelled_unless_its_key_asks
         gate = _held(server, started)
         query = {"query": EXECUTE % ("" if key is None else f', idempotencyKey: "{key}"')}
         if way == "websocket":
-            caller: Call | Socket = await opened(server)
-            caller.send(id="1", type="subscribe", payload=query)
+            caller: Call | Socket = (socket := await opened(server))
+            socket.send(id="1", type="subscribe", payload=query)
         elif way == "graphql":
             caller = Call(server, "/graphql", query)
         else:

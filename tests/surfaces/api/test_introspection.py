@@ -1,6 +1,7 @@
 """The schema describes itself to standard tools, and to nobody more than a request may cost."""
 
 import itertools
+from typing import Any
 
 import pytest
 from graphql import build_client_schema, get_introspection_query, print_schema
@@ -22,7 +23,7 @@ FLAGS = (
     "input_value_deprecation",
     "one_of",
 )
-VARIANTS = [dict.fromkeys(FLAGS, False), dict.fromkeys(FLAGS, True)]
+VARIANTS: list[dict[str, Any]] = [dict.fromkeys(FLAGS, False), dict.fromkeys(FLAGS, True)]
 VARIANTS += [dict.fromkeys(FLAGS, False) | {flag: True} for flag in FLAGS]
 VARIANTS += [dict.fromkeys(FLAGS, True) | {"type_depth": depth} for depth in (2, 9, 12, 20)]
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dspex.errors import InvalidError
 from dspex.surfaces.api.json_limits import BASE_COUNT, BYTES_PER_VALUE, check_values
 from dspex.surfaces.api.requests import decode_json
+from dspex.surfaces.api.responses import RequestError
 from tests.support.properties import examples
 
 TEXTS = st.text(alphabet='ab,[]{}"\\ é', max_size=6)
@@ -43,7 +44,7 @@ def test_a_text_of_marks_across_chunks_is_one_value() -> None:
 def test_more_text_may_hold_more_values() -> None:
     rows = json.dumps([{"question": "what is it", "answer": "nothing"}] * 50_000).encode()
     check_values(rows)
-    with pytest.raises(InvalidError, match="more than") as raised:
+    with pytest.raises(RequestError, match="more than") as raised:
         decode_json(b"[" + b"{}," * 100_000 + b"{}]")
     assert raised.value.status == 413
 

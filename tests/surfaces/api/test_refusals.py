@@ -156,7 +156,7 @@ async def test_a_subscription_goes_on_when_the_database_was_away(tmp_path: Path)
             request.release()
             raise StorageError("gone")
 
-        driver.rows = gone  # type: ignore[method-assign]
+        driver.rows = gone  # type: ignore[method-assign, assignment]
         for _ in range(3):
             await request.acquire()
         driver.rows = rows  # type: ignore[method-assign]

@@ -71,6 +71,7 @@ def test_a_scalar_refuses_what_is_none_with_a_typed_error(name: str) -> None:
     for value in WRONG[name]:
         with pytest.raises(GraphQLError) as caught:
             scalar.parse_value(value)
+        assert caught.value.extensions is not None
         assert caught.value.extensions["type"] == "InvalidError", value
         assert len(caught.value.message) < 400
 
@@ -86,7 +87,7 @@ EMBEDDING = _scalar("Embedding")
 
 
 def test_where_each_scalar_stands_in_the_schema() -> None:
-    types = core_schema(make_schema()).type_map
+    types: dict[str, Any] = core_schema(make_schema()).type_map
     assert str(types["ProgramMetrics"].fields["successRate"].type) == "Probability"
     assert str(types["EmbeddingOfInput"].fields["value"].type) == "Embedding!"
     assert str(types["Execution"].fields["programId"].type) == "UUID!"
@@ -163,7 +164,8 @@ async def test_a_resource_of_ones_own_may_have_vectors_and_probabilities(
     on_each_database: Settings,
 ) -> None:
     domain = DOMAIN.extended(PASSAGE)
-    fields = core_schema(make_schema(domain)).type_map["Passage"].fields
+    types: dict[str, Any] = core_schema(make_schema(domain)).type_map
+    fields = types["Passage"].fields
     assert [str(fields[name].type) for name in ("vector", "score")] == ["Embedding!", "Probability"]
 
     url = on_each_database.database_url

@@ -45,7 +45,7 @@ async def test_half_of_a_surrogate_pair_in_an_answer_ends_no_subscription() -> N
         messages.append(event)
 
     answer = {"data": {"text": "\ud83d"}}
-    await _MessageChannel(send, send).send(ProtocolMessage("next", "1", answer))  # type: ignore[arg-type]
+    await _MessageChannel(send, send).send(ProtocolMessage("next", "1", answer))
     assert json.loads(messages[0]["text"]) == {"type": "next", "id": "1", "payload": answer}
     assert json.loads(_event(answer).partition(b"data: ")[2]) == answer
 

@@ -159,14 +159,14 @@ async def test_no_field_of_graphql_shows_rows_of_another_tenant(tmp_path: Path) 
             ) == {"data": {"node": None}}
         for resource in READABLE:
             item, many = camel(resource.name), camel(resource.plural)
-            type_ = get_named_type(SCHEMA.query_type.fields[item].type)  # type: ignore[union-attr]
+            type_ = get_named_type(SCHEMA.query_type.fields[item].type)
             assert is_object_type(type_)
             fields = selection(type_, 1)
             for key in result.ids:
                 assert (
                     await result.graphql(f"query($id: ID!) {{ {item}(id: $id) {fields} }}", id=key)
                 )["data"] == {item: None}
-            if "name" in SCHEMA.query_type.fields[item].args:  # type: ignore[union-attr]
+            if "name" in SCHEMA.query_type.fields[item].args:
                 for name in result.names:
                     query = f"query($name: String) {{ {item}(name: $name) {fields} }}"
                     answer = await result.graphql(query, name=name)

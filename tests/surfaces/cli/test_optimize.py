@@ -115,6 +115,7 @@ def test_what_optimize_wrote_is_a_target_and_is_imported_and_loaded(
     assert loaded.assignment() == data["assignment"]
     fresh = dspex.Predict(loaded.contract())
     fresh.load(folder / "better.json")
+    assert isinstance(loaded, dspex.Predict)
     assert (fresh.signature, fresh.demos) == (loaded.signature, loaded.demos)
     code, _, err = call(capsys, "run", "bettr.json", "question=q")
     assert (code, "the file 'bettr.json' does not exist. Did you mean 'better.json'?" in err) == (

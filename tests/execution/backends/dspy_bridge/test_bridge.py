@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 import pytest
@@ -123,7 +124,7 @@ async def test_a_node_that_dspy_runs_streams_its_fields_into_the_stream_of_the_w
     interpreter, adapter
 ):
     async with open_bridge(interpreter) as (bridge, _context):
-        outer = Module()
+        outer: Any = Module()
         outer.first = Predict("question -> query")
         text, config = "question, query -> answer, why", {"adapter": adapter}
         node = Node(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-dspy = pytest.importorskip("dspy", reason="pip install 'dspex[dspy]'")
+dspy: Any = pytest.importorskip("dspy", reason="pip install 'dspex[dspy]'")
 
 from dspex.execution.backends.dspy_bridge.child.contracts import contract_of, inputs_of  # noqa: E402
 from dspex.execution.backends.dspy_bridge.child.values import converters_for  # noqa: E402
@@ -63,7 +63,7 @@ class Trap(Base):
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(name)
 
-    def forward(self, question: str, mode: "Missing" = None) -> Any:  # noqa: F821
+    def forward(self, question: str, mode: "Missing" = None) -> Any:  # type: ignore[name-defined]  # noqa: F821
         return self.unknown[question](mode)
 
 

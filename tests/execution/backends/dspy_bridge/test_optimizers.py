@@ -176,10 +176,8 @@ async def open_bridge(*, interpreter, pool=POOL, seconds=120):
 )
 async def test_every_optimizer_learns_what_it_is_for(interpreter, optimizer, learned, work):
     async with open_bridge(interpreter=interpreter) as bridge:
-        heard, context = (
-            [],
-            RunContext(model=answering(unsteady() if optimizer == "SIMBA" else seldom)),
-        )
+        model = answering(unsteady() if optimizer == "SIMBA" else seldom)
+        heard, context = [], RunContext(model=model)
         better = await optimized(bridge, context, heard, optimizer=optimizer, **work)
         demos, instructions = (
             better.assignment.get("self.demos"),
@@ -199,7 +197,7 @@ async def test_every_optimizer_learns_what_it_is_for(interpreter, optimizer, lea
             assert demos or "Answer with three." in instructions
         assert heard[0]["state"] == "begun"
         assert optimizer == "LabeledFewShot" or heard[-1]["scored"] >= 2
-        assert optimizer == "LabeledFewShot" or context.model.requests
+        assert optimizer == "LabeledFewShot" or model.requests
         again = await bridge.create_program(better)
         assert (await bridge.execute_program(again, {"question": "q5"}, context)).answer == 3
 
@@ -265,7 +263,11 @@ async def test_a_long_search_is_never_taken_for_dead_and_tells_its_progress(newe
                 assert [worker.state for worker in bridge.stats().workers] == ["ready"]
                 assert not search.done()
             model.let(1)
-            await eventually(lambda least=number: sum("scored" in data for data in heard) > least)
+
+            def is_scored(least: int = number) -> bool:
+                return sum("scored" in data for data in heard) > least
+
+            await eventually(is_scored)
         model.let(100)
         assert (await search).assignment["self.demos"]
         assert [data["scored"] for data in heard if "scored" in data][:3] == [1, 2, 3]
@@ -311,18 +313,19 @@ async def test_a_program_of_thought_runs_or_says_what_its_sandbox_needs(newest):
         )
         handle = await bridge.create_program(Program(name="p", signature=value, root=root))
         model = answering({"generated_code": "print(1 + 2)", "answer": 3, "reasoning": "r"})
-        (found,) = await asyncio.gather(
+        results = await asyncio.gather(
             bridge.execute_program(handle, {"question": "1 + 2?"}, RunContext(model=model)),
             return_exceptions=True,
         )
-        if isinstance(found, BaseException):
-            assert isinstance(found, ToolError)
-            assert "needs deno" in found.message
-            assert "pip install deno" in found.message
+        [result] = results
+        if isinstance(result, BaseException):
+            assert isinstance(result, ToolError)
+            assert "needs deno" in result.message
+            assert "pip install deno" in result.message
             pytest.skip(
-                f"the sandbox of dspy does not run here: {found.message.splitlines()[0][:300]}"
+                f"the sandbox of dspy does not run here: {result.message.splitlines()[0][:300]}"
             )
-        assert found.answer == 3
+        assert result.answer == 3
         assert len(model.requests) == 2
 
 

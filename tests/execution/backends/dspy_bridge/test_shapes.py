@@ -95,6 +95,8 @@ CASES = [
 
 def script():
     spec = importlib.util.spec_from_file_location("script", PROGRAMS / "script.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -139,7 +139,7 @@ class ImplicitNone(dspy.Module):
         super().__init__()
         self.write = dspy.Predict("notes, question -> answer")
 
-    def forward(self, question: str, notes: list[str] = None):  # noqa: RUF013  # people write it
+    def forward(self, question: str, notes: list[str] = None):  # type: ignore[assignment]  # noqa: RUF013  # people write it
         return self.write(question=question, notes=notes or [])
 
 
