@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -128,3 +129,31 @@ async def test_a_deadline_inside_a_run_leaves_the_run_to_its_cancellation():
             await Outer().acall(
                 RunContext(model=answering("a"), cancellation=cancellation), question="q"
             )
+
+
+async def test_an_evaluation_inside_a_run_belongs_to_its_execution_and_tells_it_no_calls():
+    ask, calls, executions = Predict("question -> answer"), [], []
+
+    class Inner(Module):
+        signature = "question -> answer"
+
+        async def forward(self, question):
+            executions.append(current().frame.execution_id)
+            return {"answer": (await ask.acall(question=question)).answer}
+
+    class Outer(Module):
+        signature = "question -> answer"
+
+        async def forward(self, question):
+            report = await dspex.aevaluate(Inner(), rows, dspex.exact_match)
+            return {"answer": f"{report.scored}"}
+
+    rows = dspex.Dataset.from_rows([{"question": "q", "answer": "a"}])
+    execution_id = uuid.uuid4()
+    context = RunContext(model=answering("a")).part_of(execution_id)
+    listening = context.listening(on_call=lambda *call: calls.append(call))
+    assert (await Outer().acall(listening, question="q")).answer == "1"
+    assert (executions, calls) == ([execution_id], [])
+    await dspex.aevaluate(Inner(), rows, dspex.exact_match, context=listening)
+    assert executions == [execution_id] * 2
+    assert [path for path, *_ in calls] == ["Predict"]

@@ -220,7 +220,7 @@ class _RecordedRun:
         """Call the module in the context and with the inputs of the caller."""
         observers = _ObserverPair(self._context.observer, recorded.observer)
         inner = replace(
-            self._context,
+            self._context.part_of(recorded.frame.execution_id),
             record=None,
             observer=observers,
             records_payloads=self._context.records_payloads or recorded.records_payloads,

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import msgspec
 
@@ -117,6 +118,10 @@ class RunContext:
                 **{name: item for name, item in listeners.items() if item is not None}
             ),
         )
+
+    def part_of(self, execution_id: UUID | None) -> "RunContext":
+        """Return the context for runs that belong to a stored execution."""
+        return replace(self, frame=self._frame_with(execution_id=execution_id))
 
     def remembering(self, memo: Memo) -> "RunContext":
         """Return the context of another run of a `forward`, which repeats the calls of `memo`."""
@@ -277,7 +282,8 @@ def without_run(context: RunContext) -> RunContext:
     frame = context.frame
     if frame.recorder is None:
         return context
-    return replace(context, frame=Frame(is_guarded=frame.is_guarded, loop=frame.loop))
+    outside = Frame(is_guarded=frame.is_guarded, loop=frame.loop, execution_id=frame.execution_id)
+    return replace(context, frame=outside)
 
 
 async def call_guarded(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 import msgspec
 import uuid_utils
@@ -176,6 +177,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     - `emit` receives events during the run, see `Module.stream`; `on_call` receives the path,
       inputs and outputs of each predictor after its answer.
     - `loop` owns the backends of the run; a `forward` may run on another one.
+    - `execution_id` is the stored execution that the run is part of.
     """
 
     recorder: TraceRecorder | None = None
@@ -187,6 +189,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     emit: EmitEvent | None = None
     on_call: CallListener | None = None
     loop: asyncio.AbstractEventLoop | None = None
+    execution_id: UUID | None = None
 
 
 OUTSIDE = Frame()  # of any run

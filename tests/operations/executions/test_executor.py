@@ -238,22 +238,28 @@ async def test_a_repeated_call_gets_a_long_execution_as_running(settings: Settin
 
 
 async def test_an_execution_inside_another_is_its_child(settings: Settings) -> None:
+    deadlines: list[int | None] = []
+
     class Calling(MockBackend):
         process: Process
 
         async def execute_program(
             self, handle: Any, inputs: Mapping[str, Any], context: RunContext
         ) -> Prediction:
+            deadlines.append(context.deadline)
             if inputs["q"] == "outer":
                 await asyncio.gather(*(self.process.start(inputs={"q": "inner"}) for _ in range(2)))
             return await super().execute_program(handle, inputs, context)
 
     async with processes(settings, backend=lambda: Calling([{"a": "yes"}])) as [process]:
         process.backend.process = process
-        outer = await process.start(inputs={"q": "outer"})
+        outer = await process.start(inputs={"q": "outer"}, timeout=60)
         children = await process.rows(parent_id=outer.id)
         assert [child.inputs for child in children] == [{"q": "inner"}] * 2
         assert outer.parent_id is None
+        first, *others = deadlines
+        assert first is not None
+        assert all(later == pytest.approx(first, abs=10e9) for later in others)
 
 
 async def test_a_deadline_ends_a_run_with_a_typed_error(settings: Settings) -> None:

@@ -11,12 +11,12 @@ import msgspec
 from dspex.errors import DspexError, ExecutionError, boundary
 from dspex.execution.backends import Choice
 from dspex.execution.backends.outputs import check_outputs, dump_outputs
-from dspex.execution.context import RunContext, call_guarded
+from dspex.execution.context import RunContext, call_guarded, use_context
 from dspex.language.records import Prediction, Span
 from dspex.operations.executions.execution_recorder import trace_of
 from dspex.operations.executions.execution_rows import ExecutionRows
 from dspex.operations.executions.records import ExecutionRecord
-from dspex.operations.executions.running_executions import RunningExecution, inside
+from dspex.operations.executions.running_executions import RunningExecution
 from dspex.operations.executions.stages import Stages
 from dspex.operations.framework.input_errors import input_errors_as_invalid
 from dspex.telemetry import Event, Observer
@@ -24,8 +24,8 @@ from dspex.telemetry import Event, Observer
 _log = logging.getLogger("dspex.executions")
 ProgramCall = Callable[[RunContext], Awaitable[Prediction]]
 """Runs what an execution records, such as a module of the caller, in the executor's context."""
-ContextOfRun = Callable[[RunningExecution, str, float | None], Awaitable[RunContext]]
-"""Returns the context of a run in a workspace, with a timeout in seconds."""
+ContextOfRun = Callable[[ExecutionRecord, float | None], Awaitable[RunContext]]
+"""Returns the context of an execution, with a timeout in seconds."""
 STOPPED = DspexError("the process that ran this execution was stopped; retry it").to_dict() | {
     "code": "interrupted",
     "retryable": True,
@@ -65,13 +65,10 @@ class ExecutionRun:
         try:
             self._run.is_stoppable = True
             self._run.check()
-            with (
-                input_errors_as_invalid(),
-                boundary(ExecutionError, "the program failed"),
-                inside(self._run),
-            ):
-                context = await self._context_of(self._run, self._record.workspace, seconds)
-                prediction = await self._call_program(inputs, context)
+            with input_errors_as_invalid(), boundary(ExecutionError, "the program failed"):
+                context = await self._context_of(self._record, seconds)
+                with use_context(context):
+                    prediction = await self._call_program(inputs, context)
                 self._run.is_stoppable = False
                 values |= self._outputs(prediction)
         except DspexError as error:

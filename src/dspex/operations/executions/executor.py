@@ -16,7 +16,7 @@ from dspex.errors import (
     QuotaError,
 )
 from dspex.execution.backends import Backends
-from dspex.execution.context import RunContext
+from dspex.execution.context import RunContext, current
 from dspex.language.signatures import Validator
 from dspex.language.signatures.cancellable import CancellableRun
 from dspex.operations.executions.execution_recorder import (
@@ -30,11 +30,7 @@ from dspex.operations.executions.execution_run import ExecutionRun, ProgramCall
 from dspex.operations.executions.process_owner import owner_of_this_process
 from dspex.operations.executions.records import ENDED, EXECUTION, ExecutionRecord
 from dspex.operations.executions.redaction import PayloadPolicy
-from dspex.operations.executions.running_executions import (
-    RunningExecution,
-    RunningExecutions,
-    parent,
-)
+from dspex.operations.executions.running_executions import RunningExecutions
 from dspex.operations.executions.stages import Stages
 from dspex.operations.framework.heavy_work import HeavyWork, InputLimits
 from dspex.operations.framework.input_errors import input_errors_as_invalid
@@ -115,7 +111,7 @@ class Executor:
         stages.enter("input_validation")
         columns: dict[str, Any] = {
             "backend": choice.name,
-            "parent_id": None if (parent_run := parent()) is None else parent_run.id,
+            "parent_id": current().frame.execution_id,
         }
         validator = choice.program.signature.input_validator
         amount = validator.amount(inputs)
@@ -315,21 +311,15 @@ class Executor:
             record = await self._rows.reload(record)
         return record
 
-    async def _context_of(
-        self, run: RunningExecution, workspace: str, seconds: float | None
-    ) -> RunContext:
-        """Return the context of a run.
-
-        The deadline of a parent execution applies if it is earlier.
-        """
-        context = await self.context_provider(workspace, self._context)
+    async def _context_of(self, record: ExecutionRecord, seconds: float | None) -> RunContext:
+        """Return the context of an execution; in another one, its deadline applies if earlier."""
+        outer = current()
+        context = await self.context_provider(record.workspace, self._context)
         if seconds is not None:
             context = context.within(seconds)
-        parent_run = parent()
-        if parent_run is not None and parent_run.deadline is not None:
-            context = context.within((parent_run.deadline - self._clock.monotonic_ns()) / 1e9)
-        run.deadline = context.deadline
-        return context
+        if outer.frame.execution_id is not None and outer.deadline is not None:
+            context = context.within((outer.deadline - self._clock.monotonic_ns()) / 1e9)
+        return context.part_of(record.id)
 
 
 def _validate(validator: Validator, values: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:

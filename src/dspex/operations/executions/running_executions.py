@@ -2,28 +2,25 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Literal
 from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.errors import UnavailableError
+from dspex.execution.context import current
 
 _log = logging.getLogger("dspex.executions")
 Reason = Literal["cancel", "interrupt"]
 
 
 class RunningExecution:
-    """One active execution and its task. `deadline` is in monotonic nanoseconds."""
+    """One active execution and its task; `began` is in monotonic nanoseconds."""
 
     __slots__ = (
         "_cancelling",
         "_finished",
         "_task",
         "began",
-        "deadline",
         "id",
         "is_stoppable",
         "reason",
@@ -36,7 +33,6 @@ class RunningExecution:
             raise RuntimeError("an execution must run in an asyncio task")
         self.id = execution_id
         self.began = began
-        self.deadline: int | None = None
         self.is_stoppable = False
         self.reason: Reason | None = None
         self._task = task
@@ -83,24 +79,6 @@ class RunningExecution:
             self._finished.set()
 
 
-_current: ContextVar[RunningExecution | None] = ContextVar("dspex_execution", default=None)
-
-
-def parent() -> RunningExecution | None:
-    """Return the run of the enclosing execution, or None."""
-    return _current.get()
-
-
-@contextmanager
-def inside(run: RunningExecution) -> Iterator[None]:
-    """Make executions inside the block children of `run`."""
-    token = _current.set(run)
-    try:
-        yield
-    finally:
-        _current.reset(token)
-
-
 class RunningExecutions:
     """The active runs of one executor."""
 
@@ -134,7 +112,7 @@ class RunningExecutions:
         Raises:
             UnavailableError: this process is shutting down.
         """
-        if self.is_draining and parent() is None:
+        if self.is_draining and current().frame.execution_id is None:
             raise UnavailableError(
                 "this process is shutting down and does not accept new executions; call again in "
                 "a moment"
