@@ -171,9 +171,12 @@ async def test_what_waits_says_for_whom(opened: Opened) -> None:
 
         coded = {"code": "default", "revision": "abc"}
         assert await waiting({}) == "no worker is running; start one with `dspex worker`"
-        engine.starts_worker = True
-        assert await waiting({}) == "the server is starting its worker"
-        assert await waiting(coded) == "the server is starting its worker"
+        engine.starts_worker = True  # the reason stays true in the row when the server has stopped
+        of_server = (
+            "waiting for the server's worker; without a server, start one with `dspex worker`"
+        )
+        assert await waiting({}) == of_server
+        assert await waiting(coded) == of_server
         engine.starts_worker = False
         await a_worker(store, ("default", "xyz"))
         assert await waiting({}) is None

@@ -173,11 +173,12 @@ def why_waiting(
 ) -> str | None:
     """Return why a queued job that is due does not run yet; None if it is about to run.
 
-    A process that `starts_worker`, such as a server, starts it again whenever it ends.
+    A server that `starts_worker` restarts it whenever it ends. The reason has to be true after the
+    server has stopped, too: it stays in the row, and nobody may be left to change it.
     """
     able = [worker for worker in alive if serves(job.needs, worker.code, worker.revision)]
     if not alive and starts_worker:
-        return "the server is starting its worker"
+        return "waiting for the server's worker; without a server, start one with `dspex worker`"
     if not able:
         if job.needs:
             return f"no worker with {job.needs['code']}@{job.needs['revision']}"
