@@ -15,7 +15,13 @@ from starlette.testclient import TestClient
 
 import dspex
 from dspex.bootstrap.open_store import OpenStore
-from dspex.errors import ConfigurationError, InputError, InvalidError, ModelUnavailableError
+from dspex.errors import (
+    ConfigurationError,
+    DefinitionError,
+    InputError,
+    InvalidError,
+    ModelUnavailableError,
+)
 from dspex.execution import clients
 from dspex.execution.context import current
 from dspex.operations.domain import DOMAIN
@@ -38,6 +44,21 @@ class Desk(dspex.Module):
 
     async def forward(self, question: str) -> dspex.Prediction:
         return await self.reply.acall(question=question)
+
+
+def test_a_program_of_the_running_script_is_refused_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Desk, "__module__", "__main__")
+    with (
+        dspex.open("kept"),
+        pytest.raises(
+            DefinitionError,
+            match=r"Desk cannot be found by import, because the running script defines it; .*"
+            r"`dspex\.open` .* write `from programs import Desk`",
+        ),
+    ):
+        Desk()(question="capital?")
 
 
 def test_programs_that_run_inside_are_recorded_and_outside_are_not() -> None:

@@ -149,8 +149,9 @@ def code_config(
     """
     if code.__module__ == "__main__":
         raise DefinitionError(
-            f"{code.__qualname__} cannot be found by import, because the script that runs defines "
-            "it; move it to another file and import it from there, to store programs of it"
+            f"{code.__qualname__} cannot be found by import, because the running script defines "
+            "it; to store programs of it, as `dspex.open` does, move it to another file, such as "
+            f"programs.py, and write `from programs import {code.__qualname__.partition('.')[0]}`"
         )
     if "<locals>" in code.__qualname__:
         raise DefinitionError(
