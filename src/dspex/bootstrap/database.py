@@ -95,7 +95,7 @@ async def migrate_database(
     try:
         before = await revision(database)
         await migrate(database, to=to, say=say)
-        return database.shown, before, await revision(database)
+        return database.display_url, before, await revision(database)
     finally:
         await database.aclose()
 
@@ -117,8 +117,8 @@ async def examine_database(settings: Settings) -> tuple[str, str]:
         schema = await revision(database)
         if schema == HEAD:
             count = await SQLStore(database, DOMAIN).count(DOMAIN["execution"], {})
-            return f"{database.shown}: schema {schema} (current), {count} executions", ""
-        line = f"{database.shown}: schema {schema or 'none'}, this dspex reads {HEAD}"
+            return f"{database.display_url}: schema {schema} (current), {count} executions", ""
+        line = f"{database.display_url}: schema {schema or 'none'}, this dspex reads {HEAD}"
         if schema is not None and schema > HEAD:
             return line, "update dspex: a later version wrote this database"
         return (

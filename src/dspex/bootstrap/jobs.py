@@ -137,9 +137,9 @@ async def watch_jobs(services: Services, *, is_embedded: bool) -> AsyncIterator[
         starts_worker=is_embedded,
     )
     registry = WorkerRegistry(dependencies.store, policy=policy, clock=dependencies.clock)
-    engine, noted = dependencies.services.get(JobEngine), asyncio.Event()
+    engine, wakeup = dependencies.services.get(JobEngine), asyncio.Event()
     if isinstance(engine, QueuedJobs):
-        engine.starts_worker, noted = is_embedded, engine.noted
+        engine.starts_worker, wakeup = is_embedded, engine.wakeup
     worker = None
     if is_embedded:
         command, variables = (
@@ -149,7 +149,9 @@ async def watch_jobs(services: Services, *, is_embedded: bool) -> AsyncIterator[
         worker = WorkerProcess(
             command, store=dependencies.store, clock=dependencies.clock, environment=variables
         )
-    async with JobMonitor(sweeper, registry, noted=noted, clock=dependencies.clock, worker=worker):
+    async with JobMonitor(
+        sweeper, registry, wakeup=wakeup, clock=dependencies.clock, worker=worker
+    ):
         yield
 
 

@@ -111,7 +111,7 @@ async def open_services(
             operations=Operations(with_executor(dependencies, executor)),
             context=context,
             backends=backends,
-            database=database.shown,
+            database=database.display_url,
             data=database,
             keys=KeyRing(store, vault, clock=clock),
             examine=readiness.problems,

@@ -132,8 +132,8 @@ class Counted:
 
 async def test_it_is_looked_for_once_an_hour_and_never_with_nought_days() -> None:
     clock, counted = FakeClock(), Counted()
-    off = LeftoverCleaner(counted, queues=QUEUES, clock=clock, days=0, spent=counted.spent)
-    on = LeftoverCleaner(counted, queues=QUEUES, clock=clock, days=30, spent=counted.spent)
+    off = LeftoverCleaner(counted, queues=QUEUES, clock=clock, days=0, forget_tickets=counted.spent)
+    on = LeftoverCleaner(counted, queues=QUEUES, clock=clock, days=30, forget_tickets=counted.spent)
     assert (await off.tick(), counted.asked) == (0, [])
     assert (await on.tick(), await on.tick()) == (7, 0)
     assert {before for _, before in counted.asked} == {clock.now() - timedelta(days=30)}

@@ -29,7 +29,7 @@ QUICK = JobPolicy(queues=QUEUES, poll=0.02, concurrency=2)
 
 
 async def is_spent(tickets: Tickets, names: list[str], spent: set[str]) -> bool:
-    return await asyncio.to_thread(tickets.spent, names) == spent
+    return await asyncio.to_thread(tickets.find_spent, names) == spent
 
 
 @pytest.mark.full
@@ -58,8 +58,8 @@ async def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(
             await asyncio.to_thread(tickets.start, [("evaluation", "evaluation")])
             try:
                 for turn in (0, 0, 1) if life == "first" else (2, 3):
-                    await asyncio.to_thread(tickets.note, "evaluation", JOB, turn)
-                await asyncio.to_thread(tickets.note, "elsewhere", OTHER, 0)
+                    await asyncio.to_thread(tickets.add, "evaluation", JOB, turn)
+                await asyncio.to_thread(tickets.add, "elsewhere", OTHER, 0)
                 await both.wait()
                 first = 0 if life == "first" else 2
                 assert [found[:3] for found in sorted(runs, key=lambda found: found[2])] == [
@@ -73,8 +73,8 @@ async def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(
                 await asyncio.to_thread(
                     tickets.discard, []
                 )  # DBOS takes an empty list for all of them
-                assert await asyncio.to_thread(tickets.spent, []) == set()
-                assert await asyncio.to_thread(tickets.spent, [names[1]]) == set()
+                assert await asyncio.to_thread(tickets.find_spent, []) == set()
+                assert await asyncio.to_thread(tickets.find_spent, [names[1]]) == set()
                 now = SystemClock().now()
                 assert await asyncio.to_thread(tickets.forget, now - timedelta(days=1)) == 0
                 if life == "first":
@@ -82,7 +82,7 @@ async def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(
                     await eventually(partial(is_spent, tickets, spent, set(spent)))
                     # with the one that waits where this worker does not look
                     assert await asyncio.to_thread(tickets.forget, now + timedelta(days=1)) == 3
-                    assert await asyncio.to_thread(tickets.spent, [*spent, names[1]]) == {
+                    assert await asyncio.to_thread(tickets.find_spent, [*spent, names[1]]) == {
                         *spent,
                         names[1],
                     }
@@ -120,8 +120,8 @@ async def test_a_database_that_is_away_is_a_storage_error_whatever_is_asked(
         await asyncio.to_thread(tickets.start, [("evaluation", "evaluation")])
         own.stop("QUIT")
         for call in (
-            lambda: tickets.note("evaluation", JOB, 0),
-            lambda: tickets.spent([ticket_of(JOB, 0)]),
+            lambda: tickets.add("evaluation", JOB, 0),
+            lambda: tickets.find_spent([ticket_of(JOB, 0)]),
             lambda: tickets.discard(["somebody"]),
             lambda: tickets.forget(SystemClock().now()),
         ):
@@ -131,7 +131,7 @@ async def test_a_database_that_is_away_is_a_storage_error_whatever_is_asked(
         with pytest.raises(StorageError, match="does not start"):
             await asyncio.to_thread(tickets.start, [("evaluation", "evaluation")])
         with pytest.raises(StorageError, match="is closed"):
-            tickets.note("evaluation", JOB, 0)
+            tickets.add("evaluation", JOB, 0)
 
     with PostgresServer() as own:
         url = own.url(own.make())

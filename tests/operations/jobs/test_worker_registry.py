@@ -91,7 +91,7 @@ async def test_a_job_waits_for_its_retry_but_not_for_a_clock_that_was_ahead(
         clock = FakeClock()
         job = await a_job(store, retry_at=clock.now() + timedelta(seconds=wait))
         assert await OrphanSweeper(
-            store, policy=POLICY, clock=clock, new_id=new_id, note=note
+            store, policy=POLICY, clock=clock, new_id=new_id, add_ticket=note
         ).tick()
         assert noted == ([job.id] if is_due else [])
 
@@ -113,7 +113,7 @@ async def test_jobs_that_nobody_can_run_keep_no_later_one_waiting(
             await a_job(store, program=program, needs=first.needs)
         last = await a_job(store, program=program)
         sweeping = OrphanSweeper(
-            store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note
+            store, policy=POLICY, clock=SystemClock(), new_id=new_id, add_ticket=note
         )
         assert await sweeping.tick()
         assert noted == [last.id]
@@ -129,7 +129,9 @@ async def test_jobs_of_the_dead_are_queued_again_until_they_look_like_murderers(
         async def note(channel: str, job: Any) -> None:
             noted.append((channel, job.turn))
 
-        sweeper = OrphanSweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note)
+        sweeper = OrphanSweeper(
+            store, policy=POLICY, clock=SystemClock(), new_id=new_id, add_ticket=note
+        )
         job = await a_job(store)
         running = {"status": "running", "worker": str(worker.id), "attempts": 1}
         await store.write(Update(resource=EVALUATION, id=job.id, values=running))
@@ -195,7 +197,9 @@ async def test_a_job_that_waits_for_its_next_attempt_is_not_handed_out(opened: O
         await a_worker(store)
         now = SystemClock().now()
         job = await a_job(store, retry_at=now + timedelta(minutes=1), waiting="retry in a minute")
-        sweeper = OrphanSweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note)
+        sweeper = OrphanSweeper(
+            store, policy=POLICY, clock=SystemClock(), new_id=new_id, add_ticket=note
+        )
         await sweeper.tick()
         assert noted == []
         await store.write(Update(resource=EVALUATION, id=job.id, values={"retry_at": now}))

@@ -293,7 +293,7 @@ def test_a_database_url_is_checked_and_never_shown(
     )
     assert settings.database_url is not None
     assert "geheim" not in repr(settings)
-    assert "geheim" not in Database(settings.database_url.reveal()).shown
+    assert "geheim" not in Database(settings.database_url.reveal()).display_url
     with pytest.raises(ConfigurationError, match="DSPEX_DATABASE_URL: expected a URL") as caught:
         read_settings({"DSPEX_DATABASE_URL": "mysql://me:geheim@host/db"}, folder=tmp_path)
     assert "geheim" not in str(caught.value)

@@ -149,7 +149,7 @@ class Resource(Generic[E]):
         )
 
     @cached_property
-    def shown(self) -> tuple[Attribute, ...]:
+    def public_attributes(self) -> tuple[Attribute, ...]:
         """The attributes without the hidden ones."""
         return tuple(
             attribute for attribute in self.attributes if attribute.name not in self.hidden
@@ -157,13 +157,16 @@ class Resource(Generic[E]):
 
     @cached_property
     def visible(self) -> tuple[Attribute, ...]:
-        """The shown attributes, then the calculations."""
-        return (*self.shown, *(calculation.attribute for calculation in self.calculations))
+        """The public attributes, then the calculations."""
+        return (
+            *self.public_attributes,
+            *(calculation.attribute for calculation in self.calculations),
+        )
 
     @cached_property
     def values_of(self) -> Callable[[Any], dict[str, Any]]:
-        """A function that returns the shown attributes and calculations of a row by name."""
-        names = tuple(attribute.name for attribute in self.shown)
+        """A function that returns the public attributes and calculations of a row by name."""
+        names = tuple(attribute.name for attribute in self.public_attributes)
         get, computed = (
             attrgetter(*names),
             [
@@ -183,7 +186,7 @@ class Resource(Generic[E]):
     @cached_property
     def filters(self) -> Mapping[str, Filter]:
         """All list filters by name, derived from the kinds of the shown attributes."""
-        attributes = (attribute for attribute in self.shown if attribute.name != "id")
+        attributes = (attribute for attribute in self.public_attributes if attribute.name != "id")
         return {
             list_filter.name: list_filter
             for attribute in attributes
@@ -198,7 +201,7 @@ class Resource(Generic[E]):
         """
         filter_names = {
             list_filter.name
-            for attribute in self.shown
+            for attribute in self.public_attributes
             for list_filter in _filters(attribute)
             if list_filter.comparison != "eq"
         }
@@ -212,7 +215,9 @@ class Resource(Generic[E]):
     def sortable(self) -> Mapping[str, Attribute]:
         """The attributes that lists can be sorted by."""
         attributes = (
-            attribute for attribute in self.shown if ATTRIBUTE_KINDS[attribute.kind].is_sortable
+            attribute
+            for attribute in self.public_attributes
+            if ATTRIBUTE_KINDS[attribute.kind].is_sortable
         )
         return {
             attribute.name: attribute

@@ -1,7 +1,4 @@
-"""Looks after jobs in a process that runs none itself.
-
-It says why they wait, and keeps a worker process for them.
-"""
+"""Supervises jobs in a process that runs none itself: explains why they wait, runs a worker."""
 
 import asyncio
 import contextlib
@@ -24,12 +21,11 @@ _STUCK = 8.0  # seconds without a beat after which a worker does not come back
 
 
 class WorkerProcess:
-    """A worker as a child: it is started when there is work.
+    """A worker as a child process, started when there is work, and again whenever it ends.
 
-    It is started again when it ends by itself, and ends with its parent. The child reads its
-    standard input, and stops when that is closed: so it ends with a parent that was killed, too.
-    One that shows no sign of life is stuck: it is killed and started again. Noticing that needs no
-    write, so it works for a worker that holds the lock of a SQLite file, too.
+    It ends with its parent, even if that was killed, because it stops when its standard input is
+    closed. A worker without heartbeats is stuck: it is killed and started again. Detecting that
+    takes no write, so it also works for a worker that holds the lock of a SQLite file.
     """
 
     def __init__(
@@ -41,7 +37,7 @@ class WorkerProcess:
         environment: Mapping[str, str] | None = None,
         longest: float = 30.0,
     ) -> None:
-        """Take how to start it, and its environment, which is this process's by default.
+        """Take the command and the environment of the worker, by default that of this process.
 
         If it ends by itself, it is started again after 1, 2, 4 ... `longest` seconds.
         """
@@ -58,12 +54,12 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int | None:
-        """The process id, None where it does not run."""
+        """The process id, or None if it does not run."""
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
 
     async def ensure(self) -> None:
-        """Start it where it does not run, and it is time to."""
+        """Start it unless it runs, or was started too recently."""
         if self.pid is not None or self._clock.monotonic_ns() < self._not_before:
             return
         if self._process is not None:
@@ -78,9 +74,9 @@ class WorkerProcess:
         )
 
     async def replace_stuck(self, passed: float) -> None:
-        """Kill it where it is stuck.
+        """Kill it if it is stuck.
 
-        `passed` is for how many seconds its parent has looked on since the last call.
+        `passed` is the number of seconds that this process has watched it since the last call.
 
         Raises:
             StorageError: the database cannot be reached.
@@ -102,7 +98,7 @@ class WorkerProcess:
             await self._process.wait()
 
     async def aclose(self) -> None:
-        """Let it hand back its jobs, and wait until it has ended; past 10 s it is killed."""
+        """Let it hand back its jobs, and wait until it has ended; kill it after 10 seconds."""
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -116,25 +112,22 @@ class WorkerProcess:
 
 
 class JobMonitor:
-    """Sweeps once a second, and when a job is noted.
-
-    It starts `worker` (None: others run jobs) for the first job.
-    """
+    """Sweeps once a second and at each `wakeup`; starts `worker`, if given, for the first job."""
 
     def __init__(
         self,
         sweeper: OrphanSweeper,
         registry: WorkerRegistry,
         *,
-        noted: asyncio.Event,
+        wakeup: asyncio.Event,
         clock: Clock,
         worker: WorkerProcess | None = None,
         every: float = 1.0,
     ) -> None:
-        """Take its parts; it is owned by one event loop, and lives inside `async with`."""
+        """Take the collaborators; one event loop owns it, and it runs inside `async with`."""
         self._sweeper = sweeper
-        self._survey = registry
-        self._noted = noted
+        self._registry = registry
+        self._wakeup = wakeup
         self._worker = worker
         self._every = every
         self._clock = clock
@@ -142,25 +135,22 @@ class JobMonitor:
         self._task: asyncio.Task[None] | None = None
 
     def _pass(self) -> float:
-        """Return the seconds since the last look.
-
-        Those in which this process stood still itself do not count.
-        """
+        """Return the seconds since the last call, at most two rounds, as it may have slept."""
         now = self._clock.monotonic_ns()
         passed = 0.0 if self._last_look is None else (now - self._last_look) / 1e9
         self._last_look = now
         return min(passed, 2 * self._every)
 
     async def tick(self) -> None:
-        """Look once."""
+        """Check jobs and workers once."""
         try:
             if self._worker is not None:
                 await self._worker.replace_stuck(self._pass())
-            await self._survey.tick()
+            await self._registry.tick()
             if await self._sweeper.tick() and self._worker is not None:
                 await self._worker.ensure()
         except StorageError as error:
-            _log.warning("no look after jobs is possible: %s", error.message)
+            _log.warning("jobs cannot be checked now: %s", error.message)
         except OSError as error:  # no process can be started now
             _log.warning("the worker cannot be started: %s", error)
 
@@ -182,7 +172,7 @@ class JobMonitor:
 
     async def _run(self) -> None:
         while True:
-            self._noted.clear()
+            self._wakeup.clear()
             await self.tick()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._noted.wait(), self._every)
+                await asyncio.wait_for(self._wakeup.wait(), self._every)

@@ -1,7 +1,4 @@
-"""Writes what becomes of jobs into their rows.
-
-Every write names the turn of the job that it is made for.
-"""
+"""The writes of a worker to the rows of its jobs; each write is for one turn of a job."""
 
 import asyncio
 import dataclasses
@@ -28,11 +25,11 @@ _log = logging.getLogger("dspex.jobs")
 
 
 class JobRows:
-    """The rows of jobs, as one worker writes them. Safe to use from many tasks of one loop.
+    """Reads and writes the rows of jobs for one worker. Many tasks of one loop may use it.
 
-    Where a row is at another turn, or no longer running, nothing is written: so a result is
-    recorded once, however many believed that the job was theirs. A write that ends a run waits for
-    a database that is away.
+    A write has no effect if the job is at another turn or no longer runs, so each result is
+    recorded once, however many workers believe that the job is theirs. A write that ends a run is
+    repeated until the database is available.
     """
 
     def __init__(
@@ -45,10 +42,7 @@ class JobRows:
         worker: str = "",
         code: Code | None = None,
     ) -> None:
-        """Take where the rows are.
-
-        `worker` is who takes the jobs, `code` what it could run them with.
-        """
+        """Take the collaborators; `worker` takes the jobs, and `code` is the code that it has."""
         self._store = store
         self._policy = policy
         self._clock = clock
@@ -57,12 +51,10 @@ class JobRows:
         self._code = code
 
     async def take(self, resource: JobResource[Any], job_id: UUID, turn: int) -> JobRecord | None:
-        """Take a job that is queued at this turn; return its row as it is then.
-
-        It is None where somebody else was faster.
+        """Start a job that is queued at this turn; return its new row, or None if it is not.
 
         Raises:
-            StorageError: the row could not be read or taken; it is as it was.
+            StorageError: the row could not be read or written, and is unchanged.
         """
         row = await self._store.get(resource, id=job_id)
         if row is None or row.status != "queued" or row.turn != turn:
@@ -72,9 +64,8 @@ class JobRows:
             and self._code is not None
             and not serves(row.needs, *await asyncio.to_thread(self._code))
         ):
-            await self.refuse(
-                resource, job_id, turn, wait=_AGAIN
-            )  # its files have changed since the worker enrolled
+            # the files have changed since the worker registered
+            await self.refuse(resource, job_id, turn, wait=_AGAIN)
             return None
         now = self._clock.now()
         values: dict[str, Any] = {
@@ -94,7 +85,7 @@ class JobRows:
         return job
 
     async def lost_turns(self, turns: Mapping[UUID, tuple[JobResource[Any], int]]) -> list[UUID]:
-        """Return those jobs that were cancelled, paused or taken over, given the turn of each.
+        """Return the jobs that were cancelled, paused or taken over, given the turn of each.
 
         Raises:
             StorageError: the rows could not be read.
@@ -129,7 +120,7 @@ class JobRows:
         )
 
     async def is_ours(self, resource: JobResource[Any], job: JobRecord) -> bool:
-        """Return whether the job still runs at this turn; waits for a database that is away."""
+        """Return whether the job still runs at this turn, as soon as the database is available."""
         row = await self._read(resource, job.id, job.turn)
         return row is not None and row.status == "running"
 
@@ -148,7 +139,7 @@ class JobRows:
             }
             job = dataclasses.replace(run.job, **values)
             events = [self._event(job, resource, text) for text in (*run.messages, result.message)]
-            # the changes come first: the row refers to some of them
+            # the row refers to some of the changes, so they come first
             change = job_update(resource, job.id, values, turn=job.turn, statuses=_RUNNING)
             refused = await self._write(*changes, change, *events)
             if refused is None or not await self.is_ours(resource, run.job):
@@ -158,16 +149,16 @@ class JobRows:
         )
 
     async def fail(self, resource: JobResource[Any], run: JobRun, error: DspexError) -> str:
-        """Write the error of a run, or queue the job again; return what became of it.
+        """Write the error of a run; if a retry may help, queue the job again.
 
-        It is queued again where the error may pass.
+        It returns in one word what became of the job.
         """
-        may_pass = error.is_retryable or isinstance(error, StorageError)
+        may_help = error.is_retryable or isinstance(error, StorageError)
         if error.public_message != error.message:  # the row has other readers than the log
             _log.warning("job %s: %s", run.job.id, error.message)
             error = StorageError(error.public_message)
         attempts = 1 if run.has_progress else run.job.attempts
-        if may_pass and attempts < self._policy.attempts:
+        if may_help and attempts < self._policy.attempts:
             wait = self._policy.wait(attempts)
             why = (
                 f"retry in {wait:g} s, attempt {attempts + 1} of {self._policy.attempts}: "
@@ -196,7 +187,7 @@ class JobRows:
     ) -> str:
         """Queue the job of a run again, due after `wait` seconds; return what became of it.
 
-        `attempts` are those that count; by default all before this run.
+        `attempts` replaces the number of attempts, which by default does not count this run.
         """
         now = self._clock.now()
         values: dict[str, Any] = {
@@ -213,7 +204,7 @@ class JobRows:
     async def refuse(
         self, resource: JobResource[Any], job_id: UUID, turn: int, *, wait: float = 0.0
     ) -> str:
-        """Give a job that nobody took a new turn, due after `wait` seconds."""
+        """Begin a new turn of a queued job, due after `wait` seconds."""
         values = {"retry_at": self._clock.now() + timedelta(seconds=wait)} if wait else {}
         change = job_update(
             resource, job_id, values, turn=turn, statuses=("queued",), begins_turn=True
@@ -229,10 +220,7 @@ class JobRows:
         error: DspexError,
         has_progress: bool,
     ) -> str:
-        """Write how a job ended whose process is gone.
-
-        Nothing is written where it had ended, or goes on elsewhere.
-        """
+        """Write how a job ended whose process is gone, unless it has ended or runs elsewhere."""
         job = await self._read(resource, job_id, turn)
         if job is None or job.status == "queued":
             return (
@@ -245,7 +233,7 @@ class JobRows:
         return await self.fail(resource, run, error)
 
     async def give_back(self, resource: JobResource[Any], job_id: UUID, turn: int) -> str:
-        """Queue a job again whose process did not leave in time when its worker stopped."""
+        """Queue a job again whose process did not end in time when its worker stopped."""
         job = await self._read(resource, job_id, turn)
         if job is None or job.status == "queued":
             return "stopped" if job is None else await self.refuse(resource, job_id, turn)
@@ -254,13 +242,13 @@ class JobRows:
     async def _read(self, resource: JobResource[Any], job_id: UUID, turn: int) -> JobRecord | None:
         """Return the row if the job is queued or running at this turn.
 
-        It waits for a database that is away.
+        It tries until the database is available.
         """
         while True:
             try:
                 row: JobRecord | None = await self._store.get(resource, id=job_id)
             except StorageError as error:
-                _log.warning("the end of a job waits: %s", error.message)
+                _log.warning("the end of a job waits for the database: %s", error.message)
                 await asyncio.sleep(self._policy.poll)
                 continue
             is_ours = row is not None and row.turn == turn and row.status in {"queued", "running"}
@@ -291,17 +279,14 @@ class JobRows:
         )
 
     async def _write(self, *changes: Change) -> str | None:
-        """Write until it is written, or until somebody else has moved the row on.
-
-        In the second case, return "stopped".
-        """
+        """Write, trying until the database is available; "stopped" if the job is not ours."""
         while True:
             try:
                 await self._store.write(*changes)
             except (ConflictError, NotFoundError):
                 return "stopped"
             except StorageError as error:
-                _log.warning("the end of a job waits: %s", error.message)
+                _log.warning("the end of a job waits for the database: %s", error.message)
                 await asyncio.sleep(self._policy.poll)
             else:
                 return None

@@ -1,7 +1,4 @@
-"""What ended jobs have left behind is deleted after a while.
-
-These are tickets, journals, events, and rows of lost workers.
-"""
+"""Deletes what ended jobs leave behind: tickets, journals, events, and rows of lost workers."""
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,33 +14,33 @@ _log = logging.getLogger("dspex.jobs")
 
 
 class Leftovers(Protocol):
-    """What a database keeps beside the rows of jobs. Every method may raise `StorageError`."""
+    """What a database stores beside the rows of jobs. Every method may raise `StorageError`."""
 
     async def forget_journals(self, resource: JobResource[Any], *, before: datetime) -> int:
-        """Delete the journals of those jobs that ended before a moment; return of how many."""
+        """Delete the journals of the jobs that ended before `before`; return of how many jobs."""
         ...
 
     async def forget_lost_journals(self) -> int:
-        """Delete the journals whose jobs are gone; return of how many."""
+        """Delete the journals whose jobs are gone; return of how many jobs."""
         ...
 
     async def forget_events(
         self, resource: JobResource[Any], topic: str, *, before: datetime
     ) -> int:
-        """Delete the events of those jobs that ended before a moment; return of how many."""
+        """Delete the events of the jobs that ended before `before`; return of how many jobs."""
         ...
 
     async def forget_workers(self, *, before: datetime) -> int:
-        """Delete the rows of workers that stopped or died before a moment; return how many."""
+        """Delete the rows of workers that stopped or died before `before`; return how many."""
         ...
 
 
 class LeftoverCleaner:
-    """Deletes leftovers of jobs once an hour after a number of days (0: never).
+    """Once an hour, deletes what jobs left that ended more than `days` days ago (0: never).
 
-    The rows of jobs stay. An unfinished job keeps all it has, however old: its journal is what it
-    goes on from. So does one that failed, for the days after its end in which it may be resumed
-    without asking anything again.
+    The rows of jobs stay. An unfinished job keeps everything, however old it is: it continues from
+    its journal. So does a failed job for `days` days, in which it can be resumed without repeating
+    a model call.
     """
 
     def __init__(
@@ -53,24 +50,23 @@ class LeftoverCleaner:
         clock: Clock,
         days: int,
         queues: Mapping[str, JobResource[Any]],
-        spent: Callable[[datetime], Awaitable[int]],
+        forget_tickets: Callable[[datetime], Awaitable[int]],
     ) -> None:
         """Take the collaborators.
 
-        `spent` deletes the tickets that were noted before a moment and lead to no run.
+        `forget_tickets` deletes the tickets from before a moment that lead to no run.
         """
         self._leftovers = leftovers
         self._clock = clock
         self._days = days
         self._queues = queues
-        self._spent = spent
+        self._forget_tickets = forget_tickets
         self._due = 0
 
     async def tick(self) -> int:
-        """Delete what is due, if an hour has passed; return how much that was.
+        """If an hour has passed, delete what is due; return the count of tickets, jobs and workers.
 
-        It counts tickets, jobs and workers. If the database is unreachable, the next try is an hour
-        later.
+        If the database is unreachable, the next attempt is an hour later.
         """
         now = self._clock.monotonic_ns()
         if not self._days or now < self._due:
@@ -78,12 +74,14 @@ class LeftoverCleaner:
         self._due = now + int(EVERY * 1e9)
         before = self._clock.now() - timedelta(days=self._days)
         try:
-            total = await self._spent(before) + await self._leftovers.forget_workers(before=before)
+            total = await self._forget_tickets(before) + await self._leftovers.forget_workers(
+                before=before
+            )
             for queue, resource in self._queues.items():
                 total += await self._leftovers.forget_journals(resource, before=before)
                 total += await self._leftovers.forget_events(resource, queue, before=before)
             total += await self._leftovers.forget_lost_journals()
         except StorageError as error:
-            _log.warning("what old jobs left behind is deleted later: %s", error.message)
+            _log.warning("leftovers of old jobs are deleted later: %s", error.message)
             return 0
         return total

@@ -13,18 +13,18 @@ from dspex.operations.jobs.job import JobRecord, JobResource, job_changes
 from dspex.operations.jobs.policy import JobPolicy, channel_of, serves
 from dspex.operations.jobs.records import JOB_WORKER, JobWorkerRecord
 
-Note = Callable[[str, JobRecord], Awaitable[None]]
-"""Makes sure that there is a ticket for this turn of a job, under a channel."""
+AddTicket = Callable[[str, JobRecord], Awaitable[None]]
+"""Makes sure that a channel has a ticket for the current turn of a job."""
 _AT_ONCE = 500
 _log = logging.getLogger("dspex.jobs")
 
 
 class OrphanSweeper:
-    """Looks over all unfinished jobs.
+    """Checks all unfinished jobs.
 
-    Any number of processes may do so at once: each change needs the row unchanged. The rows are the
-    only truth: whoever dies between writing one thing and the next leaves nothing that the next
-    sweep does not mend.
+    Any number of processes may sweep at once, because each change requires an unchanged row. Only
+    the rows count: whatever a process that dies between two writes leaves behind, the next sweep
+    repairs.
     """
 
     def __init__(
@@ -34,19 +34,19 @@ class OrphanSweeper:
         policy: JobPolicy,
         clock: Clock,
         new_id: Callable[[], UUID],
-        note: Note | None = None,
+        add_ticket: AddTicket | None = None,
         code: tuple[str, str] = ("", ""),
         starts_worker: bool = False,
     ) -> None:
-        """Take `note` and the code of this worker.
+        """Take the collaborators, and the code of this worker.
 
-        A process without DBOS only explains why jobs wait.
+        Without `add_ticket`, in a process without DBOS, it only explains why jobs wait.
         """
         self._store = store
         self._policy = policy
         self._clock = clock
         self._new_id = new_id
-        self._note = note
+        self._add_ticket = add_ticket
         self._code = code
         self._starts_worker = starts_worker
 
@@ -65,14 +65,11 @@ class OrphanSweeper:
             has_unfinished = True
             if alive is None:
                 alive = await live_workers(self._store)
-            await self._tend(queue, resource, jobs=jobs, alive=alive)
+            await self._check_jobs(queue, resource, jobs=jobs, alive=alive)
         return has_unfinished
 
     async def _unfinished_jobs(self, resource: JobResource[Any]) -> list[JobRecord]:
-        """Return all of them.
-
-        However many wait for a worker that is not there, those behind them may have theirs.
-        """
+        """Return all of them: behind many jobs that no worker can run, others may have theirs."""
         jobs: list[JobRecord] = []
         query = Query(where={"status": ("queued", "running")}, limit=_AT_ONCE, oldest_first=True)
         while len(page := await self._store.select(resource, query)) == _AT_ONCE:
@@ -80,7 +77,7 @@ class OrphanSweeper:
             query = dataclasses.replace(query, after=page[-1].id)
         return [*jobs, *page]
 
-    async def _tend(
+    async def _check_jobs(
         self,
         queue: str,
         resource: JobResource[Any],
@@ -95,8 +92,8 @@ class OrphanSweeper:
                 if job.worker not in worker_ids:
                     await self._handle_orphan(resource, job)
             elif self._is_due(job):
-                if self._note is not None and serves(job.needs, *self._code):
-                    await self._note(channel_of(queue, job.needs), job)
+                if self._add_ticket is not None and serves(job.needs, *self._code):
+                    await self._add_ticket(channel_of(queue, job.needs), job)
                 reason = why_waiting(
                     job,
                     alive,
@@ -111,7 +108,7 @@ class OrphanSweeper:
     def _is_due(self, job: JobRecord) -> bool:
         """Return whether a queued job may begin.
 
-        A time beyond any wait was written by a clock that was ahead.
+        A time too far ahead for any wait was written by a fast clock, and does not count.
         """
         if job.retry_at is None:
             return True

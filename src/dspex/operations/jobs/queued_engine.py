@@ -1,7 +1,4 @@
-"""The engine of processes that start jobs and run none: a server, the command line.
-
-It knows the rows only.
-"""
+"""The engine of processes that queue jobs but run none: a server, the command line."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,29 +14,29 @@ from dspex.operations.jobs.policy import JobPolicy
 
 
 class QueuedJobs:
-    """Takes note of jobs by looking who could run them.
+    """Explains why a new job waits; workers find it by its row, four times a second.
 
-    Workers find queued rows by themselves, four times a second. So nothing can be lost between a
-    row and a queue, and no such process needs DBOS. Safe to use from many tasks.
+    So no job can be lost between its row and a queue, and the process does not need DBOS. Many
+    tasks may use it.
     """
 
     def __init__(
         self, store: Store, *, policy: JobPolicy, clock: Clock, new_id: Callable[[], UUID]
     ) -> None:
-        """Take the store.
+        """Take the collaborators.
 
-        `noted` is set at each new job, `starts_worker` by a server with a worker.
+        Each new job sets `wakeup`. A server that starts a worker sets `starts_worker`.
         """
         self._store = store
         self._policy = policy
         self._clock = clock
         self._new_id = new_id
-        self.noted = asyncio.Event()
+        self.wakeup = asyncio.Event()
         self.starts_worker = False
 
     async def enqueue(self, resource: JobResource[Any], job_id: UUID) -> None:
-        """Say in the row why it has to wait, where nobody can run it; see `JobEngine.enqueue`."""
-        self.noted.set()
+        """Write into the row why the job waits if no worker can run it; see `JobEngine`."""
+        self.wakeup.set()
         job = await self._store.get(resource, id=job_id)
         if job is None or job.status != "queued":
             return
@@ -68,7 +65,4 @@ class QueuedJobs:
             return  # somebody runs it already
 
     async def stop(self, resource: JobResource[Any], job_id: UUID) -> None:
-        """Do nothing more: the row says it.
-
-        The worker that runs the job reads its row four times a second.
-        """
+        """Do nothing: the worker that runs the job reads its row four times a second."""

@@ -118,7 +118,7 @@ class Tickets:
             system_database_engine=self._engine, serializer=Plain(), application_name=APPLICATION
         )
 
-    def note(self, channel: str, job_id: UUID, turn: int) -> None:
+    def add(self, channel: str, job_id: UUID, turn: int) -> None:
         """Make sure that there is a ticket for this turn."""
         queue = channel.partition("@")[0]
         options: Any = {
@@ -132,8 +132,8 @@ class Tickets:
         with self._client_in_use() as client:
             client.enqueue(options, queue, str(job_id), turn)
 
-    def spent(self, tickets: Sequence[str]) -> set[str]:
-        """Return those tickets that will not lead to a run any more."""
+    def find_spent(self, tickets: Sequence[str]) -> set[str]:
+        """Return the tickets that can no longer lead to a run."""
         if not tickets:  # DBOS takes an empty list for "all"
             return set()
         with self._client_in_use() as client:
@@ -141,9 +141,9 @@ class Tickets:
         return set(tickets) - {row.workflow_id for row in rows if row.status not in _SPENT}
 
     def discard(self, executors: Sequence[str]) -> None:
-        """Forget the tickets that dead workers held.
+        """Cancel the tickets of dead workers.
 
-        Their jobs have new ones, and these would count as running.
+        Their jobs have new tickets, and the old ones would count as running.
         """
         if not executors:
             return
@@ -154,11 +154,11 @@ class Tickets:
                 client.cancel_workflow(row.workflow_id)
 
     def forget(self, before: datetime) -> int:
-        """Delete the old tickets that have led to their run, or never will; return how many.
+        """Delete old tickets that have led to a run, or never will; return how many.
 
-        Old means noted before a moment. One that still waits or runs stays, however old it is,
-        unless it waits where this worker does not look: whoever looks there notes a job again that
-        is still queued.
+        They were added before `before`. A ticket that waits or runs stays, however old it is,
+        unless it waits in a channel that this worker does not read: a worker that does adds a
+        ticket again for a job that is still queued.
         """
         total, offset = 0, 0
         while True:
@@ -183,14 +183,14 @@ class Tickets:
                 return total
 
     def stop(self) -> None:
-        """End DBOS in this process; what it handed out has to have ended before."""
+        """End DBOS in this process; the runs that it started must have ended."""
         from dbos import DBOS
 
         try:
             if self._client is not None:
                 self._client.destroy()
             DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=2)
-        except Exception as error:  # noqa: BLE001  # a lost database keeps nobody from leaving
+        except Exception as error:  # noqa: BLE001  # a lost database must not prevent the end
             _log.warning(
                 "the queue of jobs was left as it was: %s: %s", type(error).__name__, error
             )
@@ -201,7 +201,7 @@ class Tickets:
 
     @contextmanager
     def _client_in_use(self) -> "Iterator[DBOSClient]":
-        """Give the client to the block, and attribute what goes wrong there to the database."""
+        """Give the client to the block, and raise errors there as errors of the database."""
         if self._client is None:
             raise StorageError("the queue of this worker is closed")
         with boundary(StorageError, "the queue of jobs cannot be used"):

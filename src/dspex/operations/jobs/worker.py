@@ -30,7 +30,7 @@ from dspex.operations.jobs.tickets import Tickets, ticket_of
 from dspex.operations.jobs.worker_registry import WorkerRegistry, new_worker_row
 
 _log = logging.getLogger("dspex.jobs")
-_FAREWELL = 5.0
+_LEAVE_SECONDS = 5.0
 _DEAD = "this worker stood still and was taken for dead; its jobs went to others"
 _CHANGED = "the code of this worker has changed"
 _HEAL = 40  # polls between two looks for tickets that led to nothing
@@ -41,8 +41,8 @@ class WorkerConfig:
     """The collaborators of a worker.
 
     `url` is for DBOS; `command` starts the process of a job, in this `environment`. `code` returns
-    the name of the code root and its revision as it is now, empty without one. What ended jobs have
-    left (`leftovers`) is deleted after `keep_days`.
+    the name of the code root and its current revision, empty texts without one. `leftovers` of
+    ended jobs are deleted after `keep_days`.
     """
 
     url: str
@@ -58,18 +58,18 @@ class WorkerConfig:
 
 
 class JobWorker:
-    """Takes jobs until `stopping` is set, and then hands back what it has.
+    """Runs jobs until `stopping` is set, and then hands back the unfinished ones.
 
-    There is one in a process, on its main loop. The jobs themselves run in separate processes:
-    nothing of theirs can hold up this loop, from which the worker shows that it lives. A worker
-    that stood still for too long finds that it was declared dead: its jobs have gone to others, so
-    it ends them and begins a new life under a new name. So it does when its code has changed.
+    A process has one worker, on its main loop. Jobs run in separate processes, so they cannot
+    block this loop, which sends the heartbeats. A worker that stood still for too long was declared
+    dead, and other workers have its jobs: it ends them and starts again under a new id. It does the
+    same when its code has changed.
     """
 
     def __init__(
         self, config: WorkerConfig, *, say: Callable[[str], None], ends_idle: bool = False
     ) -> None:
-        """Take the environment, the observer, and whether to end when every job has ended."""
+        """Take the collaborators; with `ends_idle` it also ends when every job has ended."""
         self._ends_idle = ends_idle
         self._config = config
         self._say = say
@@ -77,11 +77,11 @@ class JobWorker:
         self._is_dead = False
 
     async def serve(self, stopping: asyncio.Event) -> None:
-        """Work until `stopping` is set.
+        """Run jobs until `stopping` is set.
 
         Raises:
             ConfigurationError: DBOS is missing, or cannot use the database.
-            StorageError: the database is away before the first life began.
+            StorageError: the database is unreachable at the start.
         """
         mark, is_first = run_mark(), True
         watchdog = Watchdog.start(mark, sys.executable)
@@ -106,10 +106,10 @@ class JobWorker:
         except StorageError as error:
             if is_first:
                 raise
-            _log.warning("this worker begins anew when its database is back: %s", error.message)
+            _log.warning("this worker starts again when its database is back: %s", error.message)
             await _either(stopping, within=self._config.policy.poll)
         if self._is_over.is_set() and not stopping.is_set():
-            self._say(f"{_DEAD if self._is_dead else _CHANGED}. It begins anew")
+            self._say(f"{_DEAD if self._is_dead else _CHANGED}. It starts again")
 
     @asynccontextmanager
     async def _live(self, mark: str) -> "AsyncIterator[_Life]":
@@ -152,10 +152,7 @@ class JobWorker:
             yield life
 
     async def _notice_changed_code(self, life: "_Life") -> None:
-        """End this life where the files of the code have changed.
-
-        It does so only while nothing runs that was begun with the old ones.
-        """
+        """Start again if the files of the code have changed and no job runs with the old ones."""
         if (
             life.code[0]
             and not life.processes.running
@@ -168,9 +165,9 @@ class JobWorker:
         self._is_over.set()
 
     async def _leave(self, life: "_Life") -> None:
-        is_told = self._is_dead or await self._in_time(life.processes.hand_back())
+        is_handed_back = self._is_dead or await self._in_time(life.processes.hand_back())
         await life.processes.abandon()
-        if is_told:
+        if is_handed_back:
             stopped = Update(
                 resource=JOB_WORKER, id=life.me, values={"status": "stopped"}, statuses=("alive",)
             )
@@ -178,18 +175,15 @@ class JobWorker:
                 _until_written(self._config.store, stopped, every=self._config.policy.poll)
             )
 
-    async def _in_time(self, farewell: Coroutine[Any, Any, None]) -> bool:
-        """Do the last things.
-
-        They are left undone if the database is away for longer than anybody waits for a process to
-        end.
-        """
+    async def _in_time(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do `work` before the end; return whether the database was available in time."""
         try:
-            async with asyncio.timeout(_FAREWELL):
-                await farewell
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await work
         except TimeoutError:
             _log.warning(
-                "the database is away: others take the jobs of this worker when they miss it"
+                "the database is unreachable: others take the jobs of this worker once it counts "
+                "as dead"
             )
             return False
         return True
@@ -201,15 +195,15 @@ class JobWorker:
             policy=config.policy,
             clock=config.clock,
             new_id=config.new_id,
-            note=life.note,
+            add_ticket=life.add_ticket,
             code=life.code,
         )
-        forgetting = LeftoverCleaner(
+        cleaner = LeftoverCleaner(
             config.leftovers,
             clock=config.clock,
             days=config.keep_days,
             queues=config.policy.queues,
-            spent=life.forget,
+            forget_tickets=life.forget_tickets,
         )
         polls = 0
         while not (stopping.is_set() or self._is_over.is_set()):
@@ -218,26 +212,23 @@ class JobWorker:
                 is_busy = await sweeper.tick()
                 if self._ends_idle and not is_busy:
                     stopping.set()
-                await life.bury()
-                await forgetting.tick()
+                await life.discard_lost_tickets()
+                await cleaner.tick()
                 if polls % _HEAL == _HEAL - 1:
                     await self._heal(life)
                     await self._notice_changed_code(life)
             except StorageError as error:
-                _log.warning("no look for jobs is possible: %s", error.message)
+                _log.warning("jobs cannot be checked now: %s", error.message)
             polls += 1
             await _either(stopping, self._is_over, within=config.policy.poll)
 
     async def _heal(self, life: "_Life") -> None:
-        """Give new turns to queued jobs whose tickets led to nothing.
-
-        Their taker could not reach the rows.
-        """
+        """Begin new turns of queued jobs whose tickets led to no run, as after an outage."""
         config = self._config
-        noted, life.noted = life.noted, {}
-        spent = await asyncio.to_thread(life.tickets.spent, list(noted))
+        jobs, life.jobs_by_ticket = life.jobs_by_ticket, {}
+        spent = await asyncio.to_thread(life.tickets.find_spent, list(jobs))
         for ticket in spent:
-            queue, job = noted[ticket]
+            queue, job = jobs[ticket]
             resource = config.policy.queues[queue.partition("@")[0]]
             change = job_update(
                 resource, job.id, {}, turn=job.turn, statuses=("queued",), begins_turn=True
@@ -249,7 +240,7 @@ class JobWorker:
 
 
 class _Life:
-    """What one life of a worker holds."""
+    """The parts of a worker from one start to the next."""
 
     def __init__(
         self,
@@ -265,19 +256,19 @@ class _Life:
         self.registry = registry
         self.code = code
         self.channels = _channels(queues, code)
-        self.noted: dict[str, tuple[str, JobRecord]] = {}
+        self.jobs_by_ticket: dict[str, tuple[str, JobRecord]] = {}
         self.tickets: Tickets
 
-    async def note(self, channel: str, job: JobRecord) -> None:
+    async def add_ticket(self, channel: str, job: JobRecord) -> None:
         ticket = ticket_of(job.id, job.turn)
-        if ticket not in self.noted:
-            await asyncio.to_thread(self.tickets.note, channel, job.id, job.turn)
-            self.noted[ticket] = (channel, job)
+        if ticket not in self.jobs_by_ticket:
+            await asyncio.to_thread(self.tickets.add, channel, job.id, job.turn)
+            self.jobs_by_ticket[ticket] = (channel, job)
 
-    async def forget(self, before: datetime) -> int:
+    async def forget_tickets(self, before: datetime) -> int:
         return await asyncio.to_thread(self.tickets.forget, before)
 
-    async def bury(self) -> None:
+    async def discard_lost_tickets(self) -> None:
         if self.registry.dead_workers:
             dead = [str(key) for key in self.registry.dead_workers]
             await asyncio.to_thread(self.tickets.discard, dead)
@@ -285,7 +276,7 @@ class _Life:
 
 
 def _channels(queues: Iterable[str], code: tuple[str, str]) -> list[tuple[str, str]]:
-    """Return the names under which jobs wait that this worker can run, each with its queue."""
+    """Return the channels of the jobs that this worker can run, each with its queue."""
     needs: dict[str, Any] = {"code": code[0], "revision": code[1]}
     plain = [(queue, queue) for queue in queues]
     return (
@@ -309,7 +300,7 @@ async def _until_written(store: Store, change: Insert | Update, *, every: float)
         try:
             await store.write(change)
         except StorageError as error:
-            _log.warning("the row of this worker waits: %s", error.message)
+            _log.warning("the row of this worker waits for the database: %s", error.message)
             await asyncio.sleep(every)
         except (ConflictError, NotFoundError):
             return

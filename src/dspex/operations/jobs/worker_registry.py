@@ -1,4 +1,4 @@
-"""Which workers live: each shows that it does, and sees who does not any more."""
+"""Which workers are alive: each sends heartbeats, and notices when others stop."""
 
 from collections.abc import Callable
 from uuid import UUID
@@ -12,17 +12,17 @@ from dspex.operations.jobs.records import JOB_WORKER, JobWorkerRecord
 
 
 class WorkerRegistry:
-    """Shows that one worker lives, and declares others dead that stand still.
+    """Sends the heartbeat of one worker, and declares silent workers dead.
 
-    A mere observer shows none. No two clocks are compared: a worker is dead when this process
-    itself has looked on for `dead_after` seconds and seen no beat. Time in which it could not look
-    (its own stop, a database that was away) does not count.
+    An observer (`me` is None) sends none. Clocks are never compared: a worker is dead when this
+    process has watched it for `dead_after` seconds without a heartbeat. Time in which it could not
+    watch, because it or the database stood still, does not count.
     """
 
     def __init__(
         self, store: Store, *, policy: JobPolicy, clock: Clock, me: UUID | None = None
     ) -> None:
-        """Take the id of this worker's life."""
+        """Take the collaborators; `me` is the id of this worker."""
         self._store = store
         self._policy = policy
         self._clock = clock
@@ -31,7 +31,7 @@ class WorkerRegistry:
         self.dead_workers: list[UUID] = []
 
     async def tick(self) -> bool:
-        """Beat, and look at the others; return whether this worker still counts as alive.
+        """Send a heartbeat and check the others; return whether this worker counts as alive.
 
         Raises:
             StorageError: the database cannot be reached; nothing was decided.
@@ -43,7 +43,7 @@ class WorkerRegistry:
         silence = self._watch.look({row.id: row.beats for row in others})
         for row in others:
             if silence[row.id] >= self._policy.dead_after:
-                await self._bury(row)
+                await self._declare_dead(row)
         return True
 
     async def _beat(self, me: UUID) -> bool:
@@ -60,7 +60,7 @@ class WorkerRegistry:
             return False
         return True
 
-    async def _bury(self, row: JobWorkerRecord) -> None:
+    async def _declare_dead(self, row: JobWorkerRecord) -> None:
         dead = Update(
             resource=JOB_WORKER,
             id=row.id,
@@ -71,7 +71,7 @@ class WorkerRegistry:
         try:
             await self._store.write(dead)
         except ConflictError:
-            return  # it has shown itself, or another survivor was faster
+            return  # it has sent a heartbeat, or another process was faster
         self.dead_workers.append(row.id)
 
 
@@ -84,7 +84,7 @@ def new_worker_row(
     queues: list[str],
     code: Callable[[], tuple[str, str]],
 ) -> JobWorkerRecord:
-    """Return the row of a worker that begins its life."""
+    """Return the row of a new worker."""
     now, (name, revision) = clock.now(), code()
     return JobWorkerRecord(
         id=me,

@@ -31,7 +31,7 @@ async def ensure_tables(database: Database, domain: Domain) -> None:
         differences = await connection.run_sync(_make_or_compare, domain, plurals)
     if differences:
         raise SchemaError(
-            f"the database {database.shown!r} does not fit the resources of this domain: "
+            f"the database {database.display_url!r} does not fit the resources of this domain: "
             f"{'; '.join(differences)}. "
             "Change the tables by hand (ALTER TABLE), or drop those without rows that matter: "
             "they are made again"

@@ -1,4 +1,4 @@
-"""One database: its engine, its settings, and its errors as ours."""
+"""One database: its engine, its settings, and its errors as `StorageError`."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -20,8 +20,7 @@ from dspex.operations.storage.write_groups import WriteGroups
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "foreign_keys=ON")
 
 
-# any number: whoever changes the schema of a PostgreSQL database holds the advisory lock of this
-# name
+# An arbitrary number: migrations of a PostgreSQL database hold this advisory lock.
 _LOCK = 7204107
 
 
@@ -39,7 +38,7 @@ class Database:
         It is postgresql://user:password@host/name, or sqlite+aiosqlite:///file.
 
         Raises:
-            ConfigurationError: the URL is none, or its driver is not installed.
+            ConfigurationError: the URL is invalid, or its driver is not installed.
         """
         try:
             self.url = sa.make_url(url)
@@ -54,12 +53,12 @@ class Database:
         if self.is_sqlite:
             mode = self.url.query.get("mode")
             file = f"{self.url.database}?mode={mode}" if mode else str(self.url.database)
-            return SQLiteDriver(file, mend=self.told)
-        return PostgresDriver(url, mend=self.told)
+            return SQLiteDriver(file, storage_error=self.storage_error)
+        return PostgresDriver(url, storage_error=self.storage_error)
 
     @cached_property
     def engine(self) -> AsyncEngine:
-        """Connections for what is not a row: the schema, and custom statements."""
+        """Connections for everything but rows: the schema, and custom statements."""
         options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": json.loads}
         if isinstance(self.driver, PostgresDriver):
             return create_async_engine(
@@ -75,7 +74,7 @@ class Database:
 
     @classmethod
     def embedded(cls, file: Path) -> "Database":
-        """Return the SQLite database in `file`, which is made at the first use."""
+        """Return the SQLite database in `file`, which is created at the first use."""
         return cls(f"sqlite+aiosqlite:///{file}")
 
     @property
@@ -84,7 +83,7 @@ class Database:
         return self.url.get_backend_name() == "sqlite"
 
     @property
-    def shown(self) -> str:
+    def display_url(self) -> str:
         """The URL without its password, for messages."""
         return (
             self.url.database or ""
@@ -105,9 +104,9 @@ class Database:
 
     @asynccontextmanager
     async def writing(self, begin: str = "BEGIN IMMEDIATE") -> AsyncIterator[AsyncConnection]:
-        """Give a connection in a transaction that is committed at the end of the block, or undone.
+        """Give a connection in a transaction, committed at the end of the block unless it raises.
 
-        `begin` is how SQLite begins it.
+        `begin` is the statement that begins it in SQLite.
 
         Raises:
             ConflictError: a unique group exists already.
@@ -120,11 +119,11 @@ class Database:
                     yield connection
 
     @asynccontextmanager
-    async def stating(self) -> AsyncIterator[AsyncConnection]:
+    async def autocommit(self) -> AsyncIterator[AsyncConnection]:
         """Give a connection for one statement that is a transaction by itself.
 
-        A process that is stopped after it has sent the statement leaves nothing open that others
-        would wait for.
+        A process that is stopped after sending it leaves no open transaction for others to wait
+        for.
 
         Raises:
             ConflictError: a unique group exists already.
@@ -138,9 +137,9 @@ class Database:
 
     @asynccontextmanager
     async def migrating(self) -> AsyncIterator[AsyncConnection]:
-        """Give a connection like `writing`, to one at a time, for changes of the schema.
+        """Give a connection like `writing` for changes of the schema, to one caller at a time.
 
-        SQLite lets tables be made anew on it while others refer to them.
+        In SQLite, tables that others refer to can be recreated on it.
         """
         if not self.is_sqlite:
             async with self.writing() as connection:
@@ -161,29 +160,28 @@ class Database:
             )  # no later user of this connection may find the references unchecked
 
     async def aclose(self) -> None:
-        """Finish the writes that wait, and close all connections."""
+        """Finish the pending writes, and close all connections."""
         await self.writes.aclose()
         await self.driver.aclose()
         if "engine" in self.__dict__:
             await self.engine.dispose()
 
-    def told(self, doing: str, text: str) -> StorageError:
-        """Return what the database said as our error, with what can be done about it.
+    def storage_error(self, operation: str, text: str) -> StorageError:
+        """Return an error with the driver's `text` and how to fix it.
 
-        Its `public_message` says the same without where the database is, and without what the
-        driver says of that.
+        Its `public_message` contains neither the URL of the database nor the text of the driver.
         """
-        mend = _mend(text)
-        public = f"cannot {doing} the database now" + (
-            f": {mend}" if mend else "; the server's log says more"
+        fix = _fix_for(text)
+        public = f"cannot {operation} the database now" + (
+            f": {fix}" if fix else "; the server's log says more"
         )
         return StorageError(
-            f"cannot {doing} the database {self.shown!r}: {text}{mend and f': {mend}'}",
+            f"cannot {operation} the database {self.display_url!r}: {text}{fix and f': {fix}'}",
             public_message=public,
         )
 
     @contextmanager
-    def errors(self, doing: str) -> Iterator[None]:
+    def errors(self, operation: str) -> Iterator[None]:
         """Attribute the errors of the database and of its driver inside the block."""
         try:
             yield
@@ -192,12 +190,12 @@ class Database:
                 f"this exists already, or refers to what does not: {error.orig}"
             ) from error
         except DBAPIError as error:
-            raise self.told(doing, str(error.orig)) from error
+            raise self.storage_error(operation, str(error.orig)) from error
         except (SQLAlchemyError, OSError) as error:
-            raise self.told(doing, str(error)) from error
+            raise self.storage_error(operation, str(error)) from error
 
 
-_MENDS = {
+_FIXES = {
     "locked": "another process holds it; try again, or stop that process",
     "readonly": "the file or its folder is read-only; make it writable, or set DSPEX_STATE_DIR to "
     "another folder",
@@ -221,8 +219,8 @@ _MENDS = {
 }
 
 
-def _mend(text: str) -> str:
-    return next((mend for mark, mend in _MENDS.items() if mark in text), "")
+def _fix_for(text: str) -> str:
+    return next((fix for mark, fix in _FIXES.items() if mark in text), "")
 
 
 def _to_json(value: object) -> str:
@@ -230,14 +228,14 @@ def _to_json(value: object) -> str:
 
 
 def _begin(connection: sa.Connection) -> None:
-    # The driver would begin late, and not at all before a change of the schema; a writer that first
-    # reads and then finds another writer before it could not wait for it.
+    # The driver would begin late, and never before a change of the schema; and a writer that reads
+    # first could not wait for another writer that came in between.
     for statement in connection.get_execution_options().get("dspex_begin", "BEGIN").split("; "):
         connection.exec_driver_sql(statement)
 
 
 def _set_pragmas(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # `_begin` says when a transaction begins
+    connection.isolation_level = None  # `_begin` begins transactions
     cursor = connection.cursor()
     try:
         for pragma in PRAGMAS:

@@ -73,7 +73,7 @@ class SQLJournal:
                 None,
             )  # known again only when the write is known to have been made
             try:
-                async with self._database.stating() as connection:
+                async with self._database.autocommit() as connection:
                     inserted = (await connection.execute(self._insert(number, text))).rowcount
             except ConflictError as error:
                 raise StorageError(

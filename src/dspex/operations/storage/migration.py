@@ -90,7 +90,8 @@ async def require_head(database: Database) -> None:
     if current != HEAD:
         had = f"has schema {current}" if current else "has no tables of dspex yet"
         raise SchemaError(
-            f"the database {database.shown!r} {had}, this dspex reads {HEAD}: run `dspex migrate`"
+            f"the database {database.display_url!r} {had}, this dspex reads {HEAD}: "
+            "run `dspex migrate`"
         )
 
 
@@ -110,7 +111,7 @@ def _revision(connection: sa.Connection) -> str | None:
 def _refuse_later(database: Database, current: str | None) -> None:
     if current is not None and current > HEAD:
         raise SchemaError(
-            f"the database {database.shown!r} has schema {current}, this dspex reads {HEAD}: "
+            f"the database {database.display_url!r} has schema {current}, this dspex reads {HEAD}: "
             "update dspex"
         )
 
@@ -132,7 +133,7 @@ def _copy_database(database: Database, to: str) -> Path:
             source.backup(target)  # a plain copy would miss what is still in the write-ahead log
         return part.rename(copy)
     except (sqlite3.Error, OSError) as error:
-        raise database.told("copy", str(error)) from error
+        raise database.storage_error("copy", str(error)) from error
 
 
 def _move(connection: sa.Connection, current: str, to: str) -> None:

@@ -65,7 +65,7 @@ class PostgresDriver:
         place_of="strpos",
     )
 
-    def __init__(self, url: str, *, mend: Callable[[str, str], DspexError]) -> None:
+    def __init__(self, url: str, *, storage_error: Callable[[str, str], DspexError]) -> None:
         """Take the URL, and the translation of errors.
 
         Raises:
@@ -89,7 +89,7 @@ class PostgresDriver:
             asyncpg.InvalidSQLStatementNameError,
         )
         self._url = url
-        self._mend = mend
+        self._storage_error = storage_error
         self._is_direct = False
         self._writer: Any = None
         self._idle: list[Any] = []
@@ -361,7 +361,7 @@ class PostgresDriver:
             (*lost, self._asyncpg.CrashShutdownError, self._asyncpg.InternalClientError, OSError),
         )
 
-    def _error_from(self, doing: str, error: Exception) -> DspexError:
+    def _error_from(self, operation: str, error: Exception) -> DspexError:
         if isinstance(error, DspexError):
             return error
         if isinstance(error, self._pooler_errors):
@@ -371,13 +371,13 @@ class PostgresDriver:
         if isinstance(error, (self._asyncpg.DataError, *UNFIT)):
             return unfit(error)
         if not isinstance(error, (*self._foreign, TimeoutError)):
-            return InternalError(f"a {doing} failed: {type(error).__name__}: {error}")
+            return InternalError(f"a {operation} failed: {type(error).__name__}: {error}")
         is_known = (
-            doing != "write" or isinstance(error, UnreachableError) or not self._is_lost(error)
+            operation != "write" or isinstance(error, UnreachableError) or not self._is_lost(error)
         )
         name = "" if isinstance(error, UnreachableError) else f"{type(error).__name__}: "
-        return self._mend(
-            doing, f"{name}{error}{'' if is_known else '; whether it was done is not known'}"
+        return self._storage_error(
+            operation, f"{name}{error}{'' if is_known else '; whether it was done is not known'}"
         )
 
 

@@ -1,7 +1,4 @@
-"""Merged changes as one statement of PostgreSQL.
-
-It is sent once, and happens whole or not at all.
-"""
+"""Merged changes as a single PostgreSQL statement, which takes effect completely or not at all."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -17,17 +14,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 def one_statement(merging: MergedWrites) -> Statement | None:
-    """Return the statement and its parameters.
-
-    It is None where something can only be sent by itself.
-    """
+    """Return the statement with its parameters, or None if the changes cannot be combined."""
     try:
-        return _question(merging)
-    except Exception:  # noqa: BLE001  # the error of one write, which is found by itself
+        return _statement(merging)
+    except Exception:  # noqa: BLE001  # one change is wrong; applied singly, it raises its error
         return None
 
 
-def _question(merging: MergedWrites) -> Statement:
+def _statement(merging: MergedWrites) -> Statement:
     parameters: list[Any] = []
     for statements, entities in merging.inserts.items():
         for name in statements.times:
@@ -52,7 +46,7 @@ def _check_values(statements: Statements[Any], name: str, values: Iterable[Any])
 def _text(rows: list[Any]) -> str:
     text = _encode(rows).decode()
     if "\\u0000" in text:
-        raise ValueError("PostgreSQL takes this character only in JSON that it does not look into")
+        raise ValueError("json_populate_recordset cannot read U+0000")
     return text
 
 
@@ -75,11 +69,11 @@ def _sql(inserts: tuple[Statements[Any], ...], updates: tuple[Shape, ...]) -> st
         )
         if shape.statuses:
             number += 1
-            # An index of statuses holds every row that ever had one until the next vacuum: none is
-            # to be used here.
+            # Until the next vacuum, an index of statuses contains every status that a row ever had.
+            # The `|| ''` keeps PostgreSQL from using it.
             guard += f" AND (r.\"status\" || '') = ANY(${number})"
         parts.append(f'u{n} AS ({_update(shape, len(inserts) + n + 1)}{guard} RETURNING r."id")')
-    # A division by zero undoes the whole statement where an update found fewer rows than it names.
+    # If an update matches fewer rows than it names, a division by zero undoes the whole statement.
     check = f"1 / (CASE WHEN {' AND '.join(checks)} THEN 1 ELSE 0 END)" if checks else "1"
     return f"WITH {', '.join(parts)} SELECT {check}"
 

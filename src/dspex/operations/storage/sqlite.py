@@ -45,7 +45,11 @@ class SQLiteDriver:
     )
 
     def __init__(
-        self, file: str, *, mend: Callable[[str, str], DspexError], busy_seconds: float = 5.0
+        self,
+        file: str,
+        *,
+        storage_error: Callable[[str, str], DspexError],
+        busy_seconds: float = 5.0,
     ) -> None:
         """Take the file, the translation of errors, and the seconds to wait for another writer.
 
@@ -54,7 +58,7 @@ class SQLiteDriver:
         self._file = file
         self._path = file.removeprefix("file:").partition("?")[0]
         self._place = (0, 0)
-        self._mend = mend
+        self._storage_error = storage_error
         self._busy_seconds = busy_seconds
         self._read_seconds = _READ_SECONDS
         self._opened: sqlite3.Connection | None = None
@@ -262,13 +266,13 @@ class SQLiteDriver:
             return 0
 
     @contextmanager
-    def _errors(self, doing: str) -> Iterator[None]:
+    def _errors(self, operation: str) -> Iterator[None]:
         try:
             yield
         except OverflowError as error:  # a number that it cannot compare with
             raise unfit(error) from error
         except (sqlite3.Error, OSError) as error:
-            raise self._mend(doing, str(error)) from error
+            raise self._storage_error(operation, str(error)) from error
 
 
 class _Late(Exception):  # noqa: N818  # a question begins anew elsewhere

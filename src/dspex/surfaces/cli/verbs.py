@@ -120,7 +120,7 @@ def _show(action: Action[Any, Any], result: Any, *, as_json: bool) -> None:
 
 
 def _visible_values(resource: Resource[Any], row: object) -> Mapping[str, Any]:
-    return {part.name: getattr(row, part.name) for part in resource.shown}
+    return {part.name: getattr(row, part.name) for part in resource.public_attributes}
 
 
 def _list_command(resource: Resource[Any]) -> click.Command:

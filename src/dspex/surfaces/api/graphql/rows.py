@@ -23,7 +23,7 @@ def install_row_resolvers(core: GraphQLSchema, domain: Domain) -> None:
         if not isinstance(type_, GraphQLObjectType):
             continue
         type_.is_type_of = None
-        for part in resource.shown:
+        for part in resource.public_attributes:
             type_.fields[camel(part.name)].resolve = _reader(part)
         for calculation in resource.calculations:
             type_.fields[camel(calculation.attribute.name)].resolve = _calculator(calculation)
