@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from dspex.error_text import place_of
-from dspex.errors import DefinitionError, ExecutionError, ToolError, boundary, describe
+from dspex.errors import (
+    DefinitionError,
+    ExecutionError,
+    FieldError,
+    RateLimitedError,
+    ToolError,
+    boundary,
+    describe,
+)
+from dspex.execution.modules import CodeRoot
 from dspex.execution.workers.child import place as child_place
 
 SOURCE = """
@@ -104,3 +113,27 @@ def test_an_error_of_dspex_has_the_place_of_its_cause_once(code):
 def test_what_nobody_raised_has_no_place():
     assert describe(ValueError("made, not raised")) == "ValueError: made, not raised"
     assert place_of(None) == ""
+
+
+def test_an_error_with_another_message_keeps_its_class_and_attributes() -> None:
+    wrong = FieldError(field="a", path="a", value=1, message="m", constraint="c", expected="e")
+    error = RateLimitedError("slow down", status=429, retry_after=2.0, errors=[wrong], host="h")
+    error.execution_id = "e1"
+    changed = error.with_message("later: slow down", host="g", limit="rpm")
+    assert type(changed) is RateLimitedError
+    assert (str(changed), changed.message, changed.public_message) == ("later: slow down",) * 3
+    assert (changed.status, changed.retry_after, changed.fields) == (429, 2.0, (wrong,))
+    assert (changed.execution_id, changed.context) == ("e1", {"host": "g", "limit": "rpm"})
+    assert (str(error), error.context) == ("slow down", {"host": "h"})
+    private = ToolError("secret", public_message="the tool failed").with_message("more secrets")
+    assert private.public_message == "the tool failed"
+
+
+def test_import_errors_of_the_code_root_keep_their_attributes(tmp_path: Path) -> None:
+    (tmp_path / "limits_of_shop.py").write_text(
+        "from dspex.errors import RateLimitedError\n\n"
+        "raise RateLimitedError('slow down', status=429, retry_after=2.0)\n"
+    )
+    with pytest.raises(RateLimitedError, match="slow down") as error:
+        CodeRoot(tmp_path).load("limits_of_shop:Shop")
+    assert (error.value.status, error.value.retry_after) == (429, 2.0)

@@ -50,8 +50,9 @@ without a change.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from dspex.error_text import place_of, shorten
 
@@ -161,6 +162,14 @@ class DspexError(Exception):
         self.fields = tuple(errors)
         self.execution_id = execution_id
         self.context: dict[str, Any] = context
+
+    def with_message(self, message: str, /, **context: object) -> Self:
+        """Return a copy with another message and more context; it keeps all other attributes."""
+        error = copy(self)
+        error.args, error.message, error.context = (message,), message, {**self.context, **context}
+        if self.public_message == self.message:
+            error.public_message = message
+        return error
 
     def to_dict(self) -> dict[str, object]:
         """Return code, message, retryability and field errors as JSON-ready values."""
@@ -452,10 +461,7 @@ class StorageError(DspexError):
 
 
 class SchemaError(StorageError):
-    """The tables of the database are not those that this dspex reads.
-
-    The message says how to mend it.
-    """
+    """The tables of the database are not those that this dspex reads; the message has the fix."""
 
     code = "schema"
     is_retryable = False

@@ -70,9 +70,7 @@ class CodeRoot:
             place = place_of(error)
             if not place or place in error.message:
                 raise
-            raise type(error)(
-                f"{error.message} ({place})", errors=error.fields, **error.context
-            ) from error
+            raise error.with_message(f"{error.message} ({place})") from error
         except SystemExit as error:
             raise DefinitionError(
                 f"{failure}: it asked to end the process: SystemExit({error.code!r}); use `if "

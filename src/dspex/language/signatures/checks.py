@@ -115,7 +115,7 @@ def _with_field_index(at: int) -> Iterator[None]:
     try:
         yield
     except SignatureError as error:
-        raise SignatureError(error.message, **error.context, field=at) from None
+        raise error.with_message(error.message, field=at) from None
 
 
 def _check_names(type_: Type, where: str) -> None:

@@ -56,7 +56,7 @@ def _resolve_hint(cls: type, name: str, hint: Any) -> Any:
         return parse_type(hint)
     except SignatureError as error:
         if not missing or missing in {*KINDS, *ALIASES}:
-            raise SignatureError(f"{cls.__name__}.{name}: {error.message}") from None
+            raise error.with_message(f"{cls.__name__}.{name}: {error.message}") from None
         raise SignatureError(
             f"{cls.__name__}.{name}: {missing!r} is neither defined in the scope of the class nor "
             f"a type.{suggest(missing, [*KINDS, *ALIASES])} Define it above, at module level, or "
@@ -70,7 +70,7 @@ def _field(owner: str, name: str, *, hint: Any, mark: Any) -> Field:
     try:
         type_ = with_rules(from_annotation(hint), dict(mark.constraints))
     except SignatureError as error:
-        raise SignatureError(f"{owner}.{name}: {error.message}", **error.context) from None
+        raise error.with_message(f"{owner}.{name}: {error.message}") from None
     return Field(
         name=name,
         type=type_,

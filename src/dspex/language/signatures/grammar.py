@@ -239,7 +239,7 @@ class _Parser:
             return build()  # type: ignore[no-any-return]
         except SignatureError as error:
             at = columns.get(str(error.context.get("constraint")), token.column)
-            return fail(self.text, at, error.message, context=error.context)
+            return fail(self.text, at, error)
 
     def constrained_type(self, token: Token, type_: Type) -> Type:
         """Read the constraints after a group, an object or an optional type."""

@@ -31,9 +31,9 @@ def check_rule(kind: str, name: str, *, rule: ConstraintKind, value: Any) -> Any
     try:
         return convert(value) if convert else value
     except SignatureError as error:
-        raise SignatureError(
+        raise error.with_message(
             f"constraint {name!r} of type {kind!r}: {error.message}.{_hint(rule, value)}",
-            **{**error.context, "constraint": name},
+            constraint=name,
         ) from None
 
 

@@ -93,7 +93,7 @@ class Signature:
         except SignatureError as error:
             at = error.context.get("field")
             if isinstance(at, int):
-                fail(text, parsed.columns[at], error.message, context=error.context)
+                fail(text, parsed.columns[at], error)
             raise
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -225,7 +225,7 @@ def _read_annotation(function: Callable[..., Any], name: str, hint: Any) -> Type
     try:
         return from_annotation(hint)
     except SignatureError as error:
-        raise SignatureError(f"{function.__name__}: {name}: {error.message}") from None
+        raise error.with_message(f"{function.__name__}: {name}: {error.message}") from None
 
 
 def _output_fields(function: Callable[..., Any], hint: Any) -> list[Field]:

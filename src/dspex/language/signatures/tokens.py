@@ -1,9 +1,8 @@
 """The tokens of the string form, and errors that point at one of them."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from dspex.error_text import shorten
 from dspex.errors import SignatureError
@@ -60,17 +59,16 @@ def tokenize(text: str) -> list[Token]:
     return [*tokens, Token("end", "", len(text))]
 
 
-def fail(
-    text: str, column: int, problem: str, *, context: Mapping[str, Any] | None = None
-) -> NoReturn:
+def fail(text: str, column: int, problem: str | SignatureError) -> NoReturn:
     """Raise a `SignatureError` that states `problem` and marks `column` (from 0) of `text`."""
+    error = SignatureError(problem) if isinstance(problem, str) else problem
     start, end = max(0, column - _CONTEXT), column + _CONTEXT
     before, after = "..." if start else "", "..." if end < len(text) else ""
     excerpt = "".join(char if char.isprintable() else " " for char in text[start:end])
-    raise SignatureError(
-        f"at column {column + 1}: {problem}\n  {before}{excerpt}{after}\n  "
+    raise error.with_message(
+        f"at column {column + 1}: {error.message}\n  {before}{excerpt}{after}\n  "
         f"{' ' * (len(before) + column - start)}^",
-        **{**(context or {}), "column": column + 1},
+        column=column + 1,
     )
 
 

@@ -74,7 +74,7 @@ def explain_refusal(space: Space, error: VariableError) -> VariableError:
         example = next(samples(space, seed=0))
     except VariableError as unsatisfiable:
         return unsatisfiable
-    return VariableError(f"{error.message}; {shorten(example)} is allowed", **error.context)
+    return error.with_message(f"{error.message}; {shorten(example)} is allowed")
 
 
 def _rounds(variable: Variable, rng: random.Random) -> Iterator[float]:
