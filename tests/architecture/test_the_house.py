@@ -9,7 +9,12 @@ import pytest
 
 import dspex
 from dspex import errors
-from tests.architecture.source import FILES, SOURCE, tree_of
+from tests.architecture.source import FILES, SOURCE, TESTS, tree_of
+
+# tests of the package as a whole, and what tests share
+NOT_ROOMS = {"architecture", "changes", "compat", "docs", "support"}
+# programs that tests load
+NOT_TESTS = {"execution/backends/dspy_bridge/programs"}
 
 
 def _functions(tree: ast.AST) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -38,6 +43,13 @@ def test_no_function_is_longer_than_60_lines() -> None:
 def test_no_room_has_a_vague_name() -> None:
     vague = {"utils", "util", "common", "helpers", "helper", "base", "manager", "misc"}
     assert not [file for file in FILES if file.stem in vague or file.parent.name in vague]
+
+
+def test_the_tests_mirror_the_rooms() -> None:
+    rooms = {file.parent.relative_to(SOURCE).as_posix() for file in FILES}
+    folders = {file.parent.relative_to(TESTS) for file in TESTS.rglob("*.py")}
+    mirrors = {path.as_posix() for path in folders if not NOT_ROOMS.intersection(path.parts[:1])}
+    assert mirrors - rooms == NOT_TESTS
 
 
 def test_a_room_exports_at_most_16_names() -> None:

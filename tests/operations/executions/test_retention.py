@@ -30,7 +30,7 @@ from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.tenancy.actions import ConfigureWorkspace, CreateWorkspace
 from dspex.settings import Settings, read_settings
 from dspex.testing import ScriptedModel
-from tests.operations.framework.test_operations import operations_of
+from tests.operations.programs.test_programs import operations_of
 
 EXECUTION, EVENT = DOMAIN["execution"], DOMAIN["event"]
 _ACTIONS = {action.name: action for action in DOMAIN.actions}

@@ -16,7 +16,7 @@ from dspex.operations.tenancy.actions import RevokeApiKey
 from dspex.surfaces.api import ServerConfig
 from dspex.testing import FakeClock
 from tests.surfaces.api.client import Call, Server, Socket, serving
-from tests.surfaces.api.test_subscriptions import follow, opened
+from tests.surfaces.api.graphql.test_subscriptions import follow, opened
 
 EXECUTE = 'mutation { executeProgram(input: {name: "n", inputs: {q: "?"}%s}) { id status } }'
 MAKE_KEY = 'mutation { createApiKey(input: {name: "more", scopes: ["admin"]}) { key } }'

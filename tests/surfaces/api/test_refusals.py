@@ -13,7 +13,7 @@ from dspex.operations.tenancy.actions import ArchiveWorkspace
 from dspex.surfaces.api import ServerConfig
 from dspex.surfaces.api.addresses import host_name
 from tests.surfaces.api.client import Server, Socket, serving
-from tests.surfaces.api.test_subscriptions import follow, opened
+from tests.surfaces.api.graphql.test_subscriptions import follow, opened
 
 
 async def _refused(server: Server, action: str, body: dict[str, Any]) -> Any:

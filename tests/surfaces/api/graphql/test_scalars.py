@@ -28,7 +28,7 @@ from dspex.surfaces.api.graphql import core_schema, make_schema
 from dspex.testing.store import NOW, new_id
 from tests.support.properties import examples
 from tests.surfaces.api.client import serving
-from tests.surfaces.api.test_graphql import served
+from tests.surfaces.api.graphql.test_graphql import served
 
 EXECUTE = (
     "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { status inputs error "

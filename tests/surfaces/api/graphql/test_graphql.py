@@ -81,7 +81,7 @@ async def served(folder: Path) -> AsyncIterator[tuple[Ask, Operations]]:
 def test_the_sdl_is_the_one_in_the_repository() -> None:
     """After a deliberate change.
 
-    Python -m tests.surfaces.api.test_graphql > tests/surfaces/api/schema.graphql.
+    Python -m tests.surfaces.api.graphql.test_graphql > tests/surfaces/api/graphql/schema.graphql.
     """
     assert make_schema().as_str().strip() == SDL.read_text().strip()
 

@@ -21,7 +21,7 @@ DESCRIPTION = Path(__file__).parent / "openapi.json"
 def test_the_openapi_description_is_the_one_in_the_repository() -> None:
     """After a deliberate change.
 
-    Python -m tests.surfaces.api.test_rest > tests/surfaces/api/openapi.json.
+    Python -m tests.surfaces.api.rest.test_rest > tests/surfaces/api/rest/openapi.json.
     """
     assert openapi(DOMAIN) == json.loads(DESCRIPTION.read_text())
 
