@@ -322,14 +322,6 @@ def test_exception_a_class_checks_by_its_own_rules_what_its_schema_says_by_shape
         signature.validate_outputs(value)
 
 
-def test_what_was_coerced_can_be_told():
-    signature = Signature("a: int, b: float, c: str, d: list[int], e: int = 3 -> x")
-    values = {"a": "1", "b": 1, "c": "x", "d": [1, "2"]}
-    inputs = signature.validate_inputs(values)
-    assert signature.input_validator.coerced(values, inputs) == ("a", "b", "d")
-    assert signature.input_validator.coerced(inputs, inputs) == ()
-
-
 def test_errors_inside_a_class_are_told_in_its_own_words():
     class Model(BaseModel):
         parts: list["int | Model"] = []

@@ -10,8 +10,9 @@ from dspex.bootstrap import new_id
 from dspex.clock import SystemClock
 from dspex.operations.domain import DOMAIN, QUEUES
 from dspex.operations.framework.store import Store
-from dspex.operations.jobs import Handler, InlineEngine, JobPolicy, JobRows, JobRunner
+from dspex.operations.jobs import Handler, JobPolicy, JobRows, JobRunner
 from dspex.operations.storage import Database, SQLStore, migrate
+from tests.support.inline_engine import InlineEngine
 
 QUICK = JobPolicy(queues=QUEUES, attempts=3, backoff=0.01, poll=0.02, beat=0.02, dead_after=0.2)
 

@@ -25,7 +25,7 @@ from dspex.operations.evaluations.inputs import CreateEvaluation, KnownMetrics
 from dspex.operations.framework.access import Actor
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Query
-from dspex.operations.jobs import InlineEngine, JobPolicy, JobRows, JobRunner
+from dspex.operations.jobs import JobPolicy, JobRows, JobRunner
 from dspex.operations.jobs.inputs import JobRef
 from dspex.operations.jobs.job_engine import JobEngine
 from dspex.operations.optimizations.inputs import CreateOptimization
@@ -34,6 +34,7 @@ from dspex.operations.storage import SQLJournal
 from dspex.settings import Settings
 from dspex.testing import SimulatedModel
 from tests.operations.jobs.rows import a_dataset, a_program
+from tests.support.inline_engine import InlineEngine
 
 ROWS = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(30)]
 POLICY = JobPolicy(queues=QUEUES, attempts=3, backoff=0.01, poll=0.02)

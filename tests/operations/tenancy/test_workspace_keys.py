@@ -30,7 +30,7 @@ from dspex.operations.executions.inputs import ExecuteProgram
 from dspex.operations.framework.access import Actor
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Query
-from dspex.operations.jobs import InlineEngine, JobPolicy, JobRows, JobRunner
+from dspex.operations.jobs import JobPolicy, JobRows, JobRunner
 from dspex.operations.jobs.job_engine import JobEngine
 from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
@@ -45,6 +45,7 @@ from dspex.session import ModelResolver, key_of
 from dspex.settings import Secret, Settings
 from dspex.testing import ScriptedModel
 from dspex.testing.model_server import ModelServer
+from tests.support.inline_engine import InlineEngine
 from tests.support.waiting import eventually
 
 _ACTIONS = {action.name: action for action in DOMAIN.actions}

@@ -9,7 +9,7 @@ import msgspec
 
 from dspex.errors import DefinitionError
 from dspex.execution.backends.backend import Backend, BackendCapability, Handle
-from dspex.execution.backends.backend_kind import BackendKind, BackendResources
+from dspex.execution.backends.backend_kind import BackendKind
 from dspex.execution.backends.backend_module import BackendModule
 from dspex.execution.backends.handle_cache import HandleCache
 from dspex.execution.context import RunContext
@@ -122,13 +122,9 @@ def _set_child(parent: Module, relative: str, module: Module) -> None:
         setattr(parent, name, type(container)(items))
 
 
-def _open(resources: BackendResources) -> Backend:
-    return HybridBackend(resources.others, code=resources.code)
-
-
 KIND = BackendKind(
     name="hybrid",
     summary="runs each node of a program on the backend that the node names",
-    open=_open,
+    open=lambda resources: HybridBackend(resources.others, code=resources.code),
     is_internal=True,
 )

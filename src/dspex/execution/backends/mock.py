@@ -7,8 +7,8 @@ from typing import Any
 
 from dspex.clock import Clock, SystemClock
 from dspex.errors import SignatureError
-from dspex.execution.backends.backend import Backend, BackendCapability, Handle
-from dspex.execution.backends.backend_kind import BackendKind, BackendResources
+from dspex.execution.backends.backend import BackendCapability, Handle
+from dspex.execution.backends.backend_kind import BackendKind
 from dspex.execution.backends.handle_cache import HandleCache
 from dspex.execution.backends.reasons import reason
 from dspex.execution.context import RunContext
@@ -109,10 +109,8 @@ def _mock_value(field: Field, seed: str) -> Any:
         ) from error
 
 
-def _open(_resources: BackendResources) -> Backend:
-    return MockBackend(kept_calls=0)  # inputs are private, and a server runs forever
-
-
 KIND = BackendKind(
-    name="mock", summary="returns made-up values of the right types, without a model", open=_open
+    name="mock",
+    summary="returns made-up values of the right types, without a model",
+    open=lambda _: MockBackend(kept_calls=0),  # inputs are private, and a server runs forever
 )

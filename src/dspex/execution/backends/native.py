@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dspex.execution.backends.backend import Backend, BackendCapability, Handle
-from dspex.execution.backends.backend_kind import BackendKind, BackendResources
+from dspex.execution.backends.backend import BackendCapability, Handle
+from dspex.execution.backends.backend_kind import BackendKind
 from dspex.execution.backends.handle_cache import HandleCache
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot, Module, build
@@ -50,8 +50,8 @@ class NativeBackend:
         return self._modules.handles()
 
 
-def _open(resources: BackendResources) -> Backend:
-    return NativeBackend(code=resources.code)
-
-
-KIND = BackendKind(name="native", summary="runs programs in this process", open=_open)
+KIND = BackendKind(
+    name="native",
+    summary="runs programs in this process",
+    open=lambda resources: NativeBackend(code=resources.code),
+)

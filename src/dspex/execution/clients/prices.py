@@ -25,9 +25,6 @@ class Price(msgspec.Struct, frozen=True):
         return sum(count * _tier(tiers, input_tokens) for count, tiers in parts) / 1e6
 
 
-FREE = Price(((0, 0.0),), ((0, 0.0),), ((0, 0.0),))
-
-
 def _tier(tiers: Tiers, input_tokens: int) -> float:
     return next(price for start, price in reversed(tiers) if input_tokens >= start)
 

@@ -9,7 +9,7 @@ from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
 from dspex.execution.modules.predict import KIND as PREDICT
 from dspex.execution.modules.predict import Predict, SignatureT
-from dspex.language.programs import ModulePath, Node, Program
+from dspex.language.programs import ModulePath, Node
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
 from dspex.language.variables import Variable
@@ -88,15 +88,11 @@ def _build(node: Node, builder: NodeBuilder) -> ChainOfThought:
     return module
 
 
-def _create(signature: Signature, settings: Mapping[str, Any], name: str) -> Program:
-    return ChainOfThought(signature, **settings).to_program(name)
-
-
 KIND = ModuleKind(
     name="chain_of_thought",
     summary="has the model reason before it answers",
     build=_build,
-    create=_create,
+    create=lambda signature, settings, name: ChainOfThought(signature, **settings).to_program(name),
     settings=("steps", *PREDICT.settings),
     backends=frozenset({"native", "dspy"}),
     dspy_class="ChainOfThought",

@@ -5,7 +5,7 @@ from typing import Any
 
 from dspex.errors import DefinitionError
 from dspex.execution.modules.module import Module
-from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
+from dspex.execution.modules.module_kind import ModuleKind
 from dspex.execution.modules.predict import Predict
 from dspex.execution.modules.slot import Slot
 from dspex.language.programs import ModulePath, Node
@@ -96,8 +96,8 @@ class JudgedModule(Module[Outputs]):
         )
 
 
-def _build(node: Node, builder: NodeBuilder) -> JudgedModule:
-    return JudgedModule(builder.child(node, "program", Module), **node.config)
-
-
-KIND = ModuleKind(name="judge", summary="has a model score the outputs of a module", build=_build)
+KIND = ModuleKind(
+    name="judge",
+    summary="has a model score the outputs of a module",
+    build=lambda node, builder: JudgedModule(builder.child(node, "program", Module), **node.config),
+)

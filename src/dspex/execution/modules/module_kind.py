@@ -13,10 +13,6 @@ from dspex.language.signatures import Signature
 M = TypeVar("M", bound=Module)
 
 
-def _own_config(node: Node) -> Iterable[Mapping[str, Any]]:
-    return (node.config,)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleKind:
     """One kind of module, with everything that builds, creates or describes it.
@@ -39,7 +35,7 @@ class ModuleKind:
     backends: frozenset[str] = frozenset({"native"})
     dspy_class: str = ""
     replies_with_outputs: bool = False
-    code: Callable[[Node], Iterable[Mapping[str, Any]]] = _own_config
+    code: Callable[[Node], Iterable[Mapping[str, Any]]] = lambda node: (node.config,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
 from dspex.execution.modules.settings import SETTINGS, normalize_setting, setting_problem
 from dspex.execution.modules.slot import Slot
-from dspex.language.programs import ROOT, ModulePath, Node, Program
+from dspex.language.programs import ROOT, ModulePath, Node
 from dspex.language.records import AdapterFallback, Prediction, Trace
 from dspex.language.signatures import Signature
 from dspex.language.signatures.codec import plain
@@ -400,15 +400,11 @@ def _build(node: Node, builder: NodeBuilder) -> Predict:
     return Predict(builder.signature(node), **config)
 
 
-def _create(signature: Signature, settings: Mapping[str, Any], name: str) -> Program:
-    return Predict(signature, **settings).to_program(name)
-
-
 KIND = ModuleKind(
     name="predict",
     summary="calls the model once",
     build=_build,
-    create=_create,
+    create=lambda signature, settings, name: Predict(signature, **settings).to_program(name),
     settings=("model", "adapter", *SETTINGS, "demos", "repairs"),
     backends=frozenset({"native", "dspy"}),
     dspy_class="Predict",

@@ -53,13 +53,10 @@ class CodeFinder:
         if (
             spec is not None
             and type(spec.loader) is SourceFileLoader
-            and self._has(spec.loader.path)
+            and any(is_below(spec.loader.path, folder) for folder in self.folders)
         ):
             spec.loader = HashedLoader(spec.loader.name, spec.loader.path)
         return spec
-
-    def _has(self, path: str) -> bool:
-        return any(is_below(path, folder) for folder in self.folders)
 
 
 def is_below(path: str, folder: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from dspex.errors import DefinitionError, DspexError, ExecutionError, InputError, boundary
 from dspex.execution.context import current
 from dspex.execution.modules.module import Module
-from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
+from dspex.execution.modules.module_kind import ModuleKind
 from dspex.language.programs import ModulePath, Node
 from dspex.language.records import Prediction
 from dspex.language.records.prediction import Outputs
@@ -125,15 +125,13 @@ class Retry(Module[Outputs]):
         )
 
 
-def _build_parallel(node: Node, builder: NodeBuilder) -> Parallel:
-    return Parallel(builder.child(node, "module", Module), **node.config)
-
-
-def _build_retry(node: Node, builder: NodeBuilder) -> Retry:
-    return Retry(builder.child(node, "module", Module), **node.config)
-
-
 PARALLEL = ModuleKind(
-    name="parallel", summary="runs a module on many rows at once", build=_build_parallel
+    name="parallel",
+    summary="runs a module on many rows at once",
+    build=lambda node, builder: Parallel(builder.child(node, "module", Module), **node.config),
 )
-RETRY = ModuleKind(name="retry", summary="runs a module again if it fails", build=_build_retry)
+RETRY = ModuleKind(
+    name="retry",
+    summary="runs a module again if it fails",
+    build=lambda node, builder: Retry(builder.child(node, "module", Module), **node.config),
+)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -61,7 +61,6 @@ _ERRORS: Mapping[str, type[DspexError]] = {
     )
 } | {"oversize": FrameTooLargeError, "unknown_command": DefinitionError}
 
-D = TypeVar("D", bound=DspexError)
 _CHUNK = 1 << 17
 
 
@@ -183,7 +182,7 @@ class WorkerConnection(asyncio.BufferedProtocol):
             for task in item.callbacks:
                 task.cancel()
             if not item.future.done():
-                item.future.set_exception(copy_error(error))
+                item.future.set_exception(copy(error))  # tracebacks must not accumulate
         if self._transport is not None:
             self._transport.abort()
         self._on_end(error)
@@ -208,7 +207,7 @@ class WorkerConnection(asyncio.BufferedProtocol):
             DspexError: the error that the child or a callback returned, or an event handler raised.
         """
         if self._failure is not None or self._transport is None:
-            raise copy_error(self._failure or WorkerLostError("the worker has no channel yet"))
+            raise copy(self._failure or WorkerLostError("the worker has no channel yet"))
         self._last_number += 1
         number = self._last_number
         message = {"id": number, "cmd": command, "args": args, "deadline": seconds}
@@ -332,8 +331,3 @@ def _handler_error(error: Exception, event: str) -> DspexError:
     )
     failure.__cause__ = error
     return failure
-
-
-def copy_error(error: D) -> D:
-    """Return a copy, so that each caller raises its own and tracebacks do not accumulate."""
-    return copy(error)

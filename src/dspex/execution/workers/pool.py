@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import Coroutine, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -18,7 +19,7 @@ from dspex.errors import (
     WorkerTimeoutError,
 )
 from dspex.execution.workers.breaker import BreakerConfig, CircuitBreaker
-from dspex.execution.workers.connection import CallHandler, copy_error
+from dspex.execution.workers.connection import CallHandler
 from dspex.execution.workers.orphans import run_mark, sweep
 from dspex.execution.workers.process import start_error
 from dspex.execution.workers.queue import Queue
@@ -331,7 +332,7 @@ class Pool:
             wait = max(self._rest_ends - self._clock.monotonic_ns() / 1e9, 0.0)
             raise PoolRestingError(self._failure.message, retry_after=wait)
         if self._failure is not None:
-            raise copy_error(self._failure)
+            raise copy(self._failure)
 
     def _child_spec(self) -> ChildSpec:
         name = f"{self.config.name}-{next(self._numbers)}"

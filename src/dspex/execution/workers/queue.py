@@ -3,9 +3,9 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 
 from dspex.errors import DspexError, PoolExhaustedError
-from dspex.execution.workers.connection import copy_error
 from dspex.execution.workers.worker import PoolWorker
 
 
@@ -68,4 +68,4 @@ class Queue:
         waiters, self._waiters = self._waiters, deque()
         for _, waiter in waiters:
             if not waiter.done():
-                waiter.set_exception(copy_error(error))
+                waiter.set_exception(copy(error))

@@ -308,16 +308,13 @@ class PoolWorker:
             return
         self.is_stopping = True
         self.drain("it was asked to stop")
-        for step in (self._ask_to_end, process.terminate, process.kill):
+        for step in (lambda: self._spawn(self._shutdown()), process.terminate, process.kill):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.spec.shutdown_seconds):
                     step()
                     await process.wait()
                     break
         await self.wait()
-
-    def _ask_to_end(self) -> None:
-        self._spawn(self._shutdown())
 
     async def _shutdown(self) -> None:
         with contextlib.suppress(WorkerError):

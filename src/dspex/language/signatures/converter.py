@@ -84,7 +84,24 @@ class TypeConverter:
     @staticmethod
     def to_python(type_: Type) -> str:
         """Return a Python annotation as text, such as `Annotated[str, Field(max_length=3)]`."""
-        return _python(type_)
+        rules = {name: value for name, value in type_.constraints if name not in {"one_of", "tag"}}
+        match type_.kind:
+            case "union":
+                text = " | ".join(TypeConverter.to_python(arg) for arg in type_.args)
+                rules = dict(type_.constraints)
+            case "atom":
+                text = f"Literal[{', '.join(repr(value) for value in type_.constraint('one_of'))}]"
+            case "object" | "ref":
+                return repr(type_text(type_, full=True))  # quoted like a forward reference
+            case kind:
+                name = TABLE[kind].python if kind in TABLE else kind
+                text = (
+                    f"{name}[{', '.join(TypeConverter.to_python(arg) for arg in type_.args)}]"
+                    if type_.args
+                    else name
+                )
+        options = ", ".join(f"{name}={value!r}" for name, value in rules.items())
+        return f"Annotated[{text}, Field({options})]" if options else text
 
     @staticmethod
     def from_python(text: str) -> Type:
@@ -98,7 +115,25 @@ class TypeConverter:
     @staticmethod
     def to_graphql(type_: Type) -> str:
         """Return a GraphQL type, with `!` if it excludes null; `JSON` if GraphQL has none."""
-        return _graphql(type_)
+        if type_.kind == "union":
+            members = [arg for arg in type_.args if arg.kind != "none"]
+            text = TypeConverter.to_graphql(members[0]) if len(members) == 1 else "JSON!"
+            return text.removesuffix("!") if type_.is_optional else text
+        if type_.kind == "list" and type_.args:
+            return f"[{TypeConverter.to_graphql(type_.args[0])}]!"
+        if type_.kind == "atom" and all(
+            isinstance(value, str) for value in type_.constraint("one_of")
+        ):
+            return "String!"
+        name = TABLE[type_.kind].graphql if type_.kind in TABLE else ""
+        if not name:
+            expansion = expand(type_)
+            return (
+                "JSON!"
+                if expansion is type_ or expansion.kind == "object"
+                else TypeConverter.to_graphql(expansion)
+            )
+        return f"{name}!"
 
     @staticmethod
     def from_graphql(text: str) -> Type:
@@ -108,31 +143,29 @@ class TypeConverter:
     @staticmethod
     def to_dspy(type_: Type) -> str:
         """Return the type in the notation of dspy's string signatures, which omits constraints."""
-        return _dspy(type_)
+        match type_.kind:
+            case "union":
+                members = [TypeConverter.to_dspy(arg) for arg in type_.args if arg.kind != "none"]
+                text = members[0] if len(members) == 1 else f"Union[{', '.join(members)}]"
+                return f"Optional[{text}]" if len(members) < len(type_.args) else text
+            case "atom":
+                return f"Literal[{', '.join(repr(value) for value in type_.constraint('one_of'))}]"
+            case "object" | "ref":
+                return type_.title or "dict"
+        row = TABLE.get(type_.kind)
+        if row is None or not row.dspy:
+            expansion = expand(type_)
+            return type_.kind if expansion is type_ else TypeConverter.to_dspy(expansion)
+        return (
+            f"{row.dspy}[{', '.join(TypeConverter.to_dspy(arg) for arg in type_.args)}]"
+            if type_.args
+            else row.dspy
+        )
 
     @staticmethod
     def from_dspy(text: str) -> Type:
         """Read a type of dspy's string signatures."""
         return TypeConverter.from_python(_FROM_DSPY.sub("", text))
-
-
-def _python(type_: Type) -> str:
-    rules = {name: value for name, value in type_.constraints if name not in {"one_of", "tag"}}
-    match type_.kind:
-        case "union":
-            text = " | ".join(_python(arg) for arg in type_.args)
-            rules = dict(type_.constraints)
-        case "atom":
-            text = f"Literal[{', '.join(repr(value) for value in type_.constraint('one_of'))}]"
-        case "object" | "ref":
-            return repr(type_text(type_, full=True))  # quoted like a forward reference
-        case kind:
-            name = TABLE[kind].python if kind in TABLE else kind
-            text = (
-                f"{name}[{', '.join(_python(arg) for arg in type_.args)}]" if type_.args else name
-            )
-    options = ", ".join(f"{name}={value!r}" for name, value in rules.items())
-    return f"Annotated[{text}, Field({options})]" if options else text
 
 
 def _read_python(node: ast.expr) -> Type:
@@ -179,22 +212,6 @@ def _value(node: ast.expr) -> Any:
         raise SignatureError(f"{ast.unparse(node)!r} is not a plain value") from None
 
 
-def _graphql(type_: Type) -> str:
-    if type_.kind == "union":
-        members = [arg for arg in type_.args if arg.kind != "none"]
-        text = _graphql(members[0]) if len(members) == 1 else "JSON!"
-        return text.removesuffix("!") if type_.is_optional else text
-    if type_.kind == "list" and type_.args:
-        return f"[{_graphql(type_.args[0])}]!"
-    if type_.kind == "atom" and all(isinstance(value, str) for value in type_.constraint("one_of")):
-        return "String!"
-    name = TABLE[type_.kind].graphql if type_.kind in TABLE else ""
-    if not name:
-        expansion = expand(type_)
-        return "JSON!" if expansion is type_ or expansion.kind == "object" else _graphql(expansion)
-    return f"{name}!"
-
-
 def _read_graphql(text: str) -> Type:
     words = _GRAPHQL.findall(text)
     if "".join(words) != text.replace(" ", ""):
@@ -221,20 +238,3 @@ def _read_graphql(text: str) -> Type:
     if words:
         raise SignatureError(f"{text!r}: unexpected text after the type: {''.join(words)!r}")
     return type_
-
-
-def _dspy(type_: Type) -> str:
-    match type_.kind:
-        case "union":
-            members = [_dspy(arg) for arg in type_.args if arg.kind != "none"]
-            text = members[0] if len(members) == 1 else f"Union[{', '.join(members)}]"
-            return f"Optional[{text}]" if len(members) < len(type_.args) else text
-        case "atom":
-            return f"Literal[{', '.join(repr(value) for value in type_.constraint('one_of'))}]"
-        case "object" | "ref":
-            return type_.title or "dict"
-    row = TABLE.get(type_.kind)
-    if row is None or not row.dspy:
-        expansion = expand(type_)
-        return type_.kind if expansion is type_ else _dspy(expansion)
-    return f"{row.dspy}[{', '.join(_dspy(arg) for arg in type_.args)}]" if type_.args else row.dspy

@@ -157,20 +157,6 @@ class Validator:
             dict(values), mode="json", by_alias=True, warnings=False
         )
 
-    def coerced(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the names of the fields whose values validation changed, for a trace to show.
-
-        Args:
-            before: the values before validation, by field name.
-            after: the validated values. Defaults that were filled in do not count.
-        """
-        dumped = self.dump(after)
-        return tuple(
-            name
-            for name in after
-            if name in before and not is_same_json(before[name], dumped[name])
-        )
-
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema 2020-12 of the mapping, with properties by field name."""
         from dspex.language.signatures.json_schema import fields_schema
@@ -246,16 +232,6 @@ class Validator:
         from dspex.language.signatures.problems import invalid_error
 
         return invalid_error(error, self.what, fields=self._fields, count=count)
-
-
-def is_same_json(value: Any, dumped: Any) -> bool:
-    """Whether `value` has the same JSON text as `dumped`; 1 and 1.0 differ."""
-    from pydantic_core import PydanticSerializationError, to_json
-
-    try:
-        return to_json(value, inf_nan_mode="constants") == to_json(dumped, inf_nan_mode="constants")
-    except (PydanticSerializationError, ValueError):
-        return False
 
 
 def fields_core_schema(

@@ -249,11 +249,6 @@ class Space(Mapping[str, Variable]):
         return values
 
     @property
-    def dimensions(self) -> int:
-        """The number of searchable variables."""
-        return sum(variable.is_searchable for variable in self._variables.values())
-
-    @property
     def size(self) -> float:
         """The number of assignments without conditions and constraints; infinite with floats."""
         total = 1.0

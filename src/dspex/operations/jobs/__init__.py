@@ -5,7 +5,6 @@ a worker starts.
 """
 
 from dspex.operations.jobs.handler import Done, Handler, JobRun
-from dspex.operations.jobs.inline_engine import InlineEngine
 from dspex.operations.jobs.job_child import JobChild
 from dspex.operations.jobs.job_monitor import JobMonitor, WorkerProcess
 from dspex.operations.jobs.job_rows import JobRows
@@ -20,7 +19,6 @@ from dspex.operations.jobs.worker_registry import WorkerRegistry
 __all__ = [
     "Done",
     "Handler",
-    "InlineEngine",
     "JobChild",
     "JobMonitor",
     "JobPolicy",

@@ -72,7 +72,11 @@ def inputs_of(program: Any, callers: "frozenset[int]" = frozenset()) -> "list[In
 def _of_signature(signature: Any) -> "list[Input]":
     return [
         Input(
-            name=name, field=field, default=_NOTHING if field.is_required() else _default_of(field)
+            name=name,
+            field=field,
+            default=_NOTHING
+            if field.is_required()
+            else field.get_default(call_default_factory=True),
         )
         for name, field in signature.input_fields.items()
     ]
@@ -187,17 +191,8 @@ def hints_of(function: Any) -> "dict[str, Any]":
     try:
         return typing.get_type_hints(function, include_extras=True)
     except Exception:  # noqa: BLE001  # names imported under TYPE_CHECKING do not exist
-        return {
-            name: hint for name, hint in _annotations(function).items() if not isinstance(hint, str)
-        }
-
-
-def _annotations(function: Any) -> "dict[str, Any]":
-    return dict(getattr(function, "__annotations__", {}))
-
-
-def _default_of(field: Any) -> Any:
-    return field.get_default(call_default_factory=True)
+        hints = getattr(function, "__annotations__", {})
+        return {name: hint for name, hint in hints.items() if not isinstance(hint, str)}
 
 
 def json_default(value: Any) -> "tuple[bool, Any]":

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 from uuid import UUID
 
+from dspex.clock import SystemClock
 from dspex.operations.framework.store import Store
 from dspex.operations.jobs.job import JobResource
 from dspex.operations.jobs.runner import JobRunner
@@ -20,6 +21,7 @@ class InlineEngine:
         """Take where the rows are, and what runs them."""
         self._store = store
         self._runner = runner
+        self._clock = SystemClock()
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> "InlineEngine":
@@ -53,5 +55,5 @@ class InlineEngine:
             row := await self._store.get(resource, id=job_id)
         ) is not None and row.status == "queued":
             if row.retry_at is not None:
-                await asyncio.sleep(max(0.0, (row.retry_at - row.updated_at).total_seconds()))
+                await self._clock.sleep((row.retry_at - row.updated_at).total_seconds())
             await self._runner.run(resource.queue, job_id, row.turn)
