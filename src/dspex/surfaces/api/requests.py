@@ -12,7 +12,8 @@ import msgspec
 from starlette.types import Receive, Scope
 
 from dspex.error_text import shorten, suggest
-from dspex.errors import FieldError, InvalidError
+from dspex.errors import InvalidError
+from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.query_arguments import query_from
 from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Query
@@ -145,8 +146,9 @@ def reject_unknown_fields(value: object, names: Sequence[str]) -> None:
     """
     if isinstance(value, Mapping) and (unknown := value.keys() - set(names)):
         name = min(unknown)
+        expected = f"one of: {', '.join(names)}"
         message = f"there is no such field.{suggest(name, names)}"
-        raise invalid_field(name, value[name], message, expected=f"one of: {', '.join(names)}")
+        raise invalid(name, value[name], expected, message=message, constraint="type")
 
 
 def as_invalid_error(error: msgspec.ValidationError, body: Any, cls: type) -> InvalidError:
@@ -156,11 +158,11 @@ def as_invalid_error(error: msgspec.ValidationError, body: Any, cls: type) -> In
     problem, path = (text[: place.start()], place[1]) if place else (text, "")
     if missing := re.search(r"missing required field `(\w+)`", problem):
         path = f"{path}.{missing[1]}" if path else missing[1]
-        return invalid_field(path, None, "this field is required", expected="a value")
+        message = "this field is required"
+        return invalid(path, None, "a value", message=message, constraint="type")
     if not path:
         return InvalidError(f"the body is {shorten(body)}, not {_expected(problem, path, cls)}")
-    value, expected = _value_at(body, path), _expected(problem, path, cls)
-    return invalid_field(path, value, f"{shorten(value)} is not {expected}", expected=expected)
+    return invalid(path, _value_at(body, path), _expected(problem, path, cls), constraint="type")
 
 
 def _expected(problem: str, path: str, cls: type) -> str:
@@ -181,19 +183,6 @@ def _value_at(value: Any, path: str) -> Any:
         elif isinstance(value, dict) and name in value:
             value = value[name]
     return value
-
-
-def invalid_field(path: str, value: object, message: str, *, expected: str) -> InvalidError:
-    """Return an error about the field at `path`."""
-    error = FieldError(
-        field=re.split(r"[.\[]", path)[0],
-        path=path,
-        value=value,
-        message=message,
-        constraint="type",
-        expected=expected,
-    )
-    return InvalidError(f"{path}: {message}", errors=[error])
 
 
 def parse_page_query(resource: Resource[Any], query_string: bytes) -> Query:
