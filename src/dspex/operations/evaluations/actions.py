@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
 
 from dspex.error_text import suggest
 from dspex.execution.modules.code import CodeRoot
-from dspex.language.programs import Program
 from dspex.learning.evaluation.metrics import METRICS
 from dspex.operations.datasets.actions import dataset_of
 from dspex.operations.evaluations.code_revision import needs_of
-from dspex.operations.evaluations.inputs import CreateEvaluation, KnownMetrics, MetricNames
+from dspex.operations.evaluations.inputs import (
+    CreateEvaluation,
+    KnownMetrics,
+    MetricNames,
+    ProgramOnDataset,
+)
 from dspex.operations.evaluations.metrics import RegisteredMetrics, check_metric
 from dspex.operations.evaluations.records import EVALUATION, EvaluationRecord
 from dspex.operations.framework.action import action
@@ -21,12 +24,11 @@ from dspex.operations.jobs.actions import (
     check_settings,
     engine_of,
     enqueue,
-    new_job,
     pause_job,
     resume_job,
 )
 from dspex.operations.jobs.inputs import JobRef
-from dspex.operations.programs.records import PROGRAM, ProgramRecord, ProgramVersionRecord
+from dspex.operations.programs.records import PROGRAM
 from dspex.operations.programs.stored_programs import current_version, find_program, program_value
 
 _EVALUATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {"concurrency": int, "limit": int}
@@ -37,20 +39,10 @@ async def create_evaluation(operations: Operations, request: CreateEvaluation) -
     """Score a program on a data set, as a job."""
     engine = engine_of(operations)
     check_settings("configuration", request.configuration, _EVALUATION_SETTINGS)
-    program, version, value = await program_of(operations, request.program_id, request.program)
-    data = await dataset_of(operations, request.dataset_id, request.dataset)
-    code = operations.services.get(CodeRoot)
-    metrics = stored_metrics(operations, request.metrics)
-    job = EvaluationRecord(
-        **new_job(operations),
-        program_id=program.id,
-        program_version_id=version.id,
-        dataset_id=data.id,
-        metrics=metrics,
-        configuration=dict(request.configuration),
-        needs=needs_of(value, metrics, code),
-        progress={},
+    columns = await job_columns(
+        operations, request, configuration=request.configuration, metrics=request.metrics
     )
+    job = EvaluationRecord(**columns)
     return await enqueue(operations, EVALUATION, job, engine=engine)
 
 
@@ -72,17 +64,31 @@ async def resume_evaluation(operations: Operations, request: JobRef) -> Evaluati
     return await resume_job(operations, EVALUATION, request.id)
 
 
-async def program_of(
-    operations: Operations, program_id: UUID | None, name: str | None
-) -> tuple[ProgramRecord, ProgramVersionRecord, Program]:
-    """Return a ready program, its current version, and that version as a value."""
-    program = await find_program(operations, program_id, name)
+async def job_columns(
+    operations: Operations,
+    request: ProgramOnDataset,
+    *,
+    configuration: dict[str, Any],
+    metrics: list[Any],
+) -> dict[str, Any]:
+    """Return the columns that new evaluations and optimizations have in common."""
+    program = await find_program(operations, request.program_id, request.program)
     PROGRAM.step("execute", program.status)
-    return (
-        program,
-        await current_version(operations, program),
-        await program_value(operations, program),
-    )
+    version = await current_version(operations, program)
+    value = await program_value(operations, program)
+    data = await dataset_of(operations, request.dataset_id, request.dataset)
+    metrics = _stored_metrics(operations, metrics)
+    return {
+        **operations.new_row(),
+        "actor": operations.actor.name,
+        "program_id": program.id,
+        "program_version_id": version.id,
+        "dataset_id": data.id,
+        "metrics": metrics,
+        "configuration": dict(configuration),
+        "needs": needs_of(value, metrics, operations.services.get(CodeRoot)),
+        "progress": {},
+    }
 
 
 @action(EVALUATION, scope="read")
@@ -92,7 +98,7 @@ async def known_metrics(operations: Operations, request: KnownMetrics) -> Metric
     return MetricNames(names=[name for name in names if name.startswith(request.starts_with)])
 
 
-def stored_metrics(operations: Operations, names: list[Any] | None) -> list[Any]:
+def _stored_metrics(operations: Operations, names: list[Any] | None) -> list[Any]:
     """Return metrics as they are stored.
 
     Metrics of the settings are stored with their target in the code root.

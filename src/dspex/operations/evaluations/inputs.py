@@ -6,7 +6,17 @@ from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreateEvaluation:
+class ProgramOnDataset:
+    """A program and a data set (the newest of its name), each given by id or by name."""
+
+    program_id: UUID | None = None
+    program: str | None = None
+    dataset_id: UUID | None = None
+    dataset: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateEvaluation(ProgramOnDataset):
     """Score the current version of a program on a data set (the newest of its name), as a job.
 
     `metrics` are names of `known_metrics`; on the machine itself also "module:function" in the code
@@ -14,10 +24,6 @@ class CreateEvaluation:
     "concurrency" (8) and "limit" (the maximum number of rows).
     """
 
-    program_id: UUID | None = None
-    program: str | None = None
-    dataset_id: UUID | None = None
-    dataset: str | None = None
     metrics: list[str] = field(default_factory=lambda: ["exact_match"])
     configuration: dict[str, Any] = field(default_factory=dict)
 

@@ -6,9 +6,7 @@ from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from dspex.error_text import suggest
-from dspex.errors import (
-    ConfigurationError,
-)
+from dspex.errors import ConfigurationError
 from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Insert
@@ -103,11 +101,6 @@ def engine_of(operations: Operations) -> JobEngine:
             "this process does not run jobs; use the server or the command line"
         )
     return engine
-
-
-def new_job(operations: Operations) -> dict[str, Any]:
-    """Return the columns that all new jobs have."""
-    return {**operations.new_row(), "actor": operations.actor.name}
 
 
 def check_settings(

@@ -4,15 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from dspex.error_text import suggest
-from dspex.errors import (
-    DefinitionError,
-)
-from dspex.execution.modules.code import CodeRoot
+from dspex.errors import DefinitionError
 from dspex.learning.optimizers.dspy_options import DSPY_OPTIMIZERS
 from dspex.learning.optimizers.registry import OPTIMIZERS
-from dspex.operations.datasets.actions import dataset_of
-from dspex.operations.evaluations.actions import program_of, stored_metrics
-from dspex.operations.evaluations.code_revision import needs_of
+from dspex.operations.evaluations.actions import job_columns
 from dspex.operations.framework.action import action
 from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.operations import Operations
@@ -21,7 +16,6 @@ from dspex.operations.jobs.actions import (
     check_settings,
     engine_of,
     enqueue,
-    new_job,
     pause_job,
     resume_job,
 )
@@ -75,23 +69,11 @@ async def create_optimization(
     check_settings("configuration", request.configuration, _OPTIMIZATION_SETTINGS)
     _check_options(request)
     check_settings("budget", request.budget, _BUDGET)
-    program, version, value = await program_of(operations, request.program_id, request.program)
-    data = await dataset_of(operations, request.dataset_id, request.dataset)
-    code = operations.services.get(CodeRoot)
-    metrics = stored_metrics(operations, request.metrics)
-    _check_goal(request.configuration, metrics)
-    job = OptimizationJobRecord(
-        **new_job(operations),
-        program_id=program.id,
-        program_version_id=version.id,
-        dataset_id=data.id,
-        optimizer=request.optimizer,
-        metrics=metrics,
-        configuration=dict(request.configuration),
-        budget=dict(request.budget),
-        needs=needs_of(value, metrics, code),
-        progress={},
+    columns = await job_columns(
+        operations, request, configuration=request.configuration, metrics=request.metrics
     )
+    _check_goal(request.configuration, columns["metrics"])
+    job = OptimizationJobRecord(**columns, optimizer=request.optimizer, budget=dict(request.budget))
     return await enqueue(operations, OPTIMIZATION_JOB, job, engine=engine)
 
 

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
+
+from dspex.operations.evaluations.inputs import ProgramOnDataset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreateOptimization:
+class CreateOptimization(ProgramOnDataset):
     """Search for a better version of a program, as a job; a better one becomes the current version.
 
     `optimizer` is a name of `known_optimizers`, `metrics` are as in `create_evaluation`.
@@ -20,10 +21,6 @@ class CreateOptimization:
     count).
     """
 
-    program_id: UUID | None = None
-    program: str | None = None
-    dataset_id: UUID | None = None
-    dataset: str | None = None
     optimizer: str = "LabeledFewShot"
     metrics: list[str] = field(default_factory=lambda: ["exact_match"])
     configuration: dict[str, Any] = field(default_factory=dict)
