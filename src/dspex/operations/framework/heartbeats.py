@@ -1,4 +1,4 @@
-"""Whether other processes live: how long each has shown no heartbeat to this one."""
+"""How long other processes have sent no heartbeat, as far as this one can tell."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -9,6 +9,26 @@ from dspex.clock import Clock
 K = TypeVar("K", bound=Hashable)
 
 
+class LookTimer:
+    """Measures the seconds between looks, at most `longest` of them each time.
+
+    So a time in which this process stood still, or could not reach the database, does not count.
+    """
+
+    def __init__(self, clock: Clock, *, longest: float) -> None:
+        """Take the clock; the first look is yet to come."""
+        self._clock = clock
+        self._longest = longest
+        self._last_look: int | None = None
+
+    def passed(self) -> float:
+        """Return the seconds since the last call, 0 at the first."""
+        now = self._clock.monotonic_ns()
+        before = now if self._last_look is None else self._last_look
+        self._last_look = now
+        return min((now - before) / 1e9, self._longest)
+
+
 @dataclass(frozen=True, slots=True)
 class _Observation:
     beats: int
@@ -16,29 +36,20 @@ class _Observation:
 
 
 class HeartbeatWatch(Generic[K]):
-    """Measures silence by the local clock alone, so no two clocks are compared.
-
-    At most `longest_look` seconds count between two looks: the time in which this process stood
-    still, or could not reach the database, is nobody's silence.
-    """
+    """Measures silence by the local clock alone, so no two clocks are compared; see `LookTimer`."""
 
     def __init__(self, clock: Clock, *, longest_look: float) -> None:
-        """Take the clock; nobody has been observed yet."""
-        self._clock = clock
-        self._longest_look = longest_look
+        """Take the clock, and the most seconds that count between two looks."""
+        self._timer = LookTimer(clock, longest=longest_look)
         self._observations: dict[K, _Observation] = {}
-        self._last_look: int | None = None
 
     def look(self, beats: Mapping[K, int]) -> Mapping[K, float]:
-        """Return for how many seconds each process has not beaten; all others are forgotten.
+        """Return the seconds since the last heartbeat of each process; forget all others.
 
         Args:
-            beats: the count of heartbeats of each process as it is now.
+            beats: the current count of heartbeats of each process.
         """
-        now = self._clock.monotonic_ns()
-        passed = 0.0 if self._last_look is None else (now - self._last_look) / 1e9
-        self._last_look = now
-        passed = min(passed, self._longest_look)
+        passed = self._timer.passed()
         self._observations = {
             key: self._observe(key, count, passed) for key, count in beats.items()
         }

@@ -1,7 +1,4 @@
-"""The seam between the machinery and the work.
-
-A handler is given one run of a job and says how it ended.
-"""
+"""The interface of handlers: each does the work of one kind of job."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What a job has come to: `values` of its row, and what gives other changes.
+    """The result of a job: `values` of its row, and changes of other rows in one transaction.
 
-    The other changes are made in the same transaction. `changes` gives further values and changes;
-    it is asked again where they were refused because somebody else had changed the same rows
-    meanwhile.
+    `changes` returns further values and the changes. It is called again if they were rejected
+    because another process had changed the same rows.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -31,10 +27,9 @@ class Done:
 
 
 class JobRun:
-    """One life of a job in this process. Owned by one event loop, but for `cancellation`.
+    """One run of a job in this process. Owned by one event loop, except `cancellation`.
 
-    `job` is the row as it was taken; its `turn` is this run's, and names it wherever something is
-    written.
+    `job` is the row at the start; every write of this run names its `turn`.
     """
 
     def __init__(self, job: JobRecord, wake: Callable[[], None]) -> None:
@@ -50,24 +45,18 @@ class JobRun:
         self._wake = wake
 
     def report(self, message: str, **progress: Any) -> None:
-        """Report to observers.
-
-        `progress` replaces earlier values of these names, `message` is for people.
-        """
+        """Report `message` to people, and replace these values of the progress."""
         self.progress = {**self.progress, **progress}
         self.messages.append(message)
         self._wake()
 
     def give_up(self, error: DspexError) -> None:
-        """End this life of the job with `error`.
-
-        Where the error may pass, the job is tried again later.
-        """
+        """End this run with `error`; if a retry may help, the job is tried again later."""
         self.failure = self.failure or error
         self.stop()
 
     def stop(self) -> None:
-        """End what is under way: calls first, then the handler itself."""
+        """Cancel the calls of the run, then the handler itself."""
         self.is_stopped = True
         self.cancellation.cancel()
         if self.task is not None:
@@ -77,12 +66,12 @@ class JobRun:
 class Handler(Protocol):
     """Does the work of one kind of job.
 
-    It is started again from the beginning when its worker has died. Whatever must not happen twice
-    has to be recorded in a separate journal. An error whose `is_retryable` is set, or a
-    `StorageError`, is tried again; any other ends the job. It is cancelled when the job was
-    cancelled, paused or taken over, and then leaves within a second.
+    If its worker dies, it starts again from the beginning: it records in a journal what must not
+    happen twice. After an error with `is_retryable`, or a `StorageError`, it is tried again; any
+    other error ends the job. It is cancelled when the job is cancelled, paused or taken over, and
+    then has to end within a second.
     """
 
     async def __call__(self, run: JobRun, /) -> Done:
-        """Do the work and return what it has come to."""
+        """Do the work and return the result."""
         ...

@@ -1,7 +1,4 @@
-"""Shows that a worker lives, from the loop that does its work.
-
-A worker that cannot turn that loop shows nothing.
-"""
+"""Sends the heartbeats of a worker from the loop of its work, so a blocked worker sends none."""
 
 import asyncio
 import contextlib
@@ -19,10 +16,7 @@ _log = logging.getLogger("dspex.jobs")
 async def heartbeat(
     registry: WorkerRegistry, *, every: float, on_death: Callable[[], None]
 ) -> AsyncIterator[None]:
-    """Let `registry` beat inside the block.
-
-    `on_death` is called once, when others have declared this worker dead.
-    """
+    """Send heartbeats inside the block; call `on_death` once others have declared it dead."""
     task = asyncio.create_task(_beat(registry, every, on_death), name="heartbeat")
     try:
         yield
@@ -39,5 +33,5 @@ async def _beat(registry: WorkerRegistry, every: float, on_death: Callable[[], N
                 on_death()
                 return
         except StorageError as error:
-            _log.warning("no sign of life can be written: %s", error.message)
+            _log.warning("no heartbeat can be written: %s", error.message)
         await asyncio.sleep(every)

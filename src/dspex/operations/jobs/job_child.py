@@ -1,7 +1,4 @@
-"""The process of a job, seen from inside.
-
-It runs one job at a time for the worker at the other end of a socket.
-"""
+"""The code inside the process of a job, which runs one job at a time for its worker."""
 
 import asyncio
 import contextlib
@@ -20,16 +17,10 @@ _log = logging.getLogger("dspex.jobs")
 
 
 class JobChild:
-    """Runs what it is ordered to until the worker closes the socket or dies.
-
-    Then it ends whatever it does.
-    """
+    """Runs jobs on the orders of a worker, until the worker closes the socket or dies."""
 
     def __init__(self, make_runner: Callable[[str], JobRunner], *, beat: float) -> None:
-        """Take what makes a runner for the worker of this id, and the interval of its signs.
-
-        The interval is the seconds between two signs of life.
-        """
+        """Take a function from a worker's id to a runner, and the seconds between heartbeats."""
         self._make_runner = make_runner
         self._beat = beat
         self._runner: JobRunner | None = None
@@ -41,7 +32,7 @@ class JobChild:
         """Serve until the channel ends."""
         _prepare_process()
         reader, self._writer = await asyncio.open_connection(sock=channel)
-        beat = asyncio.create_task(self._show_life())
+        beat = asyncio.create_task(self._send_heartbeats())
         try:
             while line := await reader.readline():
                 await self._obey(decode_order(line))
@@ -77,7 +68,7 @@ class JobChild:
             outcome = "unread"
         self._send(Sign(outcome=outcome))
 
-    async def _show_life(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
             runs = () if self._runner is None else self._runner.running.values()
             self._send(
@@ -91,17 +82,12 @@ class JobChild:
 
 
 def _prepare_process() -> None:
-    """Leave the end of this process to its worker.
-
-    If the worker aborts it, show where the job's code stands.
-    """
+    """Let only the worker end this process; if it aborts it, print where the job's code is."""
     import resource  # which not every system has
 
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    with contextlib.suppress(
-        OSError
-    ):  # where memory runs out, this process goes before a server or a worker
+    with contextlib.suppress(OSError):  # out of memory, this process goes before a server
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
     with contextlib.suppress(NotImplementedError):
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,6 +9,7 @@ from types import TracebackType
 
 from dspex.clock import Clock
 from dspex.errors import StorageError
+from dspex.operations.framework.heartbeats import LookTimer
 from dspex.operations.framework.store import Query, Store
 from dspex.operations.jobs.orphan_sweeper import OrphanSweeper
 from dspex.operations.jobs.records import JOB_WORKER
@@ -130,22 +131,14 @@ class JobMonitor:
         self._wakeup = wakeup
         self._worker = worker
         self._every = every
-        self._clock = clock
-        self._last_look: int | None = None
+        self._timer = LookTimer(clock, longest=2 * every)
         self._task: asyncio.Task[None] | None = None
-
-    def _pass(self) -> float:
-        """Return the seconds since the last call, at most two rounds, as it may have slept."""
-        now = self._clock.monotonic_ns()
-        passed = 0.0 if self._last_look is None else (now - self._last_look) / 1e9
-        self._last_look = now
-        return min(passed, 2 * self._every)
 
     async def tick(self) -> None:
         """Check jobs and workers once."""
         try:
             if self._worker is not None:
-                await self._worker.replace_stuck(self._pass())
+                await self._worker.replace_stuck(self._timer.passed())
             await self._registry.tick()
             if await self._sweeper.tick() and self._worker is not None:
                 await self._worker.ensure()

@@ -1,4 +1,4 @@
-"""The process of a job, seen from its worker: started, heard, and ended for certain."""
+"""The process of a job, as its worker sees it: start, messages, and a certain end."""
 
 import asyncio
 import contextlib
@@ -16,16 +16,15 @@ from dspex.execution.workers.orphans import RUN_VARIABLE
 from dspex.operations.jobs.job_wire import Order, decode_sign, encode
 
 Command = Callable[[int], Sequence[str]]
-"""Returns how the process of a job is started that finds its socket at this descriptor."""
+"""Returns the command of a process for jobs, whose socket has this file descriptor."""
 _ABORT = 1.0
 _log = logging.getLogger("dspex.jobs")
 
 
 class JobProcess:
-    """One child, which runs one job at a time.
+    """A child process that runs one job at a time, and leads a process group that ends with it.
 
-    It leads a separate process group, which is killed with it. `silent` is for its owner to count
-    up; each sign of life sets it to 0.
+    Its owner adds the passed seconds to `silent`; each heartbeat sets it to 0.
     """
 
     def __init__(
@@ -34,7 +33,7 @@ class JobProcess:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        """Take what `start` made."""
+        """Take what `start` creates."""
         self.silent = 0.0
         self.is_ready = self.has_taken = False
         self.has_progress = False
@@ -48,9 +47,7 @@ class JobProcess:
     async def start(
         cls, command: Command, *, environment: Mapping[str, str], mark: str
     ) -> "JobProcess":
-        """Start one in this environment.
-
-        By the `mark` in it, it can be found when this process is killed.
+        """Start one; by the `mark` in its environment it is found if this process is killed.
 
         Raises:
             OSError: no process can be started now.
@@ -74,7 +71,7 @@ class JobProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     @property
@@ -83,7 +80,7 @@ class JobProcess:
         return self._reading.done() or self._verdict is not None
 
     async def run(self, queue: str, job_id: UUID, turn: int, *, worker: str) -> str:
-        """Let it run one turn of a job; return what became of that in one word.
+        """Let it run one turn of a job; return in one word how that ended.
 
         Raises:
             DspexError: the process ended, or was killed, before the job did.
@@ -100,7 +97,7 @@ class JobProcess:
         return await self._outcome
 
     def stop(self, job_id: UUID) -> None:
-        """Ask it to stop the job, which others have moved on."""
+        """Ask it to stop the job, which was cancelled, paused or taken over."""
         self._send(Order(do="stop", job=job_id))
 
     def leave(self, job_id: UUID) -> None:
@@ -108,14 +105,14 @@ class JobProcess:
         self._send(Order(do="leave", job=job_id))
 
     def kill(self, error: DspexError | None = None) -> None:
-        """End it at once; `error` is what its job then ends with."""
+        """Kill it; its job then ends with `error`."""
         self._verdict = (
             self._verdict or error or WorkerLostError("the process of this job was killed")
         )
         self._signal(signal.SIGKILL)
 
     async def abort(self, error: DspexError) -> None:
-        """Let it write to its standard error where its code stands, and end it."""
+        """Let it print the stack of its code to standard error, and end it."""
         self._verdict = self._verdict or error
         self._signal(signal.SIGABRT)
         with contextlib.suppress(TimeoutError):
@@ -123,7 +120,7 @@ class JobProcess:
         self._signal(signal.SIGKILL)
 
     async def aclose(self, *, within: float) -> None:
-        """Let it end by itself, and kill it after this many seconds."""
+        """Let it end by itself; kill it after `within` seconds."""
         self._writer.close()
         try:
             await asyncio.wait_for(self._process.wait(), within)
@@ -135,14 +132,12 @@ class JobProcess:
         error: DspexError | None = None
         try:
             while line := await reader.readline():
-                self._hear(line)
+                self._receive(line)
         except (ConnectionError, msgspec.DecodeError, ValueError) as raised:
             error = WorkerLostError(f"the process of this job broke its channel: {raised}")
             self.kill(error)
         if self._outcome is not None and not self._outcome.done() and self._verdict is None:
-            with contextlib.suppress(
-                TimeoutError
-            ):  # a channel that was closed inside: the process has to go, too
+            with contextlib.suppress(TimeoutError):  # the job's code may have closed the channel
                 await asyncio.wait_for(self._process.wait(), _ABORT)
         self._signal(signal.SIGKILL)
         self._writer.close()
@@ -150,11 +145,11 @@ class JobProcess:
             await self._writer.wait_closed()
         code = await self._process.wait()
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # what the job started must not outlive it
+            os.killpg(self._process.pid, signal.SIGKILL)  # with all that the job started
         if self._outcome is not None and not self._outcome.done():
             self._outcome.set_exception(self._verdict or error or WorkerLostError(_describe(code)))
 
-    def _hear(self, line: bytes) -> None:
+    def _receive(self, line: bytes) -> None:
         sign = decode_sign(line)
         self.silent, self.is_ready = 0.0, True
         self.has_taken = self.has_taken or sign.has_taken
@@ -167,7 +162,7 @@ class JobProcess:
             self._writer.write(encode(order))
 
     def _signal(self, number: int) -> None:
-        if self._process.returncode is None:  # a reaped id may belong to somebody else
+        if self._process.returncode is None:  # afterwards its id may belong to another process
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
 

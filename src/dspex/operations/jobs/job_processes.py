@@ -1,7 +1,4 @@
-"""The processes of one worker: one for each job that runs.
-
-So a job can be ended whatever its code does.
-"""
+"""The processes of one worker, one for each running job, so that any job can be killed."""
 
 import asyncio
 import contextlib
@@ -13,13 +10,14 @@ from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.errors import DeadlineError, DspexError, WorkerLostError, WorkerStalledError
+from dspex.operations.framework.heartbeats import LookTimer
 from dspex.operations.jobs.job import JobResource
 from dspex.operations.jobs.job_process import JobProcess
 from dspex.operations.jobs.job_rows import JobRows
 from dspex.operations.jobs.policy import JobPolicy
 
-_IDLE = 30.0  # seconds after which a process without a job ends, but for the last one
-_AGAIN = 5.0  # seconds until a job is tried again for which no process could be started
+_IDLE = 30.0  # seconds after which a process without a job ends, except the last one
+_AGAIN = 5.0  # seconds until the next attempt if no process could be started
 _log = logging.getLogger("dspex.jobs")
 
 
@@ -41,9 +39,9 @@ class _Idle:
 class JobProcesses:
     """Runs each job in a separate process, which the next job may reuse. Owned by one event loop.
 
-    No foreign code runs on this loop. A job whose process shows no sign of life for `stall`
-    seconds, runs longer than `longest_run`, or does not leave within `grace` when it was stopped,
-    is ended with its process. Seconds are counted only while this process itself could look.
+    No code of users runs on this loop. A job is ended with its process if that sends no heartbeat
+    for `stall` seconds, runs longer than `longest_run`, or does not end within `grace` seconds
+    after a stop. Time in which this process itself stood still does not count.
     """
 
     def __init__(
@@ -55,18 +53,17 @@ class JobProcesses:
         clock: Clock,
         worker: str,
     ) -> None:
-        """Take where rows are written, what starts a process, and who takes the jobs."""
+        """Take the collaborators; `start` starts a process, `worker` is the id of the worker."""
         self._rows = rows
         self._start = start
         self._policy = policy
-        self._clock = clock
+        self._timer = LookTimer(clock, longest=4 * policy.poll)
         self._worker = worker
         self._idle: list[_Idle] = []
         self._running: dict[UUID, _Running] = {}
         self._endings: set[asyncio.Task[None]] = set()
         self._is_leaving = self._is_abandoned = False
         self._are_gone = asyncio.Event()
-        self._last_look: int | None = None
 
     async def warm(self) -> None:
         """Start a process ahead of the first job."""
@@ -103,22 +100,16 @@ class JobProcesses:
         return len(self._running)
 
     async def supervise(self) -> None:
-        """Look after the processes until cancelled; needs no database."""
+        """Check the processes until cancelled; it does not use the database."""
         while True:
             self.tick()
             await asyncio.sleep(self._policy.poll)
 
     def tick(self) -> None:
-        """End what is stalled, overdue, or stopped and still there.
-
-        What has been idle for long is ended too.
-        """
-        now = self._clock.monotonic_ns()
-        passed = 0.0 if self._last_look is None else (now - self._last_look) / 1e9
-        self._last_look = now
-        passed = min(passed, 4 * self._policy.poll)
+        """End the processes that are stalled, overdue, idle for long, or slow to stop."""
+        passed = self._timer.passed()
         for running in self._running.values():
-            self._judge(running, passed)
+            self._check(running, passed)
         self._idle = [idle for idle in self._idle if not idle.process.has_ended]
         for idle in self._idle:
             idle.seconds += passed
@@ -126,7 +117,7 @@ class JobProcesses:
             self._end(self._idle.pop(0).process.aclose(within=self._policy.grace))
 
     async def watch(self) -> None:
-        """Stop what was cancelled, paused or taken over since.
+        """Stop the jobs that were cancelled, paused or taken over.
 
         Raises:
             StorageError: the rows could not be read.
@@ -138,10 +129,7 @@ class JobProcesses:
                 running.process.stop(key)
 
     async def hand_back(self) -> None:
-        """Queue everything that runs here again, for others.
-
-        It returns when nothing runs here any more.
-        """
+        """Queue all running jobs again, for other workers; return when none runs here any more."""
         self._is_leaving = True
         for key, running in self._running.items():
             running.stopping = running.stopping or 0.0
@@ -150,7 +138,7 @@ class JobProcesses:
             await self._are_gone.wait()
 
     async def abandon(self) -> None:
-        """End every process at once, and write nothing: the jobs have gone to others."""
+        """End every process at once and write nothing: other workers have the jobs."""
         self._is_leaving = self._is_abandoned = True
         processes = [running.process for running in self._running.values()]
         for process in processes:
@@ -162,12 +150,12 @@ class JobProcesses:
 
     def _take_idle(self) -> JobProcess | None:
         while self._idle:
-            process = self._idle.pop().process  # the one that was used last is the warmest
+            process = self._idle.pop().process  # the last one used is the warmest
             if not process.has_ended:
                 return process
         return None
 
-    def _judge(self, running: _Running, passed: float) -> None:
+    def _check(self, running: _Running, passed: float) -> None:
         policy, process = self._policy, running.process
         running.seconds += passed if process.has_taken else 0.0
         process.silent += passed
@@ -195,8 +183,7 @@ class JobProcesses:
         elif policy.longest_run and running.seconds > policy.longest_run:
             message = (
                 f"the job ran for more than {policy.longest_run:g} s; raise DSPEX_JOB_SECONDS, "
-                "and resume the job: "
-                "what it was answered is kept"
+                "and resume the job, which keeps its model replies"
             )
             process.kill(DeadlineError(message))
 
@@ -218,9 +205,8 @@ class JobProcesses:
         del self._running[job_id]
         if not self._running:
             self._are_gone.set()
-        if (
-            self._is_leaving or running.stopping is not None
-        ):  # what was stopped may have left threads behind
+        # a stopped job may have left threads behind
+        if self._is_leaving or running.stopping is not None:
             self._end(running.process.aclose(within=self._policy.grace))
         else:
             self._idle.append(_Idle(running.process))
@@ -233,7 +219,7 @@ class JobProcesses:
 
 @contextlib.asynccontextmanager
 async def supervision(processes: JobProcesses) -> AsyncIterator[None]:
-    """Look after the processes inside the block."""
+    """Check the processes inside the block."""
     task = asyncio.create_task(processes.supervise(), name="job-processes")
     try:
         yield

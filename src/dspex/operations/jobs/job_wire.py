@@ -1,4 +1,4 @@
-"""What a worker and the processes of its jobs say to each other: lines of JSON over a socket."""
+"""The messages between a worker and the processes of its jobs: lines of JSON over a socket."""
 
 from typing import Literal
 from uuid import UUID
@@ -7,9 +7,9 @@ import msgspec
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """From the worker. `run` names a job, its turn, and the worker that takes it.
+    """From the worker. `run` names a job, its turn, and the worker.
 
-    `stop` ends what runs, which others have moved on; `leave` queues it again for others.
+    `stop` ends a job that was cancelled, paused or taken over; `leave` queues it again.
     """
 
     do: Literal["run", "stop", "leave"]
@@ -20,11 +20,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sign(msgspec.Struct, frozen=True, kw_only=True):
-    """From the process, a few times a second: its loop turns.
+    """From the process: a heartbeat, a few times a second.
 
-    `has_taken`: the row of its job is taken. `has_progress`: something was written to the journal
-    of the job. `outcome`: what became of the job, which has ended here; "unread" where its row
-    could not be taken.
+    `has_taken`: the job has started. `has_progress`: the job has written to its journal. `outcome`:
+    how the job ended; "unread" if its row could not be read.
     """
 
     has_taken: bool = False

@@ -1,4 +1,4 @@
-"""How jobs are run: limits, retries, and how soon the dead are missed."""
+"""How jobs are run: limits, retries, and when a silent worker counts as dead."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,18 +16,18 @@ class JobPolicy:
         concurrency: jobs of one queue that one worker runs at once.
         limits: jobs of a queue, by its name, that run at once in all workers together; no limit by
             default.
-        attempts: starts of a job that fails in a way that may pass, before it has failed for good.
-        deaths: starts of a job under which workers died, before it is taken for their murderer.
+        attempts: starts of a job with errors that a retry may cure, before it fails for good.
+        deaths: starts of a job during which workers died, before the job itself is blamed.
         backoff: the wait before the second attempt; each further one waits twice as long, `longest`
             at most.
-        beat: how often a worker shows that it lives.
-        dead_after: a worker that has not done so for this long is dead.
-        poll: how often workers look for work, and for what was cancelled.
+        beat: the time between two heartbeats of a worker.
+        dead_after: a worker without a heartbeat for this long is dead.
+        poll: the time between two looks of workers for new and cancelled jobs.
         stall: a job whose code has kept its process busy for this long without a pause has failed;
             0: never.
         start: how long the process of a job may take to start.
-        grace: how long a job that was stopped may take to leave before its process is killed.
-        longest_run: how long a job may run in one life of its worker; 0: as long as it takes.
+        grace: how long a stopped job may take to end before its process is killed.
+        longest_run: how long a job may run without a restart of its worker; 0: no limit.
     """
 
     queues: Mapping[str, JobResource[Any]]
@@ -56,5 +56,5 @@ def serves(needs: dict[str, Any], code: str, revision: str) -> bool:
 
 
 def channel_of(queue: str, needs: dict[str, Any]) -> str:
-    """Return the name that jobs of a queue with the same needs wait under."""
+    """Return the name of the channel for jobs of a queue with the same needs."""
     return queue if not needs else f"{queue}@{needs['code']}@{needs['revision']}"

@@ -1,4 +1,4 @@
-"""Runs jobs that were handed out: takes the row, does the work, writes how it ended."""
+"""Runs jobs: takes the row, calls the handler, and writes the result."""
 
 import asyncio
 import logging
@@ -26,14 +26,14 @@ _log = logging.getLogger("dspex.jobs")
 class JobRunner:
     """Runs jobs in this process, on one event loop.
 
-    What the code of a job does to that loop, it does to all of them. A worker therefore has a
-    process with a runner for each job (`JobProcess`).
+    A job that blocks the loop blocks them all, so a worker has a process with a runner for each job
+    (`JobProcess`).
     """
 
     def __init__(
         self, rows: JobRows, *, handlers: Mapping[str, Handler], policy: JobPolicy
     ) -> None:
-        """Take the rows, as this worker writes them, and the handlers by queue."""
+        """Take the rows of this worker, and the handlers by queue."""
         self._rows = rows
         self._handlers = handlers
         self._policy = policy
@@ -44,7 +44,7 @@ class JobRunner:
         """Run a job if it is still queued at this turn, and return what became of it in one word.
 
         Raises:
-            StorageError: the row could not be read or taken; it is as it was.
+            StorageError: the row could not be read or written, and is unchanged.
         """
         resource = self._policy.queues[queue]
         if self._is_leaving:
@@ -62,32 +62,31 @@ class JobRunner:
         finally:
             task.cancel()
             reporter.cancel()
-            # waited for, so that what a job raises when its worker leaves is lost on nobody's
-            # terminal
+            # otherwise asyncio would print what a job raises when its worker ends
             await asyncio.gather(task, reporter, return_exceptions=True)
             self.running.pop(job_id, None)
         return await self._end(resource, run, task)
 
     async def watch(self) -> None:
-        """Stop what was cancelled, paused or taken over since. Called a few times a second."""
+        """Stop the jobs that were cancelled, paused or taken over; called a few times a second."""
         turns = {key: (resource, run.job.turn) for key, (resource, run) in self.running.items()}
         for key in await self._rows.lost_turns(turns):
             self.stop(key)
 
     def stop(self, job_id: UUID) -> None:
-        """Stop one job, if it runs here; others have moved it on."""
+        """Stop one job if it runs here; it was cancelled, paused or taken over."""
         if job_id in self.running:
             self.running[job_id][1].stop()
 
     async def hand_back(self) -> None:
-        """Queue everything that runs here again, for others; nothing further is taken."""
+        """Queue all running jobs again, for other workers, and take no more jobs."""
         self._is_leaving = True
         for resource, run in list(self.running.values()):
             await self._rows.queue_again(resource, run, HANDED_BACK)
             run.stop()
 
     def abandon(self) -> None:
-        """Stop everything that runs here; it has gone to others already."""
+        """Stop all running jobs; other workers have them already."""
         self._is_leaving = True
         for _, run in list(self.running.values()):
             run.stop()
@@ -100,7 +99,7 @@ class JobRunner:
         while True:
             await work.wait()
             work.clear()
-            await asyncio.sleep(0.1)  # what is reported in this time goes into one transaction
+            await asyncio.sleep(0.1)  # all reports of this time go into one transaction
             messages, run.messages = run.messages, []
             try:
                 await self._rows.report(resource, run, messages)
@@ -108,7 +107,9 @@ class JobRunner:
                 run.stop()
                 return
             except StorageError as error:
-                _log.warning("the progress of job %s waits: %s", run.job.id, error.message)
+                _log.warning(
+                    "the progress of job %s waits for the database: %s", run.job.id, error.message
+                )
                 run.messages = messages + run.messages
                 await asyncio.sleep(self._policy.poll)
                 work.set()
@@ -122,7 +123,7 @@ class JobRunner:
         if isinstance(error, DspexError):
             return await self._rows.fail(resource, run, error)
         if error is not None:
-            _log.error("job %s failed by a fault", run.job.id, exc_info=error)
+            _log.error("job %s failed unexpectedly", run.job.id, exc_info=error)
             return await self._rows.fail(resource, run, ExecutionError(describe(error)))
         return await self._rows.complete(resource, run, task.result())
 
@@ -131,7 +132,7 @@ class JobRunner:
             return await self._rows.fail(
                 resource, run, ExecutionError("the job's own code cancelled it")
             )
-        # whoever leaves has handed its jobs back, or was taken for dead: then others take them
+        # a worker that ends has handed its jobs back, or was declared dead
         if self._is_leaving or not await self._rows.is_ours(resource, run.job):
             return "stopped"
         return await self._rows.queue_again(resource, run, "stopped")

@@ -1,4 +1,4 @@
-"""The journal of a job in the database: what it has answered and tried, kept for its next life."""
+"""The journal of a job in the database: replies and trials, from which it can be resumed."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,9 +19,8 @@ from dspex.sync import unbroken
 class SQLJournal:
     """The entries of one job; see `Journal`. Owned by one event loop.
 
-    With `turn`, an entry is written only as long as the job's row (of `resource`) is at that turn:
-    a process that was taken for dead and lives on can add nothing to the journal of who came after
-    it.
+    With `turn`, an entry is written only while the job's row (of `resource`) is at that turn, so
+    that a process that was wrongly declared dead cannot write to the journal of its successor.
     """
 
     def __init__(
@@ -32,7 +31,7 @@ class SQLJournal:
         resource: JobResource[Any] | None = None,
         turn: int | None = None,
     ) -> None:
-        """Take the database, which its owner closes, and whose journal it is."""
+        """Take the database, which its owner closes, and the job."""
         self._database = database
         self._job_id = job_id
         self._row = None if resource is None or turn is None else _job_table(resource)
@@ -68,10 +67,7 @@ class SQLJournal:
         async with self._lock:
             if self._next is None:
                 self._next = await self._count()
-            number, self._next = (
-                self._next,
-                None,
-            )  # known again only when the write is known to have been made
+            number, self._next = self._next, None  # set again only after a successful write
             try:
                 async with self._database.autocommit() as connection:
                     inserted = (await connection.execute(self._insert(number, text))).rowcount
