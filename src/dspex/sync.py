@@ -33,6 +33,12 @@ async def unbroken(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+def wake(future: "asyncio.Future[None]") -> None:
+    """End the wait for `future`, unless it has ended; call it on the future's loop."""
+    if not future.done():
+        future.set_result(None)
+
+
 class _ThreadLoop:
     """A loop that lives as long as its thread, so that later calls reuse pooled connections."""
 

@@ -23,6 +23,7 @@ from dspex.execution.clients.identity import ModelIdentity, identify
 from dspex.execution.clients.language_model import Request, Response
 from dspex.execution.clients.prices import Price
 from dspex.language.records import Usage
+from dspex.sync import wake
 
 DEFAULT_REPLY_LIMIT = 4096  # tokens, if neither the request nor the model has a limit
 _UNBILLED = frozenset({500, 503, 529})  # statuses from 500 on that gateways do not substitute
@@ -311,7 +312,7 @@ class Budget:
         waiters, self._waiters = self._waiters, deque()
         for loop, turn in waiters:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(_wake, turn)
+                loop.call_soon_threadsafe(wake, turn)
 
     def _try_reserve(
         self, request: Request, model: ModelIdentity, *, reply: int | None
@@ -438,8 +439,3 @@ def _is_unbilled(error: BaseException) -> bool:
     if not error.is_sent:
         return True
     return status is not None and ((400 <= status < 500 and status != 408) or status in _UNBILLED)
-
-
-def _wake(turn: "asyncio.Future[None]") -> None:
-    if not turn.done():
-        turn.set_result(None)

@@ -8,6 +8,7 @@ from dspex.clock import Clock, SystemClock
 from dspex.errors import RateLimitedError
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
 from dspex.execution.clients.wrapper import Wrapper
+from dspex.sync import wake
 
 _BURST = 6.0  # seconds' worth in a bucket, so that no minute exceeds its limit by more than a tenth
 
@@ -145,7 +146,7 @@ class _Slots:
                 if loop.is_closed():
                     continue
                 self._in_use += 1
-                loop.call_soon_threadsafe(_wake, turn)
+                loop.call_soon_threadsafe(wake, turn)
 
     def shrink(self) -> None:
         with self._lock:
@@ -154,8 +155,3 @@ class _Slots:
     def grow(self) -> None:
         with self._lock:
             self._limit = min(float(self._size), self._limit + 1 / self._limit)
-
-
-def _wake(turn: "asyncio.Future[None]") -> None:
-    if not turn.done():
-        turn.set_result(None)

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import random
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -18,6 +18,7 @@ from dspex.errors import (
     WorkerLostError,
     WorkerTimeoutError,
 )
+from dspex.execution.workers.background_tasks import BackgroundTasks
 from dspex.execution.workers.breaker import BreakerConfig, CircuitBreaker
 from dspex.execution.workers.connection import CallHandler
 from dspex.execution.workers.orphans import run_mark, sweep
@@ -102,7 +103,7 @@ class Pool:
         self._is_stopping = False
         self._end_event = asyncio.Event()
         self._end_reason: DspexError | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._start_tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Pool":
@@ -131,8 +132,8 @@ class Pool:
         except BaseException:
             await self.stop()
             raise
-        self._spawn(self._run_ticks())
-        self._spawn(self._watch_supervisor())
+        self._tasks.spawn(self._run_ticks())
+        self._tasks.spawn(self._watch_supervisor())
 
     async def ready(self) -> None:
         """Wait until the minimum number of workers is ready.
@@ -161,10 +162,7 @@ class Pool:
         await asyncio.gather(
             *self._start_tasks, return_exceptions=True
         )  # a cancelled start would lose its worker
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.cancel()
         await self._supervisor.stop()
         self._finish()
 
@@ -355,7 +353,7 @@ class Pool:
             self._breaker.record_failure()
         self._count_starts(worker)
         if worker.state == "draining" and not worker.busy and not worker.is_stopping:
-            self._spawn(worker.stop())
+            self._tasks.spawn(worker.stop())
         self._fill_serving()
         self._queue.serve(self._choose_worker)
 
@@ -393,16 +391,10 @@ class Pool:
             return worker
         if self._target < self.config.maximum:
             self._target += 1
-            start_task = self._spawn(self._supervisor.add(self._child_spec()))
+            start_task = self._tasks.spawn(self._supervisor.add(self._child_spec()))
             self._start_tasks.add(start_task)
             start_task.add_done_callback(self._start_tasks.discard)
         return await self._queue.wait(handle, deadline)
-
-    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     async def _run_ticks(self) -> None:
         while True:
@@ -442,7 +434,7 @@ class Pool:
         )
         self._serving.clear()
         self._failure = None
-        start_task = self._spawn(self._supervisor.start())
+        start_task = self._tasks.spawn(self._supervisor.start())
         self._start_tasks.add(
             start_task
         )  # `stop` waits for it: a cancelled start would lose its workers

@@ -20,6 +20,7 @@ from dspex.execution.workers.child.watchdog import PROC, descendants, kill, kill
 from dspex.execution.workers.connection import WorkerConnection
 from dspex.execution.workers.orphans import RUN_VARIABLE, start_time
 from dspex.execution.workers.spec import WorkerSpec
+from dspex.sync import wake
 
 _START = Path(__file__).parent / "child" / "start.py"
 _LINE_LIMIT = 8192
@@ -229,18 +230,13 @@ async def _wait_for_exit(process: "subprocess.Popen[bytes]") -> int:
     except (AttributeError, OSError):
         return await asyncio.to_thread(process.wait)
     exited = loop.create_future()
-    loop.add_reader(descriptor, _settle, exited)
+    loop.add_reader(descriptor, wake, exited)
     try:
         await exited
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
     return process.wait()
-
-
-def _settle(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def start_error(spec: WorkerSpec, cause: object) -> WorkerError:

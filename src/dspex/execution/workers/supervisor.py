@@ -2,13 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Protocol
 
 from dspex.clock import Clock, SystemClock
 from dspex.errors import DefinitionError, DspexError, RestartLimitError
+from dspex.execution.workers.background_tasks import BackgroundTasks
 from dspex.execution.workers.restarts import Backoff, FailureWindow, Intensity
 
 Strategy = Literal["one_for_one", "rest_for_one", "one_for_all"]
@@ -100,7 +101,7 @@ class Supervisor:
         self._wake_event = asyncio.Event()
         self._end_event = asyncio.Event()
         self._failure: DspexError | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._lock = asyncio.Lock()
 
     @property
@@ -141,7 +142,7 @@ class Supervisor:
         except BaseException:
             await self.stop()
             raise
-        self._spawn(self._run())
+        self._tasks.spawn(self._run())
 
     async def wait(self) -> DspexError | None:
         """Wait for the end; returns a RestartLimitError after too many failures, else None."""
@@ -151,10 +152,7 @@ class Supervisor:
     async def stop(self) -> None:
         """Stop every child, the last one first."""
         async with self._lock:  # no child is half started or half stopped while the lock is held
-            tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._tasks.cancel()
             await self._stop_children()
 
     async def add(self, spec: ChildSpec) -> None:
@@ -206,19 +204,13 @@ class Supervisor:
         slot.started_at = self._now()
         await child.start()
         slot.child = child
-        slot.monitor = self._spawn(self._monitor(slot, child))
+        slot.monitor = self._tasks.spawn(self._monitor(slot, child))
 
     async def _start_or_handle(self, slot: _Slot) -> None:
         try:
             await self._start_child(slot)
         except DspexError as error:
             await self._handle_exit(slot, error)
-
-    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     async def _monitor(self, slot: _Slot, child: Child) -> None:
         error = await child.wait()
@@ -247,7 +239,7 @@ class Supervisor:
         for peer in affected:
             peer.restart_at = now + delay
         if delay:
-            self._spawn(self._wake_after(delay))
+            self._tasks.spawn(self._wake_after(delay))
         else:
             # the caller may be `add` instead of the task that starts children
             self._wake_event.set()

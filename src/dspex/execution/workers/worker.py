@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from dspex.errors import (
     WorkerProtocolError,
     WorkerStartError,
 )
+from dspex.execution.workers.background_tasks import BackgroundTasks
 from dspex.execution.workers.connection import CallHandler, WorkerConnection
 from dspex.execution.workers.loaded import LoadedPrograms
 from dspex.execution.workers.process import ChildProcess, start_error
@@ -60,7 +61,7 @@ class PoolWorker:
         self._reserved_slots = 0
         self.is_stopping = False
         self.is_discarded = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -103,13 +104,7 @@ class PoolWorker:
         except WorkerStartError as error:
             self._give_up(error)
             raise
-        self._spawn(self._handshake())
-
-    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        self._tasks.spawn(self._handshake())
 
     async def _handshake(self) -> None:
         hello = {"protocol": PROTOCOL, "codec": self.spec.codec}
@@ -184,7 +179,7 @@ class PoolWorker:
             return await self._channel.request(command, args, seconds=seconds, handler=handler)
         except BaseException:
             if self._channel.abandoned_requests and self.state != "ended":
-                self._spawn(self._free_or_kill())
+                self._tasks.spawn(self._free_or_kill())
             raise
 
     async def load(
@@ -203,7 +198,7 @@ class PoolWorker:
             await self.call("create_program", args, seconds=seconds)
             self.loaded.add(handle)
             for handle_to_drop in self.loaded.take_surplus():
-                unload_task = self._unload_tasks[handle_to_drop] = self._spawn(
+                unload_task = self._unload_tasks[handle_to_drop] = self._tasks.spawn(
                     self._unload(handle_to_drop)
                 )
                 unload_task.add_done_callback(partial(self._forget_unload, handle_to_drop))
@@ -233,7 +228,7 @@ class PoolWorker:
             self.kill(f"it missed {PING_LIMIT} pings")
             return
         self._missed_pings += 1
-        self._spawn(self._ping())
+        self._tasks.spawn(self._ping())
         self._process.note_descendants()
         self.memory = self._process.memory() or self.memory
         limit = self.spec.memory_limit
@@ -293,10 +288,7 @@ class PoolWorker:
                     self.spec, error.message if error else f"it ended with exit code {code}"
                 )
             )
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.cancel()
         if self.state != "ended":
             self._set_state("ended", self.reason if error is None else error.message)
         return None if self.is_discarded else error
@@ -308,7 +300,7 @@ class PoolWorker:
             return
         self.is_stopping = True
         self.drain("it was asked to stop")
-        for step in (lambda: self._spawn(self._shutdown()), process.terminate, process.kill):
+        for step in (lambda: self._tasks.spawn(self._shutdown()), process.terminate, process.kill):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.spec.shutdown_seconds):
                     step()
