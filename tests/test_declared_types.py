@@ -125,10 +125,10 @@ _REPLY = re.compile(r"\[\[ ## reply ## \]\]\n(.*?)\n\n(?:Answer with|Respond wit
 
 def repeat(request: Request) -> str:
     """Answer the `reply` of a prompt, in the layout that it asks for."""
-    asked = request.messages[-1].content
-    if match := _REPLY.search(asked):
+    prompt = request.messages[-1].content
+    if match := _REPLY.search(prompt):
         return f"[[ ## y ## ]]\n{match[1]}\n\n[[ ## completed ## ]]"
-    text = asked.partition("[[ ## reply ## ]]\n")[2]
+    text = prompt.partition("[[ ## reply ## ]]\n")[2]
     return f'{{"y": {text}}}'
 
 
@@ -173,13 +173,13 @@ class Loop:
     def living(self, context: Any) -> Iterator[Any]:
         """Hold an async context, entered and left by one task."""
         value: asyncio.Future[Any] = self.loop.create_future()
-        ended = asyncio.Event()
+        finished = asyncio.Event()
 
         async def hold() -> None:
             try:
                 async with context as inner:
                     value.set_result(inner)
-                    await ended.wait()
+                    await finished.wait()
             except BaseException as error:
                 if value.done():
                     raise
@@ -192,7 +192,7 @@ class Loop:
         try:
             yield self.call(wait())
         finally:
-            self.loop.call_soon_threadsafe(ended.set)
+            self.loop.call_soon_threadsafe(finished.set)
             task.result(60)
 
     def __enter__(self) -> "Loop":
@@ -289,8 +289,8 @@ def evaluation() -> Way:
 
     async def run(row: DeclaredType) -> Any:
         context = RunContext(model=ScriptedModel(repeat))
-        for written in (row.value, reply_of(row)):
-            data = Dataset.from_rows([{"x": written, "reply": reply_of(row), "y": written}])
+        for value in (row.value, reply_of(row)):
+            data = Dataset.from_rows([{"x": value, "reply": reply_of(row), "y": value}])
             report = await aevaluate(Echo(row.name), data, exact_match, context=context)
             assert [entry.error for entry in report.rows] == [None]
             assert report.mean == 1.0

@@ -54,7 +54,7 @@ def test_no_two_public_things_share_a_name() -> None:
     meanings: dict[str, list[tuple[str, Any]]] = {}
     for place, value in public_objects():
         same = meanings.setdefault(place.rpartition(".")[2], [])
-        if not any(value is other for _, other in same):
+        if not any(value is thing for _, thing in same):
             same.append((place, value))
     assert {name: same for name, same in meanings.items() if len(same) > 1} == {}
 

@@ -35,8 +35,8 @@ def run(*command: str) -> str:
 @pytest.mark.full
 def test_mypy_refuses_the_wrong_lines_alone() -> None:
     report = run("mypy", "-O", "json", str(SAMPLE))  # with the options and the cache of the project
-    found = [json.loads(line) for line in report.splitlines() if line.startswith("{")]
-    errors = {item["line"]: item["message"] for item in found if item["severity"] == "error"}
+    rows = [json.loads(line) for line in report.splitlines() if line.startswith("{")]
+    errors = {item["line"]: item["message"] for item in rows if item["severity"] == "error"}
     assert errors.keys() == WRONG, report
 
 
@@ -53,9 +53,9 @@ def test_basedpyright_refuses_the_wrong_lines_alone(tmp_path: Path) -> None:
 
 def reply(request: Request) -> str:
     """Answer the fields that the prompt asks for."""
-    asked = str(request.messages)
-    fields = AGENT if "next_tool_name" in asked else OUTPUTS
-    return json.dumps({name: value for name, value in fields.items() if f"`{name}`" in asked})
+    prompt = str(request.messages)
+    fields = AGENT if "next_tool_name" in prompt else OUTPUTS
+    return json.dumps({name: value for name, value in fields.items() if f"`{name}`" in prompt})
 
 
 @pytest.mark.parametrize(

@@ -36,11 +36,13 @@ def test_forgetting_a_model_shows_the_three_ways_to_set_one():
 
 
 def test_a_module_decides_over_the_block_and_the_block_over_the_process():
-    process, block, own = (ScriptedModel(f"{REPLY}{name}") for name in ("process", "block", "own"))
+    process, block, module = (
+        ScriptedModel(f"{REPLY}{name}") for name in ("process", "block", "own")
+    )
     dspex.configure(model=process)
     free, bound = (
         dspex.Predict("question -> answer"),
-        dspex.Predict("question -> answer", model=own),
+        dspex.Predict("question -> answer", model=module),
     )
     assert free(question="q").answer == "process"
     with dspex.context(model=block):
@@ -49,7 +51,7 @@ def test_a_module_decides_over_the_block_and_the_block_over_the_process():
         with dspex.context(adapter="json"):
             assert current().model is block
     assert free(question="q").answer == "process"
-    assert free(RunContext(model=own), question="q").answer == "own"
+    assert free(RunContext(model=module), question="q").answer == "own"
 
 
 def test_what_is_not_given_stays_as_it_was():
@@ -64,12 +66,12 @@ async def test_two_contexts_in_one_loop_never_meet():
 
     async def user(name: str, rounds: int) -> list[str]:
         with dspex.context(model=ScriptedModel(f"{REPLY}{name}", name=name)):
-            found = []
+            answers = []
             for _ in range(rounds):
                 prediction = await ask.acall(question="who?")
                 assert list(prediction.usage.by_model) == [name]
-                found.append(prediction.answer)
-            return found
+                answers.append(prediction.answer)
+            return answers
 
     assert (await asyncio.gather(*(user(f"u{n}", 5) for n in range(20)))) == [
         [f"u{n}"] * 5 for n in range(20)
@@ -77,16 +79,16 @@ async def test_two_contexts_in_one_loop_never_meet():
 
 
 def test_a_block_in_one_thread_is_not_seen_in_another():
-    seen = []
+    models = []
     with dspex.context(model=ScriptedModel("x")):
-        thread = threading.Thread(target=lambda: seen.append(current().model))
+        thread = threading.Thread(target=lambda: models.append(current().model))
         thread.start()
         thread.join()
-    assert seen == [None]
+    assert models == [None]
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "shown"),
+    ("text", "kind", "expected"),
     [
         ("openai/gpt-4o-mini", Retrying, "https://api.openai.com/v1/chat/completions"),
         ("ollama/llama3", Retrying, "http://127.0.0.1:11434/v1/chat/completions"),
@@ -94,17 +96,17 @@ def test_a_block_in_one_thread_is_not_seen_in_another():
         ("~/models/x.gguf", LocalModel, str(Path("~/models/x.gguf").expanduser())),
     ],
 )
-def test_model_strings_are_understood(text, kind, shown):
+def test_model_strings_are_understood(text, kind, expected):
     resolve = ModelResolver(Settings(keys={"OPENAI_API_KEY": Secret("sk-hidden")}))
     model = resolve(text)
     assert isinstance(model, kind)
-    assert shown in repr(model)
+    assert expected in repr(model)
     assert "sk-hidden" not in repr(model)
     assert resolve(text) is model
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("opnai/gpt-4o", "Did you mean 'openai'"),
         ("gpt-4o", "unknown model"),
@@ -114,8 +116,8 @@ def test_model_strings_are_understood(text, kind, shown):
         ("", "unknown model"),
     ],
 )
-def test_a_wrong_model_string_says_how_to_mend_it(text, said):
-    with pytest.raises(ConfigurationError, match=said):
+def test_a_wrong_model_string_says_how_to_mend_it(text, message):
+    with pytest.raises(ConfigurationError, match=message):
         ModelResolver(Settings())(text)
 
 
@@ -138,16 +140,16 @@ def test_where_programs_run_is_read_from_the_environment_or_the_file(tmp_path):
     from dspex.settings import read_settings
 
     (tmp_path / "dspex.toml").write_text('isolation = "process"\ntest_mode = true\nworkers = 4\n')
-    found = read_settings(
+    result = read_settings(
         {"DSPEX_BACKEND": "dspy", "DSPEX_DSPY_INTERPRETER": sys.executable}, folder=tmp_path
     )
-    assert (found.isolation, found.test_mode, found.workers, found.backend) == (
+    assert (result.isolation, result.test_mode, result.workers, result.backend) == (
         "process",
         True,
         4,
         "dspy",
     )
-    assert found.dspy_interpreter == sys.executable
+    assert result.dspy_interpreter == sys.executable
 
 
 def test_every_wrong_setting_is_told_at_once(tmp_path):

@@ -70,13 +70,13 @@ def test_context_variables_of_the_caller_are_seen_and_errors_come_through(in_a_l
 
 
 def test_the_loop_of_a_thread_ends_with_the_thread():
-    loops, ended = [], []
+    loops, finished = [], []
 
     async def living():
         try:
             yield
         finally:
-            ended.append(asyncio.get_running_loop())
+            finished.append(asyncio.get_running_loop())
 
     async def call() -> None:
         loops.append(asyncio.get_running_loop())
@@ -88,19 +88,19 @@ def test_the_loop_of_a_thread_ends_with_the_thread():
         thread = threading.Thread(target=lambda: sync.run(call()))
         thread.start()
         thread.join()
-    assert ended == loops
+    assert finished == loops
     assert [loop.is_closed() for loop in loops] == [True] * 3
 
 
 def test_who_interrupts_a_cell_ends_its_call():
-    begun, ended = threading.Event(), threading.Event()
+    started, finished = threading.Event(), threading.Event()
 
     async def hold() -> None:
-        begun.set()
+        started.set()
         try:
             await asyncio.Event().wait()
         finally:
-            ended.set()
+            finished.set()
 
     async def cell() -> None:
         sync.run(hold())
@@ -108,9 +108,9 @@ def test_who_interrupts_a_cell_ends_its_call():
     def interrupt() -> None:
         waits = threading.main_thread().ident
         assert waits is not None
-        assert begun.wait(10)
+        assert started.wait(10)
         while sys._current_frames()[waits].f_code.co_name not in {"result", "wait"}:
-            begun.wait(0)
+            started.wait(0)
         signal.pthread_kill(waits, signal.SIGINT)
 
     interrupting = threading.Thread(target=interrupt)
@@ -125,7 +125,7 @@ def test_who_interrupts_a_cell_ends_its_call():
         loop.close()
         interrupting.join()
         signal.signal(signal.SIGINT, previous)
-    assert ended.wait(10)
+    assert finished.wait(10)
 
 
 def test_calls_of_a_thread_are_made_on_the_loop_that_waits_for_it_however_many_or_deep():
@@ -134,44 +134,44 @@ def test_calls_of_a_thread_are_made_on_the_loop_that_waits_for_it_however_many_o
 
     async def main() -> set[int]:
         async with asyncio.timeout(20):
-            found = await asyncio.gather(*(sync.in_thread(nested, depth=4) for _ in range(40)))
-        return {*found, id(asyncio.get_running_loop())}
+            results = await asyncio.gather(*(sync.in_thread(nested, depth=4) for _ in range(40)))
+        return {*results, id(asyncio.get_running_loop())}
 
     assert len(asyncio.run(main())) == 1
 
 
 def test_cancelling_ends_the_call_of_a_thread_and_refuses_its_next_one():
-    told: list[str] = []
+    events: list[str] = []
     over = threading.Event()
 
     async def main() -> None:
-        begun = asyncio.Event()
+        started = asyncio.Event()
 
         async def hold() -> None:
-            begun.set()
+            started.set()
             try:
                 await asyncio.Event().wait()
             finally:
-                told.append("ended")
+                events.append("ended")
 
         def work() -> None:
             for _ in range(2):
                 try:
                     sync.run(hold())
                 except BaseException as error:  # noqa: BLE001
-                    told.append(type(error).__name__)
+                    events.append(type(error).__name__)
             over.set()
 
         task = asyncio.create_task(sync.in_thread(work))
-        await begun.wait()
+        await started.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert told[0] == "ended"
+        assert events[0] == "ended"
 
     asyncio.run(main())
     assert over.wait(10)
-    assert told == ["ended", "CancelledError", "CancelledError"]
+    assert events == ["ended", "CancelledError", "CancelledError"]
 
 
 def test_what_work_in_a_thread_raises_is_raised_whatever_it_is():
@@ -198,11 +198,11 @@ t = threading.Thread(target=lambda: print(sync.run(nothing()))); t.start(); t.jo
 async def cell(): print(sync.run(nothing()))
 asyncio.run(cell())
 """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-X", "dev", "-c", code],
         capture_output=True,
         text=True,
         timeout=30,
         check=True,
     )
-    assert (done.stdout, done.stderr) == ("1\n1\n1\n", "")
+    assert (process.stdout, process.stderr) == ("1\n1\n1\n", "")

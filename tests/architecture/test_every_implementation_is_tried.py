@@ -32,13 +32,13 @@ def _classes(file: Path) -> list[ast.ClassDef]:
 
 
 def _names(node: ast.AST) -> set[str]:
-    found = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
-    return found | {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+    identifiers = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    return identifiers | {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
 
 
-def _methods(made: ast.ClassDef) -> set[str]:
+def _methods(cls: ast.ClassDef) -> set[str]:
     return {
-        part.name for part in made.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)
+        part.name for part in cls.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)
     }
 
 
@@ -47,12 +47,12 @@ def implementations(methods: set[str]) -> set[str]:
 
     An abstract class with them may also be their base.
     """
-    classes = [made for file in FILES for made in _classes(file)]
-    bases = {made: set().union(*map(_names, made.bases)) for made in classes}
-    found = [made for made in classes if methods <= _methods(made)]
-    abstract = {made.name for made in found if "ABC" in bases[made]}
-    found += [made for made in classes if bases[made] & abstract]
-    return {made.name for made in found if not bases[made] & {"ABC", "Protocol"}}
+    classes = [cls for file in FILES for cls in _classes(file)]
+    bases = {cls: set().union(*map(_names, cls.bases)) for cls in classes}
+    matches = [cls for cls in classes if methods <= _methods(cls)]
+    abstract = {cls.name for cls in matches if "ABC" in bases[cls]}
+    matches += [cls for cls in classes if bases[cls] & abstract]
+    return {cls.name for cls in matches if not bases[cls] & {"ABC", "Protocol"}}
 
 
 def tried(suite: str) -> set[str]:
@@ -60,7 +60,7 @@ def tried(suite: str) -> set[str]:
 
     Those in the values at the top of its file that it names are among them.
     """
-    found: set[str] = set()
+    identifiers: set[str] = set()
     for file in TESTS.rglob("test_*.py"):
         if suite not in file.read_text():
             continue
@@ -72,24 +72,24 @@ def tried(suite: str) -> set[str]:
             for target in part.targets
             if isinstance(target, ast.Name)
         }
-        for made in _classes(file):
-            if any(suite in _names(base) for base in made.bases):
-                names = _names(made)
-                found |= names.union(*(values.get(name, set()) for name in names))
-    return found
+        for cls in _classes(file):
+            if any(suite in _names(base) for base in cls.bases):
+                names = _names(cls)
+                identifiers |= names.union(*(values.get(name, set()) for name in names))
+    return identifiers
 
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_every_implementation_is_named_in_its_suite(suite):
-    made = implementations(SUITES[suite])
-    assert len(made) >= 3
-    assert made - tried(suite) - EXEMPT.keys() == set()
+    classes = implementations(SUITES[suite])
+    assert len(classes) >= 3
+    assert classes - tried(suite) - EXEMPT.keys() == set()
 
 
 def test_every_backend_is_named_in_its_suite():
-    made = implementations({"create_program", "execute_program", "list_programs"})
-    assert len(made) >= 6
-    assert made - tried("BackendContract") - tried("OptimizingBackendContract") == set()
+    classes = implementations({"create_program", "execute_program", "list_programs"})
+    assert len(classes) >= 6
+    assert classes - tried("BackendContract") - tried("OptimizingBackendContract") == set()
 
 
 def test_what_is_exempt_exists():
@@ -110,7 +110,7 @@ def test_both_ways_to_a_tool_are_tried():
 def test_no_suite_is_forgotten_here():
     suites = {
         name
-        for name, made in inspect.getmembers(contracts, inspect.isclass)
+        for name, cls in inspect.getmembers(contracts, inspect.isclass)
         if name.endswith("Contract")
     }
     assert suites == {*SUITES, "ToolContract"}

@@ -38,17 +38,17 @@ print(json.dumps({{"cpu": cpu, "kib": used.ru_maxrss, "modules": sorted(sys.modu
 
 
 def _measured(work: str, runs: int = 5) -> dict:
-    found = []
+    rows = []
     for _ in range(runs):
         code = MEASURE.format(work=work)
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
         )
-        found.append(json.loads(done.stdout))
+        rows.append(json.loads(process.stdout))
     return {
-        "cpu": min(item["cpu"] for item in found),
-        "kib": min(item["kib"] for item in found),
-        "modules": found[0]["modules"],
+        "cpu": min(item["cpu"] for item in rows),
+        "kib": min(item["kib"] for item in rows),
+        "modules": rows[0]["modules"],
     }
 
 

@@ -6,10 +6,12 @@ The lists of exceptions only shrink.
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tests.architecture.source import FILES, SOURCE, tree_of
+import pytest
+
+from tests.architecture.source import FILES, SOURCE, TESTS, tree_of
 
 WRITTEN = [file for file in FILES if "migrations" not in file.parts]
 PARTICIPLES = frozenset(
@@ -85,8 +87,10 @@ WRAPPERS = {
 HOMONYMS = {"DefinitionError", "Fallback", "Question", "Row", "Run", "Runnable", "Runner", "Worker"}
 
 
-def _functions() -> Iterator[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    for file in WRITTEN:
+def _functions(
+    files: Iterable[Path],
+) -> Iterator[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for file in files:
         for node in ast.walk(tree_of(file)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield file, node
@@ -113,10 +117,11 @@ def _prose() -> Iterator[tuple[Path, str]]:
                 yield file, line.partition("# ")[2]
 
 
-def test_variables_are_named_for_what_they_are() -> None:
-    functions = list(_functions())
+@pytest.mark.parametrize("files", [WRITTEN, sorted(TESTS.rglob("*.py"))], ids=["source", "tests"])
+def test_variables_are_named_for_what_they_are(files: list[Path]) -> None:
+    functions = list(_functions(files))
     participles = {
-        f"{file.relative_to(SOURCE)}:{function.name}": sorted(names)
+        f"{file}:{function.name}": sorted(names)
         for file, function in functions
         if (names := _variables(function) & PARTICIPLES)
     }

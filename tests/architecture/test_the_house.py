@@ -104,24 +104,24 @@ def test_an_unknown_name_of_the_top_is_an_attribute_error() -> None:
 
 
 def test_the_error_tree_in_the_docstring_is_that_of_the_classes() -> None:
-    drawn = [
+    tree_lines = [
         line
         for line in (errors.__doc__ or "").splitlines()
         if re.fullmatch(r" *[A-Z]\w+Error", line)
     ]
     parents: dict[str, str | None] = {}
     path: list[str] = []
-    for line in drawn:
+    for line in tree_lines:
         depth = (len(line) - len(line.lstrip())) // 4
         path[depth:] = [line.strip()]
         parents[path[-1]] = path[-2] if depth else None
-    found = {
+    bases = {
         name: cls.__bases__[0].__name__ if cls.__bases__[0] is not Exception else None
         for name, cls in inspect.getmembers(errors, inspect.isclass)
         if issubclass(cls, errors.DspexError)
     }
-    assert parents == found
-    assert set(errors.__all__) == {*found, "FieldError"}
+    assert parents == bases
+    assert set(errors.__all__) == {*bases, "FieldError"}
 
 
 def test_every_error_has_a_code_of_its_own() -> None:
@@ -142,5 +142,5 @@ def test_every_module_can_be_imported_alone() -> None:
 
 def test_the_repository_names_no_machine_path() -> None:
     pattern = re.compile(r"/(tm" r"p|wor" r"k|roo" r"t)/")
-    found = [str(file) for file in FILES if pattern.search(file.read_text())]
-    assert not found
+    files = [str(file) for file in FILES if pattern.search(file.read_text())]
+    assert not files

@@ -89,11 +89,11 @@ async def test_code_runs_in_a_worker_where_the_settings_say_so_and_nothing_is_le
 
 @pytest.mark.bridge
 async def test_a_program_in_a_worker_has_the_adapter_of_the_run_and_models_of_its_own(settings):
-    other = ScriptedModel('{"answer": 8}')
+    second = ScriptedModel('{"answer": 8}')
 
     def resolve(text):
         assert text == "other/model"
-        return other
+        return second
 
     async with open_backends(settings, code=CodeRoot(FOLDER)) as backends:
         model = ScriptedModel('{"answer": 7}')
@@ -102,9 +102,9 @@ async def test_a_program_in_a_worker_has_the_adapter_of_the_run_and_models_of_it
         assert prediction.answer == 7
         assert "JSON" in model.requests[0].messages[0].content
         root = predicting().root
-        own = replace(predicting(), root=replace(root, config={"model": "other/model"}))
-        prediction, _ = await run(backends, own, context, question="?", asked="isolated")
-        assert (prediction.answer, len(other.requests)) == (8, 1)
+        configured = replace(predicting(), root=replace(root, config={"model": "other/model"}))
+        prediction, _ = await run(backends, configured, context, question="?", asked="isolated")
+        assert (prediction.answer, len(second.requests)) == (8, 1)
         refusing = RunContext(model=ScriptedModel(RefusedError("no")))
         with pytest.raises(RefusedError):
             await run(backends, predicting(), refusing, question="?", asked="isolated")
@@ -115,26 +115,26 @@ async def test_one_program_gives_the_same_outputs_natively_in_a_worker_and_on_ds
     pytest.importorskip("dspy", reason="pip install 'dspex[dspy]'")
 
     async with open_backends(settings, code=CodeRoot(FOLDER)) as backends:
-        found = {}
-        for asked in ("native", "isolated", "dspy"):
+        outputs = {}
+        for backend in ("native", "isolated", "dspy"):
             context = RunContext(model=answering(VALUES))
             prediction, choice = await run(
-                backends, code_program("TwoSteps"), context, question="?", asked=asked
+                backends, code_program("TwoSteps"), context, question="?", asked=backend
             )
-            found[choice.name] = prediction.to_dict()
+            outputs[choice.name] = prediction.to_dict()
             assert prediction.usage.calls == 2
             on_dspy = [
                 span
                 for span in prediction.trace.spans
                 if (span.kind, span.name) == ("backend", "dspy")
             ]
-            assert len(on_dspy) == (2 if asked == "dspy" else 0)
+            assert len(on_dspy) == (2 if backend == "dspy" else 0)
             assert all("names the backend 'dspy'" in span.attributes["why"] for span in on_dspy)
-        assert found == {
+        assert outputs == {
             name: {"answer": 7, "sure": True} for name in ("native", "isolated", "hybrid")
         }
-        told = read_statuses(settings.state_dir / WORKERS)[0]
-        assert [pool.name for pool in told.pools] == ["isolated", "dspy"]
+        status = read_statuses(settings.state_dir / WORKERS)[0]
+        assert [pool.name for pool in status.pools] == ["isolated", "dspy"]
 
 
 async def test_without_dspy_the_backend_is_refused_with_what_to_install(settings, monkeypatch):
@@ -156,12 +156,12 @@ def test_the_job_worker_of_a_server_isolates_code_as_the_server_does(settings):
 
 
 def test_the_command_line_of_the_job_worker_holds_no_secret_and_its_environment_the_model(settings):
-    chosen = replace(
+    variant = replace(
         settings,
         model="https://me:hidden-1@host/v1#m",
         database_url=Secret("postgresql://me:hidden-2@host/db"),
         secret_key=Secret("hidden-3" * 8),
         keys={"DSPEX_API_KEY": Secret("hidden-4")},
     )
-    assert "hidden" not in " ".join(worker_command(chosen))
-    assert environment_of(chosen)["DSPEX_MODEL"] == "https://me:hidden-1@host/v1#m"
+    assert "hidden" not in " ".join(worker_command(variant))
+    assert environment_of(variant)["DSPEX_MODEL"] == "https://me:hidden-1@host/v1#m"

@@ -25,11 +25,11 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture(autouse=True)
 def _loggers() -> Iterator[None]:
     """The loggers are afterwards as they were."""
-    root, own = logging.getLogger(), logging.getLogger("dspex")
-    before = (list(root.handlers), own.level)
+    root, logger = logging.getLogger(), logging.getLogger("dspex")
+    before = (list(root.handlers), logger.level)
     yield
     root.handlers = before[0]
-    own.setLevel(before[1])
+    logger.setLevel(before[1])
 
 
 def test_lines_are_json_and_hold_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,9 +42,9 @@ def test_lines_are_json_and_hold_no_secret(capsys: pytest.CaptureFixture[str]) -
         int("sk-123")
     except ValueError:
         log.exception("fault")
-    written = capsys.readouterr().err
-    first, second = [json.loads(line) for line in written.splitlines()]
-    assert "sk-123" not in written
+    stderr = capsys.readouterr().err
+    first, second = [json.loads(line) for line in stderr.splitlines()]
+    assert "sk-123" not in stderr
     assert (first["message"], first["actor"], first["level"]) == (
         "refused Bearer (secret)",
         "ada",
@@ -54,12 +54,12 @@ def test_lines_are_json_and_hold_no_secret(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_the_same_warning_is_told_once_in_a_while_and_everything_else_each_time() -> None:
-    told = RepeatFilter(seconds=10)
+    repeats = RepeatFilter(seconds=10)
 
     def tell(level: int, moment: float, message: str = "away") -> bool:
         record = logging.LogRecord("dspex.jobs", level, "file", 1, "%s", (message,), None)
         record.created = moment
-        return told.filter(record)
+        return repeats.filter(record)
 
     assert [tell(logging.WARNING, moment) for moment in (100.0, 100.3, 109.9, 110.1, 110.2)] == [
         *(True, False, False, True, False)
@@ -86,12 +86,12 @@ async def test_a_log_tells_of_every_execution_and_nothing_of_its_inputs(
                 )
             ).id
         )
-    written = capsys.readouterr().err
-    [line] = [json.loads(text) for text in written.splitlines()]
+    stderr = capsys.readouterr().err
+    [line] = [json.loads(text) for text in stderr.splitlines()]
     assert (line["execution_id"], line["program"], line["actor"], line["status"]) == (
         execution,
         "qa",
         "local",
         "completed",
     )
-    assert "private" not in written
+    assert "private" not in stderr

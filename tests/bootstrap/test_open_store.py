@@ -158,8 +158,8 @@ def test_a_store_that_a_lifespan_opened_records_every_request() -> None:
             return PlainTextResponse((await program.acall(question="configured")).answer)
 
     async def rows(request: Request) -> Response:
-        found = await request.app.state.store.operations.list(DOMAIN["execution"], Query())
-        return JSONResponse([row.inputs["question"] for row in found])
+        result = await request.app.state.store.operations.list(DOMAIN["execution"], Query())
+        return JSONResponse([row.inputs["question"] for row in result])
 
     handlers = (awaited, in_a_thread, blocking, configured, rows)
     app = Starlette(
@@ -186,18 +186,18 @@ async def test_of_several_stores_the_one_around_a_program_records_it() -> None:
             for row in await store.operations.list(DOMAIN["execution"], Query())
         ]
 
-    async def inside(folder: str, opened: asyncio.Barrier) -> list[str]:
+    async def inside(folder: str, barrier: asyncio.Barrier) -> list[str]:
         async with dspex.open(folder) as store:
-            await opened.wait()
+            await barrier.wait()
             await program.acall(question=folder)
-            await opened.wait()
+            await barrier.wait()
             return await questions(store)
 
     for folder in "ab":  # their tables are made one after the other
         async with dspex.open(folder):
             pass
-    opened = asyncio.Barrier(2)
-    assert [*await asyncio.gather(inside("a", opened), inside("b", opened))] == [["a"], ["b"]]
+    barrier = asyncio.Barrier(2)
+    assert [*await asyncio.gather(inside("a", barrier), inside("b", barrier))] == [["a"], ["b"]]
     assert current().record is None
     outer, inner = dspex.open("outer"), dspex.open("inner")
     await outer.__aenter__()

@@ -80,10 +80,10 @@ async def test_one_file_becomes_a_table_graphql_rest_and_an_audit_trail(
         "two",
     ):  # the table is made at the first start, and compared at the second
         async with open_services(settings, code=code) as services:
-            asked = GraphQLRequest(OPEN, {"input": {"title": title}})
-            made = await engine.run(asked, GraphQLContext(services.operations))
-            assert made["data"]["openTicket"] == {
-                "id": made["data"]["openTicket"]["id"],
+            request = GraphQLRequest(OPEN, {"input": {"title": title}})
+            result = await engine.run(request, GraphQLContext(services.operations))
+            assert result["data"]["openTicket"] == {
+                "id": result["data"]["openTicket"]["id"],
                 "title": title,
                 "status": "OPEN",
             }
@@ -143,15 +143,15 @@ async def test_a_policy_keeps_rows_from_who_they_are_not_for(
             services.operations.as_actor(Actor(name=name, scopes=frozenset({"read", "write"})))
             for name in ("ann", "bob")
         ]
-        made = await ann.perform(open_, tickets.OpenTicket(title="hers"))
+        result = await ann.perform(open_, tickets.OpenTicket(title="hers"))
         with pytest.raises(ForbiddenError, match=refused):
-            await bob.perform(close, tickets.CloseTicket(id=made.id))
+            await bob.perform(close, tickets.CloseTicket(id=result.id))
         assert (await ann.list(tickets.TICKET, Query()))[0].status == "open"
-        for who, seen in ((ann, 1), (bob, 0), (services.operations, 1)):
-            assert len(await who.list(private, Query())) == seen
+        for who, count in ((ann, 1), (bob, 0), (services.operations, 1)):
+            assert len(await who.list(private, Query())) == count
             for where in ({}, {"opened_by": "ann"}, {"opened_by": ("ann", "bob")}):
-                assert await who.count(private, where) == seen
-        await ann.perform(close, tickets.CloseTicket(id=made.id))
+                assert await who.count(private, where) == count
+        await ann.perform(close, tickets.CloseTicket(id=result.id))
 
 
 async def test_an_execution_to_which_a_row_refers_outlives_those_that_are_due(
@@ -163,15 +163,15 @@ async def test_an_execution_to_which_a_row_refers_outlives_those_that_are_due(
         await create_program(
             operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
         )
-        asked = ExecuteProgram(name="qa", inputs={"q": "?"})
-        first, _, last = [await execute_program(operations, asked) for _ in range(3)]
+        request = ExecuteProgram(name="qa", inputs={"q": "?"})
+        first, _, last = [await execute_program(operations, request) for _ in range(3)]
         row = tickets.Ticket(
             **operations.new_row(), title="kept", opened_by="ann", execution_id=first.id
         )
         await operations.store.write(Insert(row))
         assert await services.retention.tick() == 1
-        left = await operations.list(DOMAIN["execution"], Query())
-        assert [execution.id for execution in left] == [last.id, first.id]
+        rows = await operations.list(DOMAIN["execution"], Query())
+        assert [execution.id for execution in rows] == [last.id, first.id]
 
 
 async def test_a_policy_may_judge_actors_and_single_changes(
@@ -181,20 +181,20 @@ async def test_a_policy_may_judge_actors_and_single_changes(
     polite = AccessPolicy(
         name="polite titles", changes=lambda _actor, row: row.title.endswith("please")
     )
-    asked = replace(actions_of(tickets)[0], policies=(cleared, polite))
-    assert asked.terms == "Needs the scope write; for cleared people; for polite titles."
+    action = replace(actions_of(tickets)[0], policies=(cleared, polite))
+    assert action.terms == "Needs the scope write; for cleared people; for polite titles."
 
     async with open_services(
         replace(on_each_database, domain="tickets:DOMAIN"), code=CodeRoot(FOLDER)
     ) as services:
         eve = services.operations.as_actor(Actor(name="eve"))
         with pytest.raises(ForbiddenError, match="open_ticket is for cleared people"):
-            await eve.perform(asked, tickets.OpenTicket(title="help, please"))
+            await eve.perform(action, tickets.OpenTicket(title="help, please"))
         with pytest.raises(ForbiddenError, match="reading tickets is for cleared people"):
             await eve.list(replace(tickets.TICKET, policies=(cleared,)), Query())
         with pytest.raises(ForbiddenError, match="open_ticket is for polite titles"):
-            await services.operations.perform(asked, tickets.OpenTicket(title="help"))
-        await services.operations.perform(asked, tickets.OpenTicket(title="help, please"))
+            await services.operations.perform(action, tickets.OpenTicket(title="help"))
+        await services.operations.perform(action, tickets.OpenTicket(title="help, please"))
         assert [row.title for row in await eve.list(tickets.TICKET, Query())] == ["help, please"]
 
 

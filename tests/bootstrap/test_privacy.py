@@ -35,11 +35,11 @@ def used(folder: Path) -> tuple[list[str], dict[str, str]]:
 
     Return what was said, and the modes of all files while the database is open.
     """
-    said: list[str] = []
+    messages: list[str] = []
 
     async def work() -> dict[str, str]:
         async with open_services(
-            Settings(state_dir=folder), say=said.append, serves=True
+            Settings(state_dir=folder), say=messages.append, serves=True
         ) as services:
             operations = services.operations
             if not folder.with_name("made").exists():
@@ -51,7 +51,7 @@ def used(folder: Path) -> tuple[list[str], dict[str, str]]:
             operations.services[Vault].seal("secret", label="x")
             return modes_of(folder)
 
-    return said, finish(work())
+    return messages, finish(work())
 
 
 def modes_of(folder: Path) -> dict[str, str]:
@@ -61,8 +61,8 @@ def modes_of(folder: Path) -> dict[str, str]:
 
 def test_nobody_else_can_read_what_is_stored(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / ".dspex"
-    said, modes = used(folder)
-    assert said[0].startswith("created ")
+    messages, modes = used(folder)
+    assert messages[0].startswith("created ")
     assert {
         "dspex.sqlite3",
         "dspex.sqlite3-wal",
@@ -79,8 +79,8 @@ def test_a_folder_that_others_could_read_is_closed_with_a_note(tmp_path: Path) -
     used(folder)
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    said, modes = used(folder)
-    assert said == [f"{folder}/ could be read by others; now only you can"]
+    messages, modes = used(folder)
+    assert messages == [f"{folder}/ could be read by others; now only you can"]
     assert {mode for name, mode in modes.items() if name not in {".", "workers"}} == {"0o600"}
     assert modes["."] == "0o700"
     assert used(folder)[0] == []

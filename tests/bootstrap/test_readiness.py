@@ -47,8 +47,8 @@ async def later(services: Services, clock: FakeClock) -> list[str]:
 async def test_a_full_disk_is_a_reason_until_there_is_room(tmp_path: Path) -> None:
     clock = FakeClock()
     async with opened(Settings(state_dir=tmp_path), clock) as services:
-        given = CreateProgram(name="n", signature="q -> n: int", backend="mock")
-        await create_program(services.operations, given)
+        request = CreateProgram(name="n", signature="q -> n: int", backend="mock")
+        await create_program(services.operations, request)
         connection = services.data.driver._connection()  # type: ignore[attr-defined]
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count={pages + 2}")

@@ -16,9 +16,9 @@ pytestmark = pytest.mark.full
 def test_an_optimizer_touches_its_file_and_the_registry(tmp_path: Path) -> None:
     source = ChangedSource(tmp_path)
     source.add("learning/optimizers/one_try.py", (CHANGES / "one_try.py").read_text())
-    registry, own = "learning/optimizers/registry.py", "from dspex.learning.optimizers.o"
+    registry, line = "learning/optimizers/registry.py", "from dspex.learning.optimizers.o"
     source.replace(registry, "    mipro,\n", "    mipro,\n    one_try,\n")
-    source.replace(registry, f"{own}ptions", f"{own}ne_try import OneTry\n{own}ptions")
+    source.replace(registry, f"{line}ptions", f"{line}ne_try import OneTry\n{line}ptions")
     source.replace(registry, '"MIPROv2", ', '"MIPROv2", "OneTry", ')
     source.replace(
         registry, "        joint.ENTRY,\n", "        joint.ENTRY,\n        one_try.ENTRY,\n"

@@ -62,7 +62,7 @@ class Both(dspy.Module):
 
 
 def outputs(module, adapter, replies):
-    made = {
+    program = {
         "qa": lambda: dspy.Predict("question -> answer"),
         "typed": lambda: dspy.Predict(Typed),
         "cot": lambda: dspy.ChainOfThought("question -> answer"),
@@ -72,14 +72,14 @@ def outputs(module, adapter, replies):
     kind = {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter}[adapter]()
     try:
         with dspy.context(lm=Scripted(replies), adapter=kind):
-            found = made(**inputs)
+            prediction = program(**inputs)
     except Exception:  # noqa: BLE001  # whatever dspy raises counts as an error
         return "error"
     if module == "react":
-        return {"degrees": found.degrees}
+        return {"degrees": prediction.degrees}
     return {
         name: value.model_dump() if isinstance(value, BaseModel) else value
-        for name, value in found.items()
+        for name, value in prediction.items()
     }
 
 

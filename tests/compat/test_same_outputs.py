@@ -77,8 +77,8 @@ def chat(fields: dict[str, str]) -> str:
 
 
 def as_json(**changes: object) -> str:
-    read = {"n": 3, "ratio": 0.5, "is_it": True, "mood": "glad", "words": ["a", "b"], "note": "x"}
-    return json.dumps({**read, "person": {"name": "Ada", "age": 36}, **changes})
+    value = {"n": 3, "ratio": 0.5, "is_it": True, "mood": "glad", "words": ["a", "b"], "note": "x"}
+    return json.dumps({**value, "person": {"name": "Ada", "age": 36}, **changes})
 
 
 CASES = {
@@ -124,7 +124,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def theirs() -> dict:
-    done = subprocess.run(
+    process = subprocess.run(
         [PYTHON, str(PEER)],
         input=json.dumps(CASES),
         capture_output=True,
@@ -132,11 +132,11 @@ def theirs() -> dict:
         timeout=120,
         check=True,
     )
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def ours(module: str, adapter: str, replies: list[str]) -> object:
-    made = {
+    program = {
         "qa": lambda: Predict("question -> answer", adapter=adapter),
         "typed": lambda: Predict(Typed, adapter=adapter),
         "cot": lambda: ChainOfThought("question -> answer", adapter=adapter),
@@ -144,7 +144,7 @@ def ours(module: str, adapter: str, replies: list[str]) -> object:
     }[module]()
     inputs = {"text": "t"} if module == "typed" else {"question": "q"}
     try:
-        outputs = dict(made(RunContext(model=ScriptedModel(*replies)), **inputs))
+        outputs = dict(program(RunContext(model=ScriptedModel(*replies)), **inputs))
     except AdapterError:
         return "error"
     outputs.pop("trajectory", None)  # each has its own form
@@ -196,7 +196,7 @@ def test_a_state_that_dspex_wrote_is_loaded_by_dspy(theirs):
     }
     module.agent.react.demos = [step]
     module.agent.react.signature = module.agent.react.signature.with_instructions("Find out.")
-    done = subprocess.run(
+    process = subprocess.run(
         [PYTHON, str(PEER), "load"],
         input=json.dumps(to_dspy_state(module)),
         capture_output=True,
@@ -204,8 +204,8 @@ def test_a_state_that_dspex_wrote_is_loaded_by_dspy(theirs):
         timeout=120,
         check=True,
     )
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["cot.predict"]["signature"]["instructions"] == "Be brief."
-    assert found["preds[0]"]["demos"] == [{"a_thing": "1", "b": "2", "c": "3"}]
-    assert found["agent.react"]["demos"] == [step]
-    assert found["agent.react"]["signature"]["instructions"] == "Find out."
+    result = json.loads(process.stdout.splitlines()[-1])
+    assert result["cot.predict"]["signature"]["instructions"] == "Be brief."
+    assert result["preds[0]"]["demos"] == [{"a_thing": "1", "b": "2", "c": "3"}]
+    assert result["agent.react"]["demos"] == [step]
+    assert result["agent.react"]["signature"]["instructions"] == "Find out."

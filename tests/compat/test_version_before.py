@@ -40,9 +40,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def cli(*arguments: str) -> str:
     output = io.StringIO()
-    with contextlib.redirect_stdout(output), pytest.raises(SystemExit) as ended:
+    with contextlib.redirect_stdout(output), pytest.raises(SystemExit) as exit_info:
         main([*arguments])
-    assert ended.value.code == 0, output.getvalue()
+    assert exit_info.value.code == 0, output.getvalue()
     return output.getvalue()
 
 
@@ -64,12 +64,12 @@ def test_stored_programs_executions_and_jobs_go_on() -> None:
     paused = next(job for job, status in before.items() if status == "paused")
     model = SimulatedModel()
     with served({"m": model}) as server:
-        named = ("--model", f"{server.url}#m")
+        options = ("--model", f"{server.url}#m")
         for target in ("qa", "triage", "app.py:triage"):
-            assert "answer" in cli("run", target, "question=question 7", *named)
+            assert "answer" in cli("run", target, "question=question 7", *options)
         calls = model.calls
         cli("job", paused, "--resume")
-        cli("worker", "--until-idle", *named)
+        cli("worker", "--until-idle", *options)
     jobs = [json.loads(cli("job", job, "--json")) for job in before]
     assert [job["status"] for job in jobs] == ["completed"] * 3
     assert [len(job["rows"]) for job in jobs] == [20] * 3

@@ -33,9 +33,9 @@ def test_every_block_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_command_on_the_page_exists() -> None:
-    named = set(re.findall(r"^dspex (\w+)", PAGE, re.MULTILINE))
-    with cli.make_context("dspex", ["doctor"]) as made:
-        assert named <= set(cli.list_commands(made))
+    commands = set(re.findall(r"^dspex (\w+)", PAGE, re.MULTILINE))
+    with cli.make_context("dspex", ["doctor"]) as context:
+        assert commands <= set(cli.list_commands(context))
 
 
 @pytest.mark.full
@@ -48,7 +48,7 @@ def test_the_refusal_reads_as_on_the_page(
     for arguments in (["migrate", "--to", "0001"], ["programs"]):
         with pytest.raises(SystemExit):
             main(arguments)
-    said = capsys.readouterr().err.strip().splitlines()[-1]
-    told = re.search(r"```text\n(.*?)\n```", PAGE, re.DOTALL)
-    assert told is not None
-    assert re.sub(r"'[^']*'", "'...'", said) == re.sub(r"'[^']*'", "'...'", told.group(1))
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    example = re.search(r"```text\n(.*?)\n```", PAGE, re.DOTALL)
+    assert example is not None
+    assert re.sub(r"'[^']*'", "'...'", message) == re.sub(r"'[^']*'", "'...'", example.group(1))

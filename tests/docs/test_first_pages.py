@@ -61,10 +61,10 @@ def test_every_block_runs_and_prints_what_the_page_says(page: str) -> None:
 def test_every_command_on_the_page_exists(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     shell = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
-    named = set(re.findall(r"^dspex (\w+)", shell, re.MULTILINE))
-    assert named
-    with cli.make_context("dspex", ["doctor"]) as made:
-        assert named <= set(cli.list_commands(made))
+    commands = set(re.findall(r"^dspex (\w+)", shell, re.MULTILINE))
+    assert commands
+    with cli.make_context("dspex", ["doctor"]) as context:
+        assert commands <= set(cli.list_commands(context))
 
 
 @pytest.mark.full
@@ -76,9 +76,9 @@ def test_every_command_for_beginners_prints_what_the_page_says(tmp_path: Path) -
     Python -m tests.docs.test_first_pages, in a shell without settings of dspex.
     """
     steps = list(printed(START, tmp_path))
-    assert [found for step, found in steps if step["output"] is None] == []
-    for step, found in steps:
-        assert steady(found) == steady(step["output"]), step["code"]
+    assert [output for step, output in steps if step["output"] is None] == []
+    for step, output in steps:
+        assert steady(output) == steady(step["output"]), step["code"]
 
 
 @pytest.mark.full
@@ -100,21 +100,21 @@ def test_every_command_of_the_page_runs(page: str, tmp_path: Path) -> None:
         if line.startswith("dspex serve"):
             continue
         words = line.partition(" && cd ")[0].replace("execution ID", f"execution {_newest(folder)}")
-        done = dspex_command(folder, *shlex.split(words)[1:])
-        assert done.returncode == 0, f"{line}: {done.stderr}"
+        process = dspex_command(folder, *shlex.split(words)[1:])
+        assert process.returncode == 0, f"{line}: {process.stderr}"
         folder = folder / line.partition(" && cd ")[2]
-    asked = re.search(r"curl .*?/graphql .*?-d '(.*?)'", shell, re.DOTALL)
+    query = re.search(r"curl .*?/graphql .*?-d '(.*?)'", shell, re.DOTALL)
     with Child([sys.executable, "-m", "dspex", "serve", "--port", "0"], cwd=folder) as server:
         served = re.search(r"http://[\d.:]+", server.wait_for_line("serving http"))
         assert served is not None
-        body = asked[1] if asked else '{"query": "{ executions { totalCount } }"}'
+        body = query[1] if query else '{"query": "{ executions { totalCount } }"}'
         request = urllib.request.Request(
             f"{served[0]}/graphql", body.encode(), {"content-type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
-            found = json.load(answer)
-    assert "errors" not in found
-    assert not asked or found["data"]["executeProgram"]["status"] == "COMPLETED"
+            result = json.load(answer)
+    assert "errors" not in result
+    assert not query or result["data"]["executeProgram"]["status"] == "COMPLETED"
 
 
 def dspex_command(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -31,7 +31,7 @@ def test_the_commands_on_jobs_print_what_the_page_says(tmp_path):
         for line in commands.splitlines():
             words = shlex.split(line)
             assert words[0] == "dspex"
-            done = subprocess.run(
+            process = subprocess.run(
                 [sys.executable, "-m", "dspex", *words[1:]],
                 cwd=tmp_path,
                 env=dict(os.environ),
@@ -40,6 +40,6 @@ def test_the_commands_on_jobs_print_what_the_page_says(tmp_path):
                 timeout=120,
                 check=False,
             )
-            assert done.returncode == 0, f"{line}\n{done.stderr}"
+            assert process.returncode == 0, f"{line}\n{process.stderr}"
         if expected:
-            assert plain(done.stdout) == plain(expected)
+            assert plain(process.stdout) == plain(expected)

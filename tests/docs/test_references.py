@@ -77,5 +77,5 @@ def test_commands_and_variables_exist(page: Path) -> None:
     with cli.make_context("dspex", ["doctor"]) as context:
         assert set(commands) <= set(cli.list_commands(context))
     settings = {f"DSPEX_{name.upper()}" for name in config_schema()["properties"]}
-    named = set(re.findall(r"DSPEX_[A-Z_]+[A-Z]", text)) - {"DSPEX_NAME"}
-    assert named <= settings | OTHER_VARIABLES
+    variables = set(re.findall(r"DSPEX_[A-Z_]+[A-Z]", text)) - {"DSPEX_NAME"}
+    assert variables <= settings | OTHER_VARIABLES

@@ -19,8 +19,8 @@ def test_every_step_prints_what_the_page_says(tmp_path: Path) -> None:
 
     Python -m tests.docs.test_server_page, in a shell without settings of dspex.
     """
-    for step, found in printed(PAGE, tmp_path):
-        assert step["output"] is None or steady(found) == steady(step["output"]), step["code"]
+    for step, output in printed(PAGE, tmp_path):
+        assert step["output"] is None or steady(output) == steady(step["output"]), step["code"]
 
 
 if __name__ == "__main__":

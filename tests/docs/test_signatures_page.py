@@ -13,8 +13,8 @@ def test_every_block_of_the_page_runs_in_order(capsys):
     space = {"__name__": "signatures_page"}
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), space)  # noqa: S102  # the page is ours
-    said = "Did you mean 'max_length'?"
-    assert said in capsys.readouterr().out
+    message = "Did you mean 'max_length'?"
+    assert message in capsys.readouterr().out
 
 
 def test_the_page_lists_every_type_constraint_format_and_foreign_word():
@@ -23,7 +23,7 @@ def test_the_page_lists_every_type_constraint_format_and_foreign_word():
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
         if len(cells) == 5 and cells[0] in {"Basic", "ML", "Composite", "Media"}:
             rows[cells[1].strip("`")] = (cells[3], re.findall(r"`(\w+)`", cells[4]))
-    named = {
+    forms = {
         "list": "list[T]",
         "dict": "dict[K, V]",
         "union": "A \\| B",
@@ -31,7 +31,7 @@ def test_the_page_lists_every_type_constraint_format_and_foreign_word():
         "tuple": "tuple[A, B]",
     }
     expected = {
-        named.get(kind, kind): (row.text, list(row.constraints))
+        forms.get(kind, kind): (row.text, list(row.constraints))
         for kind, row in KINDS.items()
         if kind != "ref"
     }

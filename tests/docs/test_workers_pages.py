@@ -25,10 +25,10 @@ def examples(page):
 
 def check(page, number):
     code, expected = examples(page)[number]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
-    assert (done.stdout, done.returncode) == (expected, 0), done.stderr
+    assert (process.stdout, process.returncode) == (expected, 0), process.stderr
 
 
 FILE = re.compile(r"```\w+ file=(\S+)\n(.*?)```", re.DOTALL)
@@ -60,7 +60,7 @@ def follow(page, folder, model):
         if not words or words[0] != "dspex":
             continue
         command, _, then = " ".join(map(shlex.quote, words[1:])).partition(" '&&' cd ")
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "dspex", *shlex.split(command)],
             cwd=folder,
             env={**os.environ, **settings},
@@ -69,8 +69,8 @@ def follow(page, folder, model):
             timeout=120,
             check=False,
         )
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
-        printed.append(done.stdout)
+        assert process.returncode == 0, f"{line}\n{process.stderr}"
+        printed.append(process.stdout)
         folder = folder / then
     return printed
 
@@ -78,9 +78,9 @@ def follow(page, folder, model):
 @pytest.mark.bridge
 def test_the_commands_on_workers_run(tmp_path):
     with AnsweringServer({}) as server:
-        here, there, again, shown = follow("workers.md", tmp_path, server.model)
-    assert len({here, there, again}) == 3
-    assert "no running process" in shown
+        here, remote, again, workers = follow("workers.md", tmp_path, server.model)
+    assert len({here, remote, again}) == 3
+    assert "no running process" in workers
 
 
 @pytest.mark.full

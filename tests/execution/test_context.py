@@ -36,8 +36,8 @@ class Wide(Module):
 
     async def forward(self, question):
         async with asyncio.TaskGroup() as group:
-            made = [group.create_task(self.ask.acall(question=question)) for _ in range(3)]
-        (answer,) = {task.result().answer for task in made}
+            tasks = [group.create_task(self.ask.acall(question=question)) for _ in range(3)]
+        (answer,) = {task.result().answer for task in tasks}
         return {"answer": answer}
 
 
@@ -58,15 +58,15 @@ def test_threads_that_run_programs_at_once_keep_their_contexts():
         return [user(f"{name}{n}") for n in range(5)]
 
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(thread, "abcdefgh"))
-    assert found == [[f"{name}{n}" for n in range(5)] for name in "abcdefgh"]
+        results = list(pool.map(thread, "abcdefgh"))
+    assert results == [[f"{name}{n}" for n in range(5)] for name in "abcdefgh"]
 
 
 async def test_cells_of_a_notebook_call_programs_while_its_loop_runs():
     dspex.configure(model=answering("default"))  # one cell
     first = Deep()(question="who?").answer  # another
-    asked = await Deep().acall(question="who?")
-    assert [first, asked.answer, user("block"), Deep()(question="who?").answer] == [
+    prediction = await Deep().acall(question="who?")
+    assert [first, prediction.answer, user("block"), Deep()(question="who?").answer] == [
         "default",
         "default",
         "block",

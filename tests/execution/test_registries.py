@@ -116,7 +116,7 @@ def changed_package(folder: Path, *, new: dict[str, str], lines: dict[str, tuple
 
 def run_dspex(folder: Path, *arguments: str, **settings: str) -> str:
     """Run the command line of the package in `folder`; return what it printed."""
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "dspex", *arguments],
         cwd=folder,
         env={
@@ -130,7 +130,7 @@ def run_dspex(folder: Path, *arguments: str, **settings: str) -> str:
         timeout=120,
         check=False,
     )
-    return done.stdout + done.stderr
+    return process.stdout + process.stderr
 
 
 def test_a_new_kind_of_module_touches_its_own_file_and_the_registry(tmp_path: Path) -> None:

@@ -27,19 +27,19 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
 @given(ANY_TEXT)
 def test_any_text_stays_text_in_elements_and_attributes(text):
-    made = element("p", text, title=text)
-    made.encode()
-    (read,) = read_html(made).all()
-    assert read.text == clean(text)
-    assert read.attributes["title"] == clean(text)
+    result = element("p", text, title=text)
+    result.encode()
+    (node,) = read_html(result).all()
+    assert node.text == clean(text)
+    assert node.attributes["title"] == clean(text)
 
 
 @given(ANY_TEXT, ANY_TEXT)
-def test_marks_leave_the_words_of_both_texts_as_they_are(left, right):
-    expected, actual = marked_words(left, right)
-    assert (read_html(expected).text, read_html(actual).text) == (clean(left), clean(right))
+def test_marks_leave_the_words_of_both_texts_as_they_are(before, after):
+    expected, actual = marked_words(before, after)
+    assert (read_html(expected).text, read_html(actual).text) == (clean(before), clean(after))
     is_marked = "<ins>" in expected or "<del>" in actual
-    assert is_marked == (left != right)
+    assert is_marked == (before != after)
 
 
 def test_only_the_words_that_differ_are_marked():
@@ -50,8 +50,8 @@ def test_only_the_words_that_differ_are_marked():
 
 
 def test_very_long_texts_are_marked_as_a_whole():
-    left, right = "word " * 5000, "word " * 5000 + "end"
-    assert marked_words(left, right)[1] == f"<del>{right}</del>"
+    before, after = "word " * 5000, "word " * 5000 + "end"
+    assert marked_words(before, after)[1] == f"<del>{after}</del>"
 
 
 def test_markup_enters_as_it_is_and_none_as_nothing():
@@ -71,17 +71,17 @@ def test_what_is_not_a_number_is_not_drawn(value):
 
 
 def test_an_interval_is_drawn_on_its_scale_and_never_beyond():
-    read = read_html(interval_drawing(0.5, -1, 3, start=0, end=1))
-    band = read.all("rect")[0].attributes
+    page = read_html(interval_drawing(0.5, -1, 3, start=0, end=1))
+    band = page.all("rect")[0].attributes
     assert (band["x"], band["width"]) == ("0.0%", "100.0%")
-    assert not read.all(class_="zero")
+    assert not page.all(class_="zero")
     assert read_html(interval_drawing(0, -1, 1, start=-2, end=2)).all(class_="zero")
 
 
 def test_long_values_are_folded_and_diffs_marked_by_line():
     text = "x" * 2000
-    read = read_html(shown_value(join(text), len(text), text))
-    assert "2,000 characters" in read.all("summary")[0].text
+    page = read_html(shown_value(join(text), len(text), text))
+    assert "2,000 characters" in page.all("summary")[0].text
     diff = read_html(preformatted("--- a, before\n+++ a, after\n-old\n+new\n same", is_diff=True))
     assert [part.text for part in diff.all("del")] == ["-old"]
     assert [part.text for part in diff.all("ins")] == ["+new"]

@@ -109,7 +109,7 @@ def test_the_policy_of_a_page_allows_its_own_script_and_the_filters_work(pages):
     assert "Refused to" not in result.stderr
     assert "violates the following" not in result.stderr
     assert re.search(r'<output class="count">60 of 60 rows</output>', result.stdout)
-    found = _run(
+    texts = _run(
         page,
         """
         const state = () => document.querySelector("output").textContent;
@@ -125,10 +125,10 @@ def test_the_policy_of_a_page_allows_its_own_script_and_the_filters_work(pages):
         return states;
         """,
     )
-    assert found[0] == "3 of 60 rows"
-    assert re.fullmatch(r"[1-9] of 60 rows", found[1])
-    assert "intent: expected " in found[2]
-    assert found[3:] == ["60 of 60 rows", "row-0"]
+    assert texts[0] == "3 of 60 rows"
+    assert re.fullmatch(r"[1-9] of 60 rows", texts[1])
+    assert "intent: expected " in texts[2]
+    assert texts[3:] == ["60 of 60 rows", "row-0"]
     order = _run(
         pages / "optimize.html",
         """
@@ -175,12 +175,12 @@ def test_a_saved_notebook_keeps_its_progress_and_its_report(tmp_path):
         "print(nbformat.writes(nb))"
     )
     root = Path(__file__).parents[2]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code, TOUR],
         capture_output=True, text=True, cwd=root, timeout=200, check=True,
         env={**os.environ, "PYTHONPATH": str(root)},
     )  # fmt: skip
-    progress, report = json.loads(done.stdout)["cells"][0]["outputs"]
+    progress, report = json.loads(process.stdout)["cells"][0]["outputs"]
     assert re.match(r"20 of 20 rows, mean 0\.\d+, \d+ s$", "".join(progress["data"]["text/plain"]))
     assert "20 of 20 rows" in "".join(progress["data"]["text/html"])
     assert "in exact_match over 20 rows" in "".join(report["data"]["text/html"])

@@ -48,7 +48,7 @@ def test_each_class_shows_itself(values, name):
 
 def test_hostile_values_stay_text():
     text = "</div><script>alert(1)</script>\x00\ud800"
-    shown = "</div><script>alert(1)</script>\ufffd\ufffd"
+    markup = "</div><script>alert(1)</script>\ufffd\ufffd"
     span = Span(
         trace_id="t", span_id=1, parent_id=9, kind="tool", name=text, path=text,
         start_ns=0, end_ns=5, status="error", error=text,
@@ -61,7 +61,7 @@ def test_hostile_values_stay_text():
     )
     for value in shows:
         root = read_html(value._repr_html_())
-        assert shown[:-2] in root.text
+        assert markup[:-2] in root.text
         assert not root.all("script")
 
 
@@ -83,8 +83,10 @@ def test_a_program_that_shows_nothing_loads_nothing_of_it():
         "import dspex, sys; p = dspex.Predict('question -> answer'); "
         "print([n for n in sys.modules if n.startswith('dspex.markup') or 'representation' in n])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "[]"
 
 
 def _row(score):

@@ -15,12 +15,12 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def said() -> list[str]:
+def messages() -> list[str]:
     """What was said to the person at the terminal."""
     return []
 
 
 @pytest.fixture
-def say(said: list[str]) -> Callable[[str], None]:
+def say(messages: list[str]) -> Callable[[str], None]:
     """Where messages for people go."""
-    return said.append
+    return messages.append

@@ -20,9 +20,9 @@ def test_all_problems_are_told_at_once_by_the_name_of_their_origin(tmp_path: Pat
         read_settings(
             {"DSPEX_KEEP_DAYS": "-1"}, folder=tmp_path, flags={"port": 70_000, "log_level": "loud"}
         )
-    told = "\n".join(caught.value.context["problems"])
+    text = "\n".join(caught.value.context["problems"])
     for name in ("threads in", "Did you mean 'model'", "DSPEX_KEEP_DAYS", "--port", "--log-level"):
-        assert name in told
+        assert name in text
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_value_of_the_file_that_is_none_is_told_and_never_rounded(
 def test_what_cannot_be_used_is_told_with_what_has_the_wrong_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = (
+    lines = (
         *(
             'redact = "nomodule:clean"',
             'domain = "nomod:X"',
@@ -58,14 +58,14 @@ def test_what_cannot_be_used_is_told_with_what_has_the_wrong_form(
         ),
         'metrics = { tone = "nojudge:tone" }',
     )
-    (tmp_path / "dspex.toml").write_text("\n".join(written))
+    (tmp_path / "dspex.toml").write_text("\n".join(lines))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DSPEX_MODEL", "openai")
     monkeypatch.setenv("DSPEX_DATABSE_URL", "x")
     with pytest.raises(ConfigurationError) as caught:
         checked_settings({"port": 70_000}, code=CodeRoot(tmp_path))
     problems = caught.value.context["problems"]
-    wanted = (
+    expected = (
         "DSPEX_DATABSE_URL",
         "threads",
         "modle",
@@ -76,7 +76,7 @@ def test_what_cannot_be_used_is_told_with_what_has_the_wrong_form(
         "redact",
         "metrics.tone",
     )
-    assert [problem.split(":")[0].split(" in ")[0] for problem in problems] == list(wanted)
+    assert [problem.split(":")[0].split(" in ")[0] for problem in problems] == list(expected)
     assert "Did you mean 'DSPEX_DATABASE_URL'?" in problems[0]
     assert "Write openai/NAME" in problems[4]
 
@@ -93,12 +93,12 @@ def test_no_variable_that_the_repository_reads_is_taken_for_a_mistake() -> None:
         for name in re.findall(r'(?:environ|getenv|ENVIRONMENT).{0,6}"(DSPEX_[A-Z_]+)"', text)
     }
     assert {"DSPEX_SHARED", "DSPEX_BENCH_LOG"} <= quoted
-    given = {
+    environment = {
         name: "x"
         for name in quoted | OTHER_VARIABLES
         if name.removeprefix("DSPEX_").lower() not in vars(Settings)
     }
-    read_settings(given, folder=Path("/nowhere"), warn=None)
+    read_settings(environment, folder=Path("/nowhere"), warn=None)
 
 
 def test_an_unknown_variable_is_a_warning_but_for_servers(
@@ -114,17 +114,19 @@ def test_an_unknown_variable_is_a_warning_but_for_servers(
         with pytest.raises(SystemExit) as stopped:
             main([command])
         assert int(stopped.value.code or 0) == code
-        said = capsys.readouterr().err
-        assert ("warning: DSPEX_PYTHON is ignored: there is no such setting" in said) == (code == 0)
-        assert "DSPEX_PYTHON" in said
+        stderr = capsys.readouterr().err
+        assert ("warning: DSPEX_PYTHON is ignored: there is no such setting" in stderr) == (
+            code == 0
+        )
+        assert "DSPEX_PYTHON" in stderr
 
 
 def test_a_flag_decides_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
     (tmp_path / "dspex.toml").write_text('host = "a"\nport = 1\nmodel = "m"\n')
-    found = read_settings(
+    result = read_settings(
         {"DSPEX_PORT": "2", "DSPEX_HOST": "b"}, folder=tmp_path, flags={"host": "c", "model": None}
     )
-    assert (found.host, found.port, found.model) == ("c", 2, "m")
+    assert (result.host, result.port, result.model) == ("c", 2, "m")
 
 
 def test_metrics_are_a_table_of_functions_in_the_file_and_pairs_in_the_environment(
@@ -132,8 +134,8 @@ def test_metrics_are_a_table_of_functions_in_the_file_and_pairs_in_the_environme
 ) -> None:
     (tmp_path / "dspex.toml").write_text('[metrics]\ntone = "judging:tone"\n')
     assert read_settings({}, folder=tmp_path).metrics == {"tone": "judging:tone"}
-    given = {"DSPEX_METRICS": "tone=other:tone, brief=judging:is_brief"}
-    assert read_settings(given, folder=tmp_path).metrics == {
+    environment = {"DSPEX_METRICS": "tone=other:tone, brief=judging:is_brief"}
+    assert read_settings(environment, folder=tmp_path).metrics == {
         "tone": "other:tone",
         "brief": "judging:is_brief",
     }

@@ -26,13 +26,13 @@ class AnsweringServer:
             "model": "m",
         }
         body = json.dumps(reply).encode()
-        asked: list[Any] = []
+        requests: list[Any] = []
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+                requests.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
                 self.send_response(200)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(body)))
@@ -42,7 +42,7 @@ class AnsweringServer:
             def log_message(self, *_args: object) -> None:
                 pass
 
-        self.asked = asked
+        self.asked = requests
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(

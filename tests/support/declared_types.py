@@ -265,6 +265,6 @@ class Echo(dspex.Module):
     async def forward(self, **inputs: Any) -> dict[str, Any]:
         """Pass what the signature made of the value on to the predictor."""
         x = inputs.pop("x")
-        shown = {} if self.name in REFERENCES else {"x": x}
-        prediction = await self.repeat.acall(**shown, **inputs)
+        request = {} if self.name in REFERENCES else {"x": x}
+        prediction = await self.repeat.acall(**request, **inputs)
         return {"y": prediction["y"]}

@@ -427,7 +427,7 @@ def of_action(action: Action, rng: random.Random) -> Iterator[Attack]:
     for field in fields:
         name = rng.choice(list(VALUES))
         parts: dict[str, Body | bytes] = {
-            other.name: _plain(hints[other.name]) for other in fields if _is_needed(other)
+            item.name: _plain(hints[item.name]) for item in fields if _is_needed(item)
         }
         parts[field.name] = (
             VALUES[name] if rng.random() < 0.7 else text_of(rng.choice(list(SIGNATURES.values())))

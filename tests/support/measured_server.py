@@ -61,13 +61,13 @@ class Meter:
             self.held, self._last = max(self.held, now - self._last), now
 
     def read(self) -> dict[str, float]:
-        found = {"held_ms": self.held * 1e3, "grown_mb": (_memory("VmHWM") - self.before) / _MB}
+        figures = {"held_ms": self.held * 1e3, "grown_mb": (_memory("VmHWM") - self.before) / _MB}
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
         self.before = _memory("VmRSS")
         self.held, self._last = 0.0, time.process_time()
-        return found
+        return figures
 
 
 def _memory(name: str) -> int:
@@ -83,8 +83,8 @@ async def _prepared(services: Services) -> str:
             services.operations, CreateProgram(name=name, signature=signature, backend="mock")
         )
         settings = {"model": "scripted/hostile"}
-        given = CreateProgram(name=f"native {name}", signature=signature, configuration=settings)
-        await create_program(services.operations, given)
+        program = CreateProgram(name=f"native {name}", signature=signature, configuration=settings)
+        await create_program(services.operations, program)
     action = next(action for action in DOMAIN.actions if action.name == "create_api_key")
     scopes = ["read", "write", "execute", "admin"]
     request = CreateApiKey(

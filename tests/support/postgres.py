@@ -45,8 +45,8 @@ def postgres_server() -> Iterator[PostgresServer]:
 
     `with PostgresServer() as own`.
     """
-    given = os.environ.get("DSPEX_TEST_POSTGRES_URL")
-    with GivenServer(given) if given else PostgresServer() as server:
+    url = os.environ.get("DSPEX_TEST_POSTGRES_URL")
+    with GivenServer(url) if url else PostgresServer() as server:
         yield server
 
 

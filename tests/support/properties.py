@@ -10,5 +10,5 @@ ALL_EXAMPLES = "DSPEX_TEST_EXAMPLES"  # set by `make test-slow`
 
 def examples(count: int = 100, **options: Any) -> settings:
     """Try `count` examples in the slow layer, and a fifth of them otherwise."""
-    tried = count if ALL_EXAMPLES in os.environ else max(count // 5, 5)
-    return settings(max_examples=tried, deadline=None, **options)
+    number = count if ALL_EXAMPLES in os.environ else max(count // 5, 5)
+    return settings(max_examples=number, deadline=None, **options)

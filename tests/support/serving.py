@@ -13,12 +13,12 @@ from dspex.testing.model_server import ModelServer
 def served(models: Mapping[str, LanguageModel]) -> Iterator[ModelServer]:
     """Serve `models` for a block."""
     loop, ready = asyncio.new_event_loop(), threading.Event()
-    server, ended = ModelServer(models), asyncio.Event()
+    server, finished = ModelServer(models), asyncio.Event()
 
     async def main() -> None:
         async with server:
             ready.set()
-            await ended.wait()
+            await finished.wait()
 
     thread = threading.Thread(target=loop.run_until_complete, args=(main(),), daemon=True)
     thread.start()
@@ -26,6 +26,6 @@ def served(models: Mapping[str, LanguageModel]) -> Iterator[ModelServer]:
     try:
         yield server
     finally:
-        loop.call_soon_threadsafe(ended.set)
+        loop.call_soon_threadsafe(finished.set)
         thread.join(30)
         loop.close()

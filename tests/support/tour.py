@@ -52,7 +52,7 @@ def printed(
     (bin_ / "dspex").write_text(f'#!/bin/sh\nexec {sys.executable} -m dspex "$@"\n')
     (bin_ / "dspex").chmod(0o755)
     path = f"{bin_}:{os.environ['PATH']}"
-    seen = {**os.environ, "KEY": "", **(environment or {}), "PATH": path}
+    variables = {**os.environ, "KEY": "", **(environment or {}), "PATH": path}
     server: Child | None = None
     url, position = ADDRESS, 0
     try:
@@ -64,7 +64,9 @@ def printed(
                 if server is not None:
                     server.stop()
                 words = step["code"].splitlines()[0].partition("  #")[0].split()
-                server = Child([sys.executable, "-m", *words, "--port", "0"], cwd=here, env=seen)
+                server = Child(
+                    [sys.executable, "-m", *words, "--port", "0"], cwd=here, env=variables
+                )
                 line = server.wait_for_line("serving http")
                 url = re.search(r"http://[\d.:]+", line)[0]  # type: ignore[index]
                 yield step, line.replace(url, ADDRESS)
@@ -72,14 +74,14 @@ def printed(
             code = (
                 step["code"]
                 .replace(ADDRESS, url)
-                .replace("execution ID", f"execution {_newest(here, seen)}")
+                .replace("execution ID", f"execution {_newest(here, variables)}")
             )
-            done = _run(f"{code}\npwd > {folder}/place", here, seen)
-            assert done.returncode == 0, f"{code}\n{done.stderr}"
+            process = _run(f"{code}\npwd > {folder}/place", here, variables)
+            assert process.returncode == 0, f"{code}\n{process.stderr}"
             here = Path((folder / "place").read_text().strip())
-            if not seen["KEY"] and (key := KEY.search(done.stdout)):
-                seen["KEY"] = key[0]
-            yield step, re.sub(r"(?<=[}\]])(?=\{)", "\n", done.stdout)
+            if not variables["KEY"] and (key := KEY.search(process.stdout)):
+                variables["KEY"] = key[0]
+            yield step, re.sub(r"(?<=[}\]])(?=\{)", "\n", process.stdout)
     finally:
         if server is not None:
             server.__exit__()
@@ -88,9 +90,11 @@ def printed(
 def rewrite(page: Path, steps: list[tuple["re.Match[str]", str]]) -> None:
     """Put what the steps printed into the page."""
     text = page.read_text(encoding="utf-8")
-    for step, found in reversed(steps):
+    for step, output in reversed(steps):
         if step["output"] is not None:
-            text = text[: step.start("output")] + found.rstrip() + "\n" + text[step.end("output") :]
+            text = (
+                text[: step.start("output")] + output.rstrip() + "\n" + text[step.end("output") :]
+            )
     page.write_text(text, encoding="utf-8")
 
 

@@ -91,10 +91,10 @@ def test_the_server_shows_what_the_command_line_made(
 
         def get(path: str, body: Any = None) -> Any:
             data = None if body is None else json.dumps(body).encode()
-            asked = urllib.request.Request(
+            request = urllib.request.Request(
                 match[0] + path, data, {"Content-Type": "application/json"}
             )
-            with urllib.request.urlopen(asked, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=30) as answer:
                 return json.load(answer)
 
         assert [row["title"] for row in get("/v1/tickets?sort=-title")["tickets"]] == ["two", "one"]

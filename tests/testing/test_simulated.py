@@ -22,9 +22,9 @@ def test_effects_add_up_and_pairs_of_them_count_once_both_are_there():
     assert surface.probability("", [], 0.0) == 0.5
     alone = surface.probability("Be careful.", [], 0.0)
     assert alone == pytest.approx(0.731, abs=0.001)
-    shown = Surface(base=0.0, words={}, steepness=0.0).probability("", GOOD, 0.0)
+    probability = Surface(base=0.0, words={}, steepness=0.0).probability("", GOOD, 0.0)
     both = surface.probability("Be careful.", GOOD, 0.0)
-    assert both > max(alone, shown)
+    assert both > max(alone, probability)
     assert both == pytest.approx(
         Surface(base=7.3, words={}, demonstrations=()).probability("", [], 0.2), abs=1e-4
     )
@@ -35,9 +35,11 @@ def test_drawn_surfaces_are_seeded_hard_at_first_and_leave_much_to_gain(family):
     assert family(3) == family(3)
     assert family(3) != family(4)
     plain = [family(seed).probability("Answer.", [], 0.0) for seed in range(40)]
-    shown = [family(seed).probability("You are an expert.", GOOD, 0.4) for seed in range(40)]
+    probabilities = [
+        family(seed).probability("You are an expert.", GOOD, 0.4) for seed in range(40)
+    ]
     assert 0.02 < fmean(plain) < 0.3
-    assert fmean(shown) > fmean(plain) + 0.1
+    assert fmean(probabilities) > fmean(plain) + 0.1
 
 
 def test_a_surface_without_pairs_adds_up():

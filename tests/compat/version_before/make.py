@@ -40,13 +40,13 @@ async def stored(model: Gated) -> None:
         async def call(*arguments: str) -> str:
             return await asyncio.to_thread(cli, *arguments)
 
-        named = ("--model", f"{server.url}#m")
+        options = ("--model", f"{server.url}#m")
         (FOLDER / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
         await call("dataset", "add", "questions", "rows.jsonl")
         create = ["name=qa", "signature=question -> answer: str", "backend=native"]
         await call("do", "create_program", *create)
-        await call("run", "qa", "question=question 1", *named)
-        await call("run", "app.py:triage", "question=question 2", *named)
+        await call("run", "qa", "question=question 1", *options)
+        await call("run", "app.py:triage", "question=question 2", *options)
         settings = [
             "program=qa",
             "dataset=questions",
@@ -54,10 +54,10 @@ async def stored(model: Gated) -> None:
             'configuration={"concurrency": 1}',
         ]
         await call("do", "create_evaluation", *settings)
-        await call("worker", "--until-idle", *named)
+        await call("worker", "--until-idle", *options)
         model.left = 8
         job = json.loads(await call("do", "create_evaluation", *settings))
-        worker = subprocess.Popen([DSPEX, "worker", *named], cwd=FOLDER)
+        worker = subprocess.Popen([DSPEX, "worker", *options], cwd=FOLDER)
         while model.left >= 0:
             await asyncio.sleep(0.1)
         await call("job", job["id"], "--pause")

@@ -86,7 +86,8 @@ def _is_different(name: str, reply: Any) -> bool:
     if name == "str" and isinstance(reply, dict | list):
         return True  # JSON, not Python
     return not isinstance(reply, dict | list) and any(
-        (name, reply) == known and type(reply) is type(known[1]) for known in _DIFFERENT
+        (name, reply) == difference and type(reply) is type(difference[1])
+        for difference in _DIFFERENT
     )
 
 
@@ -122,14 +123,14 @@ def _compare(kind: str, name: str, replies: list[str]) -> list[str]:
         except Exception:  # noqa: BLE001, S112  # what dspy refuses may be read here
             continue
         try:
-            found = ours(reply)
+            result = ours(reply)
         except AdapterError as error:
             differences.append(
                 f"{name} {reply!r}: dspy {expected!r}, refused here ({error.message[:150]})"
             )
             continue
-        if (type(found), _plain(found)) != (type(expected), _plain(expected)):
-            differences.append(f"{name} {reply!r}: dspy {expected!r}, here {found!r}")
+        if (type(result), _plain(result)) != (type(expected), _plain(expected)):
+            differences.append(f"{name} {reply!r}: dspy {expected!r}, here {result!r}")
     return differences
 
 

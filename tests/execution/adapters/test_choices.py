@@ -105,8 +105,8 @@ def _decoded(text: str) -> object:
     ],
 )
 def test_a_choice_is_read_as_its_value(hint: Any, reply: str, value: Any) -> None:
-    found = _answer(hint, reply)
-    assert (type(found), found) == (type(value), value)
+    result = _answer(hint, reply)
+    assert (type(result), result) == (type(value), value)
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ def test_a_choice_is_read_as_its_value(hint: Any, reply: str, value: Any) -> Non
 )
 def test_a_value_of_a_json_reply_is_fitted_to_its_field(hint: Any, reply: str, value: Any) -> None:
     signature = Signature("q -> old").append("y", hint).remove("old")
-    found = _answer(hint, reply, _JSON)
-    assert signature.output_validator.dump({"y": found}) == signature.output_validator.dump(
+    result = _answer(hint, reply, _JSON)
+    assert signature.output_validator.dump({"y": result}) == signature.output_validator.dump(
         {"y": value}
     )
     if isinstance(hint, str):  # objects, in the chat layout
@@ -170,5 +170,5 @@ def test_the_values_are_shown_in_the_prompt_and_in_demonstrations() -> None:
     signature = Signature("q -> old").append("y", Literal[1, "1", " b "]).remove("old")
     prompt = _CHAT.render(signature, [{"q": "a", "y": "1"}, {"q": "b", "y": 1}], {"q": "?"})
     assert '(one of: 1; "1"; " b ")' in prompt.messages[0].content
-    shown = [message.content for message in prompt.messages if message.role == "assistant"]
-    assert [text.split("\n")[1] for text in shown] == ['"1"', "1"]
+    answers = [message.content for message in prompt.messages if message.role == "assistant"]
+    assert [text.split("\n")[1] for text in answers] == ['"1"', "1"]

@@ -74,17 +74,17 @@ def predicted(adapter: str) -> ScriptedModel:
 def agent() -> ScriptedModel:
     calls = ToolCall("1", "lookup", {"city": "Paris"}), ToolCall("2", "finish", {"degrees": 21})
     model = ScriptedModel(*calls, capabilities=["tools"])
-    made = ReAct("question -> degrees: int", [lookup])
-    made.extract.predict.demos = [{"question": "Oslo?", "reasoning": "cold", "degrees": 3}]
-    made(RunContext(model=model), question="Paris?")
+    program = ReAct("question -> degrees: int", [lookup])
+    program.extract.predict.demos = [{"question": "Oslo?", "reasoning": "cold", "degrees": 3}]
+    program(RunContext(model=model), question="Paris?")
     return model
 
 
 @pytest.mark.parametrize("name", ["chat", "json", "tools", "agent"])
 def test_prompts_are_unchanged(name):
     model = agent() if name == "agent" else predicted(name)
-    found = msgspec.json.format(msgspec.json.encode(model.requests), indent=1) + b"\n"
+    result = msgspec.json.format(msgspec.json.encode(model.requests), indent=1) + b"\n"
     file = FOLDER / f"{name}.json"
     if os.environ.get("WRITE_PROMPTS"):
-        file.write_bytes(found)
-    assert found == file.read_bytes()
+        file.write_bytes(result)
+    assert result == file.read_bytes()

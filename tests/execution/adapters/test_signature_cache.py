@@ -22,7 +22,7 @@ def test_concurrent_first_calls_compile_a_signature_once():
         return plan(signature), signature.input_validator({"question": "q"})
 
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(first_call, range(8)))
+        results = list(pool.map(first_call, range(8)))
     assert compiled == [signature]
-    assert len({id(made) for made, _ in found}) == 1
+    assert len({id(validator) for validator, _ in results}) == 1
     assert signature.input_validator.compilations == 1

@@ -103,14 +103,14 @@ def test_replies_use_wire_names(adapter, write):
 
     assert adapter.parse(Signature.of(Aliased), write({"class": "b"})) == {"class_": "b"}
     prompt = adapter.render(Signature.of(Aliased), [{"text": "t", "class_": "a"}], {"text": "u"})
-    shown = "\n".join(message.content for message in prompt.messages)
-    assert "class" in shown
-    assert "class_" not in shown
+    content = "\n".join(message.content for message in prompt.messages)
+    assert "class" in content
+    assert "class_" not in content
 
 
 @pytest.mark.parametrize(("adapter", "write"), WRITERS, ids=["chat", "json"])
 @pytest.mark.parametrize(
-    ("declared", "value", "meant"),
+    ("declared", "value", "expected"),
     [
         ("n: int", "42", 42),
         ("n: float", "1", 1.0),
@@ -121,10 +121,10 @@ def test_replies_use_wire_names(adapter, write):
         ("n: any", "plain", "plain"),
     ],
 )
-def test_text_is_parsed_by_the_type(adapter, write, declared, value, meant):
+def test_text_is_parsed_by_the_type(adapter, write, declared, value, expected):
     outputs = adapter.parse(Signature(f"q -> {declared}, w"), write({"n": value, "w": "w"}))
-    assert outputs["n"] == meant
-    assert type(outputs["n"]) is type(meant)
+    assert outputs["n"] == expected
+    assert type(outputs["n"]) is type(expected)
 
 
 def test_the_first_occurrence_of_a_field_wins():

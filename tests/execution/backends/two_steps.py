@@ -15,8 +15,8 @@ class TwoSteps(dspex.Module):
         self.steps = [dspex.Predict("question, query -> answer: int, sure: bool")]
 
     async def forward(self, question):
-        found = await self.search.acall(question=question)
-        return await self.steps[0].acall(question=question, query=found.query)
+        result = await self.search.acall(question=question)
+        return await self.steps[0].acall(question=question, query=result.query)
 
 
 class Where(dspex.Module):
@@ -56,8 +56,8 @@ class Mixed(dspex.Module):
         self.backend = "a user's own attribute"
 
     async def forward(self, question):
-        found = await self.search.acall(question=question)
-        return await self.steps[0].acall(question=question, query=found.query)
+        result = await self.search.acall(question=question)
+        return await self.steps[0].acall(question=question, query=result.query)
 
 
 class Plain(dspex.Module):
@@ -84,8 +84,8 @@ class OwnLoop(Plain):
         return asyncio.run(self.work(question))
 
     async def work(self, question):
-        found = await self.search.acall(question=question)
-        return await self.steps[0].acall(question=question, query=found.query)
+        result = await self.search.acall(question=question)
+        return await self.steps[0].acall(question=question, query=result.query)
 
 
 class Blocking(Plain):

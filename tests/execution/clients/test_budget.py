@@ -112,8 +112,8 @@ def test_no_limit_is_ever_exceeded(limits, calls, seed, failing, wordy):
     at_once = 1 + seed % 9
     budget = Budget(**limits, price=lambda _: PRICE)
     clock = FakeClock(jumps=True)
-    other = Retrying(costly, clock=clock, rng=random.Random(seed))
-    model = Fallback(Retrying(costly, clock=clock, rng=random.Random(seed)), other)
+    client = Retrying(costly, clock=clock, rng=random.Random(seed))
+    model = Fallback(Retrying(costly, clock=clock, rng=random.Random(seed)), client)
 
     async def main():
         gate = asyncio.Semaphore(at_once)
@@ -154,12 +154,14 @@ async def test_most_of_a_budget_is_used_before_it_ends(limits):
 def test_every_attempt_of_retries_and_fallbacks_counts_as_a_call():
     down = ScriptedModel(ModelUnavailableError("down", status=500), name="a")
     clock = FakeClock(jumps=True)
-    other = ScriptedModel(ModelUnavailableError("down"), name="b")
-    model = Fallback(Retrying(down, clock=clock), Retrying(other, clock=clock))
+    fallback = ScriptedModel(ModelUnavailableError("down"), name="b")
+    model = Fallback(Retrying(down, clock=clock), Retrying(fallback, clock=clock))
     budget = Budget(calls=6)
     with pytest.raises(BudgetError, match="6 calls"):
         run(ask_within(budget, model, make_request()))
-    assert len(down.requests) + len(other.requests) == budget.spent.calls == budget.lost.calls == 6
+    assert (
+        len(down.requests) + len(fallback.requests) == budget.spent.calls == budget.lost.calls == 6
+    )
 
 
 async def test_a_refused_request_costs_no_tokens_and_a_lost_answer_costs_its_reservation():

@@ -97,21 +97,21 @@ class TestOverHTTP(LanguageModelContract):
     @pytest.fixture(autouse=True)
     def _served(self, kind):
         """Serve on a thread of its own: the suite opens and closes event loops of its own."""
-        started, ended = threading.Event(), asyncio.Event()
-        found = {}
+        started, finished = threading.Event(), asyncio.Event()
+        served = {}
 
         async def serve() -> None:
             async with LoopbackServer(http_answer(REPLIES[kind])) as server:
-                found.update(url=server.url, loop=asyncio.get_running_loop())
+                served.update(url=server.url, loop=asyncio.get_running_loop())
                 started.set()
-                await ended.wait()
+                await finished.wait()
 
         thread = threading.Thread(target=lambda: asyncio.run(serve()))
         thread.start()
         assert started.wait(10)
-        self.kind, self.url = kind, found["url"]
+        self.kind, self.url = kind, served["url"]
         yield
-        found["loop"].call_soon_threadsafe(ended.set)
+        served["loop"].call_soon_threadsafe(finished.set)
         thread.join(10)
 
     def make(self) -> LanguageModel:

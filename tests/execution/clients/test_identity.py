@@ -86,12 +86,17 @@ def test_a_budget_in_dollars_does_not_mistake_an_unknown_server_for_a_provider(g
 
 def test_one_cache_file_keeps_servers_apart(go, tmp_path):
     async def main():
-        one, other = Served("http://a/v1", "from a"), Served("http://b/v1", "from b")
-        for model, text in ((one, "from a"), (other, "from b"), (one, "from a"), (other, "from b")):
+        first, second = Served("http://a/v1", "from a"), Served("http://b/v1", "from b")
+        for model, text in (
+            (first, "from a"),
+            (second, "from b"),
+            (first, "from a"),
+            (second, "from b"),
+        ):
             cached = Caching(model, tmp_path / "cache.db")
             assert (await cached.complete(REQUEST)).text == text
             await cached.aclose()
-        assert (len(one.requests), len(other.requests)) == (1, 1)
+        assert (len(first.requests), len(second.requests)) == (1, 1)
 
     go(main())
 

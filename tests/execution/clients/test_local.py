@@ -77,13 +77,13 @@ def test_a_stream_that_is_cancelled_stops_the_computation(model, go):
     request = Request(messages=(Message("user", "Count: 1 2 3 4"),), max_tokens=2000)
 
     async def main():
-        begun = asyncio.Event()
+        started = asyncio.Event()
 
         async def emit(_piece):
-            begun.set()
+            started.set()
 
         task = asyncio.create_task(model.stream(request, emit))
-        await begun.wait()
+        await started.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

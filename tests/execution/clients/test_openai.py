@@ -69,14 +69,14 @@ def test_a_password_in_the_url_is_sent_and_never_shown(go):
             with pytest.raises(ModelUnavailableError) as refused:
                 await client.complete(REQUEST)
             assert (await client.complete(REQUEST)).text == "hello"
-            sent = server.asked[0].headers["authorization"]
+            header = server.asked[0].headers["authorization"]
         with pytest.raises(ModelUnavailableError) as away:
             await client.complete(REQUEST)
         await client.aclose()
-        return sent, [refused.value.message, away.value.message, repr(client)]
+        return header, [refused.value.message, away.value.message, repr(client)]
 
-    sent, messages = go(main())
-    assert sent.startswith("Basic ")
+    header, messages = go(main())
+    assert header.startswith("Basic ")
     assert not any("hidden" in text or "me:" in text for text in messages)
     assert all("127.0.0.1" in text for text in messages)
     assert len(messages[0]) < 2200
@@ -470,8 +470,8 @@ def test_tool_calls_are_sent_and_received_whole_and_streamed(go):
 
 
 def test_the_tools_adapter_streams_its_fields_from_the_arguments_of_the_call(go):
-    named = {"id": "c1", "function": {"name": "answer", "arguments": ""}}
-    parts = [delta(tool_calls=[{"index": 0, **named}])]
+    call = {"id": "c1", "function": {"name": "answer", "arguments": ""}}
+    parts = [delta(tool_calls=[{"index": 0, **call}])]
     parts += [
         delta(tool_calls=[{"index": 0, "function": {"arguments": piece}}])
         for piece in ('{"a": "Pa', 'ris", "n": ', "3}")
@@ -568,12 +568,12 @@ def test_a_deadline_that_passes_while_queued_is_a_budget_error_and_the_queue_goe
             last = asyncio.create_task(ask.acall(context, question="last"))
             with pytest.raises(BudgetError, match="deadline") as caught:
                 await ask.acall(context.within(0.05), question="too late")
-            asked = len(server.asked)
+            count = len(server.asked)
             gate.set()
             answers = [(await task).answer for task in (first, last)]
             await limited.aclose()
             await server.until_open(0)
-            return caught.value.context["limit"], asked, answers, len(server.asked)
+            return caught.value.context["limit"], count, answers, len(server.asked)
 
     assert go(main()) == ("time", 1, ["hello", "hello"], 2)
 

@@ -79,8 +79,8 @@ def test_a_repeated_request_is_answered_from_memory_at_no_cost(go):
             await cached.complete(make_request("other")),
         ]
 
-    first, again, other = go(main())
-    assert [r.text for r in (first, again, other)] == ["one", "one", "two"]
+    first, again, second = go(main())
+    assert [r.text for r in (first, again, second)] == ["one", "one", "two"]
     assert (first.usage.calls, first.usage.cost_usd) == (1, 0.5)
     assert again.usage == Usage()
     assert (cached.hits, cached.misses, len(model.requests)) == (1, 2, 2)

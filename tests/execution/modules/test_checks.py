@@ -41,10 +41,10 @@ def test_what_does_not_hold_up_is_asked_for_again_with_the_answer_and_the_messag
     model, observer = ScriptedModel(LONG, SHORT), Collecting()
     prediction = Predict(Brief)(RunContext(model=model, observer=observer), question="q")
     assert (prediction.answer, prediction.usage.calls, prediction.fallback) == ("yes", 2, None)
-    before, (past, said) = model.requests[1].messages[:-2], model.requests[1].messages[-2:]
+    before, (past, feedback) = model.requests[1].messages[:-2], model.requests[1].messages[-2:]
     assert before == model.requests[0].messages
     assert (past.role, past.content) == ("assistant", LONG)
-    assert (said.role, "answer: use fewer than 5 letters" in said.content) == ("user", True)
+    assert (feedback.role, "answer: use fewer than 5 letters" in feedback.content) == ("user", True)
     assert prediction.trace.spans[-1].attributes == {"asserted_again": 1}
 
 
@@ -184,9 +184,9 @@ def test_an_assert_of_the_module_around_it_has_tries_of_its_own():
             self.ask = Predict(Brief)
 
         async def forward(self, question):
-            made = await self.ask.acall(question=question)
-            dspex.Assert(made.answer == "no", "say no", of=made)
-            return made
+            result = await self.ask.acall(question=question)
+            dspex.Assert(result.answer == "no", "say no", of=result)
+            return result
 
     model = ScriptedModel(LONG, SHORT, LONG, chat(answer="no"))
     assert Careful()(RunContext(model=model), question="q").answer == "no"
@@ -194,13 +194,13 @@ def test_an_assert_of_the_module_around_it_has_tries_of_its_own():
 
 
 @pytest.mark.parametrize(
-    "given",
+    "value",
     ["is_short", (is_short, 3), ("x", "y"), 3],
     ids=["text", "no message", "no function", "number"],
 )
-def test_what_is_no_check_is_refused_where_it_is_declared(given):
+def test_what_is_no_check_is_refused_where_it_is_declared(value):
     with pytest.raises(SignatureError, match="a check is a plain function"):
-        Output(check=given)
+        Output(check=value)
 
 
 def test_a_check_of_an_input_or_an_async_one_is_refused():
@@ -230,7 +230,7 @@ class Brief(Signature):
 
 
 @pytest.fixture
-def written(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch):
     """A module `briefs` in a code root."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "briefs", raising=False)
@@ -239,8 +239,8 @@ def written(tmp_path, monkeypatch):
     sys.modules.pop("briefs", None)
 
 
-def test_as_data_a_check_goes_by_its_import_path_and_is_loaded_from_the_code_root(written):
-    code = CodeRoot(written)
+def test_as_data_a_check_goes_by_its_import_path_and_is_loaded_from_the_code_root(folder):
+    code = CodeRoot(folder)
     declared = Signature.of(code.load("briefs:Brief"))
     (field,) = [field for field in declared.to_dict()["fields"] if field["name"] == "answer"]
     assert field["checks"] == [
@@ -251,8 +251,8 @@ def test_as_data_a_check_goes_by_its_import_path_and_is_loaded_from_the_code_roo
     assert (stored, stored.content_hash) == (declared, declared.content_hash)
     with pytest.raises(DefinitionError, match="'briefs:is_short' of 'answer' is code"):
         Predict(stored)
-    for made in (Predict(declared), ChainOfThought(declared), ReAct(declared, [])):
-        program = dspex.Program.from_json(made.to_program("p").to_json())
+    for module in (Predict(declared), ChainOfThought(declared), ReAct(declared, [])):
+        program = dspex.Program.from_json(module.to_program("p").to_json())
         again = build(program, code=code)
         assert again.to_program("p").content_hash == program.content_hash
         with pytest.raises(DefinitionError, match="code is not loaded here"):
@@ -261,13 +261,13 @@ def test_as_data_a_check_goes_by_its_import_path_and_is_loaded_from_the_code_roo
     assert again(RunContext(model=ScriptedModel(LONG, SHORT)), question="q").answer == "yes"
 
 
-def test_a_check_whose_source_has_changed_is_a_conflict(written):
-    program = Predict(CodeRoot(written).load("briefs:Brief")).to_program("p")
+def test_a_check_whose_source_has_changed_is_a_conflict(folder):
+    program = Predict(CodeRoot(folder).load("briefs:Brief")).to_program("p")
     stored = dspex.Program.from_json(program.to_json())
-    (written / "briefs.py").write_text(MODULE.format(limit=500))
+    (folder / "briefs.py").write_text(MODULE.format(limit=500))
     sys.modules.pop("briefs")  # another process loads what is there now
     with pytest.raises(ConflictError, match="has changed"):
-        build(stored, code=CodeRoot(written))
+        build(stored, code=CodeRoot(folder))
 
 
 def test_a_check_that_import_cannot_find_cannot_be_stored_but_its_state_can(tmp_path):

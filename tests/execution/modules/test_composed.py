@@ -102,9 +102,9 @@ def test_an_agent_calls_tools_reads_their_errors_and_gives_a_typed_answer(script
         ("lookup", "error"),
         ("lookup", "error"),
     ]
-    seen = "\n".join(message.content for message in model.requests[-1].messages)
+    content = "\n".join(message.content for message in model.requests[-1].messages)
     for text in ("Paris: 21 degrees", "it sank", "unknown field"):
-        assert text in seen
+        assert text in content
     assert prediction.usage.calls == len(model.requests) == len(script)
 
 
@@ -162,19 +162,19 @@ def test_parallel_keeps_the_order_and_a_failure_is_a_row():
         )
 
     model = ScriptedModel(reply)
-    made = Parallel(Predict("question -> answer"), concurrency=2)(
+    result = Parallel(Predict("question -> answer"), concurrency=2)(
         RunContext(model=model), rows=[{"question": f"q{n}"} for n in range(6)]
     )
-    assert [p and p.answer for p in made.results] == ["q0", "q1", "q2", None, "q4", "q5"]
-    assert [type(error) for error in made.errors].count(ModelUnavailableError) == 1
-    assert made.usage.calls == 5
+    assert [p and p.answer for p in result.results] == ["q0", "q1", "q2", None, "q4", "q5"]
+    assert [type(error) for error in result.errors].count(ModelUnavailableError) == 1
+    assert result.usage.calls == 5
 
 
 def test_retry_runs_again_with_another_seed_until_accepted():
     model = ScriptedModel(
         ModelUnavailableError("x"), chat(answer="no"), chat(answer="yes"), capabilities=["seed"]
     )
-    retry = Retry(Predict("q -> answer"), accept=lambda made: made.answer == "yes")
+    retry = Retry(Predict("q -> answer"), accept=lambda prediction: prediction.answer == "yes")
     assert retry(RunContext(model=model, seed=5), q="q").answer == "yes"
     assert [request.seed for request in model.requests] == [5, 6, 7]
     with pytest.raises(DefinitionError, match="Retry at 'self' has a function `accept`"):
@@ -257,12 +257,12 @@ def test_any_failure_of_a_row_is_its_error():
         async def forward(self, n):
             return {"m": 6 // n}
 
-    made = Parallel(Breaks())(RunContext(), rows=[{"n": 2}, {"n": 0}, {"k": 1}])
-    assert made.results[0]["m"] == 3
-    assert made.results[1:] == [None, None]
-    assert isinstance(made.errors[1], ExecutionError)
-    assert "row 1 of Breaks: ZeroDivisionError" in str(made.errors[1])
-    assert isinstance(made.errors[2], InputError)
+    result = Parallel(Breaks())(RunContext(), rows=[{"n": 2}, {"n": 0}, {"k": 1}])
+    assert result.results[0]["m"] == 3
+    assert result.results[1:] == [None, None]
+    assert isinstance(result.errors[1], ExecutionError)
+    assert "row 1 of Breaks: ZeroDivisionError" in str(result.errors[1])
+    assert isinstance(result.errors[2], InputError)
 
 
 def test_parts_are_found_by_path_to_any_depth():
@@ -272,5 +272,5 @@ def test_parts_are_found_by_path_to_any_depth():
         "steps['first']",
         "steps['first'].predict",
     ]
-    other = module.assign({"steps['first'].predict.instructions": "Be brief."})
-    assert other.steps["first"].predict.signature.instructions == "Be brief."
+    copy = module.assign({"steps['first'].predict.instructions": "Be brief."})
+    assert copy.steps["first"].predict.signature.instructions == "Be brief."

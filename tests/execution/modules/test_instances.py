@@ -84,9 +84,9 @@ async def test_so_does_one_in_a_process_of_its_own(app: Any) -> None:
 
 
 def test_so_does_one_on_the_command_line(app: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         main(["run", "shouting.py:shout", 'words=[{"text": "hear"}]', "tone=loud", "--json"])
-    assert ended.value.code == 0
+    assert exit_info.value.code == 0
     assert '"HEAR, LOUD"' in capsys.readouterr().out
 
 

@@ -90,19 +90,19 @@ def test_settings_reach_the_request_and_an_unknown_one_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("inputs", "field", "said"),
+    ("inputs", "field", "message"),
     [
         ({}, "message", "missing"),
         ({"message": "m", "mesage": "n"}, "mesage", "Did you mean 'message'"),
         ({"message": ["m"]}, "message", "str"),
     ],
 )
-def test_inputs_that_do_not_fit_are_named_and_nothing_is_sent(inputs, field, said):
+def test_inputs_that_do_not_fit_are_named_and_nothing_is_sent(inputs, field, message):
     model = ScriptedModel(CHAT)
     with pytest.raises(InputError) as caught:
         Predict(Triage)(RunContext(model=model), **inputs)
     assert [error.field for error in caught.value.fields] == [field]
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert model.requests == []
 
 
@@ -260,14 +260,14 @@ async def test_a_cancelled_call_is_recorded_as_cancelled():
 
     class Waits(ScriptedModel):
         async def complete(self, request):
-            asked.set()
+            started.set()
             await asyncio.Event().wait()
 
-    asked = asyncio.Event()
+    started = asyncio.Event()
     task = asyncio.create_task(
         Predict("q -> a").acall(RunContext(model=Waits("x"), observer=observer), q="q")
     )
-    await asked.wait()
+    await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -293,8 +293,8 @@ def test_a_program_of_a_predict_goes_to_data_and_back():
 
 def test_assigning_makes_a_copy_and_leaves_the_original_alone():
     predict = Predict("q -> a")
-    other = predict.assign({"self.instructions": "Be brief.", "self.demos": [{"q": "1", "a": "2"}]})
-    assert (other.signature.instructions, other.demos) == ("Be brief.", [{"q": "1", "a": "2"}])
+    copy = predict.assign({"self.instructions": "Be brief.", "self.demos": [{"q": "1", "a": "2"}]})
+    assert (copy.signature.instructions, copy.demos) == ("Be brief.", [{"q": "1", "a": "2"}])
     assert predict.demos == []
 
 

@@ -59,12 +59,12 @@ def test_a_native_agent_streams_its_thoughts_its_tools_and_its_answer(go):
         ("lookup", "done"),
         ("ReAct", "done"),
     ]
-    told = [
+    chunks = [
         (event.path, event.field, event.text, event.attempt)
         for event in events
         if isinstance(event, FieldDelta)
     ]
-    assert told == [("self", "next_thought", "Let me", 1), ("self", "next_thought", " see.", 1)]
+    assert chunks == [("self", "next_thought", "Let me", 1), ("self", "next_thought", " see.", 1)]
     assert [event.outputs for event in events if isinstance(event, Partial)] == [{"degrees": 21}]
 
 
@@ -137,15 +137,19 @@ def test_an_assert_about_an_agent_reaches_its_model():
             self.agent = ReAct("q -> degrees: int", [lookup])
 
         async def forward(self, q):
-            made = await self.agent.acall(q=q)
-            dspex.Assert(made.degrees > 21, "warmer", of=made)
-            return made
+            result = await self.agent.acall(q=q)
+            dspex.Assert(result.degrees > 21, "warmer", of=result)
+            return result
 
     model = native(LAST, ToolCall("3", "finish", {"degrees": 22}))
     assert Warm()(RunContext(model=model), q="").degrees == 22
-    past, said = model.requests[1].messages[-2:]
+    past, feedback = model.requests[1].messages[-2:]
     assert past.tool_calls == (ToolCall("refused_1", "finish", {"degrees": 21}),)
-    assert (said.role, said.tool_call_id, "warmer" in said.content) == ("tool", "refused_1", True)
+    assert (feedback.role, feedback.tool_call_id, "warmer" in feedback.content) == (
+        "tool",
+        "refused_1",
+        True,
+    )
 
 
 def test_settings_of_an_agent_reach_a_model_with_native_tools():
@@ -185,14 +189,16 @@ def test_what_an_agent_did_is_its_trajectory():
     assert steps[1]["error"] == "broken failed: LookupError: no such city"
     assert "int" in steps[2]["error"]
     assert steps[0]["ms"] >= 0
-    said = [
+    replies = [
         "[[ ## next_thought ## ]]\nlook\n[[ ## next_tool_name ## ]]\nlookup\n"
         '[[ ## next_tool_args ## ]]\n{"city": "Paris"}',
         "[[ ## next_thought ## ]]\ndone\n[[ ## next_tool_name ## ]]\nfinish\n[[ ## next_tool_args "
         "## ]]\n{}",
         "[[ ## reasoning ## ]]\nr\n[[ ## degrees ## ]]\n21",
     ]
-    prediction = ReAct("q -> degrees: int", [lookup])(RunContext(model=ScriptedModel(*said)), q="")
+    prediction = ReAct("q -> degrees: int", [lookup])(
+        RunContext(model=ScriptedModel(*replies)), q=""
+    )
     assert [
         (step["thought"], step["tool"], step["observation"]) for step in prediction.trajectory
     ] == [
@@ -255,7 +261,7 @@ def agent():
 
 
 @pytest.fixture
-def written(tmp_path, monkeypatch):
+def code(tmp_path, monkeypatch):
     """A module `agents` in a code root."""
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "agents.py").write_text(MODULE.replace("WARMTH", "21"))
@@ -264,10 +270,10 @@ def written(tmp_path, monkeypatch):
     sys.modules.pop("agents", None)
 
 
-def test_an_agent_with_its_tools_goes_to_data_and_back(written):
-    agent = written.load("agents:agent")()
+def test_an_agent_with_its_tools_goes_to_data_and_back(code):
+    agent = code.load("agents:agent")()
     program = dspex.Program.from_json(agent.to_program("p").to_json())
-    again = build(program, code=written)
+    again = build(program, code=code)
     assert again.to_program("p").content_hash == agent.to_program("p").content_hash
     assert isinstance(again, ReAct)
     assert (again.max_turns, again.max_tokens, again.max_usd, again.react.model) == (
@@ -286,11 +292,11 @@ def test_an_agent_with_its_tools_goes_to_data_and_back(written):
         build(program)
 
 
-def test_a_saved_agent_is_loaded_with_its_tools_and_runs_as_before(written, tmp_path):
-    agent = written.load("agents:agent")()
+def test_a_saved_agent_is_loaded_with_its_tools_and_runs_as_before(code, tmp_path):
+    agent = code.load("agents:agent")()
     agent.extract.predict.demos = [{"q": "Oslo?", "reasoning": "cold", "degrees": 3}]
     agent.save(tmp_path / "agent.json")
-    again: Any = load(tmp_path / "agent.json", code=written)
+    again: Any = load(tmp_path / "agent.json", code=code)
     assert again.extract.predict.demos == agent.extract.predict.demos
     script = [
         ToolCall("1", "weather", {"city": "Paris"}),
@@ -305,9 +311,9 @@ def test_a_saved_agent_is_loaded_with_its_tools_and_runs_as_before(written, tmp_
         assert program(RunContext(model=model, models=lambda _: model), q="Paris?").degrees == 21
         return model.requests
 
-    asked = [requests_of(agent), requests_of(again)]
-    assert asked[0] == asked[1]
-    results = [turn.content for turn in asked[1][-1].messages if turn.role == "tool"][1:]
+    requests = [requests_of(agent), requests_of(again)]
+    assert requests[0] == requests[1]
+    results = [turn.content for turn in requests[1][-1].messages if turn.role == "tool"][1:]
     assert results == [
         "Paris: 21 degrees",
         "error: weather: this call is not permitted",
@@ -315,12 +321,12 @@ def test_a_saved_agent_is_loaded_with_its_tools_and_runs_as_before(written, tmp_
     ]
 
 
-def test_a_tool_whose_source_has_changed_is_a_conflict(written):
-    program = written.load("agents:agent")().to_program("p")
-    (written.folder / "agents.py").write_text(MODULE.replace("WARMTH", "50"))
+def test_a_tool_whose_source_has_changed_is_a_conflict(code):
+    program = code.load("agents:agent")().to_program("p")
+    (code.folder / "agents.py").write_text(MODULE.replace("WARMTH", "50"))
     sys.modules.pop("agents")  # another process loads what is there now
     with pytest.raises(ConflictError, match="has changed"):
-        build(program, code=written)
+        build(program, code=code)
 
 
 def test_a_tool_that_import_cannot_find_is_named():
@@ -348,14 +354,14 @@ def test_a_module_that_is_a_tool_is_found_by_path_and_a_copy_runs_its_own():
         "extract.predict",
         "tools['riddler']",
     ]
-    other = agent.assign({"tools['riddler'].instructions": "Solve it."})
+    copy = agent.assign({"tools['riddler'].instructions": "Solve it."})
     assert inner.signature.instructions != "Solve it."
     model = native(
         ToolCall("1", "riddler", {"riddle": "?"}),
         "[[ ## solution ## ]]\nwind",
         ToolCall("2", "finish", {"a": "wind"}),
     )
-    prediction = other(RunContext(model=model), q="")
+    prediction = copy(RunContext(model=model), q="")
     assert "Your task: Solve it." in model.requests[1].messages[0].content
     assert "tools['riddler']" in {span.path for span in prediction.trace.spans}
 

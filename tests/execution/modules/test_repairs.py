@@ -69,9 +69,9 @@ class Careful(Module):
 
     async def forward(self, question):
         thought = await self.think.acall(question=question)
-        made = await self.answer.acall(thought=thought.thought)
-        Assert(len(made.answer) < 5, "be shorter", of=made)
-        return made
+        result = await self.answer.acall(thought=thought.thought)
+        Assert(len(result.answer) < 5, "be shorter", of=result)
+        return result
 
 
 def test_assert_asks_the_same_predictor_again_and_nothing_else():
@@ -79,22 +79,22 @@ def test_assert_asks_the_same_predictor_again_and_nothing_else():
     prediction = Careful()(RunContext(model=model), question="q")
     assert prediction.answer == "yes"
     assert len(model.requests) == 3
-    said = model.requests[2].messages
-    assert "a long answer" in said[-2].content
-    assert "be shorter" in said[-1].content
+    messages = model.requests[2].messages
+    assert "a long answer" in messages[-2].content
+    assert "be shorter" in messages[-1].content
     assert prediction.usage.calls == 3
     assert prediction.trace.spans[-1].attributes == {"asserted_again": 1}
 
 
 @pytest.mark.parametrize(
-    ("adapter", "shown"),
+    ("adapter", "expected"),
     [
         ("chat", "[[ ## answer ## ]]\na long answer\n\n[[ ## completed ## ]]"),
         ("json", '{"answer": "a long answer"}'),
         ("tools", '{"answer": "a long answer"}'),
     ],
 )
-def test_assert_shows_the_earlier_answer_in_the_layout_of_the_adapter(adapter, shown):
+def test_assert_shows_the_earlier_answer_in_the_layout_of_the_adapter(adapter, expected):
     reply = '{"answer": "%s", "thought": "hm"}'
     texts = [
         chat(answer=text, thought="hm") if adapter == "chat" else reply % text
@@ -104,7 +104,7 @@ def test_assert_shows_the_earlier_answer_in_the_layout_of_the_adapter(adapter, s
     context = RunContext(model=model, adapter=ADAPTERS[adapter])
     assert Careful()(context, question="q").answer == "yes"
     assert [(turn.role, turn.content) for turn in model.requests[2].messages[-2:-1]] == [
-        ("assistant", shown)
+        ("assistant", expected)
     ]
 
 
@@ -114,9 +114,9 @@ def test_assert_shows_an_answer_of_other_fields_as_it_is():
             self.ask = Renaming()
 
         async def forward(self, question):
-            made = await self.ask.acall(question=question)
-            Assert(made.final == "yes", "say yes", of=made)
-            return made
+            result = await self.ask.acall(question=question)
+            Assert(result.final == "yes", "say yes", of=result)
+            return result
 
     class Renaming(Module):
         def __init__(self):
@@ -147,9 +147,9 @@ def test_assert_reaches_a_predictor_inside_a_module():
             self.inner = Inner()
 
         async def forward(self, question):
-            made = await self.inner.acall(question=question)
-            Assert(made.answer == "yes", "say yes", of=made)
-            return made
+            result = await self.inner.acall(question=question)
+            Assert(result.answer == "yes", "say yes", of=result)
+            return result
 
     class Inner(Module):
         def __init__(self):
@@ -169,9 +169,9 @@ def test_suggest_notes_it_and_goes_on():
             self.ask = Predict("q -> answer")
 
         async def forward(self, q):
-            made = await self.ask.acall(q=q)
-            Suggest(made.answer == "yes", "say yes", of=made)
-            return made
+            result = await self.ask.acall(q=q)
+            Suggest(result.answer == "yes", "say yes", of=result)
+            return result
 
     observer = Collecting()
     model = ScriptedModel(chat(answer="no"))
@@ -356,14 +356,14 @@ def test_an_error_comes_after_the_events_before_it(go):
 
 def test_a_slow_listener_holds_the_model_back(go):
     async def main():
-        told = 0
+        count = 0
 
         class Fast(ScriptedModel):
             async def stream(self, request, emit):
-                nonlocal told
+                nonlocal count
                 for _ in range(1000):
-                    await emit("x" if told else "[[ ## a ## ]]\nx")
-                    told += 1
+                    await emit("x" if count else "[[ ## a ## ]]\nx")
+                    count += 1
                 return await super().complete(request)
 
         model = Fast(chat(a="x"), capabilities=["streaming"])
@@ -375,6 +375,6 @@ def test_a_slow_listener_holds_the_model_back(go):
                     break
             for _ in range(500):
                 await asyncio.sleep(0)
-            return told
+            return count
 
     assert go(main()) < 200

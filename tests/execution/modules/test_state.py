@@ -114,10 +114,10 @@ def test_dspy_itself_takes_and_gives_the_states():
         (dspy.Predict("x -> y"), Predict("x -> y")),
         (dspy.ChainOfThought("x -> y"), ChainOfThought("x -> y")),
     ):
-        named = dict(theirs.named_predictors())
-        path = next(iter(named))
-        named[path].demos = [dspy.Example(x="1", y="2")]
-        named[path].signature = named[path].signature.with_instructions("Think.")
+        predictors = dict(theirs.named_predictors())
+        path = next(iter(predictors))
+        predictors[path].demos = [dspy.Example(x="1", y="2")]
+        predictors[path].signature = predictors[path].signature.with_instructions("Think.")
         state = theirs.dump_state()
         from_dspy_state(module, state)
         fresh = type(theirs)("x -> y")
@@ -206,7 +206,7 @@ def test_no_secret_is_saved_and_a_model_object_stays(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "cannot read"),
         ("[]", "holds neither a program nor a state"),
@@ -218,7 +218,7 @@ def test_no_secret_is_saved_and_a_model_object_stays(tmp_path):
         ),
     ],
 )
-def test_a_wrong_file_says_what_is_wrong(tmp_path, text, said):
+def test_a_wrong_file_says_what_is_wrong(tmp_path, text, message):
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(DefinitionError, match=said):
+    with pytest.raises(DefinitionError, match=message):
         Predict("x -> y").load(tmp_path / "x.json")

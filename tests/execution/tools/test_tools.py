@@ -39,15 +39,15 @@ def test_sync_and_async_functions_are_called_with_validated_arguments(go):
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "said"),
+    ("name", "arguments", "message"),
     [
         ("add", {"a": "many"}, "a: must be int"),
         ("add", {"c": 1}, "unknown"),
         ("ad", {}, "Did you mean 'add'"),
     ],
 )
-def test_invalid_calls_are_tool_errors_with_a_reason(go, name, arguments, said):
-    with pytest.raises(ToolError, match=said):
+def test_invalid_calls_are_tool_errors_with_a_reason(go, name, arguments, message):
+    with pytest.raises(ToolError, match=message):
         go(ToolSet([add]).run(name, arguments))
 
 
@@ -85,20 +85,20 @@ def test_failures_are_retried_as_often_as_the_policy_allows(go):
         return "done"
 
     clock = FakeClock(jumps=True)
-    made = Tool(
+    tool = Tool(
         name="flaky", description="", signature=Tool.from_function(flaky).signature, call=flaky,
         policy=ToolPolicy(retries=2), clock=clock,
     )  # fmt: skip
-    assert go(made.run({})) == "done"
+    assert go(tool.run({})) == "done"
     assert len(clock.slept) == 2
 
 
 @pytest.mark.parametrize("is_async", [False, True])
 def test_permission_is_asked_for_each_call(go, is_async):
-    asked = []
+    questions = []
 
     def permit(name, arguments):
-        asked.append((name, arguments))
+        questions.append((name, arguments))
         return arguments["a"] < 10
 
     async def permit_later(name, arguments):
@@ -110,7 +110,7 @@ def test_permission_is_asked_for_each_call(go, is_async):
     assert go(tools.run("add", {"a": 1})) == 2
     with pytest.raises(ToolError, match="not permitted"):
         go(tools.run("add", {"a": 10}))
-    assert asked == [("add", {"a": 1, "b": 1}), ("add", {"a": 10, "b": 1})]
+    assert questions == [("add", {"a": 1, "b": 1}), ("add", {"a": 10, "b": 1})]
 
 
 def test_a_module_is_a_tool_and_its_usage_and_trace_nest(go):
@@ -144,10 +144,10 @@ def test_mistakes_in_a_tool_set_raise_at_once():
 
 def test_cancelling_a_tool_is_not_a_tool_error(go):
     async def main():
-        begun = asyncio.Event()
+        started = asyncio.Event()
 
         async def hangs() -> str:
-            begun.set()
+            started.set()
             await asyncio.Event().wait()
             return ""
 
@@ -155,7 +155,7 @@ def test_cancelling_a_tool_is_not_a_tool_error(go):
             task = asyncio.create_task(
                 Tool.from_function(hangs, policy=ToolPolicy(retries=3)).run({})
             )
-        await begun.wait()
+        await started.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

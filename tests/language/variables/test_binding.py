@@ -116,9 +116,9 @@ def test_choice_between_modules_makes_the_variables_of_the_others_inactive():
     assert heat not in space.complete({})
     assert heat in space.complete({"self.self": "Predict2"})
     assert _asked(module, question="?")[0].temperature is None
-    chosen = module.assign({"self.self": "Predict2", heat: 0.75})
-    assert _asked(chosen, question="?")[0].temperature == 0.75
-    again = dspex.build(dspex.Program.from_dict(json.loads(chosen.to_program().to_json())))
+    switched = module.assign({"self.self": "Predict2", heat: 0.75})
+    assert _asked(switched, question="?")[0].temperature == 0.75
+    again = dspex.build(dspex.Program.from_dict(json.loads(switched.to_program().to_json())))
     assert _asked(again, question="?")[0].temperature == 0.75
     with pytest.raises(DefinitionError, match="not both"):
         OneOf(dspex.Predict("a -> b"), "chat")
@@ -169,24 +169,24 @@ def test_retriever_k_binds_the_setting_of_any_module_and_survives_storing():
 
 
 def test_strategies_choose_between_ways_of_thinking_over_one_predictor():
-    asked = dspex.Predict("question -> answer", temperature=Float(0, 1, default=0.5), max_tokens=9)
-    chosen = strategies(asked, tools=[look], default="ChainOfThought")
-    assert chosen.variables()["self.self"].options == ("Predict", "ChainOfThought", "ReAct")
+    module = dspex.Predict("question -> answer", temperature=Float(0, 1, default=0.5), max_tokens=9)
+    switch = strategies(module, tools=[look], default="ChainOfThought")
+    assert switch.variables()["self.self"].options == ("Predict", "ChainOfThought", "ReAct")
     heat = "alternatives['ChainOfThought'].predict.temperature"
     reply = "[[ ## reasoning ## ]]\nr\n[[ ## answer ## ]]\nx"
     model = ScriptedModel(reply)
     with dspex.context(model=model):
-        found = chosen.assign({heat: 0.75})(question="?")
-    assert (found.reasoning, found.answer) == ("r", "x")
+        result = switch.assign({heat: 0.75})(question="?")
+    assert (result.reasoning, result.answer) == ("r", "x")
     assert (model.requests[0].temperature, model.requests[0].max_tokens) == (0.75, 9)
-    narrow = chosen.with_variables(strategy("self", "ReAct", "Predict"))
+    narrow = switch.with_variables(strategy("self", "ReAct", "Predict"))
     assert narrow.variables()["self.self"].options == ("ReAct", "Predict")
     assert narrow.assign({}).choice == "ReAct"
     with pytest.raises(
         VariableError,
         match=r"takes the label of an alternative.*not 'Predct'. Did you mean 'Predict'",
     ):
-        chosen.with_variables(strategy("self", "Predct"))
+        switch.with_variables(strategy("self", "Predct"))
     with pytest.raises(DefinitionError, match="unknown alternative 'ReAct'"):
         strategies("question -> answer", default="ReAct")
 
@@ -204,7 +204,7 @@ def test_text_with_options_from_outside_survives_storing():
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (
             lambda: dspex.Predict("a -> b", adapter=OneOf("chat", "jsn")),
@@ -252,8 +252,8 @@ def test_text_with_options_from_outside_survives_storing():
         ),
     ],
 )
-def test_value_that_its_place_does_not_take_is_refused_where_it_is_declared(make, said):
-    with pytest.raises(DefinitionError, match=said):
+def test_value_that_its_place_does_not_take_is_refused_where_it_is_declared(make, message):
+    with pytest.raises(DefinitionError, match=message):
         make()
 
 
@@ -315,15 +315,15 @@ def test_constraint_holds_for_what_assign_sets():
 
 
 def test_demonstrations_of_an_alternative_that_is_not_chosen_survive_storing():
-    shown = [{"question": "a", "answer": "b"}]
+    demos = [{"question": "a", "answer": "b"}]
     module = OneOf(
-        dspex.Predict("question -> answer", demos=shown), dspex.ChainOfThought("question -> answer")
+        dspex.Predict("question -> answer", demos=demos), dspex.ChainOfThought("question -> answer")
     )
     program = module.assign({"self.self": "ChainOfThought"}).to_program()
     again = dspex.build(dspex.Program.from_json(program.to_json()))
     assert again.to_program().content_hash == program.content_hash
     back: Any = again.assign({"self.self": "Predict"})
-    assert back.alternatives["Predict"].demos == shown
+    assert back.alternatives["Predict"].demos == demos
     assert len(_asked(back, question="?")[0].messages) == 4
 
 
@@ -335,11 +335,11 @@ def test_a_program_as_data_refuses_what_its_module_refuses():
     program = module.to_program()
     assert program.variables() == program.space
     assert program.assign({"self.temperature": 0.1}).assignment == {"self.temperature": 0.1}
-    said = []
+    errors = []
     for assign in (module.assign, program.assign):
         with pytest.raises(
             VariableError, match=r"'cool' refuses the assignment.* is allowed"
         ) as refused:
             assign({"self.temperature": 0.9})
-        said.append(refused.value.message)
-    assert said[0] == said[1]
+        errors.append(refused.value.message)
+    assert errors[0] == errors[1]

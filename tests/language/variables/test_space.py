@@ -86,14 +86,14 @@ def test_unsatisfiable_space_says_which_constraint():
 @pytest.mark.parametrize("method", ["random", "quasi"])
 def test_samples_are_seeded_valid_and_cover_every_option(method):
     space = _space()
-    drawn = list(itertools.islice(samples(space, seed=7, method=method), 300))
-    assert drawn == list(itertools.islice(samples(space, seed=7, method=method), 300))
-    assert drawn != list(itertools.islice(samples(space, seed=8, method=method), 300))
-    for values in drawn:
-        made = space.complete(values)
-        assert {name: made[name] for name in values} == values
+    points = list(itertools.islice(samples(space, seed=7, method=method), 300))
+    assert points == list(itertools.islice(samples(space, seed=7, method=method), 300))
+    assert points != list(itertools.islice(samples(space, seed=8, method=method), 300))
+    for values in points:
+        result = space.complete(values)
+        assert {name: result[name] for name in values} == values
         assert ("steps" in values) == (values["kind"] == "cot")
-    assert set(Counter(values.get("steps") for values in drawn)) == {None, 1, 2, 3, 4, 5}
+    assert set(Counter(values.get("steps") for values in points)) == {None, 1, 2, 3, 4, 5}
 
 
 def test_quasi_random_samples_fill_a_square_more_evenly():
@@ -110,9 +110,9 @@ def test_weights_and_log_scale_shape_the_samples():
     space = Space(
         [Choice("a", "b", weights=(9, 1), name="c"), Float(0.001, 1000, log=True, name="x")]
     )
-    drawn = list(itertools.islice(samples(space, seed=0), 1000))
-    assert 850 < sum(values["c"] == "a" for values in drawn) < 950
-    assert 450 < sum(values["x"] < 1 for values in drawn) < 550
+    points = list(itertools.islice(samples(space, seed=0), 1000))
+    assert 850 < sum(values["c"] == "a" for values in points) < 950
+    assert 450 < sum(values["x"] < 1 for values in points) < 550
 
 
 def test_space_survives_json():
@@ -153,7 +153,7 @@ def test_circle_of_variables_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: Float(1, 0), "swap its ends"),
         (lambda: Float(0, 1, log=True), "above 0"),
@@ -186,8 +186,8 @@ def test_circle_of_variables_is_refused():
         ),
     ],
 )
-def test_declaration_that_no_value_satisfies_is_refused(make, said):
-    with pytest.raises(VariableError, match=said):
+def test_declaration_that_no_value_satisfies_is_refused(make, message):
+    with pytest.raises(VariableError, match=message):
         make()
 
 
@@ -313,9 +313,9 @@ def test_none_as_an_option_is_a_value_and_numbers_are_taken_as_declared():
         ]
     )
     assert space.complete({}) == {"stop": None, "f": 0.123, "n": 1}
-    made = space.complete({"f": 0.87654, "n": 2.0, "stop": "x"})
-    assert made == {"stop": "x", "f": 0.88, "n": 2}
-    assert type(made["n"]) is int
+    result = space.complete({"f": 0.87654, "n": 2.0, "stop": "x"})
+    assert result == {"stop": "x", "f": 0.88, "n": 2}
+    assert type(result["n"]) is int
     assert Space.from_dict(json.loads(json.dumps(space.to_dict()))).complete({}) == space.complete(
         {}
     )
@@ -337,7 +337,7 @@ _a = Integer(0, 9, name="a")
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: Float(0, 1, prior=(0.5, 0)), "standard deviation of a prior is above 0"),
         (lambda: Float(0, 1, prior=(900, 1)), "nowhere near the range"),
@@ -385,14 +385,14 @@ _a = Integer(0, 9, name="a")
         ),
     ],
 )
-def test_declaration_that_would_fail_later_is_refused_at_once(make, said):
-    with pytest.raises(VariableError, match=said):
+def test_declaration_that_would_fail_later_is_refused_at_once(make, message):
+    with pytest.raises(VariableError, match=message):
         make()
 
 
 def test_arithmetic_takes_a_variable_on_either_side():
     values = {"k": 7}
-    made = [
+    terms = [
         1 / var("k"),
         -var("k"),
         15 // var("k"),
@@ -401,7 +401,7 @@ def test_arithmetic_takes_a_variable_on_either_side():
         var("k") % 4,
         var("k") * -1,
     ]
-    assert [one(values) for one in made] == [1 / 7, -7, 2, 1, 3, 3, -7]
+    assert [term(values) for term in terms] == [1 / 7, -7, 2, 1, 3, 3, -7]
 
 
 _junk = st.sampled_from(
@@ -455,8 +455,8 @@ def test_junk_is_no_expression(junk):
 def test_rewrite_to_what_a_held_variable_does_not_take_refuses_by_name():
     rule = Constraint(name="neutral", test=(var("t") <= 1) | (var("p") >= 0.5), rewrite={"p": 1.0})
     space = Space([Float(0, 1.5, name="t"), Choice(0.2, name="p")], [rule])
-    drawn = [values["t"] for values in itertools.islice(samples(space, seed=0), 50)]
-    assert max(drawn) <= 1
+    texts = [values["t"] for values in itertools.islice(samples(space, seed=0), 50)]
+    assert max(texts) <= 1
     with pytest.raises(
         VariableError, match=r"'neutral' cannot rewrite the assignment.*one of 0\.2"
     ):
@@ -465,10 +465,10 @@ def test_rewrite_to_what_a_held_variable_does_not_take_refuses_by_name():
 
 def test_spread_samples_cover_every_option_whatever_its_weight():
     space = Space([Choice(*"abcd", name="letter", weights=(0.94, 0.03, 0.03, 0))])
-    drawn = [
+    letters = [
         values["letter"] for values in itertools.islice(samples(space, seed=0, method="quasi"), 30)
     ]
-    assert all(set(drawn[start : start + 3]) == {"a", "b", "c"} for start in range(0, 30, 3))
+    assert all(set(letters[start : start + 3]) == {"a", "b", "c"} for start in range(0, 30, 3))
 
 
 @pytest.mark.parametrize(

@@ -32,18 +32,18 @@ def test_all_three_formats_give_the_same_rows_and_checksum(tmp_path):
         "c.json",
         b'\xef\xbb\xbf[{"text":"one, two","label":"x"},{"label":"y","text":"three"}]',
     )
-    read = [dspex.Dataset.from_file(file) for file in (csv, jsonl, listed)]
-    assert [row.to_dict() for row in read[0]] == [
+    datasets = [dspex.Dataset.from_file(file) for file in (csv, jsonl, listed)]
+    assert [row.to_dict() for row in datasets[0]] == [
         {"text": "one, two", "label": "x"},
         {"text": "three", "label": "y"},
     ]
-    assert len({data.checksum for data in read}) == 1
-    assert read[0] == read[1]
-    assert read[0][:1].checksum != read[0].checksum
+    assert len({data.checksum for data in datasets}) == 1
+    assert datasets[0] == datasets[1]
+    assert datasets[0][:1].checksum != datasets[0].checksum
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "said"),
+    ("name", "data", "message"),
     [
         ("a.csv", b"", "no rows"),
         ("a.csv", b"text,label\n", "no rows"),
@@ -75,12 +75,12 @@ def test_all_three_formats_give_the_same_rows_and_checksum(tmp_path):
         ),
     ],
 )
-def test_bad_file_is_refused_with_file_and_line(tmp_path, name, data, said):
+def test_bad_file_is_refused_with_file_and_line(tmp_path, name, data, message):
     file = _written(tmp_path, name, data)
     with pytest.raises(DefinitionError) as caught:
         dspex.Dataset.from_file(file)
     assert str(file) in caught.value.message
-    assert said in caught.value.message
+    assert message in caught.value.message
 
 
 @pytest.mark.parametrize(

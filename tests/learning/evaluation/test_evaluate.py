@@ -46,9 +46,9 @@ def _raised(error):
 
 
 def test_failing_example_is_a_row_with_an_error_and_no_zero(rulebook):
-    seen = []
+    rows = []
     with dspex.context(model=rulebook(_echo)):
-        report = run(aevaluate(dspex.Predict(Sort), ROWS, dspex.exact_match, on_row=seen.append))
+        report = run(aevaluate(dspex.Predict(Sort), ROWS, dspex.exact_match, on_row=rows.append))
     assert [row.score for row in report.rows] == [1.0, 1.0, 0.0, None, 1.0]
     assert report.rows[3].error == "ModelError: the model is on fire"
     assert (report.mean, report.scored, report.failed) == (0.75, 4, 1)
@@ -56,7 +56,7 @@ def test_failing_example_is_a_row_with_an_error_and_no_zero(rulebook):
     assert report.usage.calls == 4
     assert report.usage.input_tokens == 40
     assert 0 <= report.p50 <= report.p95
-    assert sorted(row.index for row in seen) == [0, 1, 2, 3, 4]
+    assert sorted(row.index for row in rows) == [0, 1, 2, 3, 4]
     json.dumps(report.to_dict(), allow_nan=False)
 
 
@@ -86,7 +86,7 @@ def test_report_without_scores_has_no_mean_instead_of_zero(rulebook):
 
 
 @pytest.mark.parametrize(
-    ("metric", "said"),
+    ("metric", "message"),
     [
         (
             lambda example, prediction: prediction.team == example["label"],
@@ -112,8 +112,8 @@ def test_report_without_scores_has_no_mean_instead_of_zero(rulebook):
         ),
     ],
 )
-def test_broken_metric_ends_the_evaluation_with_a_clear_error(rulebook, metric, said):
-    with dspex.context(model=rulebook(_echo)), pytest.raises(DefinitionError, match=said):
+def test_broken_metric_ends_the_evaluation_with_a_clear_error(rulebook, metric, message):
+    with dspex.context(model=rulebook(_echo)), pytest.raises(DefinitionError, match=message):
         run(aevaluate(dspex.Predict(Sort), ROWS, metric))
 
 
@@ -148,11 +148,11 @@ def test_paired_comparison_pairs_rows_and_refuses_other_data(rulebook):
     base = constant(ROWS[:3], {"label": "a"}, dspex.exact_match)
     with pytest.raises(DefinitionError, match="different data"):
         dspex.compare(report, base)
-    found = dspex.compare(report, constant(ROWS, {"label": "b"}, dspex.exact_match))
-    assert found.pairs == 4
-    assert found.difference == pytest.approx(0.25)
-    assert found.test == "mcnemar"
-    assert not found.is_better
+    comparison = dspex.compare(report, constant(ROWS, {"label": "b"}, dspex.exact_match))
+    assert comparison.pairs == 4
+    assert comparison.difference == pytest.approx(0.25)
+    assert comparison.test == "mcnemar"
+    assert not comparison.is_better
 
 
 def test_exact_match_reads_numbers_and_truth_values_written_as_text():
@@ -185,8 +185,8 @@ def test_repeats_are_rows_of_their_own_and_count_as_one_example():
     # half of it
     low, high = report.interval().low, report.interval().high
     assert high - low > 0.11
-    found = dspex.compare(report, once)
-    assert (found.pairs, found.test) == (30, "permutation")
+    comparison = dspex.compare(report, once)
+    assert (comparison.pairs, comparison.test) == (30, "permutation")
     json.dumps(report.to_dict(), allow_nan=False)
     names = [head.text for head in read_html(report._repr_html_()).all("th")]
     assert "exact_match" in names
@@ -246,13 +246,13 @@ def test_rows_may_hold_pictures_and_models_and_files_what_models_are_made_of(rul
         {"picture": picture, "invoice": Invoice(total=n, lines=["a"])}
         for n, picture in enumerate(pictures)
     ]
-    read = [
+    examples = [
         {"picture": picture, "invoice": {"total": n, "lines": ["a"]}}
         for n, picture in enumerate(pictures)
     ]
     reports = []
     with dspex.context(model=rulebook(lambda _: json.dumps(reply))):
-        for rows in (typed, read):
+        for rows in (typed, examples):
             data = dspex.Dataset.from_rows(rows)
             reports.append(run(aevaluate(Reader(), data, dspex.exact_match)))
     assert [[row.score for row in report.rows] for report in reports] == [[0, 0, 0, 1]] * 2
@@ -263,7 +263,7 @@ def test_rows_may_hold_pictures_and_models_and_files_what_models_are_made_of(rul
 
 
 @pytest.mark.parametrize(
-    ("expected", "found", "same"),
+    ("expected", "actual", "same"),
     [
         (3, "3", True),
         ("3", 3, True),
@@ -278,8 +278,8 @@ def test_rows_may_hold_pictures_and_models_and_files_what_models_are_made_of(rul
         (None, "", False),
     ],
 )
-def test_exact_match_compares_what_values_mean(expected, found, same):
-    example, prediction = dspex.Example({"answer": expected}), Prediction({"answer": found})
+def test_exact_match_compares_what_values_mean(expected, actual, same):
+    example, prediction = dspex.Example({"answer": expected}), Prediction({"answer": actual})
     assert dspex.exact_match(example, prediction) == float(same)
 
 
@@ -318,18 +318,18 @@ async def test_an_evaluation_that_is_cancelled_ends():
         signature = "text -> label"
 
         async def forward(self, text):
-            begun.set()
+            started.set()
             await asyncio.Event().wait()
 
-    begun = asyncio.Event()
+    started = asyncio.Event()
     task = asyncio.create_task(aevaluate(Waiting(), ROWS, dspex.exact_match))
-    await begun.wait()
+    await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
 
 def test_what_is_no_program_is_said(rulebook):
-    for given in ("question -> answer", dspex.Signature("question -> answer"), None):
+    for value in ("question -> answer", dspex.Signature("question -> answer"), None):
         with pytest.raises(DefinitionError, match="is not a program; pass a Module or a Program"):
-            run(aevaluate(given, ROWS, dspex.exact_match))
+            run(aevaluate(value, ROWS, dspex.exact_match))

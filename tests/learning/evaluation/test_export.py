@@ -28,19 +28,19 @@ def test_columns_of_the_data_never_hide_those_of_the_report():
     }
     lines = list(csv.reader(io.StringIO(to_csv(_report(row, row)))))
     assert len(set(lines[0])) == len(lines[0])
-    found = dict(zip(lines[0], lines[2], strict=True))
-    assert (found["index"], found["error"], found["score.exact_match"]) == ("1", "", "1.0")
-    assert (found["data.index"], found["data.data.error"], found["data.error"]) == (
+    result = dict(zip(lines[0], lines[2], strict=True))
+    assert (result["index"], result["error"], result["score.exact_match"]) == ("1", "", "1.0")
+    assert (result["data.index"], result["data.data.error"], result["data.error"]) == (
         "mine",
         "theirs",
         "too",
     )
-    assert (found["out.answer"], found["data.out.answer"]) == ("b", "told")
+    assert (result["out.answer"], result["data.out.answer"]) == ("b", "told")
     item = check_self_contained(to_html(_report(row))).all("ol")[0].all("li")[0]
-    shown = dict(
+    outputs = dict(
         zip((dt.text for dt in item.all("dt")), (dd.text for dd in item.all("dd")), strict=True)
     )
-    assert (shown["index"], shown["error"], shown["data.error"]) == ("mine", "theirs", "too")
+    assert (outputs["index"], outputs["error"], outputs["data.error"]) == ("mine", "theirs", "too")
 
 
 @pytest.mark.parametrize(

@@ -114,9 +114,9 @@ async def test_a_cache_remembers_how_long_an_answer_took(tmp_path):
     clock, file = FakeClock(), tmp_path / "answers.db"
     await scored(Caching(Taking(clock), file, clock=clock), clock)
     cached = Caching(Taking(clock), file, clock=clock)
-    found = await scored(cached, clock)
+    result = await scored(cached, clock)
     await cached.aclose()
-    assert found == [2.0] * 6
+    assert result == [2.0] * 6
 
 
 @pytest.mark.parametrize(

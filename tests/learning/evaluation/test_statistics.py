@@ -53,13 +53,13 @@ def test_mcnemar_is_the_two_sided_binomial_test():
 def test_sign_flip_is_exact_for_few_pairs_and_agrees_with_sampling_for_many():
     few = [0.5, 0.25, -0.1, 0.3, 0.0]
     flips = itertools.product((1, -1), repeat=4)
-    moved = [value for value in few if value]
-    observed = abs(sum(moved))
-    wanted = [
-        abs(sum(s * v for s, v in zip(signs, moved, strict=True))) >= observed - 1e-12
+    nonzero = [value for value in few if value]
+    observed = abs(sum(nonzero))
+    expected = [
+        abs(sum(s * v for s, v in zip(signs, nonzero, strict=True))) >= observed - 1e-12
         for signs in flips
     ]
-    assert sign_flip(few) == pytest.approx(sum(wanted) / 16)
+    assert sign_flip(few) == pytest.approx(sum(expected) / 16)
     rng = random.Random(3)
     many = [rng.gauss(0.3, 1.0) for _ in range(100)]
     z = abs(sum(many)) / math.sqrt(sum(v * v for v in many))
@@ -68,8 +68,8 @@ def test_sign_flip_is_exact_for_few_pairs_and_agrees_with_sampling_for_many():
 
 @pytest.mark.parametrize("scale", [1e-14, 1e-6, 1.0, 1e8])
 def test_sign_flip_does_not_depend_on_the_unit(scale):
-    moved = [0.1, 0.2, 0.3, 0.4, 0.7, 0.6, -0.9, 0.11]
-    assert sign_flip([value * scale for value in moved]) == sign_flip(moved)
+    values = [0.1, 0.2, 0.3, 0.4, 0.7, 0.6, -0.9, 0.11]
+    assert sign_flip([value * scale for value in values]) == sign_flip(values)
     assert sign_flip([0.1 * scale] * 8) == 2 / 2**8
 
 

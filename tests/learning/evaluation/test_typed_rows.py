@@ -82,17 +82,17 @@ async def test_demonstrations_from_a_csv_show_their_types(tmp_path: Path) -> Non
     assert module.demos == [{"text": "help", "urgent": True, "count": 42}]
     model = ScriptedModel('{"urgent": false, "count": 1}')
     await module.acall(RunContext(model=model, adapter=ADAPTERS["json"]), text="x")
-    shown = next(message for message in model.requests[0].messages if message.role == "assistant")
-    assert json.loads(shown.content) == {"urgent": True, "count": 42}
+    text = next(message for message in model.requests[0].messages if message.role == "assistant")
+    assert json.loads(text.content) == {"urgent": True, "count": 42}
     stored = module.to_program()
     assert stored == type(stored).from_dict(json.loads(stored.to_json()))
 
 
 def test_an_evaluation_gives_typed_rows_to_programs_and_metrics() -> None:
-    seen: list[Any] = []
+    values: list[Any] = []
 
     def right(example: dspex.Example, prediction: dspex.Prediction) -> float:
-        seen.append(example["urgent"])
+        values.append(example["urgent"])
         return float(example["urgent"] is prediction["urgent"])
 
     class Triage(dspex.Module):
@@ -103,7 +103,7 @@ def test_an_evaluation_gives_typed_rows_to_programs_and_metrics() -> None:
 
     rows = Dataset.from_rows(ROWS)
     report = evaluate(Triage(), rows, right)
-    assert (report.mean, report.failed, sorted(seen)) == (1.0, 0, [False, True])
+    assert (report.mean, report.failed, sorted(values)) == (1.0, 0, [False, True])
     assert report.checksum == rows.checksum  # a report is compared by the rows as they were given
 
 

@@ -26,8 +26,8 @@ TRIANGLE = Space([Float(0, 1, name="x"), Float(0, 1, name="y")], [HALF])
 @pytest.mark.parametrize("space", [BRANCHES, TRIANGLE])
 def test_a_row_stands_for_the_assignment_that_is_made_of_it(space):
     candidates = AssignmentGenerator(space, seed=3)
-    drawn = candidates.draw(60)
-    for pool in (drawn, candidates.mutate(drawn.pick(slice(5)), count=20, scale=0.2)):
+    sample = candidates.draw(60)
+    for pool in (sample, candidates.mutate(sample.pick(slice(5)), count=20, scale=0.2)):
         assert len(pool) > 20
         for row, key in enumerate(pool.keys()):
             values = candidates.values(pool, row)
@@ -48,7 +48,7 @@ def test_one_or_two_values_change_and_the_others_stay():
     space = Space([*(Float(0, 1, name=f"x{n}") for n in range(4)), Choice("a", "b", name="letter")])
     candidates = AssignmentGenerator(space, seed=2)
     parent = candidates.encode([{"x0": 0.1, "x1": 0.2, "x2": 0.3, "x3": 0.4, "letter": "a"}])
-    moved = candidates.mutate(parent, count=300, scale=0.05).codes != parent.codes
-    assert set(moved.sum(axis=1)) <= {0, 1, 2}  # an option may be drawn again
-    assert all(moved.any(axis=0))
+    changes = candidates.mutate(parent, count=300, scale=0.05).codes != parent.codes
+    assert set(changes.sum(axis=1)) <= {0, 1, 2}  # an option may be drawn again
+    assert all(changes.any(axis=0))
     assert not math.isnan(candidates.mutate(parent, count=1, scale=0.1).codes.sum())

@@ -49,12 +49,12 @@ def _model(request):
 
     Sorts well only with a proposed instruction or with demonstrations.
     """
-    said = request.messages[-1].content
-    if "[[ ## rows ## ]]" in said:
+    prompt = request.messages[-1].content
+    if "[[ ## rows ## ]]" in prompt:
         return json.dumps({"description": "short texts"})
-    if "[[ ## tip ## ]]" in said:
-        return json.dumps({"instruction": f"Look at the first letter ({len(said)})."})
-    text = said.rpartition("\n")[2]
+    if "[[ ## tip ## ]]" in prompt:
+        return json.dumps({"instruction": f"Look at the first letter ({len(prompt)})."})
+    text = prompt.rpartition("\n")[2]
     helps = "first letter" in request.messages[0].content or len(request.messages) > 3
     return json.dumps({"label": text[0] if helps or text[1] == "0" else "a"})
 
@@ -86,24 +86,24 @@ def test_optimizer_improves_the_program_within_its_own_bound(rulebook, name):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_same_seed_and_replies_end_with_the_same_trials(rulebook, name):
-    one, two = (_optimize(rulebook(_model), OPTIMIZERS[name], seed=3) for _ in range(2))
-    assert one.table() == two.table()
-    assert one.program.to_program().content_hash == two.program.to_program().content_hash
+    first, second = (_optimize(rulebook(_model), OPTIMIZERS[name], seed=3) for _ in range(2))
+    assert first.table() == second.table()
+    assert first.program.to_program().content_hash == second.program.to_program().content_hash
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_candidate_is_never_scored_on_a_row_that_it_shows(rulebook, name):
-    seen = []
+    checks = []
 
     def watching(request):
-        asked = request.messages[-1].content
-        if "[[ ## text ## ]]" in asked:
-            seen.append(asked not in [message.content for message in request.messages[1:-1]])
+        prompt = request.messages[-1].content
+        if "[[ ## text ## ]]" in prompt:
+            checks.append(prompt not in [message.content for message in request.messages[1:-1]])
         return _model(request)
 
     _optimize(rulebook(watching), OPTIMIZERS[name])
-    assert seen
-    assert all(seen)
+    assert checks
+    assert all(checks)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -129,17 +129,19 @@ class Steps(dspex.Module):
 
 def test_bootstrap_gives_each_step_its_own_demonstrations(rulebook):
     def answer(request):
-        said = request.messages[-1].content
-        value = said.rpartition("\n")[2]
-        return json.dumps({"letter": value[0]} if "## text ##" in said else {"label": value})
+        prompt = request.messages[-1].content
+        value = prompt.rpartition("\n")[2]
+        return json.dumps({"letter": value[0]} if "## text ##" in prompt else {"label": value})
 
     model = rulebook(answer)
     with dspex.context(model=model):
         outcome = run(dspex.aoptimize(Steps(), FEW, train=TRAIN, metric=dspex.exact_match))
-    made = outcome.trials[-1].candidate
-    assert [sorted(demo) for demo in made.assignment["look.demos"]] == [["letter", "text"]] * 2
-    assert [sorted(demo) for demo in made.assignment["name.demos"]] == [["label", "letter"]] * 2
-    assert made.shown == {0, 1}
+    candidate = outcome.trials[-1].candidate
+    assert [sorted(demo) for demo in candidate.assignment["look.demos"]] == [["letter", "text"]] * 2
+    assert [sorted(demo) for demo in candidate.assignment["name.demos"]] == [
+        ["label", "letter"]
+    ] * 2
+    assert candidate.shown == {0, 1}
 
 
 def test_wrong_answers_of_the_teacher_are_not_shown(rulebook):
@@ -152,9 +154,9 @@ def test_wrong_answers_of_the_teacher_are_not_shown(rulebook):
         outcome = run(
             dspex.aoptimize(dspex.Predict(Sort), recipe, train=TRAIN, metric=dspex.exact_match)
         )
-    shown = outcome.trials[-1].candidate.assignment["self.demos"]
-    assert [demo["text"] for demo in shown] == ["a0", "a1", "a2", "a3"]
-    assert all(demo["label"] == demo["text"][0] for demo in shown)
+    demos = outcome.trials[-1].candidate.assignment["self.demos"]
+    assert [demo["text"] for demo in demos] == ["a0", "a1", "a2", "a3"]
+    assert all(demo["label"] == demo["text"][0] for demo in demos)
 
 
 def test_joint_search_finds_the_best_mix_of_numbers_choices_and_modules(rulebook):

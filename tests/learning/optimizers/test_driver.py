@@ -66,20 +66,20 @@ def test_program_as_it_is_is_the_first_trial_and_wins_ties(rulebook):
     assert outcome.conclusion == "the unchanged program did best"
 
 
-@pytest.mark.parametrize("kept", [1, 7, 25, 60])
-def test_search_resumed_from_any_point_ends_as_an_undisturbed_one(rulebook, tmp_path, kept):
+@pytest.mark.parametrize("length", [1, 7, 25, 60])
+def test_search_resumed_from_any_point_ends_as_an_undisturbed_one(rulebook, tmp_path, length):
     whole = tmp_path / "whole.jsonl"
     first = rulebook(_shows_c0)
     undisturbed = _optimize(first, Search(journal=JsonlJournal(whole), concurrency=3))
     lines = whole.read_bytes().splitlines(keepends=True)
     cut = tmp_path / "cut.jsonl"
-    cut.write_bytes(b"".join(lines[:kept]) + lines[kept][:9])  # the kill fell into a write
+    cut.write_bytes(b"".join(lines[:length]) + lines[length][:9])  # the kill fell into a write
     second = rulebook(_shows_c0)
     resumed = _optimize(second, Search(journal=JsonlJournal(cut), concurrency=3))
     assert resumed.table() == undisturbed.table()
     assert resumed.program.demos == undisturbed.program.demos
-    known = sum(json.loads(line)["kind"] == "answer" for line in lines[:kept])
-    assert len(second.requests) == len(first.requests) - known
+    answers = sum(json.loads(line)["kind"] == "answer" for line in lines[:length])
+    assert len(second.requests) == len(first.requests) - answers
     assert resumed.spent == undisturbed.spent
 
 
@@ -172,15 +172,16 @@ async def test_paused_search_makes_no_call_until_it_is_resumed(rulebook):
 
 
 def test_estimate_comes_first_and_bounds_what_is_spent(rulebook):
-    told = []
+    estimates = []
     model = rulebook(_shows_c0)
     outcome = _optimize(
         model,
         Search(
-            on_estimate=lambda estimate: told.append((estimate, len(model.requests))), test=TEST
+            on_estimate=lambda estimate: estimates.append((estimate, len(model.requests))),
+            test=TEST,
         ),
     )
-    estimate, calls_then = told[0]
+    estimate, calls_then = estimates[0]
     assert calls_then == 3
     assert outcome.estimate == estimate
     assert outcome.spent.calls <= estimate.calls == estimate.runs == 12 + 6 * 12 + 2 * 36
@@ -192,10 +193,10 @@ def test_held_out_rows_decide_and_are_read_once(rulebook):
     assert outcome.verdict.is_better
     assert outcome.program.demos
     assert "significantly better on 36 held-out rows" in str(outcome.verdict)
-    asked = [_text(request) for request in model.requests]
+    texts = [_text(request) for request in model.requests]
     held_out = {str(row["text"]) for row in TEST}
-    first = next(number for number, text in enumerate(asked) if text in held_out)
-    assert sorted(asked[first:]) == sorted([*held_out, *held_out])
+    first = next(number for number, text in enumerate(texts) if text in held_out)
+    assert sorted(texts[first:]) == sorted([*held_out, *held_out])
 
 
 def _lucky(request):
@@ -274,8 +275,8 @@ class _Fixed:
         return len(self._candidates) * rows
 
     def ask(self, count):
-        made, self._candidates = self._candidates[:count], self._candidates[count:]
-        return made
+        batch, self._candidates = self._candidates[:count], self._candidates[count:]
+        return batch
 
     def tell(self, results):
         pass
@@ -394,11 +395,11 @@ def test_a_candidate_that_a_constraint_refuses_fails_and_the_search_goes_on(rule
     hot, mild = (
         Candidate(label=f"at {heat}", assignment={"self.temperature": heat}) for heat in (0.9, 0.4)
     )
-    given, model = _Given(hot, mild), rulebook(lambda _: json.dumps({"label": "a"}))
+    optimizer, model = _Given(hot, mild), rulebook(lambda _: json.dumps({"label": "a"}))
     with dspex.context(model=model):
-        outcome = run(dspex.aoptimize(program, given, train=TRAIN, metric=dspex.exact_match))
-    assert [trial.score for trial in given.told] == [None, pytest.approx(1 / 3)]
-    assert "'cool' refuses the assignment" in given.told[0].report.rows[0].error
+        outcome = run(dspex.aoptimize(program, optimizer, train=TRAIN, metric=dspex.exact_match))
+    assert [trial.score for trial in optimizer.told] == [None, pytest.approx(1 / 3)]
+    assert "'cool' refuses the assignment" in optimizer.told[0].report.rows[0].error
     assert len(model.requests) == 2 * len(TRAIN)
     assert [trial.report.failed for trial in outcome.trials] == [0, len(TRAIN), 0]
     wrong = _Given(Candidate(label="wrong", assignment={"nope": 1}))

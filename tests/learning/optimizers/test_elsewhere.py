@@ -38,8 +38,8 @@ def _fields(**values):
 
 def _looks_up(request):
     """Right only where the step that answers is told to look it up."""
-    said = request.messages[-1].content
-    number = said.partition("number ")[2][:1]
+    prompt = request.messages[-1].content
+    number = prompt.partition("number ")[2][:1]
     is_good = "Look it up." in request.messages[0].content
     return _fields(reasoning="so", query="q", answer=number if is_good else "?")
 
@@ -124,8 +124,8 @@ async def test_a_program_in_a_process_of_its_own_tells_what_its_steps_did(rulebo
                 BackendModule(program, backend), recipe, train=ROWS, metric=dspex.exact_match
             )
     assert (outcome.trials[0].score, outcome.best.score) == (0.0, 1.0)
-    shown = [{"question": f"number {n}", "answer": str(n)} for n in range(2)]
-    assert outcome.best.candidate.assignment == {"self.demos": shown}
+    demos = [{"question": f"number {n}", "answer": str(n)} for n in range(2)]
+    assert outcome.best.candidate.assignment == {"self.demos": demos}
     assert "self, after" in outcome.prompt_changes()
 
 
@@ -144,17 +144,17 @@ def test_an_unmodified_dspy_program_is_optimized_by_path(rulebook, tmp_path):
 @on_dspy
 def test_instructions_are_proposed_for_each_step_of_a_dspy_program(rulebook, tmp_path):
     def answer(request):
-        said = _looks_up(request)
-        return f"[[ ## description ## ]]\nd\n\n[[ ## instruction ## ]]\nLook it up.\n\n{said}"
+        query = _looks_up(request)
+        return f"[[ ## description ## ]]\nd\n\n[[ ## instruction ## ]]\nLook it up.\n\n{query}"
 
     model = rulebook(answer)
     recipe = dspex.Joint(trials=4, cohort=4, first_rows=4, keep=2, instructions=2, sets=0)
     outcome, report = optimized(tmp_path, model, recipe)
     assert (outcome.trials[0].score, report.mean) == (0.0, 1.0)
     assert outcome.best.candidate.assignment["answer.predict.instructions"] == "Look it up."
-    asked = [request.messages[-1].content for request in model.requests]
+    prompts = [request.messages[-1].content for request in model.requests]
     for step in ("question: str -> query: str", "question: str, query: str -> "):
-        assert sum(f"this step: StringSignature({step}" in text for text in asked) == 1
+        assert sum(f"this step: StringSignature({step}" in text for text in prompts) == 1
 
 
 @pytest.mark.full
@@ -165,11 +165,11 @@ def test_each_step_of_a_dspy_program_gets_demonstrations_of_its_own_runs(ruleboo
     outcome, report = optimized(tmp_path, model, recipe)
     assert outcome.trials[0].score == 0.0
     assert report.mean == 1.0
-    found = outcome.program.to_program().assignment
-    assert found["search.demos"] == [
+    result = outcome.program.to_program().assignment
+    assert result["search.demos"] == [
         {"question": f"number {n}", "query": f"for {n}"} for n in range(2)
     ]
-    assert found["answer.predict.demos"] == [
+    assert result["answer.predict.demos"] == [
         {
             "question": f"number {n}",
             "query": f"for {n}",

@@ -39,7 +39,7 @@ PROGRAM = dspex.Predict("question -> answer").with_variables(
 def test_no_search_uses_more_than_was_estimated(optimizer):
     if isinstance(optimizer, dspex.MIPROv2 | Joint):
         pytest.importorskip("optuna")
-    told = []
+    estimates = []
     with dspex.context(model=SimulatedModel(seed=2)):
         outcome = run(
             dspex.aoptimize(
@@ -47,10 +47,10 @@ def test_no_search_uses_more_than_was_estimated(optimizer):
                 optimizer,
                 train=TRAIN,
                 metric=dspex.exact_match,
-                search=Search(test=TEST, on_estimate=told.append),
+                search=Search(test=TEST, on_estimate=estimates.append),
             )
         )
-    (estimate,), spent = told, outcome.spent
+    (estimate,), spent = estimates, outcome.spent
     assert spent.calls <= estimate.calls
     assert spent.total_tokens <= estimate.tokens <= 9 * spent.total_tokens
     assert spent.cost_usd is not None
@@ -89,8 +89,8 @@ def test_joint_runs_no_more_often_than_it_says_however_its_cohorts_fall_out(reci
             program = program.with_variables(dspex.OneOf(*options, name="self.temperature"))
         elif not recipe.sets:
             continue
-        told, few = [], dspex.BootstrapFewShot(max_bootstrapped=1, max_labelled=2)
-        search = Search(rows=rows, on_estimate=told.append)
+        estimates, few = [], dspex.BootstrapFewShot(max_bootstrapped=1, max_labelled=2)
+        search = Search(rows=rows, on_estimate=estimates.append)
         with dspex.context(model=SimulatedModel(seed=2)):
             work = dspex.aoptimize(
                 program,
@@ -100,4 +100,4 @@ def test_joint_runs_no_more_often_than_it_says_however_its_cohorts_fall_out(reci
                 search=search,
             )
             outcome = run(work)
-        assert outcome.spent.calls <= told[0].calls
+        assert outcome.spent.calls <= estimates[0].calls

@@ -35,7 +35,7 @@ def _metric(folder, body):
 
 
 @pytest.fixture
-def begun(rulebook, tmp_path):
+def start(rulebook, tmp_path):
     """A search that is done, and a function that starts it again with something changed."""
     journal = MemoryJournal()
 
@@ -44,15 +44,17 @@ def begun(rulebook, tmp_path):
     ):
         model = rulebook(lambda _: json.dumps({"label": "a"}))
         model.name = name
-        given = {"train": TRAIN, "optimizer": FEW, "adapter": None, **change}
-        options = {key: given.pop(key) for key in list(given) if key in Search.__dataclass_fields__}
+        arguments = {"train": TRAIN, "optimizer": FEW, "adapter": None, **change}
+        options = {
+            key: arguments.pop(key) for key in list(arguments) if key in Search.__dataclass_fields__
+        }
         search = Search(journal=journal, **options)
-        optimizer, adapter = given.pop("optimizer"), given.pop("adapter")
+        optimizer, adapter = arguments.pop("optimizer"), arguments.pop("adapter")
         with dspex.context(model=model, adapter=adapter):
             predict = program or dspex.Predict("text -> label")
             run(
                 dspex.aoptimize(
-                    predict, optimizer, metric=_metric(tmp_path, metric), search=search, **given
+                    predict, optimizer, metric=_metric(tmp_path, metric), search=search, **arguments
                 )
             )
         return model
@@ -63,7 +65,7 @@ def begun(rulebook, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"name": "another"}, r"the model was 'rulebook' and is 'another'"),
         ({"metric": "example['label'] in prediction.label"}, r"the metric 'right' changed"),
@@ -82,11 +84,11 @@ def begun(rulebook, tmp_path):
         ({"on_error": -1.0, "rows": 3}, "rows was 'None' and is '3'; .*on_error was 'None' and is"),
     ],
 )
-def test_what_differs_is_named_with_the_mend(begun, change, said):
-    if "Joint" in said:
+def test_what_differs_is_named_with_the_mend(start, change, message):
+    if "Joint" in message:
         pytest.importorskip("optuna")
-    with pytest.raises(ConflictError, match=said) as caught:
-        begun(**change)
+    with pytest.raises(ConflictError, match=message) as caught:
+        start(**change)
     assert "take another journal" in caught.value.message.lower()
     assert "--fresh" in caught.value.message
 
@@ -126,21 +128,21 @@ def _as_long(example, prediction, *, least):
     return len(prediction.label) == least
 
 
-def _both(one, other):
-    return lambda example, prediction: one(example, prediction) and other(example, prediction)
+def _both(first, second):
+    return lambda example, prediction: first(example, prediction) and second(example, prediction)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         (partial(_scored, least=1), partial(_scored, least=2)),
         (partial(_scored, least=1), partial(_as_long, least=1)),
         (_both(dspex.exact_match, dspex.exact_match), _both(dspex.exact_match, _scored)),
     ],
 )
-def test_metrics_that_differ_in_what_was_bound_to_them_are_told_apart(one, other):
-    assert source_of(one) == source_of(one)
-    assert content_hash(source_of(one)) != content_hash(source_of(other))
+def test_metrics_that_differ_in_what_was_bound_to_them_are_told_apart(first, second):
+    assert source_of(first) == source_of(first)
+    assert content_hash(source_of(first)) != content_hash(source_of(second))
 
 
 def test_a_journal_with_the_source_of_a_built_in_metric_goes_on_and_a_custom_one_does_not(rulebook):

@@ -77,13 +77,13 @@ def test_texts_demonstrations_numbers_and_modules_are_searched_together(outcome)
 
 
 def test_a_larger_batch_begins_with_the_smaller_one(outcome):
-    seen = {}
+    sizes = {}
     for trial in outcome.trials:
         if trial.candidate.batch is not None:
             rows = {row.example["question"] for row in trial.report.rows}
             label = trial.candidate.label.partition(" on ")[0]
-            assert seen.get(label, set()) <= rows
-            seen[label] = rows
+            assert sizes.get(label, set()) <= rows
+            sizes[label] = rows
 
 
 def test_the_winner_is_chosen_by_estimates_and_they_are_shown(outcome):
@@ -96,10 +96,10 @@ def test_the_winner_is_chosen_by_estimates_and_they_are_shown(outcome):
 
 
 def test_only_the_named_variables_are_searched():
-    found = _search(_program().assign({"style": "Be exact."}), only=("heat",), trials=8)
-    drawn = [trial.candidate.assignment for trial in found.trials]
-    assert all(set(values) <= {"heat"} for values in drawn)
-    assert found.program.to_program().assignment["style"] == "Be exact."
+    result = _search(_program().assign({"style": "Be exact."}), only=("heat",), trials=8)
+    assignments = [trial.candidate.assignment for trial in result.trials]
+    assert all(set(values) <= {"heat"} for values in assignments)
+    assert result.program.to_program().assignment["style"] == "Be exact."
     texts = _search(_program(), only=("style",), trials=20)
     assert _tried(texts, "style") == {json.dumps(text) for text in TEXTS[1:]}
     assert all(set(trial.candidate.assignment) <= {"style"} for trial in texts.trials)
@@ -108,13 +108,13 @@ def test_only_the_named_variables_are_searched():
 
 
 def test_demonstrations_of_a_shared_variable_come_from_whichever_module_ran():
-    found = _search(_program().assign({"self.self": "ChainOfThought"}), only=("demos",))
-    shown = [
+    result = _search(_program().assign({"self.self": "ChainOfThought"}), only=("demos",))
+    demonstrations = [
         trial.candidate.assignment.get("demos", [])
-        for trial in found.trials
+        for trial in result.trials
         if trial.candidate.batch
     ]
-    assert any("reasoning" in demo for demos in shown for demo in demos)
+    assert any("reasoning" in demo for demos in demonstrations for demo in demos)
 
 
 def test_page_sheet_and_plot_hold_what_was_found(outcome):
@@ -136,14 +136,14 @@ def test_page_sheet_and_plot_hold_what_was_found(outcome):
 
 
 def test_prompt_changes_show_the_inputs_of_an_example(outcome):
-    said = outcome.prompt_changes(TRAIN[0])
-    assert "question 0" in said or "-" in said
-    assert f"--- {PLAIN}, before" in said
+    text = outcome.prompt_changes(TRAIN[0])
+    assert "question 0" in text or "-" in text
+    assert f"--- {PLAIN}, before" in text
 
 
 def _trial(score, rows):
     scored = [
-        Row(index=n, example=dspex.Example(n=n), scores={"score": found}) for n, found in rows
+        Row(index=n, example=dspex.Example(n=n), scores={"score": value}) for n, value in rows
     ]
     report = Report(rows=tuple(scored), metrics=("score",), dataset="", checksum="")
     candidate = Candidate(label="", assignment={})
@@ -179,7 +179,7 @@ def test_random_search_in_heats_scores_only_the_best_of_each_on_all_rows():
     few = dspex.BootstrapFewShot(max_bootstrapped=2, max_labelled=2)
     optimizer = RandomSearch(bootstrap=few, candidates=4, first_rows=5, heat=3)
     with dspex.context(model=SimulatedModel(seed=4)):
-        found = run(
+        result = run(
             dspex.aoptimize(
                 dspex.Predict("question -> answer"),
                 optimizer,
@@ -187,8 +187,8 @@ def test_random_search_in_heats_scores_only_the_best_of_each_on_all_rows():
                 metric=dspex.exact_match,
             )
         )
-    finals = [trial for trial in found.trials[1:] if trial.candidate.is_final]
-    heats = [trial for trial in found.trials if trial.candidate.batch]
+    finals = [trial for trial in result.trials[1:] if trial.candidate.is_final]
+    heats = [trial for trial in result.trials if trial.candidate.batch]
     assert (len(heats), len(finals)) == (6, 2)
     for place, final in enumerate(finals):
         heat = heats[3 * place : 3 * place + 3]
@@ -206,14 +206,14 @@ def test_a_set_that_could_not_be_scored_loses_its_heat_to_one_with_a_score_below
         Task(program=dspex.Predict("question -> answer").to_program(), train=rows)
     )
     for number, score in enumerate((None, -0.5)):
-        (asked,) = proposer.ask(1)
-        assert isinstance(asked, Candidate)
-        assert not asked.is_final
-        proposer.tell([Trial(number=number, candidate=asked, report=None, score=score)])
+        (candidate,) = proposer.ask(1)
+        assert isinstance(candidate, Candidate)
+        assert not candidate.is_final
+        proposer.tell([Trial(number=number, candidate=candidate, report=None, score=score)])
     (best,) = proposer.ask(1)
-    assert isinstance(asked, Candidate)
+    assert isinstance(candidate, Candidate)
     assert isinstance(best, Candidate)
-    assert (best.is_final, best.label) == (True, asked.label.partition(" on ")[0])
+    assert (best.is_final, best.label) == (True, candidate.label.partition(" on ")[0])
 
 
 def test_conditions_and_constraints_on_a_text_are_kept_in_the_search():
@@ -235,20 +235,20 @@ def test_conditions_and_constraints_on_a_text_are_kept_in_the_search():
     recipe = dspex.Joint(trials=12, cohort=4, first_rows=4, instructions=1, sets=1)
     with dspex.context(model=SimulatedModel(seed=1)):
         outcome = run(dspex.aoptimize(program, recipe, train=rows, metric=dspex.exact_match))
-    tried = [
+    assignments = [
         trial.candidate.assignment
         for trial in outcome.trials
         if "self.top_p" in trial.candidate.assignment
     ]
-    said = [values.get("self.instructions", "Answer.") for values in tried]
-    assert set(said) == {"Answer.", "Be careful.", "Be exact."}
+    texts = [values.get("self.instructions", "Answer.") for values in assignments]
+    assert set(texts) == {"Answer.", "Be careful.", "Be exact."}
     assert all(
         ("self.temperature" in values) == (text != "Be exact.")
-        for text, values in zip(said, tried, strict=True)
+        for text, values in zip(texts, assignments, strict=True)
     )
     assert all(
         values["self.top_p"] < 0.3
-        for text, values in zip(said, tried, strict=True)
+        for text, values in zip(texts, assignments, strict=True)
         if text == "Be careful."
     )
     assert not any(trial.report.failed for trial in outcome.trials)

@@ -55,13 +55,13 @@ def test_a_file_that_is_no_journal_is_refused_with_its_line(tmp_path):
 @pytest.mark.bridge
 def test_two_processes_do_not_write_to_one_file(tmp_path):
     file = tmp_path / "j.jsonl"
-    other = (
+    script = (
         "import signal, sys; from dspex.optimizers import JsonlJournal; from dspex.sync import "
         "run\n"
         "journal = JsonlJournal(sys.argv[1]); run(journal.append({'of': 'other'}))\n"
         "print('ready', flush=True); signal.pause()"
     )
-    with Child([sys.executable, "-c", other, str(file)], cwd=tmp_path) as child:
+    with Child([sys.executable, "-c", script, str(file)], cwd=tmp_path) as child:
         child.wait_for_line("ready")
         with JsonlJournal(file) as journal:
             for work in (journal.entries, lambda: journal.append({})):

@@ -65,16 +65,16 @@ def _shows_c0(request):
 
     It must never be asked about a text that it is shown.
     """
-    shown = [message.content for message in request.messages[1:-1]]
-    asked = request.messages[-1].content
-    assert asked not in shown
-    text = asked.rpartition("\n")[2]
-    is_good = any(message.endswith("\nc0") for message in shown)
+    demos = [message.content for message in request.messages[1:-1]]
+    prompt = request.messages[-1].content
+    assert prompt not in demos
+    text = prompt.rpartition("\n")[2]
+    is_good = any(message.endswith("\nc0") for message in demos)
     return json.dumps({"label": text[0] if is_good else "a"})
 
 
 def test_best_candidate_wins_and_progress_is_told(rulebook):
-    told, observer = [], Collecting()
+    trials, observer = [], Collecting()
     program = dspex.Predict(Sort)
     with dspex.context(model=rulebook(_shows_c0), observer=observer):
         outcome = run(
@@ -83,14 +83,14 @@ def test_best_candidate_wins_and_progress_is_told(rulebook):
                 dspex.LabeledFewShot(per_class=1, candidates=12),
                 train=TRAIN,
                 metric=dspex.exact_match,
-                search=dspex.Search(on_trial=told.append, rows=6),
+                search=dspex.Search(on_trial=trials.append, rows=6),
             )
         )
     first = next(trial for trial in outcome.trials if trial.score == 1.0 and trial.number)
     assert outcome.best == first
     assert outcome.program.demos == first.candidate.assignment["self.demos"]
     assert not program.demos
-    assert [trial.number for trial in told] == list(range(len(outcome.trials)))
+    assert [trial.number for trial in trials] == list(range(len(outcome.trials)))
     progress = [event for event in observer.events if event.name == "progress"]
     assert len(progress) == len(outcome.trials)
     assert progress[-1].attributes["best"] == 1.0

@@ -91,8 +91,8 @@ def test_a_choice_of_two_servers_with_one_name_asks_both_and_reports_their_own_a
 def test_a_journal_of_names_goes_on_unless_models_share_a_name(rulebook):
     journal, models = MemoryJournal(), servers(rulebook)
     searched(models, journal)
-    (begun, *_) = run(journal.entries())
-    identity = {**begun["identity"], "the scheme of journals": "2", "the model": "http://a/v1#m"}
+    (start, *_) = run(journal.entries())
+    identity = {**start["identity"], "the scheme of journals": "2", "the model": "http://a/v1#m"}
 
     old = MemoryJournal()
     run(old.append({"kind": "begin", "identity": identity}))

@@ -48,7 +48,7 @@ def _start(optimizer=FEW, *, train=TRAIN, metric=dspex.exact_match, model=None, 
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("value", "message"),
     [
         ({"trials_at_once": 0}, "trials_at_once is a whole number from 1, not 0"),
         ({"concurrency": -1}, "concurrency is a whole number from 1, not -1"),
@@ -82,12 +82,12 @@ def _start(optimizer=FEW, *, train=TRAIN, metric=dspex.exact_match, model=None, 
         ({"metric": _Waiting()}, "'_Waiting' is async"),
     ],
 )
-def test_nonsense_is_refused_before_any_call(given, said):
-    if not isinstance(given.get("optimizer", FEW), LabeledFewShot | type | str):
+def test_nonsense_is_refused_before_any_call(value, message):
+    if not isinstance(value.get("optimizer", FEW), LabeledFewShot | type | str):
         pytest.importorskip("optuna")
     model = SimulatedModel(seed=1)
-    with pytest.raises(DefinitionError, match=said):
-        _start(model=model, **given)
+    with pytest.raises(DefinitionError, match=message):
+        _start(model=model, **value)
     assert not model.calls
 
 

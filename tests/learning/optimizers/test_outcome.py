@@ -81,8 +81,8 @@ def test_ablation_leaves_out_what_a_constraint_does_not_let_go():
     )
     with dspex.context(model=SimulatedModel(seed=1)):
         winner = _trial(0, {"self.temperature": 0.9, "size": 7}, 1.0)
-        found = run(aablate(module, winner, _rows(4), metric=dspex.exact_match))
-    assert list(found) == ["size"]
+        result = run(aablate(module, winner, _rows(4), metric=dspex.exact_match))
+    assert list(result) == ["size"]
 
 
 def test_what_is_picked_is_judged_as_in_the_search_and_a_figure_that_nobody_has_is_said():
@@ -113,9 +113,9 @@ def test_ablation_takes_back_one_value_at_a_time():
     winner = _trial(0, {"self.instructions": "Be careful and exact.", "self.temperature": 0.2}, 1.0)
     module = dspex.Predict("question -> answer", temperature=dspex.Float(0, 1.5))
     with dspex.context(model=SimulatedModel(seed=1)):
-        found = run(aablate(module, winner, _rows(200), metric=dspex.exact_match))
-    assert found["self.instructions"].is_better
-    assert abs(found["self.temperature"].difference) < 0.1
+        result = run(aablate(module, winner, _rows(200), metric=dspex.exact_match))
+    assert result["self.instructions"].is_better
+    assert abs(result["self.temperature"].difference) < 0.1
 
 
 def test_report_is_written_as_text_csv_and_html_without_running_anything_in_it():
@@ -125,9 +125,9 @@ def test_report_is_written_as_text_csv_and_html_without_running_anything_in_it()
     with dspex.context(model=SimulatedModel(seed=1)):
         report = run(dspex.aevaluate(dspex.Predict("question -> answer"), rows, dspex.exact_match))
     assert "0.000" in to_text({"it": report})
-    read = list(csv.DictReader(io.StringIO(to_csv(report))))
-    assert [row["answer"] for row in read] == ["'=cmd()", "x"]
-    assert {"out.answer", "score.exact_match", "seconds"} <= set(read[0])
+    records = list(csv.DictReader(io.StringIO(to_csv(report))))
+    assert [row["answer"] for row in records] == ["'=cmd()", "x"]
+    assert {"out.answer", "score.exact_match", "seconds"} <= set(records[0])
     page = to_html(report, "A & B")
     assert "&lt;b&gt;" in page
     assert "<b>" not in page
@@ -179,8 +179,8 @@ def test_what_changed_is_told_of_a_program_that_cannot_be_stored_too():
             if trial.candidate.assignment.get("ask.temperature", 1.25) < 1
         )
     outcome = replace(outcome, best=changed)
-    said = outcome.changes()
-    assert "  -1.25\n" in said
-    assert said.startswith("ask.temperature:")
-    assert said in read_html(outcome._repr_html_()).text
-    assert said in check_self_contained(page(outcome)).text
+    text = outcome.changes()
+    assert "  -1.25\n" in text
+    assert text.startswith("ask.temperature:")
+    assert text in read_html(outcome._repr_html_()).text
+    assert text in check_self_contained(page(outcome)).text

@@ -35,36 +35,36 @@ def _suggest(sampler):
 
 
 def _searched(space, function, count, seed):
-    sampler, tried = Sampler(space, seed=seed), []
+    sampler, trials = Sampler(space, seed=seed), []
     for _ in range(count):
         number, values = _suggest(sampler)
-        tried.append(values)
+        trials.append(values)
         sampler.learn({number: [Measurement(function(values))]})
-    return tried
+    return trials
 
 
 def test_the_optimum_in_a_branch_that_begins_badly_is_found():
-    tried = _searched(BRANCHES, _bent, 30, seed=1)
-    assert max(map(_bent, tried)) > -0.2
-    assert all(("depth" in values) == (values["kind"] == "deep") for values in tried)
-    assert tried[:12] == _searched(BRANCHES, _bent, 12, seed=1)
-    assert tried[:12] != _searched(BRANCHES, _bent, 12, seed=2)
+    trials = _searched(BRANCHES, _bent, 30, seed=1)
+    assert max(map(_bent, trials)) > -0.2
+    assert all(("depth" in values) == (values["kind"] == "deep") for values in trials)
+    assert trials[:12] == _searched(BRANCHES, _bent, 12, seed=1)
+    assert trials[:12] != _searched(BRANCHES, _bent, 12, seed=2)
 
 
 def test_the_first_suggestions_cover_every_option():
     sampler = Sampler(Space([Choice(*"abcdefgh", name="letter"), Boolean(name="flag")]), startup=8)
-    drawn = [_suggest(sampler)[1] for _ in range(8)]
-    assert {values["letter"] for values in drawn} == set("abcdefgh")
-    assert {values["flag"] for values in drawn} == {False, True}
+    assignments = [_suggest(sampler)[1] for _ in range(8)]
+    assert {values["letter"] for values in assignments} == set("abcdefgh")
+    assert {values["flag"] for values in assignments} == {False, True}
 
 
 def test_an_exhausted_space_ends_the_suggestions():
-    sampler, tried = Sampler(Space([Choice("a", "b", "c", name="x"), Boolean(name="y")])), []
+    sampler, trials = Sampler(Space([Choice("a", "b", "c", name="x"), Boolean(name="y")])), []
     while (suggested := sampler.suggest()) is not None:
-        tried.append(str(suggested[1]))
-        sampler.learn({suggested[0]: [Measurement(float(len(tried)))]})
-        assert len(tried) < 50
-    assert len(tried) == len(set(tried)) == 6
+        trials.append(str(suggested[1]))
+        sampler.learn({suggested[0]: [Measurement(float(len(trials)))]})
+        assert len(trials) < 50
+    assert len(trials) == len(set(trials)) == 6
 
 
 def test_constraints_hold_for_every_suggestion_and_failures_are_avoided():
@@ -90,16 +90,16 @@ def test_noise_is_told_from_effects_and_shared_options_share_what_was_seen():
     sampler = Sampler(
         Space([Choice("bad", "good", name="kind"), Choice(*range(6), name="place")]), startup=1
     )
-    seen = (
+    trials = (
         [("good", n, 5 / 6) for n in range(4)]
         + [("bad", n, 1 / 6) for n in range(5)]
         + [("bad", 5, 1.0)]
     )
-    for kind, place, score in seen:
+    for kind, place, score in trials:
         sampler.first({"kind": kind, "place": place})
         number, _ = _suggest(sampler)
         sampler.learn({number: [Measurement(score, 0.25 / 6)]})
-    expected = [row[0] for row in sampler.expected(range(len(seen)))]
+    expected = [row[0] for row in sampler.expected(range(len(trials)))]
     assert min(expected[:4]) > expected[-1]
 
 
@@ -131,11 +131,11 @@ def test_a_value_stands_at_its_place(variable, values):
     for value in values:
         place = place_of(variable, value)
         assert 0 <= place <= 1
-        found = value_at(variable, min(place, 1 - 1e-12))
-        assert found == (
+        result = value_at(variable, min(place, 1 - 1e-12))
+        assert result == (
             pytest.approx(value, rel=1e-6, abs=1e-9) if isinstance(value, float) else value
         )
-        assert type(found) is type(value)
+        assert type(result) is type(value)
     assert assignment_at(Space([variable]), lambda name: 0.0) == {"x": value_at(variable, 0.0)}
 
 
@@ -153,11 +153,11 @@ def test_a_pending_point_changes_no_mean_and_reduces_uncertainty_nearby():
     values = np.sin(4 * points[:, 0]) + points[:, 1] + 0.1 * rng.standard_normal(30)
     expected = surrogate.fit(points, values, np.full(30, 0.01))
     assert expected == pytest.approx(surrogate.predict(points)[0], abs=1e-6)
-    asked = np.array([[1.9, 0.0], [-0.9, 1.0], [0.5, 2.0]])
-    mean, deviation = surrogate.predict(asked)
+    candidates = np.array([[1.9, 0.0], [-0.9, 1.0], [0.5, 2.0]])
+    mean, deviation = surrogate.predict(candidates)
     for point in ([[1.9, 0.0]], [[1.8, 0.0], [1.85, 1.0]]):
         surrogate.add_pending(np.array(point), 0.01)
-    later, doubt = surrogate.predict(asked)
+    later, doubt = surrogate.predict(candidates)
     assert later == pytest.approx(mean, abs=1e-6)
     assert doubt[0] < 0.5 * deviation[0]
     assert doubt[2] == pytest.approx(deviation[2], rel=0.05)
@@ -166,9 +166,9 @@ def test_a_pending_point_changes_no_mean_and_reduces_uncertainty_nearby():
 def test_weights_are_chosen_anew_only_when_an_eighth_more_was_learned(monkeypatch):
     tuned, fit = [], Surrogate.fit
 
-    def counted(self, *given, is_tuned):
+    def counted(self, *args, is_tuned):
         tuned.append(is_tuned)
-        return fit(self, *given, is_tuned=is_tuned)
+        return fit(self, *args, is_tuned=is_tuned)
 
     monkeypatch.setattr(Surrogate, "fit", counted)
     _searched(BRANCHES, _bent, 120, seed=1)

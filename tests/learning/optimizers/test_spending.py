@@ -225,12 +225,12 @@ def test_a_trial_that_the_budget_cuts_short_does_not_count_though_the_program_go
         start(Search(budget=Budget(calls=19)))
 
 
-@pytest.mark.parametrize("told", [[], None])
-def test_a_search_that_is_cancelled_before_anything_was_scored_says_so(rulebook, told):
+@pytest.mark.parametrize("estimates", [[], None])
+def test_a_search_that_is_cancelled_before_anything_was_scored_says_so(rulebook, estimates):
     control = Control()
     control.cancel()
     model = rulebook(lambda _: "{}")
-    search = Search(control=control, on_estimate=None if told is None else told.append)
+    search = Search(control=control, on_estimate=None if estimates is None else estimates.append)
     with (
         dspex.context(model=model),
         pytest.raises(ExecutionError, match="cancelled before the unchanged program"),
@@ -245,7 +245,7 @@ def test_a_search_that_is_cancelled_before_anything_was_scored_says_so(rulebook,
             )
         )
     assert not model.requests
-    assert not told
+    assert not estimates
 
 
 def test_a_budget_counts_each_call_once_though_the_search_is_started_again(rulebook):
@@ -263,9 +263,9 @@ def test_a_budget_counts_each_call_once_though_the_search_is_started_again(ruleb
         outcome = _search(model, search)
         assert outcome.stopped is None
         assert limited.budget.spent.calls == outcome.spent.calls == len(model.requests)
-    other = replace(limited, budget=Budget(calls=90))
-    _search(model, other)
-    assert other.budget.spent.calls == len(
+    larger = replace(limited, budget=Budget(calls=90))
+    _search(model, larger)
+    assert larger.budget.spent.calls == len(
         model.requests
     )  # another budget counts what was spent before
 

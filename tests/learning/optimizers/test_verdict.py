@@ -59,12 +59,12 @@ def test_interval_and_paired_test_have_to_agree_on_what_is_better():
 
 @pytest.mark.parametrize("tries", [60, pytest.param(300, marks=pytest.mark.slow)])
 def test_few_rows_without_a_difference_are_seldom_called_better(tries):
-    rng, called = random.Random(0), 0
+    rng, better = random.Random(0), 0
     for _ in range(tries):
         count = rng.randint(6, 10)
         before, after = ([rng.random() < 0.5 for _ in range(count)] for _ in range(2))
-        called += compare(report(after), report(before)).is_better
-    assert called <= tries * (0.025 + 0.02)
+        better += compare(report(after), report(before)).is_better
+    assert better <= tries * (0.025 + 0.02)
 
 
 def test_failed_rows_count_as_the_worst_in_the_verdict():
@@ -120,9 +120,9 @@ def test_who_fails_is_not_the_cheaper_one():
 def test_coming_within_a_limit_is_better_where_it_is_significant():
     dear, cheap = [0.01] * 40, [0.004 + n / 1e5 for n in range(40)]
     before, after = report([1] * 20 + [0] * 20, usd=cheap), report([1] * 38 + [0] * 2, usd=dear)
-    found = verdict_on(before, after, goal("-usd", "right>=0.9"))
-    assert found.is_better  # dearer, and good enough at last
-    assert "it meets right>=0.9, unlike the original program" in str(found)
+    verdict = verdict_on(before, after, goal("-usd", "right>=0.9"))
+    assert verdict.is_better  # dearer, and good enough at last
+    assert "it meets right>=0.9, unlike the original program" in str(verdict)
     almost = report([1] * 35 + [0] * 5, usd=cheap)
     by_chance = verdict_on(almost, report([1] * 37 + [0] * 3, usd=dear), goal("-usd", "right>=0.9"))
     assert not by_chance.is_better
@@ -159,8 +159,8 @@ class _Fixed:
         return len(self._candidates) * rows
 
     def ask(self, count):
-        made, self._candidates = self._candidates[:count], self._candidates[count:]
-        return made
+        batch, self._candidates = self._candidates[:count], self._candidates[count:]
+        return batch
 
     def tell(self, results):
         pass
@@ -177,14 +177,19 @@ def answer(request):
 
     Fails but for "a" where they are "Frail.".
     """
-    asked, text = request.messages[0].content, request.messages[-1].content.rpartition("\n")[2]
-    if "Frail." in asked:
+    instructions, text = (
+        request.messages[0].content,
+        request.messages[-1].content.rpartition("\n")[2],
+    )
+    if "Frail." in instructions:
         if text[0] != "a":
             raise ModelError("down")
         return json.dumps({"label": "a"})
-    if "Bees." in asked:
+    if "Bees." in instructions:
         return json.dumps({"label": "b"})
-    return json.dumps({"label": text[0] if "Good." in asked else "b" if text[0] == "a" else "a"})
+    return json.dumps(
+        {"label": text[0] if "Good." in instructions else "b" if text[0] == "a" else "a"}
+    )
 
 
 def optimize(model, optimizer, program=None, **search):
@@ -255,9 +260,9 @@ def test_search_resumed_within_its_budget_ends_as_an_undisturbed_one(rulebook, t
         journal=JsonlJournal(whole),
     )
     lines = whole.read_bytes().splitlines(keepends=True)
-    for kept in (20, 40, 60, 90, len(lines)):
-        cut = tmp_path / f"{kept}.jsonl"
-        cut.write_bytes(b"".join(lines[:kept]))
+    for length in (20, 40, 60, 90, len(lines)):
+        cut = tmp_path / f"{length}.jsonl"
+        cut.write_bytes(b"".join(lines[:length]))
         model = rulebook(answer)
         again = optimize(
             model, optimizer, test=TEST, budget=Budget(calls=calls), journal=JsonlJournal(cut)
@@ -331,17 +336,17 @@ def test_limit_that_nobody_meets_is_said_and_leaves_the_program(rulebook):
 
 @pytest.mark.parametrize("search", [{"maximize": "-usd"}, {"subject_to": ["usd<=0.1"]}])
 def test_figures_that_cannot_be_measured_end_the_search_before_more_is_spent(search):
-    model, told = Unpriced(), []
+    model, estimates = Unpriced(), []
     with pytest.raises(DefinitionError, match=r"'usd' cannot be measured .*no price is known"):
         optimize(model, says("Good."), **search)
     assert model.calls == 12
     with pytest.raises(DefinitionError, match="'usd' cannot be measured"):
-        optimize(estimated := Unpriced(), says("Good."), on_estimate=told.append, **search)
-    assert (estimated.calls, told) == (3, [])
+        optimize(estimated := Unpriced(), says("Good."), on_estimate=estimates.append, **search)
+    assert (estimated.calls, estimates) == (3, [])
 
 
 @pytest.mark.parametrize(
-    ("search", "said"),
+    ("search", "message"),
     [
         ({"maximize": "rigt"}, "unknown figure 'rigt'. Did you mean 'right'"),
         ({"maximize": "-uds"}, "unknown figure 'uds'. Did you mean 'usd'"),
@@ -352,9 +357,9 @@ def test_figures_that_cannot_be_measured_end_the_search_before_more_is_spent(sea
         ({"alpha": 0}, "alpha is a probability"),
     ],
 )
-def test_goal_that_makes_no_sense_is_refused_before_anything_is_spent(rulebook, search, said):
+def test_goal_that_makes_no_sense_is_refused_before_anything_is_spent(rulebook, search, message):
     model = rulebook(answer)
-    with pytest.raises(DefinitionError, match=said):
+    with pytest.raises(DefinitionError, match=message):
         optimize(model, says("Good."), on_estimate=print, **search)
     assert not model.requests
 

@@ -33,12 +33,12 @@ async def test_rows_become_versions_of_a_data_set(settings: Settings) -> None:
         assert (await do(operations, "create_dataset", name="d", rows=rows)).id == first.id
         second = await do(operations, "create_dataset", name="d", rows=rows[:2], split="test")
         assert second.version == 2
-        drawn = [
+        samples = [
             await do(operations, "sample_dataset", dataset_id=first.id, count=3, seed=7)
             for _ in range(2)
         ]
-        assert drawn[0].numbers == drawn[1].numbers
-        assert drawn[0].rows == [rows[n] for n in drawn[0].numbers]
+        assert samples[0].numbers == samples[1].numbers
+        assert samples[0].rows == [rows[n] for n in samples[0].numbers]
         entries = await operations.list(DOMAIN["audit_entry"], Query(where={"resource": "dataset"}))
         assert {entry.action for entry in entries} == {"create_dataset"}
         assert [entry.after["rows"] for entry in entries] == [rows[:2], rows]
@@ -95,9 +95,9 @@ async def test_executions_become_a_data_set_without_those_whose_inputs_are_not_s
             await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": str(n)}))
         await do(operations, "configure_program", name="qa", store_inputs=False, keep_days=30)
         await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "secret"}))
-        made = await do(operations, "dataset_from_executions", name="d", program="qa", limit=2)
-        assert [row["q"] for row in made.rows] == ["2", "1"]
-        assert all(isinstance(row["a"], int) for row in made.rows)
+        result = await do(operations, "dataset_from_executions", name="d", program="qa", limit=2)
+        assert [row["q"] for row in result.rows] == ["2", "1"]
+        assert all(isinstance(row["a"], int) for row in result.rows)
         program = await find_program(operations, name="qa")
         assert (program.configuration["store_inputs"], program.configuration["keep_days"]) == (
             False,
@@ -109,14 +109,14 @@ async def test_a_data_set_is_checked_against_a_program_or_a_signature(settings: 
     async with opened(settings) as (operations, _):
         rows = [{"q": "x", "a": 1}, {"q": "x"}, {"a": 1}, {"q": "x", "a": "many"}]
         await do(operations, "create_dataset", name="d", rows=rows)
-        found = await do(operations, "validate_dataset", dataset="d", program="qa")
-        assert (found.valid_rows, found.invalid_rows) == (2, 2)
-        assert [(problem["row"], problem["field"]) for problem in found.problems] == [
+        result = await do(operations, "validate_dataset", dataset="d", program="qa")
+        assert (result.valid_rows, result.invalid_rows) == (2, 2)
+        assert [(problem["row"], problem["field"]) for problem in result.problems] == [
             (2, "q"),
             (3, "a"),
         ]
-        found = await do(operations, "validate_dataset", dataset="d", signature="q -> a")
-        assert found.invalid_rows == 1
+        result = await do(operations, "validate_dataset", dataset="d", signature="q -> a")
+        assert result.invalid_rows == 1
         for values in (
             {"dataset": "d"},
             {"program": "qa"},

@@ -46,7 +46,7 @@ async def test_a_model_that_is_away_ends_the_run_and_all_its_calls() -> None:
             await never.wait()
             return None
 
-    other = asyncio.create_task(JobModel(Waiting("x"), run).complete(Request(messages=())))
+    task = asyncio.create_task(JobModel(Waiting("x"), run).complete(Request(messages=())))
     await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await JobModel(ScriptedModel(ModelUnavailableError("away")), run).complete(
@@ -55,4 +55,4 @@ async def test_a_model_that_is_away_ends_the_run_and_all_its_calls() -> None:
     assert run.failure is not None
     assert run.failure.is_retryable
     with pytest.raises(asyncio.CancelledError):
-        await other
+        await task

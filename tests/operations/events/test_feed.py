@@ -27,14 +27,14 @@ CLOCK = SystemClock()
 
 def event(number: int, **values: Any) -> EventRecord:
     now = CLOCK.now()
-    given = {
+    fields = {
         "topic": "execution",
         "workspace": "default",
         "subject_id": new_id(),
         "id": new_id(),
         **values,
     }
-    return EventRecord(created_at=now, updated_at=now, payload={"n": number}, **given)
+    return EventRecord(created_at=now, updated_at=now, payload={"n": number}, **fields)
 
 
 @contextlib.asynccontextmanager
@@ -76,15 +76,15 @@ async def test_events_of_another_process_are_found_though_their_ids_are_out_of_o
 ) -> None:
     async with (
         feeding(tmp_path / "db", poll=0.02) as (feed, _, _),
-        feeding(tmp_path / "db") as (_, other, _),
+        feeding(tmp_path / "db") as (_, remote, _),
     ):
         stream = feed.follow("default", "execution")
         early = new_id()
-        await other.write(Insert(event(1)))
+        await remote.write(Insert(event(1)))
         assert await take(stream, 1) == [1]
-        await other.write(Insert(event(0, id=early)))
+        await remote.write(Insert(event(0, id=early)))
         assert await take(stream, 1) == [0]
-        await other.write(Insert(event(2)))
+        await remote.write(Insert(event(2)))
         assert await take(stream, 1) == [2]
 
 
@@ -168,18 +168,18 @@ async def test_a_resumed_cursor_misses_nothing_whose_id_is_older_than_its_own(
 ) -> None:
     async with (
         over(on_each_database) as (feed, store, _),
-        over(on_each_database) as (_, other, _),
+        over(on_each_database) as (_, remote, _),
     ):
         await store.write(Insert(event(0)))
         early = new_id()
         await store.write(Insert(event(1)))
-        got, cursor = [], str(UUID(int=0))
+        events, cursor = [], str(UUID(int=0))
         for _ in range(2):
-            told = await anext(feed.follow("default", "execution", after=cursor))
-            got.append(told.event.payload["n"])
-            cursor = told.cursor
-        await other.write(Insert(event(2, id=early)))
-        assert got == [0, 1]
+            message = await anext(feed.follow("default", "execution", after=cursor))
+            events.append(message.event.payload["n"])
+            cursor = message.cursor
+        await remote.write(Insert(event(2, id=early)))
+        assert events == [0, 1]
         assert await take(feed.follow("default", "execution", after=cursor), 1) == [2]
 
 
@@ -221,9 +221,9 @@ async def test_a_cursor_of_postgresql_misses_nothing_that_is_committed_late(
         undone = slow.transaction()
         await undone.start()
         copied = "INSERT INTO events (%s) SELECT %s FROM events"
-        named = "id, workspace, created_at, updated_at, lock_version, topic, subject_id, payload"
-        early = named.replace("id,", f"'{new_id()}',", 1).replace("payload", "'{\"n\": 1}'")
-        await slow.execute(copied % (named, early))
+        columns = "id, workspace, created_at, updated_at, lock_version, topic, subject_id, payload"
+        early = columns.replace("id,", f"'{new_id()}',", 1).replace("payload", "'{\"n\": 1}'")
+        await slow.execute(copied % (columns, early))
         following = asyncio.create_task(take(feed.follow("default", "execution"), 2))
         resumed = feed.follow("default", "execution", after=first.cursor)
         next_one = asyncio.ensure_future(anext(resumed))
@@ -232,7 +232,7 @@ async def test_a_cursor_of_postgresql_misses_nothing_that_is_committed_late(
         await store.write(Insert(event(2)))
         log, where = SQLEventLog(database), {"workspace": "default", "topic": "execution"}
         look = await log.read(Place(0, LAST), where, limit=PAGE)
-        assert [shown.payload["n"] for _, shown in look.events] == [
+        assert [entry.payload["n"] for _, entry in look.events] == [
             0
         ]  # 2 is there, and could be overtaken
         assert look.is_waiting
@@ -260,22 +260,22 @@ async def test_many_writers_and_resumed_readers_on_postgresql_agree_on_every_eve
 
     async def read(feed: StoredFeed) -> list[int]:
         """Resume behind each event anew, as a client whose connection breaks all the time."""
-        cursor, found = str(UUID(int=0)), list[int]()
-        while len(found) < count * writers:
+        cursor, numbers = str(UUID(int=0)), list[int]()
+        while len(numbers) < count * writers:
             stream = feed.follow("default", "execution", after=cursor)
-            told = await anext(stream)
+            message = await anext(stream)
             await stream.aclose()
-            cursor = told.cursor
-            found.append(told.event.payload["n"])
-        return found
+            cursor = message.cursor
+            numbers.append(message.event.payload["n"])
+        return numbers
 
     async with contextlib.AsyncExitStack() as stack:
-        opened = [
+        servers = [
             await stack.enter_async_context(over(settings, poll=0.02)) for _ in range(writers)
         ]
         async with asyncio.TaskGroup() as group:
-            readers = [group.create_task(read(opened[n][0])) for n in range(2)]
-            for n, (_, store, _) in enumerate(opened):
+            readers = [group.create_task(read(servers[n][0])) for n in range(2)]
+            for n, (_, store, _) in enumerate(servers):
                 group.create_task(write(store, n))
         orders = [reader.result() for reader in readers]
         assert sorted(orders[0]) == list(range(count * writers))
@@ -307,7 +307,7 @@ async def test_many_followers_cost_one_look_and_none_when_nobody_follows(tmp_pat
     assert log.looks == 101  # each caught up, and the poller looked once
     for n in range(3):
         await store.write(Insert(event(n)), Insert(event(n, topic="evaluation")))
-        assert {told.event.payload["n"] for told in await asyncio.gather(*waiting)} == {n}
+        assert {message.event.payload["n"] for message in await asyncio.gather(*waiting)} == {n}
         waiting = [asyncio.ensure_future(anext(stream)) for stream in streams]
     assert log.looks <= 104
     for task in waiting:
@@ -325,12 +325,12 @@ async def test_a_slow_follower_holds_a_bounded_queue_and_loses_nothing(tmp_path:
         first = asyncio.gather(anext(slow), take(quick, QUEUE + 100))
         for n in range(QUEUE + 100):
             await store.write(Insert(event(n)))
-        told, seen = await first
-        assert (told.event.payload["n"], seen) == (0, list(range(QUEUE + 100)))
-        [held] = {
-            len(one._queue) for group in feed._poller._followers.values() for one in group
+        message, numbers = await first
+        assert (message.event.payload["n"], numbers) == (0, list(range(QUEUE + 100)))
+        [size] = {
+            len(follower._queue) for group in feed._poller._followers.values() for follower in group
         } - {0}
-        assert held <= QUEUE
+        assert size <= QUEUE
         assert await take(slow, QUEUE + 99) == list(range(1, QUEUE + 100))
         await store.write(Insert(event(7)))
         assert await take(slow, 1) == await take(quick, 1) == [7]

@@ -109,8 +109,8 @@ class Process:
         self.keeper = Maintenance(self.store, self.executor, clock=SystemClock(), observer=Silent())
 
     def start(self, **values: Any) -> "asyncio.Task[ExecutionRecord]":
-        given = ExecuteProgram(**{"name": "qa", "inputs": {"q": "?"}, **values})
-        return asyncio.create_task(execute_program(self.operations, given))
+        request = ExecuteProgram(**{"name": "qa", "inputs": {"q": "?"}, **values})
+        return asyncio.create_task(execute_program(self.operations, request))
 
     async def rows(self, **where: Any) -> list[ExecutionRecord]:
         return list(await self.operations.list(EXECUTION, Query(where=where)))
@@ -121,11 +121,11 @@ async def processes(
     settings: Settings, count: int = 1, backend: Any = Held
 ) -> AsyncIterator[list[Process]]:
     async with open_services(settings) as services:
-        made = [Process(services, backend()) for _ in range(count)]
+        members = [Process(services, backend()) for _ in range(count)]
         await create_program(
-            made[0].operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
+            members[0].operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
         )
-        yield made
+        yield members
 
 
 def quick() -> MockBackend:
@@ -137,10 +137,10 @@ async def test_an_execution_is_two_transactions_and_tells_its_five_stages(
 ) -> None:
     async with processes(settings, backend=quick) as [process]:
         process.store.writes.clear()
-        ended = await process.start()
+        execution = await process.start()
         assert process.store.writes == [4, 2]
-        stored = await process.operations.row(EXECUTION, ended.id)
-        assert dataclasses.replace(stored, lock_version=0) == ended
+        stored = await process.operations.row(EXECUTION, execution.id)
+        assert dataclasses.replace(stored, lock_version=0) == execution
         assert [(stage["stage"], stage["status"]) for stage in stored.stages] == [
             (s, "passed") for s in STAGES
         ]
@@ -149,11 +149,11 @@ async def test_an_execution_is_two_transactions_and_tells_its_five_stages(
         assert (stored.actor, stored.owner) == ("ada", process.executor.owner)
         events = await process.operations.list(DOMAIN["event"], Query(oldest_first=True))
         assert [(event.subject_id, event.payload["status"]) for event in events] == [
-            (ended.id, "running"),
-            (ended.id, "completed"),
+            (execution.id, "running"),
+            (execution.id, "completed"),
         ]
         entries = await process.operations.list(
-            DOMAIN["audit_entry"], Query(where={"resource_id": ended.id})
+            DOMAIN["audit_entry"], Query(where={"resource_id": execution.id})
         )
         assert [(entry.actor, entry.action) for entry in entries] == [("ada", "execute_program")]
 
@@ -169,13 +169,13 @@ async def test_a_failure_names_its_stage_and_keeps_its_trace(
     settings: Settings, script: Any, stage: str, trace: list[str]
 ) -> None:
     async with processes(settings, backend=lambda: MockBackend(script)) as [process]:
-        ended = await process.start()
-        assert ended.status == "failed"
-        statuses = {item["stage"]: item["status"] for item in ended.stages or []}
+        execution = await process.start()
+        assert execution.status == "failed"
+        statuses = {item["stage"]: item["status"] for item in execution.stages or []}
         assert statuses[stage] == "failed"
         assert statuses["serialization"] == "skipped"
-        assert ended.trace is not None
-        assert [span["status"] for span in ended.trace["spans"]] == trace
+        assert execution.trace is not None
+        assert [span["status"] for span in execution.trace["spans"]] == trace
 
 
 async def test_inputs_that_do_not_fit_fail_in_their_stage_in_one_transaction(
@@ -201,16 +201,16 @@ async def test_calls_with_one_key_are_one_execution_in_any_process(settings: Set
         calls = [
             process.start(idempotency_key="k") for process in (first, second) for _ in range(4)
         ]
-        begun = [asyncio.create_task(process.backend.begun.wait()) for process in (first, second)]
-        await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
+        starts = [asyncio.create_task(process.backend.begun.wait()) for process in (first, second)]
+        await asyncio.wait(starts, return_when=asyncio.FIRST_COMPLETED)
         for process in (first, second):
             process.backend.let_go.set()
-        found = await asyncio.gather(*calls)
-        assert len({row.id for row in found}) == 1
-        assert {row.status for row in found} == {"completed"}
+        results = await asyncio.gather(*calls)
+        assert len({row.id for row in results}) == 1
+        assert {row.status for row in results} == {"completed"}
         assert len(first.backend.calls) + len(second.backend.calls) == 1
         assert len(await first.rows()) == 1
-        begun[0].cancel(), begun[1].cancel()
+        starts[0].cancel(), starts[1].cancel()
 
 
 async def test_a_key_with_other_inputs_is_a_conflict(settings: Settings) -> None:
@@ -264,10 +264,10 @@ async def test_an_execution_inside_another_is_its_child(settings: Settings) -> N
 
 async def test_a_deadline_ends_a_run_with_a_typed_error(settings: Settings) -> None:
     async with processes(settings) as [process]:
-        ended = await process.start(timeout=0.05)
-        assert ended.error is not None
-        assert (ended.status, ended.error["code"]) == ("failed", "deadline")
-        assert ended.deadline_at is not None
+        execution = await process.start(timeout=0.05)
+        assert execution.error is not None
+        assert (execution.status, execution.error["code"]) == ("failed", "deadline")
+        assert execution.deadline_at is not None
         for wrong in (0, -1, 1e9):
             with pytest.raises(InvalidError, match="timeout"):
                 await process.start(timeout=wrong)
@@ -289,11 +289,11 @@ async def test_an_execution_is_cancelled_at_once_where_it_runs(settings: Setting
 async def test_an_execution_is_cancelled_from_another_process_within_a_second(
     settings: Settings,
 ) -> None:
-    async with processes(settings, 2) as [running, other], running.keeper:
+    async with processes(settings, 2) as [running, second], running.keeper:
         task = running.start()
         await running.backend.begun.wait()
-        [row] = await other.rows()
-        await cancel_execution(other.operations, ExecutionOf(execution_id=row.id))
+        [row] = await second.rows()
+        await cancel_execution(second.operations, ExecutionOf(execution_id=row.id))
         async with asyncio.timeout(1.0):
             assert (await task).status == "cancelled"
 
@@ -306,8 +306,8 @@ async def test_what_a_dead_process_left_is_interrupted_and_can_be_retried(
         await dead.backend.begun.wait()
         [row] = await survivor.rows()
         assert await survivor.keeper.sweep() == 0
-        gone = f"{host()}:{2**22 - 1}:1:{new_id().hex}"
-        await survivor.store.write(Update(resource=EXECUTION, id=row.id, values={"owner": gone}))
+        owner = f"{host()}:{2**22 - 1}:1:{new_id().hex}"
+        await survivor.store.write(Update(resource=EXECUTION, id=row.id, values={"owner": owner}))
         assert await survivor.keeper.sweep() == 1
         dead.backend.let_go.set()
         assert (await task).status == "interrupted"
@@ -325,24 +325,24 @@ async def test_a_key_whose_execution_was_interrupted_runs_once_more_for_all_who_
         task = dead.start(idempotency_key="k")
         await dead.backend.begun.wait()
         [row] = await dead.rows()
-        gone = f"{host()}:{2**22 - 1}:1:{new_id().hex}"
-        await dead.store.write(Update(resource=EXECUTION, id=row.id, values={"owner": gone}))
+        owner = f"{host()}:{2**22 - 1}:1:{new_id().hex}"
+        await dead.store.write(Update(resource=EXECUTION, id=row.id, values={"owner": owner}))
         assert await living[0].keeper.sweep() == 1
         dead.backend.let_go.set()
         assert (await task).status == "interrupted"
         for process in living:
             process.backend.let_go.set()
-        found = await asyncio.gather(
-            *[one.start(idempotency_key="k") for one in living for _ in range(3)]
+        results = await asyncio.gather(
+            *[member.start(idempotency_key="k") for member in living for _ in range(3)]
         )
-        assert len({again.id for again in found}) == 1
-        assert {(again.status, again.retry_of, again.idempotency_key) for again in found} == {
+        assert len({again.id for again in results}) == 1
+        assert {(again.status, again.retry_of, again.idempotency_key) for again in results} == {
             ("completed", row.id, "k")
         }
         assert sum(len(process.backend.calls) for process in living) == 1
         [newest, oldest] = await dead.rows()
         assert (newest.id, newest.retry_of, newest.idempotency_key) == (
-            found[0].id,
+            results[0].id,
             row.id,
             "k",
         )
@@ -357,13 +357,13 @@ async def test_a_key_whose_execution_was_interrupted_runs_once_more_for_all_who_
 
 async def test_a_repeated_refusal_says_the_same(settings: Settings) -> None:
     async with processes(settings, backend=quick) as [process]:
-        told = []
+        messages = []
         for _ in range(2):
             with pytest.raises(InvalidError) as caught:
                 await process.start(idempotency_key="bad", inputs={"x": "5"})
-            told.append([field.to_dict() for field in caught.value.fields])
-        assert told[0] == told[1]
-        assert {field["value"] for field in told[0]} == {"'5'", "None"}
+            messages.append([field.to_dict() for field in caught.value.fields])
+        assert messages[0] == messages[1]
+        assert {field["value"] for field in messages[0]} == {"'5'", "None"}
 
 
 class Turned(SystemClock):
@@ -379,44 +379,44 @@ class Turned(SystemClock):
 async def test_a_process_of_another_host_is_gone_when_its_heartbeat_stands_still(
     settings: Settings,
 ) -> None:
-    async with processes(settings, 2) as [there, here]:
+    async with processes(settings, 2) as [remote, here]:
         clock = Turned()
         keeper = Maintenance(here.store, here.executor, clock=clock, observer=Silent())
-        task = there.start()
-        await there.backend.begun.wait()
+        task = remote.start()
+        await remote.backend.begun.wait()
         [row] = await here.rows()
-        there.executor.owner = owner = there.executor.owner.replace(host(), "elsewhere")
+        remote.executor.owner = owner = remote.executor.owner.replace(host(), "elsewhere")
         await here.store.write(Update(resource=EXECUTION, id=row.id, values={"owner": owner}))
         for _ in range(3):
-            await there.keeper.send_heartbeat()
+            await remote.keeper.send_heartbeat()
             clock.added += int(9e9)
             assert await keeper.sweep() == 0
         clock.added += int(6e9)
         assert await keeper.sweep() == 0
         clock.added += int(6e9)
         assert await keeper.sweep() == 1
-        there.backend.let_go.set()
+        remote.backend.let_go.set()
         assert (await task).status == "interrupted"
 
 
 async def test_an_outage_of_the_database_ends_no_execution_of_another_host(
     settings: Settings,
 ) -> None:
-    async with processes(settings, 2) as [there, here]:
+    async with processes(settings, 2) as [remote, here]:
         clock = Turned()
         keeper = Maintenance(here.store, here.executor, clock=clock, observer=Silent())
-        task = there.start()
-        await there.backend.begun.wait()
+        task = remote.start()
+        await remote.backend.begun.wait()
         [row] = await here.rows()
-        there.executor.owner = owner = there.executor.owner.replace(host(), "elsewhere")
+        remote.executor.owner = owner = remote.executor.owner.replace(host(), "elsewhere")
         await here.store.write(Update(resource=EXECUTION, id=row.id, values={"owner": owner}))
         assert await keeper.sweep() == 0
         clock.added += int(60e9)  # no sweep and no heartbeat was possible meanwhile
         assert await keeper.sweep() == 0
-        await there.keeper.send_heartbeat()
+        await remote.keeper.send_heartbeat()
         clock.added += int(5e9)
         assert await keeper.sweep() == 0
-        there.backend.let_go.set()
+        remote.backend.let_go.set()
         assert (await task).status == "completed"
 
 
@@ -424,19 +424,19 @@ async def test_a_chore_that_fails_keeps_none_of_the_others_from_being_done(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with processes(settings) as [mine]:
-        done: list[str] = []
+        runs: list[str] = []
 
         async def broken() -> None:
             raise ZeroDivisionError
 
         async def fine() -> None:
-            done.append("fine")
+            runs.append("fine")
 
         mine.keeper.add(0, broken)
         mine.keeper.add(0, fine)
         await mine.keeper.tick()
         await mine.keeper.tick()
-        assert done == ["fine", "fine"]
+        assert runs == ["fine", "fine"]
     assert [
         record.levelname for record in caplog.records if "maintenance task failed" in record.message
     ] == ["ERROR"] * 2
@@ -464,9 +464,9 @@ async def test_what_still_runs_when_the_grace_ends_is_interrupted(settings: Sett
         task = process.start()
         await process.backend.begun.wait()
         assert await process.executor.runs.drain(0.01) == 1
-        ended = await task
-        assert ended.error is not None
-        assert (ended.status, ended.error["code"], ended.error["retryable"]) == (
+        execution = await task
+        assert execution.error is not None
+        assert (execution.status, execution.error["code"], execution.error["retryable"]) == (
             "interrupted",
             "interrupted",
             True,
@@ -516,10 +516,10 @@ async def test_code_that_wants_to_end_more_than_itself_is_a_failed_execution(
 
     async with open_services(settings, code=code) as services:
         record = await save_program(services.operations, code.load(f"{name}:f").to_program("f"))
-        ended = await execute_record(services.operations, record, {"q": "?"})
-        assert ended.status == "failed"
-        assert ended.error is not None
-        assert message in ended.error["message"]
+        execution = await execute_record(services.operations, record, {"q": "?"})
+        assert execution.status == "failed"
+        assert execution.error is not None
+        assert message in execution.error["message"]
         assert [row.status for row in await services.operations.list(EXECUTION, Query())] == [
             "failed"
         ]
@@ -546,15 +546,17 @@ async def test_programs_written_in_code_call_stored_ones_as_children(
         )
 
         async def stored(_self: Module, **inputs: Any) -> Any:
-            ended = await execute_program(operations, ExecuteProgram(name="inner", inputs=inputs))
-            return ended.outputs
+            execution = await execute_program(
+                operations, ExecuteProgram(name="inner", inputs=inputs)
+            )
+            return execution.outputs
 
         outer: Any = CodeRoot(tmp_path).load(f"{module}:Outer")
         outer.stored = stored
         record = await save_program(operations, outer().to_program("outer"))
-        ended = await execute_program(
+        execution = await execute_program(
             operations, ExecuteProgram(program_id=record.id, inputs={"q": "?"})
         )
-        assert ended.status == "completed"
-        [child] = await operations.list(EXECUTION, Query(where={"parent_id": ended.id}))
-        assert child.outputs == ended.outputs
+        assert execution.status == "completed"
+        [child] = await operations.list(EXECUTION, Query(where={"parent_id": execution.id}))
+        assert child.outputs == execution.outputs

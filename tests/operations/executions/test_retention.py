@@ -40,10 +40,12 @@ SECRET = "4111-1111"
 async def run(services: Services, reply: str, **configuration: Any) -> tuple[Any, Any]:
     """Run once over a model that repeats what it was told; return the answer and the stored row."""
     operations = operations_of(services, model=ScriptedModel(reply))
-    given = CreateProgram(name="qa", signature="card: str -> answer", configuration=configuration)
-    await create_program(operations, given)
-    ended = await execute_program(operations, ExecuteProgram(name="qa", inputs={"card": SECRET}))
-    return ended, await operations.row(EXECUTION, ended.id)
+    request = CreateProgram(name="qa", signature="card: str -> answer", configuration=configuration)
+    await create_program(operations, request)
+    execution = await execute_program(
+        operations, ExecuteProgram(name="qa", inputs={"card": SECRET})
+    )
+    return execution, await operations.row(EXECUTION, execution.id)
 
 
 def text(row: Any) -> str:
@@ -54,8 +56,8 @@ async def test_a_program_that_stores_no_inputs_leaves_none_in_rows_traces_or_err
     settings: Settings,
 ) -> None:
     async with open_services(settings) as services:
-        ended, stored = await run(services, "[[ ## answer ## ]]\nfine", store_inputs=False)
-        assert (ended.inputs, ended.outputs) == ({"card": SECRET}, {"answer": "fine"})
+        execution, stored = await run(services, "[[ ## answer ## ]]\nfine", store_inputs=False)
+        assert (execution.inputs, execution.outputs) == ({"card": SECRET}, {"answer": "fine"})
         assert (stored.inputs, stored.payloads) == ({}, "withheld")
         assert SECRET not in text(stored)
         with pytest.raises(InvalidError) as caught:
@@ -77,16 +79,16 @@ async def test_patterns_are_redacted_in_inputs_outputs_and_every_text_of_the_tra
         services.operations.services[Executor].recorder._payload_policy = PayloadPolicy(
             redact=pattern_redactor([r"\d{4}-\d{4}"])
         )
-        kept = services.operations.services[Executor]
+        executor = services.operations.services[Executor]
         model = ScriptedModel(f"[[ ## answer ## ]]\nyour card is {SECRET}")
-        kept._context = dataclasses.replace(kept._context, model=model)
+        executor._context = dataclasses.replace(executor._context, model=model)
         operations = services.operations
         await create_program(operations, CreateProgram(name="qa", signature="card: str -> answer"))
-        ended = await execute_program(
+        execution = await execute_program(
             operations, ExecuteProgram(name="qa", inputs={"card": SECRET})
         )
-        stored = await operations.row(EXECUTION, ended.id)
-        assert ended.outputs == {"answer": f"your card is {SECRET}"}
+        stored = await operations.row(EXECUTION, execution.id)
+        assert execution.outputs == {"answer": f"your card is {SECRET}"}
         assert stored.inputs == {"card": "(redacted)"}
         assert stored.outputs == {"answer": "your card is (redacted)"}
         assert (stored.payloads, SECRET in text(stored)) == ("redacted", False)
@@ -103,16 +105,16 @@ async def test_a_redaction_hook_comes_from_the_code_root_and_its_failure_hides_a
     )
 
     async def stored(hook: str) -> Any:
-        chosen = dataclasses.replace(settings, redact=f"privacy:{hook}", state_dir=tmp_path / hook)
-        async with open_services(chosen, code=CodeRoot(tmp_path)) as services:
+        variant = dataclasses.replace(settings, redact=f"privacy:{hook}", state_dir=tmp_path / hook)
+        async with open_services(variant, code=CodeRoot(tmp_path)) as services:
             operations = services.operations
             await create_program(
                 operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
             )
-            ended = await execute_program(
+            execution = await execute_program(
                 operations, ExecuteProgram(name="qa", inputs={"q": SECRET})
             )
-            return await operations.row(EXECUTION, ended.id)
+            return await operations.row(EXECUTION, execution.id)
 
     assert (await stored("by_field")).inputs == {"q": "***"}
     hidden = await stored("broken")
@@ -132,9 +134,13 @@ def test_what_is_kept_is_set_in_the_file_and_the_environment(tmp_path: Path) -> 
     (tmp_path / "dspex.toml").write_text(
         'redact_patterns = ["a+", "b"]\nkeep_days = 30\nstore_inputs = false\n'
     )
-    found = read_settings({"DSPEX_REDACT": "privacy:redact"}, folder=tmp_path)
-    assert (found.redact_patterns, found.keep_days, found.store_inputs) == (("a+", "b"), 30, False)
-    assert found.redact == "privacy:redact"
+    result = read_settings({"DSPEX_REDACT": "privacy:redact"}, folder=tmp_path)
+    assert (result.redact_patterns, result.keep_days, result.store_inputs) == (
+        ("a+", "b"),
+        30,
+        False,
+    )
+    assert result.redact == "privacy:redact"
     with pytest.raises(ConfigurationError) as caught:
         read_settings(
             {"DSPEX_REDACT_PATTERNS": "(", "DSPEX_REDACT": "no", "DSPEX_KEEP_DAYS": "x"},
@@ -163,10 +169,10 @@ async def test_old_executions_go_and_those_of_a_without_limits_stay(
             "b": {"keep_days": 0},
             "c": {"keep_count": 1},
         }.items():
-            given = CreateProgram(
+            request = CreateProgram(
                 name=name, signature="q -> a", backend="mock", configuration=configuration
             )
-            await create_program(operations, given)
+            await create_program(operations, request)
             for _ in range(3):
                 await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
         programs = {row.id: row.name for row in await operations.list(DOMAIN["program"], Query())}
@@ -200,10 +206,10 @@ async def test_more_days_than_the_calendar_has_keep_everything(
     async with open_services(settings) as services:
         operations, dependencies = services.operations, services.operations.dependencies
         for name, configuration in {"own": {"keep_days": days}, "as_set": {}}.items():
-            given = CreateProgram(
+            request = CreateProgram(
                 name=name, signature="q -> a", backend="mock", configuration=configuration
             )
-            await create_program(operations, given)
+            await create_program(operations, request)
             await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
         retention = Retention(
             dependencies.store,
@@ -219,9 +225,9 @@ async def test_more_days_than_the_calendar_has_keep_everything(
 @pytest.mark.parametrize("wrong", [{"store_inputs": "no"}, {"keep_days": -1}, {"keep_count": True}])
 async def test_a_wrong_limit_is_refused(settings: Settings, wrong: dict[str, Any]) -> None:
     async with open_services(settings) as services:
-        given = CreateProgram(name="qa", signature="q -> a", configuration=wrong)
+        request = CreateProgram(name="qa", signature="q -> a", configuration=wrong)
         with pytest.raises(InvalidError, match="configuration"):
-            await create_program(services.operations, given)
+            await create_program(services.operations, request)
 
 
 async def test_a_workspace_keeps_executions_as_it_says_and_touches_no_other(
@@ -236,22 +242,22 @@ async def test_a_workspace_keeps_executions_as_it_says_and_touches_no_other(
         for name in tenants:
             await mine.perform(_ACTIONS["create_workspace"], CreateWorkspace(name=name))
         configure = _ACTIONS["configure_workspace"]
-        for given in (
+        for request in (
             ConfigureWorkspace(name="short", keep_days=5),
             ConfigureWorkspace(name="all", keep_days=0),
         ):
-            await mine.perform(configure, given)
+            await mine.perform(configure, request)
         for operations in (mine, *tenants.values()):
             for name, configuration in {"qa": {}, "own": {"keep_days": 20}}.items():
-                made = CreateProgram(
+                program = CreateProgram(
                     name=name, signature="q -> a", backend="mock", configuration=configuration
                 )
-                await create_program(operations, made)
+                await create_program(operations, program)
                 await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
 
         async def left() -> dict[str, int]:
-            found = {"default": await mine.count(EXECUTION, {})}
-            return found | {
+            counts = {"default": await mine.count(EXECUTION, {})}
+            return counts | {
                 name: await tenant.count(EXECUTION, {}) for name, tenant in tenants.items()
             }
 
@@ -281,7 +287,7 @@ async def test_only_operators_say_how_long_a_workspace_keeps(settings: Settings)
         mine, configure = services.operations, _ACTIONS["configure_workspace"]
         await mine.perform(_ACTIONS["create_workspace"], CreateWorkspace(name="team"))
         team = mine.as_actor(Actor(name="t", workspace="team"))
-        for asked, given, error in (
+        for operations, request, error in (
             (team, ConfigureWorkspace(name="team", keep_days=0), ForbiddenError),
             (mine, ConfigureWorkspace(name="default", keep_days=1), ConflictError),
             (mine, ConfigureWorkspace(name="nobody", keep_days=1), NotFoundError),
@@ -290,4 +296,4 @@ async def test_only_operators_say_how_long_a_workspace_keeps(settings: Settings)
             (mine, ConfigureWorkspace(name="team", keep_count=1 << 40), InvalidError),
         ):
             with pytest.raises(error):
-                await asked.perform(configure, given)
+                await operations.perform(configure, request)

@@ -27,7 +27,7 @@ async def test_the_loop_goes_on_while_work_is_done() -> None:
 
 
 async def test_work_ends_with_who_waits_for_it() -> None:
-    heavy, started, ended = HeavyWork(), asyncio.Event(), threading.Event()
+    heavy, started, finished = HeavyWork(), asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
     def endless(work: CancellableRun) -> None:
@@ -36,7 +36,7 @@ async def test_work_ends_with_who_waits_for_it() -> None:
             while True:
                 work.step()
         finally:
-            ended.set()
+            finished.set()
 
     working = asyncio.create_task(heavy.run(endless))
     await started.wait()
@@ -44,7 +44,7 @@ async def test_work_ends_with_who_waits_for_it() -> None:
     with pytest.raises(asyncio.CancelledError):
         await working
     heavy.close()
-    assert await asyncio.to_thread(ended.wait, 60)
+    assert await asyncio.to_thread(finished.wait, 60)
 
 
 def test_more_than_one_call_may_cost_is_refused_before_it_is_checked() -> None:

@@ -112,7 +112,7 @@ def test_what_cannot_be_asked_of_a_list_is_an_error_that_names_the_field(
     pairs = [(name, value) for name, _, value in (part.partition("=") for part in text.split("&"))]
     with pytest.raises(InvalidError) as caught:
         query_from(EXECUTION, pairs)
-    assert [found.path for found in caught.value.fields] == [field]
+    assert [problem.path for problem in caught.value.fields] == [field]
     assert caught.value.message.startswith(f"{field}: ")
 
 
@@ -157,7 +157,7 @@ KEY = "01a204e7-d265-770f-a3da-97f8004ff7a9"
 def test_a_cursor_of_another_order_or_of_nobody_is_refused(cursor: str) -> None:
     with pytest.raises(InvalidError) as caught:
         continue_after(EXECUTION, Query(sort=Sort("cost_usd")), cursor)
-    assert [found.path for found in caught.value.fields] == ["after"]
+    assert [problem.path for problem in caught.value.fields] == ["after"]
 
 
 @examples()

@@ -29,7 +29,7 @@ Opened = Callable[[], AbstractAsyncContextManager[SQLStore]]
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Opened:
+def open_store(tmp_path: Path) -> Opened:
     """Opens the store of this test, as often as it is asked."""
 
     @asynccontextmanager

@@ -50,7 +50,7 @@ async def a_dataset(
 ) -> DatasetRecord:
     """Store a data set."""
     now, rows = datetime.now(UTC), rows or ROWS
-    made = DatasetRecord(
+    record = DatasetRecord(
         id=new_id(),
         workspace="default",
         created_at=now,
@@ -64,8 +64,8 @@ async def a_dataset(
         checksum="",
         source="test",
     )
-    await store.write(Insert(made))
-    return made
+    await store.write(Insert(record))
+    return record
 
 
 async def a_job(
@@ -75,9 +75,15 @@ async def a_job(
     program = program or await a_program(store, name=f"qa-{new_id()}")
     data = await a_dataset(store, values.pop("rows", None), name=f"questions-{new_id()}")
     now = datetime.now(UTC)
-    given = {"metrics": ["exact_match"], "configuration": {}, "needs": {}, "progress": {}, **values}
+    settings = {
+        "metrics": ["exact_match"],
+        "configuration": {},
+        "needs": {},
+        "progress": {},
+        **values,
+    }
     assert program.current_version_id is not None
-    made = EvaluationRecord(
+    record = EvaluationRecord(
         id=new_id(),
         workspace="default",
         created_at=now,
@@ -85,7 +91,7 @@ async def a_job(
         program_id=program.id,
         program_version_id=program.current_version_id,
         dataset_id=data.id,
-        **given,
+        **settings,
     )
-    await store.write(Insert(made))
-    return made
+    await store.write(Insert(record))
+    return record

@@ -61,7 +61,9 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(opened: Opened, folder: Path, policy: JobPolicy = POLICY) -> AsyncIterator[Bench]:
+async def bench(
+    open_store: Opened, folder: Path, policy: JobPolicy = POLICY
+) -> AsyncIterator[Bench]:
     started: list[JobProcess] = []
 
     async def start() -> JobProcess:
@@ -73,7 +75,7 @@ async def bench(opened: Opened, folder: Path, policy: JobPolicy = POLICY) -> Asy
         started.append(process)
         return process
 
-    async with opened() as store:
+    async with open_store() as store:
         clock = SystemClock()
         rows = JobRows(store, policy=policy, clock=clock, new_id=new_id, worker="me")
         processes = JobProcesses(rows, start=start, policy=policy, clock=clock, worker="me")
@@ -87,9 +89,9 @@ async def bench(opened: Opened, folder: Path, policy: JobPolicy = POLICY) -> Asy
 
 @pytest.mark.parametrize("act", ["compute", "spin"])
 async def test_a_job_whose_code_gives_no_control_back_fails_and_holds_up_no_other(
-    opened: Opened, tmp_path: Path, act: str, capfd: pytest.CaptureFixture[str]
+    open_store: Opened, tmp_path: Path, act: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    async with bench(opened, tmp_path, replace(POLICY, stall=3.0)) as at:
+    async with bench(open_store, tmp_path, replace(POLICY, stall=3.0)) as at:
         stuck = await at.job(act)
         run = asyncio.create_task(at.run(stuck))
         await at.until_at_work(stuck)
@@ -100,9 +102,9 @@ async def test_a_job_whose_code_gives_no_control_back_fails_and_holds_up_no_othe
         error = (await at.row(stuck)).error
         assert error["code"] == "worker_stalled"
         assert "DSPEX_JOB_STALL_SECONDS" in error["message"]
-    shown = capfd.readouterr().err
-    assert "Fatal Python error: Aborted" in shown
-    assert "in handle" in shown
+    stderr = capfd.readouterr().err
+    assert "Fatal Python error: Aborted" in stderr
+    assert "in handle" in stderr
 
 
 @pytest.mark.parametrize(
@@ -114,9 +116,9 @@ async def test_a_job_whose_code_gives_no_control_back_fails_and_holds_up_no_othe
     ],
 )
 async def test_a_job_that_ends_its_process_is_tried_again_and_fails_in_the_end(
-    opened: Opened, tmp_path: Path, act: str, message: str
+    open_store: Opened, tmp_path: Path, act: str, message: str
 ) -> None:
-    async with bench(opened, tmp_path) as at:
+    async with bench(open_store, tmp_path) as at:
         job = await at.job(act)
         assert await at.run(job) == "retried"
         row = await at.row(job)
@@ -130,9 +132,9 @@ async def test_a_job_that_ends_its_process_is_tried_again_and_fails_in_the_end(
 @pytest.mark.parametrize("act", ["compute", "deaf", "wait"])
 @pytest.mark.parametrize("status", ["cancelled", "paused"])
 async def test_a_job_that_is_stopped_leaves_within_its_grace_whatever_its_code_does(
-    opened: Opened, tmp_path: Path, act: str, status: str
+    open_store: Opened, tmp_path: Path, act: str, status: str
 ) -> None:
-    async with bench(opened, tmp_path) as at:
+    async with bench(open_store, tmp_path) as at:
         job = await at.job(act)
         run = asyncio.create_task(at.run(job))
         pid = await at.until_at_work(job)
@@ -146,9 +148,9 @@ async def test_a_job_that_is_stopped_leaves_within_its_grace_whatever_its_code_d
 
 @pytest.mark.parametrize("act", ["compute", "deaf", "wait"])
 async def test_a_worker_that_stops_hands_back_also_what_does_not_leave(
-    opened: Opened, tmp_path: Path, act: str
+    open_store: Opened, tmp_path: Path, act: str
 ) -> None:
-    async with bench(opened, tmp_path) as at:
+    async with bench(open_store, tmp_path) as at:
         job, later = await at.job(act), await at.job("quick")
         run = asyncio.create_task(at.run(job))
         await at.until_at_work(job)
@@ -163,9 +165,9 @@ async def test_a_worker_that_stops_hands_back_also_what_does_not_leave(
 
 
 async def test_a_job_that_runs_for_too_long_fails_with_the_setting_that_says_so(
-    opened: Opened, tmp_path: Path
+    open_store: Opened, tmp_path: Path
 ) -> None:
-    async with bench(opened, tmp_path, replace(POLICY, longest_run=0.2)) as at:
+    async with bench(open_store, tmp_path, replace(POLICY, longest_run=0.2)) as at:
         job = await at.job("wait")
         assert await at.run(job) == "failed"
         error = (await at.row(job)).error
@@ -173,9 +175,9 @@ async def test_a_job_that_runs_for_too_long_fails_with_the_setting_that_says_so(
 
 
 async def test_a_job_for_which_no_process_starts_waits_for_a_better_time(
-    opened: Opened, tmp_path: Path
+    open_store: Opened, tmp_path: Path
 ) -> None:
-    async with bench(opened, tmp_path) as at:
+    async with bench(open_store, tmp_path) as at:
         for start in (_refuse, _end_at_once):
             job = await at.job("quick")
             clock = SystemClock()

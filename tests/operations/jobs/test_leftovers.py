@@ -67,29 +67,30 @@ async def test_a_worker_deletes_what_old_jobs_left_and_nothing_of_unfinished_one
         paused = await noted(at, status="paused")
         failed = await noted(at, status="failed", finished_at=datetime.now(UTC))
         old = await noted(at, status="failed")
-        gone = dataclasses.replace(old, id=new_id())
-        await SQLJournal(at.services.data, gone.id).append(ENTRY)  # of a job whose row was deleted
-        done = await at.job()
+        removed = dataclasses.replace(old, id=new_id())
+        # of a job whose row was deleted
+        await SQLJournal(at.services.data, removed.id).append(ENTRY)
+        completed = await at.job()
         with at.worker() as worker:
-            await at.until_status(done, "completed")
+            await at.until_status(completed, "completed")
             assert worker.stop() == 0
-        assert len(await journal(at, done)) >= 20
-        await aged(at, old, done)
+        assert len(await journal(at, completed)) >= 20
+        await aged(at, old, completed)
         assert await count(at) == 1
         with at.worker(DSPEX_KEEP_JOB_DAYS="30"):
 
             async def is_clean() -> bool:
-                left = [
+                rows = [
                     *await journal(at, old),
-                    *await journal(at, done),
+                    *await journal(at, completed),
                     *await at.workers("stopped"),
                 ]
-                left += [
+                rows += [
                     *await at.statuses(old),
-                    *await at.statuses(done),
-                    *await journal(at, gone),
+                    *await at.statuses(completed),
+                    *await journal(at, removed),
                 ]
-                return not left and not await count(at)
+                return not rows and not await count(at)
 
             await eventually(is_clean)
             assert [await journal(at, job) for job in (paused, failed)] == [[ENTRY], [ENTRY]]
@@ -97,7 +98,7 @@ async def test_a_worker_deletes_what_old_jobs_left_and_nothing_of_unfinished_one
                 ["queued"],
                 ["queued"],
             ]
-            row = await at.row(done)
+            row = await at.row(completed)
             assert (row.status, len(row.rows)) == ("completed", 20)
             await at.act("resume_evaluation", JobRef(id=paused.id))
             await at.until_status(paused, "completed")

@@ -26,13 +26,13 @@ async def events(store: Store, job: Any) -> list[tuple[str, str]]:
 
 
 async def test_a_job_is_taken_worked_on_and_completed_with_an_event_for_each_step(
-    opened: Opened,
+    open_store: Opened,
 ) -> None:
     async def handler(run: JobRun) -> Done:
         run.report("half", done=1, of=2)
         return Done(values={"mean": 0.5})
 
-    async with opened() as store, inline(store, handler) as engine:
+    async with open_store() as store, inline(store, handler) as engine:
         job = await a_job(store)
         await engine.enqueue(EVALUATION, job.id)
         await engine.finished(job.id)
@@ -53,16 +53,16 @@ async def test_a_job_is_taken_worked_on_and_completed_with_an_event_for_each_ste
         ]
 
 
-async def test_progress_is_written_while_the_job_runs(opened: Opened) -> None:
-    going, seen = asyncio.Event(), asyncio.Event()
+async def test_progress_is_written_while_the_job_runs(open_store: Opened) -> None:
+    going, checked = asyncio.Event(), asyncio.Event()
 
     async def handler(run: JobRun) -> Done:
         run.report("one", done=1)
         going.set()
-        await seen.wait()
+        await checked.wait()
         return Done()
 
-    async with opened() as store, inline(store, handler) as engine:
+    async with open_store() as store, inline(store, handler) as engine:
         job = await a_job(store)
         await engine.enqueue(EVALUATION, job.id)
         await going.wait()
@@ -73,11 +73,11 @@ async def test_progress_is_written_while_the_job_runs(opened: Opened) -> None:
 
         row = await eventually(reported)
         assert row.status == "running"
-        seen.set()
+        checked.set()
         await engine.finished(job.id)
 
 
-async def test_what_may_pass_is_tried_again_and_what_may_not_is_not(opened: Opened) -> None:
+async def test_what_may_pass_is_tried_again_and_what_may_not_is_not(open_store: Opened) -> None:
     async def outcome(error: Exception, times: int) -> Any:
         starts: list[int] = []
 
@@ -87,7 +87,7 @@ async def test_what_may_pass_is_tried_again_and_what_may_not_is_not(opened: Open
                 raise error
             return Done()
 
-        async with opened() as store, inline(store, handler) as engine:
+        async with open_store() as store, inline(store, handler) as engine:
             job = await a_job(store)
             await engine.enqueue(EVALUATION, job.id)
             await engine.finished(job.id)
@@ -95,9 +95,9 @@ async def test_what_may_pass_is_tried_again_and_what_may_not_is_not(opened: Open
             assert row is not None
             return row.status, starts, row.error, await events(store, job)
 
-    status, starts, error, told = await outcome(ModelUnavailableError("gone for lunch"), 2)
+    status, starts, error, history = await outcome(ModelUnavailableError("gone for lunch"), 2)
     assert (status, starts, error) == ("completed", [1, 2, 3], None)
-    assert ("queued", "retry in 0.01 s, attempt 2 of 3: gone for lunch") in told
+    assert ("queued", "retry in 0.01 s, attempt 2 of 3: gone for lunch") in history
     status, starts, error, _ = await outcome(ModelUnavailableError("gone for good"), 9)
     assert (status, starts, error["code"]) == ("failed", [1, 2, 3], "model_unavailable")
     status, starts, error, _ = await outcome(DefinitionError("wrong"), 9)
@@ -111,7 +111,7 @@ async def test_what_may_pass_is_tried_again_and_what_may_not_is_not(opened: Open
     )
 
 
-async def test_a_retry_that_got_on_begins_to_count_anew(opened: Opened) -> None:
+async def test_a_retry_that_got_on_begins_to_count_anew(open_store: Opened) -> None:
     starts: list[int] = []
 
     async def handler(run: JobRun) -> Done:
@@ -121,7 +121,7 @@ async def test_a_retry_that_got_on_begins_to_count_anew(opened: Opened) -> None:
             raise ModelUnavailableError("now and then")
         return Done()
 
-    async with opened() as store, inline(store, handler) as engine:
+    async with open_store() as store, inline(store, handler) as engine:
         job = await a_job(store)
         await engine.enqueue(EVALUATION, job.id)
         await engine.finished(job.id)
@@ -133,19 +133,19 @@ async def test_a_retry_that_got_on_begins_to_count_anew(opened: Opened) -> None:
 
 @pytest.mark.parametrize("status", ["paused", "cancelled"])
 async def test_a_job_that_others_stopped_leaves_within_a_second_and_writes_nothing(
-    opened: Opened, status: str
+    open_store: Opened, status: str
 ) -> None:
-    going, left = asyncio.Event(), asyncio.Event()
+    going, abandoned = asyncio.Event(), asyncio.Event()
 
     async def handler(_run: JobRun) -> Done:
         going.set()
         try:
             await asyncio.Event().wait()
         finally:
-            left.set()
+            abandoned.set()
         return Done(values={"mean": 1.0})
 
-    async with opened() as store:
+    async with open_store() as store:
         job = await a_job(store)
         runner = a_runner(store, {"evaluation": handler})
         task = asyncio.create_task(runner.run("evaluation", job.id, 0))
@@ -153,13 +153,13 @@ async def test_a_job_that_others_stopped_leaves_within_a_second_and_writes_nothi
         await store.write(Update(resource=EVALUATION, id=job.id, values={"status": status}))
         await runner.watch()
         assert await task == "stopped"
-        assert left.is_set()
+        assert abandoned.is_set()
         row = await store.get(EVALUATION, id=job.id)
         assert row is not None
         assert (row.status, row.mean) == (status, None)
 
 
-async def test_one_turn_is_run_once_however_often_it_is_handed_out(opened: Opened) -> None:
+async def test_one_turn_is_run_once_however_often_it_is_handed_out(open_store: Opened) -> None:
     runs: list[int] = []
 
     async def handler(run: JobRun) -> Done:
@@ -167,20 +167,20 @@ async def test_one_turn_is_run_once_however_often_it_is_handed_out(opened: Opene
         await asyncio.sleep(0)
         return Done()
 
-    async with opened() as store, opened() as other:
+    async with open_store() as store, open_store() as second:
         job = await a_job(store)
         runners = [
             a_runner(store, {"evaluation": handler}),
-            a_runner(other, {"evaluation": handler}),
+            a_runner(second, {"evaluation": handler}),
         ]
-        found = await asyncio.gather(
+        results = await asyncio.gather(
             *(runner.run("evaluation", job.id, 0) for runner in runners * 4)
         )
-        assert sorted(found) == ["completed", *["stale"] * 7]
+        assert sorted(results) == ["completed", *["stale"] * 7]
         assert runs == [0]
 
 
-async def test_who_was_taken_for_dead_records_no_result(opened: Opened) -> None:
+async def test_who_was_taken_for_dead_records_no_result(open_store: Opened) -> None:
     going, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(_run: JobRun) -> Done:
@@ -191,16 +191,16 @@ async def test_who_was_taken_for_dead_records_no_result(opened: Opened) -> None:
     async def quick(_run: JobRun) -> Done:
         return Done(values={"mean": 0.9})
 
-    async with opened() as store:
+    async with open_store() as store:
         job = await a_job(store)
         first = asyncio.create_task(
             a_runner(store, {"evaluation": slow}).run("evaluation", job.id, 0)
         )
         await going.wait()
-        moved = Update(
+        request = Update(
             resource=EVALUATION, id=job.id, values={"status": "queued"}, increments={"turn": 1}
         )
-        await store.write(moved)
+        await store.write(request)
         assert (
             await a_runner(store, {"evaluation": quick}).run("evaluation", job.id, 1) == "completed"
         )
@@ -216,7 +216,7 @@ async def test_who_was_taken_for_dead_records_no_result(opened: Opened) -> None:
         ]
 
 
-async def test_a_worker_that_stops_hands_its_jobs_back(opened: Opened) -> None:
+async def test_a_worker_that_stops_hands_its_jobs_back(open_store: Opened) -> None:
     going = asyncio.Event()
 
     async def handler(run: JobRun) -> Done:
@@ -225,7 +225,7 @@ async def test_a_worker_that_stops_hands_its_jobs_back(opened: Opened) -> None:
         await asyncio.Event().wait()
         return Done()
 
-    async with opened() as store:
+    async with open_store() as store:
         job, later = await a_job(store), await a_job(store)
         runner = a_runner(store, {"evaluation": handler})
         task = asyncio.create_task(runner.run("evaluation", job.id, 0))
@@ -248,14 +248,14 @@ async def test_a_worker_that_stops_hands_its_jobs_back(opened: Opened) -> None:
 
 
 async def test_a_worker_that_leaves_waits_for_its_jobs_and_hears_what_they_raise(
-    opened: Opened,
+    open_store: Opened,
 ) -> None:
     """A journal refuses further answers of a job that goes on elsewhere with a ConflictError."""
 
-    going, ended = asyncio.Event(), list[asyncio.Task[Any]]()
+    going, tasks = asyncio.Event(), list[asyncio.Task[Any]]()
 
     async def handler(_run: JobRun) -> Done:
-        ended.extend(filter(None, [asyncio.current_task()]))
+        tasks.extend(filter(None, [asyncio.current_task()]))
         going.set()
         try:
             await asyncio.Event().wait()
@@ -265,7 +265,7 @@ async def test_a_worker_that_leaves_waits_for_its_jobs_and_hears_what_they_raise
             raise ConflictError("the job goes on elsewhere") from None
         return Done()
 
-    async with opened() as store:
+    async with open_store() as store:
         job = await a_job(store)
         task = asyncio.create_task(
             a_runner(store, {"evaluation": handler}).run("evaluation", job.id, 0)
@@ -274,11 +274,13 @@ async def test_a_worker_that_leaves_waits_for_its_jobs_and_hears_what_they_raise
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert ended[0].done()
-        assert isinstance(ended[0].exception(), ConflictError)
+        assert tasks[0].done()
+        assert isinstance(tasks[0].exception(), ConflictError)
 
 
-async def test_a_worker_that_was_taken_for_dead_leaves_its_jobs_to_others(opened: Opened) -> None:
+async def test_a_worker_that_was_taken_for_dead_leaves_its_jobs_to_others(
+    open_store: Opened,
+) -> None:
     """Also before anybody has taken them: it writes nothing at all."""
 
     going = asyncio.Event()
@@ -288,7 +290,7 @@ async def test_a_worker_that_was_taken_for_dead_leaves_its_jobs_to_others(opened
         await asyncio.Event().wait()
         return Done()
 
-    async with opened() as store:
+    async with open_store() as store:
         job = await a_job(store)
         runner = a_runner(store, {"evaluation": handler})
         task = asyncio.create_task(runner.run("evaluation", job.id, 0))

@@ -35,7 +35,7 @@ async def is_spent(tickets: Tickets, names: list[str], spent: set[str]) -> bool:
 @pytest.mark.full
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 async def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(
-    opened: Opened, tmp_path: Path
+    open_store: Opened, tmp_path: Path
 ) -> None:
     """Noted twice, run once; on the loop and thread of the worker; JSON, our version, WAL."""
 
@@ -50,7 +50,7 @@ async def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(
 
     loop = asyncio.get_running_loop()
     url = f"sqlite+aiosqlite:///{tmp_path / 'dspex.sqlite3'}"
-    async with opened():
+    async with open_store():
         for life in ("first", "second"):  # one after the other: there is one DBOS in a process
             both.clear()
             runs.clear()
@@ -62,11 +62,11 @@ async def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(
                 await asyncio.to_thread(tickets.add, "elsewhere", OTHER, 0)
                 await both.wait()
                 first = 0 if life == "first" else 2
-                assert [found[:3] for found in sorted(runs, key=lambda found: found[2])] == [
+                assert [entry[:3] for entry in sorted(runs, key=lambda entry: entry[2])] == [
                     ("evaluation", JOB, first),
                     ("evaluation", JOB, first + 1),
                 ]
-                assert {found[3:] for found in runs} == {(loop, threading.get_ident())}
+                assert {entry[3:] for entry in runs} == {(loop, threading.get_ident())}
                 names = [ticket_of(JOB, first), ticket_of(OTHER, 0)]
                 await eventually(partial(is_spent, tickets, names, {names[0]}))
                 await asyncio.to_thread(tickets.discard, ["nobody"])
@@ -113,12 +113,12 @@ async def test_a_database_that_is_away_is_a_storage_error_whatever_is_asked(
     async def run(_queue: str, _job_id: UUID, _turn: int) -> str:
         return "completed"
 
-    async def work(own: PostgresServer, url: str) -> None:
+    async def work(server: PostgresServer, url: str) -> None:
         tickets = Tickets(
             url, executor="me", run=run, loop=asyncio.get_running_loop(), policy=QUICK
         )
         await asyncio.to_thread(tickets.start, [("evaluation", "evaluation")])
-        own.stop("QUIT")
+        server.stop("QUIT")
         for call in (
             lambda: tickets.add("evaluation", JOB, 0),
             lambda: tickets.find_spent([ticket_of(JOB, 0)]),
@@ -133,28 +133,28 @@ async def test_a_database_that_is_away_is_a_storage_error_whatever_is_asked(
         with pytest.raises(StorageError, match="is closed"):
             tickets.add("evaluation", JOB, 0)
 
-    with PostgresServer() as own:
-        url = own.url(own.make())
+    with PostgresServer() as server:
+        url = server.url(server.make())
         migrated(url)
-        await work(own, url)
+        await work(server, url)
 
 
 def test_connections_for_dbos_have_our_settings(tmp_path: Path) -> None:
     engine = make_engine(f"sqlite+aiosqlite:///{tmp_path / 'some.sqlite3'}")
     with engine.begin() as connection:
-        found = [
+        pragmas = [
             connection.exec_driver_sql(f"pragma {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys")
         ]
-        assert found == ["wal", 1, 1]
+        assert pragmas == ["wal", 1, 1]
         with (
-            sqlite3.connect(tmp_path / "some.sqlite3", timeout=0) as other,
+            sqlite3.connect(tmp_path / "some.sqlite3", timeout=0) as blocker,
             pytest.raises(sqlite3.OperationalError),
         ):
-            other.execute(
+            blocker.execute(
                 "begin immediate"
             )  # a transaction holds the lock from its first statement on
-        other.close()
+        blocker.close()
     engine.dispose()
 
 

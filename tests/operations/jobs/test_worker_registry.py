@@ -43,16 +43,16 @@ async def status(store: Store, worker: Any) -> str:
 
 
 async def test_a_worker_that_stands_still_for_two_seconds_of_watching_is_dead(
-    opened: Opened,
+    open_store: Opened,
 ) -> None:
-    async with opened() as store:
+    async with open_store() as store:
         silent, lively, me = [await a_worker(store) for _ in range(3)]
         clock = FakeClock()
         mine = WorkerRegistry(store, policy=POLICY, clock=clock, me=me.id)
-        other = WorkerRegistry(store, policy=POLICY, clock=SystemClock(), me=lively.id)
+        registry = WorkerRegistry(store, policy=POLICY, clock=SystemClock(), me=lively.id)
         for _ in range(4):
             assert await mine.tick()
-            assert await other.tick()
+            assert await registry.tick()
             await clock.advance(0.5)
             assert await status(store, silent) == "alive"
         await mine.tick()
@@ -65,8 +65,8 @@ async def test_a_worker_that_stands_still_for_two_seconds_of_watching_is_dead(
         assert not await WorkerRegistry(store, policy=POLICY, clock=clock, me=silent.id).tick()
 
 
-async def test_time_in_which_nobody_could_look_does_not_count(opened: Opened) -> None:
-    async with opened() as store:
+async def test_time_in_which_nobody_could_look_does_not_count(open_store: Opened) -> None:
+    async with open_store() as store:
         silent = await a_worker(store)
         clock = FakeClock()
         registry = WorkerRegistry(store, policy=POLICY, clock=clock)
@@ -80,14 +80,14 @@ async def test_time_in_which_nobody_could_look_does_not_count(opened: Opened) ->
     ("wait", "is_due"), [(-1, True), (0, True), (5, False), (60, False), (3600, True)]
 )
 async def test_a_job_waits_for_its_retry_but_not_for_a_clock_that_was_ahead(
-    opened: Opened, wait: float, *, is_due: bool
+    open_store: Opened, wait: float, *, is_due: bool
 ) -> None:
     noted: list[object] = []
 
     async def note(_channel: str, job: JobRecord) -> None:
         noted.append(job.id)
 
-    async with opened() as store:
+    async with open_store() as store:
         clock = FakeClock()
         job = await a_job(store, retry_at=clock.now() + timedelta(seconds=wait))
         assert await OrphanSweeper(
@@ -97,7 +97,7 @@ async def test_a_job_waits_for_its_retry_but_not_for_a_clock_that_was_ahead(
 
 
 async def test_jobs_that_nobody_can_run_keep_no_later_one_waiting(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
+    open_store: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(orphan_sweeper, "_AT_ONCE", 2)
 
@@ -106,7 +106,7 @@ async def test_jobs_that_nobody_can_run_keep_no_later_one_waiting(
     async def note(_channel: str, job: JobRecord) -> None:
         noted.append(job.id)
 
-    async with opened() as store:
+    async with open_store() as store:
         first = await a_job(store, needs={"code": "elsewhere", "revision": "1"})
         program = await store.get(DOMAIN["program"], id=first.program_id)
         for _ in range(3):
@@ -120,9 +120,9 @@ async def test_jobs_that_nobody_can_run_keep_no_later_one_waiting(
 
 
 async def test_jobs_of_the_dead_are_queued_again_until_they_look_like_murderers(
-    opened: Opened,
+    open_store: Opened,
 ) -> None:
-    async with opened() as store:
+    async with open_store() as store:
         worker = await a_worker(store)
         noted: list[tuple[str, int]] = []
 
@@ -160,8 +160,8 @@ async def test_jobs_of_the_dead_are_queued_again_until_they_look_like_murderers(
         assert not await sweeper.tick()
 
 
-async def test_what_waits_says_for_whom(opened: Opened) -> None:
-    async with opened() as store:
+async def test_what_waits_says_for_whom(open_store: Opened) -> None:
+    async with open_store() as store:
         engine = QueuedJobs(store, policy=POLICY, clock=SystemClock(), new_id=new_id)
 
         async def waiting(needs: dict[str, Any]) -> str | None:
@@ -187,8 +187,8 @@ async def test_what_waits_says_for_whom(opened: Opened) -> None:
         assert await waiting(coded) is None
 
 
-async def test_a_job_that_waits_for_its_next_attempt_is_not_handed_out(opened: Opened) -> None:
-    async with opened() as store:
+async def test_a_job_that_waits_for_its_next_attempt_is_not_handed_out(open_store: Opened) -> None:
+    async with open_store() as store:
         noted: list[int] = []
 
         async def note(_channel: str, job: Any) -> None:
@@ -207,7 +207,7 @@ async def test_a_job_that_waits_for_its_next_attempt_is_not_handed_out(opened: O
         assert noted == [0]
 
 
-async def test_a_survey_without_a_database_decides_nothing(opened: Opened) -> None:
+async def test_a_survey_without_a_database_decides_nothing(open_store: Opened) -> None:
     class Away:
         def __init__(self, store: Any) -> None:
             self.store, self.is_away = store, False
@@ -217,7 +217,7 @@ async def test_a_survey_without_a_database_decides_nothing(opened: Opened) -> No
                 raise StorageError("away")
             return getattr(self.store, name)
 
-    async with opened() as store:
+    async with open_store() as store:
         silent, clock, between = await a_worker(store), FakeClock(), Away(store)
         registry = WorkerRegistry(between, policy=POLICY, clock=clock)
         for away in (False, True, True, False):

@@ -73,9 +73,9 @@ class World:
     def store(self) -> Any:
         return self.services.operations.dependencies.store
 
-    async def act(self, name: str, given: Any) -> Any:
+    async def act(self, name: str, request: Any) -> Any:
         action = next(action for action in DOMAIN.actions if action.name == name)
-        return await self.services.operations.perform(action, given)
+        return await self.services.operations.perform(action, request)
 
     async def job(self, *, concurrency: int = 1, metric: str = "exact_match") -> Any:
         configuration = {"concurrency": concurrency}
@@ -120,13 +120,13 @@ class World:
 
     async def statuses(self, job: Any) -> list[str]:
         query = Query(where={"subject_id": job.id}, oldest_first=True, limit=500)
-        told = [
+        values = [
             event.payload["status"] for event in await self.store.select(DOMAIN["event"], query)
         ]
         return [
             status
-            for number, status in enumerate(told)
-            if number == 0 or told[number - 1] != status
+            for number, status in enumerate(values)
+            if number == 0 or values[number - 1] != status
         ]
 
     @contextmanager
@@ -263,13 +263,13 @@ async def test_a_job_is_paused_resumed_handed_back_and_cancelled_from_another_pr
             assert len(row.rows) == 20
             assert sum(at.model.asked.values()) <= 22
             assert paused < 20
-            other = await at.job()
+            second = await at.job()
             at.model.seconds = 60.0
-            await at.until_status(other, "running")
+            await at.until_status(second, "running")
             await eventually(asks)
-            await at.act("cancel_evaluation", JobRef(id=other.id))
+            await at.act("cancel_evaluation", JobRef(id=second.id))
             await eventually(is_silent, within=1.0)
-            assert (await at.row(other)).status == "cancelled"
+            assert (await at.row(second)).status == "cancelled"
 
 
 IDLE = """import asyncio
@@ -408,8 +408,8 @@ async def test_limits_hold_and_what_waits_says_why(
         with at.worker(**extra), at.worker(**extra):
 
             async def all_done() -> bool:
-                wanted = Query(where={"id": tuple(job.id for job in jobs)})
-                rows = await at.store.select(DOMAIN["evaluation"], wanted)
+                query = Query(where={"id": tuple(job.id for job in jobs)})
+                rows = await at.store.select(DOMAIN["evaluation"], query)
                 reasons.update(str(row.waiting) for row in rows if row.status == "queued")
                 running.append(sum(row.status == "running" for row in rows))
                 return all(row.status == "completed" for row in rows)
@@ -429,24 +429,24 @@ def _needing(job: Any, needs: dict[str, str]) -> Any:
 
 
 def test_a_worker_is_stopped_also_while_its_database_is_away(tmp_path: Path) -> None:
-    with PostgresServer() as own:
-        url = own.url(own.make())
+    with PostgresServer() as server:
+        url = server.url(server.make())
         migrated(url)
         env = {name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")}
         command = [sys.executable, "-m", "dspex", "worker", "--state-dir", str(tmp_path / "state")]
         with Child(command, cwd=tmp_path, env=env | {"DSPEX_DATABASE_URL": url}) as worker:
             worker.wait_for_line("takes jobs")
-            own.stop()
+            server.stop()
             worker.wait_for_line("no server answers there")
             assert worker.stop(within=40) == 0
-        own.start()
+        server.start()
 
 
 async def test_a_worker_is_stopped_with_a_job_while_its_database_is_away_and_another_goes_on(
     tmp_path: Path,
 ) -> None:
-    with PostgresServer() as own:
-        url = own.url(own.make())
+    with PostgresServer() as server:
+        url = server.url(server.make())
         migrated(url)
 
         settings = Settings(state_dir=tmp_path / "state", database_url=Secret(url))
@@ -454,10 +454,10 @@ async def test_a_worker_is_stopped_with_a_job_while_its_database_is_away_and_ano
             job = await at.job()
             with at.worker() as worker:
                 await at.until_status(job, "running")
-                await asyncio.to_thread(own.stop)
+                await asyncio.to_thread(server.stop)
                 await asyncio.to_thread(worker.wait_for_line, "no server answers there")
                 assert await asyncio.to_thread(worker.stop, within=40) == 0
-            await asyncio.to_thread(own.start)
+            await asyncio.to_thread(server.start)
             with at.worker():
                 row = await at.until_status(job, "completed")
             assert len(row.rows) == 20

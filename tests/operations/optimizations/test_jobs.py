@@ -67,12 +67,12 @@ class Here:
     operations: Operations
     engine: InlineEngine
 
-    async def act(self, name: str, given: Any) -> Any:
+    async def act(self, name: str, request: Any) -> Any:
         action = next(action for action in DOMAIN.actions if action.name == name)
-        return await self.operations.perform(action, given)
+        return await self.operations.perform(action, request)
 
-    async def ended(self, name: str, given: Any) -> Any:
-        job = await self.act(name, given)
+    async def ended(self, name: str, request: Any) -> Any:
+        job = await self.act(name, request)
         await self.engine.finished(job.id)
         return await self.now(job)
 
@@ -85,12 +85,12 @@ class Here:
 
 @asynccontextmanager
 async def here(
-    folder: Path, model: LanguageModel | None = None, code: CodeRoot | None = None, **given: Any
+    folder: Path, model: LanguageModel | None = None, code: CodeRoot | None = None, **options: Any
 ) -> AsyncIterator[Here]:
-    settings = Settings(state_dir=folder / "state", cache_dir=folder / "cache", **given)
-    async with open_services(settings, code=code) as opened:
+    settings = Settings(state_dir=folder / "state", cache_dir=folder / "cache", **options)
+    async with open_services(settings, code=code) as process:
         services = dataclasses.replace(
-            opened, context=dataclasses.replace(opened.context, model=model)
+            process, context=dataclasses.replace(process.context, model=model)
         )
         store = services.operations.dependencies.store
         rows = JobRows(store, policy=POLICY, clock=SystemClock(), new_id=new_id)
@@ -105,8 +105,8 @@ async def test_an_evaluation_on_the_mock_backend_is_a_job(tmp_path: Path) -> Non
         store = at.services.operations.dependencies.store
         await a_program(store)
         await a_dataset(store, ROWS)
-        given = CreateEvaluation(program="qa", dataset="questions", metrics=["exact_match", "f1"])
-        row = await at.ended("create_evaluation", given)
+        request = CreateEvaluation(program="qa", dataset="questions", metrics=["exact_match", "f1"])
+        row = await at.ended("create_evaluation", request)
         assert (row.status, row.mean, row.error) == ("completed", 0.0, None)
         assert row.interval[0] == 0.0
         assert len(row.rows) == 30
@@ -136,19 +136,19 @@ async def test_an_evaluation_goes_on_where_it_was_and_asks_nothing_twice(tmp_pat
         store = at.services.operations.dependencies.store
         await a_program(store, backend="native")
         await a_dataset(store, ROWS)
-        given = CreateEvaluation(
+        request = CreateEvaluation(
             program="qa", dataset="questions", configuration={"concurrency": 1}
         )
-        row = await at.ended("create_evaluation", given)
+        row = await at.ended("create_evaluation", request)
         assert (row.status, row.attempts) == ("completed", 2)
         assert model.calls == 30
     async with here(tmp_path / "other", whole) as at:
         store = at.services.operations.dependencies.store
         await a_program(store, backend="native")
         await a_dataset(store, ROWS)
-        undisturbed = await at.ended("create_evaluation", given)
-    found = [(line["outputs"], line["scores"], line["usage"]) for line in row.rows]
-    assert found == [(line["outputs"], line["scores"], line["usage"]) for line in undisturbed.rows]
+        undisturbed = await at.ended("create_evaluation", request)
+    lines = [(line["outputs"], line["scores"], line["usage"]) for line in row.rows]
+    assert lines == [(line["outputs"], line["scores"], line["usage"]) for line in undisturbed.rows]
     assert row.cost_usd == pytest.approx(undisturbed.cost_usd)
 
 
@@ -189,8 +189,8 @@ async def test_a_paused_job_goes_on_and_a_cancelled_one_does_not(tmp_path: Path,
             "concurrency": 1,
             "options": {"k": 2},
         }  # so that no answer is on its way when it is stopped
-        given = CreateOptimization(program="qa", dataset="questions", configuration=settings)
-        job = await at.act("create_optimization", given)
+        optimization = CreateOptimization(program="qa", dataset="questions", configuration=settings)
+        job = await at.act("create_optimization", optimization)
         await reached.wait()
         stopped = await at.act(f"{step}_optimization", JobRef(id=job.id))
         assert stopped.status == {"pause": "paused", "cancel": "cancelled"}[step]
@@ -211,7 +211,7 @@ async def test_a_paused_job_goes_on_and_a_cancelled_one_does_not(tmp_path: Path,
         store = at.services.operations.dependencies.store
         await a_program(store, backend="native")
         await a_dataset(store, ROWS)
-        undisturbed = await at.ended("create_optimization", given)
+        undisturbed = await at.ended("create_optimization", optimization)
         assert (undisturbed.trials, undisturbed.best) == (row.trials, row.best)
         assert calls == again.calls
 
@@ -228,23 +228,23 @@ async def test_an_optimization_makes_a_version_that_says_who_made_it(
             optimizer, {}
         )
         settings = {"options": options, "insist": True}
-        given = CreateOptimization(
+        request = CreateOptimization(
             program="qa", dataset="questions", optimizer=optimizer, configuration=settings
         )
-        row = await at.ended("create_optimization", given)
+        row = await at.ended("create_optimization", request)
         assert row.status == "completed", row.error
         assert row.trials[0]["label"] == "the program as it is"
         assert row.progress["trials"] == len(row.trials)
         assert row.result_version_id is not None, row.best
-        made = await store.get(DOMAIN["program_version"], id=row.result_version_id)
-        assert made is not None
-        assert (made.number, made.made_by, made.parent_id) == (
+        result = await store.get(DOMAIN["program_version"], id=row.result_version_id)
+        assert result is not None
+        assert (result.number, result.made_by, result.parent_id) == (
             2,
             f"job {row.id}",
             before.current_version_id,
         )
-        assert (await at.program()).current_version_id == made.id
-        assert made.assignment
+        assert (await at.program()).current_version_id == result.id
+        assert result.assignment
 
 
 async def test_an_optimization_takes_an_objective_and_limits_and_changes_nothing_if_none_meets_them(
@@ -259,15 +259,15 @@ async def test_an_optimization_takes_an_objective_and_limits_and_changes_nothing
             "maximize": "-tokens",
             "subject_to": ["exact_match>=2"],
         }
-        given = CreateOptimization(program="qa", dataset="questions", configuration=settings)
+        request = CreateOptimization(program="qa", dataset="questions", configuration=settings)
         with pytest.warns(UserWarning, match="no program within the limits"):
-            row = await at.ended("create_optimization", given)
+            row = await at.ended("create_optimization", request)
         assert (row.status, row.result_version_id) == ("completed", None), row.error
         assert row.best["conclusion"].startswith("no program within the limits")
         assert (row.best["objective"], row.best["is_better"]) == ("-tokens", False)
         assert row.best["figures"]["tokens"] > 0
         settings["subject_to"] = ["exact_match>=0", "failed<=0"]
-        row = await at.ended("create_optimization", given)
+        row = await at.ended("create_optimization", request)
         assert row.status == "completed", row.error
         assert row.best["trial"] == 0  # demonstrations cost tokens
 
@@ -279,8 +279,8 @@ async def test_an_optimization_whose_budget_does_not_reach_the_comparison_stores
         store = at.services.operations.dependencies.store
         await a_program(store, backend="native")
         await a_dataset(store, ROWS)
-        given = CreateOptimization(program="qa", dataset="questions", budget={"calls": 30})
-        row = await at.ended("create_optimization", given)
+        request = CreateOptimization(program="qa", dataset="questions", budget={"calls": 30})
+        row = await at.ended("create_optimization", request)
         assert (row.status, row.result_version_id) == ("completed", None), row.error
         assert "calls are reserved for the comparison on 9 held-out rows" in row.best["stopped"]
 
@@ -318,12 +318,12 @@ async def test_a_metric_may_be_code_of_the_root_and_nothing_else(tmp_path: Path)
             3,
         ):
             wrong: list[Any] = [bad]
-            given = CreateEvaluation(program="qa", dataset="questions", metrics=wrong)
+            request = CreateEvaluation(program="qa", dataset="questions", metrics=wrong)
             with pytest.raises(InvalidError) as caught:
-                await at.act("create_evaluation", given)
+                await at.act("create_evaluation", request)
             assert caught.value.fields[0].path == "metrics[0]"
-        given = CreateEvaluation(program="qa", dataset="questions", metrics=["job_scores:length"])
-        row = await at.ended("create_evaluation", given)
+        request = CreateEvaluation(program="qa", dataset="questions", metrics=["job_scores:length"])
+        row = await at.ended("create_evaluation", request)
         assert (row.status, row.mean > 5) == ("completed", True), row.error
         assert row.needs["code"] == "default"
 
@@ -343,15 +343,15 @@ async def test_a_caller_of_an_api_names_registered_metrics_and_no_code(tmp_path:
         at.operations = at.operations.as_actor(caller)
         makers = ("create_evaluation", "create_optimization")
         for bad in ("job_tones:tone", "kind=job_tones:tone", "kid"):
-            for make, given in zip(makers, (CreateEvaluation, CreateOptimization), strict=True):
+            for make, request in zip(makers, (CreateEvaluation, CreateOptimization), strict=True):
                 with pytest.raises(
                     InvalidError, match="exact_match, contains, f1, judged, kind"
                 ) as caught:
-                    await at.act(make, given(program="qa", dataset="questions", metrics=[bad]))
+                    await at.act(make, request(program="qa", dataset="questions", metrics=[bad]))
                 assert caught.value.fields[0].path == "metrics[0]"
         assert not (tmp_path / "imported").exists()
-        found = await at.act("known_metrics", KnownMetrics())
-        assert found.names == ["exact_match", "contains", "f1", "judged", "kind"]
+        result = await at.act("known_metrics", KnownMetrics())
+        assert result.names == ["exact_match", "contains", "f1", "judged", "kind"]
         row = await at.ended(
             "create_evaluation",
             CreateEvaluation(program="qa", dataset="questions", metrics=["kind"]),
@@ -425,23 +425,23 @@ async def test_an_optimizer_of_dspy_is_a_job_that_asks_nothing_twice(
         store = at.services.operations.dependencies.store
         before = await a_program(store, backend="dspy")
         await a_dataset(store, ROWS)
-        given = CreateOptimization(
+        request = CreateOptimization(
             program="qa",
             dataset="questions",
             optimizer=optimizer,
             configuration={**settings, "insist": True},
         )
-        row = await at.ended("create_optimization", given)
+        row = await at.ended("create_optimization", request)
         assert row.status == "completed", row.error
         assert row.attempts == 2
         assert ("scored" in row.progress) == (
             optimizer != "LabeledFewShot"
         )  # it chooses, and scores nothing
-        made = await store.get(DOMAIN["program_version"], id=row.result_version_id)
-        assert made is not None
+        result = await store.get(DOMAIN["program_version"], id=row.result_version_id)
+        assert result is not None
         if optimizer != "MIPROv2":  # its best may be one without demonstrations
-            assert "'question': 'question " in str((made.definition, made.assignment))
-        assert (made.made_by, made.parent_id) == (f"job {row.id}", before.current_version_id)
+            assert "'question': 'question " in str((result.definition, result.assignment))
+        assert (result.made_by, result.parent_id) == (f"job {row.id}", before.current_version_id)
         journal = await SQLJournal(at.services.data, row.id).entries()
         answers = [entry["key"] for entry in journal if entry["kind"] == "answer"]
         assert len(answers) == len(set(answers))

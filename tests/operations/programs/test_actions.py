@@ -54,8 +54,8 @@ async def opened(
     settings: Settings, name: str = "qa"
 ) -> AsyncIterator[tuple[Operations, Services]]:
     async with open_services(settings) as services:
-        given = CreateProgram(name=name, signature="q -> a: int", backend="mock")
-        await create_program(services.operations, given)
+        request = CreateProgram(name=name, signature="q -> a: int", backend="mock")
+        await create_program(services.operations, request)
         yield services.operations, services
 
 
@@ -73,19 +73,19 @@ async def test_metrics_of_a_program_are_figures_over_its_executions(settings: Se
         await create_program(operations, CreateProgram(name="real", signature="q -> a: int"))
         for n in range(3):
             await execute_program(operations, ExecuteProgram(name="real", inputs={"q": str(n)}))
-        found = await do(operations, "program_metrics", name="real")
-        assert (found.total, found.completed, found.failed, found.cancelled) == (3, 2, 1, 0)
-        assert found.success_rate == pytest.approx(2 / 3)
+        result = await do(operations, "program_metrics", name="real")
+        assert (result.total, result.completed, result.failed, result.cancelled) == (3, 2, 1, 0)
+        assert result.success_rate == pytest.approx(2 / 3)
         rows = await operations.list(DOMAIN["execution"], Query(where={"status": "completed"}))
         times = sorted(row.duration_ms for row in rows)
-        assert found.mean_ms == pytest.approx(sum(times) / 2)
-        assert (found.p50_ms, found.p95_ms) == (
+        assert result.mean_ms == pytest.approx(sum(times) / 2)
+        assert (result.p50_ms, result.p95_ms) == (
             pytest.approx(times[0]),
             pytest.approx(times[1]),
         )
-        assert found.cost_usd == pytest.approx(1.0)
-        assert found.input_tokens == sum(row.usage["input_tokens"] for row in rows)
-        assert found.last_executed_at is not None
+        assert result.cost_usd == pytest.approx(1.0)
+        assert result.input_tokens == sum(row.usage["input_tokens"] for row in rows)
+        assert result.last_executed_at is not None
 
 
 async def test_a_version_is_compared_with_another_and_activated(settings: Settings) -> None:
@@ -96,18 +96,18 @@ async def test_a_version_is_compared_with_another_and_activated(settings: Settin
         saved = await save_program(
             operations, Predict("q -> a", demos=demos, temperature=0.5).to_program("qa")
         )
-        found = await do(operations, "diff_versions", name="qa", first=1, second=2)
-        changes = {change["path"]: (change["before"], change["after"]) for change in found.changes}
+        result = await do(operations, "diff_versions", name="qa", first=1, second=2)
+        changes = {change["path"]: (change["before"], change["after"]) for change in result.changes}
         assert changes["assignment.self.demos"] == (None, demos)
         assert "temperature" in repr(
             [change for path, change in changes.items() if "config" in path]
         )
         back = await do(operations, "activate_version", name="qa", number=1)
-        assert back.current_version_id == found.first.id != saved.current_version_id
-        ended = await execute_program(
+        assert back.current_version_id == result.first.id != saved.current_version_id
+        execution = await execute_program(
             operations, ExecuteProgram(name="qa", inputs={"q": "?"}, backend="mock")
         )
-        assert ended.program_version_id == found.first.id
+        assert execution.program_version_id == result.first.id
         with pytest.raises(NotFoundError, match="no version 3"):
             await do(operations, "activate_version", name="qa", number=3)
 
@@ -124,8 +124,8 @@ async def test_a_program_is_archived_and_a_broken_one_made_ready_again(settings:
         assert (await do(operations, "initialize_program", name="qa")).status == "ready"
         broken = {"status": "error", "backend": "gone"}
         await operations.store.write(Update(resource=resource, id=program.id, values=broken))
-        found = await do(operations, "initialize_program", name="qa")
-        assert (found.status, found.error["code"]) == ("error", "invalid")
+        result = await do(operations, "initialize_program", name="qa")
+        assert (result.status, result.error["code"]) == ("error", "invalid")
         working = {"status": "ready", "backend": "mock"}
         await operations.store.write(Update(resource=resource, id=program.id, values=working))
         assert (await do(operations, "archive_program", name="qa")).status == "archived"
@@ -142,8 +142,8 @@ async def test_a_draft_runs_after_it_is_initialized_and_an_error_leads_back(
     async with open_services(settings) as services:
         operations = services.operations
         values = {"name": "d", "signature": "q -> a: int", "backend": "mock", "draft": True}
-        made = await do(operations, "create_program", **values)
-        assert (made.status, (await find_program(operations, name="d")).status) == (
+        result = await do(operations, "create_program", **values)
+        assert (result.status, (await find_program(operations, name="d")).status) == (
             "draft",
             "draft",
         )
@@ -151,10 +151,14 @@ async def test_a_draft_runs_after_it_is_initialized_and_an_error_leads_back(
             await execute_program(operations, ExecuteProgram(name="d", inputs={"q": "?"}))
         with pytest.raises(ConflictError, match="is draft: archive needs it to be ready"):
             await do(operations, "archive_program", name="d")
-        await operations.store.write(Update(resource=table, id=made.id, values={"backend": "gone"}))
+        await operations.store.write(
+            Update(resource=table, id=result.id, values={"backend": "gone"})
+        )
         broken = await do(operations, "initialize_program", name="d")
         assert (broken.status, broken.error["code"]) == ("error", "invalid")
-        await operations.store.write(Update(resource=table, id=made.id, values={"backend": "mock"}))
+        await operations.store.write(
+            Update(resource=table, id=result.id, values={"backend": "mock"})
+        )
         mended = await do(operations, "initialize_program", name="d")
         assert (mended.status, mended.error) == ("ready", None)
         assert (
@@ -255,7 +259,7 @@ async def test_no_action_reaches_into_another_workspace_or_beyond_its_scope(
             (await find_program(operations, name="qa")).id,
             (await operations.list(DOMAIN["execution"], Query()))[0].id,
         )
-        tried: list[tuple[str, dict[str, Any]]] = [
+        calls: list[tuple[str, dict[str, Any]]] = [
             *(
                 (name, {"program_id": program})
                 for name in ("archive_program", "initialize_program", "program_metrics")
@@ -269,7 +273,7 @@ async def test_no_action_reaches_into_another_workspace_or_beyond_its_scope(
             ("cancel_execution", {"execution_id": execution}),
             ("retry_execution", {"execution_id": execution}),
         ]
-        for name, values in tried:
+        for name, values in calls:
             with pytest.raises(NotFoundError):
                 await do(stranger, name, **values)
             barred = operations.as_actor(Actor(name="bob", scopes=frozenset()))

@@ -62,29 +62,29 @@ async def test_a_program_is_created_ready_and_executed_on_a_model(settings: Sett
     async with open_services(settings) as services:
         model = ScriptedModel("[[ ## answer ## ]]\nParis", cost_usd=0.25)
         operations = operations_of(services, model=model)
-        made = await create_program(
+        result = await create_program(
             operations,
             CreateProgram(
                 name="qa", signature="question -> answer", configuration={"temperature": 0.5}
             ),
         )
-        assert (made.status, made.execution_count) == ("ready", 0)
-        ended = await execute_program(
+        assert (result.status, result.execution_count) == ("ready", 0)
+        execution = await execute_program(
             operations, ExecuteProgram(name="qa", inputs={"question": "capital?"})
         )
-        assert (ended.status, ended.outputs, ended.cost_usd) == (
+        assert (execution.status, execution.outputs, execution.cost_usd) == (
             "completed",
             {"answer": "Paris"},
             0.25,
         )
         assert model.requests[0].temperature == 0.5
-        assert ended.usage is not None
-        assert ended.usage["calls"] == 1
-        assert ended.trace is not None
-        assert [span["kind"] for span in ended.trace["spans"]] == ["model", "module"]
-        assert "capital?" in ended.trace["spans"][0]["inputs_ref"]
-        stored = await operations.row(EXECUTION, ended.id)
-        assert stored.outputs == ended.outputs
+        assert execution.usage is not None
+        assert execution.usage["calls"] == 1
+        assert execution.trace is not None
+        assert [span["kind"] for span in execution.trace["spans"]] == ["model", "module"]
+        assert "capital?" in execution.trace["spans"][0]["inputs_ref"]
+        stored = await operations.row(EXECUTION, execution.id)
+        assert stored.outputs == execution.outputs
         assert (await find_program(operations, name="qa")).execution_count == 1
 
 
@@ -106,9 +106,9 @@ async def test_a_wrong_definition_names_its_field_and_stores_nothing(
     settings: Settings, values: dict[str, Any], field: str
 ) -> None:
     async with open_services(settings) as services:
-        given = {"name": "qa", "signature": "question -> answer", **values}
+        definition = {"name": "qa", "signature": "question -> answer", **values}
         with pytest.raises(InvalidError) as caught:
-            await create_program(services.operations, CreateProgram(**given))
+            await create_program(services.operations, CreateProgram(**definition))
         assert [error.field for error in caught.value.fields] == [field]
         assert await services.operations.count(DOMAIN["program"], {}) == 0
         assert await services.operations.count(DOMAIN["signature"], {}) == 0
@@ -138,20 +138,20 @@ async def test_all_that_is_wrong_of_a_definition_is_told_at_once(settings: Setti
 
 async def test_a_second_program_of_the_same_name_is_a_conflict(settings: Settings) -> None:
     async with open_services(settings) as services:
-        given = CreateProgram(name="qa", signature="question -> answer")
-        await create_program(services.operations, given)
+        request = CreateProgram(name="qa", signature="question -> answer")
+        await create_program(services.operations, request)
         with pytest.raises(ConflictError, match="'qa' exists already"):
-            await create_program(services.operations, given)
+            await create_program(services.operations, request)
 
 
 async def test_of_two_creations_at_once_one_wins(settings: Settings) -> None:
     async with open_services(settings) as services:
-        given = CreateProgram(name="qa", signature="question -> answer")
-        found = await asyncio.gather(
-            *(create_program(services.operations, given) for _ in range(5)),
+        request = CreateProgram(name="qa", signature="question -> answer")
+        results = await asyncio.gather(
+            *(create_program(services.operations, request) for _ in range(5)),
             return_exceptions=True,
         )
-        refused = [item for item in found if isinstance(item, ConflictError)]
+        refused = [item for item in results if isinstance(item, ConflictError)]
         assert ["'qa' exists already; choose another name" in str(error) for error in refused] == [
             True
         ] * 4
@@ -184,8 +184,8 @@ async def test_settings_that_are_made_at_once_are_all_kept(on_each_database: Set
             configure_program(operations, ConfigureProgram(name="qa", keep_count=7)),
             execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"})),
         )
-        kept = (await find_program(operations, name="qa")).configuration
-        assert kept == {"store_inputs": False, "keep_days": 3, "keep_count": 7}
+        configuration = (await find_program(operations, name="qa")).configuration
+        assert configuration == {"store_inputs": False, "keep_days": 3, "keep_count": 7}
 
 
 async def test_saving_equal_contents_changes_nothing_and_other_contents_make_a_version(
@@ -242,9 +242,9 @@ async def test_a_run_that_fails_leaves_one_failed_execution(
         await create_program(
             operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
         )
-        ended = await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
-        assert ended.error is not None
-        assert (ended.status, ended.error["code"]) == ("failed", code)
+        execution = await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+        assert execution.error is not None
+        assert (execution.status, execution.error["code"]) == ("failed", code)
         assert [row.status for row in await operations.list(EXECUTION, Query())] == ["failed"]
 
 
@@ -255,21 +255,21 @@ async def test_a_reply_that_cannot_be_read_leaves_one_failed_execution_after_the
         model = ScriptedModel("no idea")
         operations = operations_of(services, model=model)
         await create_program(operations, CreateProgram(name="qa", signature="q -> n: int"))
-        ended = await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
-        assert ended.error is not None
-        assert (ended.status, ended.error["code"]) == ("failed", "adapter")
+        execution = await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+        assert execution.error is not None
+        assert (execution.status, execution.error["code"]) == ("failed", "adapter")
         assert len(model.requests) == 2
 
 
 async def test_without_a_model_the_error_shows_how_to_set_one(settings: Settings) -> None:
     async with open_services(settings) as services:
         await create_program(services.operations, CreateProgram(name="qa", signature="q -> a"))
-        ended = await execute_program(
+        execution = await execute_program(
             services.operations, ExecuteProgram(name="qa", inputs={"q": "?"})
         )
-        assert ended.status == "failed"
-        assert ended.error is not None
-        assert "DSPEX_MODEL" in ended.error["message"]
+        assert execution.status == "failed"
+        assert execution.error is not None
+        assert "DSPEX_MODEL" in execution.error["message"]
 
 
 async def test_a_cancelled_run_is_recorded_as_cancelled(settings: Settings) -> None:
@@ -300,12 +300,12 @@ async def test_a_cancelled_run_is_recorded_as_cancelled(settings: Settings) -> N
 
 async def test_an_unknown_program_is_not_found_and_leaves_no_execution(settings: Settings) -> None:
     async with open_services(settings) as services:
-        for given in (
+        for request in (
             ExecuteProgram(name="qa", inputs={}),
             ExecuteProgram(program_id=new_id(), inputs={}),
         ):
             with pytest.raises(NotFoundError):
-                await execute_program(services.operations, given)
+                await execute_program(services.operations, request)
         with pytest.raises(InvalidError, match="either"):
             await execute_program(services.operations, ExecuteProgram(inputs={}))
         assert await services.operations.count(EXECUTION, {}) == 0
@@ -316,18 +316,18 @@ async def test_a_stored_signature_can_be_named(settings: Settings) -> None:
         operations = services.operations
         await save_signature(operations, "question -> answer: int")
         first = await operations.list(DOMAIN["signature"], Query())
-        made = await create_program(operations, CreateProgram(name="qa", signature=first[0].name))
-        assert made.signature_id == first[0].id
+        result = await create_program(operations, CreateProgram(name="qa", signature=first[0].name))
+        assert result.signature_id == first[0].id
 
 
 async def test_the_state_folder_is_announced_when_it_is_made(
-    settings: Settings, said: list[str], say: Callable[[str], None]
+    settings: Settings, messages: list[str], say: Callable[[str], None]
 ) -> None:
     for _ in range(2):
         async with open_services(settings, say=say):
             pass
-    assert len(said) == 1
-    assert str(settings.state_dir) in said[0]
+    assert len(messages) == 1
+    assert str(settings.state_dir) in messages[0]
 
 
 async def test_an_unusable_state_folder_is_an_error_that_names_it(settings: Settings) -> None:

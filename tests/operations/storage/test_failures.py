@@ -90,9 +90,9 @@ async def test_a_file_that_may_not_grow_refuses_writes_and_keeps_what_it_acknowl
     with writing(file_url, 0, 10_000, 600_000) as child:
         child.wait_for_line("refused: cannot write the database")
     assert "the disk is full, or fails" in child.seen[-1]
-    found = await versions(file_url)
-    assert len(found) > 8
-    assert told(child) <= found
+    result = await versions(file_url)
+    assert len(result) > 8
+    assert told(child) <= result
     with writing(file_url, 20_000, 10) as child:
         child.wait_for_line("done")
 
@@ -150,9 +150,9 @@ async def test_a_closed_database_takes_no_writes_and_keeps_those_it_took(url: st
 def test_ids_keep_their_order_where_the_clock_is_set_back() -> None:
     times = iter([UUID(int=5 << 80), UUID(int=3 << 80), UUID(int=3 << 80), UUID(int=6 << 80)])
     ids = IdGenerator(source=lambda: next(times))
-    made = [ids() for _ in range(4)]
-    assert made == sorted(set(made))
-    assert made[-1] == UUID(int=6 << 80)
+    identifiers = [ids() for _ in range(4)]
+    assert identifiers == sorted(set(identifiers))
+    assert identifiers[-1] == UUID(int=6 << 80)
 
 
 async def test_ids_go_on_behind_rows_of_a_clock_that_was_ahead(url: str) -> None:
@@ -217,18 +217,20 @@ async def test_a_server_that_takes_no_writes_is_said_to_be_none_for_this(postgre
 async def test_a_database_restarted_under_load_is_found_again_and_holds_all_that_was_acknowledged(
     ending: str,
 ) -> None:
-    with PostgresServer(is_durable=True) as own:
-        migrated(own.url())
-        acknowledged, refused = await _through_a_restart(own, ending)
-        found = await versions(own.url())
+    with PostgresServer(is_durable=True) as server:
+        migrated(server.url())
+        acknowledged, refused = await _through_a_restart(server, ending)
+        result = await versions(server.url())
     assert refused
     assert not [
         error for error in refused if not (isinstance(error, StorageError) and error.is_retryable)
     ]
-    assert acknowledged <= found
+    assert acknowledged <= result
 
 
-async def _through_a_restart(own: PostgresServer, ending: str) -> tuple[set[int], list[DspexError]]:
+async def _through_a_restart(
+    server: PostgresServer, ending: str
+) -> tuple[set[int], list[DspexError]]:
     acknowledged: set[int] = set()
     refused: list[DspexError] = []
     numbers = iter(range(1_000_000))
@@ -246,13 +248,13 @@ async def _through_a_restart(own: PostgresServer, ending: str) -> tuple[set[int]
             else:
                 acknowledged.add(number)
 
-    async with opened(own.url()) as store, asyncio.TaskGroup() as group:
+    async with opened(server.url()) as store, asyncio.TaskGroup() as group:
         for _ in range(16):
             group.create_task(write(store))
         await eventually(lambda: len(acknowledged) >= 50)
-        await asyncio.to_thread(own.stop, ending)
+        await asyncio.to_thread(server.stop, ending)
         await eventually(lambda: refused)
-        await asyncio.to_thread(own.start)
+        await asyncio.to_thread(server.start)
         is_back.set()
         aim = len(acknowledged) + 100
         await eventually(lambda: len(acknowledged) >= aim)
@@ -293,5 +295,5 @@ async def test_two_servers_that_move_the_same_counters_never_fail(postgres_url: 
         await asyncio.gather(
             *(count(store, order) for store in (first, second) for order in (1, -1) * 4)
         )
-        found = await first.select(SIGNATURE, Query(oldest_first=True))
-        assert [row.version - 1000 * n for n, row in enumerate(found)] == [160] * 6
+        result = await first.select(SIGNATURE, Query(oldest_first=True))
+        assert [row.version - 1000 * n for n, row in enumerate(result)] == [160] * 6

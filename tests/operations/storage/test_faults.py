@@ -93,16 +93,16 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    with PostgresServer() as own:
+    with PostgresServer() as postgres:
         # a server of tests keeps no commit through a crash, unless a role asks for it
         asyncio.run(
             execute(
-                own.url(),
+                postgres.url(),
                 f"CREATE ROLE {ROLE} LOGIN",
                 f"ALTER ROLE {ROLE} SET synchronous_commit = on",
             )
         )
-        yield own
+        yield postgres
 
 
 @pytest.fixture

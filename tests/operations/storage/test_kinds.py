@@ -84,27 +84,27 @@ async def test_a_value_of_each_kind_is_inserted_changed_expected_and_emptied(
 ) -> None:
     async with opened(on_each_database) as store:
         first, second = VALUES[kind]
-        row, other = sample(**{kind: first}), sample()
-        await store.write(Insert(row), Insert(other))
+        row, neighbour = sample(**{kind: first}), sample()
+        await store.write(Insert(row), Insert(neighbour))
 
         async def value(of: SampleRecord) -> Any:
             stored = await store.get(SAMPLE, id=of.id)
             assert stored is not None
             return getattr(stored, kind)
 
-        assert (await value(row), await value(other)) == (first, None)
+        assert (await value(row), await value(neighbour)) == (first, None)
         changes = [
-            Update(resource=SAMPLE, id=each.id, values={kind: second}) for each in (row, other)
+            Update(resource=SAMPLE, id=each.id, values={kind: second}) for each in (row, neighbour)
         ]
         await asyncio.gather(*(store.write(change) for change in changes))  # grouped
-        assert (await value(row), await value(other)) == (second, second)
+        assert (await value(row), await value(neighbour)) == (second, second)
         assert type(await value(row)) is type(second)
         if not column_type(kind).is_long:
-            taken = Update(
+            request = Update(
                 resource=SAMPLE, id=row.id, values={kind: first}, expected={kind: second}
             )
             outcomes = await asyncio.gather(
-                store.write(taken), store.write(taken), return_exceptions=True
+                store.write(request), store.write(request), return_exceptions=True
             )
             assert [type(outcome) for outcome in outcomes] == [type(None), ConflictError]
             assert await store.count(SAMPLE, {kind: first}) == 1

@@ -71,21 +71,21 @@ async def test_rows_survive_the_way_forward_and_back(url: str) -> None:
     async with opened(url) as database:
         await with_old_rows(database)
         await migrate(database)
-        told = "SELECT status, inputs, outputs, cost_usd, duration_ms FROM executions"
-        before = await rows_of(database, told)
+        query = "SELECT status, inputs, outputs, cost_usd, duration_ms FROM executions"
+        before = await rows_of(database, query)
         assert len(before) == 1
         assert await rows_of(database, "SELECT actor, idempotency_key FROM executions") == [
             ("local", None)
         ]
         await migrate(database, to="0001")
-        assert await rows_of(database, told) == before
+        assert await rows_of(database, query) == before
         assert await rows_of(database, "SELECT name, execution_count FROM programs") == [("qa", 7)]
         await migrate(database)
-        assert await rows_of(database, told) == before
+        assert await rows_of(database, query) == before
         await migrate(database, to="base")
         assert await revision(database) is None
         await migrate(database)
-        assert await rows_of(database, told) == []
+        assert await rows_of(database, query) == []
 
 
 async def test_events_keep_their_order_on_the_way_forward_and_back(url: str) -> None:
@@ -94,15 +94,15 @@ async def test_events_keep_their_order_on_the_way_forward_and_back(url: str) -> 
         now = f"TIMESTAMPTZ '{NOW}'" if not database.is_sqlite else f"'{NOW[:26]}'"
         columns = "id, workspace, created_at, updated_at, lock_version, topic, subject_id, payload"
         values = f"'%s', 'default', {now}, {now}, 0, '%s', '%s', '{{}}'"
-        told = f"INSERT INTO events ({columns}) VALUES ({values})"  # noqa: S608
+        statement = f"INSERT INTO events ({columns}) VALUES ({values})"  # noqa: S608
         async with database.writing() as connection:
             for n in (2, 1):
-                await connection.exec_driver_sql(told % (f"019a{n:028x}", n, IDS["e"]))
+                await connection.exec_driver_sql(statement % (f"019a{n:028x}", n, IDS["e"]))
         await migrate(database)
         async with (
             database.writing() as connection
         ):  # made before the others, and committed after them
-            await connection.exec_driver_sql(told % (f"019a{0:028x}", 3, IDS["e"]))
+            await connection.exec_driver_sql(statement % (f"019a{0:028x}", 3, IDS["e"]))
         ordered = 'SELECT topic FROM events ORDER BY "position", id'
         assert await rows_of(database, ordered) == [("1",), ("2",), ("3",)]
         await migrate(database, to="0002")
@@ -212,12 +212,12 @@ def test_the_list_of_revisions_is_that_of_the_files() -> None:
 async def test_an_embedded_database_is_copied_with_all_its_rows_before_it_changes(
     tmp_path: Path,
 ) -> None:
-    said: list[str] = []
+    messages: list[str] = []
 
     async with opened(f"sqlite+aiosqlite:///{tmp_path / 'db'}") as database:
         await with_old_rows(database)  # they still stand in the write-ahead log, not in the file
-        await migrate(database, say=said.append)
-    assert str(tmp_path / "db.before-0005") in said[0]
+        await migrate(database, say=messages.append)
+    assert str(tmp_path / "db.before-0005") in messages[0]
     with contextlib.closing(sqlite3.connect(tmp_path / "db.before-0005")) as copy:
         assert copy.execute("SELECT count(*) FROM executions").fetchone() == (1,)
         assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
@@ -226,15 +226,17 @@ async def test_an_embedded_database_is_copied_with_all_its_rows_before_it_change
 async def test_two_that_migrate_an_old_database_at_once_copy_it_once_and_as_it_was(
     tmp_path: Path,
 ) -> None:
-    file, said = tmp_path / "db", list[str]()
+    file, messages = tmp_path / "db", list[str]()
     url = f"sqlite+aiosqlite:///{file}"
 
     async with opened(url) as first, opened(url) as second:
         await with_old_rows(first)
-        await asyncio.gather(*(migrate(database, say=said.append) for database in (first, second)))
-        await migrate(first, to="0001", say=said.append)
-        await migrate(first, say=said.append)
-    assert [text.rpartition(" ")[2] for text in said] == [
+        await asyncio.gather(
+            *(migrate(database, say=messages.append) for database in (first, second))
+        )
+        await migrate(first, to="0001", say=messages.append)
+        await migrate(first, say=messages.append)
+    assert [text.rpartition(" ")[2] for text in messages] == [
         str(tmp_path / name)
         for name in (f"db.before-{HEAD}", "db.before-0001", f"db.before-{HEAD}.2")
     ]
@@ -266,9 +268,9 @@ def test_the_command_migrates_there_and_back_and_shows_no_password(
     monkeypatch.setenv("DSPEX_DATABASE_URL", url)
 
     def said(*arguments: str, code: int = 0) -> str:
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exit_info:
             main(list(arguments))
-        assert ended.value.code == code
+        assert exit_info.value.code == code
         captured = capsys.readouterr()
         assert "geheim" not in captured.out + captured.err
         return captured.out + captured.err

@@ -45,7 +45,7 @@ async def test_a_write_finds_its_rows_by_id_though_it_names_states_that_many_row
     for _ in range(20):  # by then a plan is kept
         keys = [new_id() for _ in range(10)]
         await asyncio.gather(*(store.write(Insert(replace(job, id=key))) for key in keys))
-        ended = [
+        updates = [
             Update(
                 resource=EVALUATION,
                 id=key,
@@ -54,10 +54,10 @@ async def test_a_write_finds_its_rows_by_id_though_it_names_states_that_many_row
             )
             for key in keys
         ]
-        await asyncio.gather(*map(store.write, ended))
+        await asyncio.gather(*map(store.write, updates))
     await database.aclose()
-    found: set[str] = set()
-    while "pk_evaluations" not in found:  # a connection tells its counts when it ends
-        found = await ways_to(postgres_url, "evaluations")
-    before, after = before, found
+    plans: set[str] = set()
+    while "pk_evaluations" not in plans:  # a connection tells its counts when it ends
+        plans = await ways_to(postgres_url, "evaluations")
+    before, after = before, plans
     assert after - before == {"pk_evaluations"}

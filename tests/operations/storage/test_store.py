@@ -62,8 +62,8 @@ async def test_a_locked_database_is_a_storage_error_that_says_so(tmp_path: Path)
     async with opened(tmp_path / "db") as store:
         driver: Any = store._database.driver
         driver._busy_seconds = 0.0
-        with contextlib.closing(sqlite3.connect(tmp_path / "db")) as other:
-            other.execute("BEGIN EXCLUSIVE")
+        with contextlib.closing(sqlite3.connect(tmp_path / "db")) as connection:
+            connection.execute("BEGIN EXCLUSIVE")
             with pytest.raises(StorageError, match="another process holds it") as caught:
                 await store.write(Insert(signature()))
             assert await store.count(SIGNATURE, {}) == 0
@@ -75,14 +75,16 @@ async def test_a_writer_waits_for_another_process_without_holding_up_its_own_loo
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path / "db") as store:
-        with contextlib.closing(sqlite3.connect(tmp_path / "db", isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
+        with contextlib.closing(
+            sqlite3.connect(tmp_path / "db", isolation_level=None)
+        ) as connection:
+            connection.execute("BEGIN IMMEDIATE")
             writing = asyncio.create_task(store.write(Insert(signature())))
             for _ in range(20):
                 assert await store.count(SIGNATURE, {}) == 0
                 await asyncio.sleep(0)
             assert not writing.done()
-            other.execute("COMMIT")
+            connection.execute("COMMIT")
             await writing
 
 
@@ -103,8 +105,8 @@ async def test_a_long_read_gives_the_loop_back(tmp_path: Path) -> None:
         assert await store.count(SIGNATURE, {"instructions": "y"}) == 0
         assert len(threads) == 1
         assert threads[0] != threading.get_ident()
-        found = await store.select(SIGNATURE, Query(limit=3000, oldest_first=True))
-        assert list(found) == rows
+        result = await store.select(SIGNATURE, Query(limit=3000, oldest_first=True))
+        assert list(result) == rows
 
 
 async def test_the_log_begins_anew_under_writes_that_never_stop(tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ _ACTIONS = {action.name: action for action in DOMAIN.actions}
 GIVEN = ExecuteProgram(name="n", inputs={"q": "?"})
 
 
-async def act(operations: Operations, name: str, given: object) -> Any:
-    return await operations.perform(_ACTIONS[name], given)
+async def act(operations: Operations, name: str, request: object) -> Any:
+    return await operations.perform(_ACTIONS[name], request)
 
 
 async def team(services: Services, name: str = "team", **limits: int) -> Operations:
@@ -130,9 +130,9 @@ async def test_a_refused_call_with_a_known_idempotency_key_gets_its_execution(
 
 
 async def test_two_servers_on_one_database_keep_one_quota(on_each_database: Settings) -> None:
-    async with open_services(on_each_database) as one, open_services(on_each_database) as two:
-        first = await team(one, quota_executions=100)
-        second = two.operations.as_actor(first.actor)
+    async with open_services(on_each_database) as server, open_services(on_each_database) as peer:
+        first = await team(server, quota_executions=100)
+        second = peer.operations.as_actor(first.actor)
         refused = 0
 
         async def fill(operations: Operations) -> None:
@@ -145,14 +145,14 @@ async def test_two_servers_on_one_database_keep_one_quota(on_each_database: Sett
 
         await asyncio.gather(fill(first), fill(second))
         count = await first.count(EXECUTION, {})
-        await usage(two)
-        assert count == (await usage(one)).executions
+        await usage(peer)
+        assert count == (await usage(server)).executions
         assert count + refused == 240
         assert 100 <= count <= 220  # each knows what the other did a second ago at the latest
         await asyncio.gather(
             *(
                 quotas_of(services.operations.services[Executor])._read("team")
-                for services in (one, two)
+                for services in (server, peer)
             )
         )
         for operations in (first, second):
@@ -165,13 +165,13 @@ async def test_what_others_wrote_is_known_within_a_second_and_near_the_limit_at_
 ) -> None:
     clock = FakeClock()
     async with (
-        open_services(settings, clock=clock) as one,
-        open_services(settings, clock=clock) as two,
+        open_services(settings, clock=clock) as server,
+        open_services(settings, clock=clock) as peer,
     ):
-        first = await team(one, quota_executions=20)
-        second = two.operations.as_actor(first.actor)
+        first = await team(server, quota_executions=20)
+        second = peer.operations.as_actor(first.actor)
         await execute_program(second, GIVEN)
-        await usage(two)  # what its next second does
+        await usage(peer)  # what its next second does
         for _ in range(17):
             await execute_program(first, GIVEN)
         await clock.advance(0.06)  # 18 of 20 by its own count: it looks again
@@ -179,7 +179,7 @@ async def test_what_others_wrote_is_known_within_a_second_and_near_the_limit_at_
         await execute_program(first, GIVEN)
         with pytest.raises(QuotaError):
             await execute_program(first, GIVEN)
-        await usage(one)
+        await usage(server)
         await clock.advance(1.1)
         with pytest.raises(QuotaError):
             await execute_program(second, GIVEN)
@@ -202,22 +202,23 @@ async def test_retention_makes_room(on_each_database: Settings) -> None:
             ).tick()
             == 2
         )
-        left = await usage(services)
-        assert (left.executions, left.stored_bytes < full.stored_bytes) == (1, True)
+        remaining = await usage(services)
+        assert (remaining.executions, remaining.stored_bytes < full.stored_bytes) == (1, True)
         quotas_of(dependencies.services[Executor])._balances.clear()  # as after a second
         await execute_program(limited, GIVEN)
 
 
 async def test_a_workspace_sees_its_own_usage_only(on_each_database: Settings) -> None:
     async with open_services(on_each_database) as services:
-        one, two = await team(services, "one"), await team(services, "two")
-        for operations in (one, two, two):
+        first, second = await team(services, "one"), await team(services, "two")
+        for operations in (first, second, second):
             await execute_program(operations, GIVEN)
         await usage(services)
         rows = [
-            await operations.list(WORKSPACE_USAGE, Query(limit=10)) for operations in (one, two)
+            await operations.list(WORKSPACE_USAGE, Query(limit=10))
+            for operations in (first, second)
         ]
-        assert [[row.executions for row in found] for found in rows] == [[1], [2]]
+        assert [[row.executions for row in usages] for usages in rows] == [[1], [2]]
 
 
 async def test_what_a_database_holds_is_counted_when_it_is_brought_up_to_date(

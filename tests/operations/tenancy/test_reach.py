@@ -38,8 +38,8 @@ def caller(workspace: str, *scopes: Scope) -> Actor:
 
 
 async def create(operations: Operations, model: str, name: str = "p") -> Any:
-    given = CreateProgram(name=name, signature="q -> a", configuration={"model": model})
-    return await operations.perform(_ACTIONS["create_program"], given)
+    request = CreateProgram(name=name, signature="q -> a", configuration={"model": model})
+    return await operations.perform(_ACTIONS["create_program"], request)
 
 
 @pytest.mark.parametrize(
@@ -66,17 +66,17 @@ async def test_every_workspace_names_servers_at_the_hosts_of_the_settings(
     settings: Settings,
 ) -> None:
     async with LoopbackServer(REPLY) as server:
-        allowed = dataclasses.replace(
+        variant = dataclasses.replace(
             settings, model_hosts=f"models.example, {server.url.split('/')[2]}"
         )
-        async with open_services(allowed) as services:
+        async with open_services(variant) as services:
             tenant = services.operations.as_actor(caller("tenant", "admin"))
             await services.operations.perform(
                 _ACTIONS["create_workspace"], CreateWorkspace(name="tenant")
             )
             await create(tenant, f"{server.url}/v1#m")
-            ended = await execute_program(tenant, ExecuteProgram(name="p", inputs={"q": "?"}))
-            assert (ended.status, ended.outputs) == ("completed", {"a": "yes"})
+            execution = await execute_program(tenant, ExecuteProgram(name="p", inputs={"q": "?"}))
+            assert (execution.status, execution.outputs) == ("completed", {"a": "yes"})
             with pytest.raises(ForbiddenError):  # another port is another server
                 await create(tenant, "http://models.example:8000/v1#m", "other")
 
@@ -100,11 +100,11 @@ async def test_self_hosted_servers_are_reached_at_allowed_hosts_only(
                 tenant = services.operations.as_actor(caller(name, "admin"))
                 statuses, errors = [], ""
                 for _ in range(2):
-                    ended = await execute_program(
+                    execution = await execute_program(
                         tenant, ExecuteProgram(name="p", inputs={"q": "?"})
                     )
-                    statuses.append(ended.status)
-                    errors += str(ended.error)
+                    statuses.append(execution.status)
+                    errors += str(execution.error)
                 assert "intranet-secret" not in errors
                 if hosts == "127.0.0.1":
                     assert (statuses, len(server.asked)) == (["failed", "failed"], 0)
@@ -127,9 +127,9 @@ async def test_a_tenants_program_of_before_reaches_nothing_and_reads_nothing_bac
         await create(
             inside, f"{server.url}/v1#m"
         )  # on the machine itself: stored, as by an earlier version
-        ended = await execute_program(inside, ExecuteProgram(name="p", inputs={"q": "?"}))
-        assert ended.status == "failed"
-        assert "model_hosts" in str(ended.error)
+        execution = await execute_program(inside, ExecuteProgram(name="p", inputs={"q": "?"}))
+        assert execution.status == "failed"
+        assert "model_hosts" in str(execution.error)
         assert server.asked == []
 
 
@@ -150,22 +150,22 @@ async def test_an_error_quotes_nothing_of_what_is_no_error_of_a_model(
         open_services(settings) as services,
     ):
         await create(services.operations, f"{server.url}/v1#m")
-        ended = await execute_program(
+        execution = await execute_program(
             services.operations, ExecuteProgram(name="p", inputs={"q": "?"})
         )
-        assert ended.status == "failed"
-        assert "intranet-secret" not in str(ended.error)
+        assert execution.status == "failed"
+        assert "intranet-secret" not in str(execution.error)
 
 
 async def test_of_a_server_at_an_allowed_host_tenants_read_no_error_at_all(
     settings: Settings,
 ) -> None:
-    said = http_answer({"error": {"message": "intranet-secret"}}, status=400)
-    async with LoopbackServer(said) as server:
+    reply = http_answer({"error": {"message": "intranet-secret"}}, status=400)
+    async with LoopbackServer(reply) as server:
         resolver = ModelResolver(settings, transport=SharedTransport(quotes_errors=False))
-        own = ModelResolver(settings)
+        plain = ModelResolver(settings)
         messages = []
-        for models in (resolver, own):
+        for models in (resolver, plain):
             with pytest.raises(DspexError) as caught:
                 await models(f"{server.url}/v1#m").complete(_request())
             messages.append(caught.value.message)
@@ -184,17 +184,19 @@ async def test_other_workspaces_are_not_told_where_the_model_of_the_server_is(
             await services.operations.perform(
                 _ACTIONS["create_workspace"], CreateWorkspace(name="tenant")
             )
-            shown = {}
+            errors = {}
             for name in ("default", "tenant"):
                 inside = services.operations.as_actor(caller(name, "admin"))
                 await create_program(inside, CreateProgram(name="p", signature="q -> a"))
-                ended = await execute_program(inside, ExecuteProgram(name="p", inputs={"q": "?"}))
-                assert ended.status == "completed"
+                execution = await execute_program(
+                    inside, ExecuteProgram(name="p", inputs={"q": "?"})
+                )
+                assert execution.status == "completed"
                 rows = await services.operations.dependencies.store.select(
                     DOMAIN["execution"], Query(where={"workspace": name}, limit=10)
                 )
-                shown[name] = repr([ended, *rows])
-            assert [place in text for text in shown.values()] == [True, False]
+                errors[name] = repr([execution, *rows])
+            assert [place in text for text in errors.values()] == [True, False]
 
 
 def _request() -> Request:
@@ -233,10 +235,10 @@ async def test_credentials_in_the_url_of_the_settings_are_sent_and_shown_nowhere
         REPLY, http_answer({"error": {"message": "no, hidden-1"}}, status=401)
     ) as server:
         place = server.url.split("/")[2]
-        chosen = dataclasses.replace(settings, model=url.format(place=place))
-        assert chosen.model == f"http://{place}/v1#m"
-        assert "hidden-1" not in repr(chosen)
-        async with open_services(chosen) as services:
+        variant = dataclasses.replace(settings, model=url.format(place=place))
+        assert variant.model == f"http://{place}/v1#m"
+        assert "hidden-1" not in repr(variant)
+        async with open_services(variant) as services:
             operations = services.operations
             await create_program(operations, CreateProgram(name="p", signature="q -> a"))
             first, second = [
@@ -244,14 +246,14 @@ async def test_credentials_in_the_url_of_the_settings_are_sent_and_shown_nowhere
                 for _ in range(2)
             ]
             assert (first.status, second.status) == ("completed", "failed")
-            shown = repr([first, second])
+            text = repr([first, second])
             for resource in DOMAIN.values():
-                shown += repr(
+                text += repr(
                     list(await operations.dependencies.store.select(resource, Query(limit=1000)))
                 )
-            assert "hidden-1" not in shown
-        asked = server.asked[0]
-        assert ("authorization" in asked.headers, "key=hidden-1" in asked.path) in {
+            assert "hidden-1" not in text
+        request = server.asked[0]
+        assert ("authorization" in request.headers, "key=hidden-1" in request.path) in {
             (True, False),
             (False, True),
         }

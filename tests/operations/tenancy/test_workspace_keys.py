@@ -74,20 +74,20 @@ class World:
     def of(self, workspace: str) -> Operations:
         return self.services.operations.as_actor(Actor(name="t", workspace=workspace))
 
-    async def act(self, workspace: str, name: str, given: Any) -> Any:
-        return await self.of(workspace).perform(_ACTIONS[name], given)
+    async def act(self, workspace: str, name: str, request: Any) -> Any:
+        return await self.of(workspace).perform(_ACTIONS[name], request)
 
     async def used(self, workspace: str, program: str = "plain") -> str | None:
         """Run a program of a workspace, and return the key that its model was sent."""
-        ended = await execute_program(
+        execution = await execute_program(
             self.of(workspace), ExecuteProgram(name=program, inputs={"q": "?"})
         )
-        assert ended.status == "completed", ended.error
+        assert execution.status == "completed", execution.error
         return None if self.server.key is None else self.server.key.removeprefix("Bearer ")
 
-    async def until(self, seen: Callable[[], Awaitable[Any]], wanted: object) -> None:
+    async def until(self, count: Callable[[], Awaitable[Any]], expected: object) -> None:
         async def is_seen() -> bool:
-            return await seen() == wanted
+            return await count() == expected
 
         await eventually(is_seen, within=10)
 
@@ -96,19 +96,19 @@ class World:
 async def world(settings: Settings, *workspaces: str) -> AsyncIterator[World]:
     async with Overheard() as server:
         hosts = server.url.split("/")[2]
-        chosen = dataclasses.replace(
+        variant = dataclasses.replace(
             settings, model=f"{server.url}#m", secret_key=Secret("k" * 40), model_hosts=hosts
         )
-        async with open_services(chosen) as services:
+        async with open_services(variant) as services:
             at = World(services, server)
             for name in workspaces:
                 await at.act("default", "create_workspace", CreateWorkspace(name=name))
             for name in ("default", *workspaces):
                 await create_program(at.of(name), CreateProgram(name="plain", signature="q -> a"))
-                named = CreateProgram(
+                request = CreateProgram(
                     name="named", signature="q -> a", configuration={"model": f"{server.url}#own"}
                 )
-                await create_program(at.of(name), named)
+                await create_program(at.of(name), request)
             yield at
 
 
@@ -144,11 +144,11 @@ async def test_a_workspace_runs_under_its_own_key_and_others_under_the_servers(
         await at.act("one", "revoke_secret", RevokeSecret(name=KEY))
         await at.until(lambda: at.used("one"), "key-of-the-server-anew")
         assert await at.used("one", "named") is None
-        store, told = at.services.operations.dependencies.store, caplog.text
+        store, log = at.services.operations.dependencies.store, caplog.text
         for resource in DOMAIN.values():
-            told += repr(list(await store.select(resource, Query(limit=1000))))
-        assert "named" in told
-        assert "key-of-" not in told
+            log += repr(list(await store.select(resource, Query(limit=1000))))
+        assert "named" in log
+        assert "key-of-" not in log
 
 
 async def test_a_job_asks_under_the_key_of_its_workspace(settings: Settings) -> None:
@@ -163,12 +163,12 @@ async def test_a_job_asks_under_the_key_of_its_workspace(settings: Settings) -> 
             operations = Operations(dependencies, actor=Actor(name="t", workspace="one"))
             create = _ACTIONS["create_dataset"]
             await operations.perform(create, create.input(name="d", rows=[{"q": "?", "a": "yes"}]))
-            given = CreateEvaluation(program="plain", dataset="d")
-            job = await operations.perform(_ACTIONS["create_evaluation"], given)
+            request = CreateEvaluation(program="plain", dataset="d")
+            job = await operations.perform(_ACTIONS["create_evaluation"], request)
             await engine.finished(job.id)
-            ended = await store.get(DOMAIN["evaluation"], id=job.id)
-        assert ended is not None
-        assert (ended.status, ended.mean, ended.error) == ("completed", 1.0, None)
+            row = await store.get(DOMAIN["evaluation"], id=job.id)
+        assert row is not None
+        assert (row.status, row.mean, row.error) == ("completed", 1.0, None)
         assert at.server.key == "Bearer key-of-one"
 
 
@@ -219,8 +219,10 @@ async def test_a_revoked_key_of_the_server_fails_those_who_need_it_and_nobody_el
         await operations.perform(_ACTIONS["revoke_secret"], RevokeSecret(name="OPENAI_API_KEY"))
 
         async def said(name: str) -> str:
-            ended = await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
-            return ended.status if ended.error is None else ended.error["message"]
+            execution = await execute_program(
+                operations, ExecuteProgram(name=name, inputs={"q": "?"})
+            )
+            return execution.status if execution.error is None else execution.error["message"]
 
         async def is_without_key() -> bool:
             if "set OPENAI_API_KEY" in await said("asks"):
@@ -239,9 +241,9 @@ async def test_workspaces_without_keys_of_their_own_leave_nothing_behind() -> No
 
     resolver = ModelResolver(Settings())
     keyed = KeyedModels(Empty(), Vault(bytes), resolver=resolver, clock=SystemClock(), say=print)
-    given = RunContext(models=resolver)
+    context = RunContext(models=resolver)
     for number in range(MAX_CACHED + 20):
-        await keyed.context_for(f"tenant-{number}", given)
+        await keyed.context_for(f"tenant-{number}", context)
     assert len(keyed._cache) == MAX_CACHED
     await keyed.aclose()
 
@@ -255,9 +257,9 @@ async def test_workspaces_with_models_of_their_own_hold_nothing_once_they_are_fo
         settings = Settings(model_hosts=server.url.split("/")[2])
         resolver = ModelResolver(settings)
         keyed = KeyedModels(Keys(), Vault(bytes), resolver=resolver, clock=SystemClock(), say=print)
-        given, forgotten = RunContext(models=resolver), []
+        context, forgotten = RunContext(models=resolver), []
         for number in range(MAX_CACHED + 20):
-            models = (await keyed.context_for(f"tenant-{number}", given)).models
+            models = (await keyed.context_for(f"tenant-{number}", context)).models
             assert models is not None
             model = models(f"{server.url}#m")
             if number in {0, MAX_CACHED + 19}:

@@ -243,8 +243,8 @@ class Call:
         self._to.put_nowait({"type": "http.disconnect"})
 
 
-async def _receive(events: asyncio.Queue[Any], gone: asyncio.Event) -> Any:
+async def _receive(events: asyncio.Queue[Any], disconnect: asyncio.Event) -> Any:
     event = await events.get()
     if event["type"].endswith(".disconnect"):
-        gone.set()
+        disconnect.set()
     return event

@@ -157,7 +157,7 @@ async def test_a_wrong_key_in_a_websocket_is_a_guess(tmp_path: Path) -> None:
         ).status == 429
 
 
-def _held(server: Server, begun: asyncio.Event | None = None) -> asyncio.Event:
+def _held(server: Server, started: asyncio.Event | None = None) -> asyncio.Event:
     """Make the mock backend wait for the event that is returned.
 
     `begun` is set when a run waits.
@@ -165,11 +165,11 @@ def _held(server: Server, begun: asyncio.Event | None = None) -> asyncio.Event:
     gate, mock = asyncio.Event(), server.services.backends["mock"]
     answer = mock.execute_program
 
-    async def held(*given: Any) -> Any:
-        if begun is not None:
-            begun.set()
+    async def held(*args: Any) -> Any:
+        if started is not None:
+            started.set()
         await gate.wait()
-        return await answer(*given)
+        return await answer(*args)
 
     mock.execute_program = held  # type: ignore[method-assign, assignment]
     return gate

@@ -169,7 +169,7 @@ async def test_inputs_of_every_wrong_type_are_typed_errors_on_both_surfaces(tmp_
 
 
 @pytest.mark.parametrize(
-    ("action", "given", "status"),
+    ("action", "value", "status"),
     [
         ("activate_version", {"name": "n", "number": 10**30}, 422),
         ("diff_versions", {"name": "n", "first": 1, "second": -(10**30)}, 422),
@@ -182,11 +182,11 @@ async def test_inputs_of_every_wrong_type_are_typed_errors_on_both_surfaces(tmp_
     ],
 )
 async def test_a_value_that_no_database_keeps_is_invalid_and_no_fault(
-    tmp_path: Path, action: str, given: Any, status: int
+    tmp_path: Path, action: str, value: Any, status: int
 ) -> None:
     async with serving(tmp_path, ServerConfig()) as server:
         await server.give_program()
-        answer = await server.ask("POST", f"/v1/actions/{action}", body=given)
+        answer = await server.ask("POST", f"/v1/actions/{action}", body=value)
         assert (answer.status, answer.json["error"]["type"]) == (status, "InvalidError")
 
 

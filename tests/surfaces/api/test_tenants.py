@@ -111,24 +111,26 @@ async def test_no_list_filter_order_cursor_or_id_of_rest_shows_rows_of_another_t
         assert all_tenants.calls > 20 * len(READABLE)
 
 
-async def _walk_list(found: Tenants, resource: Resource[Any], cursors: list[str]) -> None:
+async def _walk_list(tenants: Tenants, resource: Resource[Any], cursors: list[str]) -> None:
     """Ask for rows of a resource in every way.
 
     By every id, in every order behind every cursor, and by every filter.
     """
-    path, row = f"/v1/{resource.plural}", found.rows[resource.name]
-    for key in found.ids:
-        assert (await found.ask("GET", f"{path}/{key}")).status == 404
+    path, row = f"/v1/{resource.plural}", tenants.rows[resource.name]
+    for key in tenants.ids:
+        assert (await tenants.ask("GET", f"{path}/{key}")).status == 404
     sorts = [sort for name in resource.sortable for sort in (name, f"-{name}")]
     for sort, cursor in itertools.product(sorts, [None, *cursors]):
         after = {} if cursor is None else {"after": cursor}
-        await found.ask("GET", f"{path}?{urlencode({'sort': sort, **after})}")
+        await tenants.ask("GET", f"{path}?{urlencode({'sort': sort, **after})}")
     for name, expected in resource.filters.items():
         value = getattr(row, expected.attribute.name)
         for text in {str(value), str(value).lower(), "true", "false"}:
-            answer = await found.server.ask("GET", f"{path}?{urlencode({name: text})}", key="mine")
+            answer = await tenants.server.ask(
+                "GET", f"{path}?{urlencode({name: text})}", key="mine"
+            )
             if answer.status == 200:
-                found.check(answer, (path, name))
+                tenants.check(answer, (path, name))
 
 
 async def _cursors(server: Server) -> list[str]:

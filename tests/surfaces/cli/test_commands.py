@@ -174,7 +174,7 @@ def test_run_reads_values_from_files(
 
 
 @pytest.mark.parametrize(
-    ("name", "values", "said"),
+    ("name", "values", "message"),
     [
         ("shout", ["txt=hi"], "Did you mean 'text'?"),
         ("shout", ["text=hi", "times=x"], "times"),
@@ -185,11 +185,11 @@ def test_run_reads_values_from_files(
     ],
 )
 def test_a_wrong_call_is_one_clear_message_and_no_traceback(
-    target: Any, name: str, values: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    target: Any, name: str, values: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, err = call(capsys, "run", target(name), *values)
     assert (code, out) == (1, "")
-    assert said in err
+    assert message in err
     assert "Traceback" not in err
 
 
@@ -273,7 +273,7 @@ def test_eval_has_a_gate_filters_and_metrics_of_ones_own(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["--min", "0.99"], 1, "2 of 3 rows failed, and 0 may; --max-failed says how many may"),
         (["--min", "0.99", "--max-failed", "1"], 1, "2 of 3 rows failed, and 1 may"),
@@ -285,16 +285,16 @@ def test_eval_has_a_gate_filters_and_metrics_of_ones_own(
     ],
 )
 def test_rows_that_failed_count_against_the_gate(
-    target: Any, arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+    target: Any, arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result, out, err = call(capsys, "eval", target("picky"), "data.csv", *arguments)
     assert (result, "failed" in out) == (code, True)
-    assert said in err
-    assert said or " may" not in err
+    assert message in err
+    assert message or " may" not in err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["nowhere.csv"], "nowhere.csv"),
         (["data.csv", "--metric", "exact_mach"], "unknown metric"),
@@ -302,11 +302,11 @@ def test_rows_that_failed_count_against_the_gate(
     ],
 )
 def test_a_wrong_eval_is_one_clear_message(
-    target: Any, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    target: Any, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, _, err = call(capsys, "eval", target("shout"), *arguments)
     assert code == 1
-    assert said in err
+    assert message in err
 
 
 def test_init_makes_a_project_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -235,7 +235,7 @@ def test_a_state_that_dspy_saved_is_stored_with_what_it_belongs_to(
 @pytest.mark.full
 @DSPY
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["rag.py:Nothing"], "has no attribute 'Nothing'"),
         (["rag.py:NUMBER"], "is not a dspy module but int"),
@@ -245,11 +245,11 @@ def test_a_state_that_dspy_saved_is_stored_with_what_it_belongs_to(
     ],
 )
 def test_a_source_that_is_no_program_of_dspy_is_one_clear_message(
-    server: AnsweringServer, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    server: AnsweringServer, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, err = call(capsys, "import", *arguments)
     assert (code, out) == (1, "")
-    assert said in err
+    assert message in err
     assert "Traceback" not in err
 
 

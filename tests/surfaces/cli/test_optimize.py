@@ -180,7 +180,7 @@ def test_another_winner_is_picked_from_a_finished_search(
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["--maximize", "exact_mach"], "unknown figure 'exact_mach'"),
         (["--subject-to", "p95<<2"], "is not a limit"),
@@ -201,13 +201,13 @@ def test_another_winner_is_picked_from_a_finished_search(
     ],
 )
 def test_what_makes_no_sense_is_said_before_anything_is_spent(
-    folder: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+    folder: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
 ) -> None:
     del folder
     with served({"m": SimulatedModel(seed=1)}) as server:
         code, _, err = optimize(capsys, f"{server.url}#m", *flags)
         assert (code, sum(server.calls.values())) == (1, 0)
-    assert said in err
+    assert message in err
     assert "estimate" not in err
 
 

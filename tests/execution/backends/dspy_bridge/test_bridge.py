@@ -93,13 +93,13 @@ async def test_the_trace_shows_the_modules_inside_the_worker_around_the_calls_th
         ]
         begins = {names[span.span_id]: span.start_ns for span in trace.spans}
         for span in trace.spans[:-1]:
-            outer = next(one for one in trace.spans if one.span_id == span.parent_id)
+            outer = next(item for item in trace.spans if item.span_id == span.parent_id)
             assert outer.start_ns <= span.start_ns <= span.end_ns <= outer.end_ns
         assert begins["Predict search"] < begins["ChainOfThought answer"]
-        failing = RunContext(model=ScriptedModel("nonsense"), observer=(heard := Collecting()))
+        failing = RunContext(model=ScriptedModel("nonsense"), observer=(observer := Collecting()))
         with pytest.raises(AdapterError):
             await bridge.execute_program(handle, {"question": "?"}, failing)
-        failed = {span.name: span.status for span in heard.spans}
+        failed = {span.name: span.status for span in observer.spans}
         assert failed == {"scripted": "ok", "Predict": "error", "Hops": "error", "dspy": "error"}
 
 
@@ -139,8 +139,8 @@ async def test_a_node_that_dspy_runs_streams_its_fields_into_the_stream_of_the_w
         )
 
         async def forward(question):
-            found = await outer.first.acall(question=question)
-            return await outer.second.acall(question=question, query=found.query)
+            prediction = await outer.first.acall(question=question)
+            return await outer.second.acall(question=question, query=prediction.query)
 
         outer.forward = forward
         model = answering(
@@ -160,8 +160,8 @@ async def test_a_node_that_dspy_runs_streams_its_fields_into_the_stream_of_the_w
             (inner, "answer"): "yes",
             (inner, "why"): "so",
         }
-        told = [(event.path, event.state) for event in events if isinstance(event, Status)]
-        assert told[3:] == [
+        statuses = [(event.path, event.state) for event in events if isinstance(event, Status)]
+        assert statuses[3:] == [
             ("second", "begun"),
             (inner, "begun"),
             (inner, "done"),
@@ -259,22 +259,22 @@ async def test_assigned_instructions_and_demonstrations_reach_the_prompt(interpr
 
 
 async def test_tools_of_a_react_program_are_called_in_this_process(interpreter):
-    seen = []
+    calls = []
 
     def add(a: int, b: int) -> int:
         """Add two numbers."""
-        seen.append((a, b))
+        calls.append((a, b))
         return a + b
 
     def model(request):
-        done = (
+        is_last = (
             "Observation" in request.messages[-1].content
             or "observation" in request.messages[-1].content
         )
         return {
             "next_thought": "t",
-            "next_tool_name": "finish" if done else "add",
-            "next_tool_args": {} if done else {"a": 1, "b": 2},
+            "next_tool_name": "finish" if is_last else "add",
+            "next_tool_args": {} if is_last else {"a": 1, "b": 2},
             "answer": 3,
         }
 
@@ -289,7 +289,7 @@ async def test_tools_of_a_react_program_are_called_in_this_process(interpreter):
             handle, {"question": "?"}, RunContext(model=answering(model))
         )
         assert prediction.answer == 3
-        assert seen == [(1, 2)]
+        assert calls == [(1, 2)]
         assert [span.name for span in prediction.trace.spans if span.kind == "tool"] == ["add"]
         unknown = Node(
             id="self", kind="react", signature=value, backend="dspy", config={"tools": ["sub"]}
@@ -315,15 +315,15 @@ async def test_a_users_own_module_is_imported_run_streamed_and_given_its_saved_s
         assert fields["trust"].type.constraint("one_of") == ("low", "high")
         assert program.root.config["dspy"] == f"=={'.'.join(bridge.version.split('.')[:2])}.*"
         assert program.assignment["answer.predict.instructions"] == "Answer from the notes."
-        handle, heard = await bridge.create_program(program), []
+        handle, events = await bridge.create_program(program), []
         prediction = await bridge.execute_program(
             handle,
             {"question": "?"},
             context,
-            on_event=lambda kind, data: heard.append((data["path"], data["state"])),
+            on_event=lambda kind, data: events.append((data["path"], data["state"])),
         )
         assert (prediction.answer, prediction.trust) == ("yes", "high")
-        assert heard == [
+        assert events == [
             ("search", "begun"),
             ("search", "done"),
             ("answer.predict", "begun"),
@@ -383,7 +383,7 @@ async def test_an_optimizer_of_dspy_returns_a_better_program_and_tells_its_progr
     mipro = optimizer == "MIPROv2"
 
     async with open_bridge(interpreter) as (bridge, context):
-        handle, heard = await bridge.create_program(predicting(backend="dspy")), []
+        handle, events = await bridge.create_program(predicting(backend="dspy")), []
         work = Optimization(
             optimizer=optimizer,
             metric=EXACT,
@@ -393,14 +393,14 @@ async def test_an_optimizer_of_dspy_returns_a_better_program_and_tells_its_progr
             compile={"num_trials": 2, "minibatch": False} if mipro else {},
         )
         better = await bridge.optimize_program(
-            handle, work, context, on_progress=lambda _, data: heard.append(data)
+            handle, work, context, on_progress=lambda _, data: events.append(data)
         )
         assert better.assignment["self.instructions"]
         assert (
             mipro or better.assignment["self.demos"]
         )  # MIPROv2 keeps the first of equal candidates
-        assert heard[0]["optimizer"] == optimizer
-        assert heard[-1]["scored"] >= 2
+        assert events[0]["optimizer"] == optimizer
+        assert events[-1]["scored"] >= 2
         again = await bridge.create_program(better)
         assert (await bridge.execute_program(again, {"question": "?"}, context)).answer == 3
 
@@ -412,11 +412,11 @@ async def test_evaluation_scores_rows_and_a_failing_row_has_no_score(interpreter
     async with DspyBackend(DspyConfig(interpreter=interpreter, pool=POOL)) as bridge:
         handle = await bridge.create_program(predicting(backend="dspy"))
         rows = [{"question": f"q{n}", "answer": 3} for n in range(3)]
-        found = await bridge.evaluate_program(
+        result = await bridge.evaluate_program(
             handle, rows, EXACT, context=RunContext(model=answering(model))
         )
-        assert [row["score"] for row in found] == [1.0, None, 1.0]
-        assert "nonsense" in found[1]["error"]
+        assert [row["score"] for row in result] == [1.0, None, 1.0]
+        assert "nonsense" in result[1]["error"]
 
 
 async def test_cancelling_a_long_run_stops_its_model_calls_within_a_second(interpreter, folder):
@@ -430,13 +430,13 @@ async def test_cancelling_a_long_run_stops_its_model_calls_within_a_second(inter
             await run
         await eventually(lambda: not any(worker.busy for worker in bridge.stats().workers))
         assert time.monotonic() - began < 1.0
-        asked = len(context.model.requests)
+        count = len(context.model.requests)
         assert (
             await bridge.execute_program(
                 await bridge.create_program(predicting()), {"question": "?"}, context
             )
         ).answer
-        assert len(context.model.requests) == asked + 1
+        assert len(context.model.requests) == count + 1
 
 
 async def test_after_a_crash_the_warm_spare_answers_without_an_import(interpreter, folder):

@@ -74,12 +74,12 @@ def unsteady():
     return answer
 
 
-async def optimized(bridge, context, heard=None, **work):
+async def optimized(bridge, context, events=None, **work):
     handle = await bridge.create_program(predicting(backend="dspy"))
-    given = Optimization(metric=same_answer, trainset=ROWS, **work)
-    told = heard if heard is not None else []
+    request = Optimization(metric=same_answer, trainset=ROWS, **work)
+    listener = events if events is not None else []
     return await bridge.optimize_program(
-        handle, given, context, on_progress=lambda _, data: told.append(data)
+        handle, request, context, on_progress=lambda _, data: listener.append(data)
     )
 
 
@@ -177,8 +177,8 @@ async def open_bridge(*, interpreter, pool=POOL, seconds=120):
 async def test_every_optimizer_learns_what_it_is_for(interpreter, optimizer, learned, work):
     async with open_bridge(interpreter=interpreter) as bridge:
         model = answering(unsteady() if optimizer == "SIMBA" else seldom)
-        heard, context = [], RunContext(model=model)
-        better = await optimized(bridge, context, heard, optimizer=optimizer, **work)
+        events, context = [], RunContext(model=model)
+        better = await optimized(bridge, context, events, optimizer=optimizer, **work)
         demos, instructions = (
             better.assignment.get("self.demos"),
             better.assignment["self.instructions"],
@@ -195,8 +195,8 @@ async def test_every_optimizer_learns_what_it_is_for(interpreter, optimizer, lea
             assert instructions == "Answer with three."
         else:
             assert demos or "Answer with three." in instructions
-        assert heard[0]["state"] == "begun"
-        assert optimizer == "LabeledFewShot" or heard[-1]["scored"] >= 2
+        assert events[0]["state"] == "begun"
+        assert optimizer == "LabeledFewShot" or events[-1]["scored"] >= 2
         assert optimizer == "LabeledFewShot" or model.requests
         again = await bridge.create_program(better)
         assert (await bridge.execute_program(again, {"question": "q5"}, context)).answer == 3
@@ -206,9 +206,9 @@ async def test_gepa_reflects_on_the_feedback_that_the_metric_gives(interpreter):
     async with open_bridge(interpreter=interpreter) as bridge:
 
         def reply(request):
-            asked = request.messages[-1].content
-            if "Three is wanted." in asked:  # the feedback reached the reflection
-                in_json = "JSON object" in asked  # the prompt of 3.4; 3.3 has another one
+            prompt = request.messages[-1].content
+            if "Three is wanted." in prompt:  # the feedback reached the reflection
+                in_json = "JSON object" in prompt  # the prompt of 3.4; 3.3 has another one
                 return (
                     '{"new_instruction": "Answer with three."}'
                     if in_json
@@ -217,13 +217,13 @@ async def test_gepa_reflects_on_the_feedback_that_the_metric_gives(interpreter):
             is_three = "Answer with three" in request.messages[0].content
             return f"[[ ## answer ## ]]\n{3 if is_three else 4}"
 
-        def judged(row, found):
+        def judged(row, prediction):
             return {
-                "score": float(row["answer"] == found["answer"]),
+                "score": float(row["answer"] == prediction["answer"]),
                 "feedback": "Three is wanted.",
             }
 
-        model, heard = ScriptedModel(reply), []
+        model, events = ScriptedModel(reply), []
         handle = await bridge.create_program(predicting(backend="dspy"))
         options = {"max_metric_calls": 30, "num_threads": 1}
         work = Optimization(
@@ -231,10 +231,10 @@ async def test_gepa_reflects_on_the_feedback_that_the_metric_gives(interpreter):
         )
         context = RunContext(model=model)
         better = await bridge.optimize_program(
-            handle, work, context, on_progress=lambda _, data: heard.append(data)
+            handle, work, context, on_progress=lambda _, data: events.append(data)
         )
         assert better.assignment["self.instructions"] == "Answer with three."
-        assert heard[-1]["scored"] >= 6
+        assert events[-1]["scored"] >= 6
         again = await bridge.create_program(better)
         assert (await bridge.execute_program(again, {"question": "q5"}, context)).answer == 3
 
@@ -250,10 +250,10 @@ async def test_a_long_search_is_never_taken_for_dead_and_tells_its_progress(newe
     )
 
     async with open_bridge(interpreter=newest, pool=pool) as bridge:
-        model, heard = Gated(), []
+        model, events = Gated(), []
         context = RunContext(model=model)
         work = {"optimizer": "BootstrapFewShot", "options": {"max_bootstrapped_demos": 3}}
-        search = asyncio.create_task(optimized(bridge, context, heard, **work))
+        search = asyncio.create_task(optimized(bridge, context, events, **work))
         for number in range(3):
             await model.asked.wait()
             model.asked.clear()
@@ -265,12 +265,12 @@ async def test_a_long_search_is_never_taken_for_dead_and_tells_its_progress(newe
             model.let(1)
 
             def is_scored(least: int = number) -> bool:
-                return sum("scored" in data for data in heard) > least
+                return sum("scored" in data for data in events) > least
 
             await eventually(is_scored)
         model.let(100)
         assert (await search).assignment["self.demos"]
-        assert [data["scored"] for data in heard if "scored" in data][:3] == [1, 2, 3]
+        assert [data["scored"] for data in events if "scored" in data][:3] == [1, 2, 3]
         stats = bridge.stats()
         assert (stats.restarts, stats.failed) == (0, 0)
 
@@ -290,13 +290,13 @@ async def test_a_cancelled_search_asks_no_model_within_a_second_and_its_worker_s
             await search
         await eventually(lambda: not any(worker.busy for worker in bridge.stats().workers))
         assert time.monotonic() - began < 1.0
-        asked = model.calls
+        count = model.calls
         model.let(100)
-        found = await optimized(
+        result = await optimized(
             bridge, RunContext(model=answering({"answer": 3})), optimizer="LabeledFewShot"
         )
-        assert found.assignment["self.demos"]
-        assert model.calls == asked
+        assert result.assignment["self.demos"]
+        assert model.calls == count
 
 
 async def test_a_program_of_thought_runs_or_says_what_its_sandbox_needs(newest):
@@ -339,10 +339,10 @@ async def test_a_program_of_thought_runs_the_code_that_the_model_writes(newest):
         handle = await bridge.create_program(Program(name="p", signature=value, root=root))
         code = "```python\nSUBMIT({'answer': 6 * 7})\n```"
         model = answering({"generated_code": code, "answer": 42, "reasoning": "r"})
-        found = await bridge.execute_program(
+        result = await bridge.execute_program(
             handle, {"question": "6 * 7?"}, RunContext(model=model)
         )
-        assert found.answer == 42
+        assert result.answer == 42
         assert len(model.requests) == 2
         assert (
             "42" in model.requests[-1].messages[-1].content

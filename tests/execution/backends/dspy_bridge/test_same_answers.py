@@ -51,7 +51,7 @@ async def said(backend, signature, reply):
             await backend.execute_program(handle, {"q": "?"}, RunContext(model=model))
         ).to_dict()
     except AdapterError as error:
-        return [(found.path, found.constraint) for found in error.fields]
+        return [(problem.path, problem.constraint) for problem in error.fields]
 
 
 @pytest.mark.full

@@ -95,9 +95,9 @@ async def test_media_of_dspy_are_media_of_ours_and_a_model_that_takes_text_alone
     async with open_bridge(
         interpreter=interpreter, folder=folder, code="```python\nprint(1)\n```", calls=calls
     ) as (bridge, context):
-        found = await run(bridge, context, "typed:Write", question="?")
-        assert found.code == Code("print(1)")
-        assert found.calls == ToolCalls([FunctionCall("find", {"x": 1})])
+        result = await run(bridge, context, "typed:Write", question="?")
+        assert result.code == Code("print(1)")
+        assert result.calls == ToolCalls([FunctionCall("find", {"x": 1})])
         assert (
             await run(bridge, context, "typed:Look", image=PICTURE, question="which?")
         ).answer == PICTURE
@@ -119,8 +119,8 @@ async def test_dspy_gets_its_own_types_from_a_signature_of_ours(interpreter, fol
             {"role": "assistant", "content": "then"},
         ]
         inputs = {"history": {"messages": turns}, "code": {"text": "x = 1"}, "question": "?"}
-        found = await bridge.execute_program(handle, inputs, context)
-        assert found.answer.text == "x = 2"
+        result = await bridge.execute_program(handle, inputs, context)
+        assert result.answer.text == "x = 2"
         messages = context.model.requests[-1].messages
         assert [message.role for message in messages] == ["system", "user", "assistant", "user"]
         assert "before?" in messages[1].content
@@ -137,7 +137,7 @@ async def test_what_counts_as_good_enough_is_decided_by_dspy_on_the_score_itself
         options = {} if threshold is None else {"metric_threshold": threshold}
         work = Optimization(
             optimizer="BootstrapFewShot",
-            metric=lambda row, found: 0.8,
+            metric=lambda row, prediction: 0.8,
             trainset=rows,
             options=options,
         )
@@ -152,11 +152,11 @@ async def test_a_module_with_aforward_alone_is_imported_described_and_run(interp
         assert list(program.signature.fields) == ["question", "answer"]
         handle = await bridge.create_program(program)
         several = (bridge.execute_program(handle, {"question": f"{n}?"}, context) for n in range(4))
-        found = await asyncio.gather(*several)
-        assert [one.answer for one in found] == [4] * 4
-        assert {span.path for span in found[0].trace.spans if span.kind == "model"} == {"step"}
+        results = await asyncio.gather(*several)
+        assert [prediction.answer for prediction in results] == [4] * 4
+        assert {span.path for span in results[0].trace.spans if span.kind == "model"} == {"step"}
         rows = await bridge.evaluate_program(
-            handle, [{"question": "?"}], lambda row, found: 1.0, context=context
+            handle, [{"question": "?"}], lambda row, prediction: 1.0, context=context
         )
         assert rows == [{"outputs": {"answer": 4}, "score": 1.0, "error": None}]
 
@@ -181,7 +181,7 @@ async def test_an_exported_state_is_what_plain_dspy_loads_and_saves(interpreter,
         handle = await bridge.create_program(await bridge.import_program("rag:Hops"))
         rows = [{"question": f"{n}", "answer": "yes", "trust": "high"} for n in range(3)]
         work = Optimization(
-            optimizer="BootstrapFewShot", metric=lambda row, found: 1.0, trainset=rows
+            optimizer="BootstrapFewShot", metric=lambda row, prediction: 1.0, trainset=rows
         )
         better = await bridge.create_program(await bridge.optimize_program(handle, work, context))
         state = await bridge.export_state(better)
@@ -250,14 +250,14 @@ async def test_a_tool_of_a_users_module_answers_in_the_parent_where_the_parent_h
         "next_tool_args": {"word": "x"},
         "answer": 4,
     }
-    for tools, seen, spans in ((here, "parent x", ["look_up"]), (None, "here x", [])):
+    for tools, expected, spans in ((here, "parent x", ["look_up"]), (None, "here x", [])):
         async with open_bridge(interpreter=interpreter, folder=folder, tools=tools, **reply) as (
             bridge,
             context,
         ):
-            found = await run(bridge, context, "typed:Agent", question="?")
-            assert found["trajectory"]["observation_0"] == seen
-            assert [span.name for span in found.trace.spans if span.kind == "tool"] == spans
+            result = await run(bridge, context, "typed:Agent", question="?")
+            assert result["trajectory"]["observation_0"] == expected
+            assert [span.name for span in result.trace.spans if span.kind == "tool"] == spans
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ async def test_an_optimizer_that_cannot_run_here_says_why(newest, folder, optimi
     async with open_bridge(interpreter=newest, folder=folder) as (bridge, context):
         handle = await bridge.create_program(await bridge.import_program("typed:Async"))
         work = Optimization(
-            optimizer=optimizer, metric=lambda row, found: 1.0, trainset=[{"question": "?"}]
+            optimizer=optimizer, metric=lambda row, prediction: 1.0, trainset=[{"question": "?"}]
         )
         with pytest.raises(DefinitionError, match=why):
             await bridge.optimize_program(handle, work, context)

@@ -98,22 +98,22 @@ async def test_who_does_not_send_in_time_is_ended(data: bytes) -> None:
 
 
 async def test_an_idle_connection_is_ended_and_so_is_one_that_trickles_between_requests() -> None:
-    async def trickle(writer: asyncio.StreamWriter, ended: asyncio.Event) -> None:
-        while not ended.is_set():
+    async def trickle(writer: asyncio.StreamWriter, finished: asyncio.Event) -> None:
+        while not finished.is_set():
             writer.write(b"\r\n")
             try:
                 async with asyncio.timeout(0.05):
-                    await ended.wait()
+                    await finished.wait()
             except TimeoutError:
                 continue
 
     async with wired(SHORT) as wire:
-        idle, busy, ended = await wire.connect(), await wire.connect(), asyncio.Event()
+        idle, busy, finished = await wire.connect(), await wire.connect(), asyncio.Event()
         assert [(await client.ask())[0] for client in (idle, busy)] == [200, 200]
         async with asyncio.TaskGroup() as group:
-            group.create_task(trickle(busy.writer, ended))
+            group.create_task(trickle(busy.writer, finished))
             assert await busy.is_ended()
-            ended.set()
+            finished.set()
         assert await idle.is_ended()
 
 

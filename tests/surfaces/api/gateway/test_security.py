@@ -109,10 +109,10 @@ async def test_a_key_has_only_so_many_calls_at_once(tmp_path: Path) -> None:
         mock = server.services.backends["mock"]
         answer = mock.execute_program
 
-        async def held(*given: Any) -> Any:
+        async def held(*args: Any) -> Any:
             started.release()
             await gate.wait()
-            return await answer(*given)
+            return await answer(*args)
 
         mock.execute_program = held  # type: ignore[method-assign, assignment]
         async with asyncio.TaskGroup() as group:

@@ -114,7 +114,7 @@ async def test_a_program_is_created_and_executed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "type_", "fields"),
+    ("value", "type_", "fields"),
     [
         ({"name": "n", "inputs": {"k": 1}}, "InvalidError", ["q", "k"]),
         ({"name": "nope", "inputs": {}}, "NotFoundError", []),
@@ -123,13 +123,13 @@ async def test_a_program_is_created_and_executed(tmp_path: Path) -> None:
     ],
 )
 async def test_a_refused_execution_is_a_typed_error_with_field_paths(
-    tmp_path: Path, given: dict[str, Any], type_: str, fields: list[str]
+    tmp_path: Path, value: dict[str, Any], type_: str, fields: list[str]
 ) -> None:
     async with served(tmp_path) as (ask, operations):
         await create_program(
             operations, CreateProgram(name="n", signature="q -> n: int", backend="mock")
         )
-        answer = await ask(EXECUTE, input=given)
+        answer = await ask(EXECUTE, input=value)
         assert answer.data == {"executeProgram": None}
         [error] = answer.errors
         assert error.extensions["type"] == type_

@@ -104,10 +104,10 @@ async def test_an_embedding_is_an_input_whose_size_the_signature_says(tmp_path: 
         )
 
         async def execute(*vectors: Any, **inputs: Any) -> Any:
-            given = [{"field": "v", "value": vector} for vector in vectors]
+            items = [{"field": "v", "value": vector} for vector in vectors]
             return await ask(
                 EXECUTE,
-                input={"name": "n", "inputs": {"q": "?", **inputs}, "embeddings": given},
+                input={"name": "n", "inputs": {"q": "?", **inputs}, "embeddings": items},
             )
 
         execution = (await execute([0.1, 2, -3.5])).data["executeProgram"]

@@ -51,11 +51,11 @@ def outcome(name, inputs):
 
     program = getattr(shapes, name)
     program = program() if isinstance(program, type) else program
-    given = {**inputs, **shapes.instances(name, inputs)}
+    values = {**inputs, **shapes.instances(name, inputs)}
     lm = Scripted()
     with dspy.context(lm=lm, adapter=dspy.ChatAdapter(), callbacks=[]):
         is_async = not hasattr(type(program), "forward")
-        prediction = asyncio.run(program.acall(**given)) if is_async else program(**given)
+        prediction = asyncio.run(program.acall(**values)) if is_async else program(**values)
     outputs = {key: outward(value) for key, value in prediction.items()}
     return {"outputs": outputs, "asked": lm.asked}
 

@@ -172,9 +172,9 @@ class Nested(dspy.Module):
         self.answer = dspy.Predict("passages, question -> answer")
 
     def forward(self, question):
-        found = self.retrieve(question=question)
-        answer = self.answer(passages=found.passages, question=question).answer
-        return dspy.Prediction(answer=answer, **found)
+        result = self.retrieve(question=question)
+        answer = self.answer(passages=result.passages, question=question).answer
+        return dspy.Prediction(answer=answer, **result)
 
 
 class Delegating(dspy.Module):
@@ -260,9 +260,9 @@ class Models(dspy.Module):
         self.extract = dspy.Predict(Extract)
 
     def forward(self, text: str):
-        found = self.extract(text=text)
-        total = sum(box.size for box in found.boxes)
-        return dspy.Prediction(city=found.city, boxes=found.boxes, total=total)
+        result = self.extract(text=text)
+        total = sum(box.size for box in result.boxes)
+        return dspy.Prediction(city=result.city, boxes=result.boxes, total=total)
 
 
 class ModelInput(dspy.Module):
@@ -278,8 +278,8 @@ class ModelInput(dspy.Module):
         pair: tuple[str, ...] = ("a", "b"),
     ):
         pred = self.tell(name=city.name, size=str(city.size))
-        shown = f"{wanted.language} {level.name} {type(pair).__name__}"
-        return dspy.Prediction(story=pred.story, shown=shown, city=city)
+        summary = f"{wanted.language} {level.name} {type(pair).__name__}"
+        return dspy.Prediction(story=pred.story, shown=summary, city=city)
 
 
 class Hops(dspy.Module):
@@ -585,10 +585,10 @@ class Gathered(dspy.Module):
     async def aforward(self, question):
         import asyncio
 
-        one, two = await asyncio.gather(
+        first, second = await asyncio.gather(
             self.one.acall(question=question), self.two.acall(question=question)
         )
-        return dspy.Prediction(answer=one.answer, query=two.query)
+        return dspy.Prediction(answer=first.answer, query=second.query)
 
 
 def instances(name: str, inputs: dict[str, Any]) -> dict[str, Any]:

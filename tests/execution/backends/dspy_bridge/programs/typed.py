@@ -41,12 +41,12 @@ class Shipping(dspy.Module):
         self.ship = dspy.Predict(Ship)
 
     def forward(self, customer):
-        found = self.ship(customer=customer)
+        result = self.ship(customer=customer)
         street = (
             customer.work.street if customer.work else customer.home.street
         )  # models, not dicts
         return dspy.Prediction(
-            to=found.to, boxes=found.boxes, seen=f"{street} {len(customer.others)}"
+            to=result.to, boxes=result.boxes, seen=f"{street} {len(customer.others)}"
         )
 
 
