@@ -1,4 +1,4 @@
-"""What a store needs of a database: rows for a question, and groups of writes."""
+"""The interface of databases for a store: rows of a statement, and groups of writes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dspex.operations.storage.statements import Dialect, Statement, Statements
 from dspex.operations.storage.write_groups import Write
 
 UNFIT = (TypeError, ValueError, OverflowError, AttributeError, RecursionError)
-"""What encoding a value raises that has no place in a database."""
+"""The errors of encoding a value that no database can store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +25,14 @@ class Portion:
 class Driver(Protocol):
     """Connections to one database, used from one loop.
 
-    They are opened when they are first needed, and again when lost. Every method raises
-    `StorageError` where the database cannot be used, `InvalidError` where a value does not fit.
+    They are opened when first needed, and again when lost. Every method raises `StorageError` if
+    the database cannot be used, and `InvalidError` if a value does not fit.
     """
 
     dialect: Dialect
 
-    async def rows(self, question: Statement) -> Sequence[Sequence[Any]]:
-        """Return all rows that answer `question`."""
+    async def rows(self, statement: Statement) -> Sequence[Sequence[Any]]:
+        """Return all rows of a statement."""
         ...
 
     async def portion(self, statements: Statements[Any], query: Query, *, most: int) -> Portion:
@@ -40,17 +40,11 @@ class Driver(Protocol):
         ...
 
     async def apply(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
-        """Commit the writes in one transaction where that is possible.
-
-        Return the error of each that was not done.
-        """
+        """Commit the writes, if possible in one transaction; return the error of each, or None."""
         ...
 
     async def check(self) -> None:
-        """Return if what is stored can be read from where it lies.
-
-        Nothing that was read before counts.
-        """
+        """Return if the stored data can be read now, regardless of earlier reads."""
         ...
 
     async def aclose(self) -> None:
@@ -58,11 +52,8 @@ class Driver(Protocol):
         ...
 
 
-def refused(change: Update, status: str | None) -> ConflictError | NotFoundError:
-    """Return why an update changed nothing.
-
-    `found` is the state of its row, None where there is none.
-    """
+def refusal(change: Update, status: str | None) -> ConflictError | NotFoundError:
+    """Return why an update changed nothing; `status` is the status of its row, None without one."""
     name, key = change.resource.name, str(change.id)
     if status is None:
         return NotFoundError(f"there is no {name} {key!r}")
@@ -75,14 +66,11 @@ def refused(change: Update, status: str | None) -> ConflictError | NotFoundError
 
 
 def unfit(error: Exception) -> InvalidError:
-    """Return the error of a value that the database cannot hold or compare with.
-
-    Another time it cannot either.
-    """
+    """Return the error of a value that the database can never store or compare with."""
     return InvalidError(f"a value cannot be stored: {error}")
 
 
-def updated(statements: Statements[Any], change: Update) -> Statement:
+def update_statement(statements: Statements[Any], change: Update) -> Statement:
     """Return the statement of an update."""
     sql = statements.update(
         tuple(change.values),

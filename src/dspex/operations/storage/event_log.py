@@ -1,9 +1,9 @@
-"""All events in the order in which they become certain: the port `EventLog` on both databases.
+"""All events in their final order: the protocol `EventLog` on both databases.
 
-A row gets its `position` from the database, at no cost to who writes it. SQLite counts: it has one
-writer at a time, so that numbers become visible in their order. PostgreSQL takes the number of the
-transaction; transactions end in any order, so a position counts only when every transaction with a
-lower number has ended (the snapshot's xmin): nothing can be put before it then.
+The database gives each row its `position`. SQLite counts: it has one writer at a time, so numbers
+become visible in order. PostgreSQL takes the number of the transaction. Transactions end in any
+order, so a position is final when all transactions with lower numbers have ended (the snapshot's
+xmin): then no event can come before it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from dspex.operations.events.records import EVENT, EventRecord
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.statements import Statement, Statements, quoted
 
-# what AUTOINCREMENT has counted to; the newest event itself may be deleted already
+# the count of AUTOINCREMENT; the newest event may be deleted already
 _COUNTED = "(SELECT coalesce(max(seq), 0) AS horizon FROM sqlite_sequence WHERE name = 'events')"
 _HORIZON = {
     True: f"SELECT horizon FROM {_COUNTED}",  # a constant
@@ -35,7 +35,7 @@ _FOREIGN = (
 
 
 class SQLEventLog:
-    """The events in a database; see `EventLog` for the promises."""
+    """The events in a database; see `EventLog`."""
 
     def __init__(self, database: Database) -> None:
         """Take the database, which its owner closes."""
@@ -44,11 +44,8 @@ class SQLEventLog:
         self._statements = Statements(EVENT, self._driver.dialect)
 
     async def read(self, after: Place, where: Mapping[str, Any], *, limit: int) -> Look:
-        """Return the events behind a place.
-
-        It is one statement, so that all of it is seen at one moment.
-        """
-        rows = await self._driver.rows(self._question(after, where, limit))
+        """Return the events after a place, read by one statement and so at one moment."""
+        rows = await self._driver.rows(self._read_statement(after, where, limit))
         horizon = int(rows[0][0])
         present = [row for row in rows if row[1] is not None]
         certain = [row for row in present if row[1] <= horizon]
@@ -74,13 +71,13 @@ class SQLEventLog:
         return None if position is None else int(position)
 
     async def place(self, event_id: UUID) -> Place | None:
-        """Return where an event stands."""
+        """Return the place of an event."""
         parameters: list[Any] = []
         sql = f'SELECT "position" FROM events WHERE "id" = {self._mark(parameters, "id", event_id)}'
         rows = await self._driver.rows(Statement(sql, tuple(parameters)))
         return Place(int(rows[0][0]), event_id) if rows else None
 
-    def _question(self, after: Place, where: Mapping[str, Any], limit: int) -> Statement:
+    def _read_statement(self, after: Place, where: Mapping[str, Any], limit: int) -> Statement:
         conditions, parameters = self._where(where)
         mark = self._driver.dialect.parameter
         parameters.append(after.position)
@@ -120,10 +117,10 @@ class SQLEventLog:
 
 
 async def settle_positions(database: Database) -> None:
-    """Make events that were restored from another PostgreSQL server older than all that come.
+    """Put events that were restored from another PostgreSQL server before all new ones.
 
-    The numbers of its transactions say nothing here; those that are yet to come would hold the
-    events back for long.
+    Positions there are transaction numbers of the other server. If they are ahead of this one, the
+    events would not be final for a long time.
 
     Raises:
         StorageError: the database cannot be written.

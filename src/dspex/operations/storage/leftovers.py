@@ -1,4 +1,4 @@
-"""What ended jobs have left in the database: the port `Leftovers`."""
+"""What ended jobs leave in the database: the protocol `Leftovers`."""
 
 from datetime import datetime
 from typing import Any
@@ -20,10 +20,7 @@ _GONE = ("stopped", "dead")
 
 
 class SQLLeftovers:
-    """Deletes in portions that leave the database to others in between.
-
-    See `Leftovers` for the promises.
-    """
+    """Deletes in portions, between which others can write; see `Leftovers`."""
 
     def __init__(self, database: Database, domain: Domain) -> None:
         """Take the database, which its owner closes, and its domain."""
@@ -32,10 +29,7 @@ class SQLLeftovers:
         self._kinds = [kind for kind in domain.values() if isinstance(kind, JobResource)]
 
     async def forget_journals(self, resource: Resource[Any], *, before: datetime) -> int:
-        """Delete journals, and hold the job's row meanwhile.
-
-        One that is resumed at this moment waits, or keeps all.
-        """
+        """Delete journals, with the rows of the jobs locked: nobody can resume one meanwhile."""
         jobs = self._tables[resource.name]
         has_journal = sa.exists().where(ENTRIES.c.job_id == jobs.c.id)
         old = sa.select(jobs.c.id).where(
@@ -44,10 +38,7 @@ class SQLLeftovers:
         return await self._portions(old.limit(PORTION).with_for_update(), ENTRIES.c.job_id)
 
     async def forget_lost_journals(self) -> int:
-        """Delete journals.
-
-        A job's row is there before its journal, so that none of a new job is taken for lost.
-        """
+        """Delete journals; a new job is safe, because its row is written before its journal."""
         tables = [self._tables[kind.name] for kind in self._kinds]
         without_job = [~sa.exists().where(table.c.id == ENTRIES.c.job_id) for table in tables]
         return await self._portions(
@@ -56,7 +47,7 @@ class SQLLeftovers:
         )
 
     async def forget_events(self, resource: Resource[Any], topic: str, *, before: datetime) -> int:
-        """Delete events. The job's row is held meanwhile, as for journals."""
+        """Delete events, with the rows of the jobs locked, as for journals."""
         jobs, events = self._tables[resource.name], self._tables[EVENT.name]
         has_events = sa.exists().where(events.c.subject_id == jobs.c.id, events.c.topic == topic)
         old = sa.select(jobs.c.id).where(

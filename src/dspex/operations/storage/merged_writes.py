@@ -1,4 +1,4 @@
-"""Changes of many callers, merged as far as the order of each of them allows."""
+"""Changes of many callers, merged as far as their order allows."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,10 +18,7 @@ _UNTOUCHED: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Updates that one statement can make.
-
-    They are of one resource, of the same attributes, from the same states.
-    """
+    """Updates for one statement: of one resource, the same attributes, and the same states."""
 
     statements: Statements[Any]
     values: tuple[str, ...]
@@ -36,15 +33,15 @@ class Shape:
 
 
 class MergedWrites:
-    """Collects writes whose inserts and updates can be made in any order, and says so of each.
+    """Collects writes whose inserts and updates can be made in any order.
 
     A row that is changed twice in different ways, or inserted and changed, needs its order.
-    Increments of one row are added up: a counter that many executions move on is written once, also
-    where it may move in some states only.
+    Increments of a row are summed, so that a counter of many executions is written once, even if it
+    may only change in some states.
     """
 
     def __init__(self) -> None:
-        """Start with nothing."""
+        """Start without writes."""
         self.writes: list[Write] = []
         self.inserts: dict[Statements[Any], list[Any]] = {}
         self.updates: dict[Shape, dict[UUID, dict[str, Any]]] = {}
@@ -63,7 +60,7 @@ class MergedWrites:
                 before = (
                     planned[place] if place in planned else self._touched.get(place, _UNTOUCHED)
                 )
-            except TypeError:  # a value that cannot be hashed, in a place where only some can be
+            except TypeError:  # a value that cannot be hashed
                 return False
             if before is not _UNTOUCHED and (
                 shape is None or not shape.is_repeatable or before != shape

@@ -13,7 +13,7 @@ from uuid import UUID
 from dspex.errors import ConfigurationError, ConflictError, DspexError, InternalError
 from dspex.operations.framework.store import Insert, Query
 from dspex.operations.storage.column_types import POSTGRES
-from dspex.operations.storage.driver import UNFIT, Portion, refused, unfit, updated
+from dspex.operations.storage.driver import UNFIT, Portion, refusal, unfit, update_statement
 from dspex.operations.storage.merged_writes import MergedWrites
 from dspex.operations.storage.single_statement import one_statement
 from dspex.operations.storage.statements import Dialect, Statement, Statements
@@ -21,12 +21,9 @@ from dspex.operations.storage.write_groups import Step, Write
 
 _Answer = asyncio.Future[Sequence[Sequence[Any]]]
 _READERS = 4
-_LIGHT, _GROUP = (
-    64 * 1024,
-    4 * 1024 * 1024,
-)  # a row that is read at once, and several that are read together
-# Writes find their rows by id. Their plans are made once, often while tables are small, and kept
-# while these grow.
+_LIGHT, _GROUP = 64 * 1024, 4 * 1024 * 1024  # bytes of a small row, and of large rows read together
+# Writes select rows by id. Plans are made once, often while tables are small, and kept while they
+# grow, so all but index scans are off.
 _BY_ID = "".join(
     f"SET {way} = off;" for way in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
 )
@@ -34,18 +31,18 @@ _CONNECT_SECONDS, _COMMAND_SECONDS = 10.0, 60.0
 _SHARED = (
     "a pooler such as pgbouncer shares sessions of PostgreSQL between its clients, from "
     "transaction to transaction; "
-    "dspex needs sessions of its own: let DSPEX_DATABASE_URL name the server itself, or set "
+    "dspex needs sessions for itself: let DSPEX_DATABASE_URL name the server itself, or set "
     "pool_mode=session there"
 )
 
 
 class UnreachableError(OSError):
-    """No connection could be made: what was to be sent over it was not."""
+    """No connection could be made, so nothing was sent."""
 
 
 @dataclass(slots=True)
 class _Reader:
-    """One who asks, and the connection that it has, whatever comes of its questions."""
+    """The connection of one reading task, replaced when it is lost."""
 
     connection: Any
 
@@ -93,7 +90,7 @@ class PostgresDriver:
         self._is_direct = False
         self._writer: Any = None
         self._idle: list[Any] = []
-        self._questions: dict[Statement, list[_Answer]] = {}
+        self._pending: dict[Statement, list[_Answer]] = {}
         self._reading = 0
         self._readers: set[asyncio.Task[None]] = set()
 
@@ -128,17 +125,14 @@ class PostgresDriver:
             raise UnreachableError(str(error) or type(error).__name__) from error
 
     async def _refuse_shared_sessions(self, connection: Any) -> None:
-        """Refuse a pooler that gives one session of the server to several of its clients.
+        """Refuse a pooler that shares the sessions of the server, one transaction at a time.
 
-        Each client has it for one transaction. A pooler tells each client a process id of its own.
-        That it shares sessions shows when two connections that are both open are served by the same
-        process.
+        A pooler reports a made-up process id to each client. It shares sessions if the same process
+        of the server serves two open connections.
         """
         try:
             ours = await _server_process(connection)
-        except (
-            self._asyncpg.ConnectionDoesNotExistError
-        ) as error:  # one that shares them from statement to statement
+        except self._asyncpg.ConnectionDoesNotExistError as error:  # statement pooling
             raise ConfigurationError(_SHARED) from error
         if ours == connection.get_server_pid():
             return
@@ -149,13 +143,10 @@ class PostgresDriver:
         finally:
             second.terminate()
 
-    async def rows(self, question: Statement) -> Sequence[Sequence[Any]]:
-        """Return all rows that answer `question`.
-
-        Those who ask the same before it was sent share the answer.
-        """
+    async def rows(self, statement: Statement) -> Sequence[Sequence[Any]]:
+        """Return all rows of a statement; callers with the same pending statement share them."""
         answer: _Answer = asyncio.get_running_loop().create_future()
-        self._questions.setdefault(question, []).append(answer)
+        self._pending.setdefault(statement, []).append(answer)
         if self._reading < _READERS:
             self._reading += 1
             reader = asyncio.create_task(self._read(), name="dspex reads")
@@ -164,10 +155,7 @@ class PostgresDriver:
         return await answer
 
     async def portion(self, statements: Statements[Any], query: Query, *, most: int) -> Portion:
-        """Return the first rows; see `Driver.portion`.
-
-        Small ones come with their sizes, large ones behind them.
-        """
+        """Return the first rows, large ones in further reads; see `Driver.portion`."""
         weighed = await self.rows(statements.weighed(query, light=_LIGHT))
         total, number = 0, 0
         for row in weighed:
@@ -206,10 +194,7 @@ class PostgresDriver:
         return rows
 
     async def apply(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
-        """Commit the writes in as few statements as their order allows.
-
-        Where one fails, each is sent by itself.
-        """
+        """Commit the writes in as few statements as their order allows, or singly if one fails."""
         outcomes: list[Exception | None] = []
         together = MergedWrites()
         for steps in writes:
@@ -218,11 +203,11 @@ class PostgresDriver:
             outcomes += await self._commit(together)
             together = MergedWrites()
             if not together.takes(steps):
-                outcomes.append(await self._alone(steps))
+                outcomes.append(await self._apply_singly(steps))
         return outcomes + await self._commit(together)
 
     async def check(self) -> None:
-        """Leave it to the server, which reads its own files."""
+        """Do nothing: the server checks its files."""
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -240,43 +225,43 @@ class PostgresDriver:
     async def _commit(self, together: MergedWrites) -> list[Exception | None]:
         if not together.writes:
             return []
-        question = one_statement(together)
-        if question is not None:
+        statement = one_statement(together)
+        if statement is not None:
             try:
-                await self._send(question, _proof(together))
+                await self._send(statement, _proof(together))
             except self._foreign as error:
-                is_left = self._writer is not None and self._leave(self._writer, error)
+                is_left = self._writer is not None and self._discard_if_lost(self._writer, error)
                 if is_left or not isinstance(error, self._asyncpg.PostgresError):
                     return [self._error_from("write", error)] * len(together.writes)
-                # What is wrong, and with which of the writes, is found out below.
+                # each write below finds out whether it is wrong
             else:
                 return [None] * len(together.writes)
-        return [await self._alone(steps) for steps in together.writes]
+        return [await self._apply_singly(steps) for steps in together.writes]
 
-    async def _send(self, question: Statement, proof: Statement | None) -> None:
+    async def _send(self, statement: Statement, proof: Statement | None) -> None:
         connection = await self._write_connection()
         try:
-            await connection.fetchval(question.sql, *question.parameters)
+            await connection.fetchval(statement.sql, *statement.parameters)
         except self._foreign as error:
-            if not self._leave(connection, error) or proof is None:
+            if not self._discard_if_lost(connection, error) or proof is None:
                 raise
         else:
             return
-        # It is not known whether the statement was carried out before the connection was lost. It
-        # happens whole or not at all, and nobody else inserts these ids: one of them tells.
+        # The connection was lost, and the statement may have been committed. It takes effect
+        # completely or not at all, and only we insert these ids: one of them proves the commit.
         try:
             connection = await self._write_connection()
         except UnreachableError as error:
-            raise OSError(str(error)) from error  # nobody can be asked
+            raise OSError(str(error)) from error  # no way to find out
         if await connection.fetchval(proof.sql, *proof.parameters) is not None:
             return
         try:
-            await connection.fetchval(question.sql, *question.parameters)
+            await connection.fetchval(statement.sql, *statement.parameters)
         except self._asyncpg.UniqueViolationError:
             if await connection.fetchval(proof.sql, *proof.parameters) is None:
                 raise
 
-    async def _alone(self, steps: Write) -> Exception | None:
+    async def _apply_singly(self, steps: Write) -> Exception | None:
         for is_last in (False, False, True):
             try:
                 await self._transaction(steps)
@@ -285,7 +270,7 @@ class PostgresDriver:
             except (self._asyncpg.DeadlockDetectedError, self._asyncpg.SerializationError) as error:
                 if is_last:
                     return self._error_from("write", error)
-            except Exception as error:  # noqa: BLE001  # it belongs to this write alone
+            except Exception as error:  # noqa: BLE001  # the other writes go on
                 return self._error_from("write", error)
             else:
                 break
@@ -298,7 +283,7 @@ class PostgresDriver:
                 for step in steps:
                     await _carry_out(connection, step)
         except self._foreign as error:
-            self._leave(connection, error)
+            self._discard_if_lost(connection, error)
             raise
 
     async def _write_connection(self) -> Any:
@@ -311,23 +296,25 @@ class PostgresDriver:
     async def _read(self) -> None:
         reader = _Reader(self._idle.pop() if self._idle else None)
         try:
-            while self._questions:
-                question = next(iter(self._questions))
-                await self._answer(reader, question, self._questions.pop(question))
+            while self._pending:
+                statement = next(iter(self._pending))
+                await self._answer(reader, statement, self._pending.pop(statement))
         finally:
-            self._reading -= 1  # at once: the next question has to start a reader
+            self._reading -= 1  # at once: the next statement has to start a reader
             if reader.connection is not None and not reader.connection.is_closed():
                 self._idle.append(reader.connection)
 
-    async def _answer(self, reader: "_Reader", question: Statement, answers: list[_Answer]) -> None:
-        """Give all who ask the rows or the error."""
+    async def _answer(
+        self, reader: "_Reader", statement: Statement, answers: list[_Answer]
+    ) -> None:
+        """Give the rows or the error to all callers."""
         try:
-            rows = await self._fetch_with(reader, question)
+            rows = await self._fetch_with(reader, statement)
         except asyncio.CancelledError:
             for answer in answers:
                 answer.cancel()
             raise
-        except Exception as error:  # noqa: BLE001  # it is given to all who asked
+        except Exception as error:  # noqa: BLE001  # given to all callers
             translated = self._error_from("read", error)
             for answer in answers:
                 if not answer.done():
@@ -337,19 +324,19 @@ class PostgresDriver:
                 if not answer.done():
                     answer.set_result(rows)
 
-    async def _fetch_with(self, reader: "_Reader", question: Statement) -> Any:
+    async def _fetch_with(self, reader: "_Reader", statement: Statement) -> Any:
         for is_last in (False, True):
             if reader.connection is None or reader.connection.is_closed():
                 reader.connection = await self.connect()
             try:
-                return await reader.connection.fetch(question.sql, *question.parameters)
+                return await reader.connection.fetch(statement.sql, *statement.parameters)
             except self._foreign as error:
-                if not self._leave(reader.connection, error) or is_last:
+                if not self._discard_if_lost(reader.connection, error) or is_last:
                     raise
         raise AssertionError  # the second round returns or raises
 
-    def _leave(self, connection: Any, error: Exception) -> bool:
-        """Use a connection no more if this error was its last; it may not know so itself yet."""
+    def _discard_if_lost(self, connection: Any, error: Exception) -> bool:
+        """Close a connection that this error has lost; return whether it is closed."""
         if self._is_lost(error):
             connection.terminate()
         return bool(connection.is_closed())
@@ -382,10 +369,7 @@ class PostgresDriver:
 
 
 async def _server_process(connection: Any) -> int:
-    """Return the process that serves a connection.
-
-    Nothing of the question stays in a session that may be shared.
-    """
+    """Return the process that serves a connection, and leave nothing in its session."""
     async with connection.transaction():
         return int(await (await connection.prepare("SELECT pg_backend_pid()", name="")).fetchval())
 
@@ -401,7 +385,7 @@ async def _carry_out(connection: Any, step: Step) -> None:
     if isinstance(change, Insert):
         await connection.execute(statements.insert, *statements.row(change.entity))
         return
-    update = updated(statements, change)
+    update = update_statement(statements, change)
     outcome = await connection.execute(update.sql, *update.parameters)
     if outcome.endswith(" 0"):
-        raise refused(change, await connection.fetchval(statements.status(), change.id))
+        raise refusal(change, await connection.fetchval(statements.status(), change.id))

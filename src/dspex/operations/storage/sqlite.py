@@ -14,20 +14,17 @@ from typing import Any, TypeVar
 from dspex.errors import ConflictError, DspexError, InternalError
 from dspex.operations.framework.store import Insert, Query
 from dspex.operations.storage.column_types import SQLITE
-from dspex.operations.storage.driver import UNFIT, Portion, refused, unfit, updated
+from dspex.operations.storage.driver import UNFIT, Portion, refusal, unfit, update_statement
 from dspex.operations.storage.merged_writes import COUNT, MergedWrites
 from dspex.operations.storage.statements import Dialect, Statement, Statements, quoted
 from dspex.operations.storage.write_groups import Step, Write
 
 T = TypeVar("T")
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "wal_autocheckpoint=0")
-_READ_SECONDS = (
-    0.002  # what one read may hold the loop for; one that needs longer begins anew in a thread
-)
-_PROGRESS = 2000  # virtual machine instructions between two looks at the clock
-_CHANGES = 1500  # rows, after which the log is written back into the file
-# of the log (64 MB), after which writes pause until it is written back whole and begins anew
-_LOG_PAGES = 16_000
+_READ_SECONDS = 0.002  # for a read on the loop; a longer one starts again in a thread
+_PROGRESS = 2000  # virtual machine instructions between two checks of the clock
+_CHANGES = 1500  # changed rows after which the write-ahead log is written back into the file
+_LOG_PAGES = 16_000  # 64 MB of log, after which writes pause until all of it is written back
 _MAGIC = b"SQLite format 3\0"
 _FIRST_WAIT, _LONGEST_WAIT = 0.001, 0.05
 
@@ -35,9 +32,8 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.001, 0.05
 class SQLiteDriver:
     """One file, one connection on the loop for writes and short reads.
 
-    A hand-over to a thread costs more than a short read, and each row that a busy loop's thread
-    reads waits for the interpreter's lock. Long reads and the writing back of the log, which waits
-    for the disk, are done in threads.
+    A thread costs more than a short read, and beside a busy loop it waits for the interpreter's
+    lock at each row. Long reads and checkpoints of the log, which wait for the disk, use threads.
     """
 
     dialect = Dialect(
@@ -68,28 +64,27 @@ class SQLiteDriver:
         self._log_pages = _LOG_PAGES
         self._writing = asyncio.Lock()
 
-    async def rows(self, question: Statement) -> Sequence[Sequence[Any]]:
-        """Return all rows that answer `question`."""
-        return await self._read(lambda connection: _all(connection, question))
+    async def rows(self, statement: Statement) -> Sequence[Sequence[Any]]:
+        """Return all rows of a statement."""
+        return await self._read(lambda connection: _all(connection, statement))
 
     async def _read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         with self._errors("read"):
             try:
-                return await self._patiently(lambda connection: self._short_read(connection, ask))
+                return await self._retry_while_busy(
+                    lambda connection: self._short_read(connection, ask)
+                )
             except _Late:
                 return await asyncio.to_thread(self._long_read, ask)
 
     async def portion(self, statements: Statements[Any], query: Query, *, most: int) -> Portion:
-        """Return the first rows; see `Driver.portion`.
-
-        They are read one by one, and no further than needed.
-        """
-        question = statements.select(query)
+        """Return the first rows, read one by one; see `Driver.portion`."""
+        statement = statements.select(query)
 
         def first(connection: sqlite3.Connection) -> Portion:
             rows: list[Any] = []
             total = 0
-            for row in connection.execute(question.sql, question.parameters):
+            for row in connection.execute(statement.sql, statement.parameters):
                 size = statements.size(row)
                 if rows and total + size > most:
                     return Portion(rows, total, is_cut=True)
@@ -100,10 +95,7 @@ class SQLiteDriver:
         return await self._read(first)
 
     async def apply(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
-        """Commit the writes in one transaction, merged where nothing in them fails.
-
-        One that fails is undone alone.
-        """
+        """Commit the writes in one transaction, merged if none fails; undo only a failed one."""
         with self._errors("write"):
             connection = self._connection()
             self._check_place()
@@ -122,12 +114,12 @@ class SQLiteDriver:
             )
 
     async def check(self) -> None:
-        """Read the file anew; see `Driver.check`."""
+        """Read the file again; see `Driver.check`."""
         with self._errors("read"):
             await asyncio.to_thread(self._reread)
 
     def _reread(self) -> None:
-        """Read the beginning of each table, as a process would that has just begun."""
+        """Read the beginning of each table on a new connection."""
         if self._opened is not None:
             self._check_place()
         with open(self._path, "rb") as file:
@@ -141,15 +133,15 @@ class SQLiteDriver:
                 connection.execute(f"SELECT * FROM {quoted(name)} LIMIT 1").fetchall()  # quoted
 
     async def aclose(self) -> None:
-        """Close the connection, after the log was written back."""
+        """Close the connection after writing back the log."""
         if self._back is not None:
             await self._back
         if self._opened is not None:
             self._opened.close()
             self._opened = None
 
-    async def _patiently(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do what has to wait for other processes; the loop goes on meanwhile."""
+    async def _retry_while_busy(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Repeat `work` while another process holds the database, without blocking the loop."""
         end = time.monotonic() + self._busy_seconds
         wait = _FIRST_WAIT
         while True:
@@ -176,12 +168,12 @@ class SQLiteDriver:
 
     async def _transaction(self, connection: sqlite3.Connection, work: Callable[[], T]) -> T:
         async with self._writing:
-            await self._patiently(lambda connection: connection.execute("BEGIN IMMEDIATE"))
+            await self._retry_while_busy(lambda connection: connection.execute("BEGIN IMMEDIATE"))
             try:
                 result = work()
                 connection.execute("COMMIT")
             except BaseException:
-                if connection.in_transaction:  # SQLite has undone it already where the disk is full
+                if connection.in_transaction:  # on a full disk, SQLite has undone it already
                     connection.execute("ROLLBACK")
                 raise
         self._keep_log_short(connection)
@@ -190,9 +182,7 @@ class SQLiteDriver:
     def _connection(self) -> sqlite3.Connection:
         if self._opened is None:
             self._opened = self._connect()
-            self._opened.execute(
-                "PRAGMA busy_timeout=0"
-            )  # `_patiently` waits without holding the loop
+            self._opened.execute("PRAGMA busy_timeout=0")  # `_retry_while_busy` waits
             self._opened.set_progress_handler(self._is_late, _PROGRESS)
             self._place = self._file_identity()
         return self._opened
@@ -200,7 +190,7 @@ class SQLiteDriver:
     def _check_place(self) -> None:
         """Refuse a file that was moved or replaced while it was in use.
 
-        What is written into a file that has no name any more is lost at the end of the process.
+        Writes to a deleted file would be lost at the end of the process.
         """
         try:
             is_there = self._file_identity() == self._place
@@ -212,7 +202,7 @@ class SQLiteDriver:
             )
 
     def _file_identity(self) -> tuple[int, int]:
-        status = os.stat(self._path)  # it is asked before each group of writes
+        status = os.stat(self._path)  # runs before each group of writes
         return status.st_dev, status.st_ino
 
     def _connect(self) -> sqlite3.Connection:
@@ -247,13 +237,13 @@ class SQLiteDriver:
     async def _write_back(self) -> None:
         try:
             if await asyncio.to_thread(self._checkpoint) > self._log_pages:
-                async with self._writing:  # while others write, the end of the log is never reached
+                async with self._writing:  # without a pause of writes, the log may never end
                     await asyncio.to_thread(self._checkpoint)
         finally:
             self._back = None
 
     def _checkpoint(self) -> int:
-        """Write the log back as far as nobody reads from it, and return how many pages it has."""
+        """Write back the part of the log without readers; return the number of its pages."""
         try:
             with closing(self._connect()) as connection:
                 _busy, pages, _done = connection.execute(
@@ -261,26 +251,25 @@ class SQLiteDriver:
                 ).fetchone()
                 return int(pages)
         except sqlite3.Error:
-            # The log stays long, nothing is lost. Whatever is wrong with the disk, the next write
-            # meets and tells.
+            # Nothing is lost, the log only stays long; the next write raises the error of the disk.
             return 0
 
     @contextmanager
     def _errors(self, operation: str) -> Iterator[None]:
         try:
             yield
-        except OverflowError as error:  # a number that it cannot compare with
+        except OverflowError as error:  # of a number
             raise unfit(error) from error
         except (sqlite3.Error, OSError) as error:
             raise self._storage_error(operation, str(error)) from error
 
 
-class _Late(Exception):  # noqa: N818  # a question begins anew elsewhere
+class _Late(Exception):  # noqa: N818  # a signal: the read continues in a thread
     pass
 
 
-def _all(connection: sqlite3.Connection, question: Statement) -> list[Any]:
-    return connection.execute(question.sql, question.parameters).fetchall()
+def _all(connection: sqlite3.Connection, statement: Statement) -> list[Any]:
+    return connection.execute(statement.sql, statement.parameters).fetchall()
 
 
 def _execute_merge(connection: sqlite3.Connection, merging: MergedWrites) -> None:
@@ -330,9 +319,9 @@ def _carry_out(connection: sqlite3.Connection, step: Step) -> None:
     if isinstance(change, Insert):
         connection.execute(statements.insert, statements.row(change.entity))
         return
-    update = updated(statements, change)
+    update = update_statement(statements, change)
     if not connection.execute(update.sql, update.parameters).rowcount:
         row = connection.execute(
             statements.status(), (statements.encoded("id", change.id),)
         ).fetchone()
-        raise refused(change, row[0] if row else None)
+        raise refusal(change, row[0] if row else None)

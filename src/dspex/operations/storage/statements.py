@@ -1,4 +1,4 @@
-"""The SQL of one resource, written once for each shape of a question and then kept."""
+"""The SQL of one resource, built once for each shape of a query and then cached."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -105,11 +105,11 @@ class Statements(Generic[E]):
         return entity
 
     def select(self, query: Query) -> Statement:
-        """Return the question for rows."""
+        """Return the statement for rows."""
         shape, parameters = self._shape(query.where)
         if query.after is not None:
             if query.after_value is not None and query.sort is not None:
-                parameters.append(self._question_value(query.sort.attribute, query.after_value))
+                parameters.append(self._query_value(query.sort.attribute, query.after_value))
             parameters.append(self.encoded("id", query.after))
         columns = self._without(query.without) if query.without else self._columns
         page = _Page(
@@ -118,13 +118,13 @@ class Statements(Generic[E]):
         return Statement(self._select(columns, shape, page), (*parameters, query.limit))
 
     def weighed(self, query: Query, *, light: int) -> Statement:
-        """Return the question for rows with their sizes at the end.
+        """Return the statement for rows with their sizes at the end.
 
         Of those larger than `light`, no long value comes. Where the database keeps values
         compressed and elsewhere, it does not even send them for that.
         """
-        question = self.select(query)
-        return Statement(self._weighed(question.sql, query.without, light), question.parameters)
+        statement = self.select(query)
+        return Statement(self._weighed(statement.sql, query.without, light), statement.parameters)
 
     def _write_weighed(self, sql: str, without: frozenset[str], light: int) -> str:  # kept by these
         columns = []
@@ -151,12 +151,12 @@ class Statements(Generic[E]):
         return row[self._key]
 
     def get(self, key: Mapping[str, Any]) -> Statement:
-        """Return the question for one row."""
+        """Return the statement for one row."""
         shape, parameters = self._shape(key)
         return Statement(self._select(self._columns, shape, None), tuple(parameters))
 
     def count(self, where: Mapping[str, Any]) -> Statement:
-        """Return the question for a number of rows."""
+        """Return the statement for a count of rows."""
         shape, parameters = self._shape(where)
         return Statement(self._select("count(*)", shape, None), tuple(parameters))
 
@@ -167,7 +167,7 @@ class Statements(Generic[E]):
             f'SELECT {status} FROM {self.table} WHERE "id" = {self._dialect.parameter(1)}'  # quoted
         )
 
-    def _question_value(self, name: str, value: Any) -> Any:
+    def _query_value(self, name: str, value: Any) -> Any:
         try:
             return self.encoded(name, value)
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -207,12 +207,12 @@ class Statements(Generic[E]):
         if comparison == "is_null":
             shape.append((name, 0 if value else "is_not_null"))
         elif comparison == "in":
-            members = tuple([self._question_value(name, member) for member in value])
+            members = tuple([self._query_value(name, member) for member in value])
             shape.append((name, -1 if self._dialect.has_arrays else -1 - len(members)))
             parameters.extend((members,) if self._dialect.has_arrays else members)
         else:
             shape.append((name, 1 if comparison == "eq" else comparison))
-            parameters.append(self._question_value(name, value))
+            parameters.append(self._query_value(name, value))
 
     def _write_columns(self, without: frozenset[str]) -> str:
         if wrong := without - {part.name for part in self.resource.attributes if part.is_nullable}:

@@ -33,34 +33,34 @@ class _Waiting:
 
 
 class WriteGroups:
-    """Takes the writes of all tasks of one loop, and applies all that wait together.
+    """Takes the writes of all tasks of one loop, and applies all pending ones together.
 
-    No write waits for company. A write is one caller's steps: all of them happen or none, whatever
-    becomes of the others in its group. They are applied in the order in which they came, at most
+    No write waits for others. The steps of a write take effect completely or not at all, whatever
+    happens to the rest of its group. Writes are applied in the order of their arrival, at most
     `LIMIT` at a time.
     """
 
     def __init__(self, apply: Apply) -> None:
-        """Take what carries out a group and says of each write in it what went wrong.
+        """Take a function that applies a group, and returns the error of each write or None.
 
-        It may raise for all of them.
+        If it raises, the whole group has failed.
         """
         self._apply = apply
         self._waiting: deque[_Waiting] = deque()
         self._draining: asyncio.Task[None] | None = None
         self._is_closed = False
         self.last_error: StorageError | None = None
-        """Why the last group could not be written, None where it was."""
+        """Why the last group could not be written; None if it was."""
 
     async def write(self, steps: Write) -> None:
         """Return when the steps are committed.
 
-        A caller that is cancelled before its group began leaves nothing behind; after that, all of
-        it or nothing.
+        If the caller is cancelled before its group starts, nothing is written; later, all or
+        nothing.
 
         Raises:
-            DspexError: nothing of it was done, unless the connection was lost at the commit; the
-            message says so.
+            DspexError: nothing was written, unless the message says that the connection was lost at
+                the commit.
         """
         if self._is_closed:
             raise StorageError("the database is closed")
@@ -82,14 +82,14 @@ class WriteGroups:
                 portion = [self._waiting.popleft() for _ in range(min(LIMIT, len(self._waiting)))]
                 group = [waiting for waiting in portion if not waiting.done.done()]
                 if group:
-                    await self._carry_out(group)
+                    await self._apply_group(group)
         finally:
             self._draining = None
             for waiting_write in self._waiting:  # this task was cancelled with its loop
                 waiting_write.done.cancel()
             self._waiting.clear()
 
-    async def _carry_out(self, group: list[_Waiting]) -> None:
+    async def _apply_group(self, group: list[_Waiting]) -> None:
         outcomes: Sequence[BaseException | None]
         try:
             outcomes = await self._apply([waiting.steps for waiting in group])
@@ -100,7 +100,7 @@ class WriteGroups:
             for waiting in group:
                 waiting.done.cancel()
             raise
-        except Exception as error:  # noqa: BLE001  # it is given to every caller in the group
+        except Exception as error:  # noqa: BLE001  # given to all callers of the group
             outcomes = [error] * len(group)
             if isinstance(error, StorageError):
                 self.last_error = error
@@ -110,10 +110,10 @@ class WriteGroups:
             if outcome is None:
                 waiting.done.set_result(None)
             else:
-                waiting.done.set_exception(_own(outcome))
+                waiting.done.set_exception(_error_for_caller(outcome))
 
 
-def _own(error: BaseException) -> BaseException:
+def _error_for_caller(error: BaseException) -> BaseException:
     """Return the error for one caller.
 
     Each raises its own object, because shared tracebacks would grow.
