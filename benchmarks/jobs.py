@@ -2,7 +2,7 @@
 
     python benchmarks/jobs.py [--quick] [--check]
 
-Three real `dspex worker` processes carry out evaluations of 20 rows on a model server of this
+Three real `dspex worker start` processes carry out evaluations of 20 rows on a model server of this
 process, while workers are killed with SIGKILL at random, and one is stopped and continued. A step
 is an answer in a job's journal. Then one worker is killed again and again beside one warm survivor,
 to see how soon its job goes on. Last, `dspex serve` is asked without a pause while its PostgreSQL

@@ -49,6 +49,11 @@ FAST = (
 )
 
 
+# Matrices whose tests start processes: one case of each stays in its layer, the others are slow.
+MATRICES = {
+    "operations/jobs/": ("postgres", "test_survivors_take_the_jobs_of_the_dead_and_of_the_stopped"),
+    "execution/backends/dspy_bridge/": ("second", "dspy_bridge/test_bridge.py"),
+}
 MARKED = re.compile(r"^pytestmark = .*\bpytest\.mark\.(bridge|full|slow)\b", re.MULTILINE)
 
 
@@ -79,6 +84,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         is_marked = any(item.get_closest_marker(name) for name in ("bridge", "full"))
         if place.startswith(FULL) and not is_marked and not any(name in place for name in FAST):
             item.add_marker(pytest.mark.full)
+        if _is_slow_case(item, place):
+            item.add_marker(pytest.mark.slow)
+
+
+def _is_slow_case(item: pytest.Item, place: str) -> bool:
+    parameters = getattr(item, "callspec", None)
+    return any(
+        place.startswith(folder)
+        and kept not in place
+        and parameters is not None
+        and case in parameters.params.values()
+        for folder, (case, kept) in MATRICES.items()
+    )
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -126,3 +144,4 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             and name != "DSPEX_SHARED"
         ):
             monkeypatch.delenv(name)
+    monkeypatch.delenv("COLUMNS", raising=False)  # output is not cut, as without a terminal

@@ -14,6 +14,8 @@ import dspex.surfaces.cli as cli_package
 from dspex.surfaces.cli.main import cli
 
 COMMAND = '''
+"""`dspex greet`: greet the user."""
+
 import click
 
 
@@ -140,7 +142,7 @@ def test_a_resource_touches_two_files_and_its_migration(tmp_path: Path) -> None:
 
     note = json.loads(run("-m", "dspex", "do", "write_note", "text=hello"))
     assert note["text"] == "hello"
-    (row,) = json.loads(run("-m", "dspex", "list", "notes", "--json"))["notes"]
+    (row,) = json.loads(run("-m", "dspex", "note", "list", "--json"))["notes"]
     assert row["id"] == note["id"]
     surfaces = json.loads(run("-c", READ_SURFACES))
     assert surfaces == {"graphql": [True, True], "rest": [True, True]}

@@ -46,20 +46,19 @@ def cli(*arguments: str) -> str:
     return output.getvalue()
 
 
-def rows(*arguments: str) -> list[Any]:
-    answer = json.loads(cli(*arguments, "--json"))
-    return list(answer["rows"] if isinstance(answer, dict) else answer)
+def rows(noun: str) -> list[Any]:
+    return list(json.loads(cli(noun, "list", "--json"))[f"{noun}s"])
 
 
 @pytest.mark.full
 @pytest.mark.usefixtures("folder")
 def test_stored_programs_executions_and_jobs_go_on() -> None:
-    cli("migrate")
-    assert {row["name"] for row in rows("programs")} == {"qa", "triage"}
-    executions = rows("executions")
+    cli("db", "migrate")
+    assert {row["name"] for row in rows("program")} == {"qa", "triage"}
+    executions = rows("execution")
     assert [row["status"] for row in executions] == ["completed", "completed"]
-    assert "question 1" in cli("execution", executions[-1]["id"])
-    before = {row["id"]: row["status"] for row in rows("jobs")}
+    assert "question 1" in cli("execution", "show", executions[-1]["id"])
+    before = {row["id"]: row["status"] for row in rows("job")}
     assert sorted(before.values()) == ["completed", "paused", "queued"]
     paused = next(job for job, status in before.items() if status == "paused")
     model = SimulatedModel()
@@ -68,9 +67,9 @@ def test_stored_programs_executions_and_jobs_go_on() -> None:
         for target in ("qa", "triage", "app.py:triage"):
             assert "answer" in cli("run", target, "question=question 7", *options)
         calls = model.calls
-        cli("job", paused, "--resume")
-        cli("worker", "--until-idle", *options)
-    jobs = [json.loads(cli("job", job, "--json")) for job in before]
+        cli("job", "resume", paused)
+        cli("worker", "start", "--until-idle", *options)
+    jobs = [json.loads(cli("job", "show", job, "--json")) for job in before]
     assert [job["status"] for job in jobs] == ["completed"] * 3
     assert [len(job["rows"]) for job in jobs] == [20] * 3
     assert model.calls - calls < 40  # the paused one keeps the answers that it had

@@ -99,7 +99,7 @@ def test_every_command_of_the_page_runs(page: str, tmp_path: Path) -> None:
     for line in lines:
         if line.startswith("dspex serve"):
             continue
-        words = line.partition(" && cd ")[0].replace("execution ID", f"execution {_newest(folder)}")
+        words = line.partition(" && cd ")[0].replace(" ID", f" {_newest(folder)}")
         process = dspex_command(folder, *shlex.split(words)[1:])
         assert process.returncode == 0, f"{line}: {process.stderr}"
         folder = folder / line.partition(" && cd ")[2]
@@ -127,7 +127,11 @@ def dspex_command(folder: Path, *arguments: str) -> "subprocess.CompletedProcess
 def _newest(folder: Path) -> str:
     if not (folder / ".dspex").exists():
         return ""
-    return str(json.loads(dspex_command(folder, "executions", "--json").stdout)[0]["id"])
+    return str(
+        json.loads(dspex_command(folder, "execution", "list", "--json").stdout)["executions"][0][
+            "id"
+        ]
+    )
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -15,8 +15,9 @@ STEP = re.compile(r"```sh\n(.*?)```(?:\n\n[^`]*?```output\n(.*?)```)?", re.DOTAL
 
 
 def plain(text: str) -> str:
-    text = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", text)
+    text = re.sub(r"[0-9a-f]{8}$", "ID", text, flags=re.MULTILINE)
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", text)
+    text = re.sub(" {2,}", "  ", text)
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 

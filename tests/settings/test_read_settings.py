@@ -110,9 +110,9 @@ def test_an_unknown_variable_is_a_warning_but_for_servers(
         read_settings()
     with pytest.warns(UserWarning, match="DSPEX_MODLE is ignored: .* Did you mean 'DSPEX_MODEL'"):
         read_settings({"DSPEX_MODLE": "x"})
-    for command, code in (("programs", 0), ("serve", 1), ("worker", 1)):
+    for command, code in (("program list", 0), ("serve", 1), ("worker start", 1)):
         with pytest.raises(SystemExit) as stopped:
-            main([command])
+            main(command.split())
         assert int(stopped.value.code or 0) == code
         stderr = capsys.readouterr().err
         assert ("warning: DSPEX_PYTHON is ignored: there is no such setting" in stderr) == (

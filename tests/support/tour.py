@@ -19,6 +19,7 @@ KEY = re.compile(r"dspx_[0-9a-f]{32}_[\w-]{43}")
 CHANGING = (
     (KEY, "KEY"),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "ID"),
+    (re.compile(r"\b[0-9a-f]{8}(?=\)?$)", re.MULTILINE), "ID"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?"), "TIME"),
     (re.compile(r"\d+\.\d+ s\b"), "N s"),
     (re.compile(r"\d+\.\d(?=  ID)"), "N"),
@@ -42,7 +43,7 @@ def printed(
 ) -> Iterator[tuple["re.Match[str]", str]]:
     """Run a page in `folder`, giving each step and what it printed.
 
-    `cd` holds for what follows; "execution ID" is the newest one; `$KEY` is the first key that a
+    `cd` holds for what follows; "show ID" shows the newest one; `$KEY` is the first key that a
     step prints. A server runs until the next one or the end.
     """
     text = page.read_text(encoding="utf-8")
@@ -74,7 +75,7 @@ def printed(
             code = (
                 step["code"]
                 .replace(ADDRESS, url)
-                .replace("execution ID", f"execution {_newest(here, variables)}")
+                .replace("show ID", f"show {_newest(here, variables)}")
             )
             process = _run(f"{code}\npwd > {folder}/place", here, variables)
             assert process.returncode == 0, f"{code}\n{process.stderr}"
@@ -117,7 +118,7 @@ def _newest(folder: Path, environment: Mapping[str, str]) -> str:
     if not (folder / ".dspex").exists():
         return ""
     code = (
-        "dspex executions --json | python3 -c 'import json, sys; "
-        'print(json.load(sys.stdin)[0]["id"])\''
+        "dspex execution list --json | python3 -c 'import json, sys; "
+        'print(json.load(sys.stdin)["executions"][0]["id"])\''
     )
     return _run(code, folder, environment).stdout.strip()

@@ -57,17 +57,20 @@ def test_do_and_list_know_what_the_domain_of_the_configuration_has(
     )
 
     def listed(*arguments: str) -> Any:
-        return json.loads(call(capsys, "list", "tickets", *arguments, "--json")[1])
+        return json.loads(call(capsys, "ticket", "list", *arguments, "--json")[1])
 
-    first = listed("--sort", "-title", "--first", "2")
+    first = listed("--sort", "-title", "--limit", "2")
     rest = listed("--sort", "-title", "--after", first["next"])
     assert [row["title"] for row in (*first["tickets"], *rest["tickets"])] == ["c", "b", "a"]
     assert [
-        row["title"] for row in listed("status=open", "title_in=a", "title_in=c")["tickets"]
+        row["title"]
+        for row in listed(*(f"--where={f}" for f in ("status=open", "title_in=a", "title_in=c")))[
+            "tickets"
+        ]
     ] == ["a"]
-    assert "Did you mean 'tickets'" in call(capsys, "list", "ticket")[1]
-    for wrong, type_name in ((["colour=1"], "colour: "), (["--sort", "id"], "sort: ")):
-        code, out = call(capsys, "list", "tickets", *wrong)
+    assert "Did you mean 'ticket'" in call(capsys, "tickets", "list")[1]
+    for wrong, type_name in ((["--where", "colour=1"], "colour: "), (["--sort", "id"], "sort: ")):
+        code, out = call(capsys, "ticket", "list", *wrong)
         assert (code, type_name in out) == (1, True), out
 
 
@@ -75,7 +78,7 @@ def test_a_configuration_that_names_no_domain_is_refused_by_name(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "dspex.toml").write_text('domain = "tickets:TICKET"\n')
-    for arguments in (["do"], ["list", "tickets"]):
+    for arguments in (["do"], ["ticket", "list"]):
         code, out = call(capsys, *arguments)
         assert (code, "the domain 'tickets:TICKET' must be the result of" in out) == (1, True), out
 
@@ -108,7 +111,7 @@ def test_the_server_shows_what_the_command_line_made(
         assert get("/v1/actions/open_ticket", {"title": "three"})["status"] == "open"
         child.stop()
     assert [
-        row["title"] for row in json.loads(call(capsys, "list", "tickets", "--json")[1])["tickets"]
+        row["title"] for row in json.loads(call(capsys, "ticket", "list", "--json")[1])["tickets"]
     ] == [
         "three",
         "two",

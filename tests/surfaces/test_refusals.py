@@ -11,7 +11,7 @@ import pytest
 from dspex.operations.storage import Database, migrate
 
 pytestmark = pytest.mark.full
-STARTS = (("serve", "--port", "0"), ("worker",))
+STARTS = (("serve", "--port", "0"), ("worker", "start"))
 
 
 def dspex(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -58,11 +58,11 @@ async def test_an_old_schema_is_refused_in_one_line_and_broken_to_the_doctor(
         line = refusal(tmp_path, *start, DSPEX_DATABASE_URL=empty_postgres_url)
         assert line.startswith("error: the database "), line
         assert "has schema 0001" in line
-        assert line.endswith("run `dspex migrate`")
+        assert line.endswith("run `dspex db migrate`")
     doctor = dspex(tmp_path, "doctor", "--json", DSPEX_DATABASE_URL=empty_postgres_url)
     data = next(finding for finding in json.loads(doctor.stdout) if finding["what"] == "database")
     assert (doctor.returncode, data["verdict"], data["mend"]) == (
         1,
         "broken",
-        "run `dspex migrate`",
+        "run `dspex db migrate`",
     )

@@ -84,7 +84,7 @@ dspy, half, made_up = Plain("dspy", "dspy"), Plain("dspy", "native"), Plain("moc
 
 
 def workers(folder: Path) -> Any:
-    command = [sys.executable, "-m", "dspex", "workers", "--json"]
+    command = [sys.executable, "-m", "dspex", "worker", "list", "--json"]
     process = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=True, timeout=60
     )

@@ -30,7 +30,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, int, Child]]:
         limit + "import main; sys.exit(main(['serve', '--port', '0', '--no-worker', '--auth', "
         "'--host', '127.0.0.1']))"
     )
-    key = [sys.executable, "-m", "dspex", "keys", "create", "k", "--scopes", "read"]
+    key = [sys.executable, "-m", "dspex", "key", "create", "k", "read"]
     with Child(key, cwd=tmp_path) as child:
         child.wait_for_line("key: ")
         child.process.wait(60)

@@ -69,7 +69,7 @@ async def prepare(
     """Migrate an embedded database to the current schema; check the schema of any other.
 
     The tables of custom resources are created or compared in both. A database that several
-    servers may share changes only by `dspex migrate`.
+    servers may share changes only by `dspex db migrate`.
 
     Raises:
         SchemaError: the schema is not the current one; the message says what to do.
@@ -124,7 +124,7 @@ async def examine_database(settings: Settings) -> tuple[str, str]:
         return (
             (f"{line}; the next use migrates it", "")
             if database.is_sqlite
-            else (line, "run `dspex migrate`")
+            else (line, "run `dspex db migrate`")
         )
     finally:
         await database.aclose()

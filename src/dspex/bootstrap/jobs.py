@@ -166,6 +166,7 @@ def worker_command(settings: Settings) -> list[str]:
         "-m",
         "dspex",
         "worker",
+        "start",
         "--state-dir",
         str(Path(settings.state_dir)),
     ]

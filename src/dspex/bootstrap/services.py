@@ -75,7 +75,7 @@ async def open_services(
     """Open the services (see `prepare` for the database), and close them at the end.
 
     Programs of code need the code root `code`. `say` receives messages for people. `serves` says
-    that this process is a server; `dspex workers` then lists it before it has workers.
+    that this process is a server; `dspex worker list` then lists it before it has workers.
 
     Raises:
         StorageError: the database cannot be used, or has another schema.

@@ -1,9 +1,9 @@
 """The environment and `dspex.toml`, read once into plain values. No other room reads them.
 
-Command-line flags override the environment, which overrides `dspex.toml` in the working folder.
+Command-line flags override the environment, which overrides the `dspex.toml` of the project.
 """
 
-from dspex.settings.reader import OTHER_VARIABLES, environment_of, read_settings
+from dspex.settings.reader import OTHER_VARIABLES, environment_of, project_folder, read_settings
 from dspex.settings.secret import Secret, resolve_secret
 from dspex.settings.settings import Settings
 from dspex.settings.table import config_schema
@@ -14,6 +14,7 @@ __all__ = [
     "Settings",
     "config_schema",
     "environment_of",
+    "project_folder",
     "read_settings",
     "resolve_secret",
 ]

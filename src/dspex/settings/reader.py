@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from dspex.error_text import suggest
 from dspex.errors import ConfigurationError
 from dspex.settings.kinds import InvalidSecretError, InvalidValueError
 from dspex.settings.secret import Secret
-from dspex.settings.settings import Settings
+from dspex.settings.settings import STATE_FOLDER, Settings
 from dspex.settings.table import SETTINGS
 
 FILE = "dspex.toml"
@@ -40,6 +41,22 @@ def _warn(text: str) -> None:
     warnings.warn(text, UserWarning, stacklevel=3)
 
 
+def project_folder() -> Path:
+    """Return the nearest folder upwards with a `dspex.toml` or a `.dspex`, else the working folder.
+
+    The working folder is `Path()`. The home folder, those above it and the folder of temporary
+    files are no projects of those who work below them.
+    """
+    here = Path.cwd()
+    outside = {Path.home(), *Path.home().parents, Path(gettempdir()), Path(here.anchor)}
+    for folder in (here, *here.parents):
+        if (folder / FILE).exists() or (folder / STATE_FOLDER).is_dir():
+            return Path() if folder == here else folder
+        if folder.parent in outside:
+            break
+    return Path()
+
+
 def read_settings(
     environment: Mapping[str, str] | None = None,
     *,
@@ -53,7 +70,8 @@ def read_settings(
     Args:
         environment: variables `DSPEX_<NAME>` and the API keys of providers; `os.environ` by
             default.
-        folder: the folder of `dspex.toml`; the working folder by default.
+        folder: the folder of `dspex.toml`; by default that of the project, see `project_folder`,
+            where a relative `state_dir` of the file is too.
         flags: values from the command line, by the name of the setting; None means absent.
         checks: checks well-formed settings; its problems are reported with the others.
         warn: receives a sentence for each unknown variable `DSPEX_<NAME>` (not in
@@ -65,12 +83,15 @@ def read_settings(
             the file.
     """
     environment = os.environ if environment is None else environment
-    file, unknown = (folder or Path()) / FILE, _unknown(environment)
+    project = project_folder() if folder is None else Path()
+    file, unknown = (folder or project) / FILE, _unknown(environment)
     problems: list[str] = []
     for problem in unknown:
         problems.append(problem) if warn is None else warn(problem.replace(":", " is ignored:", 1))
     values = _from_file(file, problems)
     places = {name: f"{name} in {file}" for name in values}
+    if project != Path():
+        values["state_dir"] = project / (values.get("state_dir") or STATE_FOLDER)
     sources = [
         (name, environment.get(_variable(name)) or None, _variable(name)) for name in SETTINGS
     ]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from dspex.settings.secret import Secret
 
+STATE_FOLDER = ".dspex"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -21,7 +23,7 @@ class Settings:
     adapter: str | None = None
     database_url: Secret | None = None
     domain: str | None = None
-    state_dir: Path = Path(".dspex")
+    state_dir: Path = Path(STATE_FOLDER)
     cache_dir: Path = Path("~/.cache/dspex")
     host: str = "127.0.0.1"
     port: int = 8123

@@ -82,7 +82,7 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "job_concurrency": Setting(
         number(1, 256),
-        "How many jobs of one kind a `dspex worker` runs at once.",
+        "How many jobs of one kind a `dspex worker start` runs at once.",
     ),
     "evaluation_limit": Setting(
         number(0, 1 << 16),

@@ -84,7 +84,7 @@ def test_the_embedded_server_runs_a_job_and_takes_its_worker_with_it(
         assert workers(settings, "alive") == []
         job = dspex(tmp_path, "do", "create_evaluation", "program=qa", "dataset=questions")
         server.wait_for_line("takes jobs from")
-        until(lambda: dspex(tmp_path, "job", job["id"], "--json")["status"] == "completed")
+        until(lambda: dspex(tmp_path, "job", "show", job["id"], "--json")["status"] == "completed")
         (worker,) = workers(settings, "alive")
         os.kill(server.process.pid, ending)
         server.process.wait(60)
@@ -107,7 +107,9 @@ def test_the_server_replaces_a_worker_that_is_stuck(tmp_path: Path) -> None:
             job = dspex(tmp_path, "do", "create_evaluation", "program=qa", "dataset=questions")
             server.wait_for_line("shows no sign of life")
             server.wait_for_line("takes jobs from")
-            until(lambda: dspex(tmp_path, "job", job["id"], "--json")["status"] == "completed")
+            until(
+                lambda: dspex(tmp_path, "job", "show", job["id"], "--json")["status"] == "completed"
+            )
             until(lambda: not any(is_alive(pid) for pid in members))
         finally:
             signal_process_tree(worker.pid, signal.SIGCONT)

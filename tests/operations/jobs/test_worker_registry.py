@@ -172,10 +172,10 @@ async def test_what_waits_says_for_whom(open_store: Opened) -> None:
             return row.waiting
 
         coded = {"code": "default", "revision": "abc"}
-        assert await waiting({}) == "no worker is running; start one with `dspex worker`"
+        assert await waiting({}) == "no worker is running; start one with `dspex worker start`"
         engine.starts_worker = True  # the reason stays true in the row when the server has stopped
         of_server = (
-            "waiting for the server's worker; without a server, start one with `dspex worker`"
+            "waiting for the server's worker; without a server, start one with `dspex worker start`"
         )
         assert await waiting({}) == of_server
         assert await waiting(coded) == of_server

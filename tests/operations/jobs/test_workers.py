@@ -141,6 +141,7 @@ class World:
             "-m",
             "dspex",
             "worker",
+            "start",
             "--state-dir",
             str(self.settings.state_dir),
         ]
@@ -234,7 +235,9 @@ async def test_a_job_is_paused_resumed_handed_back_and_cancelled_from_another_pr
 ) -> None:
     async with world(on_each_database, tmp_path, seconds=0.1) as at:
         job = await at.job()
-        assert (await at.row(job)).waiting == "no worker is running; start one with `dspex worker`"
+        assert (
+            await at.row(job)
+        ).waiting == "no worker is running; start one with `dspex worker start`"
         with at.worker() as first:
             await at.until_status(job, "running")
 
@@ -433,7 +436,15 @@ def test_a_worker_is_stopped_also_while_its_database_is_away(tmp_path: Path) -> 
         url = server.url(server.make())
         migrated(url)
         env = {name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")}
-        command = [sys.executable, "-m", "dspex", "worker", "--state-dir", str(tmp_path / "state")]
+        command = [
+            sys.executable,
+            "-m",
+            "dspex",
+            "worker",
+            "start",
+            "--state-dir",
+            str(tmp_path / "state"),
+        ]
         with Child(command, cwd=tmp_path, env=env | {"DSPEX_DATABASE_URL": url}) as worker:
             worker.wait_for_line("takes jobs")
             server.stop()

@@ -178,11 +178,11 @@ async def test_a_failing_migration_changes_nothing(url: str) -> None:
 
 async def test_an_older_or_later_schema_is_refused_where_nothing_may_be_changed(url: str) -> None:
     async with opened(url) as database:
-        with pytest.raises(SchemaError, match=r"no tables of dspex yet.*run `dspex migrate`"):
+        with pytest.raises(SchemaError, match=r"no tables of dspex yet.*run `dspex db migrate`"):
             await require_head(database)
         await migrate(database, to="0001")
         with pytest.raises(
-            SchemaError, match="has schema 0001, this dspex reads 0005: run `dspex migrate`"
+            SchemaError, match="has schema 0001, this dspex reads 0005: run `dspex db migrate`"
         ) as it:
             await require_head(database)
         assert not it.value.is_retryable
@@ -275,9 +275,9 @@ def test_the_command_migrates_there_and_back_and_shows_no_password(
         assert "geheim" not in captured.out + captured.err
         return captured.out + captured.err
 
-    assert "run `dspex migrate`" in said("programs", code=1)
-    assert "run `dspex migrate`" in said("doctor", code=1)
-    assert json.loads(said("migrate", "--json"))["schema"] == HEAD
+    assert "run `dspex db migrate`" in said("programs", code=1)
+    assert "run `dspex db migrate`" in said("doctor", code=1)
+    assert json.loads(said("db", "migrate", "--json"))["schema"] == HEAD
     assert "already" in said("migrate")
     assert "from schema 0005 to 0001" in said("migrate", "--to", "0001")
     assert "unknown revision '7'" in said("migrate", "--to", "7", code=1)

@@ -50,8 +50,8 @@ async def test_a_pooler_that_shares_sessions_is_refused(
                     pass
         finally:
             await database.aclose()
-        for command in ("serve", "worker", "migrate"):
-            result = dspex(tmp_path, url, command)
+        for command in (["serve"], ["worker", "start"], ["db", "migrate"]):
+            result = dspex(tmp_path, url, *command)
             assert result.returncode == 1
             assert result.stderr.startswith("error: a pooler")
             assert "Traceback" not in result.stderr

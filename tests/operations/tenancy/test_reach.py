@@ -216,7 +216,7 @@ async def test_credentials_in_a_url_are_refused_where_they_would_be_stored(
 ) -> None:
     async with open_services(settings) as services:
         with pytest.raises(
-            InvalidError, match=r"https://h\.example/v1#m.*KEY.*dspex secrets create"
+            InvalidError, match=r"https://h\.example/v1#m.*KEY.*dspex secret create"
         ) as caught:
             await create(services.operations, model)
         assert "hidden-1" not in str(caught.value)

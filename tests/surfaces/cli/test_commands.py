@@ -112,9 +112,9 @@ def test_an_exception_in_the_users_code_has_its_line_everywhere(
     assert (code, f"the program failed: {place}" in err) == (1, True)
     data = json.loads(call(capsys, "run", target("fail"), "text=a", "--json")[1])
     assert data["error"]["message"] == f"the program failed: {place}"
-    output = call(capsys, "execution", data["id"])[1]
-    assert "module FunctionModule at self: error in" in output
-    trace = json.loads(call(capsys, "execution", data["id"], "--json")[1])["trace"]
+    output = call(capsys, "execution", "show", data["id"])[1]
+    assert "module FunctionModule at self" in output
+    trace = json.loads(call(capsys, "execution", "show", data["id"], "--json")[1])["trace"]
     assert [span["error"] for span in trace["spans"]] == [place]
     _, _, err = call(capsys, "eval", target("fail"), "data.csv", "--limit", "1")
     assert place in err
@@ -139,8 +139,9 @@ def test_jobs_are_shown_without_the_key_of_the_model(
 ) -> None:
     monkeypatch.setenv("DSPEX_MODEL", "openai/gpt-4o-mini")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    assert call(capsys, "jobs")[:2] == (0, "no jobs yet\n")
-    assert "no job has the id" in call(capsys, "job", "01a204e7-d265-770f-a3da-97f8004ff7a9")[2]
+    assert call(capsys, "job", "list")[:2] == (0, "there are no jobs yet\n")
+    key = "01a204e7-d265-770f-a3da-97f8004ff7a9"
+    assert "no job has the id" in call(capsys, "job", "show", key)[2]
 
 
 def test_run_prints_the_outputs_and_stores_the_execution(
@@ -153,12 +154,13 @@ def test_run_prints_the_outputs_and_stores_the_execution(
     code, out, _ = call(capsys, "run", "shout", "text=again", "--json")
     data = json.loads(out)
     assert (code, data["outputs"]) == (0, {"result": "AGAIN"})
-    _, out, _ = call(capsys, "executions", "--json")
-    assert [row["outputs"]["result"] for row in json.loads(out)] == ["AGAIN", "HIHI"]
-    _, out, _ = call(capsys, "execution", data["id"])
+    _, out, _ = call(capsys, "execution", "list", "--json")
+    assert [row["outputs"]["result"] for row in json.loads(out)["executions"]] == ["AGAIN", "HIHI"]
+    _, out, _ = call(capsys, "execution", "show", data["id"])
     assert "AGAIN" in out
-    _, out, _ = call(capsys, "programs", "--json")
-    assert [(row["name"], row["execution_count"]) for row in json.loads(out)] == [("shout", 2)]
+    _, out, _ = call(capsys, "program", "list", "--json")
+    [row] = json.loads(out)["programs"]
+    assert (row["name"], row["execution_count"]) == ("shout", 2)
 
 
 def test_run_reads_values_from_files(
@@ -256,7 +258,7 @@ def test_eval_shows_the_mean_with_its_interval_and_stores_each_call(
     assert "0.667" in out
     report = json.loads(call(capsys, "eval", "shout", "data.csv", "--limit", "2", "--json")[1])
     assert report["metrics"]["exact_match"]["mean"] == 1.0
-    assert len(json.loads(call(capsys, "executions", "--json")[1])) == 5
+    assert len(json.loads(call(capsys, "execution", "list", "--json")[1])["executions"]) == 5
 
 
 def test_eval_has_a_gate_filters_and_metrics_of_ones_own(
@@ -342,7 +344,7 @@ def test_a_server_beyond_loopback_without_a_key_is_refused(
     del folder
     code, _, err = call(capsys, "serve", "--host", "0.0.0.0")  # noqa: S104  # it is refused
     assert code == 1
-    assert "dspex keys create NAME --scopes admin" in err
+    assert "dspex key create NAME admin" in err
 
 
 def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:

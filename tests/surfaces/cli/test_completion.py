@@ -39,7 +39,7 @@ def test_a_real_bash_completes_commands_and_options(tmp_path: Path) -> None:
     )
     lines = [
         script.stdout,
-        "COMP_WORDS=(dspex ev); COMP_CWORD=1; _dspex_completion dspex; echo ${COMPREPLY[@]}",
+        "COMP_WORDS=(dspex opt); COMP_CWORD=1; _dspex_completion dspex; echo ${COMPREPLY[@]}",
         "COMPREPLY=(); COMP_WORDS=(dspex eval --met); COMP_CWORD=2; _dspex_completion dspex; echo "
         "${COMPREPLY[@]}",
     ]
@@ -53,5 +53,5 @@ def test_a_real_bash_completes_commands_and_options(tmp_path: Path) -> None:
         env=environment,
         cwd=tmp_path,
     )
-    assert result.stdout.split() == ["eval", "--metric"]
+    assert result.stdout.split() == ["optimize", "optimization", "--metric"]
     assert list(tmp_path.iterdir()) == []

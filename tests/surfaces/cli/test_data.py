@@ -27,16 +27,16 @@ def test_a_file_becomes_a_data_set_that_is_listed_checked_and_sampled(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(capsys, "dataset", "add", "d", "rows.csv", "--split", "test")[0] == 0
-    code, out = call(capsys, "datasets", "--json")
-    assert [(row["name"], row["version"], row["split"]) for row in json.loads(out)] == [
+    code, out = call(capsys, "dataset", "list", "--json")
+    assert [(row["name"], row["version"], row["split"]) for row in json.loads(out)["datasets"]] == [
         ("d", 1, "test")
     ]
-    code, out = call(capsys, "dataset", "check", "d", "--signature", "q -> a: int")
+    code, out = call(capsys, "dataset", "validate", "d", "--signature", "q -> a: int")
     assert code == 1
     assert "1 rows fit, 1 do not" in out
     code, out = call(capsys, "dataset", "sample", "d", "--count", "1", "--seed", "3")
     assert json.loads(out)[0]["q"] in {"x", "y"}
-    assert json.loads(call(capsys, "dataset", "show", "d")[1])["row_count"] == 2
+    assert json.loads(call(capsys, "dataset", "show", "d", "--json")[1])["row_count"] == 2
     assert "there is no such file" in call(capsys, "dataset", "add", "d", "none.csv")[1]
 
 
@@ -66,19 +66,37 @@ def test_any_action_is_carried_out_by_its_name(
     for another in ("b", "a"):
         do("create_program", f"name={another}", "signature=q -> a", "backend=mock")
     listed = json.loads(
-        call(capsys, "programs", "--sort", "name", "execution_count_lte=0", "--json")[1]
+        call(
+            capsys,
+            *("program", "list", "--sort", "name", "--where", "execution_count_lte=0", "--json"),
+        )[1]
     )
-    assert [row["name"] for row in listed] == ["a", "b"]
+    assert [row["name"] for row in listed["programs"]] == ["a", "b"]
     data = json.loads(
-        call(capsys, "executions", "--sort", "-duration_ms", "status=completed", "--json")[1]
+        call(
+            capsys,
+            *(
+                "execution",
+                "list",
+                "--sort",
+                "-duration_ms",
+                "--where",
+                "status=completed",
+                "--json",
+            ),
+        )[1]
     )
-    assert [row["id"] for row in data] == [execution["id"]]
-    assert call(capsys, "executions", "status=failed")[1].startswith("no execution is stored")
-    assert "Did you mean 'status'" in call(capsys, "executions", "statu=failed")[1]
+    assert [row["id"] for row in data["executions"]] == [execution["id"]]
+    assert call(capsys, "execution", "list", "--where", "status=failed")[1].startswith(
+        "no execution"
+    )
+    assert (
+        "Did you mean 'status'" in call(capsys, "execution", "list", "--where", "statu=failed")[1]
+    )
     metrics = do("program_metrics", "name=qa")
     assert (metrics["total"], metrics["program"]["name"]) == (1, "qa")
-    assert call(capsys, "dataset", "from-executions", "d", "qa")[0] == 0
-    assert "deleted 0" in call(capsys, "prune", "--days", "1")[1]
+    assert call(capsys, "dataset", "from-executions", "d", "--program", "qa")[0] == 0
+    assert "deleted 0" in call(capsys, "db", "prune", "--days", "1")[1]
     assert "create_program" in call(capsys, "do")[1]
     assert "Did you mean 'program_metrics'" in call(capsys, "do", "program_metric")[1]
     assert "is not a FIELD=VALUE" in call(capsys, "do", "program_metrics", "nam=qa")[1]

@@ -1,4 +1,4 @@
-"""`dspex import`, `--backend` and `dspex workers` on the command line.
+"""`dspex import`, `--backend` and `dspex worker list` on the command line.
 
 The workers are real, and one server is scripted.
 """
@@ -139,7 +139,10 @@ def test_a_dspy_module_is_stored_versioned_and_run_and_never_imported_here(
     assert code == 1
     assert "import it again" in err
     assert found(capsys, "import", "rag.py:Rag")["version"] == 2
-    assert [row["status"] for row in found(capsys, "executions")] == ["failed", "completed"]
+    assert [row["status"] for row in found(capsys, "execution", "list")["executions"]] == [
+        "failed",
+        "completed",
+    ]
     assert (
         call(
             capsys,
@@ -301,7 +304,10 @@ def test_one_program_runs_natively_and_in_a_worker_and_each_execution_says_where
     monkeypatch.setenv("DSPEX_TEST_MODE", "1")
     assert found(capsys, "run", "Mixed", "question=?")["backend"] == "mock"
     assert found(capsys, "run", "Mixed", "question=?", "--backend", "native")["backend"] == "native"
-    rows = [(row["backend"], row["outputs"]["answer"]) for row in found(capsys, "executions")]
+    rows = [
+        (row["backend"], row["outputs"]["answer"])
+        for row in found(capsys, "execution", "list")["executions"]
+    ]
     assert rows[2:] == [*[("isolated", 7)] * 5, ("native", 7)]
     code, out, err = call(
         capsys, "run", f"mixed_{tmp_path.name}.py:where", "text=mine", "--backend", "isolated"
@@ -312,9 +318,9 @@ def test_one_program_runs_natively_and_in_a_worker_and_each_execution_says_where
     code, out, err = call(capsys, "run", "Mixed", "question=?", "--backend", "isolatd")
     assert (code, out) == (1, "")
     assert "Did you mean 'isolated'?" in err
-    assert len(found(capsys, "executions")) == 9
-    assert found(capsys, "workers") == []
-    assert "no running process" in call(capsys, "workers")[1]
+    assert len(found(capsys, "execution", "list")["executions"]) == 9
+    assert found(capsys, "worker", "list") == []
+    assert "no running process" in call(capsys, "worker", "list")[1]
 
 
 @pytest.mark.full
@@ -332,7 +338,7 @@ def test_the_same_program_on_dspy_gives_the_same_outputs_and_scores(
     ]
     assert (native["outputs"], native["backend"]) == (dspy["outputs"], "native")
     assert dspy["backend"] == "hybrid"
-    trace = found(capsys, "execution", dspy["id"])["trace"]
+    trace = found(capsys, "execution", "show", dspy["id"])["trace"]
     assert [
         span["path"]
         for span in trace["spans"]
@@ -388,7 +394,7 @@ def test_what_a_program_returns_beyond_its_contract_is_shown_recorded_and_compar
     assert found(capsys, "import", "rag.py:More")["fields"] == ["question", "notes", "k", "answer"]
     ran = found(capsys, "run", "More", "question=2024")
     assert ran["outputs"] == {"answer": 7, "sources": ["a", "b"], "taken": "tuple"}
-    assert found(capsys, "execution", ran["id"])["outputs"] == ran["outputs"]
+    assert found(capsys, "execution", "show", ran["id"])["outputs"] == ran["outputs"]
     assert (
         'sources:\n[\n  "n"\n]'
         in call(capsys, "run", "More", "question=x", 'notes=["n"]', "k=1")[1]

@@ -277,7 +277,7 @@ async def dataset_of(
     rows = await operations.store.select(DATASET, Query(where=where, limit=1))
     if not rows:
         raise NotFoundError(
-            f"there is no data set {str(dataset_id or name)!r}; `dspex datasets` lists them"
+            f"there is no data set {str(dataset_id or name)!r}; `dspex dataset list` lists them"
         )
     return rows[0]
 

@@ -175,11 +175,13 @@ def why_waiting(
     """
     able = [worker for worker in alive if serves(job.needs, worker.code, worker.revision)]
     if not alive and starts_worker:
-        return "waiting for the server's worker; without a server, start one with `dspex worker`"
+        return (
+            "waiting for the server's worker; without a server, start one with `dspex worker start`"
+        )
     if not able:
         if job.needs:
             return f"no worker with {job.needs['code']}@{job.needs['revision']}"
-        return "no worker is running; start one with `dspex worker`"
+        return "no worker is running; start one with `dspex worker start`"
     limit = policy.limits.get(queue)
     if limit is not None and running >= limit:
         return f"queue {queue!r} is full: {running} of {limit} run"

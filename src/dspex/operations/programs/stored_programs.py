@@ -57,7 +57,7 @@ def program_key(program_id: UUID | None, name: str | None) -> UUID | str:
 def no_program(key: UUID | str) -> NotFoundError:
     """Return the error for a program that does not exist."""
     return NotFoundError(
-        f"there is no program {key if isinstance(key, UUID) else repr(key)}; `dspex programs` "
+        f"there is no program {key if isinstance(key, UUID) else repr(key)}; `dspex program list` "
         "lists them"
     )
 

@@ -213,7 +213,7 @@ _FIXES = {
     "InvalidAuthorization": "correct the user and password in DSPEX_DATABASE_URL",
     "InvalidCatalogName": "make the database, or correct its name in DSPEX_DATABASE_URL",
     "TooManyConnections": "raise its max_connections, or run fewer servers",
-    "UndefinedTable": "run `dspex migrate`",
+    "UndefinedTable": "run `dspex db migrate`",
     "not a database": "the file is damaged, or is not a SQLite database; move it away",
     "malformed": "the file is damaged; restore a backup copy from the same folder",
 }

@@ -91,7 +91,7 @@ async def require_head(database: Database) -> None:
         had = f"has schema {current}" if current else "has no tables of dspex yet"
         raise SchemaError(
             f"the database {database.display_url!r} {had}, this dspex reads {HEAD}: "
-            "run `dspex migrate`"
+            "run `dspex db migrate`"
         )
 
 

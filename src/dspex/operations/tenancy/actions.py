@@ -161,7 +161,7 @@ async def create_workspace(operations: Operations, request: CreateWorkspace) -> 
     existing = await operations.store.get(WORKSPACE, name=request.name)
     if existing is not None and existing.status == "archived":
         remedy = (
-            "`reopen_workspace` (`dspex workspaces reopen`) opens it again, or choose another name"
+            "`reopen_workspace` (`dspex workspace reopen`) opens it again, or choose another name"
         )
         raise _name_taken(
             request.name, f"there is an archived workspace {request.name!r}; {remedy}"
@@ -331,7 +331,7 @@ async def _workspace(operations: Operations, name: str | None) -> str:
     record = await operations.store.get(WORKSPACE, name=name)
     if record is None or record.status != "active":
         raise NotFoundError(
-            f"there is no active workspace {name!r}; `dspex workspaces create {name}` creates it"
+            f"there is no active workspace {name!r}; `dspex workspace create {name}` creates it"
         )
     return name
 

@@ -68,7 +68,7 @@ def check_credentials(place: str, text: str) -> None:
         raise InvalidError(
             f"{place}: credentials in a model's URL would be stored with it; write "
             f"{without_credentials(text)!r}, and "
-            "store the key as the secret DSPEX_API_KEY of the workspace (dspex secrets create, "
+            "store the key as the secret DSPEX_API_KEY of the workspace (dspex secret create, "
             "create_secret)"
         )
 

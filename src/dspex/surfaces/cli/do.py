@@ -11,12 +11,12 @@ import msgspec
 from dspex.bootstrap import Services, domain_of
 from dspex.error_text import suggest
 from dspex.errors import InvalidError, NotFoundError
-from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.action import Action
-from dspex.operations.framework.domain import Domain
 from dspex.surfaces.cli.files import read_text_file
+from dspex.surfaces.cli.nouns import visible_values
 from dspex.surfaces.cli.options import settings_of, state_option, with_services
-from dspex.surfaces.cli.output import show_json, table
+from dspex.surfaces.cli.output import show_json
+from dspex.surfaces.cli.table import table
 from dspex.surfaces.cli.targets import code_root
 
 
@@ -82,18 +82,3 @@ def _value(text: str) -> Any:
         return text
     except RecursionError:
         raise InvalidError("lists and objects in a value are nested too deeply") from None
-
-
-def visible_values(value: Any, domain: Domain = DOMAIN) -> Any:
-    """Return the visible attributes of a row, or of each row in a result."""
-    resource = next(
-        (resource for resource in domain.values() if resource.entity is type(value)), None
-    )
-    if resource is None and not dataclasses.is_dataclass(value):
-        return value
-    if resource is not None:
-        return resource.values_of(value)
-    return {
-        part.name: visible_values(getattr(value, part.name), domain)
-        for part in dataclasses.fields(value)
-    }

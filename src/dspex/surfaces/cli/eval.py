@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dspex.bootstrap import Services
-from dspex.errors import DefinitionError, InputError, StorageError, boundary
+from dspex.errors import DefinitionError, InputError, StorageError
 from dspex.execution.modules import CodeRoot
 from dspex.language.signatures import Signature
 from dspex.learning.evaluation import Dataset, Metric, Report, aevaluate
@@ -19,9 +19,11 @@ from dspex.learning.evaluation.metrics import METRICS
 from dspex.learning.optimizers.prompts import program_prompts
 from dspex.operations.executions.recorded_module import RecordedModule
 from dspex.operations.programs.stored_programs import find_program, program_value
+from dspex.surfaces.cli.files import write_text_file
 from dspex.surfaces.cli.options import run_options, settings_of, warn, with_services
-from dspex.surfaces.cli.output import say, show_json, table
+from dspex.surfaces.cli.output import say, show_json
 from dspex.surfaces.cli.progress import Progress
+from dspex.surfaces.cli.table import table
 from dspex.surfaces.cli.targets import Target, code_root, find_target
 
 metric_option = click.option(
@@ -158,8 +160,7 @@ def write(file: Path | None, text: Callable[[], str]) -> None:
     """
     if file is None:
         return
-    with boundary(StorageError, f"{str(file)!r} cannot be written"):
-        file.write_text(text(), encoding="utf-8")
+    write_text_file(file, text())
 
 
 def check_writable(*files: Path | None) -> None:

@@ -1,65 +1,221 @@
-"""`dspex execution ID`: one execution with its model calls."""
+"""`dspex execution`: list, show, follow, cancel and retry stored executions."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import click
 
 from dspex.bootstrap import Services
-from dspex.errors import InvalidError
+from dspex.errors import NotFoundError
+from dspex.operations.events.event_log import Feed
 from dspex.operations.executions.records import EXECUTION, ExecutionRecord
-from dspex.surfaces.cli.options import state_option, with_store
+from dspex.operations.framework.store import Query
+from dspex.operations.programs.stored_programs import find_program
+from dspex.surfaces.cli.nouns import (
+    after_option,
+    limit_option,
+    noun_group,
+    own_rows,
+    query_of,
+    show_rows,
+    sort_option,
+    stored_row,
+    stored_rows,
+    where_option,
+)
+from dspex.surfaces.cli.options import operations_in, state_option, with_store, workspace_option
 from dspex.surfaces.cli.output import fields_text, json_option, show_json
 from dspex.surfaces.cli.run import execution_json, summary
+from dspex.surfaces.cli.table import short_id, time_text
+
+_COLUMNS = ("created_at", "status", "inputs", "outputs", "duration_ms", "id")
+_ENDED = ("completed", "failed", "cancelled", "interrupted")
+execution_command = noun_group("execution")
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, help="Also the prompts and replies of each model call."
+)
 
 
-@click.command("execution")
-@click.argument("execution_id")
+@execution_command.command("list")
+@click.option("--program", help="Only the executions of this program.")
+@where_option
+@sort_option
+@limit_option
+@after_option
+@workspace_option
 @state_option
 @json_option
-def execution_command(*, execution_id: str, state_dir: Path | None, as_json: bool) -> int:
-    """Show an execution: inputs, outputs or error, and each model call with prompt and reply."""
-    try:
-        key = UUID(execution_id)
-    except ValueError:
-        raise InvalidError(
-            f"{execution_id!r} is not an id; `dspex executions` lists them"
-        ) from None
+def list_command(
+    *,
+    program: str | None,
+    filters: tuple[str, ...],
+    sort: str | None,
+    limit: int,
+    after: str | None,
+    workspace: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> int:
+    """List the executions, newest first or by --sort."""
+    pairs = [*filters, *([] if after is None else [f"after={after}"])]
+    query = query_of(EXECUTION, pairs, sort, limit=limit)
 
-    async def work(services: Services) -> ExecutionRecord:
-        return await services.operations.row(EXECUTION, key)
+    async def select(services: Services, resource: Any, page: Query) -> list[Any]:
+        operations = await operations_in(services, workspace)
+        where = dict(page.where)
+        if program is not None:
+            where["program_id"] = (await find_program(operations, name=program)).id
+        rows: list[Any] = await operations.list(resource, replace(page, where=where))
+        return rows
 
-    execution = with_store(state_dir, work)
+    rows, cursor = stored_rows(EXECUTION, query, select, state_dir=state_dir)
+    show_rows(EXECUTION, rows, columns=_COLUMNS, cursor=cursor, as_json=as_json)
+    return 0
+
+
+@execution_command.command("show")
+@click.argument("execution_id", metavar="ID")
+@verbose_option
+@workspace_option
+@state_option
+@json_option
+def show_command(
+    *,
+    execution_id: str,
+    verbose: bool,
+    workspace: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> int:
+    """Show an execution: inputs, outputs or error, and the tree of what it called."""
+    select = partial(own_rows, workspace=workspace)
+    execution = stored_row(EXECUTION, execution_id, select, state_dir=state_dir)
+    _show(execution, verbose=verbose, as_json=as_json)
+    return 0
+
+
+@execution_command.command("last")
+@verbose_option
+@workspace_option
+@state_option
+@json_option
+def last_command(
+    *, verbose: bool, workspace: str | None, state_dir: Path | None, as_json: bool
+) -> int:
+    """Show the newest execution."""
+    select = partial(own_rows, workspace=workspace)
+    rows, _ = stored_rows(EXECUTION, Query(limit=1), select, state_dir=state_dir)
+    if not rows:
+        raise NotFoundError("no execution is stored here yet; `dspex run TARGET` stores one")
+    _show(rows[0], verbose=verbose, as_json=as_json)
+    return 0
+
+
+@execution_command.command("trace")
+@click.argument("execution_id", metavar="ID")
+@workspace_option
+@state_option
+def trace_command(*, execution_id: str, workspace: str | None, state_dir: Path | None) -> int:
+    """Print the trace of an execution as JSON: every span with its times, inputs and outputs."""
+    select = partial(own_rows, workspace=workspace)
+    show_json(stored_row(EXECUTION, execution_id, select, state_dir=state_dir).trace)
+    return 0
+
+
+@execution_command.command("tail")
+@click.option("--program", help="Only the executions of this program.")
+@workspace_option
+@state_option
+@json_option
+def tail_command(
+    *, program: str | None, workspace: str | None, state_dir: Path | None, as_json: bool
+) -> int:
+    """Print each execution when it ends, until interrupted; with --json one JSON value a line."""
+
+    async def work(services: Services) -> None:
+        operations = await operations_in(services, workspace)
+        key = None if program is None else (await find_program(operations, name=program)).id
+        feed = services.operations.services[Feed]
+        events = feed.follow(operations.workspace, "execution", program_id=key)
+        async with aclosing(events):
+            async for entry in events:
+                if entry.event.payload.get("status") not in _ENDED:
+                    continue
+                row = await operations.row(EXECUTION, entry.event.subject_id)
+                click.echo(json.dumps(execution_json(row), default=str) if as_json else _line(row))
+
+    with_store(state_dir, work)
+    return 0
+
+
+def _line(execution: ExecutionRecord) -> str:
+    shown = execution.outputs if execution.error is None else execution.error.get("message")
+    seconds = (execution.duration_ms or 0.0) / 1e3
+    head = f"{time_text(execution.created_at)}  {short_id(execution.id)}  {execution.status}"
+    return f"{head}  {seconds:.2f} s  {json.dumps(shown, ensure_ascii=False, default=str)}"
+
+
+def _show(execution: ExecutionRecord, *, verbose: bool, as_json: bool) -> None:
     if as_json:
         show_json({**execution_json(execution), "trace": execution.trace})
-        return 0
+        return
     click.echo(f"{summary(execution)}\n\n{_head('inputs')}\n{fields_text(execution.inputs)}")
     if execution.outputs is not None:
         click.echo(f"\n{_head('outputs')}\n{fields_text(execution.outputs)}")
     if execution.error is not None:
         click.echo(f"\n{_head('error')}\n{execution.error.get('message')}")
-    for span in (execution.trace or {}).get("spans", ()):
-        click.echo(_span_text(span))
-    return 0
+    spans = (execution.trace or {}).get("spans", ())
+    if spans:
+        click.echo(f"\n{_head('calls')}")
+        for line in _tree(spans, None, 0, verbose=verbose):
+            click.echo(line)
+        if not verbose:
+            click.echo(f"\nprompts and replies: dspex execution show {short_id(execution.id)} -v")
 
 
-def _span_text(span: Mapping[str, Any]) -> str:
-    seconds = (span["end_ns"] - span["start_ns"]) / 1e9
-    head = (
-        f"\n{_head(span['kind'])} {span['name']} at {span['path']}: {span['status']} in "
-        f"{seconds:.3f} s"
-    )
-    lines = [head]
-    if span["error"]:
-        lines.append(span["error"])
-    lines += [
-        f"{name}: {span[key]}"
-        for name, key in (("sent", "inputs_ref"), ("got", "outputs_ref"))
-        if span[key]
-    ]
-    return "\n".join(lines)
+def _tree(
+    spans: Sequence[Mapping[str, Any]], parent: int | None, depth: int, *, verbose: bool
+) -> Iterator[str]:
+    """Yield a line for each span below `parent`, in the order of their starts, indented."""
+    children = [span for span in spans if span["parent_id"] == parent]
+    for span in sorted(children, key=lambda each: int(each["start_ns"])):
+        indent = "  " * depth
+        seconds = (span["end_ns"] - span["start_ns"]) / 1e9
+        status = "" if span["status"] == "ok" else f" {click.style(span['status'], fg='red')}"
+        place = f" at {span['path']}" if span["path"] not in {"", span["name"]} else ""
+        yield f"{indent}{_head(span['kind'])} {span['name']}{place}  {seconds:.3f} s{status}"
+        if span["error"]:
+            yield _indented(span["error"], indent)
+        if verbose and span["kind"] in {"model", "tool"}:
+            yield from _payloads(span, indent)
+        yield from _tree(spans, span["span_id"], depth + 1, verbose=verbose)
+
+
+def _payloads(span: Mapping[str, Any], indent: str) -> Iterator[str]:
+    for name, key in (("sent", "inputs_ref"), ("received", "outputs_ref")):
+        if span[key]:
+            yield f"{indent}  {name}:\n{_indented(_readable(span[key]), f'{indent}  ')}"
+
+
+def _readable(text: str) -> str:
+    """Return recorded JSON with the texts in it as lines: messages by role, else by field."""
+    try:
+        value = json.loads(text)
+    except ValueError:  # it was too long to be recorded whole
+        return text
+    messages = value.get("messages") if isinstance(value, dict) else value
+    if isinstance(messages, list) and all(isinstance(each, dict) for each in messages):
+        return "\n".join(f"[{each.get('role')}]\n{each.get('content')}" for each in messages)
+    return fields_text(value) if isinstance(value, dict) else str(value)
+
+
+def _indented(text: str, indent: str) -> str:
+    return "\n".join(f"{indent}  {line}".rstrip() for line in text.splitlines())
 
 
 def _head(text: str) -> str:

@@ -1,9 +1,9 @@
-"""Files named in arguments: `@inputs.json`."""
+"""Files named in arguments: `@inputs.json`, `--output program.json`."""
 
 import stat
 from pathlib import Path
 
-from dspex.errors import InvalidError
+from dspex.errors import InvalidError, StorageError, boundary
 
 MAX_BYTES = 256 * 1024 * 1024
 
@@ -27,3 +27,13 @@ def read_text_file(path: Path) -> str:
         return data.decode("utf-8")
     except (OSError, ValueError, MemoryError) as error:
         raise InvalidError(f"cannot read {str(path)!r}: {error}") from error
+
+
+def write_text_file(path: Path, text: str) -> None:
+    """Write a text file.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with boundary(StorageError, f"{str(path)!r} cannot be written"):
+        path.write_text(text, encoding="utf-8")

@@ -1,58 +1,186 @@
-"""`dspex job ID`: show one job, or cancel, pause or resume it."""
+"""`dspex job`: list, show, watch, pause, resume and cancel jobs of every kind."""
 
+import json
+from collections.abc import Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import click
 
 from dspex.bootstrap import Services
-from dspex.errors import InvalidError, NotFoundError
+from dspex.errors import NotFoundError
 from dspex.operations.domain import DOMAIN, QUEUES
+from dspex.operations.events.event_log import Feed
+from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Query
 from dspex.operations.jobs.inputs import JobRef
-from dspex.surfaces.cli.options import state_option, with_store
-from dspex.surfaces.cli.output import json_option, show_json, table
-
-
-@click.command("job")
-@click.argument("job_id")
-@click.option("--cancel", "step", flag_value="cancel", help="Cancel it.")
-@click.option("--pause", "step", flag_value="pause", help="Pause it; answers so far are kept.")
-@click.option(
-    "--resume", "step", flag_value="resume", help="Queue it again after a pause or failure."
+from dspex.operations.jobs.job import JobResource
+from dspex.surfaces.cli.nouns import limit_option
+from dspex.surfaces.cli.options import (
+    has_database,
+    operations_in,
+    state_option,
+    with_store,
+    workspace_option,
 )
+from dspex.surfaces.cli.output import fields_text, json_option, show_json
+from dspex.surfaces.cli.references import find_row
+from dspex.surfaces.cli.table import table, time_text
+
+_COLUMNS = ("kind", "status", "waiting", "progress", "created_at", "id")
+_ENDED = ("completed", "failed", "cancelled")
+
+
+@click.group("job")
+def job_command() -> None:
+    """List, show, watch, pause, resume and cancel evaluations and optimizations."""
+
+
+@job_command.command("list")
+@limit_option
+@workspace_option
 @state_option
 @json_option
-def job_command(*, job_id: str, step: str | None, state_dir: Path | None, as_json: bool) -> int:
-    """Show a job with all its attributes, or cancel, pause or resume it."""
-    try:
-        key = UUID(job_id)
-    except ValueError:
-        raise InvalidError(f"{job_id!r} is not an id; `dspex jobs` lists them") from None
+def list_command(
+    *, limit: int, workspace: str | None, state_dir: Path | None, as_json: bool
+) -> int:
+    """List the jobs of every kind, newest first, with the reasons for waiting."""
+
+    async def work(services: Services) -> list[dict[str, Any]]:
+        operations = await operations_in(services, workspace)
+        jobs: list[dict[str, Any]] = []
+        for queue, resource in QUEUES.items():
+            rows = await operations.list(resource, Query(limit=limit))
+            jobs += [{"kind": queue, **resource.values_of(row)} for row in rows]
+        return sorted(jobs, key=lambda row: str(row["id"]), reverse=True)[:limit]
+
+    rows = with_store(state_dir, work) if has_database(state_dir) else []
+    if as_json:
+        show_json({"jobs": rows, "next": None})
+    else:
+        shown = [{**row, "progress": _progress_text(row["progress"])} for row in rows]
+        click.echo(table(shown, _COLUMNS) if rows else "there are no jobs yet")
+    return 0
+
+
+@job_command.command("show")
+@click.argument("job_id", metavar="ID")
+@workspace_option
+@state_option
+@json_option
+def show_command(
+    *, job_id: str, workspace: str | None, state_dir: Path | None, as_json: bool
+) -> int:
+    """Show a job: its state, and for an optimization the verdict, the trials and the front."""
 
     async def work(services: Services) -> dict[str, Any]:
-        for queue, resource in QUEUES.items():
-            rows = await services.operations.list(resource, Query(where={"id": key}, limit=1))
-            if not rows:
-                continue
-            job = rows[0]
-            if step is not None:
-                action = next(
-                    action for action in DOMAIN.actions if action.name == f"{step}_{queue}"
-                )
-                job = await services.operations.perform(action, JobRef(id=key))
-            return {"kind": queue, **resource.values_of(job)}
-        raise NotFoundError(f"no job has the id {job_id!r}; `dspex jobs` lists them")
+        operations = await operations_in(services, workspace)
+        resource, job = await _find_job(operations, job_id)
+        return {"kind": resource.queue, **resource.values_of(job)}
 
-    job_values = with_store(state_dir, work)
-    if as_json:
-        show_json(job_values)
-    else:
-        rows = [
-            {"what": name, "value": value}
-            for name, value in job_values.items()
-            if value not in (None, {}, [])
-        ]
-        click.echo(table(rows, ("what", "value")))
+    _show(with_store(state_dir, work), as_json=as_json)
     return 0
+
+
+@job_command.command("watch")
+@click.argument("job_id", metavar="ID")
+@workspace_option
+@state_option
+def watch_command(*, job_id: str, workspace: str | None, state_dir: Path | None) -> int:
+    """Print what a job reports until it ends; exits with 1 unless it completes."""
+
+    async def work(services: Services) -> dict[str, Any]:
+        operations = await operations_in(services, workspace)
+        resource, job = await _find_job(operations, job_id)
+        feed = services.operations.services[Feed]
+        events = feed.follow(operations.workspace, resource.queue, after=str(job.id))
+        async with aclosing(events):
+            async for entry in events:
+                if entry.event.subject_id != job.id:
+                    continue
+                time = time_text(entry.event.created_at)
+                click.echo(f"{time}  {_event_text(entry.event.payload)}")
+                if entry.event.payload.get("status") in _ENDED:
+                    break
+        row = await operations.row(resource, job.id)
+        return {"kind": resource.queue, **resource.values_of(row)}
+
+    values = with_store(state_dir, work)
+    click.echo()
+    _show(values, as_json=False)
+    return 0 if values["status"] == "completed" else 1
+
+
+def _step_command(step: str, about: str) -> click.Command:
+    def call(*, job_id: str, workspace: str | None, state_dir: Path | None, as_json: bool) -> int:
+        async def work(services: Services) -> dict[str, Any]:
+            operations = await operations_in(services, workspace)
+            resource, job = await _find_job(operations, job_id)
+            action = next(a for a in DOMAIN.actions if a.name == f"{step}_{resource.queue}")
+            changed = await operations.perform(action, JobRef(id=job.id))
+            return {"kind": resource.queue, **resource.values_of(changed)}
+
+        values = with_store(state_dir, work)
+        if as_json:
+            show_json(values)
+        else:
+            click.echo(f"{values['kind']} {job_id} is {values['status']}")
+        return 0
+
+    argument = click.Argument(["job_id"], metavar="ID")
+    command: click.Command = click.Command(step, params=[argument], callback=call, help=about)
+    return workspace_option(state_option(json_option(command)))
+
+
+for _step, _about in (
+    ("pause", "Pause a job; its answers so far are kept."),
+    ("resume", "Queue a paused or failed job again; it continues where it stopped."),
+    ("cancel", "Cancel a job."),
+):
+    job_command.add_command(_step_command(_step, _about))
+
+
+async def _find_job(operations: Operations, text: str) -> tuple[JobResource[Any], Any]:
+    for resource in QUEUES.values():
+        try:
+            return resource, await find_row(operations.list, resource, text)
+        except NotFoundError:
+            continue
+    raise NotFoundError(f"no job has the id {text!r}; `dspex job list` shows the jobs")
+
+
+def _progress_text(progress: Mapping[str, Any]) -> str:
+    """Return the progress of an evaluation (rows, mean) or an optimization (trials, best)."""
+    parts = []
+    if "of" in progress:
+        parts.append(f"{progress['done']} of {progress['of']} rows")
+    if "trials" in progress:
+        parts.append(f"{progress['trials']} trials")
+    parts += [
+        f"{name} {progress[name]:.2f}"
+        for name in ("mean", "best")
+        if isinstance(progress.get(name), float)
+    ]
+    return ", ".join(parts)
+
+
+def _event_text(payload: Mapping[str, Any]) -> str:
+    message = payload.get("message")
+    return str(message) if message else json.dumps(payload, ensure_ascii=False, default=str)
+
+
+def _show(values: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        show_json(values)
+        return
+    trials = values.get("trials")
+    shown = {
+        name: value
+        for name, value in values.items()
+        if value not in (None, {}, []) and name != "trials"
+    }
+    click.echo(fields_text(shown))
+    if trials:
+        names = list(dict.fromkeys(name for trial in trials for name in trial))
+        click.echo(f"\n{table(trials, names)}")

@@ -1,7 +1,6 @@
-"""The group of all commands; turns errors into messages and exit codes."""
+"""The root of all commands; turns errors into messages and exit codes."""
 
 import sys
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,40 +10,58 @@ import click
 import dspex.surfaces.cli as cli_package
 from dspex._version import __version__
 
-_FIRST = ("run", "prompt", "eval", "optimize", "import", "serve")  # in `--help`; others by name
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_DAILY = (
+    *("run", "prompt", "eval", "optimize", "push", "serve"),
+    *("init", "doctor", "import", "schema", "completion", "do"),
+)
 
 
-@cache
-def command_modules() -> dict[str, str]:
-    """Return the module of each command by its name, in the order of the help page.
+def command_modules() -> dict[str, tuple[str, str]]:
+    """Return the module and the summary of each command by its name, in the order of the help.
 
-    A command is a module of this package that defines `NAME_command`. A name that Python reserves
-    has an underscore after it in the module's name.
+    A command is a module of this package that defines `NAME_command`; its docstring begins with
+    "`dspex NAME`: " and the summary. A name that Python reserves has an underscore after it in the
+    module's name. The modules are not imported, because that takes longer than the help page may.
     """
     modules = {}
     for folder in cli_package.__path__:
         for file in Path(folder).glob("*.py"):
-            name = file.stem.rstrip("_")
-            if f"{name}_command" in file.read_text(encoding="utf-8"):
-                modules[name] = f"{cli_package.__name__}.{file.stem}"
-    order = [*(name for name in _FIRST if name in modules), *sorted(modules.keys() - {*_FIRST})]
-    return {name: modules[name] for name in order}
+            name, text = file.stem.rstrip("_"), file.read_text(encoding="utf-8")
+            if f"{name}_command" in text:
+                summary = text.partition("`: ")[2].partition('"""')[0].partition("\n")[0]
+                modules[name] = (
+                    f"{cli_package.__name__}.{file.stem}",
+                    summary[:1].upper() + summary[1:],
+                )
+    nouns = sorted(modules.keys() - {*_DAILY})
+    return {name: modules[name] for name in (*_DAILY, *nouns) if name in modules}
 
 
 class _LazyGroup(click.Group):
-    """A group that imports a command's module when the command is used or its help is shown."""
+    """A group that imports a command's module when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the help page."""
         return list(command_modules())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return one command."""
-        module = command_modules().get(cmd_name)
-        if module is None:
-            return None
-        command: click.Command = getattr(import_module(module), f"{cmd_name}_command")
-        return command
+        """Return one command: of this package, or of a resource that the settings add."""
+        if cmd_name in command_modules():
+            module, _ = command_modules()[cmd_name]
+            command: click.Command = getattr(import_module(module), f"{cmd_name}_command")
+            return command
+        from dspex.surfaces.cli.nouns import other_group
+
+        return other_group(cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the daily commands, then those on what is stored."""
+        rows = {name: summary for name, (_, summary) in command_modules().items()}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, rows[name]) for name in rows if name in _DAILY])
+        with formatter.section("What is stored"):
+            formatter.write_dl([(name, rows[name]) for name in rows if name not in _DAILY])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -54,19 +71,21 @@ class _LazyGroup(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             from dspex.error_text import suggest
+            from dspex.surfaces.cli.nouns import all_nouns
 
+            names = {**command_modules(), **all_nouns()}
             raise click.UsageError(
-                f"{error.message}{suggest(args[0], command_modules())}", ctx=error.ctx
+                f"{error.message}{suggest(args[0], names)}", ctx=error.ctx
             ) from None
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_LazyGroup, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="dspex")
 def cli() -> None:
     """Programs made of language-model calls: run, record, evaluate, serve.
 
     A TARGET is file.py:name, package.module:name, a saved program.json, or the name of a stored
-    program.
+    program. The resources that your settings add have commands too: dspex NAME --help.
     """
 
 

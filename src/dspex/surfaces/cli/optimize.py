@@ -28,7 +28,8 @@ from dspex.surfaces.cli.eval import (
     write,
 )
 from dspex.surfaces.cli.options import run_options, settings_of, with_services
-from dspex.surfaces.cli.output import say, show_json, table
+from dspex.surfaces.cli.output import say, show_json
+from dspex.surfaces.cli.table import table
 from dspex.surfaces.cli.targets import code_root, find_target
 
 MIN_SHARE = 0.05

@@ -7,9 +7,13 @@ from typing import Any, TypeVar
 
 import click
 
-from dspex.bootstrap import Services, checked_settings, open_services
+from dspex.bootstrap import DATABASE, Services, checked_settings, open_services
+from dspex.errors import NotFoundError
 from dspex.execution.adapters.registry import ADAPTERS
 from dspex.execution.backends.kinds import public_kinds
+from dspex.operations.framework.access import DEFAULT_WORKSPACE, LOCAL
+from dspex.operations.framework.operations import Operations
+from dspex.operations.tenancy.records import WORKSPACE
 from dspex.settings import Settings
 from dspex.surfaces.cli.output import json_option, say
 from dspex.surfaces.cli.targets import code_root
@@ -27,6 +31,9 @@ adapter_option = click.option(
 backend_option = click.option(
     "--backend",
     help=f"Where to run, overriding the stored choice: {', '.join(public_kinds())}.",
+)
+workspace_option = click.option(
+    "--workspace", help="The workspace to act in; by default `default`."
 )
 state_option = click.option(
     "--state-dir", type=click.Path(path_type=Path), help="The folder of the database (.dspex)."
@@ -80,3 +87,25 @@ def with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) 
 def with_store(state_dir: Path | None, work: Callable[[Services], Awaitable[T]], **flags: Any) -> T:
     """Do `work` on the stored data, without opening the model of the settings."""
     return with_services(replace(settings_of(state_dir=state_dir, **flags), model=None), work)
+
+
+def has_database(state_dir: Path | None) -> bool:
+    """Return whether there is a database to read: a command that only reads creates none."""
+    settings = settings_of(state_dir=state_dir)
+    return settings.database_url is not None or (settings.state_dir / DATABASE).exists()
+
+
+async def operations_in(services: Services, workspace: str | None) -> Operations:
+    """Return the operations of this machine's user in a workspace, by default `default`.
+
+    Raises:
+        NotFoundError: there is no such workspace.
+    """
+    if workspace in {None, DEFAULT_WORKSPACE}:
+        return services.operations
+    row = await services.operations.store.get(WORKSPACE, name=workspace)
+    if row is None or row.status != "active":
+        raise NotFoundError(
+            f"there is no active workspace {workspace!r}; see `dspex workspace list`"
+        )
+    return services.operations.as_actor(replace(LOCAL, workspace=row.name))

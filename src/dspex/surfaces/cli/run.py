@@ -72,7 +72,7 @@ async def store_target(services: Services, target: Target) -> ProgramRecord:
         return await find_program(services.operations, name=target.name)
     except NotFoundError as error:
         raise NotFoundError(
-            f"no stored program is named {target.name!r} (`dspex programs` lists them); to run "
+            f"no stored program is named {target.name!r} (`dspex program list` lists them); to run "
             "code, write file.py:name"
         ) from error
 
@@ -87,7 +87,7 @@ def summary(execution: ExecutionRecord) -> str:
     seconds = (execution.duration_ms or 0.0) / 1e3
     where = f" on {execution.backend}" if execution.backend != "native" else ""
     return (
-        f"{execution.status} in {seconds:.2f} s{where}{tokens}{cost}; see: dspex execution "
+        f"{execution.status} in {seconds:.2f} s{where}{tokens}{cost}; see: dspex execution show "
         f"{execution.id}"
     )
 

@@ -265,8 +265,8 @@ def _connection_limits(settings: Settings) -> dict[str, Any]:
 async def _require_key(services: Services) -> None:
     if not await services.keys.exists():
         raise ConfigurationError(
-            "this server requires API keys, and none exists yet; create one with: dspex keys "
-            "create NAME --scopes admin"
+            "this server requires API keys, and none exists yet; create one with: dspex key "
+            "create NAME admin"
         )
 
 

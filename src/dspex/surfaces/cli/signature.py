@@ -1,4 +1,4 @@
-"""`dspex signature TARGET`: store a signature class."""
+"""`dspex signature`: store, list, show, activate and deprecate signatures."""
 
 from pathlib import Path
 
@@ -8,23 +8,34 @@ from dspex.bootstrap import Services
 from dspex.errors import DefinitionError
 from dspex.operations.programs.records import SignatureRecord
 from dspex.operations.programs.stored_programs import save_signature_class
-from dspex.surfaces.cli.options import state_option, with_store
+from dspex.surfaces.cli.nouns import noun_group
+from dspex.surfaces.cli.options import operations_in, state_option, with_store, workspace_option
 from dspex.surfaces.cli.output import json_option, show_json
 from dspex.surfaces.cli.targets import code_root, module_name
 
+signature_command = noun_group("signature")
 
-@click.command("signature")
+
+@signature_command.command("push")
 @click.argument("target")
 @click.option(
     "--draft", "is_draft", is_flag=True, help="Programs cannot use it before `activate_signature`."
 )
+@workspace_option
 @state_option
 @json_option
-def signature_command(*, target: str, is_draft: bool, state_dir: Path | None, as_json: bool) -> int:
+def push_command(
+    *,
+    target: str,
+    is_draft: bool,
+    workspace: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> int:
     """Store the signature class TARGET (file.py:Name or package.module:Name).
 
     A changed class is stored as a new version. Programs are created with the name of a stored
-    signature. `dspex do create_signature` stores a signature in text form.
+    signature. `dspex signature create` stores a signature in text form.
     """
     place, colon, name = target.rpartition(":")
     if not colon:
@@ -33,7 +44,8 @@ def signature_command(*, target: str, is_draft: bool, state_dir: Path | None, as
         place = module_name(Path(place), code_root())
 
     async def work(services: Services) -> SignatureRecord:
-        return await save_signature_class(services.operations, f"{place}:{name}", is_draft=is_draft)
+        operations = await operations_in(services, workspace)
+        return await save_signature_class(operations, f"{place}:{name}", is_draft=is_draft)
 
     signature = with_store(state_dir, work)
     if as_json:

@@ -11,6 +11,7 @@ from dspex.execution.modules import CodeRoot, Module, Predict
 from dspex.execution.modules.builder import load_program
 from dspex.language.programs import Program
 from dspex.language.signatures import Signature
+from dspex.settings import project_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,6 @@ def _names_hint(file: Path) -> str:
     return f" (it has: {', '.join(names)})" if names else ""
 
 
-def code_root(folder: Path | None = None) -> CodeRoot:
-    """Return the working folder as the root of code that may be imported."""
-    return CodeRoot((folder or Path()).resolve())
+def code_root() -> CodeRoot:
+    """Return the folder of the project as the root of code that may be imported."""
+    return CodeRoot(project_folder().resolve())

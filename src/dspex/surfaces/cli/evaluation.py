@@ -1,0 +1,5 @@
+"""`dspex evaluation`: list, show, create, pause, resume and cancel stored evaluations."""
+
+from dspex.surfaces.cli.nouns import noun_group
+
+evaluation_command = noun_group("evaluation")

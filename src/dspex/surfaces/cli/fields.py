@@ -1,0 +1,207 @@
+"""The parameters of a command that follow from the input of an action."""
+
+import dataclasses
+import json
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+from uuid import UUID
+
+import click
+import msgspec
+
+from dspex.errors import InvalidError
+from dspex.operations.framework.action import Action
+from dspex.operations.framework.domain import Domain
+from dspex.operations.framework.operations import Operations
+from dspex.operations.framework.resource import Resource
+from dspex.surfaces.cli.files import read_text_file
+from dspex.surfaces.cli.references import find_row, may_be_id
+
+REQUIRED: Final = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One parameter: a field of the input, or a reference to a row by name or id (two fields).
+
+    `resource` is what an id refers to.
+    """
+
+    name: str
+    hint: Any
+    default: Any = REQUIRED
+    id_field: str | None = None
+    resource: Resource[Any] | None = None
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the action cannot do without it; a row may be optional, so it does not tell."""
+        return self.default is REQUIRED and self.resource is None
+
+    def argument(self) -> click.Argument:
+        """Return the argument that gives its value."""
+        metavar = self.name.upper().replace("_", "-")
+        return click.Argument([self.name], metavar=metavar)
+
+    def option(self) -> click.Option:
+        """Return the option that gives its value, with its type and default."""
+        flag = f"--{self.name.replace('_', '-')}"
+        if self.hint is bool:
+            return click.Option([flag], is_flag=True, default=None, help=self._help)
+        kind = _click_type(self.hint)
+        return click.Option([flag], type=kind, help=self._help)
+
+    @property
+    def _help(self) -> str:
+        parts = [_description(self.name, self.hint, is_reference=self.resource is not None)]
+        if self.default not in (REQUIRED, None, False, {}, []):
+            parts.append(f"Default: {_text(self.default)}.")
+        return " ".join(part for part in parts if part)
+
+
+def parameters_of(action: Action[Any, Any], domain: Domain) -> list[Parameter]:
+    """Return the parameters of an action; a pair such as `program_id` and `name` becomes one."""
+    hints = typing.get_type_hints(action.input)
+    fields = {part.name: part for part in dataclasses.fields(action.input)}
+    parameters: list[Parameter] = []
+    used: set[str] = set()
+    for name, part in fields.items():
+        if name in used:
+            continue
+        resource = _referred(name, action.resource, domain)
+        if resource is None or not _is_id(hints[name]):
+            default = _default(part)
+            parameters.append(Parameter(name=name, hint=hints[name], default=default))
+            continue
+        other = next((each for each in (resource.name, "name") if each in fields), None)
+        if other is None or other in used or name == "id":
+            parameters.append(
+                Parameter(
+                    name=name.removesuffix("_id") if name != "id" else action.resource.name,
+                    hint=str,
+                    id_field=name,
+                    resource=resource,
+                )
+            )
+            continue
+        used.add(other)
+        parameters.append(Parameter(name=other, hint=str, id_field=name, resource=resource))
+    return parameters
+
+
+async def input_of(
+    action: Action[Any, Any],
+    values: Mapping[str, Any],
+    *,
+    parameters: list[Parameter],
+    operations: Operations,
+) -> Any:
+    """Return the input of an action from the values of its parameters; None is an absent value.
+
+    Raises:
+        InvalidError: a value is of another type; the message names the field.
+        NotFoundError: no row has this id.
+    """
+    names = {part.name for part in dataclasses.fields(action.input)}
+    fields: dict[str, Any] = {}
+    for parameter in parameters:
+        value = values.get(parameter.name)
+        if value is None:
+            continue
+        if parameter.id_field is None:
+            fields[parameter.name] = _parse(parameter.name, value, parameter.hint)
+        elif parameter.name in names and not may_be_id(value):
+            fields[parameter.name] = value
+        elif parameter.resource is not None:
+            row = await find_row(operations.list, parameter.resource, value)
+            fields[parameter.id_field] = str(row.id)
+    try:
+        return msgspec.convert(fields, action.input)
+    except msgspec.ValidationError as error:
+        raise InvalidError(
+            f"{action.name}: {error}; its fields are: {', '.join(sorted(names))}"
+        ) from error
+
+
+def _referred(name: str, own: Resource[Any], domain: Domain) -> Resource[Any] | None:
+    if name == "id":
+        return own
+    return domain.get(name.removesuffix("_id")) if name.endswith("_id") else None
+
+
+def _is_id(hint: Any) -> bool:
+    return UUID in (hint, *typing.get_args(hint))
+
+
+def _default(part: "dataclasses.Field[Any]") -> Any:
+    if part.default_factory is not dataclasses.MISSING:
+        return part.default_factory()
+    return REQUIRED if part.default is dataclasses.MISSING else part.default
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    if not isinstance(hint, types.UnionType) and typing.get_origin(hint) is not typing.Union:
+        return (hint,)
+    return tuple(member for member in typing.get_args(hint) if member is not types.NoneType)
+
+
+def _click_type(hint: Any) -> click.ParamType[Any, Any]:
+    members = _members(hint)
+    if len(members) > 1:
+        return click.STRING
+    if typing.get_origin(members[0]) is Literal:
+        return click.Choice([str(choice) for choice in typing.get_args(members[0])])
+    kinds: dict[Any, click.ParamType[Any, Any]] = {
+        int: click.INT,
+        float: click.FLOAT,
+        bool: click.BOOL,
+    }
+    return kinds.get(members[0], click.STRING)
+
+
+def _description(name: str, hint: Any, *, is_reference: bool) -> str:
+    if is_reference:
+        return "Its name or id."
+    if name == "text":
+        return "The secret; '-' reads it from standard input."
+    member = _members(hint)[0]
+    origin = typing.get_origin(member) or member
+    if origin is list and typing.get_args(member) in {(str,), ()}:
+        return "One or more, separated by commas."
+    if member is datetime:
+        return "A time such as 2030-01-31T12:00:00Z."
+    if member in {str, int, float, bool} or origin is Literal:
+        return ""
+    return "JSON, or @FILE."
+
+
+def _parse(name: str, value: Any, hint: Any) -> Any:
+    """Return the value of an option: text for texts, a list for texts with commas, else JSON."""
+    if not isinstance(value, str):
+        return value
+    if name == "text" and value == "-":
+        return sys.stdin.read().rstrip("\r\n")
+    if value.startswith("@"):
+        value = read_text_file(Path(value[1:]))
+    members = _members(hint)
+    if str in members or members[0] is datetime or typing.get_origin(members[0]) is Literal:
+        return value
+    is_list = typing.get_origin(members[0]) is list
+    if is_list and not value.lstrip().startswith("["):
+        return [text.strip() for text in value.split(",") if text.strip()]
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
+    except RecursionError:
+        raise InvalidError(f"{name}: lists and objects are nested too deeply") from None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)

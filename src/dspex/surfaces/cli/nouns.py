@@ -1,0 +1,330 @@
+"""The group of commands of a resource: `list`, `show`, and a verb for each of its actions."""
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dspex.bootstrap import Services, domain_of
+from dspex.error_text import suggest
+from dspex.errors import InvalidError, NotFoundError
+from dspex.operations.domain import DOMAIN
+from dspex.operations.framework.action import Action
+from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS
+from dspex.operations.framework.domain import Domain
+from dspex.operations.framework.query_arguments import MAX_PAGE, cursor_of, query_from
+from dspex.operations.framework.resource import Resource
+from dspex.operations.framework.store import Query
+from dspex.surfaces.cli.fields import input_of, parameters_of
+from dspex.surfaces.cli.options import (
+    has_database,
+    operations_in,
+    settings_of,
+    state_option,
+    with_services,
+    with_store,
+    workspace_option,
+)
+from dspex.surfaces.cli.output import fields_text, json_option, say, show_json
+from dspex.surfaces.cli.references import find_row
+from dspex.surfaces.cli.table import short_id, table
+from dspex.surfaces.cli.targets import code_root
+
+_NOUNS = {"api_key": "key", "optimization_job": "optimization"}
+_FIRST = ("name", "version", "kind", "status", "waiting")
+_LAST = ("created_at", "id")
+Select = Callable[[Services, Resource[Any], Query], Awaitable[list[Any]]]
+where_option = click.option(
+    "--where",
+    "filters",
+    multiple=True,
+    metavar="FILTER=VALUE",
+    help="Only such rows, e.g. status=failed, cost_usd_gte=0.1; may be repeated.",
+)
+sort_option = click.option(
+    "--sort", help="An attribute, such as created_at; with a minus (-created_at), descending."
+)
+limit_option = click.option(
+    "--limit", type=click.IntRange(1, MAX_PAGE), default=20, show_default=True, help="Rows to show."
+)
+after_option = click.option("--after", help="The cursor at the end of the last page.")
+
+
+def noun_of(resource: Resource[Any]) -> str:
+    """Return the name of a resource on the command line."""
+    return _NOUNS.get(resource.name, resource.name.replace("_", "-"))
+
+
+def noun_group(
+    name: str, *, domain: Domain = DOMAIN, columns: Sequence[str] = (), of_all: bool = False
+) -> click.Group:
+    """Return the group of the resource `name`; a command added later replaces a derived one.
+
+    `columns` are those of `list`, by default the short attributes. `of_all`: without --workspace,
+    `list` and `show` read the rows of all workspaces.
+    """
+    resource = domain[name]
+    plural = resource.plural.replace("_", " ")
+    group = click.Group(noun_of(resource), help=f"Commands on {plural}.")
+    group.add_command(_list_command(resource, columns or _columns(resource), of_all=of_all))
+    group.add_command(_show_command(resource, of_all=of_all))
+    for action in domain.actions:
+        if action.resource is resource or action.resource.name.startswith(f"{name}_"):
+            group.add_command(_action_command(action, domain))
+    return group
+
+
+def all_nouns() -> dict[str, Resource[Any]]:
+    """Return the resources by noun, with those that the settings add to the domain."""
+    domain = domain_of(settings_of(), code_root())
+    return {noun_of(each): each for each in domain.values() if not each.is_internal}
+
+
+def other_group(noun: str) -> click.Group | None:
+    """Return the group of a resource that has no module of its own here, None without one."""
+    domain = domain_of(settings_of(), code_root())
+    resource = all_nouns().get(noun)
+    return None if resource is None else noun_group(resource.name, domain=domain)
+
+
+def verb_of(action: Action[Any, Any], domain: Domain = DOMAIN) -> str:
+    """Return the name of an action below its noun: `create_api_key` is `key create`."""
+    resource = action.resource
+    nouns = {*resource.name.split("_"), *resource.plural.split("_"), noun_of(resource)}
+    words = action.name.removeprefix("known_").split("_")
+    rest = [word for word in words if word not in nouns and f"{resource.name}_{word}" not in domain]
+    return "-".join(rest or words)
+
+
+def _action_command(action: Action[Any, Any], domain: Domain) -> click.Command:
+    """Return the command of an action: what it needs are arguments, all else are options."""
+    parameters = parameters_of(action, domain)
+    inputs: list[click.Parameter] = [
+        each.argument() if number == 0 or each.is_required else each.option()
+        for number, each in enumerate(parameters)
+    ]
+    names = {each.name for each in parameters}
+
+    def call(*, state_dir: Path | None, as_json: bool, **values: Any) -> int:
+        workspace = None if "workspace" in names else values["workspace"]
+
+        async def work(services: Services) -> Any:
+            operations = await operations_in(services, workspace)
+            request = await input_of(action, values, parameters=parameters, operations=operations)
+            return await operations.perform(action, request)
+
+        settings = settings_of(state_dir=state_dir)
+        show_result(action, with_services(settings, work), as_json=as_json, domain=domain)
+        return 0
+
+    own = () if "workspace" in names else (workspace_option,)
+    command = click.Command(
+        verb_of(action, domain), params=inputs, callback=call, help=action.description
+    )
+    return _with(command, *own, state_option, json_option)
+
+
+def _list_command(
+    resource: Resource[Any], columns: Sequence[str], *, of_all: bool
+) -> click.Command:
+    def call(
+        *,
+        filters: tuple[str, ...],
+        sort: str | None,
+        limit: int,
+        after: str | None,
+        workspace: str | None,
+        state_dir: Path | None,
+        as_json: bool,
+    ) -> int:
+        pairs = [*filters, *([] if after is None else [f"after={after}"])]
+        query = query_of(resource, pairs, sort, limit=limit)
+        select = partial(_select, workspace=workspace, of_all=of_all)
+        rows, cursor = stored_rows(resource, query, select, state_dir=state_dir)
+        show_rows(resource, rows, columns=columns, cursor=cursor, as_json=as_json)
+        return 0
+
+    plural = resource.plural.replace("_", " ")
+    command = click.Command(
+        "list", callback=call, help=f"List the {plural}, newest first or by --sort."
+    )
+    shared = (where_option, sort_option, limit_option, after_option)
+    return _with(command, *shared, workspace_option, state_option, json_option)
+
+
+def _show_command(resource: Resource[Any], *, of_all: bool) -> click.Command:
+    def call(
+        *, reference: str, workspace: str | None, state_dir: Path | None, as_json: bool
+    ) -> int:
+        select = partial(_select, workspace=workspace, of_all=of_all)
+        row = stored_row(resource, reference, select, state_dir=state_dir)
+        values = resource.values_of(row)
+        if as_json:
+            show_json(values)
+        else:
+            click.echo(fields_text({n: v for n, v in values.items() if v not in (None, {}, [])}))
+        return 0
+
+    has_name = any(attribute.name == "name" for attribute in resource.attributes)
+    argument = click.Argument(["reference"], metavar="NAME|ID" if has_name else "ID")
+    command = click.Command(
+        "show",
+        params=[argument],
+        callback=call,
+        help=f"Show a {resource.name.replace('_', ' ')} with all its attributes.",
+    )
+    return _with(command, workspace_option, state_option, json_option)
+
+
+def _with(command: click.Command, *options: Callable[[Any], Any]) -> click.Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def query_of(
+    resource: Resource[Any], filters: Sequence[str], sort: str | None, *, limit: int
+) -> Query:
+    """Return the query for FILTER=VALUE texts; the names are those of the REST API.
+
+    Raises:
+        InvalidError: a filter, a value or the order is invalid; the message names it.
+    """
+    pairs = [] if sort is None else [("sort", sort)]
+    for text in filters:
+        name, equals, value = text.partition("=")
+        if not equals:
+            names = list(resource.filters)
+            raise InvalidError(
+                f"{text!r} is not FILTER=VALUE.{suggest(name, names)} There are: {', '.join(names)}"
+            )
+        pairs.append((name, value))
+    return query_from(resource, pairs, first=limit)
+
+
+async def _select(
+    services: Services,
+    resource: Resource[Any],
+    query: Query,
+    *,
+    workspace: str | None,
+    of_all: bool,
+) -> list[Any]:
+    operations = await operations_in(services, workspace)
+    if of_all and workspace is None:  # whoever can open the database may see all of it
+        return [*await operations.store.select(resource, query)]
+    rows: list[Any] = await operations.list(resource, query)
+    return rows
+
+
+async def own_rows(
+    services: Services, resource: Resource[Any], query: Query, *, workspace: str | None
+) -> list[Any]:
+    """Return the rows of a query in a workspace."""
+    return await _select(services, resource, query, workspace=workspace, of_all=False)
+
+
+def stored_rows(
+    resource: Resource[Any], query: Query, select: Select, *, state_dir: Path | None
+) -> tuple[list[Any], str | None]:
+    """Return the rows of a query and the cursor of the next page; without a database none."""
+    if not has_database(state_dir):
+        return [], None
+    larger = replace(query, limit=query.limit + 1)
+    rows = with_store(state_dir, lambda services: select(services, resource, larger))
+    shown = rows[: query.limit]
+    return shown, cursor_of(shown[-1], query.sort) if len(rows) > query.limit else None
+
+
+def stored_row(
+    resource: Resource[Any], reference: str, select: Select, *, state_dir: Path | None
+) -> Any:
+    """Return the row that `reference` names; see `find_row`.
+
+    Raises:
+        NotFoundError: there is no such row, or no database.
+    """
+    if not has_database(state_dir):
+        noun = resource.name.replace("_", " ")
+        raise NotFoundError(f"there is no {noun} {reference!r}: nothing is stored here")
+    return with_store(
+        state_dir, lambda services: find_row(partial(select, services), resource, reference)
+    )
+
+
+def show_rows(
+    resource: Resource[Any],
+    rows: Sequence[Any],
+    *,
+    columns: Sequence[str],
+    cursor: str | None,
+    as_json: bool,
+) -> None:
+    """Print rows as a table, or as the JSON object that the REST API returns for a list."""
+    own = {"workspace"} & {*columns}  # an attribute that is hidden from the API
+    values = [
+        {**resource.values_of(row), **{name: getattr(row, name) for name in own}} for row in rows
+    ]
+    if as_json:
+        show_json({resource.plural: values, "next": cursor})
+        return
+    noun = resource.name.replace("_", " ")
+    click.echo(table(values, columns) if values else f"no {noun} is stored here, or none fits")
+    if cursor is not None:
+        say(f"more: --after {cursor}")
+
+
+def _columns(resource: Resource[Any]) -> list[str]:
+    names = [
+        attribute.name
+        for attribute in resource.visible
+        if not ATTRIBUTE_KINDS[attribute.kind].is_document and attribute.name != "updated_at"
+    ]
+    first = [name for name in _FIRST if name in names]
+    last = [name for name in _LAST if name in names]
+    return [*first, *(name for name in names if name not in {*first, *last}), *last]
+
+
+def show_result(
+    action: Action[Any, Any], result: Any, *, as_json: bool, domain: Domain = DOMAIN
+) -> None:
+    """Print what an action returned: a line on its row and all other values, or JSON."""
+    values = visible_values(result, domain)
+    if as_json or not isinstance(values, Mapping):
+        show_json(values)
+        return
+    row = values if action.result is None else values.get(action.resource.name)
+    extra = {name: value for name, value in values.items() if value is not row}
+    if isinstance(row, Mapping):
+        click.echo(_row_line(action.resource, row))
+    if action.result is not None and extra:
+        click.echo(fields_text(extra))
+    if "key" in extra:
+        say("this is shown only once; store it with your secrets")
+
+
+def _row_line(resource: Resource[Any], row: Mapping[str, Any]) -> str:
+    name = f" {row['name']!r}" if row.get("name") else ""
+    version = f" version {row['version']}" if "version" in row else ""
+    status = f" is {row['status']}" if "status" in row else ""
+    noun = resource.name.replace("_", " ")
+    return f"{noun}{name}{version}{status} (id {short_id(row['id'])})"
+
+
+def visible_values(value: Any, domain: Domain = DOMAIN) -> Any:
+    """Return the visible attributes of a row, or of each row in a result."""
+    resource = next(
+        (resource for resource in domain.values() if resource.entity is type(value)), None
+    )
+    if resource is None and not dataclasses.is_dataclass(value):
+        return value
+    if resource is not None:
+        return resource.values_of(value)
+    return {
+        part.name: visible_values(getattr(value, part.name), domain)
+        for part in dataclasses.fields(value)
+    }

@@ -1,0 +1,5 @@
+"""`dspex optimization`: list, show, create, pause, resume and cancel stored optimizations."""
+
+from dspex.surfaces.cli.nouns import noun_group
+
+optimization_command = noun_group("optimization_job")

@@ -1,0 +1,95 @@
+"""Tables that fit the terminal: cells are shortened, and columns left out, until a row fits."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import click
+
+_GAP = "  "
+_NARROWEST = 8
+_COLORS = {
+    **dict.fromkeys(("active", "completed", "ready"), "green"),
+    **dict.fromkeys(("failed", "revoked", "interrupted"), "red"),
+    **dict.fromkeys(("queued", "running", "paused", "draft", "pending"), "yellow"),
+    **dict.fromkeys(("archived", "cancelled", "deprecated"), "bright_black"),
+}
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, width: int | None = None
+) -> str:
+    """Return rows below column heads, in at most `width` characters a line (the terminal's).
+
+    Without a terminal nothing is shortened. A single row that does not fit is shown with an
+    attribute a line. An id is shown as its last eight characters, which commands accept.
+    """
+    cells = {name: [name, *(_cell(row.get(name)) for row in rows)] for name in columns}
+    widths = {name: max(map(len, cells[name])) for name in columns}
+    width = terminal_width() if width is None else width
+    if len(rows) == 1 and width is not None and _total(widths) > width:
+        heads = max(map(len, columns))
+        return "\n".join(f"{name:{heads}}{_GAP}{cells[name][1]}".rstrip() for name in columns)
+    _fit(widths, width)
+    lines = []
+    for number in range(len(rows) + 1):
+        parts = [_styled(name, cells[name][number], width) for name, width in widths.items()]
+        lines.append(_GAP.join(parts).rstrip())
+    lines[0] = click.style(lines[0], bold=True)
+    return "\n".join(lines)
+
+
+def terminal_width() -> int | None:
+    """Return the columns of the terminal, None without one; the variable COLUMNS sets them."""
+    return shutil.get_terminal_size((0, 0)).columns or None
+
+
+def short_id(key: UUID) -> str:
+    """Return the end of an id: the random part, by which people tell rows apart."""
+    return str(key)[-8:]
+
+
+def time_text(value: datetime) -> str:
+    """Return a time in the time zone of this machine, as every table and text shows it."""
+    return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _fit(widths: dict[str, int], width: int | None) -> None:
+    """Shorten the widest columns; where that is not enough, leave out all but the first ones."""
+    while width is not None and _total(widths) > width:
+        widest = max(widths, key=lambda name: widths[name])
+        if widths[widest] > _NARROWEST:
+            widths[widest] -= 1
+        elif len(widths) > 2:
+            del widths[list(widths)[-2]]  # the last one is the id
+        else:
+            return
+
+
+def _total(widths: Mapping[str, int]) -> int:
+    return sum(widths.values()) + len(_GAP) * (len(widths) - 1)
+
+
+def _styled(name: str, cell: str, width: int) -> str:
+    text = (cell if len(cell) <= width else f"{cell[: width - 1]}…").ljust(width)
+    color = _COLORS.get(cell) if name == "status" else None
+    return text if color is None else click.style(text, fg=color)
+
+
+def _cell(value: object) -> str:
+    return " ".join(_text(value).split())
+
+
+def _text(value: object) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, datetime):
+        return time_text(value)
+    if isinstance(value, UUID):
+        return short_id(value)
+    if isinstance(value, Mapping | list | tuple | bool):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return f"{value:.1f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,49 @@
+"""Tables: what is shown at 60, 100 and 160 columns, and without a terminal."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import click
+import pytest
+
+from dspex.surfaces.cli.table import table
+
+COLUMNS = ("name", "status", "inputs", "outputs", "duration_ms", "created_at", "id")
+ROW = {
+    "name": "triage",
+    "status": "failed",
+    "inputs": {"message": "where is my card? " * 5},
+    "outputs": {"team": "cards", "reason": "the customer asks for a card\nthat is lost"},
+    "duration_ms": 12.345,
+    "created_at": datetime(2026, 1, 31, 12, 0, tzinfo=UTC),
+    "id": UUID("01a2203e-f070-7194-a360-759b4f199ac1"),
+}
+
+
+@pytest.mark.parametrize("width", [40, 60, 100, 160, 200])
+def test_every_line_fits_and_the_name_and_the_id_stay(width: int) -> None:
+    lines = click.unstyle(table([ROW, ROW], COLUMNS, width=width)).splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= width
+    assert lines[1].startswith("triage")
+    assert lines[1].endswith("4f199ac1")
+
+
+def test_without_a_terminal_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    head, line, _ = click.unstyle(table([ROW, ROW], COLUMNS)).splitlines()
+    assert head.split() == [*COLUMNS]
+    assert "where is my card? " * 5 in line
+    assert "a card\\nthat is lost" in line
+    assert "12.3" in line
+
+
+def test_one_row_that_does_not_fit_has_an_attribute_a_line() -> None:
+    text = table([ROW], COLUMNS, width=60)
+    assert [line.split()[0] for line in text.splitlines()] == [*COLUMNS]
+    assert "where is my card? " * 5 in text
+
+
+def test_a_status_has_a_colour_and_the_text_of_a_message_has_none() -> None:
+    assert click.style("failed", fg="red") in table([ROW, ROW], ("name", "status", "id"))
+    assert "\x1b[31m" not in table([{"name": "failed"}, {"name": "ok"}], ("name",))
