@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.shell_completion import BashComplete
 
 from dspex.surfaces.cli import main
+from dspex.surfaces.cli.completion import VARIABLE
+from dspex.surfaces.cli.main import cli
 
 DSPEX = Path(sys.executable).with_name("dspex")
 
@@ -55,3 +58,33 @@ def test_a_real_bash_completes_commands_and_options(tmp_path: Path) -> None:
     )
     assert result.stdout.split() == ["optimize", "optimization", "--metric"]
     assert list(tmp_path.iterdir()) == []
+
+
+def completions(*words: str) -> list[str]:
+    completion = BashComplete(cli, {}, "dspex", VARIABLE)
+    return [item.value for item in completion.get_completions([*words[:-1]], words[-1])]
+
+
+@pytest.mark.full
+def test_targets_stored_names_and_actions_are_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "app.py").write_text("class Triage: ...\ndef tidy(): ...\nother = 1\n")
+    assert completions("run", "a") == ["app.py"]
+    assert completions("run", "app.py:t") == ["app.py:tidy"]
+    assert list(tmp_path.glob(".dspex")) == []
+    with pytest.raises(SystemExit):
+        main(["program", "create", "answers", "q -> a", "--backend", "mock"])
+    assert completions("run", "a") == ["app.py", "answers"]
+    assert completions("program", "show", "") == ["answers"]
+    assert completions("execution", "show", "") == []
+    assert completions("do", "create_pro") == ["create_program"]
+    assert completions("program", "act") == ["activate"]
+
+
+def test_an_unknown_verb_suggests_a_known_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["program", "lst"])
+    assert ended.value.code == 2
+    assert "Did you mean 'list'?" in capsys.readouterr().err

@@ -6,12 +6,13 @@ import click
 
 from dspex.bootstrap import Services, migrate_database
 from dspex.settings import read_settings
+from dspex.surfaces.cli.group import SuggestingGroup
 from dspex.surfaces.cli.options import state_option, warn, with_store
 from dspex.surfaces.cli.output import json_option, say, show_json
 from dspex.sync import run
 
 
-@click.group("db")
+@click.group("db", cls=SuggestingGroup)
 def db_command() -> None:
     """Migrate the database, delete old executions."""
 

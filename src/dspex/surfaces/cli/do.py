@@ -12,6 +12,7 @@ from dspex.bootstrap import Services, domain_of
 from dspex.error_text import suggest
 from dspex.errors import InvalidError, NotFoundError
 from dspex.operations.framework.action import Action
+from dspex.surfaces.cli.complete import complete_action
 from dspex.surfaces.cli.files import read_text_file
 from dspex.surfaces.cli.nouns import visible_values
 from dspex.surfaces.cli.options import settings_of, state_option, with_services
@@ -21,7 +22,7 @@ from dspex.surfaces.cli.targets import code_root
 
 
 @click.command("do")
-@click.argument("action", required=False)
+@click.argument("action", required=False, shell_complete=complete_action)
 @click.argument("values", nargs=-1, metavar="FIELD=VALUE ...")
 @state_option
 def do_command(*, action: str | None, values: tuple[str, ...], state_dir: Path | None) -> int:

@@ -19,6 +19,7 @@ from dspex.learning.evaluation.metrics import METRICS
 from dspex.learning.optimizers.prompts import program_prompts
 from dspex.operations.executions.recorded_module import RecordedModule
 from dspex.operations.programs.stored_programs import find_program, program_value
+from dspex.surfaces.cli.complete import complete_target
 from dspex.surfaces.cli.files import write_text_file
 from dspex.surfaces.cli.options import run_options, settings_of, warn, with_services
 from dspex.surfaces.cli.output import say, show_json
@@ -34,7 +35,7 @@ metric_option = click.option(
 
 
 @click.command("eval")
-@click.argument("target")
+@click.argument("target", shell_complete=complete_target)
 @click.argument("data", type=click.Path(path_type=Path))
 @metric_option
 @click.option(

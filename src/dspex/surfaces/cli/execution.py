@@ -20,16 +20,12 @@ from dspex.surfaces.cli.nouns import (
     after_option,
     limit_option,
     noun_group,
-    own_rows,
-    query_of,
-    show_rows,
     sort_option,
-    stored_row,
-    stored_rows,
     where_option,
 )
 from dspex.surfaces.cli.options import operations_in, state_option, with_store, workspace_option
 from dspex.surfaces.cli.output import fields_text, json_option, show_json
+from dspex.surfaces.cli.rows import query_of, select_rows, show_rows, stored_row, stored_rows
 from dspex.surfaces.cli.run import execution_json, summary
 from dspex.surfaces.cli.table import short_id, time_text
 
@@ -93,7 +89,7 @@ def show_command(
     as_json: bool,
 ) -> int:
     """Show an execution: inputs, outputs or error, and the tree of what it called."""
-    select = partial(own_rows, workspace=workspace)
+    select = partial(select_rows, workspace=workspace)
     execution = stored_row(EXECUTION, execution_id, select, state_dir=state_dir)
     _show(execution, verbose=verbose, as_json=as_json)
     return 0
@@ -108,7 +104,7 @@ def last_command(
     *, verbose: bool, workspace: str | None, state_dir: Path | None, as_json: bool
 ) -> int:
     """Show the newest execution."""
-    select = partial(own_rows, workspace=workspace)
+    select = partial(select_rows, workspace=workspace)
     rows, _ = stored_rows(EXECUTION, Query(limit=1), select, state_dir=state_dir)
     if not rows:
         raise NotFoundError("no execution is stored here yet; `dspex run TARGET` stores one")
@@ -122,7 +118,7 @@ def last_command(
 @state_option
 def trace_command(*, execution_id: str, workspace: str | None, state_dir: Path | None) -> int:
     """Print the trace of an execution as JSON: every span with its times, inputs and outputs."""
-    select = partial(own_rows, workspace=workspace)
+    select = partial(select_rows, workspace=workspace)
     show_json(stored_row(EXECUTION, execution_id, select, state_dir=state_dir).trace)
     return 0
 

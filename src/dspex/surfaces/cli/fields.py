@@ -20,6 +20,7 @@ from dspex.operations.framework.action import Action
 from dspex.operations.framework.domain import Domain
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.resource import Resource
+from dspex.surfaces.cli.complete import complete_row
 from dspex.surfaces.cli.files import read_text_file
 from dspex.surfaces.cli.references import find_row, may_be_id
 
@@ -47,7 +48,8 @@ class Parameter:
     def argument(self) -> click.Argument:
         """Return the argument that gives its value."""
         metavar = self.name.upper().replace("_", "-")
-        return click.Argument([self.name], metavar=metavar)
+        complete = complete_row(self.resource)
+        return click.Argument([self.name], metavar=metavar, shell_complete=complete)
 
     def option(self) -> click.Option:
         """Return the option that gives its value, with its type and default."""
@@ -55,7 +57,8 @@ class Parameter:
         if self.hint is bool:
             return click.Option([flag], is_flag=True, default=None, help=self._help)
         kind = _click_type(self.hint)
-        return click.Option([flag], type=kind, help=self._help)
+        complete = complete_row(self.resource)
+        return click.Option([flag], type=kind, help=self._help, shell_complete=complete)
 
     @property
     def _help(self) -> str:

@@ -16,6 +16,7 @@ from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Query
 from dspex.operations.jobs.inputs import JobRef
 from dspex.operations.jobs.job import JobResource
+from dspex.surfaces.cli.group import SuggestingGroup
 from dspex.surfaces.cli.nouns import limit_option
 from dspex.surfaces.cli.options import (
     has_database,
@@ -32,7 +33,7 @@ _COLUMNS = ("kind", "status", "waiting", "progress", "created_at", "id")
 _ENDED = ("completed", "failed", "cancelled")
 
 
-@click.group("job")
+@click.group("job", cls=SuggestingGroup)
 def job_command() -> None:
     """List, show, watch, pause, resume and cancel evaluations and optimizations."""
 

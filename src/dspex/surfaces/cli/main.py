@@ -1,6 +1,7 @@
 """The root of all commands; turns errors into messages and exit codes."""
 
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import click
 
 import dspex.surfaces.cli as cli_package
 from dspex._version import __version__
+from dspex.surfaces.cli.group import SuggestingGroup
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _DAILY = (
@@ -38,7 +40,7 @@ def command_modules() -> dict[str, tuple[str, str]]:
     return {name: modules[name] for name in (*_DAILY, *nouns) if name in modules}
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(SuggestingGroup):
     """A group that imports a command's module when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -63,20 +65,11 @@ class _LazyGroup(click.Group):
         with formatter.section("What is stored"):
             formatter.write_dl([(name, rows[name]) for name in rows if name not in _DAILY])
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command; the error for an unknown one suggests a similar name."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            from dspex.error_text import suggest
-            from dspex.surfaces.cli.nouns import all_nouns
+    def known_names(self) -> Iterable[str]:
+        """Return the names to suggest: of this package, and of all resources."""
+        from dspex.surfaces.cli.nouns import all_nouns
 
-            names = {**command_modules(), **all_nouns()}
-            raise click.UsageError(
-                f"{error.message}{suggest(args[0], names)}", ctx=error.ctx
-            ) from None
+        return {**command_modules(), **all_nouns()}
 
 
 @click.group(cls=_LazyGroup, context_settings=_SETTINGS)

@@ -1,8 +1,7 @@
 """The group of commands of a resource: `list`, `show`, and a verb for each of its actions."""
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,34 +9,30 @@ from typing import Any
 import click
 
 from dspex.bootstrap import Services, domain_of
-from dspex.error_text import suggest
-from dspex.errors import InvalidError, NotFoundError
 from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.action import Action
 from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS
 from dspex.operations.framework.domain import Domain
-from dspex.operations.framework.query_arguments import MAX_PAGE, cursor_of, query_from
+from dspex.operations.framework.query_arguments import MAX_PAGE
 from dspex.operations.framework.resource import Resource
-from dspex.operations.framework.store import Query
+from dspex.surfaces.cli.complete import complete_row
 from dspex.surfaces.cli.fields import input_of, parameters_of
+from dspex.surfaces.cli.group import SuggestingGroup
 from dspex.surfaces.cli.options import (
-    has_database,
     operations_in,
     settings_of,
     state_option,
     with_services,
-    with_store,
     workspace_option,
 )
 from dspex.surfaces.cli.output import fields_text, json_option, say, show_json
-from dspex.surfaces.cli.references import find_row
-from dspex.surfaces.cli.table import short_id, table
+from dspex.surfaces.cli.rows import query_of, select_rows, show_rows, stored_row, stored_rows
+from dspex.surfaces.cli.table import short_id
 from dspex.surfaces.cli.targets import code_root
 
 _NOUNS = {"api_key": "key", "optimization_job": "optimization"}
 _FIRST = ("name", "version", "kind", "status", "waiting")
 _LAST = ("created_at", "id")
-Select = Callable[[Services, Resource[Any], Query], Awaitable[list[Any]]]
 where_option = click.option(
     "--where",
     "filters",
@@ -69,7 +64,7 @@ def noun_group(
     """
     resource = domain[name]
     plural = resource.plural.replace("_", " ")
-    group = click.Group(noun_of(resource), help=f"Commands on {plural}.")
+    group = SuggestingGroup(noun_of(resource), help=f"Commands on {plural}.")
     group.add_command(_list_command(resource, columns or _columns(resource), of_all=of_all))
     group.add_command(_show_command(resource, of_all=of_all))
     for action in domain.actions:
@@ -143,7 +138,7 @@ def _list_command(
     ) -> int:
         pairs = [*filters, *([] if after is None else [f"after={after}"])]
         query = query_of(resource, pairs, sort, limit=limit)
-        select = partial(_select, workspace=workspace, of_all=of_all)
+        select = partial(select_rows, workspace=workspace, of_all=of_all)
         rows, cursor = stored_rows(resource, query, select, state_dir=state_dir)
         show_rows(resource, rows, columns=columns, cursor=cursor, as_json=as_json)
         return 0
@@ -160,7 +155,7 @@ def _show_command(resource: Resource[Any], *, of_all: bool) -> click.Command:
     def call(
         *, reference: str, workspace: str | None, state_dir: Path | None, as_json: bool
     ) -> int:
-        select = partial(_select, workspace=workspace, of_all=of_all)
+        select = partial(select_rows, workspace=workspace, of_all=of_all)
         row = stored_row(resource, reference, select, state_dir=state_dir)
         values = resource.values_of(row)
         if as_json:
@@ -170,7 +165,11 @@ def _show_command(resource: Resource[Any], *, of_all: bool) -> click.Command:
         return 0
 
     has_name = any(attribute.name == "name" for attribute in resource.attributes)
-    argument = click.Argument(["reference"], metavar="NAME|ID" if has_name else "ID")
+    argument = click.Argument(
+        ["reference"],
+        metavar="NAME|ID" if has_name else "ID",
+        shell_complete=complete_row(resource),
+    )
     command = click.Command(
         "show",
         params=[argument],
@@ -184,98 +183,6 @@ def _with(command: click.Command, *options: Callable[[Any], Any]) -> click.Comma
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def query_of(
-    resource: Resource[Any], filters: Sequence[str], sort: str | None, *, limit: int
-) -> Query:
-    """Return the query for FILTER=VALUE texts; the names are those of the REST API.
-
-    Raises:
-        InvalidError: a filter, a value or the order is invalid; the message names it.
-    """
-    pairs = [] if sort is None else [("sort", sort)]
-    for text in filters:
-        name, equals, value = text.partition("=")
-        if not equals:
-            names = list(resource.filters)
-            raise InvalidError(
-                f"{text!r} is not FILTER=VALUE.{suggest(name, names)} There are: {', '.join(names)}"
-            )
-        pairs.append((name, value))
-    return query_from(resource, pairs, first=limit)
-
-
-async def _select(
-    services: Services,
-    resource: Resource[Any],
-    query: Query,
-    *,
-    workspace: str | None,
-    of_all: bool,
-) -> list[Any]:
-    operations = await operations_in(services, workspace)
-    if of_all and workspace is None:  # whoever can open the database may see all of it
-        return [*await operations.store.select(resource, query)]
-    rows: list[Any] = await operations.list(resource, query)
-    return rows
-
-
-async def own_rows(
-    services: Services, resource: Resource[Any], query: Query, *, workspace: str | None
-) -> list[Any]:
-    """Return the rows of a query in a workspace."""
-    return await _select(services, resource, query, workspace=workspace, of_all=False)
-
-
-def stored_rows(
-    resource: Resource[Any], query: Query, select: Select, *, state_dir: Path | None
-) -> tuple[list[Any], str | None]:
-    """Return the rows of a query and the cursor of the next page; without a database none."""
-    if not has_database(state_dir):
-        return [], None
-    larger = replace(query, limit=query.limit + 1)
-    rows = with_store(state_dir, lambda services: select(services, resource, larger))
-    shown = rows[: query.limit]
-    return shown, cursor_of(shown[-1], query.sort) if len(rows) > query.limit else None
-
-
-def stored_row(
-    resource: Resource[Any], reference: str, select: Select, *, state_dir: Path | None
-) -> Any:
-    """Return the row that `reference` names; see `find_row`.
-
-    Raises:
-        NotFoundError: there is no such row, or no database.
-    """
-    if not has_database(state_dir):
-        noun = resource.name.replace("_", " ")
-        raise NotFoundError(f"there is no {noun} {reference!r}: nothing is stored here")
-    return with_store(
-        state_dir, lambda services: find_row(partial(select, services), resource, reference)
-    )
-
-
-def show_rows(
-    resource: Resource[Any],
-    rows: Sequence[Any],
-    *,
-    columns: Sequence[str],
-    cursor: str | None,
-    as_json: bool,
-) -> None:
-    """Print rows as a table, or as the JSON object that the REST API returns for a list."""
-    own = {"workspace"} & {*columns}  # an attribute that is hidden from the API
-    values = [
-        {**resource.values_of(row), **{name: getattr(row, name) for name in own}} for row in rows
-    ]
-    if as_json:
-        show_json({resource.plural: values, "next": cursor})
-        return
-    noun = resource.name.replace("_", " ")
-    click.echo(table(values, columns) if values else f"no {noun} is stored here, or none fits")
-    if cursor is not None:
-        say(f"more: --after {cursor}")
 
 
 def _columns(resource: Resource[Any]) -> list[str]:

@@ -19,6 +19,7 @@ from dspex.learning.optimizers.export import to_csv, to_html
 from dspex.learning.optimizers.limits import parse_pick
 from dspex.learning.optimizers.options import find_problem
 from dspex.learning.optimizers.registry import OPTIMIZERS, optimizers_with
+from dspex.surfaces.cli.complete import complete_target
 from dspex.surfaces.cli.eval import (
     check_writable,
     load_target,
@@ -37,7 +38,7 @@ _ABOVE_0 = click.FloatRange(0, min_open=True)
 
 
 @click.command("optimize")
-@click.argument("target")
+@click.argument("target", shell_complete=complete_target)
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option(
     "--optimizer",

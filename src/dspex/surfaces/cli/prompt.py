@@ -17,6 +17,7 @@ from dspex.language.programs import Program
 from dspex.operations.programs.stored_programs import find_program, program_value
 from dspex.session import ModelResolver
 from dspex.settings import Settings
+from dspex.surfaces.cli.complete import complete_target
 from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option
 from dspex.surfaces.cli.output import json_option, say, show_json
 from dspex.surfaces.cli.targets import code_root, find_target
@@ -45,7 +46,7 @@ class _CapturingModel:
 
 
 @click.command("prompt")
-@click.argument("target")
+@click.argument("target", shell_complete=complete_target)
 @click.argument("values", nargs=-1, metavar="FIELD=VALUE ...")
 @click.option(
     "--inputs", "file", type=click.Path(path_type=Path), help="A JSON file with the inputs."

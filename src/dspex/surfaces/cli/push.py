@@ -8,13 +8,14 @@ import click
 from dspex.bootstrap import Services
 from dspex.errors import DefinitionError, NotFoundError
 from dspex.operations.programs.stored_programs import current_version, find_program, save_program
+from dspex.surfaces.cli.complete import complete_target
 from dspex.surfaces.cli.options import operations_in, state_option, with_store, workspace_option
 from dspex.surfaces.cli.output import json_option, say, show_json
 from dspex.surfaces.cli.targets import code_root, find_target
 
 
 @click.command("push")
-@click.argument("target")
+@click.argument("target", shell_complete=complete_target)
 @click.option("--name", help="The name to store it under; by default its own.")
 @workspace_option
 @state_option

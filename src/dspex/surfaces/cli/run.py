@@ -9,20 +9,29 @@ from dspex.errors import NotFoundError
 from dspex.operations.executions.actions import execute_program
 from dspex.operations.executions.inputs import ExecuteProgram
 from dspex.operations.executions.records import ExecutionRecord
+from dspex.operations.framework.operations import Operations
 from dspex.operations.programs.records import ProgramRecord
 from dspex.operations.programs.stored_programs import find_program, program_value, save_program
-from dspex.surfaces.cli.options import run_options, settings_of, with_services
+from dspex.surfaces.cli.complete import complete_target
+from dspex.surfaces.cli.options import (
+    operations_in,
+    run_options,
+    settings_of,
+    with_services,
+    workspace_option,
+)
 from dspex.surfaces.cli.output import fields_text, say, show_json
 from dspex.surfaces.cli.targets import Target, code_root, find_target
 from dspex.surfaces.cli.values import parse_inputs
 
 
 @click.command("run")
-@click.argument("target")
+@click.argument("target", shell_complete=complete_target)
 @click.argument("values", nargs=-1, metavar="FIELD=VALUE ...")
 @click.option(
     "--inputs", "file", type=click.Path(path_type=Path), help="A JSON file with the inputs."
 )
+@workspace_option
 @run_options
 def run_command(
     *,
@@ -32,6 +41,7 @@ def run_command(
     backend: str | None,
     model: str | None,
     adapter: str | None,
+    workspace: str | None,
     state_dir: Path | None,
     as_json: bool,
 ) -> int:
@@ -42,11 +52,12 @@ def run_command(
     program_target = find_target(target, code_root())
 
     async def work(services: Services) -> ExecutionRecord:
-        record = await store_target(services, program_target)
-        signature = (await program_value(services.operations, record)).signature
+        operations = await operations_in(services, workspace)
+        record = await store_target(operations, program_target)
+        signature = (await program_value(operations, record)).signature
         inputs = parse_inputs(values, signature, file=file)
         request = ExecuteProgram(program_id=record.id, inputs=inputs, backend=backend)
-        return await execute_program(services.operations, request)
+        return await execute_program(operations, request)
 
     execution = with_services(settings_of(model=model, adapter=adapter, state_dir=state_dir), work)
     if as_json:
@@ -60,16 +71,16 @@ def run_command(
     return 0 if execution.status == "completed" else 1
 
 
-async def store_target(services: Services, target: Target) -> ProgramRecord:
+async def store_target(operations: Operations, target: Target) -> ProgramRecord:
     """Return the stored program of a target; code is stored first, changed code as a new version.
 
     Raises:
         NotFoundError: no stored program has this name; the message shows how to name code.
     """
     if target.program is not None:
-        return await save_program(services.operations, target.program)
+        return await save_program(operations, target.program)
     try:
-        return await find_program(services.operations, name=target.name)
+        return await find_program(operations, name=target.name)
     except NotFoundError as error:
         raise NotFoundError(
             f"no stored program is named {target.name!r} (`dspex program list` lists them); to run "

@@ -106,15 +106,22 @@ def module_name(file: Path, code: CodeRoot) -> str:
 
 
 def _names_hint(file: Path) -> str:
+    names = names_in(file)
+    return f" (it has: {', '.join(names)})" if names else ""
+
+
+def names_in(file: Path) -> list[str]:
+    """Return the names that a Python file defines, without running it."""
     if not file.is_file():
-        return ""
+        return []
     import ast
 
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError):
-        return ""
-    names = [part.name for part in tree.body if isinstance(part, ast.ClassDef)]
+        return []
+    definitions = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    names = [part.name for part in tree.body if isinstance(part, definitions)]
     names += [
         part.id
         for node in tree.body
@@ -122,7 +129,7 @@ def _names_hint(file: Path) -> str:
         for part in node.targets
         if isinstance(part, ast.Name)
     ]
-    return f" (it has: {', '.join(names)})" if names else ""
+    return names
 
 
 def code_root() -> CodeRoot:

@@ -17,6 +17,7 @@ from dspex.bootstrap.logs import set_up_logs
 from dspex.execution.workers import PoolStats
 from dspex.execution.workers.status_file import ProcessStatus, read_statuses
 from dspex.settings import read_settings
+from dspex.surfaces.cli.group import SuggestingGroup
 from dspex.surfaces.cli.options import (
     adapter_option,
     model_option,
@@ -31,7 +32,7 @@ from dspex.surfaces.cli.targets import code_root
 COLUMNS = ("worker", "role", "state", "pid", "memory", "busy", "served", "restarts", "why")
 
 
-@click.group("worker")
+@click.group("worker", cls=SuggestingGroup)
 def worker_command() -> None:
     """Start a worker that runs jobs, and list the worker processes."""
 
