@@ -2,7 +2,9 @@
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator
+import importlib
+import sys
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,11 +23,16 @@ from dspex.errors import (
     InputError,
     InvalidError,
     ModelUnavailableError,
+    NotFoundError,
 )
 from dspex.execution import clients
 from dspex.execution.context import current
+from dspex.execution.modules import CodeRoot
+from dspex.language.records import ToolCall
 from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.store import Query
+from dspex.operations.programs.stored_programs import save_program
+from dspex.sync import run
 from dspex.testing import ScriptedModel
 
 
@@ -219,3 +226,109 @@ def test_a_program_with_parts_on_other_backends_runs_here_and_is_recorded() -> N
         )
         [row] = store.executions()
         assert (row.status, row.backend) == ("completed", "native")
+
+
+AGENTS = """
+import dspex
+
+
+def weather(city: str) -> str:
+    \"\"\"The weather now.\"\"\"
+    return f"sunny in {city}"
+
+
+agent = dspex.ReAct(dspex.Signature("question -> answer", name="Agent"), [weather])
+"""
+CALLS = [
+    ToolCall("1", "weather", {"city": "Oslo"}),
+    ToolCall("2", "finish", {"answer": "sunny"}),
+]
+
+
+@pytest.fixture
+def agent_module(tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "open_store_agents.py").write_text(AGENTS)
+    yield "open_store_agents"
+    sys.modules.pop("open_store_agents", None)
+    if str(tmp_path) in sys.path:
+        sys.path.remove(str(tmp_path))
+
+
+def test_a_stored_agent_is_loaded_with_its_tools(tmp_path: Path, agent_module: str) -> None:
+    agent = CodeRoot(tmp_path).load(f"{agent_module}:agent")
+    with dspex.open() as store:
+        run(save_program(store.operations, agent.to_program("helper")))
+        loaded = store.load("helper")
+        assert isinstance(loaded, dspex.ReAct)
+        model = ScriptedModel(*CALLS, capabilities=["tools"])
+        with dspex.context(model=model):
+            assert loaded(question="How is Oslo?").answer == "sunny"
+        assert model.requests[-1].messages[-1].content == "sunny in Oslo"
+        [row] = store.executions(program="helper")
+        assert row.status == "completed"
+        assert loaded.to_program("helper").content_hash == agent.to_program("helper").content_hash
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (AGENTS.replace("def weather", "def forecast"), "the tool 'weather' cannot be loaded: .*no"),
+        (None, "the tool 'weather' cannot be loaded: cannot import 'open_store_agents'"),
+    ],
+)
+def test_a_tool_that_cannot_be_found_is_named(
+    tmp_path: Path, agent_module: str, text: str | None, message: str
+) -> None:
+    agent = CodeRoot(tmp_path).load(f"{agent_module}:agent")
+    with dspex.open() as store:
+        run(save_program(store.operations, agent.to_program("helper")))
+        file = tmp_path / f"{agent_module}.py"
+        if text is None:
+            file.unlink()
+        else:
+            file.write_text(text.replace("[weather]", "[forecast]"))
+        sys.modules.pop(agent_module)
+        importlib.invalidate_caches()
+        with pytest.raises(DefinitionError, match=message):
+            store.load("helper")
+
+
+def test_a_run_of_a_loaded_version_is_an_execution_of_it() -> None:
+    model = ScriptedModel("[[ ## answer ## ]]\nParis")
+    capital = dspex.Predict("question -> answer")
+    with dspex.open() as store, dspex.context(model=model):
+        for text in ("First.", "Second."):
+            program = capital.assign({"self.instructions": text}).to_program("capital")
+            record = run(save_program(store.operations, program))
+        first, newest = store.load("capital", version=1), store.load(str(record.id))
+        assert [part.contract().instructions for part in (first, newest)] == [
+            "First.",
+            "Second.",
+        ]
+        first(question="?")
+        newest(question="?")
+        rows = store.executions(program="capital")
+        versions = run(store.operations.list(DOMAIN["program_version"], Query()))
+        assert [row.program_version_id for row in rows] == [version.id for version in versions]
+        [program_row] = run(store.operations.list(DOMAIN["program"], Query()))
+        assert program_row.current_version_id == record.current_version_id
+        with pytest.raises(NotFoundError, match="'capital' has no version 3"):
+            store.load("capital", version=3)
+        with pytest.raises(NotFoundError, match="there is no program 'captial'"):
+            store.load("captial")
+    with pytest.raises(ConfigurationError, match="not open"):
+        store.load("capital")
+
+
+async def test_in_a_coroutine_a_stored_program_is_loaded_with_await() -> None:
+    model = ScriptedModel("[[ ## answer ## ]]\nyes")
+    async with dspex.open() as store:
+        program = dspex.Predict("question -> answer").to_program("poll")
+        record = await save_program(store.operations, program)
+        with dspex.context(model=model):
+            module = await store.aload(record.id)
+            assert (await module.acall(question="?")).answer == "yes"
+        [row] = await store.operations.list(DOMAIN["execution"], Query())
+        assert row.program_id == record.id
+        with pytest.raises(ConfigurationError, match="await"):
+            store.load("poll")

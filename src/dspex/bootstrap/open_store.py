@@ -2,16 +2,27 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
+from uuid import UUID
+from weakref import WeakKeyDictionary
 
-from dspex.errors import ConfigurationError, ExecutionError, InputError, InternalError, InvalidError
+from dspex.errors import (
+    ConfigurationError,
+    ExecutionError,
+    InputError,
+    InternalError,
+    InvalidError,
+    NotFoundError,
+)
+from dspex.execution.backends import BackendModule, Backends
 from dspex.execution.context import RunContext, current, update_default, use_context
-from dspex.execution.modules import CodeRoot, Module
+from dspex.execution.modules import CodeRoot, Module, build
+from dspex.execution.modules.kinds import MODULE_KINDS, kinds_on
 from dspex.language.programs import Program
 from dspex.language.records import Prediction, Span
 from dspex.operations.domain import DOMAIN
@@ -20,10 +31,17 @@ from dspex.operations.executions.records import ExecutionRecord
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Query
 from dspex.operations.programs.records import ProgramRecord
-from dspex.operations.programs.stored_programs import find_program, save_program
+from dspex.operations.programs.stored_programs import (
+    current_version,
+    find_program,
+    numbered_version,
+    save_program,
+)
 from dspex.settings import read_settings
 from dspex.sync import on_loop, run
 from dspex.telemetry import Event, Observer
+
+T = TypeVar("T")
 
 
 def open(folder: str | Path = ".dspex") -> "OpenStore":  # `dspex.open`
@@ -55,6 +73,7 @@ class OpenStore:
         self._is_active = False
         self._save_lock = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._loaded: WeakKeyDictionary[Module, tuple[ProgramRecord, str]] = WeakKeyDictionary()
 
     @property
     def operations(self) -> Operations:
@@ -65,7 +84,7 @@ class OpenStore:
         """
         if self._operations is None:
             raise ConfigurationError(
-                "this store is not open: use it in `with dspex.open(...) as store:`"
+                "the store of `dspex.open` is not open: use it in `with dspex.open(...) as store:`"
             )
         return self._operations
 
@@ -83,6 +102,43 @@ class OpenStore:
             return await self.operations.list(DOMAIN["execution"], Query(where=where, limit=limit))  # type: ignore[no-any-return]
 
         return run(read())
+
+    def load(self, program: str | UUID, *, version: int | None = None) -> Module:
+        """Return a stored program as a module, for synchronous callers; see `aload`."""
+        return run(self.aload(program, version=version))
+
+    async def aload(self, program: str | UUID, *, version: int | None = None) -> Module:
+        """Return a stored program, by name or id, as a module with its tools.
+
+        The module runs in this process; only a program of dspy runs in a worker. Its runs in this
+        store are executions of the version that was loaded, by default the current one.
+
+        Raises:
+            NotFoundError: the program or the version does not exist.
+            DefinitionError: code cannot be imported from the working folder; the message names the
+                tool, check or class.
+            ConflictError: the code has changed since the version was stored.
+        """
+        return await self._on_own_loop(lambda: self._load(program, version))
+
+    async def _load(self, program: str | UUID, number: int | None) -> Module:
+        record = await _find(self.operations, program)
+        version = (
+            await current_version(self.operations, record)
+            if number is None
+            else await numbered_version(self.operations, record, number)
+        )
+        data = {"definition": version.definition, "assignment": version.assignment}
+        value = replace(Program.from_dict(data), name=record.name)
+        elsewhere = MODULE_KINDS.keys() - kinds_on("native")
+        if any(node.kind in elsewhere for node in value.root.walk()):
+            choice = self.operations.services[Backends].choose(value, stored=record.backend)
+            module: Module = BackendModule(choice.program, choice.backend)
+        else:
+            module = build(value, code=self._code)
+        stored = replace(record, current_version_id=version.id)
+        self._loaded[module] = (stored, module.to_program(record.name).content_hash)
+        return module
 
     def __enter__(self) -> Self:
         run(self._open())
@@ -162,12 +218,17 @@ class OpenStore:
         Raises:
             ConfigurationError: the store is closed, or its event loop cannot be reached from here.
         """
+        return await self._on_own_loop(lambda: self._record(module, context, inputs))
+
+    async def _on_own_loop(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if self._loop is None:
-            raise ConfigurationError("the store of `dspex.open` that this was called in is closed")
+            raise ConfigurationError(
+                "the store of `dspex.open` is not open: use it in `with dspex.open(...) as store:`"
+            )
         if self._loop is asyncio.get_running_loop():
-            return await self._record(module, context, inputs)
+            return await work()
         if self._loop.is_running():
-            return await on_loop(self._loop, self._record(module, context, inputs))
+            return await on_loop(self._loop, work())
         raise ConfigurationError(
             "the store was opened for another event loop: inside a coroutine, write `async with "
             "dspex.open(...)`"
@@ -180,7 +241,7 @@ class OpenStore:
             raise InternalError(
                 f"{type(module).__name__} is not a module, so it cannot be recorded"
             )
-        record = await self._save(module.to_program())
+        record = await self._save(module)
         run = _RecordedRun(module, context, inputs)
         try:
             execution = await execute_record(
@@ -201,9 +262,34 @@ class OpenStore:
             raise ExecutionError(str(message), execution_id=str(execution.id))
         return run.prediction
 
-    async def _save(self, program: Program) -> ProgramRecord:
+    async def _save(self, module: Module) -> ProgramRecord:
+        """Return the record of `module` with its version, which is stored unless it was loaded."""
+        loaded, content_hash = self._loaded.get(module, (None, ""))
+        program = module.to_program("" if loaded is None else loaded.name)
+        if loaded is not None and program.content_hash == content_hash:
+            return loaded
         async with self._save_lock:
             return await save_program(self.operations, program)
+
+
+async def _find(operations: Operations, program: str | UUID) -> ProgramRecord:
+    """Return a program by its name or its id.
+
+    Raises:
+        NotFoundError: it does not exist.
+    """
+    if isinstance(program, UUID):
+        return await find_program(operations, program)
+    try:
+        return await find_program(operations, name=program)
+    except NotFoundError:
+        try:
+            key = UUID(program)
+        except ValueError:
+            key = None
+        if key is None:
+            raise
+    return await find_program(operations, key)
 
 
 class _RecordedRun:

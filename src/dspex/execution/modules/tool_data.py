@@ -40,12 +40,13 @@ def tool_of(
         DefinitionError: `code` is missing, or does not have the function.
         ConflictError: the source of the function has changed.
     """
+    tool_name = config.get("name") or config.get("target", "").rpartition(":")[2].rpartition(".")[2]
     policy = ToolPolicy(**{name: config[name] for name in ("timeout", "retries") if name in config})
     if "permit" in config:
         policy = ToolPolicy(
             timeout=policy.timeout,
             retries=policy.retries,
-            permit=_function(config["permit"], code, "a permission"),
+            permit=_function(config["permit"], code, f"the permission of the tool {tool_name!r}"),
         )
     if "module" in config:
         name = config["module"]
@@ -56,7 +57,7 @@ def tool_of(
         return Tool.from_module(
             modules[name], name=name, description=config["description"], policy=policy
         )
-    function = _function(config, code, "a tool")
+    function = _function(config, code, f"the tool {tool_name!r}")
     return Tool.from_function(
         function,
         name=config.get("name", ""),
@@ -82,7 +83,10 @@ def _policy_config(tool: Tool) -> dict[str, Any]:
 def _function(config: Mapping[str, Any], code: CodeRoot | None, what: str) -> Any:
     target = config["target"]
     if code is None:
-        raise DefinitionError(f"{target!r} is {what}, which is code, and code is not loaded here")
-    function = code.load(target)
+        raise DefinitionError(f"{what} is code ({target}), and code is not loaded here")
+    try:
+        function = code.load(target)
+    except DefinitionError as error:
+        raise error.with_message(f"{what} cannot be loaded: {error.message}") from error
     check_source(function, config)
     return function

@@ -33,7 +33,12 @@ from dspex.operations.programs.records import (
     ProgramVersionRecord,
     SignatureRecord,
 )
-from dspex.operations.programs.stored_programs import find_program, program_value, save_signature
+from dspex.operations.programs.stored_programs import (
+    find_program,
+    numbered_version,
+    program_value,
+    save_signature,
+)
 
 _TRIES = 4
 
@@ -188,7 +193,7 @@ async def activate_version(operations: Operations, request: ActivateVersion) -> 
         NotFoundError: the version does not exist.
     """
     program = await find_program(operations, request.program_id, request.name)
-    version = await _version(operations, program, request.number)
+    version = await numbered_version(operations, program, request.number)
     return await _update_program(operations, program, current_version_id=version.id)
 
 
@@ -201,7 +206,7 @@ async def diff_versions(operations: Operations, request: DiffVersions) -> Versio
     """
     program = await find_program(operations, request.program_id, request.name)
     first, second = [
-        await _version(operations, program, number) for number in (request.first, request.second)
+        await numbered_version(operations, program, number) for number in (request.first, request.second)
     ]
     before, after = [
         {"definition": row.definition, "assignment": row.assignment} for row in (first, second)
@@ -294,15 +299,6 @@ async def _update_program(
     )
     await operations.store.write(change)
     return dataclasses.replace(program, **values)
-
-
-async def _version(
-    operations: Operations, program: ProgramRecord, number: int
-) -> ProgramVersionRecord:
-    version = await operations.store.get(PROGRAM_VERSION, program_id=program.id, number=number)
-    if version is None:
-        raise NotFoundError(f"program {program.name!r} has no version {number}")
-    return version
 
 
 def _changes(path: str, before: Any, after: Any) -> Iterator[dict[str, Any]]:

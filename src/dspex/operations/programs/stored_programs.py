@@ -17,6 +17,7 @@ from dspex.operations.programs.program_cache import ProgramCache
 from dspex.operations.programs.program_writer import ProgramWriter
 from dspex.operations.programs.records import (
     PROGRAM,
+    PROGRAM_VERSION,
     ProgramRecord,
     ProgramVersionRecord,
     SignatureRecord,
@@ -69,6 +70,20 @@ async def current_version(operations: Operations, program: ProgramRecord) -> Pro
         NotFoundError: the program does not have a version yet.
     """
     return await operations.services[ProgramCache].version(program)
+
+
+async def numbered_version(
+    operations: Operations, program: ProgramRecord, number: int
+) -> ProgramVersionRecord:
+    """Return the version of `program` with this number.
+
+    Raises:
+        NotFoundError: it does not exist.
+    """
+    version = await operations.store.get(PROGRAM_VERSION, program_id=program.id, number=number)
+    if version is None:
+        raise NotFoundError(f"program {program.name!r} has no version {number}")
+    return version
 
 
 async def program_value(operations: Operations, program: ProgramRecord) -> Program:
