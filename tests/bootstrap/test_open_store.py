@@ -32,6 +32,7 @@ from dspex.language.records import ToolCall
 from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.store import Query
 from dspex.operations.programs.stored_programs import save_program
+from dspex.surfaces.cli.main import main
 from dspex.sync import run
 from dspex.testing import ScriptedModel
 
@@ -272,7 +273,10 @@ def test_a_stored_agent_is_loaded_with_its_tools(tmp_path: Path, agent_module: s
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (AGENTS.replace("def weather", "def forecast"), "the tool 'weather' cannot be loaded: .*no"),
+        (
+            AGENTS.replace("def weather", "def forecast"),
+            "the tool 'weather' cannot be loaded: .*no",
+        ),
         (None, "the tool 'weather' cannot be loaded: cannot import 'open_store_agents'"),
     ],
 )
@@ -332,3 +336,21 @@ async def test_in_a_coroutine_a_stored_program_is_loaded_with_await() -> None:
         assert row.program_id == record.id
         with pytest.raises(ConfigurationError, match="await"):
             store.load("poll")
+
+
+@pytest.mark.bridge
+def test_a_program_of_dspy_is_loaded_and_runs_in_a_worker(tmp_path: Path) -> None:
+    pytest.importorskip("dspy")
+    (tmp_path / "routing.py").write_text(
+        "import dspy\n\n\nclass Routing(dspy.Module):\n    def __init__(self):\n"
+        "        super().__init__()\n        self.part = dspy.Predict('message -> topic')\n\n"
+        "    def forward(self, message: str):\n        return self.part(message=message)\n"
+    )
+    with pytest.raises(SystemExit, match="0"):
+        main(["import", "routing.py:Routing"])
+    model = ScriptedModel("[[ ## topic ## ]]\ncards")
+    with dspex.open() as store, dspex.context(model=model):
+        assert store.load("Routing")(message="My card?").topic == "cards"
+        [row] = store.executions(program="Routing")
+        assert (row.status, row.backend) == ("completed", "dspy")
+        assert len(run(store.operations.list(DOMAIN["program_version"], Query()))) == 1

@@ -248,7 +248,7 @@ class OpenStore:
                 self.operations,
                 record,
                 dict(inputs),
-                backend="native",
+                backend=None if isinstance(module, BackendModule) else "native",
                 call=run.call,  # all parts run here
             )
         except InvalidError as error:

@@ -206,7 +206,8 @@ async def diff_versions(operations: Operations, request: DiffVersions) -> Versio
     """
     program = await find_program(operations, request.program_id, request.name)
     first, second = [
-        await numbered_version(operations, program, number) for number in (request.first, request.second)
+        await numbered_version(operations, program, number)
+        for number in (request.first, request.second)
     ]
     before, after = [
         {"definition": row.definition, "assignment": row.assignment} for row in (first, second)
