@@ -16,7 +16,7 @@ class AnsweringServer:
     `asked` lists the prompts as they came. Lives in `with`.
     """
 
-    def __init__(self, values: Mapping[str, object]) -> None:
+    def __init__(self, values: Mapping[str, object], *, seconds: float = 0.0) -> None:
         parts = [f"[[ ## {name} ## ]]\n{value}" for name, value in values.items()]
         text = "\n\n".join([*parts, "[[ ## completed ## ]]"])
         message = {"role": "assistant", "content": text}
@@ -27,12 +27,14 @@ class AnsweringServer:
         }
         body = json.dumps(reply).encode()
         requests: list[Any] = []
+        closing = threading.Event()
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
                 requests.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+                closing.wait(seconds)  # how long the model thinks
                 self.send_response(200)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(body)))
@@ -43,6 +45,7 @@ class AnsweringServer:
                 pass
 
         self.asked = requests
+        self._closing = closing
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(
@@ -55,6 +58,7 @@ class AnsweringServer:
         return self
 
     def __exit__(self, *_error: object) -> None:
+        self._closing.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(10)
