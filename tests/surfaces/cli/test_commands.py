@@ -1,6 +1,8 @@
 """The command line, in this process: what it prints, and what it exits with."""
 
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from dspex.surfaces.cli import main
 
+OWN_RESOURCE = Path(__file__).parents[3] / "examples" / "own_resource" / "tickets.py"
 PROGRAM = '''
 from typing import Literal
 import dspex
@@ -240,6 +243,33 @@ def test_prompt_shows_what_would_be_sent_and_stores_nothing(
         "answered without calling a model"
         in call(capsys, "prompt", target("shout"), "text=hello")[2]
     )
+
+
+def test_schema_prints_both_apis_with_the_resources_of_the_domain_and_creates_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(folder))
+    shutil.copy(OWN_RESOURCE, folder)
+    types, paths = {"type Program implements Node"}, {"/v1/programs", "/v1/actions/create_program"}
+    for own_types, own_paths in (
+        (set(), set()),
+        ({"type Ticket implements Node"}, {"/v1/tickets", "/v1/actions/open_ticket"}),
+    ):
+        code, schema, _ = call(capsys, "schema", "graphql")
+        assert code == 0
+        assert {line.removesuffix(" {") for line in schema.splitlines()} >= types | own_types
+        assert ("type Ticket" in schema) == bool(own_types)
+        code, description, _ = call(capsys, "schema", "openapi")
+        assert code == 0
+        assert json.loads(description)["paths"].keys() >= paths | own_paths
+        assert ("/v1/tickets" in description) == bool(own_paths)
+        (folder / "dspex.toml").write_text('domain = "tickets:DOMAIN"\n')
+    assert not (folder / ".dspex").exists()
+    sys.modules.pop("tickets")
+    (folder / "dspex.toml").write_text('domain = "tickets:TICKET"\n')
+    code, _, message = call(capsys, "schema", "openapi")
+    assert (code, "the domain 'tickets:TICKET' must be the result of" in message) == (1, True)
+    sys.modules.pop("tickets")
 
 
 def test_without_a_model_run_says_how_to_set_one(

@@ -69,7 +69,7 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:
     The command line and the server share the data of one state folder.
     """
     worker: bool | None = flags.pop("worker")
-    parts = _import_server()
+    parts = server_parts(*SERVER_PARTS)
     settings = with_isolation(settings_of(serves=True, **flags))
     set_up_logs(settings)
     config = parts["ServerConfig"](**_request_limits(settings))
@@ -98,8 +98,8 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:
     return 0 if server.started else 1
 
 
-def _import_server() -> dict[str, Any]:
-    """Return the parts of the API by name.
+def server_parts(*paths: str) -> dict[str, Any]:
+    """Return parts of the API ("module:name") by name.
 
     Raises:
         ConfigurationError: a package of the server is not installed.
@@ -107,7 +107,7 @@ def _import_server() -> dict[str, Any]:
     try:
         from uvicorn.importer import import_from_string
 
-        return {path.partition(":")[2]: import_from_string(path) for path in SERVER_PARTS}
+        return {path.partition(":")[2]: import_from_string(path) for path in paths}
     except ImportError as error:
         raise ConfigurationError(
             f"the server needs more packages: pip install 'dspex[server]' ({error})"
