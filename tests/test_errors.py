@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dspex.error_text import place_of
+from dspex.error_text import MOST_FRAMES, frames_of, place_of
 from dspex.errors import (
     DefinitionError,
     ExecutionError,
@@ -22,6 +22,7 @@ from dspex.errors import (
 )
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers.child import place as child_place
+from dspex.failures import frames_text, user_frames, without_frames
 
 SOURCE = """
 import asyncio, json
@@ -86,6 +87,7 @@ def test_the_deepest_line_of_the_user_is_named(code):
         error = caught(function)
         assert place_of(error) == place
         assert child_place.place_of(error) == place
+        assert child_place.frames_of(error) == frames_of(error)
     assert describe(caught(code.work.key, {})) == "KeyError: 'key' (shop/work.py:5 in key)"
 
 
@@ -137,3 +139,54 @@ def test_import_errors_of_the_code_root_keep_their_attributes(tmp_path: Path) ->
     with pytest.raises(RateLimitedError, match="slow down") as error:
         CodeRoot(tmp_path).load("limits_of_shop:Shop")
     assert (error.value.status, error.value.retry_after) == (429, 2.0)
+
+
+def test_the_lines_of_the_user_are_data_without_folders_and_values(code: Any) -> None:
+    def fail() -> None:
+        with boundary(ExecutionError, "the program failed"):
+            code.work.Deep().run()
+
+    frames = user_frames(caught(fail))
+    assert frames[-2:] == [
+        {"file": "shop/work.py", "line": 12, "function": "Deep.run", "code": "return key({})"},
+        {"file": "shop/work.py", "line": 5, "function": "key", "code": 'return row["key"]'},
+    ]
+    assert "secret_home" not in str(frames)
+    assert frames_text(frames[-1:]) == '  shop/work.py:5 in key\n    return row["key"]'
+    assert user_frames(ValueError("made, not raised")) == []
+
+
+def test_lines_of_the_user_are_bounded_in_number_and_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "x" * 900
+    (tmp_path / "deep_shop.py").write_text(
+        f"def dig(n):\n    return dig(n - 1) if n else int('{text}')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    frames = user_frames(caught(import_module("deep_shop").dig, 50))
+    assert len(frames) == MOST_FRAMES
+    assert {len(frame["code"]) for frame in frames} == {200}
+
+
+def test_a_line_that_cannot_be_read_is_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torn_shop.py").write_text("import torn_part\n")
+    (tmp_path / "torn_part.py").write_text("price = 3\nif price\n")
+    frames = user_frames(caught(CodeRoot(tmp_path).load, "torn_shop:Shop"))
+    assert [(frame["file"], frame["line"], frame["code"]) for frame in frames[-2:]] == [
+        ("torn_shop.py", 1, "import torn_part"),
+        ("torn_part.py", 2, "if price"),
+    ]
+
+
+def test_lines_of_code_can_be_left_out_of_failures_and_traces() -> None:
+    frames = [{"file": "a.py", "line": 1, "function": "f", "code": "f()"}]
+    assert without_frames({"code": "execution", "frames": frames}) == {"code": "execution"}
+    span = {"error": "KeyError", "attributes": {"frames": frames, "backend": "native"}}
+    assert without_frames({"trace_id": "t", "spans": [span, {"error": None}]}) == {
+        "trace_id": "t",
+        "spans": [{"error": "KeyError", "attributes": {"backend": "native"}}, {"error": None}],
+    }
+    assert without_frames(None) is None

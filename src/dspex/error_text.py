@@ -1,12 +1,30 @@
-"""Texts that error messages are made of: short values, suggestions, places in the user's code."""
+"""Texts that error messages are made of: short values, suggestions, lines of the user's code.
 
+Workers without dspex load this file by its path: it imports only the standard library.
+"""
+
+import linecache
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from types import TracebackType
+from typing import TypedDict
 
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
 _HERE = os.path.dirname(__file__) + os.sep
 _LONGEST_NAME, _MOST_NAMES = 100, 300
+_LONGEST_CODE, _LONGEST_CHAIN = 200, 20
+MOST_FRAMES = 8
+
+
+class CodeFrame(TypedDict):
+    """A line of the user's code that an error passed; `file` is relative to its import folder."""
+
+    file: str
+    line: int
+    function: str
+    code: str
 
 
 def place_of(error: BaseException | None) -> str:
@@ -15,15 +33,82 @@ def place_of(error: BaseException | None) -> str:
     A line reads "app.py:12 in shout". The file is relative to its import folder. Installed
     packages, the standard library and dspex are not user code.
     """
-    place, step = "", error.__traceback__ if error is not None else None
+    steps = _user_steps(error, 1)
+    if not steps:
+        return ""
+    file, function = _place(steps[-1])
+    return f"{file}:{steps[-1].tb_lineno} in {function}"
+
+
+def frames_of(error: BaseException | None) -> list[CodeFrame]:
+    """Return the lines of the user's code behind an error, the innermost last.
+
+    At most 8 lines, each cut to 200 characters, without values. They lead through errors of dspex
+    to the first other exception; of an error of syntax, the last one is the line in question.
+    """
+    frames: list[CodeFrame] = []
+    for link in causes_of(error):
+        lines = [_frame(step) for step in _user_steps(link, MOST_FRAMES)]
+        frames += [line for line in lines if line not in frames[-1:]]
+        if isinstance(link, SyntaxError) and link.filename and _is_users(link.filename):
+            file, code = os.path.basename(link.filename), (link.text or "").strip()
+            frames.append(
+                CodeFrame(file=file, line=link.lineno or 0, function="<module>", code=code)
+            )
+    return cut_frames(frames)
+
+
+def cut_frames(frames: Sequence[CodeFrame]) -> list[CodeFrame]:
+    """Return the innermost 8 lines, each text cut to 200 characters."""
+    return [
+        CodeFrame(
+            file=frame["file"][-_LONGEST_CODE:],
+            line=frame["line"],
+            function=frame["function"][:_LONGEST_CODE],
+            code=frame["code"][:_LONGEST_CODE],
+        )
+        for frame in frames[-MOST_FRAMES:]
+    ]
+
+
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and its causes, up to the first that dspex did not raise; bounded."""
+    for _ in range(_LONGEST_CHAIN):  # a chain may lead back to its start
+        if error is None:
+            return
+        yield error
+        if isinstance(members := getattr(error, "exceptions", None), tuple):  # a group
+            error = members[0]
+        elif any(cls.__module__.partition(".")[0] == "dspex" for cls in type(error).__mro__):
+            error = error.__cause__
+        else:
+            return
+
+
+def _user_steps(error: BaseException | None, most: int) -> Sequence[TracebackType]:
+    steps, step = deque[TracebackType](maxlen=most), error.__traceback__ if error else None
     while step is not None:
-        code, names = step.tb_frame.f_code, step.tb_frame.f_globals
-        if _is_users(code.co_filename):
-            parts = code.co_filename.replace(os.sep, "/").split("/")
-            depth = str(names.get("__name__", "")).count(".") + 1 + (parts[-1] == "__init__.py")
-            place = f"{'/'.join(parts[-depth:])}:{step.tb_lineno} in {code.co_qualname}"
+        if _is_users(step.tb_frame.f_code.co_filename):
+            steps.append(step)
         step = step.tb_next
-    return place
+    return steps
+
+
+def _frame(step: TracebackType) -> CodeFrame:
+    file, names = step.tb_frame.f_code.co_filename, step.tb_frame.f_globals
+    linecache.checkcache(file)
+    code = linecache.getline(file, step.tb_lineno, names).strip()
+    short_file, function = _place(step)
+    return CodeFrame(file=short_file, line=step.tb_lineno, function=function, code=code)
+
+
+def _place(step: TracebackType) -> tuple[str, str]:
+    """Return the file, relative to its import folder, and the function."""
+    code, names = step.tb_frame.f_code, step.tb_frame.f_globals
+    parts = code.co_filename.replace(os.sep, "/").split("/")
+    depth = str(names.get("__name__", "")).count(".") + 1 + (parts[-1] == "__init__.py")
+    # Python 3.10, which workers may have, knows only the name
+    return "/".join(parts[-depth:]), getattr(code, "co_qualname", code.co_name)
 
 
 def _is_users(file: str) -> bool:

@@ -54,7 +54,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, Self
 
-from dspex.error_text import place_of, shorten
+from dspex.error_text import CodeFrame, place_of, shorten
 
 __all__ = [
     "ActionError",
@@ -122,12 +122,8 @@ class FieldError:
     def to_dict(self) -> dict[str, object]:
         """Return the error as JSON-ready values; the offending value as a short `repr`."""
         return {
-            "field": self.field,
-            "path": self.path,
+            **{name: getattr(self, name) for name in self.__slots__},
             "value": shorten(self.value),
-            "message": self.message,
-            "constraint": self.constraint,
-            "expected": self.expected,
         }
 
 
@@ -145,6 +141,7 @@ class DspexError(Exception):
         errors: Sequence[FieldError] = (),
         execution_id: str | None = None,
         public_message: str | None = None,
+        remote_frames: Sequence[CodeFrame] = (),
         **context: object,
     ) -> None:
         """Take a message for people.
@@ -154,6 +151,7 @@ class DspexError(Exception):
             errors: the field errors; kept as `fields`.
             execution_id: the stored execution that the error is about.
             public_message: what callers of a server see instead of the message.
+            remote_frames: the user's lines behind an error of another process; see `failures`.
             context: any number of named values for programs.
         """
         super().__init__(message)
@@ -161,6 +159,7 @@ class DspexError(Exception):
         self.public_message = message if public_message is None else public_message
         self.fields = tuple(errors)
         self.execution_id = execution_id
+        self.remote_frames = tuple(remote_frames)
         self.context: dict[str, Any] = context
 
     def with_message(self, message: str, /, **context: object) -> Self:

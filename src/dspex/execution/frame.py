@@ -9,7 +9,9 @@ import msgspec
 import uuid_utils
 
 from dspex.clock import Clock
+from dspex.error_text import CodeFrame
 from dspex.errors import describe
+from dspex.failures import user_frames
 from dspex.language.records import Prediction, Span, SpanKind, SpanStatus, Trace, Usage
 from dspex.language.records.canonical import json_bytes
 from dspex.telemetry import Observer, StreamEvent
@@ -22,7 +24,7 @@ CallListener = Callable[[str, Mapping[str, object], Mapping[str, object]], None]
 class TraceRecorder:
     """Records the finished spans of one run of a program. Owned by one event loop."""
 
-    __slots__ = ("_next", "clock", "observer", "paths", "spans", "trace_id")
+    __slots__ = ("_next", "_places", "clock", "observer", "paths", "spans", "trace_id")
 
     def __init__(self, observer: Observer, clock: Clock, paths: Mapping[int, str]) -> None:
         """Start without spans; `paths` maps the `id()` of each module to its path."""
@@ -32,11 +34,21 @@ class TraceRecorder:
         self.clock = clock
         self.spans: list[Span] = []
         self._next = 0
+        self._places: dict[int | None, CodeFrame] = {}
 
     def begin(self, kind: SpanKind, name: str, *, parent_id: int | None, path: str) -> "OpenSpan":
         """Start a span; it is recorded when it ends."""
         self._next += 1
         return OpenSpan(self, self._next, kind, name, parent_id, path, self.clock.monotonic_ns())
+
+    def frames(self, span: "OpenSpan", error: BaseException) -> list[CodeFrame]:
+        """Return the user's lines behind an error, unless a span inside `span` shows them."""
+        frames = user_frames(error)
+        if not frames:
+            return []
+        is_shown = self._places.pop(span.id, None) == frames[-1]
+        self._places[span.parent_id] = frames[-1]
+        return [] if is_shown else frames
 
     def trace(self, span_id: int, *, first: int) -> Callable[[], Trace]:
         """Return a function that builds the trace of span `span_id`, which has just ended.
@@ -82,7 +94,12 @@ class OpenSpan(msgspec.Struct, gc=False):  # thousands are open at once, and non
         outputs: str | None = None,
         error: BaseException | None = None,
     ) -> Span:
-        """End the span now, record it and pass it to the observer."""
+        """End the span now, record it and pass it to the observer.
+
+        Of an error, the innermost span that the user's code is in has its lines as `frames`.
+        """
+        if isinstance(error, Exception) and (frames := self.run.frames(self, error)):
+            attributes = {**(attributes or {}), "frames": frames}
         span = Span(
             trace_id=self.run.trace_id,
             span_id=self.id,

@@ -125,7 +125,49 @@ def test_an_exception_in_the_users_code_has_its_line_everywhere(
         call(capsys, "run", target("fail"), "text=a", "--backend", "isolated", "--json")[1]
     )
     assert isolated["error"]["message"] == place
+    code_line = {
+        "line": line,
+        "function": "fail",
+        "code": 'raise RuntimeError("broken on purpose")',
+    }
+    frames = [{"file": f"{module}.py", **code_line}]
+    assert data["error"]["frames"] == isolated["error"]["frames"] == frames
+    assert [span["attributes"]["frames"] for span in trace["spans"]] == [frames]
     assert str(folder) not in json.dumps([data, isolated, trace])
+
+
+def test_a_failure_shows_the_lines_of_the_users_code(
+    folder: Path, target: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = (folder / "link.txt").read_text()
+    line = PROGRAM.splitlines().index('    raise RuntimeError("broken on purpose")') + 1
+    code_text = f'  {module}.py:{line} in fail\n    raise RuntimeError("broken on purpose")\n'
+    for backend in ("native", "isolated"):
+        _, _, err = call(capsys, "run", target("fail"), "text=a", "--backend", backend)
+        assert f")\n{code_text}\n" in err
+    assert code_text in call(capsys, "execution", "last")[1]
+    _, _, err = call(capsys, "eval", target("fail"), "data.csv")
+    assert f"row 0 failed at\n{code_text}" in err
+    assert err.count(code_text) == 1
+
+
+def test_a_file_that_cannot_be_imported_shows_its_lines(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"broken_{(folder / 'link.txt').read_text()}"
+    (folder / f"{name}.py").write_text("def load():\n    return {}['key']\n\nload()\n")
+    code, _, err = call(capsys, "run", f"{name}.py:triage", "text=a")
+    assert (code, err.splitlines()[1:]) == (
+        1,
+        [
+            f"  {name}.py:4 in <module>",
+            "    load()",
+            f"  {name}.py:2 in load",
+            "    return {}['key']",
+        ],
+    )
+    frames = json.loads(call(capsys, "run", f"{name}.py:triage", "--json")[1])["error"]["frames"]
+    assert [frame["line"] for frame in frames] == [4, 2]
 
 
 def test_eval_spends_nothing_where_its_report_could_not_be_written(

@@ -298,7 +298,9 @@ class WorkerConnection(asyncio.BufferedProtocol):
         text = (
             fault.message if fault.type in {"", kind.__name__} else f"{fault.type}: {fault.message}"
         )
-        return kind(text, remote_type=fault.type, traceback=fault.traceback)
+        return kind(
+            text, remote_frames=fault.frames, remote_type=fault.type, traceback=fault.traceback
+        )
 
     def _start_callback(self, message: Incoming, pending: _Pending) -> None:
         if message.cmd is msgspec.UNSET:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from dspex.error_text import shorten
+from dspex.error_text import CodeFrame, shorten
 from dspex.errors import FrameTooLargeError, NotJsonError, WorkerProtocolError
 from dspex.execution.workers.child.frames import (
     JSON,
@@ -35,13 +35,17 @@ __all__ = [
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """An error in the child. `call` is the callback that failed, if the error came from one."""
+    """An error in the child. `call` is the callback that failed, if the error came from one.
+
+    `frames` are the lines of user code that it passed there.
+    """
 
     code: str
     message: str
     traceback: str = ""
     type: str = ""
     call: int | None = None
+    frames: list[CodeFrame] = []
 
 
 class Incoming(msgspec.Struct, frozen=True):

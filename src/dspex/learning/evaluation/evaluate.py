@@ -9,6 +9,7 @@ from dspex.error_text import suggest
 from dspex.errors import DefinitionError, describe
 from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, module_of
+from dspex.failures import user_frames
 from dspex.language.programs import Program
 from dspex.language.records import Example
 from dspex.language.records.prediction import Outputs
@@ -186,8 +187,14 @@ class _Scoring:
             if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
             seconds = (clock.monotonic_ns() - started) / 1e9
-            message = describe(error)
-            return Row(index=index, repeat=repeat, example=example, error=message, seconds=seconds)
+            return Row(
+                index=index,
+                repeat=repeat,
+                example=example,
+                error=describe(error),
+                frames=tuple(user_frames(error)),
+                seconds=seconds,
+            )
         seconds = (clock.monotonic_ns() - started) / 1e9
         return Row(
             index=index,

@@ -9,7 +9,7 @@ from importlib import import_module
 from statistics import fmean, variance
 from typing import Any
 
-from dspex.error_text import suggest
+from dspex.error_text import CodeFrame, suggest
 from dspex.errors import DefinitionError
 from dspex.language.records import Example, Usage
 from dspex.learning.evaluation.dataset import Dataset
@@ -24,7 +24,8 @@ class Row:
 
     `index` is the position in the dataset; `repeat` counts the runs of one example from 0.
     `seconds` is the duration of the program, see `run_seconds`: model calls count with the time
-    that the model took, even if the answer came from a cache or had to wait.
+    that the model took, even if the answer came from a cache or had to wait. `frames` are the lines
+    of the user's code behind the error.
     """
 
     index: int
@@ -33,6 +34,7 @@ class Row:
     outputs: Mapping[str, object] | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+    frames: tuple[CodeFrame, ...] = ()
     seconds: float = 0.0
     usage: Usage = field(default_factory=Usage)
     trace_id: str = ""

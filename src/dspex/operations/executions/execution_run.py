@@ -12,6 +12,7 @@ from dspex.errors import DspexError, ExecutionError, boundary
 from dspex.execution.backends import Choice
 from dspex.execution.backends.outputs import check_outputs, dump_outputs
 from dspex.execution.context import RunContext, call_guarded, use_context
+from dspex.failures import failure_dict
 from dspex.language.records import Prediction, Span
 from dspex.operations.executions.execution_recorder import trace_of
 from dspex.operations.executions.execution_rows import ExecutionRows
@@ -74,7 +75,7 @@ class ExecutionRun:
         except DspexError as error:
             values |= {
                 "status": "failed",
-                "error": error.to_dict(),
+                "error": failure_dict(error),
                 "stages": self._stages.summary("failed"),
             }
         except asyncio.CancelledError:

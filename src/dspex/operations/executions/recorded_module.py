@@ -67,8 +67,12 @@ class RecordedModule(Module):
             self._operations, await self.stored(), inputs, backend=self._backend
         )
         if record.status != "completed":
-            message = (record.error or {}).get("message", f"the execution is {record.status}")
-            raise ExecutionError(str(message), execution_id=str(record.id))
+            error = record.error or {"message": f"the execution is {record.status}"}
+            raise ExecutionError(
+                str(error["message"]),
+                execution_id=str(record.id),
+                remote_frames=error.get("frames", ()),
+            )
         return prediction_of(record, self._program)
 
     async def stored(self) -> ProgramRecord:

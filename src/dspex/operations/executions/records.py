@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from dspex.failures import without_frames
 from dspex.operations.framework.resource import Calculation, Resource, Row, Transition
 
 ENDED = ("completed", "failed", "cancelled", "interrupted")
@@ -83,6 +84,7 @@ EXECUTION = Resource(
         ("parent_id",),
     ),
     hidden=("workspace", "lock_version", "inputs_hash"),
+    redactions={"error": without_frames, "trace": without_frames},
     calculations=(
         Calculation(of=("usage",), compute=total_tokens),
         Calculation(of=("created_at", "finished_at"), compute=elapsed_ms),

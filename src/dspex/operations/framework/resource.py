@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 from dspex.errors import ConflictError, DefinitionError, InternalError
-from dspex.operations.framework.access import Scope
+from dspex.operations.framework.access import Actor, Scope
 from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS, Comparison, kind_of
 from dspex.operations.framework.policies import OWN_WORKSPACE, AccessPolicy
 
@@ -91,11 +91,12 @@ class Resource(Generic[E]):
     `references` maps attributes to the resources that they refer to; `pointers` does the same
     without a foreign key, for resources that refer to each other. `unique` lists groups of
     attributes that no two rows share. `hidden` attributes never appear in an API or in the audit
-    trail. Lists cannot be sorted by `unsorted` attributes, which may be long. `calculations` are
-    shown beside the attributes. Reading requires the scope `reading`, and `policies` narrow the
-    rows. Every change of a resource that `is_audited` is recorded in the audit trail. A resource
-    that `is_internal` has a table but no API. The rows that actions add to a resource that
-    `is_counted` count against the quota of the workspace.
+    trail; `redactions` maps attributes to functions that return what callers who are not admins
+    see of their values. Lists cannot be sorted by `unsorted` attributes, which may be long.
+    `calculations` are shown beside the attributes. Reading requires the scope `reading`, and
+    `policies` narrow the rows. Every change of a resource that `is_audited` is recorded in the
+    audit trail. A resource that `is_internal` has a table but no API. The rows that actions add to
+    a resource that `is_counted` count against the quota of the workspace.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Resource(Generic[E]):
     unique: tuple[tuple[str, ...], ...] = ()
     indexes: tuple[tuple[str, ...], ...] = ()
     hidden: tuple[str, ...] = ("workspace", "lock_version")
+    redactions: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     unsorted: tuple[str, ...] = ()
     calculations: tuple[Calculation, ...] = ()
     reading: Scope = "read"
@@ -182,6 +184,13 @@ class Resource(Generic[E]):
             return values
 
         return read
+
+    def values_for(self, actor: Actor, row: Any) -> dict[str, Any]:
+        """Return the public attributes and calculations of a row as `actor` may see them."""
+        values = self.values_of(row)
+        if self.redactions and not actor.may("admin"):
+            values |= {name: redact(values[name]) for name, redact in self.redactions.items()}
+        return values
 
     @cached_property
     def filters(self) -> Mapping[str, Filter]:

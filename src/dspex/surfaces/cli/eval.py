@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 from dspex.bootstrap import Services
 from dspex.errors import DefinitionError, InputError, StorageError
 from dspex.execution.modules import CodeRoot
+from dspex.failures import frames_text
 from dspex.language.signatures import Signature
 from dspex.learning.evaluation import Dataset, Metric, Report, aevaluate
 from dspex.learning.evaluation.export import to_csv, to_html, worst_rows
@@ -27,6 +29,7 @@ from dspex.surfaces.cli.progress import Progress
 from dspex.surfaces.cli.table import table
 from dspex.surfaces.cli.targets import Target, code_root, find_target
 
+_MOST_PLACES = 3
 metric_option = click.option(
     "--metric",
     multiple=True,
@@ -269,4 +272,7 @@ def _show(report: Report, html: Path | None) -> None:
     click.echo(table(rows, list(rows[0])))
     if worst := worst_rows(report):
         say("\n".join(("worst rows", *(f"  {line}" for line in worst))))
+    places = {frames_text(row.frames): row.index for row in reversed(report.rows) if row.frames}
+    for text, index in sorted(places.items(), key=itemgetter(1))[:_MOST_PLACES]:
+        say(f"row {index} failed at\n{text}")
     say(f"report: {html or '--html FILE writes one with every row'}")

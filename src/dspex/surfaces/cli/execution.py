@@ -12,6 +12,7 @@ import click
 
 from dspex.bootstrap import Services
 from dspex.errors import NotFoundError
+from dspex.failures import frames_text
 from dspex.operations.events.event_log import Feed
 from dspex.operations.executions.records import EXECUTION, ExecutionRecord
 from dspex.operations.framework.store import Query
@@ -165,6 +166,8 @@ def _show(execution: ExecutionRecord, *, verbose: bool, as_json: bool) -> None:
         click.echo(f"\n{_head('outputs')}\n{fields_text(execution.outputs)}")
     if execution.error is not None:
         click.echo(f"\n{_head('error')}\n{execution.error.get('message')}")
+        if frames := execution.error.get("frames"):
+            click.echo(frames_text(frames))
     spans = (execution.trace or {}).get("spans", ())
     if spans:
         click.echo(f"\n{_head('calls')}")
@@ -187,6 +190,8 @@ def _tree(
         yield f"{indent}{_head(span['kind'])} {span['name']}{place}  {seconds:.3f} s{status}"
         if span["error"]:
             yield _indented(span["error"], indent)
+        if frames := span["attributes"].get("frames"):
+            yield _indented(frames_text(frames), indent)
         if verbose and span["kind"] in {"model", "tool"}:
             yield from _payloads(span, indent)
         yield from _tree(spans, span["span_id"], depth + 1, verbose=verbose)

@@ -1,7 +1,7 @@
 """Output as text for people and as JSON for programs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -9,6 +9,7 @@ from uuid import UUID
 import click
 
 from dspex.errors import DspexError
+from dspex.failures import failure_dict, frames_text, user_frames
 from dspex.surfaces.cli.table import time_text
 
 json_option = click.option(
@@ -34,10 +35,16 @@ def say(text: str) -> None:
 def fail(error: DspexError, *, as_json: bool) -> int:
     """Print an error to standard error, or as JSON; return the exit code."""
     if as_json:
-        show_json({"error": error.to_dict()})
+        show_json({"error": failure_dict(error)})
     else:
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
+        say(failure_text(error.message, user_frames(error)))
     return 1
+
+
+def failure_text(message: str, frames: Sequence[Mapping[str, Any]]) -> str:
+    """Return an error for the terminal: its message, then the lines of code behind it."""
+    head = f"{click.style('error:', fg='red', bold=True)} {message}"
+    return f"{head}\n{frames_text(frames)}" if frames else head
 
 
 def fields_text(values: Mapping[str, Any]) -> str:

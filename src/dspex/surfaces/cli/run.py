@@ -20,7 +20,7 @@ from dspex.surfaces.cli.options import (
     with_services,
     workspace_option,
 )
-from dspex.surfaces.cli.output import fields_text, say, show_json
+from dspex.surfaces.cli.output import failure_text, fields_text, say, show_json
 from dspex.surfaces.cli.targets import Target, code_root, find_target
 from dspex.surfaces.cli.values import parse_inputs
 
@@ -66,8 +66,8 @@ def run_command(
         click.echo(fields_text(execution.outputs))
         say(f"\n{summary(execution)}")
     else:
-        message = (execution.error or {}).get("message", execution.status)
-        say(f"{click.style('error:', fg='red', bold=True)} {message}\n\n{summary(execution)}")
+        error = execution.error or {"message": execution.status}
+        say(f"{failure_text(error['message'], error.get('frames', ()))}\n\n{summary(execution)}")
     return 0 if execution.status == "completed" else 1
 
 

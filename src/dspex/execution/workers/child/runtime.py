@@ -19,7 +19,7 @@ from typing import Any
 
 from .calls import Cancelled, ChildCall, RemoteError, Waiter
 from .frames import JSON, MSGPACK, FrameError, FrameSplitter, pack
-from .place import place_of
+from .place import frames_of, place_of
 from .watchdog import become_subreaper, descendants, kill
 
 PROTOCOL = 1
@@ -87,6 +87,7 @@ def fault(error: BaseException) -> "dict[str, Any]":
         "type": type(error).__name__,
         "message": _text(error),
         "traceback": "".join(traceback.format_exception(error))[-20_000:],
+        "frames": frames_of(error),
     }
     visited: set[int] = set()  # after `raise error from error`, an error is its own cause
     cause: BaseException | None = error

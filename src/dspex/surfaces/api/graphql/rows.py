@@ -24,7 +24,10 @@ def install_row_resolvers(core: GraphQLSchema, domain: Domain) -> None:
             continue
         type_.is_type_of = None
         for part in resource.public_attributes:
-            type_.fields[camel(part.name)].resolve = _reader(part)
+            redact = resource.redactions.get(part.name)
+            type_.fields[camel(part.name)].resolve = (
+                _reader(part) if redact is None else _redacting_reader(part, redact)
+            )
         for calculation in resource.calculations:
             type_.fields[camel(calculation.attribute.name)].resolve = _calculator(calculation)
         nullable = {part.name for part in resource.attributes if part.is_nullable}
@@ -44,6 +47,16 @@ def _reader(part: Attribute) -> Callable[[Any, Any], Any]:
         return str(get(row))
 
     return key
+
+
+def _redacting_reader(part: Attribute, redact: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+    get = attrgetter(part.name)
+
+    def read(row: Any, info: Any) -> Any:
+        is_admin = info.context.operations.actor.may("admin")
+        return get(row) if is_admin else redact(get(row))
+
+    return read
 
 
 def _calculator(calculation: Calculation) -> Callable[[Any, Any], Any]:

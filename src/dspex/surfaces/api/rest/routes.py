@@ -13,6 +13,7 @@ from dspex.bootstrap import Services
 from dspex.errors import InvalidError, NotFoundError
 from dspex.operations.executions.inputs import ExecuteProgram, RetryExecution
 from dspex.operations.executions.records import ExecutionRecord
+from dspex.operations.framework.access import Actor
 from dspex.operations.framework.action import Action
 from dspex.operations.framework.domain import Domain
 from dspex.operations.framework.operations import Operations
@@ -123,7 +124,7 @@ def route(path: str, handler: Handler, method: str) -> Route:
 def _execute(api: ApiContext) -> Handler:
     action = next(action for action in api.domain.actions if action.name == "execute_program")
     decoder = msgspec.json.Decoder(ExecuteBody)
-    serialize = serializer(action.resource)
+    serialize = action.resource.values_for
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(scope, receive, limit=api.config.body_bytes)
@@ -148,7 +149,7 @@ def _execute(api: ApiContext) -> Handler:
         )
         with watch_client(receive) as watch:
             result = await api.perform(api.operations(scope), action, request, watch=watch)
-        await send_json(send, serialize(result))
+        await send_json(send, serialize(actor_of(scope), result))
 
     return handle
 
@@ -171,53 +172,53 @@ def _action(api: ApiContext, action: Action[Any, Any]) -> Handler:
         request: object = parse_input(action.input, body)
         with watch_client(receive) as watch:
             result = await api.perform(api.operations(scope), action, request, watch=watch)
-        await send_json(send, serialize(result))
+        await send_json(send, serialize(actor_of(scope), result))
 
     return handle
 
 
 def _many(api: ApiContext, resource: Resource[Any]) -> Handler:
-    serialize = serializer(resource)
+    serialize = resource.values_for
 
     async def handle(scope: Scope, _receive: Receive, send: Send) -> None:
         query = parse_page_query(resource, scope["query_string"])
         page = await api.operations(scope).page(resource, query, most=api.config.page_bytes)
         cursor = cursor_of(page.rows[-1], query.sort) if page.has_more else None
-        rows = [serialize(row) for row in page.rows]
+        rows = [serialize(actor_of(scope), row) for row in page.rows]
         await send_json(send, {resource.plural: rows, "next": cursor})
 
     return handle
 
 
 def _one(api: ApiContext, resource: Resource[Any]) -> Handler:
-    serialize = serializer(resource)
+    serialize = resource.values_for
 
     async def handle(scope: Scope, _receive: Receive, send: Send) -> None:
         key = id_from(scope["path_params"]["id"], "id")
         rows = await api.operations(scope).list(resource, Query(where={"id": key}, limit=1))
         if not rows:
             raise NotFoundError(f"there is no {resource.name.replace('_', ' ')} {str(key)!r}")
-        await send_json(send, serialize(rows[0]))
+        await send_json(send, serialize(actor_of(scope), rows[0]))
 
     return handle
 
 
-def serializer(resource: Resource[Any]) -> Callable[[Any], dict[str, Any]]:
-    """Return the function from a row to the values that callers see."""
-    return resource.values_of
+def result_serializer(
+    domain: Domain, action: Action[Any, Any]
+) -> Callable[[Actor, Any], dict[str, Any]]:
+    """Return the function from a caller and an action's result to what the caller sees.
 
-
-def result_serializer(domain: Domain, action: Action[Any, Any]) -> Callable[[Any], dict[str, Any]]:
-    """Return the serializer of an action's result: a row, or a dataclass of rows and values."""
+    The result is a row, or a dataclass of rows and values.
+    """
     if action.result is None:
-        return serializer(action.resource)
-    rows = {resource.entity: serializer(resource) for resource in domain.values()}
+        return action.resource.values_for
+    rows = {resource.entity: resource.values_for for resource in domain.values()}
     names = [part.name for part in dataclasses.fields(action.result)]
 
-    def serialize(result: Any) -> dict[str, Any]:
+    def serialize(actor: Actor, result: Any) -> dict[str, Any]:
         parts = {name: getattr(result, name) for name in names}
         return {
-            name: rows[type(part)](part) if type(part) in rows else part
+            name: rows[type(part)](actor, part) if type(part) in rows else part
             for name, part in parts.items()
         }
 
