@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, assert_type
 
 import dspex
 from dspex.evaluation import Judge, exact_match, judged
+from dspex.telemetry import StreamEvent
 from dspex.variables import strategies
 
 Team = Literal["cards", "payments", "account"]
@@ -46,6 +47,13 @@ class Desk(dspex.Module[Triage]):
 
     async def forward(self, message: str) -> dspex.Prediction[Triage]:
         return await self.triage.acall(message=message)
+
+
+class Counter(dspex.Module[Triage]):
+    """A module whose inputs are the parameters of `forward`."""
+
+    def forward(self, message: str, times: int = 1) -> dict[str, object]:
+        return {"team": "cards", "urgency": len(message) * times}
 
 
 @dspex.program
@@ -121,6 +129,21 @@ def functions_keep_their_parameters() -> None:
         plan("x")  # wrong
         plan(mesage="x")  # wrong
         plan(message=3)  # wrong
+
+
+async def modules_keep_the_parameters_of_forward() -> None:
+    assert_type(Counter()(message="x").outputs.urgency, int)
+    assert_type((await Counter().acall(message="x", times=3)).outputs.team, Team)
+    Counter()(dspex.RunContext(), message="x")
+    async for event in Counter().stream(message="x"):
+        assert_type(event, StreamEvent)
+    any_module: dspex.Module[Triage] = Counter()
+    assert_type(any_module(message="x").outputs.team, Team)
+    if TYPE_CHECKING:
+        Counter()("x")  # wrong
+        Counter()(mesage="x")  # wrong
+        await Counter().acall(message="x", times="three")  # wrong
+        Counter().stream(message=3)  # wrong
 
 
 async def other_forms_of_signatures_have_any_outputs() -> None:

@@ -115,6 +115,7 @@ def test_inputs_by_place_are_shown_by_name():
         def forward(self, ticket, queue="main"):
             return {"queue": queue}
 
+    route: dspex.Module = Triage()
     answer = dspex.Predict("context, question -> answer")
     for wrong, call in (
         (lambda: answer("hello"), r"write program\(context='hello', question=\.\.\.\)"),
@@ -126,7 +127,7 @@ def test_inputs_by_place_are_shown_by_name():
         ),
         (lambda: answer("a", "b", "c"), "it has 2 inputs, not 3"),
         (lambda: shout("hello"), r"write program\(text='hello'\)"),  # type: ignore[call-arg]
-        (lambda: Triage()({"id": 1}), r"write program\(ticket=\{'id': 1\}, queue=\.\.\.\)"),
+        (lambda: route({"id": 1}), r"write program\(ticket=\{'id': 1\}, queue=\.\.\.\)"),
         (lambda: asyncio.run(answer.acall("hello")), "pass the inputs of .* by name"),
     ):
         with pytest.raises(InputError, match=call):

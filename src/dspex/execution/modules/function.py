@@ -62,7 +62,12 @@ class FunctionModule(Module[Outputs], Generic[P, Outputs]):
         self.__source_hash__ = hash_at_definition(function)
         self.signature: Signature = Signature.from_function(function)
         self._returns_one_value = is_whole_return(function)
+        self.__name__ = function.__name__
         self.__doc__ = function.__doc__
+
+    def call_signature(self) -> inspect.Signature:
+        """Return the signature of the function."""
+        return inspect.signature(self.function)
 
     def node(self, path: ModulePath) -> Node:
         """Return the function as data: its import path and the hash of its source."""

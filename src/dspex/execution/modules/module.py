@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, Protocol, Self
 
 from dspex.errors import VariableError
 from dspex.execution.modules.code import code_config, constructor_arguments
@@ -22,6 +22,23 @@ from dspex.language.records.prediction import Outputs
 from dspex.language.signatures.signature import UNNAMED
 from dspex.language.variables import Assignment, Constraint, Space, Variable
 from dspex.language.variables.sampling import explain_refusal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from dspex.execution.context import RunContext
+    from dspex.language.records import Prediction
+    from dspex.telemetry import StreamEvent
+
+P = ParamSpec("P")
+
+
+class HasForward(Protocol[P]):
+    """A module, for type checkers: the inputs of its calls are the parameters of `forward`."""
+
+    def forward(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Compute the outputs."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +68,46 @@ class Module(RunnableModule[Outputs], SlotHolder):
     threads may call a module at once if `forward` does not change `self`.
 
     For type checkers, `class Router(Module[Triage])` predicts the outputs of the signature class
-    `Triage`. With `isolation = "process"` in the class, its stored programs run in a worker
-    process.
+    `Triage`, and its inputs are the parameters of `forward`. If all of them have types, a module
+    needs no attribute `signature`. With `isolation = "process"` in the class, its stored programs
+    run in a worker process.
     """
 
     isolation: ClassVar[Literal["inline", "process"]] = "inline"
     __source_hash__: str | None = None  # hash of the source that a user's class was compiled from
     _declaration: Declaration
+
+    if TYPE_CHECKING:  # the inputs are the parameters of `forward`
+
+        def __call__(
+            self: HasForward[P],
+            context: RunContext | None = None,
+            /,
+            *positional: P.args,
+            **inputs: P.kwargs,
+        ) -> Prediction[Outputs]:
+            """See `RunnableModule.__call__`."""
+            ...
+
+        async def acall(
+            self: HasForward[P],
+            context: RunContext | None = None,
+            /,
+            *positional: P.args,
+            **inputs: P.kwargs,
+        ) -> Prediction[Outputs]:
+            """See `RunnableModule.acall`."""
+            ...
+
+        def stream(
+            self: HasForward[P],
+            context: RunContext | None = None,
+            /,
+            *positional: P.args,
+            **inputs: P.kwargs,
+        ) -> AsyncGenerator[StreamEvent, None]:
+            """See `RunnableModule.stream`."""
+            ...
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Record the source hash now, because the file may be edited while the class is in use."""

@@ -13,6 +13,11 @@ from dspex.errors import DefinitionError, ExecutionError
 from dspex.execution.context import RunContext, call_guarded, use_context
 from dspex.execution.frame import Memo, TraceRecorder
 from dspex.execution.modules.assertions import UnmetError
+from dspex.execution.modules.forward import (
+    CallSignature,
+    call_signature,
+    signature_of_forward,
+)
 from dspex.execution.modules.invocation import call_problem, cancel_and_drain, context_of
 from dspex.execution.modules.model_call import MAX_RETRIES
 from dspex.language.programs import ROOT
@@ -46,6 +51,8 @@ class RunnableModule(Generic[Outputs]):
 
     forward: Callable[..., Any] = _no_forward
     """Computes a `Prediction` or a mapping of outputs; subclasses define it, with their inputs."""
+
+    __signature__ = CallSignature()
 
     def __call__(
         self,
@@ -205,17 +212,23 @@ class RunnableModule(Generic[Outputs]):
             await cancel_and_drain(task, events)
 
     def contract(self) -> Signature:
-        """Return the signature of the module: by default its attribute `signature`.
+        """Return the signature: the attribute `signature`, or that of a typed `forward`.
 
         Raises:
-            DefinitionError: the module has no signature.
+            DefinitionError: the module has neither.
         """
         if self.signature is None:
-            raise DefinitionError(
-                f"{type(self).__name__} has no signature; declare `signature = 'question -> "
-                "answer'` in the class"
-            )
+            owner: type = type(self)
+            return signature_of_forward(owner)
         return Signature.of(self.signature)
+
+    def call_signature(self) -> inspect.Signature:
+        """Return how it is called: its inputs as keyword parameters.
+
+        Raises:
+            DefinitionError: it has no signature.
+        """
+        return call_signature(self.contract())
 
     def paths_by_id(self) -> Mapping[int, str]:
         """Return the path of this module and of each of its parts, by their `id()`."""

@@ -1,12 +1,15 @@
 """One row of data: values by field name."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 
 class Example(Mapping[str, object]):
-    """A frozen mapping from field name to value: a demonstration, or a row of a dataset.
+    """Values by attribute (`row.team`) and by key (`row["team"]`): a row, or a demonstration.
 
-    The signature decides which fields are inputs; extra fields are ignored.
+    It is frozen. The signature decides which fields are inputs; extra fields are ignored. A field
+    with the name of an attribute of this class (`keys`, `values`, `items`, `get`, `to_dict`) is
+    available by key alone.
     """
 
     __slots__ = ("_values",)
@@ -14,6 +17,23 @@ class Example(Mapping[str, object]):
     def __init__(self, values: Mapping[str, object] | None = None, /, **fields: object) -> None:
         """Take the values as a mapping, as keyword arguments, or both."""
         self._values: dict[str, object] = {**(values or {}), **fields}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            return self._values[name]
+        except KeyError:
+            fields = ", ".join(self._values) or "none"
+            raise AttributeError(
+                f"the example has no field {name!r}; its fields are: {fields}"
+            ) from None
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._values]
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self._values)
 
     def __getitem__(self, name: str) -> object:
         return self._values[name]

@@ -99,6 +99,12 @@ class Prediction(Mapping[str, object], Generic[Outputs]):
         except KeyError:
             raise _no_field(name, self._outputs) from None
 
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._outputs]
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self._outputs)
+
     def __getitem__(self, name: str) -> object:
         return self._outputs[name]
 

@@ -194,14 +194,40 @@ def parts_of_function(function: Callable[..., Any]) -> Parts:
     A return annotation that is a model, a dataclass or a TypedDict gives one output per member; any
     other gives the single output `result`.
     """
-    text = inspect.getdoc(function) or ""
-    summary, descriptions = _docstring(text)
+    fields, summary = _input_fields(function)
+    hint = call_of(function).return_annotation
+    return function.__name__, [*fields, *_output_fields(function, hint)], summary
+
+
+def parts_of_forward(
+    forward: Callable[..., Any], outputs: type | Sequence[Field]
+) -> tuple[list[Field], str]:
+    """Return a function's parameters as fields with these outputs, and its docstring.
+
+    `outputs` are fields, or a model, dataclass or TypedDict with one output per member.
+    """
+    fields, summary = _input_fields(forward)
+    extra = _output_fields(forward, outputs) if isinstance(outputs, type) else outputs
+    return [*fields, *extra], summary
+
+
+def call_of(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the parameters of a function with evaluated annotations.
+
+    Raises:
+        SignatureError: they cannot be read, or a name in them is unknown.
+    """
     try:
-        shape = inspect.signature(function, eval_str=True)
+        return inspect.signature(function, eval_str=True)
     except (NameError, ValueError, TypeError) as error:
         raise SignatureError(f"{function!r} cannot be read: {error}") from None
+
+
+def _input_fields(function: Callable[..., Any]) -> tuple[list[Field], str]:
+    """Return the parameters of a function as fields, and the summary in its docstring."""
+    summary, descriptions = _docstring(inspect.getdoc(function) or "")
     fields = []
-    for parameter in shape.parameters.values():
+    for parameter in call_of(function).parameters.values():
         if parameter.kind in {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
             raise SignatureError(
                 f"{function.__name__}: a signature cannot have *{parameter.name}; name its "
@@ -217,8 +243,7 @@ def parts_of_function(function: Callable[..., Any]) -> Parts:
         fields.append(
             Field(name=parameter.name, type=type_, role="input", desc=desc, default=default)
         )
-    fields += _output_fields(function, shape.return_annotation)
-    return function.__name__, fields, summary
+    return fields, summary
 
 
 def _read_annotation(function: Callable[..., Any], name: str, hint: Any) -> Type:
