@@ -67,7 +67,7 @@ def test_the_server_and_the_command_line_share_one_folder(server: tuple[str, Pat
         "FROM THE NET",
         "FROM THE SHELL",
     ]
-    assert len(dspex(folder, "executions")) == 2
+    assert len(dspex(folder, "execution", "list")["executions"]) == 2
 
 
 def test_pages_of_other_sites_are_not_answered(server: tuple[str, Path, Child]) -> None:

@@ -124,6 +124,11 @@ def test_a_program_that_swallows_its_cancellation_does_not_keep_a_server_from_st
             server.process.wait(60)
     assert (tmp_path / "one.swallowed").exists() or isolation == "process"
     rows = subprocess.run(
-        [*dspex, "executions", "--json"], cwd=tmp_path, check=True, capture_output=True, timeout=60
+        [*dspex, "execution", "list", "--json"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        timeout=60,
     )
-    assert [row["status"] for row in json.loads(rows.stdout)] == ["interrupted", "completed"]
+    executions = json.loads(rows.stdout)["executions"]
+    assert [row["status"] for row in executions] == ["interrupted", "completed"]

@@ -275,14 +275,14 @@ def test_the_command_migrates_there_and_back_and_shows_no_password(
         assert "geheim" not in captured.out + captured.err
         return captured.out + captured.err
 
-    assert "run `dspex db migrate`" in said("programs", code=1)
+    assert "run `dspex db migrate`" in said("program", "list", code=1)
     assert "run `dspex db migrate`" in said("doctor", code=1)
     assert json.loads(said("db", "migrate", "--json"))["schema"] == HEAD
-    assert "already" in said("migrate")
-    assert "from schema 0005 to 0001" in said("migrate", "--to", "0001")
-    assert "unknown revision '7'" in said("migrate", "--to", "7", code=1)
-    assert "from schema 0001 to 0005" in said("migrate")
-    said("programs")
+    assert "already" in said("db", "migrate")
+    assert "from schema 0005 to 0001" in said("db", "migrate", "--to", "0001")
+    assert "unknown revision '7'" in said("db", "migrate", "--to", "7", code=1)
+    assert "from schema 0001 to 0005" in said("db", "migrate")
+    said("program", "list")
 
 
 def test_a_database_url_is_checked_and_never_shown(
