@@ -275,6 +275,47 @@ def test_look_ahead_at_the_beginning_is_two_patterns(pattern: str) -> None:
         assert is_accepted(whole(schema), {"x": 1}) == ("type" not in schema)
 
 
+@usual
+@given(
+    st.sampled_from(["^(?!a)", "^(?!b$)[abc]+$", "^(?=.*c)(?!a|b)", "^(?!(a|cc)$)."]),
+    schemas,
+    st.dictionaries(st.sampled_from(NAMES), schemas, max_size=2),
+    st.fixed_dictionaries({}, optional={"propertyNames": schemas, "minProperties": counts}),
+    st.lists(st.dictionaries(st.sampled_from([*NAMES, "ab", ""]), values, max_size=3), min_size=4),
+)
+def test_look_ahead_in_the_only_pattern_of_a_closed_object(
+    pattern: str, part: Any, properties: Any, others: Any, tests: list[Any]
+) -> None:
+    closed = {
+        "properties": properties,
+        "patternProperties": {pattern: part},
+        "additionalProperties": False,
+        **others,
+    }
+    for outer in (closed, {"allOf": [closed], "unevaluatedProperties": False}, {"not": closed}):
+        schema = {**outer, "$defs": {"one": {"type": "string"}, "two": {"maximum": 1}}}
+        signature = whole(schema)
+        exported = JUDGE(signature.to_json_schema())
+        for value in (*tests, {}, {"ab": 1}, {"b": "a"}, {"cc": None}, 1):
+            valid = JUDGE(schema).is_valid(value)
+            assert is_accepted(signature, {"x": value}) == valid, (schema, value)
+            assert exported.is_valid({"x": value}) == valid, (schema, value)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"patternProperties": {"^(?!a)b": {"type": "null"}}},
+        {"patternProperties": {"^(?!a)b": True, "^c": True}, "additionalProperties": False},
+        {"patternProperties": {"b(?!a)": True}, "additionalProperties": False},
+        {"patternProperties": {"^(?!a(?=b))b": True}, "additionalProperties": False},
+    ],
+)
+def test_look_ahead_in_other_names_of_properties_is_refused(schema: Any) -> None:
+    with pytest.raises(SignatureError, match="linear time"):
+        whole(schema)
+
+
 def test_rules_for_several_properties_make_one_field_and_are_refused_of_a_tool() -> None:
     schema = {
         "type": "object",

@@ -13,7 +13,7 @@ from dspex.error_text import suggest
 from dspex.errors import SignatureError
 from dspex.language.signatures.kinds import FORMATS
 from dspex.language.signatures.schema_keywords import ANNOTATIONS, KEYWORDS, TYPES, subschemas
-from dspex.language.signatures.schema_patterns import without_look_ahead
+from dspex.language.signatures.schema_patterns import rewrite_closed_names, without_look_ahead
 
 Schema = dict[str, Any]
 PARTS = 50_000
@@ -362,6 +362,7 @@ def _tidy(schema: Schema) -> Schema:
         schema["pattern"] = parts.pop()["pattern"]
         if parts:
             schema["allOf"] = [*schema.get("allOf", ()), *parts]
+    rewrite_closed_names(schema)
     shape = FORMATS.get(schema.get("format", ""))
     if shape is not None and schema.get("pattern") == shape:
         del schema["pattern"]

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from dspex.language.signatures.schema_check import schema_check
+
 _AHEAD = re.compile(r"\(\?([=!])")
 _OURS = re.compile(r"\\\\|\\A|\\Z|\(\?P<")
 _THEIRS = {"\\A": "^", "\\Z": "$", "(?P<": "(?<"}
@@ -32,6 +34,31 @@ def without_look_ahead(pattern: str) -> list[dict[str, Any]]:
     if not parts or _has_alternatives(rest):
         return [{"pattern": pattern}]
     return [*parts, {"pattern": f"^{rest}"}]
+
+
+def rewrite_closed_names(schema: dict[str, Any]) -> None:
+    """Rewrite look-ahead in the only pattern for names of a closed object, without the pattern.
+
+    A closed object may only have its properties and names that match, so that `propertyNames` can
+    list these names. An open object also allows names that do not match: no rule excludes them.
+    """
+    patterns = schema.get("patternProperties", {})
+    if len(patterns) != 1 or schema.get("additionalProperties") is not False:
+        return
+    pattern, part = next(iter(patterns.items()))
+    parts = without_look_ahead(pattern)
+    if len(parts) == 1:
+        return
+    names = {"allOf": parts}
+    check = schema_check(names)
+    others = [name for name in schema.get("properties", {}) if check.problem(name)]
+    del schema["patternProperties"], schema["additionalProperties"]
+    rule = {
+        "properties": dict.fromkeys(others, True),
+        "additionalProperties": part,
+        "propertyNames": {"anyOf": [{"enum": others}, names]} if others else names,
+    }
+    schema["allOf"] = [*schema.get("allOf", ()), rule]
 
 
 def to_schema_pattern(pattern: str) -> str:
