@@ -60,7 +60,7 @@ async def worker(settings: Settings, folder: str) -> AsyncIterator[int]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")}
     env["DSPEX_DATABASE_URL"] = settings.database_url.reveal()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "dspex", "worker", "--state-dir", folder),
+        *(sys.executable, "-m", "dspex", "worker", "start", "--state-dir", folder),
         cwd=folder,
         env=env,
         stdout=asyncio.subprocess.DEVNULL,

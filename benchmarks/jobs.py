@@ -160,7 +160,7 @@ async def chaos(at: World, *, jobs: int, every: float, seed: int) -> dict[str, A
     """Run `jobs` on three workers; kill random workers meanwhile, and suspend one for a while."""
     rng = random.Random(seed)
     at.model.asked = 0
-    workers = [await at.child("worker") for _ in range(3)]
+    workers = [await at.child("worker", "start") for _ in range(3)]
     await at.until_alive(3)
     created = await at.create(jobs)
     started = time.perf_counter()
@@ -187,7 +187,7 @@ async def chaos(at: World, *, jobs: int, every: float, seed: int) -> dict[str, A
         victim.kill()
         await victim.wait()
         kills += 1
-        workers[workers.index(victim)] = await at.child("worker")
+        workers[workers.index(victim)] = await at.child("worker", "start")
     seconds = time.perf_counter() - started
     expected = await at.rows(created)
     facts = Counter(row.status for row in expected)
@@ -231,7 +231,7 @@ async def chaos(at: World, *, jobs: int, every: float, seed: int) -> dict[str, A
 async def measure_recovery(at: World, *, times: int) -> list[float]:
     """Kill the worker of a running job; return the seconds until the survivor continues it."""
     seconds: list[float] = []
-    workers = {child.pid: child for child in [await at.child("worker") for _ in range(2)]}
+    workers = {child.pid: child for child in [await at.child("worker", "start") for _ in range(2)]}
     for _ in range(times):
         await at.until_alive(2)
         (job,) = await at.create(1)
@@ -250,7 +250,7 @@ async def measure_recovery(at: World, *, times: int) -> list[float]:
             if event.payload["message"] == "started" and event.created_at > at_kill
         )
         seconds.append((again.created_at - at_kill).total_seconds())
-        child = await at.child("worker")
+        child = await at.child("worker", "start")
         workers[child.pid] = child
     for child in workers.values():
         child.terminate()
