@@ -124,6 +124,31 @@ def test_what_optimize_wrote_is_a_target_and_is_imported_and_loaded(
     )
 
 
+def test_the_winner_of_a_stored_program_is_stored_as_its_next_version(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served({"m": SimulatedModel(seed=1)}) as server:
+        code, out, err = optimize(capsys, f"{server.url}#m", "--journal", "s.jsonl")
+        assert "next: the same command with --store or --out FILE keeps the winner" in err
+        assert re.search(r"\btemperature=0\.\d{1,3}\b", out)
+        assert not re.search(r"self\.|\d\.\d{6}", out)
+        code, out, err = optimize(
+            capsys, f"{server.url}#m", "--journal", "s.jsonl", "--out", "better.json"
+        )
+        assert "next: dspex run better.json question=... runs it, and dspex push" in err
+        assert call(capsys, "push", f"{_name(folder)}.py:answer")[0] == 0
+        arguments = [
+            *("optimize", "answer", "rows.csv", "--where", "split=train", "--test", "split=test"),
+            *("--optimizer", "Joint", "--trials", "10", "--model", f"{server.url}#m"),
+            *("--seed", "1", "--journal", "s.jsonl", "--store"),
+        ]
+        code, out, err = call(capsys, *arguments)
+        assert (code, "the winner is version 2 of answer, the current one" in out) == (0, True)
+        assert "next: dspex program diff answer 1 2 shows the changes" in err
+        assert "dspex program activate answer 1 returns" in err
+    assert call(capsys, "program", "diff", "answer", "1", "2")[0] == 0
+
+
 def test_optimize_ends_before_its_budget_is_passed(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

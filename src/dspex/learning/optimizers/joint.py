@@ -11,6 +11,7 @@ from dspex.language.variables import Choice, Constraint, Space, Variable
 from dspex.language.variables.sampling import options
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot
 from dspex.learning.optimizers.current_values import current_values
+from dspex.learning.optimizers.labels import label_of
 from dspex.learning.optimizers.limits import spread
 from dspex.learning.optimizers.mipro import PromptOptions
 from dspex.learning.optimizers.options import (
@@ -390,15 +391,13 @@ class _Search:
             for n, value in values.items()
             if n not in self._proposed and (not only or n in only)
         }
-        parts = [f"{name}={value}" for name, value in declared.items()]
-        parts += [f"{name} {index}" for name, index in indexes.items() if index]
-        label = f"{number + 1}: {', '.join(parts) or 'as it is'}"
+        label = f"{number + 1}: {label_of(declared, indexes)}"
         return _Arm(number, self._cohorts, label, {**declared, **texts}, demo_rows)
 
     def _candidate(self, arm: _Arm) -> Candidate:
         rows = self._batches[arm.level]
         batch = None if rows is None else (rows, arm.cohort)
-        label = f"{arm.label} on {'all' if rows is None else rows} rows"
+        label = arm.label if rows is None else f"{arm.label} on {rows} rows"
         self._open[label] = arm
         return Candidate(
             label=label,

@@ -8,6 +8,7 @@ from dspex.errors import DefinitionError
 from dspex.language.variables import Choice, Variable
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot, BootstrapWalk, demonstration_slots
 from dspex.learning.optimizers.instructions import Instructions
+from dspex.learning.optimizers.labels import label_of
 from dspex.learning.optimizers.options import ROWS, SIZE, TRIALS, OptimizerEntry, whole_number
 from dspex.learning.optimizers.pooled_scores import OptionScores
 from dspex.learning.optimizers.proposer import (
@@ -227,8 +228,8 @@ class _Search:
         self._full.add(key)
         self._open_full = key
         values, demo_rows = self._ingredients.assignment(dict(key))
-        description = ", ".join(f"{name} {index}" for name, index in key) or "as it is"
-        return Candidate(label=f"best so far: {description}", assignment=values, shown=demo_rows)
+        label = f"best so far: {label_of({}, dict(key))}"
+        return Candidate(label=label, assignment=values, shown=demo_rows)
 
     def tell(self, results: Sequence[Result]) -> None:
         if self._tuner is None:

@@ -20,6 +20,7 @@ from dspex.learning.optimizers.front import Front
 from dspex.learning.optimizers.goal import Goal
 from dspex.learning.optimizers.importance import importance
 from dspex.learning.optimizers.journal import Journal
+from dspex.learning.optimizers.labels import short_name, value_text
 from dspex.learning.optimizers.limits import figure_of, figures_of, front
 from dspex.learning.optimizers.prompts import prompt_diff
 from dspex.learning.optimizers.proposer import Trial
@@ -266,15 +267,20 @@ class Outcome(Generic[P]):
             trial for trial in self.trials if trial.candidate.is_final and trial.score is not None
         ]
 
-    def changes(self) -> str:
-        """Return the changes of the winner, variable by variable; texts as a diff."""
+    def changes(self, *, is_short: bool = False) -> str:
+        """Return the changes of the winner, variable by variable; texts as a diff.
+
+        With `is_short`, numbers have three digits, and names lack "self.".
+        """
         before = _assignment(self.original)
         lines: list[str] = []
         for name, value in self.best.candidate.assignment.items():
             old = before.get(name)
             if old == value:
                 continue
-            lines.append(f"{name}:")
+            lines.append(f"{short_name(name) if is_short else name}:")
+            if is_short:
+                old, value = (value_text(v) if isinstance(v, float) else v for v in (old, value))
             diff = difflib.unified_diff(
                 _lines(old), _lines(value), "before", "after", lineterm="", n=1
             )

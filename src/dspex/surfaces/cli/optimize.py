@@ -16,6 +16,7 @@ from dspex.execution.clients import Budget
 from dspex.execution.modules import build
 from dspex.learning.optimizers import JsonlJournal, Optimizer, Outcome, Search, aoptimize
 from dspex.learning.optimizers.export import to_csv, to_html
+from dspex.learning.optimizers.labels import short_name
 from dspex.learning.optimizers.limits import parse_pick
 from dspex.learning.optimizers.options import find_problem
 from dspex.learning.optimizers.registry import OPTIMIZERS, optimizers_with
@@ -32,6 +33,7 @@ from dspex.surfaces.cli.options import run_options, settings_of, with_services
 from dspex.surfaces.cli.output import say, show_json
 from dspex.surfaces.cli.table import table
 from dspex.surfaces.cli.targets import code_root, find_target
+from dspex.surfaces.cli.winner import StoredWinner, is_changed, next_step, store_winner
 
 MIN_SHARE = 0.05
 _ABOVE_0 = click.FloatRange(0, min_open=True)
@@ -124,6 +126,12 @@ _ABOVE_0 = click.FloatRange(0, min_open=True)
     "--out", type=click.Path(path_type=Path), help="Write the best program to this file, as JSON."
 )
 @click.option(
+    "--store",
+    "stores",
+    is_flag=True,
+    help="Store the winner as a version of the program, which becomes the current one.",
+)
+@click.option(
     "--html",
     type=click.Path(path_type=Path),
     help="Write a page with plot, changes and trials to this file.",
@@ -140,6 +148,7 @@ def optimize_command(
     target: str,
     data: Path,
     out: Path | None,
+    stores: bool,
     model: str | None,
     adapter: str | None,
     state_dir: Path | None,
@@ -155,7 +164,7 @@ def optimize_command(
     search.goal(list(metrics))  # refuses contradictions before any model is opened
     optimizer = _optimizer(flags)
 
-    async def work(services: Services) -> Outcome[Any]:
+    async def work(services: Services) -> tuple[Outcome[Any], StoredWinner | None]:
         choice = services.backends.choose(
             await load_target(services, program_target), backend=flags["backend"]
         )
@@ -165,19 +174,29 @@ def optimize_command(
             if is_native
             else BackendModule(choice.program, choice.backend)
         )
-        return await aoptimize(
+        outcome: Outcome[Any] = await aoptimize(
             module, optimizer, train=train, metric=metrics, context=services.context, search=search
         )
+        if not stores or not is_changed(outcome):
+            return outcome, None
+        return outcome, await store_winner(services, outcome, program_target.name)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the outcome has them too
-        outcome = with_services(
+        outcome, stored = with_services(
             settings_of(model=model, adapter=adapter, state_dir=state_dir), work
         )
     write(out, lambda: outcome.program.to_program(program_target.name).to_json() + "\n")
     write(flags["html"], lambda: to_html(outcome, f"{target} on {train.name}"))
     write(flags["csv"], lambda: to_csv(outcome))
-    show_json(_outcome_json(outcome)) if as_json else _show(outcome, out)
+    if as_json:
+        version = None if stored is None else {"name": stored.name, "version": stored.version}
+        show_json({**_outcome_json(outcome), "stored": version})
+    else:
+        _show(outcome, out, stored)
+    file = None if out is None else str(out)
+    step = next_step(outcome, target=target, data=str(data), file=file, stored=stored)
+    say(f"next: {step}")
     return 1 if outcome.unmet and not search.insists else 0
 
 
@@ -311,7 +330,7 @@ def _front(outcome: Outcome[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _show(outcome: Outcome[Any], out: Path | None) -> None:
+def _show(outcome: Outcome[Any], out: Path | None, stored: StoredWinner | None) -> None:
     rows = [
         {**row, "score": _number(row["score"])}
         for row in outcome.table()
@@ -324,15 +343,14 @@ def _show(outcome: Outcome[Any], out: Path | None) -> None:
             "\nfront, the best in one figure or in several at "
             f"once:\n{table(front_rows, list(front_rows[0]))}"
         )
-    click.echo(f"\nbest: trial {outcome.best.number}\n{outcome.changes()}\n\n{outcome.conclusion}")
+    changes = outcome.changes(is_short=True)
+    click.echo(f"\nbest: trial {outcome.best.number}\n{changes}\n\n{outcome.conclusion}")
     if shares := [
-        f"{name} {share:.2f}" for name, share in outcome.importance().items() if share >= MIN_SHARE
+        f"{short_name(name)} {share:.2f}"
+        for name, share in outcome.importance().items()
+        if share >= MIN_SHARE
     ]:
         click.echo(f"importance, as a share of the scores' variance: {', '.join(shares)}")
-    if outcome.kept is not None:
-        click.echo(
-            "to keep the best candidate anyway, run this again with --insist (free with --journal)"
-        )
     spent = outcome.spent
     cost = "unknown cost" if spent.cost_usd is None else f"${spent.cost_usd:.4f}"
     click.echo(f"spent: {spent.calls} calls, {spent.total_tokens} tokens, {cost}")
@@ -341,8 +359,9 @@ def _show(outcome: Outcome[Any], out: Path | None) -> None:
     if outcome.stopped:
         say(f"stopped early: {outcome.stopped}")
     if out is not None:
-        is_same = outcome.kept is not None or not outcome.best.candidate.assignment
-        click.echo(f"the program{', as it was,' if is_same else ''} is in {out}")
+        click.echo(f"the program{'' if is_changed(outcome) else ', as it was,'} is in {out}")
+    if stored is not None:
+        click.echo(f"the winner is version {stored.version} of {stored.name}, the current one")
 
 
 def _finite(value: float) -> float | None:
