@@ -27,7 +27,7 @@ from dspex.operations.framework.access import Actor
 from dspex.operations.framework.policies import OWN_WORKSPACE, AccessPolicy
 from dspex.operations.framework.resource import Calculation, Resource
 from dspex.operations.framework.store import Insert, Query
-from dspex.operations.programs.actions import create_program
+from dspex.operations.programs.actions import ProgramRef, create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.storage import Database, ensure_tables, migrate
 from dspex.settings import Settings
@@ -172,6 +172,28 @@ async def test_an_execution_to_which_a_row_refers_outlives_those_that_are_due(
         assert await services.retention.tick() == 1
         rows = await operations.list(DOMAIN["execution"], Query())
         assert [execution.id for execution in rows] == [last.id, first.id]
+
+
+async def test_a_program_is_not_deleted_while_a_row_refers_to_its_execution(
+    on_each_database: Settings, tickets: Any
+) -> None:
+    settings = replace(on_each_database, domain="tickets:DOMAIN")
+    async with open_services(settings, code=CodeRoot(FOLDER)) as services:
+        operations = services.operations
+        await create_program(
+            operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
+        )
+        execution = await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+        row = tickets.Ticket(
+            **operations.new_row(), title="kept", opened_by="ann", execution_id=execution.id
+        )
+        await operations.store.write(Insert(row))
+        delete = next(action for action in DOMAIN.actions if action.name == "delete_program")
+        with pytest.raises(
+            ConflictError, match=f"the ticket {row.id} refers to it by execution_id"
+        ):
+            await operations.perform(delete, ProgramRef(name="qa"))
+        assert await operations.count(DOMAIN["execution"], {}) == 1
 
 
 async def test_a_policy_may_judge_actors_and_single_changes(

@@ -30,11 +30,11 @@ from dspex.operations.executions.retention import Retention
 from dspex.operations.framework.dependencies import Dependencies, ServiceRegistry
 from dspex.operations.framework.heavy_work import HeavyWork, InputLimits
 from dspex.operations.framework.operations import Operations
-from dspex.operations.framework.store import Figures
+from dspex.operations.framework.store import Figures, Removals
 from dspex.operations.jobs import JobPolicy, QueuedJobs
 from dspex.operations.jobs.job_engine import JobEngine
 from dspex.operations.programs.program_cache import ProgramCache
-from dspex.operations.storage import Database, SQLEventLog, SQLFigures, SQLStore
+from dspex.operations.storage import Database, SQLEventLog, SQLFigures, SQLRemovals, SQLStore
 from dspex.operations.tenancy.keyring import KeyRing
 from dspex.operations.tenancy.reach import check_reach
 from dspex.operations.tenancy.vault import Vault
@@ -138,6 +138,7 @@ async def _dependencies(
     services = {
         Feed: StoredFeed(SQLEventLog(database), waiters, new_id=new_id),
         Figures: SQLFigures(database, domain),
+        Removals: SQLRemovals(database, domain),
         JobEngine: QueuedJobs(store, policy=job_policy(settings), clock=clock, new_id=new_id),
         RegisteredMetrics: RegisteredMetrics(settings.metrics),
         Vault: vault_of(settings),

@@ -146,6 +146,24 @@ async def test_a_job_that_is_stopped_leaves_within_its_grace_whatever_its_code_d
         assert (await at.row(job)).status == status
 
 
+async def test_a_job_that_is_requeued_starts_again_after_its_last_turn_has_ended(
+    open_store: Opened, tmp_path: Path
+) -> None:
+    async with bench(open_store, tmp_path) as at:
+        job = await at.job("deaf")
+        run = asyncio.create_task(at.run(job))
+        await at.until_at_work(job)
+        values = {"status": EVALUATION.step("requeue", "running"), "metrics": ["quick"]}
+        change = Update(resource=EVALUATION, id=job.id, values=values, increments={"turn": 1})
+        await at.store.write(change)
+        assert await at.run(job) == "refused"  # the last turn still runs here
+        assert (await at.row(job)).turn == 2
+        await at.processes.watch()
+        async with asyncio.timeout(20):
+            assert await run == "stopped"
+            assert await at.run(job) == "completed"
+
+
 @pytest.mark.parametrize("act", ["compute", "deaf", "wait"])
 async def test_a_worker_that_stops_hands_back_also_what_does_not_leave(
     open_store: Opened, tmp_path: Path, act: str

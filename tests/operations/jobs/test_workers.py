@@ -254,6 +254,10 @@ async def test_a_job_is_paused_resumed_handed_back_and_cancelled_from_another_pr
             await at.act("resume_evaluation", JobRef(id=job.id))
             await at.until_status(job, "running")
             await eventually(asks)
+            requeued = await at.act("requeue_evaluation", JobRef(id=job.id))
+            assert (requeued.status, requeued.attempts) == ("queued", 0)
+            await at.until_status(job, "running")
+            await eventually(asks)
             assert first.stop(within=15) == 0
             row = await at.row(job)
             assert (row.status, row.waiting) == (

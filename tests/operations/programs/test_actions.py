@@ -30,6 +30,7 @@ from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.programs.stored_programs import (
     find_program,
+    program_value,
     save_program,
     save_signature_class,
 )
@@ -37,6 +38,7 @@ from dspex.settings import Settings
 from dspex.testing import ScriptedModel
 from tests.operations.programs.test_programs import operations_of
 
+COUNTED = ("program", "program_version", "execution", "evaluation")
 ACTIONS = {action.name: action for action in DOMAIN.actions}
 
 
@@ -131,6 +133,78 @@ async def test_a_program_is_archived_and_a_broken_one_made_ready_again(settings:
         assert (await do(operations, "archive_program", name="qa")).status == "archived"
         with pytest.raises(ConflictError, match="is archived"):
             await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+
+
+async def test_a_program_is_renamed_and_reopened(settings: Settings) -> None:
+    async with opened(settings) as (operations, _):
+        await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+        await create_program(operations, CreateProgram(name="other", signature="q -> a"))
+        for name, error in (("other", ConflictError), ("a/b", InvalidError)):
+            with pytest.raises(error):
+                await do(operations, "rename_program", name="qa", new_name=name)
+        assert (await do(operations, "rename_program", name="qa", new_name="answers")).name == (
+            "answers"
+        )
+        with pytest.raises(NotFoundError):
+            await find_program(operations, name="qa")
+        program = await find_program(operations, name="answers")
+        assert (await program_value(operations, program)).name == "answers"
+        execution = await execute_program(
+            operations, ExecuteProgram(name="answers", inputs={"q": "?"})
+        )
+        assert execution.program_id == program.id
+        with pytest.raises(ConflictError, match="is ready: reopen needs it to be archived"):
+            await do(operations, "reopen_program", name="answers")
+        await do(operations, "archive_program", name="answers")
+        assert (await do(operations, "reopen_program", name="answers")).status == "ready"
+        await execute_program(operations, ExecuteProgram(name="answers", inputs={"q": "?"}))
+
+
+async def test_a_program_is_deleted_with_all_that_belongs_to_it(settings: Settings) -> None:
+    async with opened(settings) as (operations, _):
+        first = await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+        await create_program(
+            operations, CreateProgram(name="other", signature="q -> a", backend="mock")
+        )
+        child = await execute_program(operations, ExecuteProgram(name="other", inputs={"q": "?"}))
+        execution = DOMAIN["execution"]
+        await operations.store.write(
+            Update(resource=execution, id=child.id, values={"parent_id": first.id})
+        )
+        await do(operations, "create_dataset", name="rows", rows=[{"q": "?", "a": 1}])
+        job = await do(operations, "create_evaluation", program="qa", dataset="rows")
+        with pytest.raises(ConflictError, match=rf"the evaluation {job.id} is queued: cancel it"):
+            await do(operations, "delete_program", name="qa")
+        await do(operations, "cancel_evaluation", id=job.id)
+        before = {name: await operations.count(DOMAIN[name], {}) for name in COUNTED}
+        program = await find_program(operations, name="qa")
+        result = await do(operations, "delete_program", name="qa")
+        assert (result.name, result.versions, result.executions) == ("qa", 1, 1)
+        assert (result.evaluations, result.optimizations) == (1, 0)
+        after = {name: await operations.count(DOMAIN[name], {}) for name in COUNTED}
+        assert [before[name] - after[name] for name in COUNTED] == [1, 1, 1, 1]
+        kept = await operations.row(execution, child.id)
+        assert kept.parent_id is None
+        events = await operations.list(DOMAIN["event"], Query())
+        assert {event.program_id for event in events} == {kept.program_id}
+        [entry] = await operations.list(
+            DOMAIN["audit_entry"], Query(where={"action": "delete_program"})
+        )
+        assert (entry.resource_id, entry.before["name"]) == (program.id, "qa")
+        with pytest.raises(NotFoundError):
+            await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+        await create_program(operations, CreateProgram(name="qa", signature="q -> a"))
+
+
+async def test_a_program_with_a_running_execution_is_not_deleted(settings: Settings) -> None:
+    async with opened(settings) as (operations, _):
+        execution = await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+        await operations.store.write(
+            Update(resource=DOMAIN["execution"], id=execution.id, values={"status": "running"})
+        )
+        with pytest.raises(ConflictError, match=f"the execution {execution.id} is running"):
+            await do(operations, "delete_program", name="qa")
+        assert (await find_program(operations, name="qa")).status == "ready"
 
 
 async def test_a_draft_runs_after_it_is_initialized_and_an_error_leads_back(

@@ -25,6 +25,7 @@ from dspex.operations.jobs.actions import (
     engine_of,
     enqueue,
     pause_job,
+    requeue_job,
     resume_job,
 )
 from dspex.operations.jobs.inputs import JobRef
@@ -62,6 +63,12 @@ async def pause_evaluation(operations: Operations, request: JobRef) -> Evaluatio
 async def resume_evaluation(operations: Operations, request: JobRef) -> EvaluationRecord:
     """Queue a paused or failed job again; it continues where it stopped."""
     return await resume_job(operations, EVALUATION, request.id)
+
+
+@action(EVALUATION, scope="execute")
+async def requeue_evaluation(operations: Operations, request: JobRef) -> EvaluationRecord:
+    """Take a running job from its worker and queue it again; it continues where it stopped."""
+    return await requeue_job(operations, EVALUATION, request.id)
 
 
 async def job_columns(

@@ -34,6 +34,7 @@ EVALUATION = JobResource(
         "program_version_id": "program_version",
         "dataset_id": "dataset",
     },
+    owner="program_id",
     indexes=(("workspace", "id"), ("status",), ("program_id",)),
     hidden=JOB_HIDDEN,
 )

@@ -75,6 +75,7 @@ EXECUTION = Resource(
         "interrupt": Transition(("pending", "running"), "interrupted"),
     },
     references={"program_id": "program", "program_version_id": "program_version"},
+    owner="program_id",
     pointers={"parent_id": "execution", "retry_of": "execution"},
     unique=(("workspace", "idempotency_key"),),
     indexes=(

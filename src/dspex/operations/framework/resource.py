@@ -90,13 +90,14 @@ class Resource(Generic[E]):
     Attributes are the dataclass fields of `entity`; the field `status`, if present, is the state.
     `references` maps attributes to the resources that they refer to; `pointers` does the same
     without a foreign key, for resources that refer to each other. `unique` lists groups of
-    attributes that no two rows share. `hidden` attributes never appear in an API or in the audit
-    trail; `redactions` maps attributes to functions that return what callers who are not admins
-    see of their values. Lists cannot be sorted by `unsorted` attributes, which may be long.
-    `calculations` are shown beside the attributes. Reading requires the scope `reading`, and
-    `policies` narrow the rows. Every change of a resource that `is_audited` is recorded in the
-    audit trail. A resource that `is_internal` has a table but no API. The rows that actions add to
-    a resource that `is_counted` count against the quota of the workspace.
+    attributes that no two rows share. Rows are deleted with the row that the attribute `owner`
+    refers to. `hidden` attributes never appear in an API or in the audit trail; `redactions` maps
+    attributes to functions that return what callers who are not admins see of their values. Lists
+    cannot be sorted by `unsorted` attributes, which may be long. `calculations` are shown beside
+    the attributes. Reading requires the scope `reading`, and `policies` narrow the rows. Every
+    change of a resource that `is_audited` is recorded in the audit trail. A resource that
+    `is_internal` has a table but no API. The rows that actions add to a resource that `is_counted`
+    count against the quota of the workspace.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Resource(Generic[E]):
     transitions: Mapping[str, Transition] = field(default_factory=dict)
     references: Mapping[str, str] = field(default_factory=dict)
     pointers: Mapping[str, str] = field(default_factory=dict)
+    owner: str | None = None
     unique: tuple[tuple[str, ...], ...] = ()
     indexes: tuple[tuple[str, ...], ...] = ()
     hidden: tuple[str, ...] = ("workspace", "lock_version")
@@ -201,6 +203,12 @@ class Resource(Generic[E]):
             for attribute in attributes
             for list_filter in _filters(attribute)
         }
+
+    @property
+    def owned_by(self) -> str | None:
+        """The name of the resource that the attribute `owner` refers to, None without one."""
+        owners = {**self.pointers, **self.references}
+        return None if self.owner is None else owners.get(self.owner)
 
     @property
     def reserved_attribute(self) -> str | None:

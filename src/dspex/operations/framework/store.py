@@ -6,6 +6,7 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from dspex.operations.framework.attribute_kinds import Comparison
+from dspex.operations.framework.audit import AuditEntry
 from dspex.operations.framework.resource import Resource
 
 E = TypeVar("E")
@@ -187,6 +188,25 @@ class Figures(Protocol):
         Old means older than `before`. Rows that another resource refers to (`Resource.references`)
         stay. Deletes in batches so that other clients can use the database in between. Returns the
         number of deleted rows and the bytes of their `sized` attributes.
+        """
+        ...
+
+
+class Removals(Protocol):
+    """Deletion of one row with all that belongs to it. It may raise `StorageError`."""
+
+    async def remove(
+        self, resource: Resource[Any], key: UUID, *, busy: Sequence[str], entry: AuditEntry
+    ) -> "Mapping[str, Pruned]":
+        """Delete a row and the rows that it owns (`Resource.owner`), in one transaction.
+
+        The audit entry `entry` is written with it. Pointers of other rows to a deleted one become
+        empty. Returns how much of each resource was deleted, by its name.
+
+        Raises:
+            NotFoundError: the row does not exist.
+            ConflictError: an owned row is in one of the states `busy`, or another row refers to
+                one that would be deleted. Nothing is deleted.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What the actions on all kinds of jobs do: create and enqueue, cancel, pause, resume."""
+"""What the actions on all kinds of jobs do: create and enqueue, cancel, pause, resume, requeue."""
 
 import math
 from collections.abc import Mapping
@@ -49,12 +49,19 @@ async def resume_job(operations: Operations, resource: JobResource[J], key: UUID
     return await _step(operations, resource, key, step="resume", values=values)
 
 
+async def requeue_job(operations: Operations, resource: JobResource[J], key: UUID) -> J:
+    """Take a running job from its worker and queue it again; see `cancel_job`."""
+    return await _step(
+        operations, resource, key, step="requeue", values={"attempts": 0, "retry_at": None}
+    )
+
+
 async def _step(
     operations: Operations,
     resource: JobResource[J],
     key: UUID,
     *,
-    step: Literal["cancel", "pause", "resume"],
+    step: Literal["cancel", "pause", "resume", "requeue"],
     values: dict[str, Any],
 ) -> J:
     engine, job, now = (
@@ -63,7 +70,7 @@ async def _step(
         operations.clock.now(),
     )
     values |= {"status": resource.step(step, job.status), "updated_at": now, "waiting": None}
-    begins_turn = step == "resume"
+    begins_turn = step in {"resume", "requeue"}
     changes = job_changes(
         resource,
         job,

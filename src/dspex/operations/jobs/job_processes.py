@@ -77,6 +77,8 @@ class JobProcesses:
         resource = self._policy.queues[queue]
         if self._is_leaving:
             return await self._rows.refuse(resource, job_id, turn)
+        if job_id in self._running:  # its last turn, which was paused or taken over, still ends
+            return await self._rows.refuse(resource, job_id, turn, wait=self._policy.wait(1))
         try:
             process = self._take_idle() or await self._start()
         except OSError as error:

@@ -17,6 +17,7 @@ from dspex.operations.jobs.actions import (
     engine_of,
     enqueue,
     pause_job,
+    requeue_job,
     resume_job,
 )
 from dspex.operations.jobs.inputs import JobRef
@@ -93,6 +94,12 @@ async def pause_optimization(operations: Operations, request: JobRef) -> Optimiz
 async def resume_optimization(operations: Operations, request: JobRef) -> OptimizationJobRecord:
     """Queue a paused or failed job again; it continues where it stopped."""
     return await resume_job(operations, OPTIMIZATION_JOB, request.id)
+
+
+@action(OPTIMIZATION_JOB, scope="execute")
+async def requeue_optimization(operations: Operations, request: JobRef) -> OptimizationJobRecord:
+    """Take a running job from its worker and queue it again; it continues where it stopped."""
+    return await requeue_job(operations, OPTIMIZATION_JOB, request.id)
 
 
 @action(OPTIMIZATION_JOB, scope="read")

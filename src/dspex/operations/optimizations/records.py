@@ -36,6 +36,7 @@ OPTIMIZATION_JOB = JobResource(
         "dataset_id": "dataset",
         "result_version_id": "program_version",
     },
+    owner="program_id",
     indexes=(("workspace", "id"), ("status",), ("program_id",)),
     hidden=JOB_HIDDEN,
 )

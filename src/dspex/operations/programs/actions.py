@@ -3,6 +3,7 @@
 import dataclasses
 import types
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -17,13 +18,17 @@ from dspex.errors import (
 )
 from dspex.execution.backends import Backends
 from dspex.language.signatures import Signature
+from dspex.operations.events.records import EVENT
 from dspex.operations.framework.action import action
+from dspex.operations.framework.audit import AuditEntry
 from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.heavy_work import HeavyWork
 from dspex.operations.framework.input_errors import input_errors_as_invalid
 from dspex.operations.framework.operations import Operations
-from dspex.operations.framework.store import Update
+from dspex.operations.framework.store import Figures, Removals, Update
 from dspex.operations.programs.inputs import CreateProgram
+from dspex.operations.programs.names import check_name
+from dspex.operations.programs.program_cache import ProgramCache
 from dspex.operations.programs.program_writer import ProgramWriter, storage_settings_of
 from dspex.operations.programs.records import (
     PROGRAM,
@@ -39,8 +44,10 @@ from dspex.operations.programs.stored_programs import (
     program_value,
     save_signature,
 )
+from dspex.operations.tenancy.quotas import usage_change
 
 _TRIES = 4
+_BUSY = ("pending", "queued", "running", "paused")  # states of executions and jobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +56,26 @@ class ProgramRef:
 
     program_id: UUID | None = None
     name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenameProgram:
+    """Give a program another name."""
+
+    program_id: UUID | None = None
+    name: str | None = None
+    new_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletedProgram:
+    """The name of a deleted program, and how much was deleted with it."""
+
+    name: str
+    versions: int
+    executions: int
+    evaluations: int
+    optimizations: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +162,75 @@ async def archive_program(operations: Operations, request: ProgramRef) -> Progra
     """
     return await _step(
         operations, await find_program(operations, request.program_id, request.name), "archive"
+    )
+
+
+@action(PROGRAM, scope="write")
+async def reopen_program(operations: Operations, request: ProgramRef) -> ProgramRecord:
+    """Make an archived program ready again.
+
+    Raises:
+        ConflictError: the program is not archived.
+    """
+    return await _step(
+        operations, await find_program(operations, request.program_id, request.name), "reopen"
+    )
+
+
+@action(PROGRAM, scope="write")
+async def rename_program(operations: Operations, request: RenameProgram) -> ProgramRecord:
+    """Give a program another name; its versions and executions stay.
+
+    Raises:
+        InvalidError: the new name is not allowed.
+        ConflictError: another program has this name.
+    """
+    check_name(request.new_name)
+    program = await find_program(operations, request.program_id, request.name)
+    other = await operations.store.get(
+        PROGRAM, workspace=operations.workspace, name=request.new_name
+    )
+    if other is not None and other.id != program.id:
+        raise ConflictError(
+            f"a program named {request.new_name!r} exists already; choose another name"
+        )
+    return await _update_program(operations, program, name=request.new_name)
+
+
+@action(PROGRAM, scope="write")
+async def delete_program(operations: Operations, request: ProgramRef) -> DeletedProgram:
+    """Delete a program with its versions, executions and jobs; this cannot be undone.
+
+    Raises:
+        ConflictError: an execution or a job of it is active, or a row of your own resource refers
+            to it.
+    """
+    program = await find_program(operations, request.program_id, request.name)
+    entry = AuditEntry(
+        **operations.new_row(),
+        actor=operations.actor.name,
+        action=operations.action,
+        resource=PROGRAM.name,
+        resource_id=program.id,
+        before={"name": program.name, "status": program.status},
+    )
+    removed = await operations.services[Removals].remove(
+        PROGRAM, program.id, busy=_BUSY, entry=entry
+    )
+    operations.services[ProgramCache].forget(program.id)
+    await operations.services[Figures].prune(EVENT, {"program_id": program.id}, before=None, keep=0)
+    size = -sum(part.size for part in removed.values())
+    with suppress(NotFoundError):  # the workspace does not have counters yet
+        await operations.store.write(
+            usage_change(program.workspace, executions=-removed["execution"].rows, size=size)
+        )
+    counts = {name: part.rows for name, part in removed.items()}
+    return DeletedProgram(
+        name=program.name,
+        versions=counts["program_version"],
+        executions=counts["execution"],
+        evaluations=counts["evaluation"],
+        optimizations=counts["optimization_job"],
     )
 
 

@@ -49,6 +49,7 @@ PROGRAM = Resource(
         "fail": Transition(("draft", "initializing", "ready"), "error"),
         "execute": Transition(("ready",), "ready"),
         "archive": Transition(("ready",), "archived"),
+        "reopen": Transition(("archived",), "ready"),
     },
     references={"signature_id": "signature"},
     pointers={"current_version_id": "program_version"},
@@ -59,6 +60,7 @@ PROGRAM_VERSION = Resource(
     plural="program_versions",
     entity=ProgramVersionRecord,
     references={"program_id": "program"},
+    owner="program_id",
     unique=(("program_id", "number"),),
 )
 

@@ -1,5 +1,6 @@
 """Reads and stores programs and signatures, for actions and for code that runs without them."""
 
+from dataclasses import replace
 from uuid import UUID
 
 from dspex.errors import (
@@ -87,8 +88,9 @@ async def numbered_version(
 
 
 async def program_value(operations: Operations, program: ProgramRecord) -> Program:
-    """Return the current version of `program` as a runnable value."""
-    return await operations.services[ProgramCache].value(program)
+    """Return the current version of `program` as a runnable value, under its current name."""
+    value = await operations.services[ProgramCache].value(program)
+    return value if value.name == program.name else replace(value, name=program.name)
 
 
 async def save_program(

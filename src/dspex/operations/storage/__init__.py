@@ -10,6 +10,7 @@ from dspex.operations.storage.figures import SQLFigures
 from dspex.operations.storage.journal import SQLJournal
 from dspex.operations.storage.leftovers import SQLLeftovers
 from dspex.operations.storage.migration import HEAD, migrate, require_head, revision
+from dspex.operations.storage.removals import SQLRemovals
 from dspex.operations.storage.store import SQLStore
 from dspex.operations.storage.tables import metadata_of
 
@@ -20,6 +21,7 @@ __all__ = [
     "SQLFigures",
     "SQLJournal",
     "SQLLeftovers",
+    "SQLRemovals",
     "SQLStore",
     "ensure_tables",
     "metadata_of",

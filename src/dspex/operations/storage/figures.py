@@ -10,7 +10,7 @@ from dspex.operations.framework.domain import Domain
 from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Measure, Pruned
 from dspex.operations.storage.database import Database
-from dspex.operations.storage.tables import tables_of
+from dspex.operations.storage.tables import tables_of, text_bytes
 
 PORTION = 500
 _FUNCTIONS: dict[str, Any] = {
@@ -65,9 +65,10 @@ class SQLFigures:
         if not rules:
             return Pruned(0, 0)
         free = [~sa.exists().where(column == table.c.id) for column in self._references_to(table)]
-        old = sa.select(table.c.id, self._length(table, sized)).where(
-            *_equal(table, where), sa.or_(*rules), *free
-        )
+        old = sa.select(
+            table.c.id,
+            text_bytes([table.c[name] for name in sized], is_sqlite=self._database.is_sqlite),
+        ).where(*_equal(table, where), sa.or_(*rules), *free)
         ids = old.order_by(table.c.id).limit(PORTION)
         while True:
             async with self._database.writing() as connection:
@@ -80,20 +81,6 @@ class SQLFigures:
             size += sum(row[1] for row in portion)
             if len(portion) < PORTION:
                 return Pruned(total, size)
-
-    def _length(self, table: sa.Table, names: tuple[str, ...]) -> sa.ColumnElement[int]:
-        """Return how many bytes some attributes of a row have together as text."""
-        total: sa.ColumnElement[int] = sa.literal(0)
-        for name in names:
-            text = sa.cast(table.c[name], sa.Text)
-            is_sqlite = self._database.is_sqlite
-            length = (
-                sa.func.length(sa.cast(text, sa.LargeBinary))
-                if is_sqlite
-                else sa.func.octet_length(text)
-            )
-            total += sa.func.coalesce(length, 0)
-        return total
 
     def _references_to(self, table: sa.Table) -> list[sa.Column[Any]]:
         """Return the columns whose values are ids of `table`."""

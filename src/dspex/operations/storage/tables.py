@@ -1,6 +1,6 @@
 """Tables, derived from the resources."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -70,3 +70,17 @@ def _table(resource: Resource[Any], domain: Domain, metadata: sa.MetaData) -> No
     if resource is EVENT:
         rules.append(sa.Index(None, "workspace", "topic", "position", "id"))
     sa.Table(resource.plural, metadata, *columns, *rules)
+
+
+def text_bytes(columns: Iterable[sa.Column[Any]], *, is_sqlite: bool) -> sa.ColumnElement[int]:
+    """Return how many bytes some values of a row have together as text."""
+    total: sa.ColumnElement[int] = sa.literal(0)
+    for column in columns:
+        text = sa.cast(column, sa.Text)
+        length = (
+            sa.func.length(sa.cast(text, sa.LargeBinary))
+            if is_sqlite
+            else sa.func.octet_length(text)
+        )
+        total += sa.func.coalesce(length, 0)
+    return total

@@ -1,4 +1,4 @@
-"""`dspex job`: list, show, watch, pause, resume and cancel jobs of every kind."""
+"""`dspex job`: list, show, watch, pause, resume, requeue and cancel jobs of every kind."""
 
 import json
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ _ENDED = ("completed", "failed", "cancelled")
 
 @click.group("job", cls=SuggestingGroup)
 def job_command() -> None:
-    """List, show, watch, pause, resume and cancel evaluations and optimizations."""
+    """List, show, watch, pause, resume, requeue and cancel evaluations and optimizations."""
 
 
 @job_command.command("list")
@@ -137,6 +137,7 @@ def _step_command(step: str, about: str) -> click.Command:
 for _step, _about in (
     ("pause", "Pause a job; its answers so far are kept."),
     ("resume", "Queue a paused or failed job again; it continues where it stopped."),
+    ("requeue", "Take a running job from its worker and queue it again."),
     ("cancel", "Cancel a job."),
 ):
     job_command.add_command(_step_command(_step, _about))
