@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dspex.error_text import shorten, suggest
 from dspex.errors import ConfigurationError
@@ -181,6 +181,7 @@ def configure(
     adapter: Adapter | str | None = None,
     observer: Observer | None = None,
     seed: int | None = None,
+    store: str | Path | Literal[False] | None = None,
 ) -> None:
     """Set the defaults of all calls in this process; omitted arguments stay unchanged.
 
@@ -189,12 +190,17 @@ def configure(
         adapter: "chat", "json", "tools" or an adapter.
         observer: receives spans and events.
         seed: for models that accept a seed.
+        store: a folder such as ".dspex" that records every program run from now on, as the command
+            line and the server do; False stops it.
 
     Raises:
         ConfigurationError: the model or adapter is unknown, or a key is missing.
+        StorageError: the store cannot be used.
     """
     prepare()
     change = _changes(current_models(), model=model, adapter=adapter, observer=observer, seed=seed)
+    if store is not None:
+        importlib.import_module("dspex.bootstrap.process_store").record_process(store)
     update_default(lambda default: replace(default, **change))
 
 

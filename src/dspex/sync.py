@@ -170,6 +170,15 @@ _blocked: "contextvars.ContextVar[tuple[asyncio.AbstractEventLoop, ...]]" = cont
 )
 
 
+def is_running() -> bool:
+    """Whether this thread runs an event loop, as in a coroutine or a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run `coroutine` from synchronous code and return its result.
 

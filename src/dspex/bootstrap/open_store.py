@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
@@ -38,7 +39,7 @@ from dspex.operations.programs.stored_programs import (
     save_program,
 )
 from dspex.settings import read_settings
-from dspex.sync import on_loop, run
+from dspex.sync import is_running, on_loop, run
 from dspex.telemetry import Event, Observer
 
 T = TypeVar("T")
@@ -71,6 +72,8 @@ class OpenStore:
         self._operations: Operations | None = None
         self._outer: OpenStore | None = None
         self._is_active = False
+        self._is_used = False
+        self._was_open = False
         self._save_lock = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loaded: WeakKeyDictionary[Module, tuple[ProgramRecord, str]] = WeakKeyDictionary()
@@ -82,6 +85,7 @@ class OpenStore:
         Raises:
             ConfigurationError: it is not open.
         """
+        self._is_used = True
         if self._operations is None:
             raise ConfigurationError(
                 "the store of `dspex.open` is not open: use it in `with dspex.open(...) as store:`"
@@ -153,6 +157,24 @@ class OpenStore:
     ) -> None:
         self._contexts.close()
         run(self._close())
+        if kind is None and not self._is_used and is_running():  # requests are in other tasks
+            warnings.warn(
+                "`with dspex.open(...)` inside a coroutine recorded nothing: in async code, such "
+                "as the lifespan of a web application, write `async with dspex.open(...)`",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def __del__(self) -> None:
+        """Warn if the store was never opened, as Python warns of coroutines never awaited."""
+        if not self._was_open:
+            warnings.warn(
+                "`dspex.open(...)` was never opened, so it recorded nothing: write `with "
+                "dspex.open(...):`, or `dspex.configure(store=...)` for the whole process",
+                RuntimeWarning,
+                stacklevel=1,
+                source=self,
+            )
 
     async def __aenter__(self) -> Self:
         await self._open()
@@ -193,6 +215,7 @@ class OpenStore:
         return None if self._outer is None else self._outer.nearest_open()
 
     async def _open(self) -> None:
+        self._was_open = True
         try:
             from dspex.bootstrap.services import open_services
         except ImportError as error:
@@ -215,10 +238,19 @@ class OpenStore:
     ) -> Prediction:
         """Run `module` once in its own context and record it; its errors are raised here.
 
+        It runs on the loop of the caller, except on other backends, which the store owns.
+
         Raises:
             ConfigurationError: the store is closed, or its event loop cannot be reached from here.
         """
-        return await self._on_own_loop(lambda: self._record(module, context, inputs))
+        self._is_used = True
+        if not isinstance(module, Module):
+            raise InternalError(
+                f"{type(module).__name__} is not a module, so it cannot be recorded"
+            )
+        loop = None if isinstance(module, BackendModule) else asyncio.get_running_loop()
+        run = _RecordedRun(module, context, inputs, loop=loop)
+        return await self._on_own_loop(lambda: self._record(run))
 
     async def _on_own_loop(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if self._loop is None:
@@ -234,21 +266,14 @@ class OpenStore:
             "dspex.open(...)`"
         )
 
-    async def _record(
-        self, module: object, context: RunContext, inputs: Mapping[str, object]
-    ) -> Prediction:
-        if not isinstance(module, Module):
-            raise InternalError(
-                f"{type(module).__name__} is not a module, so it cannot be recorded"
-            )
-        record = await self._save(module)
-        run = _RecordedRun(module, context, inputs)
+    async def _record(self, run: "_RecordedRun") -> Prediction:
+        record = await self._save(run.module)
         try:
             execution = await execute_record(
                 self.operations,
                 record,
-                dict(inputs),
-                backend=None if isinstance(module, BackendModule) else "native",
+                dict(run.inputs),
+                backend=None if isinstance(run.module, BackendModule) else "native",
                 call=run.call,  # all parts run here
             )
         except InvalidError as error:
@@ -295,10 +320,18 @@ async def _find(operations: Operations, program: str | UUID) -> ProgramRecord:
 class _RecordedRun:
     """One call of the live module, with its models and tools, and its result or error."""
 
-    def __init__(self, module: Module, context: RunContext, inputs: Mapping[str, object]) -> None:
-        self._module = module
+    def __init__(
+        self,
+        module: Module,
+        context: RunContext,
+        inputs: Mapping[str, object],
+        *,
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        self.module = module
+        self.inputs = inputs
         self._context = context
-        self._inputs = inputs
+        self._loop = loop
         self.prediction: Prediction | None = None
         self.error: Exception | None = None
 
@@ -312,7 +345,8 @@ class _RecordedRun:
             records_payloads=self._context.records_payloads or recorded.records_payloads,
         )
         try:
-            self.prediction = await self._module.acall(inner, **self._inputs)
+            call = self.module.acall(inner, **self.inputs)
+            self.prediction = await (call if self._loop is None else on_loop(self._loop, call))
         except Exception as error:
             self.error = error
             raise

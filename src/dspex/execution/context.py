@@ -262,6 +262,11 @@ def current() -> RunContext:
     return _current.get() or _default.get()
 
 
+def process_default() -> RunContext:
+    """Return the process default, which calls outside of blocks use."""
+    return _default.get()
+
+
 def update_default(change: Callable[[RunContext], RunContext]) -> None:
     """Replace the process default with `change(default)`, atomically."""
     _default.update(change)
