@@ -1,6 +1,7 @@
 """Data sets and any action, from the command line."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,35 @@ def test_any_action_is_carried_out_by_its_name(
     assert "Did you mean 'program_metrics'" in call(capsys, "do", "program_metric")[1]
     assert "is not a FIELD=VALUE" in call(capsys, "do", "program_metrics", "nam=qa")[1]
     assert "create_program: " in call(capsys, "do", "create_program", "name=5")[1]
+
+
+def test_versions_are_listed_compared_and_activated(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for instructions in ("Be brief.", "Be kind."):
+        (folder / "app.py").write_text(
+            f"import dspex\nqa = dspex.Predict(dspex.Signature('q -> a', {instructions!r}))\n"
+        )
+        assert call(capsys, "push", "app.py:qa")[0] == 0
+        sys.modules.pop("app", None)
+    rows = json.loads(call(capsys, "program", "versions", "qa", "--json")[1])["program_versions"]
+    assert [row["number"] for row in rows] == [2, 1]
+    lines = call(capsys, "program", "diff", "qa", "1", "2")[1].splitlines()
+    assert "  - Be brief." in lines
+    assert "  + Be kind." in lines
+    assert "are the same" in call(capsys, "program", "diff", "qa", "1", "1")[1]
+    assert call(capsys, "program", "activate", "qa", "1")[0] == 0
+    marks = call(capsys, "program", "versions", "qa")[1].splitlines()[1:]
+    assert [line.split()[:2][1] == "*" for line in marks] == [False, True]
+    assert "has no version 7" in call(capsys, "program", "activate", "qa", "7")[1]
+    assert "no active workspace 'x'" in call(capsys, "program", "list", "--workspace", "x")[1]
+
+
+def test_an_option_that_is_no_time_or_no_scope_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out = call(capsys, "key", "create", "k", "read", "--expires-at", "tomorrow")
+    assert (code, "expires_at: 'tomorrow' is not a time such as" in out) == (1, True), out
+    assert "Did you mean 'read'" in call(capsys, "key", "create", "k", "reed")[1]
+    code, out = call(capsys, "program", "show", "nothing")
+    assert (code, "there is no program 'nothing'" in out) == (1, True)

@@ -193,7 +193,9 @@ def _parse(name: str, value: Any, hint: Any) -> Any:
     if value.startswith("@"):
         value = read_text_file(Path(value[1:]))
     members = _members(hint)
-    if str in members or members[0] is datetime or typing.get_origin(members[0]) is Literal:
+    if members[0] is datetime:
+        return _time(name, value)
+    if str in members or typing.get_origin(members[0]) is Literal:
         return value
     is_list = typing.get_origin(members[0]) is list
     if is_list and not value.lstrip().startswith("["):
@@ -204,6 +206,15 @@ def _parse(name: str, value: Any, hint: Any) -> Any:
         return value
     except RecursionError:
         raise InvalidError(f"{name}: lists and objects are nested too deeply") from None
+
+
+def _time(name: str, text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidError(
+            f"{name}: {text!r} is not a time such as 2030-01-01T00:00:00+00:00"
+        ) from None
 
 
 def _text(value: Any) -> str:

@@ -174,7 +174,7 @@ def _show_command(resource: Resource[Any], *, of_all: bool) -> click.Command:
         "show",
         params=[argument],
         callback=call,
-        help=f"Show a {resource.name.replace('_', ' ')} with all its attributes.",
+        help=f"Show one {resource.name.replace('_', ' ')} with all its attributes.",
     )
     return _with(command, workspace_option, state_option, json_option)
 

@@ -51,13 +51,14 @@ def fields_text(values: Mapping[str, Any]) -> str:
     """Return values as `name: value` lines; text with several lines follows its name."""
     lines = []
     for name, value in values.items():
-        text = _value_text(value)
+        text = value_text(value)
         head = click.style(f"{name}:", bold=True)
         lines.append(f"{head}\n{text}" if "\n" in text else f"{head} {text}")
     return "\n".join(lines)
 
 
-def _value_text(value: object) -> str:
+def value_text(value: object) -> str:
+    """Return a value for people: text as it is, a time and an id in short, else indented JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, datetime):

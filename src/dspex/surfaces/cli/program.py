@@ -8,11 +8,12 @@ import click
 from dspex.bootstrap import Services
 from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.store import Query
+from dspex.operations.programs.actions import DiffVersions, VersionDiff, diff_versions
 from dspex.operations.programs.stored_programs import find_program, program_value
 from dspex.surfaces.cli.files import write_text_file
-from dspex.surfaces.cli.nouns import limit_option, noun_group
+from dspex.surfaces.cli.nouns import limit_option, noun_group, visible_values
 from dspex.surfaces.cli.options import operations_in, state_option, with_store, workspace_option
-from dspex.surfaces.cli.output import json_option, say, show_json
+from dspex.surfaces.cli.output import json_option, say, show_json, value_text
 from dspex.surfaces.cli.table import table
 
 program_command = noun_group(
@@ -48,6 +49,36 @@ def versions_command(
         {**row, "current": "*" if row["id"] == program.current_version_id else ""} for row in rows
     ]
     click.echo(table(marked, ("number", "current", "created_at", "id")))
+    return 0
+
+
+@program_command.command("diff")
+@click.argument("name")
+@click.argument("first", type=int)
+@click.argument("second", type=int)
+@workspace_option
+@state_option
+@json_option
+def diff_command(
+    *, as_json: bool, state_dir: Path | None, workspace: str | None, **flags: Any
+) -> int:
+    """Show what two versions of a program have different: each path with both values."""
+
+    async def work(services: Services) -> VersionDiff:
+        operations = await operations_in(services, workspace)
+        return await operations.perform(diff_versions, DiffVersions(**flags))
+
+    diff = with_store(state_dir, work)
+    if as_json:
+        show_json(visible_values(diff))
+    elif not diff.changes:
+        click.echo(f"versions {flags['first']} and {flags['second']} are the same")
+    for change in () if as_json else diff.changes:
+        click.echo(click.style(change["path"], bold=True))
+        for mark, key, color in (("-", "before", "red"), ("+", "after", "green")):
+            if change[key] is not None:
+                lines = value_text(change[key]).splitlines()
+                click.echo(click.style("\n".join(f"  {mark} {line}" for line in lines), fg=color))
     return 0
 
 
