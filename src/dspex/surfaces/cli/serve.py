@@ -59,24 +59,31 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
     "--auth", is_flag=True, flag_value="on", default=None, help="Require a key on loopback too."
 )
 @click.option("--allow-host", "allowed_hosts", help="Accepted host names, separated by commas.")
+@click.option(
+    "--reload", "reloads", is_flag=True, help="Start again when a .py file or dspex.toml changes."
+)
+@click.option("--listener", type=int, hidden=True, help="Serve on this open socket.")
 @model_option
 @adapter_option
 @state_option
 @json_option
-def serve_command(*, as_json: bool, **flags: Any) -> int:
+def serve_command(
+    *, as_json: bool, worker: bool | None, reloads: bool, listener: int | None, **flags: Any
+) -> int:
     """Serve GraphQL, REST and the explorer page until interrupted.
 
     The command line and the server share the data of one state folder.
     """
-    worker: bool | None = flags.pop("worker")
     parts = server_parts(*SERVER_PARTS)
     settings = with_isolation(settings_of(serves=True, **flags))
+    if reloads:
+        return _serve_with_reload(settings)
     set_up_logs(settings)
     config = parts["ServerConfig"](**_request_limits(settings))
     if config.needs_key:
         with_services(settings, _require_key)
-    listener = _listen(settings.host, settings.port)
-    url = f"http://{settings.host}:{listener.getsockname()[1]}"
+    socket_ = _listen(settings.host, settings.port) if listener is None else _inherited(listener)
+    url = f"http://{settings.host}:{socket_.getsockname()[1]}"
     startup = Startup(settings, url, worker=worker, as_json=as_json)
     app = parts["application"](startup.open, config, domain=domain_of(settings, code_root()))
     limits = parts["granted_limits"](**_connection_limits(settings))
@@ -90,12 +97,25 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:
     # uvicorn would log the traceback of a failed start and exit; we show the usual one-line error
     logging.getLogger("uvicorn.error").addFilter(lambda _record: startup.error is None)
     try:
-        server.run(sockets=[listener])
+        server.run(sockets=[socket_])
     except SystemExit:
         if startup.error is None:
             raise
         raise startup.error from None
     return 0 if server.started else 1
+
+
+def _serve_with_reload(settings: Settings) -> int:
+    from dspex.surfaces.cli.reload import arguments_of, serve_with_reload
+
+    words = arguments_of(click.get_current_context(), without=("reloads",))
+    return serve_with_reload(_listen(settings.host, settings.port), words, code_root().folder)
+
+
+def _inherited(descriptor: int) -> socket.socket:
+    from dspex.surfaces.cli.reload import inherited_listener
+
+    return inherited_listener(descriptor)
 
 
 def server_parts(*paths: str) -> dict[str, Any]:
