@@ -10,6 +10,7 @@ import pytest
 
 import dspex
 from dspex.execution.clients import Request, Response
+from dspex.execution.modules import CodeRoot
 from dspex.surfaces.cli import main
 from dspex.testing import SimulatedModel
 from tests.support.serving import served
@@ -68,7 +69,7 @@ def test_optimize_finds_a_better_program_writes_it_and_goes_on_from_its_journal(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with served({"m": SimulatedModel(seed=1)}) as server:
-        model, files = f"{server.url}#m", ["--journal", "search.jsonl", "--out", "better.json"]
+        model, files = f"{server.url}#m", ["--journal", "search.jsonl", "--output", "better.json"]
         code, out, err = optimize(
             capsys, model, *files, "--html", "page.html", "--csv", "trials.csv"
         )
@@ -94,7 +95,7 @@ def test_what_optimize_wrote_is_a_target_and_is_imported_and_loaded(
 ) -> None:
     with served({"m": SimulatedModel(seed=1)}) as server:
         model = ["--model", f"{server.url}#m", "--json"]
-        assert optimize(capsys, f"{server.url}#m", "--out", "better.json")[0] == 0
+        assert optimize(capsys, f"{server.url}#m", "--output", "better.json")[0] == 0
         question = "question=question 1"
         plain = json.loads(call(capsys, "run", f"{_name(folder)}.py:answer", question, *model)[1])
         ran = json.loads(call(capsys, "run", "better.json", question, *model)[1])
@@ -124,16 +125,47 @@ def test_what_optimize_wrote_is_a_target_and_is_imported_and_loaded(
     )
 
 
+@pytest.mark.parametrize("source", ["optimize", "export", "save"])
+def test_a_saved_program_is_accepted_by_every_command_and_by_load(
+    folder: Path, capsys: pytest.CaptureFixture[str], source: str
+) -> None:
+    target, file = f"{_name(folder)}.py:answer", "saved.json"
+    rows = ["rows.csv", "--where", "split=train"]
+    with served({"m": SimulatedModel(seed=1)}) as server:
+        model = ["--model", f"{server.url}#m"]
+        search = [*rows, "--rows", "4", *model, "--option", "candidates=1", "--option", "k=2"]
+        if source == "optimize":
+            assert call(capsys, "optimize", target, *search, "--insist", "--output", file)[0] == 0
+        elif source == "export":
+            assert call(capsys, "push", target)[0] == 0
+            assert call(capsys, "program", "export", "answer", "--output", file)[0] == 0
+        else:
+            CodeRoot(folder).load(f"{_name(folder)}:answer").save(file)
+        for arguments in (
+            ["run", file, "question=question 1", *model],
+            ["eval", file, "rows.csv", "--limit", "2", *model],
+            ["optimize", file, *search, "--output", "again.json"],
+            ["push", file, "--name", "pushed"],
+            ["run", "again.json", "question=question 1", *model],
+        ):
+            code, _, err = call(capsys, *arguments)
+            assert (arguments, code) == (arguments, 0), err
+        with dspex.context(model=f"{server.url}#m"):
+            assert dspex.load(file)(question="question 1").answer
+            with dspex.open() as store:
+                assert store.load("pushed")(question="question 1").answer
+
+
 def test_the_winner_of_a_stored_program_is_stored_as_its_next_version(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with served({"m": SimulatedModel(seed=1)}) as server:
         code, out, err = optimize(capsys, f"{server.url}#m", "--journal", "s.jsonl")
-        assert "next: the same command with --store or --out FILE keeps the winner" in err
+        assert "next: the same command with --store or --output keeps the winner" in err
         assert re.search(r"\btemperature=0\.\d{1,3}\b", out)
         assert not re.search(r"self\.|\d\.\d{6}", out)
         code, out, err = optimize(
-            capsys, f"{server.url}#m", "--journal", "s.jsonl", "--out", "better.json"
+            capsys, f"{server.url}#m", "--journal", "s.jsonl", "--output", "better.json"
         )
         assert "next: dspex run better.json question=... runs it, and dspex push" in err
         assert call(capsys, "push", f"{_name(folder)}.py:answer")[0] == 0
@@ -176,7 +208,7 @@ def test_another_winner_is_picked_from_a_finished_search(
             "exact_match",
             "--metric",
             "brief.py:brief",
-            "--out",
+            "--output",
             "p.json",
         ]
         code, out, _ = optimize(capsys, model, *files)
@@ -212,7 +244,7 @@ def test_another_winner_is_picked_from_a_finished_search(
         (["--pick", "cheapest,fastest"], "names 2 figures"),
         (["--pick", "cheapest", "--maximize", "-usd"], "give either --pick or those two"),
         (
-            ["--out", "nowhere/x.json"],
+            ["--output", "nowhere/x.json"],
             "'nowhere/x.json' cannot be written: there is no such folder",
         ),
         (["--csv", "."], "cannot be written: it is a folder"),

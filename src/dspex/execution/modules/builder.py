@@ -49,7 +49,7 @@ def _source_hashes(node: Node) -> dict[str, str]:
 
 
 def load(path: str | Path, *, code: CodeRoot | None = None) -> Module:
-    """Return the module in a file of `Module.save`, or of a program (`optimize --out`).
+    """Return the module in a file of `Module.save`, or of a program (`optimize --output`).
 
     Raises:
         DefinitionError: the file has only the state of a module whose class cannot be imported;

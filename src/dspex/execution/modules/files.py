@@ -72,8 +72,8 @@ def write_state(path: Path, *, parts: Mapping[str, Any], program: Mapping[str, A
 def read_state(path: Path) -> dict[str, Any]:
     """Return the `parts` and the `program` that `write_state` wrote, and empty `values`.
 
-    A file with the JSON of a program (`Program.to_json`, `dspex optimize --out`) has no parts; its
-    `values` are those of the assignment, by path.
+    A file with the JSON of a program (`Program.to_json`, `dspex optimize --output`) has no parts;
+    its `values` are those of the assignment, by path.
 
     Raises:
         DefinitionError: the file has neither format, or a later version of dspex wrote it.

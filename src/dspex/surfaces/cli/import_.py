@@ -79,9 +79,9 @@ def import_command(
     """Store the program SOURCE, which was written for dspy or saved by it or by dspex.
 
     SOURCE is file.py:Name or package.module:name of a dspy module, or a saved program.json. A file
-    written by `dspex optimize --out` or a module's `save` is stored unchanged and runs natively. A
-    dspy module is imported in a worker process. Importing a program again stores a new version if
-    it has changed.
+    written by `dspex optimize --output` or a module's `save` is stored unchanged and runs natively.
+    A dspy module is imported in a worker process. Importing a program again stores a new version
+    if it has changed.
     """
     request = ImportRequest(
         source=source,

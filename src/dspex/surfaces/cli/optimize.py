@@ -123,7 +123,10 @@ _ABOVE_0 = click.FloatRange(0, min_open=True)
     "--fresh", is_flag=True, help="Start over; the file of --journal is renamed to FILE.old."
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Write the best program to this file, as JSON."
+    "--output",
+    "out",
+    type=click.Path(path_type=Path),
+    help="Write the best program to this file, as JSON.",
 )
 @click.option(
     "--store",

@@ -52,7 +52,7 @@ def next_step(
         )
     program = stored.name if stored is not None else file
     if program is None:
-        return "the same command with --store or --out FILE keeps the winner (free with --journal)"
+        return "the same command with --store or --output keeps the winner (free with --journal)"
     inputs = " ".join(
         f"{field}=..." for field in outcome.program.to_program().signature.input_fields
     )
