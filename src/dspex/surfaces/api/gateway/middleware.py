@@ -31,7 +31,11 @@ BROWSER_HEADERS: Final = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
 """Browsers may do nothing with a response. An HTML page sets `browser_headers` in its scope."""
-PUBLIC_PATHS: Final = frozenset({"/", "/explorer", "/healthz", "/readyz", "/v1/openapi.json"})
+PUBLIC_PATHS: Final = frozenset(
+    {"/", "/explorer", "/docs", "/healthz", "/readyz", "/v1/openapi.json"}
+)
+PERSONAL_PATHS: Final = frozenset({"/v1/openapi.json"})
+"""Public paths that say more to the holder of a key."""
 _log = logging.getLogger("dspex.api")
 
 
@@ -111,12 +115,13 @@ class Gateway:
             raise _Rejection(
                 413, f"a body has at most {self._config.body_bytes} bytes", code="too_large"
             )
-        if not self._config.needs_key or scope["path"] in PUBLIC_PATHS:
+        key = _key(headers)
+        if not self._config.needs_key or _is_public(scope["path"], key):
             scope["actor"] = GUEST
             await self._run(scope, receive, send)
             return
         try:
-            holder = await self._authenticator.authenticate(_key(headers), peer=_peer(scope))
+            holder = await self._authenticator.authenticate(key, peer=_peer(scope))
             scope["actor"] = holder.actor
             with self._authenticator.count_call(holder):
                 await self._run(scope, receive, send)
@@ -161,6 +166,10 @@ class Gateway:
             return
         scope["caller"] = session_of(self._authenticator, scope)
         await self._app(scope, receive, send)
+
+
+def _is_public(path: str, key: str | None) -> bool:
+    return path in PUBLIC_PATHS and (key is None or path not in PERSONAL_PATHS)
 
 
 def actor_of(scope: Scope) -> Actor:

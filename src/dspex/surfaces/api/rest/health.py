@@ -1,17 +1,24 @@
 """The state of the server: alive, ready, metrics, and the description of its API."""
 
+from urllib.parse import parse_qsl
+
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from dspex._version import __version__
-from dspex.errors import StorageError
+from dspex.error_text import suggest
+from dspex.errors import InvalidError, StorageError
+from dspex.language.records.canonical import json_bytes
+from dspex.operations.framework.heavy_work import HeavyWork
 from dspex.operations.framework.policies import OPERATORS
 from dspex.operations.framework.store import Query
+from dspex.operations.programs.records import PROGRAM, SIGNATURE
 from dspex.operations.tenancy.usage import WORKSPACE_USAGE
 from dspex.surfaces.api.gateway import actor_of
 from dspex.surfaces.api.gateway.metrics import CONTENT_TYPE, Gauge
 from dspex.surfaces.api.responses import send_bytes, send_json
 from dspex.surfaces.api.rest.openapi import openapi
+from dspex.surfaces.api.rest.program_operations import select_programs, with_programs
 from dspex.surfaces.api.rest.routes import ApiContext, route
 
 _MAX_WORKSPACES = 1000
@@ -50,8 +57,18 @@ def health_routes(api: ApiContext) -> list[Route]:
         text = api.metrics.text(gauges, workspace=workspace)
         await send_bytes(send, text.encode(), kind=CONTENT_TYPE.encode())
 
-    async def description(_scope: Scope, _receive: Receive, send: Send) -> None:
-        await send_json(send, openapi_document)
+    async def description(scope: Scope, _receive: Receive, send: Send) -> None:
+        operations = api.operations(scope)
+        names = _program_names(scope)
+        may_read = operations.may_read(PROGRAM) and operations.may_read(SIGNATURE)
+        if not may_read or (api.config.needs_key and operations.actor.key_id is None):
+            await send_json(send, openapi_document)
+            return
+        programs, has_more = await select_programs(operations, names, most=api.config.page_bytes)
+        body = await operations.services[HeavyWork].run(
+            lambda _: json_bytes(with_programs(openapi_document, programs, has_more=has_more))
+        )
+        await send_bytes(send, body)
 
     handlers = {
         "/healthz": alive,
@@ -60,6 +77,15 @@ def health_routes(api: ApiContext) -> list[Route]:
         "/v1/openapi.json": description,
     }
     return [route(path, handler, "GET") for path, handler in handlers.items()]
+
+
+def _program_names(scope: Scope) -> list[str]:
+    """Return the programs that the query string of a request for the description names."""
+    pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    for name, _ in pairs:
+        if name != "program":
+            raise InvalidError(f"{name}: there is no such parameter.{suggest(name, ['program'])}")
+    return [value for _, value in pairs]
 
 
 async def _gauges(api: ApiContext, workspace: str | None) -> dict[str, list[Gauge]]:

@@ -1,5 +1,7 @@
 """The OpenAPI description, derived from the domain like the routes."""
 
+import dataclasses
+import typing
 from typing import Any
 
 import msgspec
@@ -11,6 +13,7 @@ from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS
 from dspex.operations.framework.domain import Domain
 from dspex.operations.framework.query_arguments import MAX_MEMBERS
 from dspex.operations.framework.resource import Attribute, Filter, Resource
+from dspex.surfaces.api.rest.portable_schemas import Schema, portable
 
 
 def _backends() -> str:
@@ -61,15 +64,13 @@ _STATUSES = {
 }
 
 
+_SCHEMAS = "#/components/schemas/{name}"
+
+
 def openapi(domain: Domain) -> dict[str, Any]:
     """Return the description as OpenAPI 3.1."""
-    inputs = [action.input for action in domain.actions]
-    _, input_schemas = msgspec.json.schema_components(
-        inputs, ref_template="#/components/schemas/{name}"
-    )
-    schemas: dict[str, Any] = {**input_schemas, "Error": _ERROR, "FieldError": _FIELD}
-    for action in domain.actions:
-        schemas[action.input.__name__]["additionalProperties"] = False
+    schemas: Schema = {**_inputs(domain), **_results(domain)}
+    schemas |= {"Error": _ERROR, "FieldError": _FIELD}
     paths: dict[str, Any] = {"/v1/programs/{name}/execute": {"post": _execute()}}
     for action in domain.actions:
         paths[f"/v1/actions/{action.name}"] = {"post": _action(action)}
@@ -88,11 +89,55 @@ def openapi(domain: Domain) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": schemas,
+            "responses": _failures(),
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "A key: dspx_..."}
             },
         },
         "security": [{"key": []}],
+    }
+
+
+def reference(name: str) -> Schema:
+    """Return the reference to a schema of the description."""
+    return {"$ref": _SCHEMAS.format(name=name)}
+
+
+def _inputs(domain: Domain) -> Schema:
+    _, schemas = msgspec.json.schema_components(
+        [action.input for action in domain.actions], ref_template=_SCHEMAS
+    )
+    inputs = {name: portable(schema) for name, schema in schemas.items()}
+    for action in domain.actions:
+        inputs[action.input.__name__]["additionalProperties"] = False
+    return inputs
+
+
+def _results(domain: Domain) -> Schema:
+    """Return the schemas of results that are not rows: dataclasses of rows and plain values."""
+    rows = {resource.entity: _pascal(resource) for resource in domain.values()}
+    results: Schema = {}
+    for result in {action.result: None for action in domain.actions if action.result is not None}:
+        hints = typing.get_type_hints(result)
+        properties: Schema = {}
+        for part in dataclasses.fields(result):
+            hint = hints[part.name]
+            if hint in rows:
+                properties[part.name] = reference(rows[hint])
+                continue
+            (schema,), components = msgspec.json.schema_components([hint], ref_template=_SCHEMAS)
+            properties[part.name] = portable(schema)
+            results |= {name: portable(component) for name, component in components.items()}
+        results[result.__name__] = _object(properties, " ".join((result.__doc__ or "").split()))
+    return results
+
+
+def _object(properties: Schema, description: str) -> Schema:
+    return {
+        "type": "object",
+        "description": description,
+        "properties": properties,
+        "required": list(properties),
     }
 
 
@@ -105,12 +150,7 @@ def _row(resource: Resource[Any]) -> dict[str, Any]:
     for calculation in resource.calculations:
         properties[calculation.attribute.name]["description"] = calculation.description
     about = " ".join((resource.entity.__doc__ or "").split())
-    return {
-        "type": "object",
-        "description": about,
-        "properties": properties,
-        "required": list(properties),
-    }
+    return _object(properties, about)
 
 
 def _attribute(part: Attribute) -> dict[str, Any]:
@@ -123,12 +163,24 @@ def _attribute(part: Attribute) -> dict[str, Any]:
 
 
 def _execute() -> dict[str, Any]:
-    body = {
+    inputs = portable({"type": "object", "description": "Values by field name."})
+    return execution_operation(
+        "execute",
+        "Run a program once; a failed run is an answer whose status is failed.",
+        body=execution_body(inputs),
+        execution=reference("Execution"),
+        parameters=(_parameter("name", "path", {"type": "string"}),),
+    )
+
+
+def execution_body(inputs: Schema) -> Schema:
+    """Return the schema of the body that executes a program with these inputs."""
+    return {
         "type": "object",
         "required": ["inputs"],
         "additionalProperties": False,
         "properties": {
-            "inputs": {"type": "object", "description": "Values by field name."},
+            "inputs": inputs,
             "timeout": {
                 "type": ["number", "null"],
                 "description": "Seconds after which the run fails with the code deadline.",
@@ -139,34 +191,45 @@ def _execute() -> dict[str, Any]:
             },
         },
     }
+
+
+def execution_operation(
+    name: str,
+    summary: str,
+    *,
+    body: Schema,
+    execution: Schema,
+    parameters: tuple[dict[str, Any], ...] = (),
+    description: str = "",
+) -> dict[str, Any]:
+    """Return an operation that executes a program; `execution` is the schema of its response."""
+    key = {"type": "string", "minLength": 1, "maxLength": 200}
     return {
-        "operationId": "execute",
-        "summary": "Run a program once; a failed run is an answer whose status is failed.",
-        "parameters": [
-            _parameter("name", "path", {"type": "string"}),
-            _parameter(
-                "Idempotency-Key", "header", {"type": "string", "minLength": 1, "maxLength": 200}
-            ),
-        ],
+        "operationId": name,
+        "tags": ["execute"],
+        "summary": summary,
+        **({"description": description} if description else {}),
+        "parameters": [*parameters, _parameter("Idempotency-Key", "header", key)],
         "requestBody": _json_body(body),
-        "responses": _responses({"$ref": "#/components/schemas/Execution"}),
+        "responses": _responses(execution),
     }
 
 
 def _action(action: Action[Any, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {"$ref": f"#/components/schemas/{_pascal(action.resource)}"}
+    result = _pascal(action.resource) if action.result is None else action.result.__name__
     return {
         "operationId": action.name,
+        "tags": [action.resource.plural],
         "summary": action.description,
         "description": action.terms,
-        "requestBody": _json_body({"$ref": f"#/components/schemas/{action.input.__name__}"}),
-        "responses": _responses(row if action.result is None else {"type": "object"}),
+        "requestBody": _json_body(reference(action.input.__name__)),
+        "responses": _responses(reference(result)),
     }
 
 
 def _many(resource: Resource[Any]) -> dict[str, Any]:
     size = {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
-    rows = {"type": "array", "items": {"$ref": f"#/components/schemas/{_pascal(resource)}"}}
+    rows = {"type": "array", "items": reference(_pascal(resource))}
     page = {
         "type": "object",
         "required": [resource.plural, "next"],
@@ -178,6 +241,7 @@ def _many(resource: Resource[Any]) -> dict[str, Any]:
     orders = [sign + name for name in resource.sortable for sign in ("", "-")]
     return {
         "operationId": f"list_{resource.plural}",
+        "tags": [resource.plural],
         "summary": f"{resource.plural.replace('_', ' ').capitalize()}, newest first; `next` is the "
         "cursor of the next page.",
         "description": f"Needs the scope {resource.reading}. A minus before a name in `sort` "
@@ -216,10 +280,11 @@ def _filter(filter_: Filter) -> dict[str, Any]:
 def _one(resource: Resource[Any]) -> dict[str, Any]:
     return {
         "operationId": f"read_{resource.name}",
+        "tags": [resource.plural],
         "summary": f"One {resource.name.replace('_', ' ')}.",
         "description": f"Needs the scope {resource.reading}.",
         "parameters": [_parameter("id", "path", dict(ATTRIBUTE_KINDS["uuid"].schema))],
-        "responses": _responses({"$ref": f"#/components/schemas/{_pascal(resource)}"}),
+        "responses": _responses(reference(_pascal(resource))),
     }
 
 
@@ -231,12 +296,16 @@ def _json_body(schema: dict[str, Any]) -> dict[str, Any]:
     return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
-def _responses(schema: dict[str, Any]) -> dict[str, Any]:
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    failures = {
-        status: {"description": about, "content": error} for status, about in _STATUSES.items()
+def _failures() -> dict[str, Any]:
+    error = {"application/json": {"schema": reference("Error")}}
+    return {
+        f"Error{status}": {"description": about, "content": error}
+        for status, about in _STATUSES.items()
     }
+
+
+def _responses(schema: Schema) -> dict[str, Any]:
     return {
         "200": {"description": "Done.", "content": {"application/json": {"schema": schema}}},
-        **failures,
+        **{status: {"$ref": f"#/components/responses/Error{status}"} for status in _STATUSES},
     }
