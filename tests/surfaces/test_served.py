@@ -85,27 +85,43 @@ def test_pages_of_other_sites_are_not_answered(server: tuple[str, Path, Child]) 
     caught.value.close()
 
 
-def test_the_explorer_needs_nothing_from_elsewhere(server: tuple[str, Path, Child]) -> None:
+@pytest.mark.parametrize(
+    ("path", "title"), [("/explorer", "dspex explorer"), ("/docs", "dspex REST API")]
+)
+def test_a_page_needs_nothing_from_elsewhere(
+    server: tuple[str, Path, Child], path: str, title: str
+) -> None:
     url, _, _ = server
-    with urllib.request.urlopen(f"{url}/explorer", timeout=30) as answer:
+    with urllib.request.urlopen(f"{url}{path}", timeout=30) as answer:
         page = answer.read().decode()
-    assert "dspex explorer" in page
+    assert title in page
     assert not re.findall(r"""(?:src|href)=["']?https?:""", page)
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium on this machine")
-def test_the_explorer_shows_the_schema_in_a_browser(
-    server: tuple[str, Path, Child], tmp_path: Path
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("/explorer", ["executeProgram(input: ExecuteProgramInput!): Execution"]),
+        (
+            "/docs#execute_shout",
+            ["/v1/programs/shout/execute", "Run the program 'shout' once.", "result: string"],
+        ),
+    ],
+)
+def test_a_page_shows_the_api_in_a_browser(
+    server: tuple[str, Path, Child], tmp_path: Path, path: str, parts: list[str]
 ) -> None:
-    url, _, _ = server
+    url, folder, _ = server
+    dspex(folder, "run", "app.py:shout", "text=x")
     options = (
         "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
         "--disable-sync"
     )
     command = ["chromium", *options.split(), f"--user-data-dir={tmp_path / 'profile'}"]
-    command += ["--virtual-time-budget=5000", "--dump-dom", f"{url}/explorer"]
+    command += ["--virtual-time-budget=5000", "--dump-dom", f"{url}{path}"]
     process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "executeProgram(input: ExecuteProgramInput!): Execution" in process.stdout
+    assert [part for part in parts if part not in process.stdout] == []
 
 
 def test_an_interrupted_server_ends_clean(server: tuple[str, Path, Child]) -> None:

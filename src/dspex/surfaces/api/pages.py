@@ -1,4 +1,4 @@
-"""The HTML page of the server, and the headers that restrict what it may do."""
+"""The HTML pages of the server, and the headers that restrict what they may do."""
 
 import hashlib
 import re
@@ -13,23 +13,30 @@ from dspex.surfaces.api.gateway import BROWSER_HEADERS
 from dspex.surfaces.api.responses import send_bytes
 from dspex.surfaces.api.rest.routes import route
 
+PAGES: Final = ("/explorer", "/docs")
+"""The paths of pages; each is a file in `static`, for GraphQL and for REST."""
 _BLOCK: Final = rb"<%b>(.*?)</%b>"
 
 
 def page_routes() -> list[Route]:
-    """Return the routes of the explorer page, and of `/`, which redirects to it."""
-    page = files("dspex.surfaces.api").joinpath("static/explorer.html").read_bytes()
-    browser_headers = page_headers(page)
-
-    async def explorer(scope: Scope, _receive: Receive, send: Send) -> None:
-        scope["browser_headers"] = browser_headers
-        await send_bytes(send, page, kind=b"text/html; charset=utf-8")
+    """Return the routes of the pages, and of `/`, which redirects to the explorer."""
 
     async def home(_scope: Scope, _receive: Receive, send: Send) -> None:
         location = ((b"location", b"/explorer"),)
         await send_bytes(send, b"", status=307, headers=location, kind=b"text/plain")
 
-    return [route("/", home, "GET"), route("/explorer", explorer, "GET")]
+    return [route("/", home, "GET"), *(_page_route(path) for path in PAGES)]
+
+
+def _page_route(path: str) -> Route:
+    page = files("dspex.surfaces.api").joinpath(f"static{path}.html").read_bytes()
+    browser_headers = page_headers(page)
+
+    async def answer(scope: Scope, _receive: Receive, send: Send) -> None:
+        scope["browser_headers"] = browser_headers
+        await send_bytes(send, page, kind=b"text/html; charset=utf-8")
+
+    return route(path, answer, "GET")
 
 
 def page_headers(page: bytes) -> tuple[tuple[bytes, bytes], ...]:

@@ -50,7 +50,7 @@ async def test_only_a_whole_and_active_key_is_let_in(tmp_path: Path) -> None:
 
 async def test_health_and_pages_need_no_key_and_everything_else_does(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
-        for path in ("/healthz", "/readyz", "/explorer", "/v1/openapi.json"):
+        for path in ("/healthz", "/readyz", "/explorer", "/docs", "/v1/openapi.json"):
             assert (await server.ask("GET", path)).status == 200
         for path in ("/metrics", "/v1/programs", "/v1/nothing", "/graphql", "/"):
             assert (await server.ask("GET", path)).status == (307 if path == "/" else 401)
@@ -217,7 +217,8 @@ async def test_every_answer_tells_browsers_not_to_frame_sniff_or_run_anything(
 ) -> None:
     async with serving(tmp_path) as server:
         answers = [
-            ("GET", path) for path in ("/", "/explorer", "/healthz", "/v1/programs", "/v1/nothing")
+            ("GET", path)
+            for path in ("/", "/explorer", "/docs", "/healthz", "/v1/programs", "/v1/nothing")
         ]
         for method, path in (*answers, ("PUT", "/graphql"), ("POST", "/graphql")):
             headers = (await server.ask(method, path)).headers
@@ -231,11 +232,12 @@ async def test_every_answer_tells_browsers_not_to_frame_sniff_or_run_anything(
             assert "unsafe" not in policy, path
 
 
-async def test_the_explorer_may_run_its_own_script_and_ask_its_own_server_only(
-    tmp_path: Path,
+@pytest.mark.parametrize("path", ["/explorer", "/docs"])
+async def test_a_page_may_run_its_own_script_and_ask_its_own_server_only(
+    tmp_path: Path, path: str
 ) -> None:
     async with serving(tmp_path) as server:
-        answer = await server.ask("GET", "/explorer")
+        answer = await server.ask("GET", path)
         policy = dict(
             part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; ")
         )
