@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,7 +17,10 @@ from tests.surfaces.api.client import serving
 from tests.surfaces.api.connections.wire import wired
 
 pytestmark = pytest.mark.full
-RUN = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { status } }"
+RUN = (
+    "mutation Execute($input: ExecuteProgramInput!) { executeProgram(input: $input) { status "
+    "outputs } }"
+)
 FOLLOW = (
     'subscription { executionUpdates(after: "00000000-0000-7000-8000-000000000000") { execution { '
     "status } } }"
@@ -32,7 +36,8 @@ async def test_gql_reads_the_schema_checks_against_it_and_follows(tmp_path: Path
         async with Client(transport=http, fetch_schema_from_transport=True) as session:
             run = gql(RUN)
             run.variable_values = {"input": {"name": "n", "inputs": {"q": "?"}}}
-            assert (await session.execute(run))["executeProgram"]["status"] == "COMPLETED"
+            execution = (await session.execute(run))["executeProgram"]
+            assert (execution["status"], type(execution["outputs"]["n"])) == ("COMPLETED", int)
             with pytest.raises(Exception, match="Cannot query field 'nothing'"):
                 await session.execute(gql("{ nothing }"))
         socket = WebsocketsTransport(f"ws://{url}", headers=headers)
@@ -46,37 +51,82 @@ async def test_gql_reads_the_schema_checks_against_it_and_follows(tmp_path: Path
                 await session.execute(gql("{ auditEntries { totalCount } }"))
 
 
-CODEGEN = {"graphql": "^16", "@graphql-codegen/cli": "^7", "@graphql-codegen/typescript": "^6"}
+PACKAGES = {
+    "@graphql-codegen/cli": "^7",
+    "@graphql-codegen/typescript": "^6",
+    "@graphql-codegen/typescript-operations": "^6",
+    "graphql": "^16",
+    "typescript": "^5",
+}
+COMPILER = {
+    "module": "nodenext", "target": "es2022", "strict": True, "lib": ["es2022", "dom"],
+    "types": [], "outDir": "out",
+}  # fmt: skip
+SOURCES = ["call.ts", "operations.ts", "schema.ts"]
+CALL = """
+import type { ExecuteMutation, ExecuteMutationVariables } from "./operations.js";
+
+declare const process: { argv: string[] };
+const [, , url, key, query] = process.argv;
+const variables: ExecuteMutationVariables = { input: { name: "n", inputs: { q: "?" } } };
+const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
+const body = JSON.stringify({ query, variables });
+const reply = await fetch(url, { method: "POST", headers, body });
+const { data } = (await reply.json()) as { data: ExecuteMutation };
+console.log(data.executeProgram?.status, data.executeProgram?.outputs.n);
+// @ts-expect-error: not selected
+data.executeProgram?.durationMs;
+// @ts-expect-error: required
+const missing: ExecuteMutationVariables = { input: { name: "n" } };
+"""
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("npm") is None, reason="no npm on this machine")
-async def test_a_code_generator_reads_the_schema(tmp_path: Path) -> None:
-    def generate(url: str, key: str) -> str:
+async def test_a_code_generator_reads_the_schema_and_types_an_operation(tmp_path: Path) -> None:
+    def run(*command: str) -> str:
+        path = shutil.which(command[0]) or command[0]
+        process = subprocess.run(
+            [path, *command[1:]],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        assert process.returncode == 0, process.stdout + process.stderr
+        return process.stdout
+
+    def generate_and_call(url: str, key: str) -> str:
         source = {url: {"headers": {"authorization": f"Bearer {key}"}}}
-        generates = {"schema.ts": {"plugins": ["typescript"]}}
-        (tmp_path / "codegen.json").write_text(
-            json.dumps({"schema": [source], "generates": generates})
-        )
-        (tmp_path / "package.json").write_text(
-            json.dumps({"private": True, "dependencies": CODEGEN})
-        )
-        options = {
-            "cwd": tmp_path,
-            "check": True,
-            "capture_output": True,
-            "text": True,
-            "timeout": 400,
+        generates = {
+            "schema.ts": {"plugins": ["typescript"]},
+            "operations.ts": {"plugins": ["typescript-operations"]},
         }
-        subprocess.run(
-            [shutil.which("npm"), "install", "--no-audit", "--no-fund", "--silent"], **options
-        )
-        subprocess.run(
-            [shutil.which("npx"), "graphql-codegen", "--config", "codegen.json"], **options
-        )
-        return (tmp_path / "schema.ts").read_text()
+        files = {
+            "codegen.json": {
+                "schema": [source],
+                "documents": "run.graphql",
+                "generates": generates,
+                "config": {"scalars": {"JSON": "any"}, "useTypeImports": True},
+            },
+            "package.json": {"private": True, "type": "module", "dependencies": PACKAGES},
+            "tsconfig.json": {"compilerOptions": COMPILER, "files": SOURCES},
+        }
+        for name, content in files.items():
+            (tmp_path / name).write_text(json.dumps(content))
+        (tmp_path / "run.graphql").write_text(RUN)
+        (tmp_path / "call.ts").write_text(CALL)
+        run("npm", "install", "--no-audit", "--no-fund", "--silent")
+        run("npx", "graphql-codegen", "--config", "codegen.json")
+        run("npx", "tsc")
+        return run("node", "out/call.js", url, key, RUN)
 
     async with serving(tmp_path) as server, wired(app=server.app) as wire:
-        key = await server.give_key("k", "read")
-        record = await asyncio.to_thread(generate, f"http://127.0.0.1:{wire.port}/graphql", key)
-        assert "export type CreateProgramInput = {" in record
+        await server.give_program()
+        key = await server.give_key("k", "read", "execute")
+        url = f"http://127.0.0.1:{wire.port}/graphql"
+        status, number = (await asyncio.to_thread(generate_and_call, url, key)).split()
+    assert "export type CreateProgramInput = {" in (tmp_path / "schema.ts").read_text()
+    assert status == "COMPLETED"
+    assert re.fullmatch(r"-?\d+", number)
