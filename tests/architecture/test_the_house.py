@@ -12,7 +12,7 @@ from dspex import errors
 from tests.architecture.source import FILES, SOURCE, TESTS, tree_of
 
 # tests of the package as a whole, and what tests share
-NOT_ROOMS = {"architecture", "changes", "compat", "docs", "support"}
+NOT_ROOMS = {"architecture", "changes", "compat", "docs", "product", "support"}
 # programs that tests load
 NOT_TESTS = {"execution/backends/dspy_bridge/programs"}
 
