@@ -1,18 +1,23 @@
 """`dspex run`: run a program once and store the execution."""
 
+import sys
 from pathlib import Path
 
 import click
 
 from dspex.bootstrap import Services
 from dspex.errors import NotFoundError
+from dspex.execution.context import RunContext
+from dspex.execution.frame import EmitEvent
 from dspex.operations.executions.actions import execute_program
+from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.inputs import ExecuteProgram
 from dspex.operations.executions.records import ExecutionRecord
 from dspex.operations.framework.operations import Operations
 from dspex.operations.programs.records import ProgramRecord
 from dspex.operations.programs.stored_programs import find_program, program_value, save_program
 from dspex.surfaces.cli.complete import complete_target
+from dspex.surfaces.cli.field_printer import FieldPrinter
 from dspex.surfaces.cli.options import (
     operations_in,
     run_options,
@@ -20,7 +25,7 @@ from dspex.surfaces.cli.options import (
     with_services,
     workspace_option,
 )
-from dspex.surfaces.cli.output import failure_text, fields_text, say, show_json
+from dspex.surfaces.cli.output import failure_text, say, show_json
 from dspex.surfaces.cli.targets import Target, code_root, find_target
 from dspex.surfaces.cli.values import parse_inputs
 
@@ -47,7 +52,8 @@ def run_command(
 ) -> int:
     """Run TARGET once and store the execution.
 
-    Text fields take text, all others JSON; FIELD=@path reads a file, FIELD=- the standard input.
+    Text fields take text, all others JSON; FIELD=@path reads a file, FIELD=- the standard input. On
+    a terminal, the outputs appear while the model writes them.
     """
     program_target = find_target(target, code_root())
 
@@ -57,18 +63,34 @@ def run_command(
         signature = (await program_value(operations, record)).signature
         inputs = parse_inputs(values, signature, file=file)
         request = ExecuteProgram(program_id=record.id, inputs=inputs, backend=backend)
+        if printer.is_live:
+            printer.names = signature.output_fields
+            _listen(operations.services[Executor], printer.emit)
         return await execute_program(operations, request)
 
-    execution = with_services(settings_of(model=model, adapter=adapter, state_dir=state_dir), work)
+    settings = settings_of(model=model, adapter=adapter, state_dir=state_dir)
+    with FieldPrinter(is_live=sys.stdout.isatty() and not as_json) as printer:
+        execution = with_services(settings, work)
     if as_json:
         show_json(execution_json(execution))
     elif execution.outputs is not None:
-        click.echo(fields_text(execution.outputs))
+        printer.finish(execution.outputs)
         say(f"\n{summary(execution)}")
     else:
+        printer.end_line()
         error = execution.error or {"message": execution.status}
         say(f"{failure_text(error['message'], error.get('frames', ()))}\n\n{summary(execution)}")
     return 0 if execution.status == "completed" else 1
+
+
+def _listen(executor: Executor, emit: EmitEvent) -> None:
+    """Pass the events of all executions of this process to `emit`."""
+    provide = executor.context_provider
+
+    async def provide_listening(workspace: str, context: RunContext) -> RunContext:
+        return (await provide(workspace, context)).listening(emit=emit)
+
+    executor.context_provider = provide_listening
 
 
 async def store_target(operations: Operations, target: Target) -> ProgramRecord:
