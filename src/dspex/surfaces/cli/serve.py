@@ -58,6 +58,11 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 @click.option(
     "--auth", is_flag=True, flag_value="on", default=None, help="Require a key on loopback too."
 )
+@click.option(
+    "--log-requests/--no-log-requests",
+    default=None,
+    help="Print a line for each request. On a terminal: yes.",
+)
 @click.option("--allow-host", "allowed_hosts", help="Accepted host names, separated by commas.")
 @click.option(
     "--reload", "reloads", is_flag=True, help="Start again when a .py file or dspex.toml changes."
@@ -74,12 +79,17 @@ def serve_command(
 
     The command line and the server share the data of one state folder.
     """
+    logs_requests = flags.pop("log_requests")
+    if logs_requests is None:
+        logs_requests = sys.stderr.isatty()
     parts = server_parts(*SERVER_PARTS)
     settings = with_isolation(settings_of(serves=True, **flags))
     if reloads:
         return _serve_with_reload(settings)
     set_up_logs(settings)
-    config = parts["ServerConfig"](**_request_limits(settings))
+    if logs_requests:
+        logging.getLogger("dspex.requests").setLevel(logging.INFO)
+    config = parts["ServerConfig"](**_request_limits(settings), logs_requests=logs_requests)
     if config.needs_key:
         with_services(settings, _require_key)
     socket_ = _listen(settings.host, settings.port) if listener is None else _inherited(listener)

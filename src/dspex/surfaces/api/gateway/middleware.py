@@ -37,6 +37,8 @@ PUBLIC_PATHS: Final = frozenset(
 PERSONAL_PATHS: Final = frozenset({"/v1/openapi.json"})
 """Public paths that say more to the holder of a key."""
 _log = logging.getLogger("dspex.api")
+_request_log = logging.getLogger("dspex.requests")
+_LONGEST_PATH: Final = 200
 
 
 class _Rejection(Exception):  # noqa: N818  # a response, not a fault
@@ -104,9 +106,10 @@ class Gateway:
             await _send_error(send_with_headers, _Rejection(500, FAULT, code="internal"))
         finally:
             metrics.running -= 1
-            metrics.count_request(
-                scope.get("label") or "other", status, seconds=time.perf_counter() - start
-            )
+            seconds = time.perf_counter() - start
+            metrics.count_request(scope.get("label") or "other", status, seconds=seconds)
+            if self._config.logs_requests:
+                _request_log.info("%s %s %d %.1f ms", *_target(scope), status, seconds * 1e3)
 
     async def _check_and_run(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _headers(scope)
@@ -183,6 +186,12 @@ def session_of(authenticator: Authenticator, scope: Scope) -> CallerSession:
     return CallerSession(
         authenticator=authenticator, peer=_peer(scope), key=_key(dict(scope["headers"]))
     )
+
+
+def _target(scope: Scope) -> tuple[str, str]:
+    """Return method and path as they were sent: without the query, which may hold secrets."""
+    path = scope["raw_path"].decode("ascii", "backslashreplace")
+    return scope["method"], path if len(path) <= _LONGEST_PATH else f"{path[:_LONGEST_PATH]}..."
 
 
 def _peer(scope: Scope) -> str:
