@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -41,14 +42,20 @@ class TraceRecorder:
         self._next += 1
         return OpenSpan(self, self._next, kind, name, parent_id, path, self.clock.monotonic_ns())
 
-    def frames(self, span: "OpenSpan", error: BaseException) -> list[CodeFrame]:
-        """Return the user's lines behind an error, unless a span inside `span` shows them."""
+    def frames(self, span_id: int, error: BaseException) -> list[CodeFrame]:
+        """Return the user's lines behind an error, unless a span inside this one shows them."""
         frames = user_frames(error)
-        if not frames:
-            return []
-        is_shown = self._places.pop(span.id, None) == frames[-1]
-        self._places[span.parent_id] = frames[-1]
-        return [] if is_shown else frames
+        return [] if frames and self._places.get(span_id) == frames[-1] else frames
+
+    def add(self, span: Span) -> None:
+        """Record a finished span and pass it to the observer."""
+        if span.error is not None:
+            frames: Any = span.attributes.get("frames")
+            place = frames[-1] if frames else self._places.pop(span.span_id, None)
+            if place is not None:
+                self._places[span.parent_id] = place
+        self.spans.append(span)
+        self.observer.on_span(span)
 
     def trace(self, span_id: int, *, first: int) -> Callable[[], Trace]:
         """Return a function that builds the trace of span `span_id`, which has just ended.
@@ -98,7 +105,7 @@ class OpenSpan(msgspec.Struct, gc=False):  # thousands are open at once, and non
 
         Of an error, the innermost span that the user's code is in has its lines as `frames`.
         """
-        if isinstance(error, Exception) and (frames := self.run.frames(self, error)):
+        if isinstance(error, Exception) and (frames := self.run.frames(self.id, error)):
             attributes = {**(attributes or {}), "frames": frames}
         span = Span(
             trace_id=self.run.trace_id,
@@ -116,8 +123,7 @@ class OpenSpan(msgspec.Struct, gc=False):  # thousands are open at once, and non
             inputs_ref=self.inputs,
             outputs_ref=outputs,
         )
-        self.run.spans.append(span)
-        self.run.observer.on_span(span)
+        self.run.add(span)
         return span
 
 

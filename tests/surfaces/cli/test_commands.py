@@ -145,10 +145,26 @@ def test_a_failure_shows_the_lines_of_the_users_code(
     for backend in ("native", "isolated"):
         _, _, err = call(capsys, "run", target("fail"), "text=a", "--backend", backend)
         assert f")\n{code_text}\n" in err
-    assert code_text in call(capsys, "execution", "last")[1]
+        shown = call(capsys, "execution", "last")[1]
+        assert shown.count("raise RuntimeError") == 2  # the error, and one span of the trace
     _, _, err = call(capsys, "eval", target("fail"), "data.csv")
     assert f"row 0 failed at\n{code_text}" in err
     assert err.count(code_text) == 1
+
+
+def test_eval_ends_with_the_three_worst_rows_and_the_report(
+    target: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("eval", target("shout"), "data.csv", "--metric", target("half"))
+    _, _, err = call(capsys, *arguments, "--html", "page.html")
+    assert [line.partition(":")[0] for line in err.splitlines()[-5:]] == [
+        "worst rows",
+        *(f"  row {index}" for index in (0, 1, 2)),
+        "report",
+    ]
+    assert err.endswith("report: page.html\n")
+    _, _, err = call(capsys, *arguments)
+    assert err.endswith("report: --html FILE writes one with every row\n")
 
 
 def test_a_file_that_cannot_be_imported_shows_its_lines(

@@ -193,9 +193,7 @@ class Answerer:
             run.clock.monotonic_ns() - _CLOCK.monotonic_ns()
         )  # the caller may use another clock
         for item in items:
-            span = item.to_span(self, trace_id=run.trace_id, clock_offset=clock_offset)
-            run.spans.append(span)
-            run.observer.on_span(span)
+            run.add(item.to_span(self, trace_id=run.trace_id, clock_offset=clock_offset))
 
     def _record_calls(self, data: Any) -> None:
         on_call = self.context.frame.on_call
