@@ -104,6 +104,12 @@ class PoolWorker:
         except WorkerStartError as error:
             self._give_up(error)
             raise
+        self._report(
+            "worker",
+            f"worker {self.name} is starting",
+            state="starting",
+            limit_s=self.spec.start_seconds,
+        )
         self._tasks.spawn(self._handshake())
 
     async def _handshake(self) -> None:

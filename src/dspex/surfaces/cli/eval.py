@@ -99,7 +99,7 @@ def eval_command(
         program = await load_target(services, program_target)
         warn_of_labels(program.signature, rows)
         module = RecordedModule(services.operations, program, backend=backend)
-        with Progress("evaluating", len(rows) * repeats) as progress:
+        with Progress("evaluating", len(rows) * repeats, "rows") as progress:
             report = await aevaluate(
                 module,
                 rows,

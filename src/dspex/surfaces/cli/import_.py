@@ -1,6 +1,8 @@
 """`dspex import`: store programs that were written for dspy or saved by it."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import click
 
 from dspex.bootstrap import Services, dspy_bridge
 from dspex.errors import DefinitionError, InvalidError, NotFoundError
+from dspex.execution.backends.dspy_bridge import DspyBackend
 from dspex.execution.backends.dspy_bridge.saved_programs import (
     STATE_KINDS,
     import_into,
@@ -29,6 +32,7 @@ from dspex.operations.programs.stored_programs import (
 )
 from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, say, show_json
+from dspex.surfaces.cli.progress import Progress
 from dspex.surfaces.cli.targets import code_root, module_name
 
 
@@ -171,8 +175,10 @@ async def _load_saved(services: Services, request: ImportRequest, code: CodeRoot
             "chain_of_thought"
         )
     if request.into is None and request.signature is not None:
-        bridge = await dspy_bridge(services.backends)
-        return await import_over(bridge, request.signature, request.kind, state=state, name=name)
+        async with _bridge(services, request) as bridge:
+            return await import_over(
+                bridge, request.signature, request.kind, state=state, name=name
+            )
     target = str(request.into)
     if ":" in target:
         return await _load_module(services, request, code, target=target, state=state)
@@ -181,14 +187,14 @@ async def _load_saved(services: Services, request: ImportRequest, code: CodeRoot
     if target_program.root.kind != "dspy":
         return replace(import_into(target_program, state, code=code), name=request.name or target)
     config = target_program.root.config
-    bridge = await dspy_bridge(services.backends)
-    return await bridge.import_program(
-        config["target"],
-        init=config["init"],
-        state=state,
-        signature=target_program.signature,
-        name=request.name or target,
-    )
+    async with _bridge(services, request) as bridge:
+        return await bridge.import_program(
+            config["target"],
+            init=config["init"],
+            state=state,
+            signature=target_program.signature,
+            name=request.name or target,
+        )
 
 
 async def _load_module(
@@ -202,14 +208,22 @@ async def _load_module(
     place, _, name = target.rpartition(":")
     if place.endswith(".py"):
         place = module_name(Path(place), code)
+    async with _bridge(services, request) as bridge:
+        return await bridge.import_program(
+            f"{place}:{name}",
+            init=request.init,
+            state=state,
+            signature=request.signature,
+            name=request.name or name,
+        )
+
+
+@asynccontextmanager
+async def _bridge(services: Services, request: ImportRequest) -> AsyncIterator[DspyBackend]:
+    """Yield the bridge to dspy when its worker has started, and show a live line meanwhile."""
     bridge = await dspy_bridge(services.backends)
-    return await bridge.import_program(
-        f"{place}:{name}",
-        init=request.init,
-        state=state,
-        signature=request.signature,
-        name=request.name or name,
-    )
+    with Progress(f"importing {request.source}", limit_s=bridge.config.seconds):
+        yield bridge
 
 
 def _runs_here(kind: str) -> bool:

@@ -13,13 +13,14 @@ from dspex.bootstrap import Services
 from dspex.errors import DefinitionError, StorageError, boundary
 from dspex.execution.backends import BackendModule
 from dspex.execution.clients import Budget
-from dspex.execution.modules import build
+from dspex.execution.modules import Module, build
 from dspex.learning.optimizers import JsonlJournal, Optimizer, Outcome, Search, aoptimize
 from dspex.learning.optimizers.export import to_csv, to_html
 from dspex.learning.optimizers.labels import short_name
 from dspex.learning.optimizers.limits import parse_pick
 from dspex.learning.optimizers.options import find_problem
 from dspex.learning.optimizers.registry import OPTIMIZERS, optimizers_with
+from dspex.learning.optimizers.search import Estimate
 from dspex.surfaces.cli.complete import complete_target
 from dspex.surfaces.cli.eval import (
     check_writable,
@@ -31,9 +32,11 @@ from dspex.surfaces.cli.eval import (
 )
 from dspex.surfaces.cli.options import run_options, settings_of, with_services
 from dspex.surfaces.cli.output import say, show_json
+from dspex.surfaces.cli.progress import Progress
 from dspex.surfaces.cli.table import table
 from dspex.surfaces.cli.targets import code_root, find_target
 from dspex.surfaces.cli.winner import StoredWinner, is_changed, next_step, store_winner
+from dspex.telemetry import Event
 
 MIN_SHARE = 0.05
 _ABOVE_0 = click.FloatRange(0, min_open=True)
@@ -177,7 +180,7 @@ def optimize_command(
             if is_native
             else BackendModule(choice.program, choice.backend)
         )
-        outcome: Outcome[Any] = await aoptimize(
+        outcome = await _optimize(
             module, optimizer, train=train, metric=metrics, context=services.context, search=search
         )
         if not stores or not is_changed(outcome):
@@ -275,10 +278,31 @@ def _search(flags: dict[str, Any], data: Path) -> Search:
         ),
         concurrency=flags["concurrency"],
         seed=flags["seed"],
-        on_estimate=lambda estimate: say(f"estimate: {estimate}"),
-        on_progress=lambda event: say(event.message),
     )
     return search if flags["journal"] is None else replace(search, journal=_journal(flags))
+
+
+async def _optimize(
+    module: Module, optimizer: Optimizer, *, search: Search, **material: Any
+) -> Outcome[Any]:
+    """Optimize while a live line shows how far the search is."""
+    with Progress("optimizing", unit="calls") as progress:
+        search = _with_progress(search, progress)
+        return await aoptimize(module, optimizer, search=search, **material)
+
+
+def _with_progress(search: Search, progress: Progress) -> Search:
+    """Return the search with listeners: the estimate and trials are lines above the live one."""
+
+    def on_estimate(estimate: Estimate) -> None:
+        progress.total = estimate.calls
+        progress.say(f"estimate: {estimate}")
+
+    def on_progress(event: Event) -> None:
+        progress.done = int(str(event.attributes["calls"]))
+        progress.say(event.message)
+
+    return replace(search, on_estimate=on_estimate, on_progress=on_progress)
 
 
 def _journal(flags: dict[str, Any]) -> JsonlJournal:

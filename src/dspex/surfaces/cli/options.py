@@ -1,5 +1,6 @@
 """Options that several commands share, settings from flags, and services around a coroutine."""
 
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from dspex.operations.framework.operations import Operations
 from dspex.operations.tenancy.records import WORKSPACE
 from dspex.settings import Settings
 from dspex.surfaces.cli.output import json_option, say
+from dspex.surfaces.cli.progress import Progress
 from dspex.surfaces.cli.targets import code_root
 from dspex.sync import run
 from dspex.telemetry import Event, Silent
@@ -55,7 +57,45 @@ class PrintingObserver(Silent):
     def on_event(self, event: Event) -> None:
         """Print the event if it is a line from a worker."""
         if event.name == "log" and "worker" in event.attributes:
-            say(f"{event.attributes['worker']}: {event.message}")
+            self.show(f"{event.attributes['worker']}: {event.message}")
+
+    def show(self, text: str) -> None:
+        """Print a line."""
+        say(text)
+
+
+class WaitingObserver(PrintingObserver):
+    """Also shows a live line while the first worker starts; those that start later delay nobody."""
+
+    __slots__ = ("_has_started", "_line")
+
+    def __init__(self) -> None:
+        self._has_started = False
+        self._line: Progress | None = None
+
+    def show(self, text: str) -> None:
+        """Print a line above the live line."""
+        say(text) if self._line is None else self._line.say(text)
+
+    def on_event(self, event: Event) -> None:
+        """Print a line from a worker; begin and end the live line."""
+        super().on_event(event)
+        if event.name != "worker" or self._has_started:
+            return
+        if event.attributes.get("state") != "starting":
+            self.end()
+            self._has_started = True
+        elif self._line is None and sys.stderr.isatty():
+            limit_s = float(str(event.attributes["limit_s"]))
+            self._line = Progress(
+                f"starting the worker {event.attributes['worker']}", limit_s=limit_s
+            ).__enter__()
+
+    def end(self) -> None:
+        """End the live line."""
+        if self._line is not None:
+            self._line.__exit__()
+            self._line = None
 
 
 def settings_of(*, serves: bool = False, **flags: Any) -> Settings:
@@ -74,14 +114,18 @@ def warn(text: str) -> None:
 
 def with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:
     """Open the services for the working folder, do `work`, and close them."""
+    observer = WaitingObserver()
 
     async def session() -> T:
         async with open_services(
-            settings, code=code_root(), observer=PrintingObserver(), say=say
+            settings, code=code_root(), observer=observer, say=observer.show
         ) as services:
             return await work(services)
 
-    return run(session())
+    try:
+        return run(session())
+    finally:
+        observer.end()
 
 
 def with_store(state_dir: Path | None, work: Callable[[Services], Awaitable[T]], **flags: Any) -> T:

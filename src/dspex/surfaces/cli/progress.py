@@ -1,60 +1,88 @@
-"""A progress line for long work, shown from the third second on."""
+"""A live line for long work, shown from the third second on."""
 
+import shutil
 import sys
 import time
+from threading import Event, Lock, Thread
 from typing import Self
 
 _DELAY_S = 2.0
-_INTERVAL_S = 0.2
+_INTERVAL_S = 0.5
+_LOG_INTERVAL_S = 10.0
 
 
 class Progress:
-    """Counts steps and rewrites a line on standard error; without a terminal, a line every 10 s."""
+    """Counts steps in a line on standard error that moves on while a `with` block runs.
 
-    def __init__(self, what: str, total: int | None = None) -> None:
-        """Take the name of the work and the number of its steps, if known."""
+    The line has the time that passed and the time left: by the steps, or at most by a `limit_s`. On
+    a terminal it is rewritten twice a second, otherwise printed every 10 s.
+    """
+
+    def __init__(
+        self, what: str, total: int | None = None, unit: str = "", *, limit_s: float | None = None
+    ) -> None:
+        """Take the name of the work, and the number and name of its steps or the limit if known."""
+        self.total = total
+        self.done = 0
         self._what = what
-        self._total = total
-        self._done = 0
+        self._unit = f" {unit}" if unit else ""
+        self._limit_s = limit_s
         self._start = time.monotonic()
-        self._shown = 0.0
+        self._is_shown = False
         self._is_terminal = sys.stderr.isatty()
+        self._lock = Lock()
+        self._end = Event()
+        self._thread = Thread(target=self._refresh, daemon=True, name="progress")
 
     def step(self, _result: object = None) -> None:
         """Count one step."""
-        self._done += 1
-        now = time.monotonic()
-        wait = _INTERVAL_S if self._is_terminal else 10.0
-        if now - self._start >= _DELAY_S and now - self._shown >= wait:
-            self._shown = now
-            self._write(self._line(now))
-
-    def _line(self, now: float) -> str:
-        elapsed = now - self._start
-        if not self._total:
-            return f"{self._what}: {self._done} done, {elapsed:.0f} s"
-        remaining = elapsed / self._done * (self._total - self._done)
-        return (
-            f"{self._what}: {self._done} of {self._total}, {elapsed:.0f} s, about {remaining:.0f} "
-            "s left"
-        )
-
-    def _write(self, line: str) -> None:
-        sys.stderr.write(f"\r\x1b[2K{line}" if self._is_terminal else f"{line}\n")
-        sys.stderr.flush()
+        self.done += 1
 
     def say(self, text: str) -> None:
-        """Print a line on standard output, instead of the progress line."""
-        self._clear()
-        print(text, flush=True)
-
-    def _clear(self) -> None:
-        if self._is_terminal and self._shown:
-            sys.stderr.write("\r\x1b[2K")
+        """Print a line above the live line."""
+        with self._lock:
+            self._clear()
+            sys.stderr.write(f"{text}\n")
             sys.stderr.flush()
 
+    def line(self, seconds: float) -> str:
+        """Return the line after so many seconds."""
+        if not self.total:
+            left = "" if self._limit_s is None else self._left("at most", self._limit_s - seconds)
+            count = f"{self.done}{self._unit}, " if self.done else ""
+            return f"{self._what}: {count}{seconds:.0f} s{left}"
+        count = f"{self.done} of {self.total}{self._unit}"
+        rate = seconds / self.done if self.done else None
+        left = "" if rate is None else self._left("about", rate * (self.total - self.done))
+        return f"{self._what}: {count}, {seconds:.0f} s{left}"
+
+    def _left(self, how: str, seconds: float) -> str:
+        return f", {how} {max(seconds, 0):.0f} s left"
+
+    def _refresh(self) -> None:
+        interval = _INTERVAL_S if self._is_terminal else _LOG_INTERVAL_S
+        pause = _DELAY_S
+        while not self._end.wait(pause):
+            pause = interval
+            line = self.line(time.monotonic() - self._start)
+            with self._lock:
+                self._clear()
+                width = shutil.get_terminal_size().columns
+                sys.stderr.write(line[: width - 1] if self._is_terminal else f"{line}\n")
+                sys.stderr.flush()
+                self._is_shown = True
+
+    def _clear(self) -> None:
+        if self._is_terminal and self._is_shown:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+            self._is_shown = False
+
     def __enter__(self) -> Self:
+        self._thread.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
+        self._end.set()
+        self._thread.join()
         self._clear()
