@@ -273,7 +273,10 @@ def test_an_unknown_target_says_how_targets_look(
         "the file 'nowhere.py' does not exist" in call(capsys, "run", "nowhere.py:x", "text=hi")[2]
     )
     name = (folder / "link.txt").read_text()
-    assert "(it has: Sort, sort, number)" in call(capsys, "run", f"{name}.py", "text=hi")[2]
+    assert (
+        "(it has: Sort, shout, fail, picky, sort, number)"
+        in call(capsys, "run", f"{name}.py", "text=hi")[2]
+    )
 
 
 def test_a_file_outside_the_code_root_is_refused(

@@ -70,7 +70,9 @@ def test_targets_stored_names_and_actions_are_completed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "app.py").write_text("class Triage: ...\ndef tidy(): ...\nother = 1\n")
+    (tmp_path / "app.py").write_text(
+        "class Triage: ...\n@dspex.program\ndef tidy(): ...\ndef tell(): ...\nother = 1\n"
+    )
     assert completions("run", "a") == ["app.py"]
     assert completions("run", "app.py:t") == ["app.py:tidy"]
     assert list(tmp_path.glob(".dspex")) == []

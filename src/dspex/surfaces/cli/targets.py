@@ -111,7 +111,10 @@ def _names_hint(file: Path) -> str:
 
 
 def names_in(file: Path) -> list[str]:
-    """Return the names that a Python file defines, without running it."""
+    """Return the names in a Python file that may be targets, without running it.
+
+    They are classes, decorated functions and values.
+    """
     if not file.is_file():
         return []
     import ast
@@ -120,8 +123,12 @@ def names_in(file: Path) -> list[str]:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError):
         return []
-    definitions = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    names = [part.name for part in tree.body if isinstance(part, definitions)]
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    names = [
+        part.name
+        for part in tree.body
+        if isinstance(part, ast.ClassDef) or (isinstance(part, functions) and part.decorator_list)
+    ]
     names += [
         part.id
         for node in tree.body
