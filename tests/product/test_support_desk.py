@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 import dspex
+from dspex.execution.context import RunContext, update_default
 from dspex.models import Request
 from dspex.testing import ScriptedModel
 from tests.product import support_desk as product
@@ -69,6 +70,14 @@ async def test_it_is_improved() -> None:
     assert (await outcome.program.acall(message="My card")).outputs.team == "cards"
 
 
+@pytest.fixture
+def _fresh_default() -> Iterator[None]:
+    """What a test configures for the process holds for no other test."""
+    yield
+    update_default(lambda _: RunContext())
+
+
+@pytest.mark.usefixtures("_fresh_default")
 def test_its_web_application_answers() -> None:
     model = ScriptedModel(reply)
     dspex.configure(model=model, adapter="json")
