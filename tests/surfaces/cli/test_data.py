@@ -126,6 +126,28 @@ def test_versions_are_listed_compared_and_activated(
     assert "no active workspace 'x'" in call(capsys, "program", "list", "--workspace", "x")[1]
 
 
+def test_lists_are_narrowed_to_the_rows_of_what_they_refer_to(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        assert call(capsys, "program", "create", name, "q -> a", "--backend", "mock")[0] == 0
+        assert call(capsys, "run", name, "q=?")[0] == 0
+    assert call(capsys, "dataset", "add", "d", "rows.csv")[0] == 0
+    assert call(capsys, "evaluation", "create", "one", "--dataset", "d")[0] == 0
+
+    def count(noun: str, *options: str) -> int:
+        code, out = call(capsys, noun, "list", *options, "--json")
+        assert code == 0, out
+        return len(json.loads(out)[f"{noun}s"])
+
+    assert count("execution") == 2
+    assert count("execution", "--program", "one") == 1
+    counts = [count("evaluation", "--program", name, "--dataset", "d") for name in ("one", "two")]
+    assert counts == [1, 0]
+    code, out = call(capsys, "execution", "list", "--program", "three")
+    assert (code, "there is no program 'three'" in out) == (1, True)
+
+
 def test_an_option_that_is_no_time_or_no_scope_is_named(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -160,9 +160,8 @@ async def archive_program(operations: Operations, request: ProgramRef) -> Progra
     Raises:
         ConflictError: the program is not ready.
     """
-    return await _step(
-        operations, await find_program(operations, request.program_id, request.name), "archive"
-    )
+    program = await find_program(operations, request.program_id, request.name)
+    return await _step(operations, program, "archive")
 
 
 @action(PROGRAM, scope="write")
@@ -172,9 +171,8 @@ async def reopen_program(operations: Operations, request: ProgramRef) -> Program
     Raises:
         ConflictError: the program is not archived.
     """
-    return await _step(
-        operations, await find_program(operations, request.program_id, request.name), "reopen"
-    )
+    program = await find_program(operations, request.program_id, request.name)
+    return await _step(operations, program, "reopen")
 
 
 @action(PROGRAM, scope="write")

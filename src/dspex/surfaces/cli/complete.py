@@ -8,6 +8,7 @@ import click
 
 from dspex.errors import DspexError
 from dspex.operations.framework.resource import Resource
+from dspex.surfaces.cli.references import has_names
 from dspex.surfaces.cli.targets import names_in
 
 Complete = Callable[[click.Context, click.Parameter, str], list[str]]
@@ -36,8 +37,7 @@ def complete_action(_context: click.Context, _parameter: click.Parameter, text: 
 
 def complete_row(resource: Resource[Any] | None) -> Complete | None:
     """Return what completes the names of stored rows, None for a resource without names."""
-    names = () if resource is None else (each.name for each in resource.attributes)
-    if resource is None or "name" not in names:
+    if resource is None or not has_names(resource):
         return None
     return lambda _context, _parameter, text: _stored(resource, text)
 

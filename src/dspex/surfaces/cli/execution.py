@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,62 +16,19 @@ from dspex.operations.events.event_log import Feed
 from dspex.operations.executions.records import EXECUTION, ExecutionRecord
 from dspex.operations.framework.store import Query
 from dspex.operations.programs.stored_programs import find_program
-from dspex.surfaces.cli.nouns import (
-    after_option,
-    limit_option,
-    noun_group,
-    sort_option,
-    where_option,
-)
+from dspex.surfaces.cli.nouns import noun_group
 from dspex.surfaces.cli.options import operations_in, state_option, with_store, workspace_option
 from dspex.surfaces.cli.output import fields_text, json_option, show_json
-from dspex.surfaces.cli.rows import query_of, select_rows, show_rows, stored_row, stored_rows
+from dspex.surfaces.cli.rows import select_rows, stored_row, stored_rows
 from dspex.surfaces.cli.run import execution_json, summary
 from dspex.surfaces.cli.table import short_id, time_text
 
 _COLUMNS = ("created_at", "status", "inputs", "outputs", "duration_ms", "id")
 _ENDED = ("completed", "failed", "cancelled", "interrupted")
-execution_command = noun_group("execution")
+execution_command = noun_group("execution", columns=_COLUMNS)
 verbose_option = click.option(
     "-v", "--verbose", is_flag=True, help="Also the prompts and replies of each model call."
 )
-
-
-@execution_command.command("list")
-@click.option("--program", help="Only the executions of this program.")
-@where_option
-@sort_option
-@limit_option
-@after_option
-@workspace_option
-@state_option
-@json_option
-def list_command(
-    *,
-    program: str | None,
-    filters: tuple[str, ...],
-    sort: str | None,
-    limit: int,
-    after: str | None,
-    workspace: str | None,
-    state_dir: Path | None,
-    as_json: bool,
-) -> int:
-    """List the executions, newest first or by --sort."""
-    pairs = [*filters, *([] if after is None else [f"after={after}"])]
-    query = query_of(EXECUTION, pairs, sort, limit=limit)
-
-    async def select(services: Services, resource: Any, page: Query) -> list[Any]:
-        operations = await operations_in(services, workspace)
-        where = dict(page.where)
-        if program is not None:
-            where["program_id"] = (await find_program(operations, name=program)).id
-        rows: list[Any] = await operations.list(resource, replace(page, where=where))
-        return rows
-
-    rows, cursor = stored_rows(EXECUTION, query, select, state_dir=state_dir)
-    show_rows(EXECUTION, rows, columns=_COLUMNS, cursor=cursor, as_json=as_json)
-    return 0
 
 
 @execution_command.command("show")

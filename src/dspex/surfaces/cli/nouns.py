@@ -26,6 +26,7 @@ from dspex.surfaces.cli.options import (
     workspace_option,
 )
 from dspex.surfaces.cli.output import fields_text, json_option, say, show_json
+from dspex.surfaces.cli.references import has_names
 from dspex.surfaces.cli.rows import query_of, select_rows, show_rows, stored_row, stored_rows
 from dspex.surfaces.cli.table import short_id
 from dspex.surfaces.cli.targets import code_root
@@ -65,7 +66,9 @@ def noun_group(
     resource = domain[name]
     plural = resource.plural.replace("_", " ")
     group = SuggestingGroup(noun_of(resource), help=f"Commands on {plural}.")
-    group.add_command(_list_command(resource, columns or _columns(resource), of_all=of_all))
+    group.add_command(
+        _list_command(resource, columns or _columns(resource), domain=domain, of_all=of_all)
+    )
     group.add_command(_show_command(resource, of_all=of_all))
     for action in domain.actions:
         if action.resource is resource or action.resource.name.startswith(f"{name}_"):
@@ -124,8 +127,15 @@ def _action_command(action: Action[Any, Any], domain: Domain) -> click.Command:
 
 
 def _list_command(
-    resource: Resource[Any], columns: Sequence[str], *, of_all: bool
+    resource: Resource[Any], columns: Sequence[str], *, domain: Domain, of_all: bool
 ) -> click.Command:
+    """Return `list`, with an option for each resource with names that the rows refer to."""
+    named = {
+        target: domain[target]
+        for attribute, target in resource.references.items()
+        if attribute == f"{target}_id" and has_names(domain[target])
+    }
+
     def call(
         *,
         filters: tuple[str, ...],
@@ -135,17 +145,30 @@ def _list_command(
         workspace: str | None,
         state_dir: Path | None,
         as_json: bool,
+        **references: str | None,
     ) -> int:
         pairs = [*filters, *([] if after is None else [f"after={after}"])]
         query = query_of(resource, pairs, sort, limit=limit)
-        select = partial(select_rows, workspace=workspace, of_all=of_all)
+        of = [(named[name], text) for name, text in references.items() if text is not None]
+        select = partial(select_rows, workspace=workspace, of_all=of_all, of=of)
         rows, cursor = stored_rows(resource, query, select, state_dir=state_dir)
         show_rows(resource, rows, columns=columns, cursor=cursor, as_json=as_json)
         return 0
 
     plural = resource.plural.replace("_", " ")
+    options: list[click.Parameter] = [
+        click.Option(
+            [f"--{name.replace('_', '-')}", name],
+            help=f"Only those of this {name.replace('_', ' ')}: its name or id.",
+            shell_complete=complete_row(target),
+        )
+        for name, target in named.items()
+    ]
     command = click.Command(
-        "list", callback=call, help=f"List the {plural}, newest first or by --sort."
+        "list",
+        params=options,
+        callback=call,
+        help=f"List the {plural}, newest first or by --sort.",
     )
     shared = (where_option, sort_option, limit_option, after_option)
     return _with(command, *shared, workspace_option, state_option, json_option)
@@ -164,10 +187,9 @@ def _show_command(resource: Resource[Any], *, of_all: bool) -> click.Command:
             click.echo(fields_text({n: v for n, v in values.items() if v not in (None, {}, [])}))
         return 0
 
-    has_name = any(attribute.name == "name" for attribute in resource.attributes)
     argument = click.Argument(
         ["reference"],
-        metavar="NAME|ID" if has_name else "ID",
+        metavar="NAME|ID" if has_names(resource) else "ID",
         shell_complete=complete_row(resource),
     )
     command = click.Command(

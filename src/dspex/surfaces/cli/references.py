@@ -16,6 +16,11 @@ _ID_CHARACTERS = frozenset("0123456789abcdef-")
 _RECENT = 1000
 
 
+def has_names(resource: Resource[Any]) -> bool:
+    """Return whether the rows of a resource have names."""
+    return any(attribute.name == "name" for attribute in resource.attributes)
+
+
 async def find_row(select: Select, resource: Resource[Any], text: str) -> Any:
     """Return the row that `text` names: a name, an id, or the end of the id of a recent row.
 
@@ -26,7 +31,7 @@ async def find_row(select: Select, resource: Resource[Any], text: str) -> Any:
         InvalidError: several recent rows end so.
     """
     rows: list[Any] = []
-    if any(attribute.name == "name" for attribute in resource.attributes):
+    if has_names(resource):
         rows = (await select(resource, Query(where={"name": text}, limit=1)))[:1]
     if not rows and (key := _parse_id(text)) is not None:
         rows = await select(resource, Query(where={"id": key}, limit=1))

@@ -49,9 +49,16 @@ async def select_rows(
     *,
     workspace: str | None = None,
     of_all: bool = False,
+    of: Sequence[tuple[Resource[Any], str]] = (),
 ) -> list[Any]:
-    """Return the rows of a query in a workspace; without one, with `of_all` those of every one."""
+    """Return the rows of a query in a workspace; without one, with `of_all` those of every one.
+
+    `of` are rows that they must refer to, each with its resource and as `find_row` takes it.
+    """
     operations = await operations_in(services, workspace)
+    for target, text in of:
+        row = await find_row(operations.list, target, text)
+        query = replace(query, where={**query.where, f"{target.name}_id": row.id})
     if of_all and workspace is None:  # whoever can open the database may see all of it
         return [*await operations.store.select(resource, query)]
     rows: list[Any] = await operations.list(resource, query)
