@@ -1,0 +1,10 @@
+"""Finding passages: chunks, conditions, indexes in memory, and the protocol of retrievers.
+
+`modules` and everything above may import it.
+"""
+
+from dspex.execution.retrieval.chunker import Chunk, Chunker
+from dspex.execution.retrieval.retriever import Retriever, SearchResult
+from dspex.execution.retrieval.where import Condition, Where
+
+__all__ = ["Chunk", "Chunker", "Condition", "Retriever", "SearchResult", "Where"]
