@@ -8,7 +8,11 @@ import dspex
 
 SOURCE = Path(dspex.__file__).parent
 TESTS = Path(__file__).resolve().parents[1]
-FILES = sorted(SOURCE.rglob("*.py"))
+FILES = sorted(
+    file
+    for file in SOURCE.rglob("*.py")
+    if "templates" not in file.parts  # projects of users
+)
 
 
 @cache

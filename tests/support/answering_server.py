@@ -1,6 +1,7 @@
 """An OpenAI-compatible server on loopback.
 
-It gives every prompt the same fields, in chat layout.
+It gives every prompt the same fields, in chat layout; a prompt with tools is answered by a call of
+the last one.
 """
 
 import json
@@ -8,6 +9,24 @@ import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
+
+
+def _body(message: Mapping[str, object]) -> bytes:
+    reply = {
+        "choices": [{"message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1},
+        "model": "m",
+    }
+    return json.dumps(reply).encode()
+
+
+def _call(tool: Any, values: Mapping[str, object]) -> dict[str, object]:
+    """Return a message that calls a tool with those of the values that it takes."""
+    names = tool["function"]["parameters"]["properties"]
+    arguments = json.dumps({name: values[name] for name in names})
+    function = {"name": tool["function"]["name"], "arguments": arguments}
+    call = {"id": "1", "type": "function", "function": function}
+    return {"role": "assistant", "content": None, "tool_calls": [call]}
 
 
 class AnsweringServer:
@@ -20,12 +39,6 @@ class AnsweringServer:
         parts = [f"[[ ## {name} ## ]]\n{value}" for name, value in values.items()]
         text = "\n\n".join([*parts, "[[ ## completed ## ]]"])
         message = {"role": "assistant", "content": text}
-        reply = {
-            "choices": [{"message": message, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 1, "completion_tokens": 1},
-            "model": "m",
-        }
-        body = json.dumps(reply).encode()
         requests: list[Any] = []
         closing = threading.Event()
 
@@ -33,7 +46,9 @@ class AnsweringServer:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                requests.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+                request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                requests.append(request)
+                body = _body(_call(request["tools"][-1], values) if "tools" in request else message)
                 closing.wait(seconds)  # how long the model thinks
                 self.send_response(200)
                 self.send_header("content-type", "application/json")

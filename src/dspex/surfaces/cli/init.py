@@ -7,71 +7,59 @@ import click
 from dspex.errors import ConflictError, InvalidError, StorageError
 from dspex.surfaces.cli.output import json_option, show_json
 
-PROGRAM = '''\
-"""Sort customers' messages by the team that can solve them."""
-
-from typing import Literal
-
-import dspex
+_TEMPLATES = Path(__file__).parent / "templates"
+_IGNORED = ".dspex/\n__pycache__/\n"
 
 
-class Triage(dspex.Signature):
-    """Route a customer's message to the team that can solve it."""
-
-    message: str
-    team: Literal["cards", "payments", "account"] = dspex.Output(desc="who should answer")
-
-
-triage = dspex.Predict(Triage)
-'''
-DATA = """\
-message,team
-The machine kept my card,cards
-My transfer has not arrived,payments
-I cannot log in any more,account
-Where is the new card you promised?,cards
-I was charged twice for one purchase,payments
-Please change my address,account
-"""
-CONFIGURATION = """\
-# The default model; other choices: "openai/gpt-4o-mini", "http://host/v1#name", "model.gguf"
-model = "local/gemma3-270m"
-"""
-FILES = {
-    "program.py": PROGRAM,
-    "data.csv": DATA,
-    "dspex.toml": CONFIGURATION,
-    ".gitignore": ".dspex/\n",
-}
+def read_template(name: str) -> dict[str, str]:
+    """Return the files of a template by name; README.md has its summary and the lines to type."""
+    folder = _TEMPLATES / name
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    texts = {file.name: file.read_text(encoding="utf-8") for file in files}
+    return {**texts, ".gitignore": _IGNORED}
 
 
-@click.command("init")
+def _summary(name: str) -> str:
+    return read_template(name)["README.md"].split("\n\n")[1].rstrip(".")
+
+
+def _commands(readme: str) -> list[str]:
+    return readme.partition("```sh\n")[2].partition("```")[0].splitlines()
+
+
+def _template_option() -> click.Option:
+    names = sorted(folder.name for folder in _TEMPLATES.iterdir())
+    return click.Option(
+        ["--template"],
+        type=click.Choice(names),
+        default="triage",
+        show_default=True,
+        help="; ".join(f"{name}: {_summary(name)}" for name in names) + ".",
+    )
+
+
+@click.command("init", params=[_template_option()])
 @click.argument("name")
 @json_option
-def init_command(*, name: str, as_json: bool) -> int:
-    """Create the folder NAME with a program, data and a configuration."""
-    folder = Path(name)
+def init_command(*, name: str, template: str, as_json: bool) -> int:
+    """Create the folder NAME with a program, data, a test and a configuration."""
+    folder, files = Path(name), read_template(template)
     if folder.name in {"", ".", ".."}:
         raise InvalidError(f"{name!r} cannot be the name of a new folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConflictError(f"{name!r} exists and is not empty; choose another name")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for file, text in FILES.items():
+        for file, text in files.items():
             (folder / file).write_text(text, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"cannot write to {name!r}: {error}") from error
-    commands = [
-        f"cd {name}",
-        'dspex run program.py:triage message="My card is broken"',
-        "dspex eval program.py:triage data.csv --metric exact_match",
-        "dspex serve",
-    ]
+    commands = [f"cd {name}", *_commands(files["README.md"])]
     if as_json:
-        show_json({"folder": str(folder), "files": list(FILES), "commands": commands})
+        show_json({"folder": str(folder), "files": list(files), "commands": commands})
     else:
         click.echo(
-            f"created {name}/ with {', '.join(FILES)}. Next:\n"
+            f"created {name}/ with {', '.join(files)}. Next:\n"
             + "\n".join(f"  {line}" for line in commands)
         )
     return 0

@@ -1,0 +1,24 @@
+"""A program of dspy. dspex runs it in a worker, and stores every call."""
+
+from typing import Literal
+
+import dspy
+
+
+class Route(dspy.Signature):
+    """Route a customer's message to the team that can solve it."""
+
+    message: str = dspy.InputField()
+    topic: str = dspy.InputField()
+    team: Literal["cards", "payments", "account"] = dspy.OutputField(desc="who should answer")
+
+
+class Routing(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.summarize = dspy.Predict("message -> topic")
+        self.route = dspy.Predict(Route)
+
+    def forward(self, message: str) -> dspy.Prediction:
+        topic = self.summarize(message=message).topic
+        return self.route(message=message, topic=topic)

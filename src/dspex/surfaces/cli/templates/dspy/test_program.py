@@ -1,0 +1,20 @@
+"""`pytest` runs these tests without a model, `dspex eval` measures the quality."""
+
+import csv
+from pathlib import Path
+
+import dspy
+from dspy.utils import DummyLM
+from program import Route, Routing
+
+
+def test_the_team_is_that_of_the_second_reply() -> None:
+    model = DummyLM([{"topic": "a broken card"}, {"team": "cards"}])
+    with dspy.context(lm=model):
+        assert Routing()(message="My card is broken").team == "cards"
+
+
+def test_every_row_has_a_team_that_exists() -> None:
+    teams = Route.output_fields["team"].annotation.__args__
+    with Path(__file__).with_name("data.csv").open(newline="") as file:
+        assert {row["team"] for row in csv.DictReader(file)} == {*teams}

@@ -1,0 +1,15 @@
+"""Sort customers' messages by the team that can solve them."""
+
+from typing import Literal
+
+import dspex
+
+
+class Triage(dspex.Signature):
+    """Route a customer's message to the team that can solve it."""
+
+    message: str
+    team: Literal["cards", "payments", "account"] = dspex.Output(desc="who should answer")
+
+
+triage = dspex.Predict(Triage)
