@@ -4,7 +4,18 @@
 """
 
 from dspex.execution.retrieval.chunker import Chunk, Chunker
+from dspex.execution.retrieval.chunkers import CHUNKERS, chunker_settings, parse_chunker
 from dspex.execution.retrieval.retriever import Retriever, SearchResult
 from dspex.execution.retrieval.where import Condition, Where
 
-__all__ = ["Chunk", "Chunker", "Condition", "Retriever", "SearchResult", "Where"]
+__all__ = [
+    "CHUNKERS",
+    "Chunk",
+    "Chunker",
+    "Condition",
+    "Retriever",
+    "SearchResult",
+    "Where",
+    "chunker_settings",
+    "parse_chunker",
+]
