@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dspex import errors as errors
     from dspex import evaluation as evaluation
     from dspex import models as models
+    from dspex import modules as modules
     from dspex import optimizers as optimizers
     from dspex import tools as tools
     from dspex import variables as variables
@@ -159,6 +160,7 @@ ROOMS = (
     "errors",
     "evaluation",
     "models",
+    "modules",
     "optimizers",
     "testing",
     "tools",

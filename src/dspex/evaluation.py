@@ -7,7 +7,7 @@ the same dataset.
 
 import dspex.learning.evaluation.metrics as metrics  # in this form pyright follows `__all__`
 from dspex.execution.backends import BackendModule
-from dspex.learning.evaluation.comparison import Comparison, Majority, compare, majority_class
+from dspex.learning.evaluation.comparison import Comparison, MajorityClass, compare, majority_class
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.evaluate import aevaluate, evaluate
 from dspex.learning.evaluation.judge import Judge
@@ -23,7 +23,7 @@ __all__ = [
     "Dataset",
     "Interval",
     "Judge",
-    "Majority",
+    "MajorityClass",
     "Metric",
     "ProgressDisplay",
     "Report",

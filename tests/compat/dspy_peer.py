@@ -53,6 +53,28 @@ def lookup(city: str) -> str:
     return f"{city}: 21 degrees"
 
 
+def answer_length(_args, prediction):
+    return float(len(prediction.answer))
+
+
+def compared():
+    """Return a comparison of two completions that the caller has."""
+    compare = dspy.MultiChainComparison("question -> answer", M=2)
+    completions = [
+        dspy.Prediction(reasoning=f"because {text}", answer=text) for text in ("one", "two")
+    ]
+    return lambda **inputs: compare(completions, **inputs)
+
+
+def majority():
+    predict = dspy.Predict("question -> answer")
+
+    def vote(**inputs):
+        return dspy.majority([predict(**inputs, config={"rollout_id": n}) for n in range(3)])
+
+    return vote
+
+
 class Both(dspy.Module):
     def __init__(self):
         self.cot = dspy.ChainOfThought("question -> answer")
@@ -67,6 +89,14 @@ def outputs(module, adapter, replies):
         "typed": lambda: dspy.Predict(Typed),
         "cot": lambda: dspy.ChainOfThought("question -> answer"),
         "react": lambda: dspy.ReAct("question -> degrees: int", tools=[lookup]),
+        "best": lambda: dspy.BestOfN(
+            dspy.Predict("question -> answer"), N=3, reward_fn=answer_length, threshold=3.0
+        ),
+        "refine": lambda: dspy.Refine(
+            dspy.Predict("question -> answer"), N=2, reward_fn=answer_length, threshold=3.0
+        ),
+        "compare": compared,
+        "majority": majority,
     }[module]()
     inputs = {"text": "t"} if module == "typed" else {"question": "q"}
     kind = {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter}[adapter]()

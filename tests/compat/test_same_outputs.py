@@ -19,6 +19,7 @@ from dspex import (
     Module,
     Output,
     Predict,
+    Prediction,
     ReAct,
     Signature,
     from_dspy_state,
@@ -26,6 +27,7 @@ from dspex import (
 )
 from dspex.errors import AdapterError
 from dspex.execution.context import RunContext
+from dspex.modules import BestOfN, Majority, MultiChainComparison, Refine
 from dspex.testing import ScriptedModel
 
 PYTHON = os.environ.get("DSPEX_DSPY_PYTHON") or (
@@ -119,6 +121,26 @@ CASES = {
         ],
     ),
     "cot json": ("cot", "json", ['{"reasoning": "because", "answer": "Paris"}']),
+    "best of three": ("best", "chat", [chat({"answer": text}) for text in ("a", "ab", "c")]),
+    "best at once": ("best", "chat", [chat({"answer": text}) for text in ("abcd", "ab", "c")]),
+    "best stops": ("best", "chat", [chat({"answer": text}) for text in ("a", "abc", "abcd")]),
+    "best after a failure": (
+        "best",
+        "json",
+        ["nothing", *(f'{{"answer": "{text}"}}' for text in ("ab", "c"))],
+    ),
+    "refine": (
+        "refine",
+        "chat",
+        [
+            chat({"answer": "a"}),
+            chat({"discussion": "short", "advice": '{"self": "write more"}'}),
+            chat({"answer": "ab"}),
+        ],
+    ),
+    "compare": ("compare", "chat", [chat({"rationale": "both", "answer": "two"})]),
+    "majority": ("majority", "chat", [chat({"answer": text}) for text in ("Rome", "Oslo", "oslo")]),
+    "majority, tie": ("majority", "chat", [chat({"answer": text}) for text in ("b", "a", "c")]),
 }
 
 
@@ -135,14 +157,30 @@ def theirs() -> dict:
     return json.loads(process.stdout.splitlines()[-1])
 
 
+def answer_length(_inputs: object, prediction: Prediction) -> float:
+    return float(len(prediction.answer))
+
+
 def ours(module: str, adapter: str, replies: list[str]) -> object:
     program = {
         "qa": lambda: Predict("question -> answer", adapter=adapter),
         "typed": lambda: Predict(Typed, adapter=adapter),
         "cot": lambda: ChainOfThought("question -> answer", adapter=adapter),
         "react": lambda: ReAct("question -> degrees: int", [lookup]),
+        "best": lambda: BestOfN(
+            Predict("question -> answer", adapter=adapter), n=3, reward=answer_length, threshold=3
+        ),
+        "refine": lambda: Refine(
+            Predict("question -> answer", adapter=adapter), n=2, reward=answer_length, threshold=3
+        ),
+        "compare": lambda: MultiChainComparison("question -> answer", n=2),
+        "majority": lambda: Majority(Predict("question -> answer"), n=3),
     }[module]()
-    inputs = {"text": "t"} if module == "typed" else {"question": "q"}
+    inputs: dict[str, object] = {"text": "t"} if module == "typed" else {"question": "q"}
+    if module == "compare":
+        inputs["completions"] = [
+            {"reasoning": f"because {text}", "answer": text} for text in ("one", "two")
+        ]
     try:
         outputs = dict(program(RunContext(model=ScriptedModel(*replies)), **inputs))
     except AdapterError:

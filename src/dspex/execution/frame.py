@@ -196,6 +196,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 
     - `recorder`, `span_id` and `path` are the trace, the enclosing span and the module of the call.
     - `memo` and `objections` implement `Assert`.
+    - `advice` is what predictors are told about earlier attempts, by path; "" is for all of them.
     - `is_guarded`: an outer call already enforces deadline and cancellation.
     - `emit` receives events during the run, see `Module.stream`; `on_call` receives the path,
       inputs and outputs of each predictor after its answer.
@@ -208,6 +209,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""
     memo: Memo | None = None
     objections: tuple[tuple[Prediction, str], ...] = ()
+    advice: Mapping[str, str] = {}
     is_guarded: bool = False
     emit: EmitEvent | None = None
     on_call: CallListener | None = None

@@ -177,7 +177,7 @@ def test_retry_runs_again_with_another_seed_until_accepted():
     retry = Retry(Predict("q -> answer"), accept=lambda prediction: prediction.answer == "yes")
     assert retry(RunContext(model=model, seed=5), q="q").answer == "yes"
     assert [request.seed for request in model.requests] == [5, 6, 7]
-    with pytest.raises(DefinitionError, match="Retry at 'self' has a function `accept`"):
+    with pytest.raises(DefinitionError, match="`accept` of Retry at 'self' cannot be stored"):
         retry.to_program()
     with pytest.raises(ExecutionError, match="none of 3"):
         Retry(Predict("q -> answer"), accept=lambda _: False)(

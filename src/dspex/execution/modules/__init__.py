@@ -6,11 +6,12 @@ from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code import CodeRoot
 from dspex.execution.modules.function import FunctionModule, program
 from dspex.execution.modules.module import Module
+from dspex.execution.modules.parallel import Parallel
 from dspex.execution.modules.predict import Predict
 from dspex.execution.modules.react import ReAct
+from dspex.execution.modules.retry import Retry
 from dspex.execution.modules.slot import Slot
 from dspex.execution.modules.switch import OneOf
-from dspex.execution.modules.wrappers import Parallel, Retry
 
 __all__ = [
     "Assert",

@@ -12,6 +12,7 @@ from dspex.execution.frame import payload
 from dspex.execution.modules.model_call import (
     CHECK_FAILED,
     MAX_RETRIES,
+    advised,
     complete,
     enforce_checks,
     note_suggestion,
@@ -131,10 +132,15 @@ class NativeLoop:
         model: LanguageModel,
         instructions: str,
         settings: Mapping[str, Any],
+        path: str,
     ) -> None:
-        """Take the signature and the tools; `settings` apply to each request."""
+        """Take the signature and the tools.
+
+        `settings` apply to each request; `path` is that of the predictor whose prompt this is.
+        """
         self._signature = signature
         self._settings = settings
+        self._path = path
         self._media_guard = MediaGuard(signature.fields.values())
         self._caller = caller
         self._model = model
@@ -161,13 +167,13 @@ class NativeLoop:
             MediaError: an input or a demonstration has media that text cannot show; nothing was
                 sent.
         """
-        demos = list(demos)
+        demos, advice = list(demos), self._context.frame.advice
         for row in (values, *demos):
             self._media_guard.check(row)
         messages = [
             self._system,
             *demo_messages(self._signature, demos),
-            Message("user", _input_text(self._signature, values)),
+            Message("user", advised(_input_text(self._signature, values), advice, self._path)),
         ]
         for number, (prediction, message) in enumerate(self._context.frame.objections, start=1):
             messages += self._objection(prediction, message, f"refused_{number}")

@@ -180,6 +180,24 @@ def function_config(function: Callable[..., Any], what: str) -> dict[str, Any]:
     return {"target": config["target"], "source_hash": config["source_hash"]}
 
 
+def load_function(config: Mapping[str, Any], code: CodeRoot | None, what: str) -> Any:
+    """Return the function behind the result of `function_config`.
+
+    Raises:
+        DefinitionError: `code` is missing, or does not have it; the message starts with `what`.
+        ConflictError: its source has changed.
+    """
+    target = config["target"]
+    if code is None:
+        raise DefinitionError(f"{what} is code ({target}), and code is not loaded here")
+    try:
+        function = code.load(target)
+    except DefinitionError as error:
+        raise error.with_message(f"{what} cannot be loaded: {error.message}") from error
+    check_source(function, config)
+    return function
+
+
 def checks_config(signature: Signature) -> dict[str, Any]:
     """Return the source hashes of the checks of a signature, for storage; empty without checks.
 

@@ -3,14 +3,20 @@
 from collections.abc import Mapping
 
 from dspex.execution.modules import (
+    best_of_n,
     chain_of_thought,
+    comparison,
     dspy_modules,
+    ensemble,
     judged_module,
+    majority,
+    parallel,
     predict,
     python_module,
     react,
+    refine,
+    retry,
     switch,
-    wrappers,
 )
 from dspex.execution.modules.module_kind import ModuleKind
 
@@ -22,8 +28,13 @@ MODULE_KINDS: Mapping[str, ModuleKind] = {
         react.KIND,
         dspy_modules.PROGRAM_OF_THOUGHT,
         switch.KIND,
-        wrappers.PARALLEL,
-        wrappers.RETRY,
+        parallel.KIND,
+        retry.KIND,
+        best_of_n.KIND,
+        refine.KIND,
+        majority.KIND,
+        ensemble.KIND,
+        comparison.KIND,
         judged_module.KIND,
         python_module.KIND,
         dspy_modules.DSPY,

@@ -36,10 +36,13 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
     async def start(
         self, request: Request, signature: Signature, inputs: Mapping[str, Any]
     ) -> Request:
-        """Emit the status event, and return the request with all objections to earlier answers."""
+        """Emit the status event, and return the request with what earlier attempts have taught."""
         self.signature, self.inputs = signature, inputs
-        if self.context.frame.emit is not None:
-            await self.context.frame.emit(Status(self.span.path, "Predict", "begun"))
+        frame = self.context.frame
+        if frame.emit is not None:
+            await frame.emit(Status(self.span.path, "Predict", "begun"))
+        if frame.advice:
+            request = _with_advice(request, frame.advice, self.span.path)
         return self.with_objections(request)
 
     async def send(self, request: Request) -> str:
@@ -130,6 +133,17 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
         if self.refusals:
             attributes["asserted_again"] = self.refusals
         return attributes
+
+
+def advised(text: str, advice: Mapping[str, str], path: str) -> str:
+    """Return a text of the user, followed by the advice for the predictor at `path`, if any."""
+    return "\n\n".join((text, *(advice[key] for key in ("", path) if advice.get(key))))
+
+
+def _with_advice(request: Request, advice: Mapping[str, str], path: str) -> Request:
+    *messages, last = request.messages
+    last = msgspec.structs.replace(last, content=advised(last.content, advice, path))
+    return msgspec.structs.replace(request, messages=(*messages, last))
 
 
 def note_suggestion(context: RunContext, message: str, *, path: str) -> None:

@@ -13,6 +13,13 @@ from dspex.language.signatures import Signature
 M = TypeVar("M", bound=Module)
 
 
+def functions_in(*names: str) -> "Callable[[Node], Iterable[Mapping[str, Any]]]":
+    """Return `ModuleKind.code` for nodes whose configurations `names` may be functions."""
+    return lambda node: [
+        node.config[name] for name in names if isinstance(node.config.get(name), Mapping)
+    ]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleKind:
     """One kind of module, with everything that builds, creates or describes it.
@@ -79,6 +86,11 @@ class NodeBuilder:
         if not isinstance(children, Mapping):
             return {}
         return {label: self.build(child) for label, child in children.items()}
+
+    def sequence(self, node: Node, name: str) -> list[Module]:
+        """Return the modules of a sequence of children, empty if there is none."""
+        children = node.children.get(name, ())
+        return [self.build(child) for child in children] if isinstance(children, tuple) else []
 
     def signature(self, node: Node) -> Signature:
         """Return the signature of a node, with checks that can run.

@@ -15,6 +15,7 @@ from dspex.execution.clients import LanguageModel, Request, ToolSpec
 from dspex.execution.clients.address import credentials_of, without_credentials
 from dspex.execution.context import RunContext, current
 from dspex.execution.frame import Frame, TraceRecorder
+from dspex.execution.modules.attempts import attempt_context, check_count, together
 from dspex.execution.modules.code import checks_config, with_code
 from dspex.execution.modules.model_call import ModelCall, enforce_checks, repair_request
 from dspex.execution.modules.module import Module
@@ -88,6 +89,8 @@ class Predict(Module[SignatureT]):
         stop: texts that end the reply.
         seed: the seed of the sampling, if the model accepts one; by default that of the context.
         repairs: how often a reply with invalid values is sent back with the errors.
+        n: the number of answers. The prediction is the first one; all are in its `completions`.
+            Each is a request of its own, a new one even behind a cache. A stream has the first.
 
     Raises:
         SignatureError: the signature is invalid.
@@ -109,6 +112,7 @@ class Predict(Module[SignatureT]):
         stop: str | Sequence[str] | Variable | None = None,
         seed: int | Variable | None = None,
         repairs: int = 1,
+        n: int = 1,
     ) -> None:
         values: dict[str, Any] = {
             "model": model,
@@ -129,6 +133,7 @@ class Predict(Module[SignatureT]):
         self.model: LanguageModel | str | None = own_model
         self.adapter = find_adapter(own_adapter)
         self.repairs = repairs
+        self.n = check_count("n", n)
         self.foreign: Mapping[
             str, Any
         ] = {}  # parts of an imported dspy state without a counterpart here
@@ -171,6 +176,8 @@ class Predict(Module[SignatureT]):
         config: dict[str, Any] = plain(self.settings)
         if self.repairs != 1:
             config["repairs"] = self.repairs
+        if self.n != 1:
+            config["n"] = self.n
         if self.model is not None:
             config["model"] = _model_string(path, self.model)
         if self.adapter is not None:
@@ -213,7 +220,7 @@ class Predict(Module[SignatureT]):
             self.model = model
         if self.adapter is None or adapter is not None:
             self.adapter = find_adapter(adapter)
-        self.repairs = config.pop("repairs", 1)
+        self.repairs, self.n = config.pop("repairs", 1), config.pop("n", 1)
         self.settings = config
 
     def slots(self) -> Mapping[str, Slot]:
@@ -325,16 +332,13 @@ class Predict(Module[SignatureT]):
             request = self._request(
                 adapter.render(signature, self.demos, values), model, seed=context.seed
             )
-            if frame.objections or frame.emit is not None:
+            if frame.objections or frame.advice or frame.emit is not None:
                 request = await call.start(request, signature, values)
-            while True:
-                reply = await call.send(request)
-                try:
-                    outputs = call.adapter.parse(signature, reply)
-                    enforce_checks(signature, outputs, call.note)
-                    break
-                except (AdapterError, CheckError) as error:
-                    request = self._next_request(call, request, reply, values=values, error=error)
+            if self.n == 1:
+                outputs = await self._outputs(call, request, values)
+            else:
+                answers = await self._answers(call, request, values)
+                outputs = answers[0]
         except BaseException as error:
             span.end(error=error)
             raise
@@ -347,7 +351,43 @@ class Predict(Module[SignatureT]):
             else Trace(run.trace_id, tuple(run.spans))
         )
         prediction = Prediction.of_run(outputs, trace, fallback=call.fallback)
+        if self.n != 1:
+            prediction = prediction.with_completions(answers)
         return prediction if memo is None else memo.record(self, inputs, prediction)
+
+    async def _answers(
+        self, first: ModelCall, request: Request, values: Mapping[str, Any]
+    ) -> list[Mapping[str, Any]]:
+        """Return the outputs of `n` answers, without those that failed."""
+        calls = []
+        for number in range(self.n):
+            context = attempt_context(
+                number, of=self.n, context=first.context, is_silent=number > 0
+            )
+            calls.append(
+                msgspec.structs.replace(first, context=context, model=context.model_for(self.model))
+            )
+        answers = await together([self._outputs(call, request, values) for call in calls])
+        first.fallback, first.repairs, first.refusals = (
+            calls[0].fallback,
+            sum(call.repairs for call in calls),
+            sum(call.refusals for call in calls),
+        )
+        return answers
+
+    async def _outputs(
+        self, call: ModelCall, request: Request, values: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Return the outputs of one answer, after repairs, retries and the fallback."""
+        while True:
+            reply = await call.send(request)
+            try:
+                outputs = call.adapter.parse(self.signature, reply)
+                enforce_checks(self.signature, outputs, call.note)
+            except (AdapterError, CheckError) as error:
+                request = self._next_request(call, request, reply, values=values, error=error)
+            else:
+                return outputs
 
     def _next_request(
         self,
@@ -405,7 +445,7 @@ KIND = ModuleKind(
     summary="calls the model once",
     build=_build,
     create=lambda signature, settings, name: Predict(signature, **settings).to_program(name),
-    settings=("model", "adapter", *SETTINGS, "demos", "repairs"),
+    settings=("model", "adapter", *SETTINGS, "demos", "repairs", "n"),
     backends=frozenset({"native", "dspy"}),
     dspy_class="Predict",
     replies_with_outputs=True,

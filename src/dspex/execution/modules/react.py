@@ -124,8 +124,14 @@ class ReAct(Module[SignatureT]):
     def _native_loop(self, caller: ToolCaller, model: LanguageModel) -> NativeLoop:
         instructions = self.react.signature.instructions.split("The tools are:")[0]
         settings = self.react.settings
+        recorder = current().frame.recorder
         return NativeLoop(
-            self.signature, caller, model=model, instructions=instructions, settings=settings
+            self.signature,
+            caller,
+            model=model,
+            instructions=instructions,
+            settings=settings,
+            path="" if recorder is None else recorder.paths.get(id(self.react), ""),
         )
 
     async def _run_in_text(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dspex.errors import DefinitionError
-from dspex.execution.modules.code import CodeRoot, check_source, function_config
+from dspex.execution.modules.code import CodeRoot, function_config, load_function
 from dspex.execution.modules.module import Module
 from dspex.execution.tools import Tool, ToolPolicy
 
@@ -46,7 +46,9 @@ def tool_of(
         policy = ToolPolicy(
             timeout=policy.timeout,
             retries=policy.retries,
-            permit=_function(config["permit"], code, f"the permission of the tool {tool_name!r}"),
+            permit=load_function(
+                config["permit"], code, f"the permission of the tool {tool_name!r}"
+            ),
         )
     if "module" in config:
         name = config["module"]
@@ -57,7 +59,7 @@ def tool_of(
         return Tool.from_module(
             modules[name], name=name, description=config["description"], policy=policy
         )
-    function = _function(config, code, f"the tool {tool_name!r}")
+    function = load_function(config, code, f"the tool {tool_name!r}")
     return Tool.from_function(
         function,
         name=config.get("name", ""),
@@ -78,15 +80,3 @@ def _policy_config(tool: Tool) -> dict[str, Any]:
             policy.permit, f"the permission of the tool {tool.name!r}"
         )
     return config
-
-
-def _function(config: Mapping[str, Any], code: CodeRoot | None, what: str) -> Any:
-    target = config["target"]
-    if code is None:
-        raise DefinitionError(f"{what} is code ({target}), and code is not loaded here")
-    try:
-        function = code.load(target)
-    except DefinitionError as error:
-        raise error.with_message(f"{what} cannot be loaded: {error.message}") from error
-    check_source(function, config)
-    return function

@@ -1,6 +1,6 @@
 """The typed outputs of a module, with usage and trace."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, Generic, Never, cast
@@ -43,7 +43,7 @@ class Prediction(Mapping[str, object], Generic[Outputs]):
     ...) is available by key and in `outputs`.
     """
 
-    __slots__ = ("_outputs", "_trace", "_usage", "fallback")
+    __slots__ = ("_completions", "_outputs", "_trace", "_usage", "fallback")
 
     fallback: AdapterFallback | None
 
@@ -52,6 +52,7 @@ class Prediction(Mapping[str, object], Generic[Outputs]):
         self._outputs: Mapping[str, object] = {**(outputs or {}), **fields}
         self._trace: Trace | Callable[[], Trace] | None = None
         self._usage: Usage | None = None
+        self._completions: Sequence[Mapping[str, object]] = ()
         self.fallback = None
 
     @classmethod
@@ -71,6 +72,20 @@ class Prediction(Mapping[str, object], Generic[Outputs]):
         prediction._trace, prediction._usage = trace, usage  # a second constructor
         prediction.fallback = fallback
         return prediction
+
+    def with_completions(self, answers: Sequence[Mapping[str, object]]) -> "Prediction[Outputs]":
+        """Return the prediction with the outputs of all answers that were asked for."""
+        prediction = Prediction[Outputs](self._outputs)
+        prediction._trace, prediction._usage = self._trace, self._usage
+        prediction.fallback, prediction._completions = self.fallback, tuple(answers)
+        return prediction
+
+    @property
+    def completions(self) -> "tuple[Prediction[Outputs], ...]":
+        """The predictions of all answers, see `n` of `Predict`; by default only this one."""
+        if not self._completions:
+            return (self,)
+        return tuple(Prediction[Outputs](outputs) for outputs in self._completions)
 
     @property
     def outputs(self) -> Outputs:

@@ -3,7 +3,7 @@
 Imported by optimizers and everything above them.
 """
 
-from dspex.learning.evaluation.comparison import Comparison, Majority, compare, majority_class
+from dspex.learning.evaluation.comparison import Comparison, MajorityClass, compare, majority_class
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.evaluate import aevaluate, evaluate
 from dspex.learning.evaluation.metric import Metric
@@ -15,7 +15,7 @@ __all__ = [
     "Comparison",
     "Dataset",
     "Interval",
-    "Majority",
+    "MajorityClass",
     "Metric",
     "Report",
     "Row",

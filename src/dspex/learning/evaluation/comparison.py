@@ -155,14 +155,14 @@ def _with_interval(difference: float, interval: Interval) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Majority:
+class MajorityClass:
     """The most frequent value of a field, and its share of the rows."""
 
     value: object
     share: float
 
 
-def majority_class(dataset: Dataset, field: str) -> Majority:
+def majority_class(dataset: Dataset, field: str) -> MajorityClass:
     """Return the most frequent value of `field`; of equally frequent ones the first.
 
     Raises:
@@ -171,4 +171,4 @@ def majority_class(dataset: Dataset, field: str) -> Majority:
     column = dataset.column(field)
     counts = Counter(map(repr, column))
     winner = max(column, key=lambda value: counts[repr(value)])
-    return Majority(value=winner, share=counts[repr(winner)] / len(column))
+    return MajorityClass(value=winner, share=counts[repr(winner)] / len(column))

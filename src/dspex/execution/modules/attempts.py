@@ -1,0 +1,96 @@
+"""Attempts: runs of one module with the same inputs, each with new requests."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import msgspec
+
+from dspex.errors import DefinitionError, ExecutionError, InputError
+from dspex.execution.context import RunContext, current
+from dspex.execution.modules.module import Module
+from dspex.language.records import Prediction
+
+T = TypeVar("T")
+
+
+def check_count(name: str, count: int) -> int:
+    """Return a number of attempts.
+
+    Raises:
+        DefinitionError: it is not a whole number from 1; the message has the name.
+    """
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise DefinitionError(f"{name} must be a whole number from 1, not {count!r}")
+    return count
+
+
+def attempt_context(
+    number: int,
+    *,
+    of: int,
+    context: RunContext | None = None,
+    advice: Mapping[str, str] | None = None,
+    is_silent: bool = False,
+) -> RunContext:
+    """Return the context of attempt `number` (from 0) of `of`.
+
+    Its requests are new ones even behind a cache or in a search: see `Rollout`.
+
+    Args:
+        number: the number of the attempt.
+        of: how many attempts there are at most; attempts of nested modules stay distinct.
+        context: the context of the call that makes the attempts, by default the current one.
+        advice: what predictors are told, by path; the key "" is for all of them.
+        is_silent: whether listeners to the run hear nothing of the attempt.
+    """
+    context = context or current()
+    frame = context.frame
+    if advice:
+        frame = msgspec.structs.replace(frame, advice={**frame.advice, **advice})
+    if is_silent:
+        frame = msgspec.structs.replace(frame, emit=None)
+    return replace(context, rollout=context.rollout * of + number, frame=frame)
+
+
+async def together(calls: Sequence[Awaitable[T]]) -> list[T]:
+    """Return the results of calls that run at once, in order, without those that failed.
+
+    Raises:
+        ExecutionError: all calls failed; it is the error of the last one.
+        InputError: the inputs are invalid; the other calls are cancelled.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_outcome(call)) for call in calls]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    results = [task.result() for task in tasks]
+    successes = [result for result in results if not isinstance(result, ExecutionError)]
+    if not successes:
+        raise next(result for result in reversed(results) if isinstance(result, ExecutionError))
+    return successes
+
+
+async def _outcome(call: Awaitable[T]) -> T | ExecutionError:
+    try:
+        return await call
+    except InputError:  # no attempt can succeed
+        raise
+    except ExecutionError as error:
+        return error
+
+
+async def sample(module: Module, inputs: Mapping[str, Any], count: int) -> list[Prediction]:
+    """Return the predictions of `count` attempts at once, without those that failed.
+
+    Raises:
+        ExecutionError: all attempts failed.
+    """
+    return await together(
+        [
+            module.acall(attempt_context(number, of=count, is_silent=True), **inputs)
+            for number in range(count)
+        ]
+    )
