@@ -12,11 +12,11 @@ from typing import Any, overload
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
 from dspex.execution.adapters import read_row
+from dspex.execution.retrieval.row_files import read_rows
 from dspex.language.records import Example
 from dspex.language.records.canonical import content_hash, list_hash
 from dspex.language.signatures import Signature, SignatureLike
 from dspex.learning.evaluation.plain import plain
-from dspex.learning.evaluation.row_files import read_rows
 
 
 @dataclass(frozen=True, kw_only=True)

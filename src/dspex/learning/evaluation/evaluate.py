@@ -9,6 +9,7 @@ from dspex.error_text import suggest
 from dspex.errors import DefinitionError, describe
 from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, module_of
+from dspex.execution.retrieval.row_files import join_names
 from dspex.failures import user_frames
 from dspex.language.programs import Program
 from dspex.language.records import Example
@@ -17,7 +18,6 @@ from dspex.learning.evaluation.dataset import Dataset, check_rows
 from dspex.learning.evaluation.latency import run_seconds
 from dspex.learning.evaluation.metric import Metric, check_metric, metric_name, score_of
 from dspex.learning.evaluation.report import Report, Row
-from dspex.learning.evaluation.row_files import join_names
 from dspex.sync import run
 
 Metrics = Metric[Outputs] | Mapping[str, Metric[Outputs]]

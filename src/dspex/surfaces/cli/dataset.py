@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from dspex.bootstrap import Services
-from dspex.learning.evaluation.row_files import read_rows
+from dspex.execution.retrieval.row_files import read_rows
 from dspex.operations.datasets.actions import create_dataset, sample_dataset, validate_dataset
 from dspex.operations.framework.action import Action
 from dspex.surfaces.cli.nouns import noun_group, show_result, visible_values

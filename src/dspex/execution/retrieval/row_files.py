@@ -1,4 +1,4 @@
-"""Read rows from csv, jsonl and json files."""
+"""Rows of csv, jsonl and json files."""
 
 import csv
 import io
@@ -23,19 +23,26 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Raises:
         DefinitionError: the message names the file, the line and the fix.
     """
-    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".json": _json_rows}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
+    if path.suffix.lower() not in _READERS:
         kind = f"a {path.suffix} file" if path.suffix else "a file without extension"
         raise DefinitionError(f"{path}: {kind} cannot be read; use .csv, .jsonl or .json")
-    rows = list(reader(path, _text(path)))
+    rows = list(parse_rows(path, file_bytes(path)))
     if not rows:
         raise DefinitionError(f"{path} has no rows")
     return rows
 
 
-def file_bytes(path: Path) -> bytes:
-    """Return the contents of a regular file that fits into memory.
+def parse_rows(path: Path, data: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the rows in the contents of a file with this path.
+
+    Raises:
+        DefinitionError: see `read_rows`.
+    """
+    yield from _READERS[path.suffix.lower()](path, decode_text(path, data))
+
+
+def file_bytes(path: Path, *, limit: int = _MOST_BYTES) -> bytes:
+    """Return the contents of a regular file of at most `limit` bytes.
 
     Raises:
         DefinitionError: the file does not exist, is too large, or is not a regular file.
@@ -48,9 +55,9 @@ def file_bytes(path: Path) -> bytes:
             raise DefinitionError(
                 f"{path}: this is a device or a pipe, which may never end; save it as a file first"
             )
-        if status.st_size > _MOST_BYTES:
+        if status.st_size > limit:
             raise DefinitionError(
-                f"{path}: {status.st_size} bytes are more than the {_MOST_BYTES} allowed; split it"
+                f"{path}: {status.st_size} bytes are more than the {limit} allowed; split it"
             )
         return path.read_bytes()
     except FileNotFoundError:
@@ -61,8 +68,12 @@ def file_bytes(path: Path) -> bytes:
         raise DefinitionError(f"{path}: cannot be read: {error}") from error
 
 
-def _text(path: Path) -> str:
-    data = file_bytes(path)
+def decode_text(path: Path, data: bytes) -> str:
+    """Return the contents of a file as text.
+
+    Raises:
+        DefinitionError: they are not UTF-8.
+    """
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -154,3 +165,6 @@ def _object(value: Any, where: str) -> dict[str, Any]:
 
 def _kind(value: Any) -> str:
     return f"a {type(value).__name__}"
+
+
+_READERS = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".json": _json_rows}
