@@ -21,7 +21,9 @@ def failure_dict(error: DspexError) -> dict[str, object]:
 
 
 def without_frames(value: Any) -> Any:
-    """Return the JSON of a failure, or of a trace with failures, without lines of code."""
+    """Return the JSON of a failure, of a list or a trace with failures, without lines of code."""
+    if isinstance(value, list):
+        return [without_frames(part) for part in value]
     if not isinstance(value, Mapping):
         return value
     spans = value.get("spans")

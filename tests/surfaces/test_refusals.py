@@ -61,7 +61,7 @@ async def test_an_old_schema_is_refused_in_one_line_and_broken_to_the_doctor(
         assert line.endswith("run `dspex db migrate`")
     doctor = dspex(tmp_path, "doctor", "--json", DSPEX_DATABASE_URL=empty_postgres_url)
     data = next(finding for finding in json.loads(doctor.stdout) if finding["what"] == "database")
-    assert (doctor.returncode, data["verdict"], data["mend"]) == (
+    assert (doctor.returncode, data["verdict"], data["fix"]) == (
         1,
         "broken",
         "run `dspex db migrate`",

@@ -24,7 +24,7 @@ from dspex.operations.executions.inputs import ExecuteProgram, RetryExecution
 from dspex.operations.executions.redaction import PayloadPolicy, pattern_redactor
 from dspex.operations.executions.retention import Retention
 from dspex.operations.framework.access import Actor
-from dspex.operations.framework.store import Figures, Query
+from dspex.operations.framework.store import Figures, Query, Update
 from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.tenancy.actions import ConfigureWorkspace, CreateWorkspace
@@ -297,3 +297,24 @@ async def test_only_operators_say_how_long_a_workspace_keeps(settings: Settings)
         ):
             with pytest.raises(error):
                 await operations.perform(configure, request)
+
+
+async def test_a_run_that_outlives_its_parent_no_longer_points_to_it(
+    on_each_database: Settings,
+) -> None:
+    async with open_services(on_each_database) as services:
+        operations, dependencies = services.operations, services.operations.dependencies
+        for name in ("outer", "inner"):
+            await create_program(
+                operations, CreateProgram(name=name, signature="q -> a", backend="mock")
+            )
+        parent, child = [
+            await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
+            for name in ("outer", "inner")
+        ]
+        store, figures = dependencies.store, dependencies.services[Figures]
+        pointer = {"parent_id": parent.id}
+        await store.write(Update(resource=EXECUTION, id=child.id, values=pointer))
+        where = {"program_id": parent.program_id}
+        pruned = await figures.prune(EXECUTION, where, before=None, keep=0)
+        assert (pruned.rows, (await operations.row(EXECUTION, child.id)).parent_id) == (1, None)

@@ -38,6 +38,7 @@ class Bench:
     store: Store
     processes: JobProcesses
     started: list[JobProcess]
+    lines: list[str]
 
     async def job(self, act: str) -> Any:
         program = await a_program(self.store, name=f"qa-{new_id()}")
@@ -65,6 +66,7 @@ async def bench(
     open_store: Opened, folder: Path, policy: JobPolicy = POLICY
 ) -> AsyncIterator[Bench]:
     started: list[JobProcess] = []
+    lines: list[str] = []
 
     async def start() -> JobProcess:
         command = [sys.executable, str(CHILD)]
@@ -78,10 +80,12 @@ async def bench(
     async with open_store() as store:
         clock = SystemClock()
         rows = JobRows(store, policy=policy, clock=clock, new_id=new_id, worker="me")
-        processes = JobProcesses(rows, start=start, policy=policy, clock=clock, worker="me")
+        processes = JobProcesses(
+            rows, start=start, policy=policy, clock=clock, worker="me", say=lines.append
+        )
         try:
             async with supervision(processes):
-                yield Bench(store, processes, started)
+                yield Bench(store, processes, started, lines)
         finally:
             await processes.abandon()
         assert not any(is_alive(process.pid) for process in started)
@@ -121,6 +125,9 @@ async def test_a_job_that_ends_its_process_is_tried_again_and_fails_in_the_end(
     async with bench(open_store, tmp_path) as at:
         job = await at.job(act)
         assert await at.run(job) == "retried"
+        name = f"evaluation {str(job.id)[-8:]}"
+        assert at.lines[0] == f"{name} starts"
+        assert at.lines[1].startswith(f"{name} waits again after ")
         row = await at.row(job)
         assert (row.status, row.attempts) == ("queued", 1)
         assert f"attempt 2 of 2: {message}" in row.waiting

@@ -300,3 +300,21 @@ async def test_a_worker_that_was_taken_for_dead_leaves_its_jobs_to_others(
         row = await store.get(EVALUATION, id=job.id)
         assert row is not None
         assert (row.status, row.turn) == ("running", 0)
+
+
+async def test_a_failure_in_the_users_code_has_its_lines_in_the_row_and_not_in_events(
+    open_store: Opened,
+) -> None:
+    async def handler(run: JobRun) -> Done:
+        raise KeyError(run.job.actor)
+
+    async with open_store() as store, inline(store, handler) as engine:
+        job = await a_job(store)
+        await engine.enqueue(EVALUATION, job.id)
+        await engine.finished(job.id)
+        row = await store.get(EVALUATION, id=job.id)
+        assert row is not None
+        assert row.error["frames"][-1]["code"] == "raise KeyError(run.job.actor)"
+        query = Query(where={"subject_id": job.id})
+        for event in await store.select(DOMAIN["event"], query):
+            assert "frames" not in (event.payload["error"] or {})

@@ -235,6 +235,9 @@ async def test_an_optimization_makes_a_version_that_says_who_made_it(
         assert row.status == "completed", row.error
         assert row.trials[0]["label"] == "the program as it is"
         assert row.progress["trials"] == len(row.trials)
+        numbers = {trial["trial"] for trial in row.trials}
+        assert {trial["trial"] for trial in row.best["front"]} <= numbers
+        assert {"exact_match", "failed", "label"} <= row.best["front"][0].keys()
         assert row.result_version_id is not None, row.best
         result = await store.get(DOMAIN["program_version"], id=row.result_version_id)
         assert result is not None

@@ -1,5 +1,6 @@
 """The command line, in this process: what it prints, and what it exits with."""
 
+import io
 import json
 import shutil
 import sys
@@ -119,8 +120,11 @@ def test_an_exception_in_the_users_code_has_its_line_everywhere(
     assert "module FunctionModule at self" in output
     trace = json.loads(call(capsys, "execution", "show", data["id"], "--json")[1])["trace"]
     assert [span["error"] for span in trace["spans"]] == [place]
-    _, _, err = call(capsys, "eval", target("fail"), "data.csv", "--limit", "1")
+    _, _, err = call(capsys, "eval", target("fail"), "data.csv", "--limit", "1", "--html", "r.html")
     assert place in err
+    page = (folder / "r.html").read_text()
+    assert f"{module}.py:{line} in fail\n    raise RuntimeError" in page
+    report = json.loads(call(capsys, "eval", target("fail"), "data.csv", "--json")[1])
     isolated = json.loads(
         call(capsys, "run", target("fail"), "text=a", "--backend", "isolated", "--json")[1]
     )
@@ -132,6 +136,7 @@ def test_an_exception_in_the_users_code_has_its_line_everywhere(
     }
     frames = [{"file": f"{module}.py", **code_line}]
     assert data["error"]["frames"] == isolated["error"]["frames"] == frames
+    assert [row["frames"] for row in report["rows"]] == [frames] * 3
     assert [span["attributes"]["frames"] for span in trace["spans"]] == [frames]
     assert str(folder) not in json.dumps([data, isolated, trace])
 
@@ -222,6 +227,38 @@ def test_run_prints_the_outputs_and_stores_the_execution(
     _, out, _ = call(capsys, "program", "list", "--json")
     [row] = json.loads(out)["programs"]
     assert (row["name"], row["execution_count"]) == ("shout", 2)
+
+
+class _Keyboard(io.StringIO):
+    """Standard input on a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_deleting_a_program_is_confirmed_on_a_terminal(
+    target: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call(capsys, "push", target("shout"))[0] == 0
+    monkeypatch.setattr(sys, "stdin", _Keyboard("n\n"))
+    code, _, err = call(capsys, "program", "delete", "shout")
+    assert (code, "delete program shout and all that belongs to it? [y/N]" in err) == (1, True)
+    assert call(capsys, "program", "show", "shout")[0] == 0
+    monkeypatch.setattr(sys, "stdin", _Keyboard("y\n"))
+    assert call(capsys, "program", "delete", "shout")[0] == 0
+    assert call(capsys, "program", "show", "shout")[0] == 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("--yes",)])
+def test_deleting_a_program_is_not_confirmed_in_scripts(
+    target: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+) -> None:
+    assert call(capsys, "push", target("shout"))[0] == 0
+    monkeypatch.setattr(sys, "stdin", _Keyboard() if arguments else io.StringIO())
+    assert call(capsys, "program", "delete", "shout", *arguments)[0] == 0
 
 
 def test_run_reads_values_from_files(

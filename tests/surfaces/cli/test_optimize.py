@@ -179,6 +179,9 @@ def test_the_winner_of_a_stored_program_is_stored_as_its_next_version(
         assert "next: dspex program diff answer 1 2 shows the changes" in err
         assert "dspex program activate answer 1 returns" in err
     assert call(capsys, "program", "diff", "answer", "1", "2")[0] == 0
+    versions = json.loads(call(capsys, "program", "versions", "answer", "--json")[1])
+    makers = [row["made_by"] for row in versions["program_versions"]]
+    assert makers == ["optimizer Joint", "user"]
 
 
 def test_optimize_ends_before_its_budget_is_passed(

@@ -46,6 +46,7 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as JSON-ready data; usage without the split by model."""
+        frames = {"frames": list(self.frames)} if self.frames else {}
         return {
             "index": self.index,
             "repeat": self.repeat,
@@ -53,6 +54,7 @@ class Row:
             "outputs": _readable(self.outputs),
             "scores": dict(self.scores),
             "error": self.error,
+            **frames,
             "seconds": self.seconds,
             "usage": usage_dict(self.usage),
             "trace_id": self.trace_id,

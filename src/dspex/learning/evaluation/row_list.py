@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from dspex.failures import frames_text
 from dspex.language.records import Example
 from dspex.learning.evaluation.confusion import MOST_LABELS, Confusion, label_of
 from dspex.learning.evaluation.report import Row
@@ -127,11 +128,17 @@ def _answers(entry: Entry, names: Sequence[str]) -> Markup:
     expected = entry.row.example
     fields = [(element("dt", name), *_lines(name, expected, entry.answers)) for name in names]
     errors = [
-        element("p", f"{who}: {row.error}" if len(entry.answers) > 1 else row.error, class_="error")
+        _error(f"{who}: {row.error}" if len(entry.answers) > 1 else row.error, row)
         for who, row in entry.answers.items()
         if row.error is not None
     ]
     return join(element("dl", fields, class_="fields") if fields else None, errors)
+
+
+def _error(text: str, row: Row) -> Markup:
+    """Return an error, and below it the lines of the user's code that it passed."""
+    frames = element("code", frames_text(row.frames)) if row.frames else None
+    return element("div", element("p", text), frames, class_="error")
 
 
 def _lines(name: str, example: Example, answers: Mapping[str, Row]) -> Iterator[Markup]:

@@ -212,6 +212,23 @@ class Outcome(Generic[P]):
         trials = [trial for trial in self.trials if trial.candidate.is_final]
         return Front(front(trials, objectives), objectives)
 
+    def front_table(self) -> list[dict[str, Any]]:
+        """Return the front in all metrics and cost (tokens if no price is known), as rows."""
+        metrics, first = self.best.report.metrics, self.trials[0].figures
+        cost = "usd" if first.get("usd", math.nan) > 0 else "tokens"
+        objectives = [self.objective if self.objective == f"-{name}" else name for name in metrics]
+        return [
+            {
+                "trial": trial.number,
+                **{
+                    name: value if math.isfinite(value := trial.figures[name]) else None
+                    for name in (*metrics, cost, "p95", "failed")
+                },
+                "label": trial.candidate.label,
+            }
+            for trial in self.front(*objectives, f"-{cost}")
+        ]
+
     def pick(self, *limits: str, maximize: str) -> Trial:
         """Return the best trial in one objective among those within limits.
 

@@ -157,6 +157,7 @@ def _row(entry: Mapping[str, Any], data: Dataset) -> Row:
         outputs=entry["outputs"],
         scores=entry["scores"],
         error=entry["error"],
+        frames=tuple(entry.get("frames", ())),
         seconds=entry["seconds"],
         usage=msgspec.convert(entry["usage"], Usage),
         trace_id=entry["trace_id"],

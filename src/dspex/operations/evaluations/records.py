@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from dspex.failures import without_frames
 from dspex.operations.jobs.job import JOB_HIDDEN, JOB_STEPS, JobRecord, JobResource
 
 
@@ -37,4 +38,5 @@ EVALUATION = JobResource(
     owner="program_id",
     indexes=(("workspace", "id"), ("status",), ("program_id",)),
     hidden=JOB_HIDDEN,
+    redactions={"error": without_frames, "rows": without_frames},
 )

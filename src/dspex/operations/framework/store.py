@@ -186,7 +186,8 @@ class Figures(Protocol):
         """Delete the rows that match `where` and are old or not among the newest `keep`.
 
         Old means older than `before`. Rows that another resource refers to (`Resource.references`)
-        stay. Deletes in batches so that other clients can use the database in between. Returns the
+        stay; indexed pointers to a deleted row (`Resource.pointers`) become null. Deletes in
+        batches so that other clients can use the database in between. Returns the
         number of deleted rows and the bytes of their `sized` attributes.
         """
         ...

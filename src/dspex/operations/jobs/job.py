@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
+from dspex.failures import without_frames
 from dspex.operations.events.records import EventRecord
 from dspex.operations.framework.resource import Resource, Row, Transition
 from dspex.operations.framework.store import Insert, Update
@@ -63,14 +64,17 @@ def status_event(
     now: datetime,
     message: str | None = None,
 ) -> Insert:
-    """Return the event with the state of `job`: status, progress, reason to wait, and a message."""
+    """Return the event with the state of `job`: status, progress, reason to wait, and a message.
+
+    Every reader of the workspace may follow events, so its error is without lines of code.
+    """
     payload = {
         "status": job.status,
         "progress": job.progress,
         "waiting": job.waiting,
         "attempts": job.attempts,
         "message": message,
-        "error": job.error,
+        "error": without_frames(job.error),
     }
     return Insert(
         EventRecord(

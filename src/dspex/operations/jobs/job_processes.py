@@ -18,6 +18,8 @@ from dspex.operations.jobs.policy import JobPolicy
 
 _IDLE = 30.0  # seconds after which a process without a job ends, except the last one
 _AGAIN = 5.0  # seconds until the next attempt if no process could be started
+_SHORT = 8  # the end of an id, as the command line shows it
+_ENDS = {"refused": "waits again", "retried": "waits again", "stale": "is not due"}
 _log = logging.getLogger("dspex.jobs")
 
 
@@ -52,8 +54,14 @@ class JobProcesses:
         policy: JobPolicy,
         clock: Clock,
         worker: str,
+        say: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        """Take the collaborators; `start` starts a process, `worker` is the id of the worker."""
+        """Take the collaborators.
+
+        `start` starts a process, `worker` is the id of the worker, and `say` takes a line for
+        people when a job starts and when it ends.
+        """
+        self._say = say
         self._rows = rows
         self._start = start
         self._policy = policy
@@ -86,6 +94,8 @@ class JobProcesses:
             return await self._rows.refuse(resource, job_id, turn, wait=_AGAIN)
         self._running[job_id] = running = _Running(resource, turn, process)
         self._are_gone.clear()
+        name = f"{queue} {str(job_id)[-_SHORT:]}"
+        self._say(f"{name} starts")
         try:
             outcome = await process.run(queue, job_id, turn, worker=self._worker)
             if outcome == "unread":
@@ -94,6 +104,7 @@ class JobProcesses:
             outcome = await self._end_lost(job_id, running, error)
         finally:
             self._leave(job_id, running)
+        self._say(f"{name} {_ENDS.get(outcome, outcome)} after {running.seconds:.1f} s")
         return outcome
 
     @property

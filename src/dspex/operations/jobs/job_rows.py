@@ -10,6 +10,7 @@ from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.errors import ConflictError, DspexError, NotFoundError, StorageError
+from dspex.failures import failure_dict
 from dspex.operations.framework.store import Change, Insert, Query, Store
 from dspex.operations.jobs.handler import Done, JobRun
 from dspex.operations.jobs.job import JobRecord, JobResource, job_changes, job_update, status_event
@@ -168,7 +169,7 @@ class JobRows:
         now = self._clock.now()
         values: dict[str, Any] = {
             "status": resource.step("fail", "running"),
-            "error": error.to_dict(),
+            "error": failure_dict(error),
             "progress": run.progress,
             "finished_at": now,
             "updated_at": now,

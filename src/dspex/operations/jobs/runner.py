@@ -124,7 +124,9 @@ class JobRunner:
             return await self._rows.fail(resource, run, error)
         if error is not None:
             _log.error("job %s failed unexpectedly", run.job.id, exc_info=error)
-            return await self._rows.fail(resource, run, ExecutionError(describe(error)))
+            failure = ExecutionError(describe(error))
+            failure.__cause__ = error  # it has the lines of the user's code
+            return await self._rows.fail(resource, run, failure)
         return await self._rows.complete(resource, run, task.result())
 
     async def _end_cancelled(self, resource: JobResource[Any], run: JobRun) -> str:

@@ -129,6 +129,7 @@ class JobWorker:
             policy=config.policy,
             clock=config.clock,
             worker=str(me),
+            say=self._say,
         )
         loop = asyncio.get_running_loop()
         registry = WorkerRegistry(config.store, policy=config.policy, clock=config.clock, me=me)

@@ -27,6 +27,7 @@ from dspex.learning.optimizers import (
 from dspex.learning.optimizers.dspy_options import DSPY_OPTIMIZERS
 from dspex.learning.optimizers.registry import OPTIMIZERS
 from dspex.learning.optimizers.reply_store import ReplyStore
+from dspex.learning.optimizers.trials import TIMES
 from dspex.learning.optimizers.verdict import Verdict, judge
 from dspex.operations.evaluations.job_environment import JobEnvironment, Material
 from dspex.operations.framework.store import Change, Insert, Query, Update
@@ -320,6 +321,7 @@ def _of_outcome(outcome: Outcome[Module], program: Program) -> _SearchResult:
             "conclusion": outcome.conclusion,
             "unmet": list(outcome.unmet),
             "figures": _figures(best),
+            "front": [_without_times(row) for row in outcome.front_table()],
             "values": to_jsonable_python(dict(best.candidate.assignment)),
             **_verdict(verdict),
         },
@@ -332,12 +334,15 @@ def _of_outcome(outcome: Outcome[Module], program: Program) -> _SearchResult:
 
 
 def _figures(trial: Trial) -> dict[str, float | None]:
-    """Return the figures of a trial but for times, which are not the same when a job is resumed."""
-    return {
-        name: value if math.isfinite(value) else None
-        for name, value in trial.figures.items()
-        if name not in {"p50", "p95"}
-    }
+    """Return the figures of a trial as JSON-ready data."""
+    return _without_times(
+        {name: value if math.isfinite(value) else None for name, value in trial.figures.items()}
+    )
+
+
+def _without_times(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return figures but for times, which are not the same when a job is resumed."""
+    return {name: value for name, value in figures.items() if name not in TIMES}
 
 
 def _winner(outcome: Outcome[Module], program: Program) -> dict[str, Any]:

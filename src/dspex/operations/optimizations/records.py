@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from dspex.failures import without_frames
 from dspex.operations.jobs.job import JOB_HIDDEN, JOB_STEPS, JobRecord, JobResource
 
 
@@ -39,4 +40,5 @@ OPTIMIZATION_JOB = JobResource(
     owner="program_id",
     indexes=(("workspace", "id"), ("status",), ("program_id",)),
     hidden=JOB_HIDDEN,
+    redactions={"error": without_frames},
 )

@@ -17,6 +17,7 @@ from dspex.errors import (
     SignatureError,
 )
 from dspex.execution.backends import Backends
+from dspex.failures import failure_dict
 from dspex.language.signatures import Signature
 from dspex.operations.events.records import EVENT
 from dspex.operations.framework.action import action
@@ -248,7 +249,7 @@ async def initialize_program(operations: Operations, request: ProgramRef) -> Pro
             )
             await choice.backend.create_program(choice.program)
     except DspexError as error:
-        return await _step(operations, program, "fail", error=error.to_dict())
+        return await _step(operations, program, "fail", error=failure_dict(error))
     return await _step(operations, program, "become_ready")
 
 

@@ -124,15 +124,16 @@ class ProgramWriter:
             f"a program named {request.name!r} exists already; choose another name, or execute it"
         )
 
-    async def save(self, program: Program, *, backend: str) -> ProgramRecord:
+    async def save(self, program: Program, *, backend: str, made_by: str = "user") -> ProgramRecord:
         """Store a program value; see `save_program`."""
-        return await _with_retry(lambda: self._save_once(program, backend=backend))
+        return await _with_retry(lambda: self._save_once(program, backend=backend, made_by=made_by))
 
-    async def _save_once(self, program: Program, *, backend: str) -> ProgramRecord:
+    async def _save_once(self, program: Program, *, backend: str, made_by: str) -> ProgramRecord:
         record = await self._store.get(PROGRAM, workspace=self._workspace, name=program.name)
         if record is None:
             check_name(program.name)
-            return await self._insert(program, backend=backend, module=program.root.kind)
+            kind = program.root.kind
+            return await self._insert(program, backend=backend, module=kind, made_by=made_by)
         current = await self._version_of(record, id=record.current_version_id)
         if current is not None and current.content_hash == program.content_hash:
             return record
@@ -142,7 +143,9 @@ class ProgramWriter:
         newest = await self._version_of(record)
         signature = await self.save_signature(program.signature, source=program.root.kind)
         number = newest.number + 1 if newest is not None else 1
-        version = self._version(program, record, number=number, parent_id=record.current_version_id)
+        version = self._version(
+            program, record, number=number, parent_id=record.current_version_id, made_by=made_by
+        )
         return await self._set_current(record, version, Insert(version), signature_id=signature.id)
 
     async def _set_current(
@@ -184,6 +187,7 @@ class ProgramWriter:
         module: str,
         storage_settings: Mapping[str, Any] | None = None,
         is_draft: bool = False,
+        made_by: str = "user",
     ) -> ProgramRecord:
         self._backends.check(backend)
         signature, change = await self._signature_record(program.signature, source=module)
@@ -197,7 +201,7 @@ class ProgramWriter:
             backend=backend,
             configuration={**program.root.config, **(storage_settings or {})},
         )
-        version = self._version(program, record, number=1, parent_id=None)
+        version = self._version(program, record, number=1, parent_id=None, made_by=made_by)
         values: dict[str, Any] = {
             "current_version_id": version.id,
             "status": "draft" if is_draft else PROGRAM.step("become_ready", record.status),
@@ -212,7 +216,13 @@ class ProgramWriter:
         return dataclasses.replace(record, **values)
 
     def _version(
-        self, program: Program, record: ProgramRecord, *, number: int, parent_id: UUID | None
+        self,
+        program: Program,
+        record: ProgramRecord,
+        *,
+        number: int,
+        parent_id: UUID | None,
+        made_by: str,
     ) -> ProgramVersionRecord:
         check_definition(program)
         return ProgramVersionRecord(
@@ -223,6 +233,7 @@ class ProgramWriter:
             definition=program.definition(),
             assignment=dict(program.assignment),
             parent_id=parent_id,
+            made_by=made_by,
         )
 
     async def _version_of(self, record: ProgramRecord, **where: Any) -> ProgramVersionRecord | None:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from dspex.failures import without_frames
 from dspex.operations.framework.resource import Resource, Row, Transition
 
 ProgramStatus = Literal["draft", "initializing", "ready", "error", "archived"]
@@ -54,6 +55,7 @@ PROGRAM = Resource(
     references={"signature_id": "signature"},
     pointers={"current_version_id": "program_version"},
     unique=(("workspace", "name"),),
+    redactions={"error": without_frames},
 )
 PROGRAM_VERSION = Resource(
     name="program_version",

@@ -94,10 +94,13 @@ async def program_value(operations: Operations, program: ProgramRecord) -> Progr
 
 
 async def save_program(
-    operations: Operations, program: Program, *, backend: str = "native"
+    operations: Operations, program: Program, *, backend: str = "native", made_by: str = "user"
 ) -> ProgramRecord:
-    """Store `program` under its name, as a new program or version unless it is stored already."""
-    return await ProgramWriter(operations).save(program, backend=backend)
+    """Store `program` under its name, as a new program or version unless it is stored already.
+
+    A new version says who made it: `made_by`.
+    """
+    return await ProgramWriter(operations).save(program, backend=backend, made_by=made_by)
 
 
 async def save_signature(

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dspex.operations.framework.domain import Domain
 from dspex.operations.framework.resource import Resource
@@ -28,6 +29,7 @@ class SQLFigures:
     def __init__(self, database: Database, domain: Domain) -> None:
         """Take the database, which its owner closes, and the domain whose tables it has."""
         self._database = database
+        self._domain = domain
         self._tables = tables_of(domain)
 
     async def aggregate(
@@ -69,18 +71,35 @@ class SQLFigures:
             table.c.id,
             text_bytes([table.c[name] for name in sized], is_sqlite=self._database.is_sqlite),
         ).where(*_equal(table, where), sa.or_(*rules), *free)
-        ids = old.order_by(table.c.id).limit(PORTION)
+        query = old.order_by(table.c.id).limit(PORTION)
         while True:
             async with self._database.writing() as connection:
-                portion = (await connection.execute(ids)).all()
+                portion = (await connection.execute(query)).all()
                 if portion:
-                    await connection.execute(
-                        table.delete().where(table.c.id.in_([row[0] for row in portion]))
-                    )
+                    await self._delete(connection, resource, [row[0] for row in portion])
             total += len(portion)
             size += sum(row[1] for row in portion)
             if len(portion) < PORTION:
                 return Pruned(total, size)
+
+    async def _delete(
+        self, connection: AsyncConnection, resource: Resource[Any], ids: list[UUID]
+    ) -> None:
+        """Delete rows, and empty the pointers to them."""
+        for column in self._pointers_to(resource):
+            change = column.table.update().where(column.in_(ids)).values({column: None})
+            await connection.execute(change)
+        table = self._tables[resource.name]
+        await connection.execute(table.delete().where(table.c.id.in_(ids)))
+
+    def _pointers_to(self, resource: Resource[Any]) -> list[sa.Column[Any]]:
+        """Return the columns of pointers to a resource that an index finds by their value."""
+        return [
+            self._tables[other.name].c[attribute]
+            for other in self._domain.values()
+            for attribute, target in other.pointers.items()
+            if target == resource.name and (attribute,) in other.indexes
+        ]
 
     def _references_to(self, table: sa.Table) -> list[sa.Column[Any]]:
         """Return the columns whose values are ids of `table`."""

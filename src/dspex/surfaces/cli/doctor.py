@@ -30,12 +30,12 @@ EXTRAS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of a check. `mend` is a command or a sentence, empty if the verdict is ok."""
+    """The result of a check. `fix` is a command or a sentence, empty if the verdict is ok."""
 
     what: str
     verdict: Verdict
     detail: str
-    mend: str = ""
+    fix: str = ""
 
 
 @click.command("doctor")
@@ -54,7 +54,7 @@ def doctor_command(*, as_json: bool) -> int:
 def _line(finding: Finding) -> str:
     marks = {"ok": ("ok", "green"), "missing": ("--", "yellow"), "broken": ("!!", "red")}
     mark, color = marks[finding.verdict]
-    fix = f"\n     fix: {finding.mend}" if finding.mend else ""
+    fix = f"\n     fix: {finding.fix}" if finding.fix else ""
     return f"{click.style(mark, fg=color)}   {finding.what}: {finding.detail}{fix}"
 
 

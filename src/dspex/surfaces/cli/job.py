@@ -1,8 +1,9 @@
 """`dspex job`: list, show, watch, pause, resume, requeue and cancel jobs of every kind."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import aclosing
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ from dspex.surfaces.cli.options import (
     with_store,
     workspace_option,
 )
-from dspex.surfaces.cli.output import fields_text, json_option, show_json
+from dspex.surfaces.cli.output import failure_text, fields_text, json_option, show_json
 from dspex.surfaces.cli.references import find_row
 from dspex.surfaces.cli.table import table, time_text
+from dspex.surfaces.cli.trials import front_text, trials_text
 
 _COLUMNS = ("kind", "status", "waiting", "progress", "created_at", "id")
 _ENDED = ("completed", "failed", "cancelled")
+_PARTS = ("error", "rows", "trials", "best")
+_MOST_ERRORS = 3
 
 
 @click.group("job", cls=SuggestingGroup)
@@ -176,13 +180,36 @@ def _show(values: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         show_json(values)
         return
-    trials = values.get("trials")
     shown = {
         name: value
         for name, value in values.items()
-        if value not in (None, {}, []) and name != "trials"
+        if value not in (None, {}, []) and name not in _PARTS
     }
     click.echo(fields_text(shown))
-    if trials:
-        names = list(dict.fromkeys(name for trial in trials for name in trial))
-        click.echo(f"\n{table(trials, names)}")
+    for part in _parts(values):
+        click.echo(f"\n{part}")
+
+
+def _parts(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is long: the first errors, the trials, the front, and the verdict."""
+    if error := values.get("error"):
+        yield failure_text(error["message"], error.get("frames", ()))
+    failed = [row for row in values.get("rows") or () if row["error"] is not None]
+    first = {row["error"]: row for row in reversed(failed)}.values()
+    for row in sorted(first, key=itemgetter("index"))[:_MOST_ERRORS]:
+        yield f"row {row['index']}: {failure_text(row['error'], row.get('frames', ()))}"
+    best = values.get("best") or {}
+    if trials := values.get("trials"):
+        yield trials_text(trials)
+    if front := best.get("front"):
+        yield front_text(front)
+    if best:
+        yield _best_text(best)
+
+
+def _best_text(best: Mapping[str, Any]) -> str:
+    trial = "" if "trial" not in best else f" trial {best['trial']},"
+    texts = [f"best:{trial} {best['label']}", best.get("changes")]
+    texts.append(best.get("conclusion") or best.get("verdict"))
+    texts += [f"warning: {text}" for text in best.get("warnings", ())]
+    return "\n".join(text for text in texts if text)

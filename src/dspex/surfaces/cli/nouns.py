@@ -1,6 +1,7 @@
 """The group of commands of a resource: `list`, `show`, and a verb for each of its actions."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ from dspex.surfaces.cli.targets import code_root
 _NOUNS = {"api_key": "key", "optimization_job": "optimization"}
 _FIRST = ("name", "version", "kind", "status", "waiting")
 _LAST = ("created_at", "id")
+_DELETE = "delete"
 where_option = click.option(
     "--where",
     "filters",
@@ -106,8 +108,13 @@ def _action_command(action: Action[Any, Any], domain: Domain) -> click.Command:
         for number, each in enumerate(parameters)
     ]
     names = {each.name for each in parameters}
+    verb = verb_of(action, domain)
 
-    def call(*, state_dir: Path | None, as_json: bool, **values: Any) -> int:
+    def call(*, state_dir: Path | None, as_json: bool, yes: bool = False, **values: Any) -> int:
+        if verb == _DELETE and not yes and sys.stdin.isatty():
+            row = f"{noun_of(action.resource)} {values[parameters[0].name]}"
+            if not click.confirm(f"delete {row} and all that belongs to it?", err=True):
+                return 1
         workspace = None if "workspace" in names else values["workspace"]
 
         async def work(services: Services) -> Any:
@@ -120,9 +127,9 @@ def _action_command(action: Action[Any, Any], domain: Domain) -> click.Command:
         return 0
 
     own = () if "workspace" in names else (workspace_option,)
-    command = click.Command(
-        verb_of(action, domain), params=inputs, callback=call, help=action.description
-    )
+    if verb == _DELETE:
+        inputs.append(click.Option(["--yes"], is_flag=True, help="Delete without asking."))
+    command = click.Command(verb, params=inputs, callback=call, help=action.description)
     return _with(command, *own, state_option, json_option)
 
 

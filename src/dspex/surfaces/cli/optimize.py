@@ -1,7 +1,6 @@
 """`dspex optimize`: search for better values of a program's variables and report the result."""
 
 import json
-import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -33,8 +32,8 @@ from dspex.surfaces.cli.eval import (
 from dspex.surfaces.cli.options import run_options, settings_of, with_services
 from dspex.surfaces.cli.output import say, show_json
 from dspex.surfaces.cli.progress import Progress
-from dspex.surfaces.cli.table import table
 from dspex.surfaces.cli.targets import code_root, find_target
+from dspex.surfaces.cli.trials import front_text, trials_text
 from dspex.surfaces.cli.winner import StoredWinner, is_changed, next_step, store_winner
 from dspex.telemetry import Event
 
@@ -185,7 +184,9 @@ def optimize_command(
         )
         if not stores or not is_changed(outcome):
             return outcome, None
-        return outcome, await store_winner(services, outcome, program_target.name)
+        made_by = f"optimizer {flags['optimizer']}"
+        name = program_target.name
+        return outcome, await store_winner(services, outcome, name, made_by=made_by)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the outcome has them too
@@ -320,7 +321,7 @@ def _outcome_json(outcome: Outcome[Any]) -> dict[str, Any]:
     return {
         "trials": outcome.table(),
         "best": outcome.best.number,
-        "front": _front(outcome),
+        "front": outcome.front_table(),
         "verdict": None if verdict is None else {"better": verdict.is_better, **verdict.to_dict()},
         "conclusion": outcome.conclusion,
         "unmet": list(outcome.unmet),
@@ -338,38 +339,11 @@ def _outcome_json(outcome: Outcome[Any]) -> dict[str, Any]:
     }
 
 
-def _front(outcome: Outcome[Any]) -> list[dict[str, Any]]:
-    """Return the Pareto front in all metrics and cost (tokens if the price is unknown)."""
-    metrics, first = outcome.best.report.metrics, outcome.trials[0].figures
-    cost = "usd" if first.get("usd", math.nan) > 0 else "tokens"
-    objectives = [
-        outcome.objective if outcome.objective == f"-{name}" else name for name in metrics
-    ]
-    trials = outcome.front(*objectives, f"-{cost}")
-    columns = (*metrics, cost, "p95", "failed")
-    return [
-        {
-            "trial": trial.number,
-            **{name: _finite(trial.figures[name]) for name in columns},
-            "label": trial.candidate.label,
-        }
-        for trial in trials
-    ]
-
-
 def _show(outcome: Outcome[Any], out: Path | None, stored: StoredWinner | None) -> None:
-    rows = [
-        {**row, "score": _number(row["score"])}
-        for row in outcome.table()
-        if outcome.trials[row["trial"]].candidate.is_final
-    ]
-    click.echo(table(rows, list(rows[0])))
-    if front := _front(outcome):
-        front_rows = [{name: _text(value) for name, value in row.items()} for row in front]
-        click.echo(
-            "\nfront, the best in one figure or in several at "
-            f"once:\n{table(front_rows, list(front_rows[0]))}"
-        )
+    rows = [row for row in outcome.table() if outcome.trials[row["trial"]].candidate.is_final]
+    click.echo(trials_text(rows))
+    if front := outcome.front_table():
+        click.echo(f"\n{front_text(front)}")
     changes = outcome.changes(is_short=True)
     click.echo(f"\nbest: trial {outcome.best.number}\n{changes}\n\n{outcome.conclusion}")
     if shares := [
@@ -389,17 +363,3 @@ def _show(outcome: Outcome[Any], out: Path | None, stored: StoredWinner | None) 
         click.echo(f"the program{'' if is_changed(outcome) else ', as it was,'} is in {out}")
     if stored is not None:
         click.echo(f"the winner is version {stored.version} of {stored.name}, the current one")
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _text(value: object) -> str:
-    return (
-        f"{value:.4g}" if isinstance(value, float) else "unknown" if value is None else str(value)
-    )
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"

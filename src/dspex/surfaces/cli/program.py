@@ -48,7 +48,7 @@ def versions_command(
     marked = [
         {**row, "current": "*" if row["id"] == program.current_version_id else ""} for row in rows
     ]
-    click.echo(table(marked, ("number", "current", "created_at", "id")))
+    click.echo(table(marked, ("number", "current", "made_by", "created_at", "id")))
     return 0
 
 

@@ -318,11 +318,12 @@ def _announce(url: str, database: str, *, as_json: bool) -> None:
                 "url": url,
                 "graphql": f"{url}/graphql",
                 "explorer": f"{url}/explorer",
+                "docs": f"{url}/docs",
                 "database": database,
             }
         )
     else:
         click.echo(
-            f"serving {url}/graphql, explorer at {url}/explorer, database {database}; Ctrl+C "
-            "stops it"
+            f"serving {url}/graphql, explorer at {url}/explorer, REST at {url}/docs, database "
+            f"{database}; Ctrl+C stops it"
         )

@@ -23,7 +23,9 @@ def is_changed(outcome: Outcome[Any]) -> bool:
     return outcome.kept is None and bool(outcome.best.candidate.assignment)
 
 
-async def store_winner(services: Services, outcome: Outcome[Any], name: str) -> StoredWinner:
+async def store_winner(
+    services: Services, outcome: Outcome[Any], name: str, *, made_by: str
+) -> StoredWinner:
     """Store the program of an outcome as the current version of the program `name`."""
     operations = services.operations
     try:
@@ -31,7 +33,8 @@ async def store_winner(services: Services, outcome: Outcome[Any], name: str) -> 
         previous = (await current_version(operations, record)).number
     except NotFoundError:
         previous = None
-    record = await save_program(operations, outcome.program.to_program(name))
+    program = outcome.program.to_program(name)
+    record = await save_program(operations, program, made_by=made_by)
     version = await current_version(operations, record)
     return StoredWinner(name=name, version=version.number, previous=previous)
 
