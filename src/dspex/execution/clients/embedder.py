@@ -1,10 +1,12 @@
 """The protocol of embedders: one async call from texts to vectors."""
 
+import importlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
+from dspex.errors import ConfigurationError
 from dspex.language.records import Usage
 
 if TYPE_CHECKING:  # numpy belongs to an extra
@@ -66,3 +68,15 @@ class Embedder(Protocol):
     async def aclose(self) -> None:
         """Free the embedder's resources on the running loop; it may be used again afterwards."""
         ...
+
+
+def load_numpy(what: str) -> Any:
+    """Return NumPy, which only embeddings need; `what` needs it.
+
+    Raises:
+        ConfigurationError: it is not installed.
+    """
+    try:
+        return importlib.import_module("numpy")
+    except ImportError as error:
+        raise ConfigurationError(f"{what} needs NumPy: pip install 'dspex[embed]'") from error

@@ -1,13 +1,12 @@
 """An embedder that hashes words: for tests that need no understanding of language."""
 
 import hashlib
-import importlib
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from dspex.errors import DefinitionError
-from dspex.execution.clients.embedder import EmbeddingKind, Embeddings
+from dspex.execution.clients.embedder import EmbeddingKind, Embeddings, load_numpy
 from dspex.language.records import Usage
 
 _WORD: Final = re.compile(r"\w+")
@@ -37,7 +36,7 @@ class HashingEmbedder:
 
     async def embed(self, texts: Sequence[str], kind: EmbeddingKind = "document") -> Embeddings:
         """Return a vector for each text; see `Embedder.embed`."""
-        numpy: Any = importlib.import_module("numpy")
+        numpy = load_numpy("the embedder 'hash'")
         vectors = numpy.zeros((len(texts), self.dimensions), dtype=numpy.float32)
         words = [_WORD.findall(text.lower()) or [""] for text in texts]
         for row, text_words in zip(vectors, words, strict=True):
