@@ -1,6 +1,6 @@
 """Restricts the addresses and files that API callers can make the server use."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 
 from dspex.errors import ForbiddenError, InvalidError
 from dspex.execution.clients.address import credentials_of, host_of, is_url, without_credentials
@@ -9,6 +9,7 @@ from dspex.language.programs import Program
 from dspex.operations.framework.access import DEFAULT_WORKSPACE, Actor
 
 _PROSE = {"demos", "instructions"}  # texts for the model, never resolved as addresses
+_HOLDERS = (str, dict, list)
 
 
 NOT_ALLOWED = (
@@ -34,7 +35,7 @@ def check_reach(actor: Actor, request: object, hosts: frozenset[str] = frozenset
         InvalidError: a URL contains credentials.
     """
     is_free = actor.key_id is None or (actor.may("admin") and actor.workspace == DEFAULT_WORKSPACE)
-    for name, value in _texts(getattr(request, "configuration", None)):
+    for name, value in _addresses(getattr(request, "configuration", None)):
         check_credentials(f"configuration.{name}", value)
         is_restricted = "://" in value or is_restricted_model(value)
         if is_restricted and not is_free and not is_allowed(value, hosts):
@@ -79,22 +80,26 @@ def check_definition(program: Program) -> None:
     Raises:
         InvalidError: the message has the place of the URL.
     """
-    for name, value in _texts(
+    for name, value in _addresses(
         {"definition": program.definition(), "assignment": dict(program.assignment)}
     ):
         check_credentials(name, value)
 
 
-def _texts(value: object, name: str = "") -> list[tuple[str, str]]:
+def _addresses(value: object, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each text that may name a server or a file, with its place.
+
+    A caller's value may have hundreds of thousands of parts: places are built only of what may
+    hold a text.
+    """
     if isinstance(value, str):
-        return [(name, value)]
-    if isinstance(value, Mapping):
-        parts = [
-            (f"{name}.{key}" if name else str(key), part)
-            for key, part in value.items()
-            if key not in _PROSE
-        ]
-        return [item for path, part in parts for item in _texts(part, path)]
-    if isinstance(value, list):
-        return [item for n, part in enumerate(value) for item in _texts(part, f"{name}[{n}]")]
-    return []
+        if "/" in value or value.endswith(".gguf"):
+            yield name, value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            if isinstance(part, _HOLDERS) and key not in _PROSE:
+                yield from _addresses(part, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            if isinstance(part, _HOLDERS):
+                yield from _addresses(part, f"{name}[{number}]")
