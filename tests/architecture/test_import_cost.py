@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +63,38 @@ def test_neither_import_nor_declaring_a_program_loads_what_only_some_need() -> N
     for work in ("import dspex", PROGRAM):
         loaded = {name.partition(".")[0] for name in _measured(work, runs=1)["modules"]}
         assert not loaded & set(FORBIDDEN)
+
+
+LIST = """
+import sys
+from dspex.surfaces.cli import main
+try:
+    main(["execution", "list"])
+except SystemExit as end:
+    assert not end.code
+print(" ".join(sys.modules))
+"""
+
+
+def test_commands_that_read_do_without_sqlalchemy_and_optimizers(tmp_path: Path) -> None:
+    def run(*words: str) -> str:
+        command = [sys.executable, *words]
+        process = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+        )
+        return process.stdout
+
+    create = ("program", "create", "capitals", "question -> answer", "--backend", "mock")
+    run("-m", "dspex", *create)
+    run("-m", "dspex", "run", "capitals", "question=Lima?")
+    rows, modules = run("-c", LIST).rstrip().rsplit("\n", 1)
+    assert '{"question": "Lima?"}' in rows
+    others = {
+        "sqlalchemy",
+        "alembic",
+        "starlette",
+        "strawberry",
+        "dbos",
+        "dspex.learning.optimizers",
+    }
+    assert not others & set(modules.split())

@@ -7,17 +7,10 @@ from dspex.bootstrap.privacy import private_file, private_folder
 from dspex.error_text import shorten
 from dspex.errors import ConfigurationError
 from dspex.execution.modules import CodeRoot
+from dspex.operations import storage
 from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.domain import Domain
-from dspex.operations.storage import (
-    HEAD,
-    Database,
-    SQLStore,
-    ensure_tables,
-    migrate,
-    require_head,
-    revision,
-)
+from dspex.operations.storage import HEAD, Database, SQLStore, migrate, require_head, revision
 from dspex.settings import Settings
 
 DATABASE = "dspex.sqlite3"
@@ -79,7 +72,8 @@ async def prepare(
         await migrate(database, say=say)
     else:
         await require_head(database)
-    await ensure_tables(database, domain)
+    if domain.extensions:
+        await storage.ensure_tables(database, domain)
 
 
 async def migrate_database(

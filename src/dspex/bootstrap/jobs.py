@@ -6,16 +6,14 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from dspex.bootstrap.database import domain_of
 from dspex.bootstrap.services import Services, job_policy, new_id, open_services
 from dspex.execution.modules import CodeRoot
-from dspex.learning.optimizers import Journal
+from dspex.operations import storage
 from dspex.operations.evaluations.code_revision import revision_of
-from dspex.operations.evaluations.job_environment import JobEnvironment
-from dspex.operations.evaluations.jobs import EvaluationHandler
 from dspex.operations.executions.executor import Executor
 from dspex.operations.jobs import (
     Handler,
@@ -32,16 +30,20 @@ from dspex.operations.jobs import (
 )
 from dspex.operations.jobs.job import JobResource
 from dspex.operations.jobs.job_engine import JobEngine
-from dspex.operations.optimizations.jobs import OptimizationHandler
-from dspex.operations.storage import SQLJournal, SQLLeftovers
 from dspex.settings import Settings, environment_of
+
+if TYPE_CHECKING:
+    from dspex.learning.optimizers import Journal
 
 
 def handlers_of(services: Services, *, code: CodeRoot | None = None) -> Mapping[str, Handler]:
     """Return the handlers of jobs by queue."""
+    from dspex.operations.evaluations.job_environment import JobEnvironment
+    from dspex.operations.evaluations.jobs import EvaluationHandler
+    from dspex.operations.optimizations.jobs import OptimizationHandler
 
-    def open_journal(resource: JobResource[Any], job_id: UUID, turn: int) -> Journal:
-        return SQLJournal(services.data, job_id, resource=resource, turn=turn)
+    def open_journal(resource: JobResource[Any], job_id: UUID, turn: int) -> "Journal":
+        return storage.SQLJournal(services.data, job_id, resource=resource, turn=turn)
 
     environment = JobEnvironment(
         store=services.operations.dependencies.store,
@@ -78,9 +80,9 @@ async def run_worker(
     async with open_services(settings, code=code, say=say) as services:
         dependencies = services.operations.dependencies
         config = WorkerConfig(
-            url=services.data.url.render_as_string(hide_password=False),
+            url=services.data.url,
             store=dependencies.store,
-            leftovers=SQLLeftovers(services.data, domain_of(settings, code)),
+            leftovers=storage.SQLLeftovers(services.data, domain_of(settings, code)),
             keep_days=settings.keep_job_days,
             command=lambda channel: [*worker_command(settings), "--channel", str(channel)],
             environment=environment_of(settings),

@@ -1,6 +1,6 @@
 """Redaction, quotas, retention and maintenance of stored executions, from the settings."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -73,7 +73,9 @@ def _chain(hooks: list[Redact]) -> Redact:
     return redact
 
 
-def retention_of(settings: Settings, store: Store, figures: Figures, *, clock: Clock) -> Retention:
+def retention_of(
+    settings: Settings, store: Store, figures: Callable[[], Figures], *, clock: Clock
+) -> Retention:
     """Return the retention that deletes old executions."""
     return Retention(
         store,

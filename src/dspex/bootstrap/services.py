@@ -20,6 +20,7 @@ from dspex.execution.backends import Backends
 from dspex.execution.clients import LanguageModel
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot
+from dspex.operations import storage
 from dspex.operations.domain import QUEUES
 from dspex.operations.evaluations.metrics import RegisteredMetrics
 from dspex.operations.events.event_log import Feed
@@ -27,14 +28,14 @@ from dspex.operations.events.feed import AnnouncingStore, StoredFeed
 from dspex.operations.events.poller import Waiters
 from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.retention import Retention
-from dspex.operations.framework.dependencies import Dependencies, ServiceRegistry
+from dspex.operations.framework.dependencies import Dependencies, Lazy, ServiceRegistry
 from dspex.operations.framework.heavy_work import HeavyWork, InputLimits
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Figures, Removals
 from dspex.operations.jobs import JobPolicy, QueuedJobs
 from dspex.operations.jobs.job_engine import JobEngine
 from dspex.operations.programs.program_cache import ProgramCache
-from dspex.operations.storage import Database, SQLEventLog, SQLFigures, SQLRemovals, SQLStore
+from dspex.operations.storage import Database, SQLEventLog, SQLStore
 from dspex.operations.tenancy.keyring import KeyRing
 from dspex.operations.tenancy.reach import check_reach
 from dspex.operations.tenancy.vault import Vault
@@ -99,8 +100,8 @@ async def open_services(
         executor.context_provider = models.context_for
         executor.input_limits = InputLimits() if serves else None
         stack.callback(executor.heavy.close)
-        figures = dependencies.services[Figures]
-        retention = retention_of(settings, store, figures, clock=clock)
+        services = dependencies.services
+        retention = retention_of(settings, store, lambda: services[Figures], clock=clock)
         work = run_maintenance(
             store, executor, retention if serves else None, context=context, database=database
         )
@@ -137,8 +138,8 @@ async def _dependencies(
     new_id = await ids_after(store)
     services = {
         Feed: StoredFeed(SQLEventLog(database), waiters, new_id=new_id),
-        Figures: SQLFigures(database, domain),
-        Removals: SQLRemovals(database, domain),
+        Figures: Lazy(lambda: storage.SQLFigures(database, domain)),
+        Removals: Lazy(lambda: storage.SQLRemovals(database, domain)),
         JobEngine: QueuedJobs(store, policy=job_policy(settings), clock=clock, new_id=new_id),
         RegisteredMetrics: RegisteredMetrics(settings.metrics),
         Vault: vault_of(settings),

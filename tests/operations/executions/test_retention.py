@@ -184,7 +184,7 @@ async def test_old_executions_go_and_those_of_a_without_limits_stay(
         def retention(days: float) -> Retention:
             return Retention(
                 dependencies.store,
-                dependencies.services[Figures],
+                lambda: dependencies.services[Figures],
                 jobs=QUEUES.values(),
                 clock=Later(days),
                 days=30,
@@ -213,7 +213,7 @@ async def test_more_days_than_the_calendar_has_keep_everything(
             await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
         retention = Retention(
             dependencies.store,
-            dependencies.services[Figures],
+            lambda: dependencies.services[Figures],
             jobs=QUEUES.values(),
             clock=SystemClock(),
             days=min(days, 100_000),
@@ -264,7 +264,7 @@ async def test_a_workspace_keeps_executions_as_it_says_and_touches_no_other(
         async def pruned(days: float) -> dict[str, int]:
             await Retention(
                 dependencies.store,
-                dependencies.services[Figures],
+                lambda: dependencies.services[Figures],
                 jobs=QUEUES.values(),
                 clock=Later(days),
                 days=30,

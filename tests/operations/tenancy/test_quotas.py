@@ -195,7 +195,7 @@ async def test_retention_makes_room(on_each_database: Settings) -> None:
         assert (
             await Retention(
                 dependencies.store,
-                dependencies.services[Figures],
+                lambda: dependencies.services[Figures],
                 jobs=QUEUES.values(),
                 clock=SystemClock(),
                 count=1,

@@ -146,6 +146,7 @@ class LocalModel:
         params.swa_full = (
             True  # keeps the whole attention window, which reusing a prompt prefix requires
         )
+        params.fit_params = False  # reads the file a second time, to fit it into a graphics card
         params.verbosity = -1
         if self._config.chat_template is not None:
             params.use_jinja = True

@@ -1,6 +1,6 @@
 """Deletes old executions."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -32,7 +32,7 @@ class Retention:
     def __init__(
         self,
         store: Store,
-        figures: Figures,
+        figures: Callable[[], Figures],
         *,
         jobs: Iterable[Resource[Any]],
         clock: Clock,
@@ -61,7 +61,7 @@ class Retention:
             if len(page) < _PAGE:
                 break
             after = page[-1].id
-        await self._figures.prune(PROCESS, {}, before=self._id_at(_PROCESS_DAYS), keep=None)
+        await self._figures().prune(PROCESS, {}, before=self._id_at(_PROCESS_DAYS), keep=None)
         return total
 
     async def _workspaces(self) -> dict[str, WorkspaceRecord]:
@@ -90,7 +90,7 @@ class Retention:
             return 0
         where: dict[str, Any] = {"program_id": program.id, "status": ENDED}
         before = self._id_at(days) if days else None
-        deleted, size = await self._figures.prune(
+        deleted, size = await self._figures().prune(
             EXECUTION, where, before=before, keep=count or None, sized=LONG
         )
         rows = await self._store.select(
@@ -103,7 +103,7 @@ class Retention:
                 )
             event_where = {"program_id": program.id, "topic": TOPIC}
             oldest = rows[0].id if rows else self._id_at(0)
-            await self._figures.prune(EVENT, event_where, before=oldest, keep=None)
+            await self._figures().prune(EVENT, event_where, before=oldest, keep=None)
         return deleted
 
     async def _has_active_job(self, program: ProgramRecord) -> bool:

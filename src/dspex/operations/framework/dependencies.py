@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from dspex.clock import Clock
@@ -14,11 +15,24 @@ from dspex.operations.framework.store import Change, Store
 T = TypeVar("T")
 
 
+class Lazy(Generic[T]):
+    """A service that is made when it is first asked for."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        """Take the function that makes it."""
+        self._make = make
+
+    @cached_property
+    def service(self) -> T:
+        """The service."""
+        return self._make()
+
+
 class ServiceRegistry:
     """The services of a process, each under the type that actions ask for."""
 
     def __init__(self, services: Mapping[type[Any], Any]) -> None:
-        """Take the services; those that are None count as missing."""
+        """Take the services, some of them `Lazy`; those that are None count as missing."""
         self._services = {kind: value for kind, value in services.items() if value is not None}
 
     def __getitem__(self, kind: type[T]) -> T:
@@ -34,8 +48,8 @@ class ServiceRegistry:
 
     def get(self, kind: type[T]) -> T | None:
         """Return the service of a type, or None if this process does not have it."""
-        service: T | None = self._services.get(kind)
-        return service
+        service: T | Lazy[T] | None = self._services.get(kind)
+        return service.service if isinstance(service, Lazy) else service
 
     def replace(self, services: Mapping[type[Any], Any]) -> "ServiceRegistry":
         """Return these services with others in place of some."""

@@ -1,12 +1,13 @@
-"""The actions on optimizations."""
+"""The actions on optimizations.
+
+The optimizers are imported by the actions that need them: every command imports this module.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
-from dspex.learning.optimizers.dspy_options import DSPY_OPTIMIZERS
-from dspex.learning.optimizers.registry import OPTIMIZERS
 from dspex.operations.evaluations.actions import job_columns
 from dspex.operations.framework.action import action
 from dspex.operations.framework.field_errors import invalid
@@ -26,7 +27,6 @@ from dspex.operations.optimizations.inputs import (
     KnownOptimizers,
     OptimizerList,
 )
-from dspex.operations.optimizations.optimizer_options import Part, caller_problem
 from dspex.operations.optimizations.records import OPTIMIZATION_JOB, OptimizationJobRecord
 
 _OPTIMIZATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
@@ -57,6 +57,8 @@ async def create_optimization(
     operations: Operations, request: CreateOptimization
 ) -> OptimizationJobRecord:
     """Search for a better version of a program, as a job."""
+    from dspex.learning.optimizers.registry import OPTIMIZERS
+
     engine = engine_of(operations)
     if request.optimizer not in OPTIMIZERS:
         hint = suggest(request.optimizer, OPTIMIZERS)
@@ -105,6 +107,9 @@ async def requeue_optimization(operations: Operations, request: JobRef) -> Optim
 @action(OPTIMIZATION_JOB, scope="read")
 async def known_optimizers(operations: Operations, request: KnownOptimizers) -> OptimizerList:
     """The optimizers that jobs can use by name, with their options."""
+    from dspex.learning.optimizers.dspy_options import DSPY_OPTIMIZERS
+    from dspex.learning.optimizers.registry import OPTIMIZERS
+
     del operations
     return OptimizerList(
         optimizers=[
@@ -145,8 +150,9 @@ def _check_goal(settings: Mapping[str, Any], metrics: list[Any]) -> None:
 
 def _check_options(request: CreateOptimization) -> None:
     """Check that callers may give these options; the worker checks them again for its backend."""
-    parts: tuple[Part, ...] = ("options", "compile")
-    for part in parts:
+    from dspex.operations.optimizations.optimizer_options import PARTS, caller_problem
+
+    for part in PARTS:
         problem = caller_problem(request.optimizer, request.configuration.get(part, {}), part=part)
         if problem is not None:
             path = f"configuration.{part}.{problem.name}"

@@ -9,6 +9,7 @@ from dspex.learning.optimizers.options import Option, OptionProblem, find_proble
 from dspex.learning.optimizers.registry import OPTIMIZERS
 
 Part = Literal["options", "compile"]
+PARTS: tuple[Part, ...] = ("options", "compile")
 
 
 def option_problem(

@@ -1,12 +1,11 @@
-"""The types of columns: how each database keeps them, and how the kinds of attributes use them."""
+"""The types of columns: how each database keeps them, and how the kinds of attributes use them.
+
+Nothing here imports SQLAlchemy: a command that only lists rows does not need it.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final
-
-import sqlalchemy as sa
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from typing import Final
 
 from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS, StorageType
 from dspex.operations.storage.values import (
@@ -21,60 +20,36 @@ from dspex.operations.storage.values import (
 )
 
 
-class UTCTime(TypeDecorator[datetime]):
-    """A moment in UTC, also where the database keeps no time zone (SQLite)."""
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: object) -> datetime | None:
-        """Refuse a naive time instead of guessing its zone."""
-        return value if value is None else moment(value)
-
-    def process_result_value(self, value: datetime | None, dialect: object) -> datetime | None:
-        """Return the moment with its zone."""
-        return value if value is None or value.tzinfo is not None else value.replace(tzinfo=UTC)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnType:
     """How values of one type are stored.
 
-    `column` creates the type of a column, `postgres` is the name of that type in a statement.
-    `sqlite` and `asyncpg` encode a value for the driver and decode it; None: the driver takes it as
-    it is.
+    `postgres` is the name of the type in a statement. `sqlite` and `asyncpg` encode a value for
+    the driver and decode it; None: the driver takes it as it is.
     """
 
-    column: Callable[[], TypeEngine[Any]]
     postgres: str
     sqlite: tuple[Conversion | None, Conversion | None] = (None, None)
     asyncpg: tuple[Conversion | None, Conversion | None] = (None, None)
     is_long: bool = False
 
 
-def _json() -> TypeEngine[Any]:
-    return sa.JSON(none_as_null=True)
-
-
 _COLUMN_TYPES: Final[Mapping[StorageType, ColumnType]] = {
     "uuid": ColumnType(
-        column=sa.Uuid,
         postgres="uuid",
         sqlite=(lambda value: value.hex, uuid_of_text),
         asyncpg=(None, uuid_of_driver),
     ),
-    "text": ColumnType(column=sa.Text, postgres="text", is_long=True),
-    "integer": ColumnType(column=sa.Integer, postgres="integer"),
-    "number": ColumnType(column=sa.Float, postgres="double precision"),
-    "flag": ColumnType(column=sa.Boolean, postgres="boolean", sqlite=(None, bool)),
+    "text": ColumnType(postgres="text", is_long=True),
+    "integer": ColumnType(postgres="integer"),
+    "number": ColumnType(postgres="double precision"),
+    "flag": ColumnType(postgres="boolean", sqlite=(None, bool)),
     "time": ColumnType(
-        column=UTCTime,
         postgres="timestamptz",
         sqlite=(moment_text, moment_of_text),
         asyncpg=(moment, None),
     ),
     "json": ColumnType(
-        column=_json,
         postgres="json",
         sqlite=(json_text, json_value),
         asyncpg=(json_text, json_value),

@@ -5,28 +5,31 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from typing import TYPE_CHECKING, Any
 
 from dspex.errors import ConfigurationError, ConflictError, StorageError
-from dspex.operations.storage.driver import Driver
 from dspex.operations.storage.postgres import PostgresDriver
 from dspex.operations.storage.sqlite import SQLiteDriver
 from dspex.operations.storage.write_groups import WriteGroups
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from dspex.operations.storage.driver import Driver
 
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "foreign_keys=ON")
 
 
 # An arbitrary number: migrations of a PostgreSQL database hold this advisory lock.
 _LOCK = 7204107
+_EMBEDDED = "sqlite+aiosqlite:///"
 
 
 class Database:
-    """An engine for one URL.
+    """An engine for one URL; `url` is its text.
 
+    SQLAlchemy is imported when the engine is needed: rows of SQLite are read without it.
     With SQLite, WAL lets readers and one writer of several processes work at once.
     `synchronous=NORMAL` keeps every commit through a crash of the process; a loss of power may undo
     the last commits.
@@ -40,25 +43,22 @@ class Database:
         Raises:
             ConfigurationError: the URL is invalid, or its driver is not installed.
         """
-        try:
-            self.url = sa.make_url(url)
-        except ArgumentError:
-            raise ConfigurationError(
-                "the database URL cannot be read; write postgresql://user@host/name"
-            ) from None
-        self.driver: Driver = self._driver(url)
+        self.url = url
+        self.file = url.removeprefix(_EMBEDDED) if url.startswith(_EMBEDDED) else None
+        self.display_url = self.file or _without_password(url)
+        self.driver: Driver = (
+            PostgresDriver(url, storage_error=self.storage_error)
+            if self.file is None
+            else SQLiteDriver(self.file, storage_error=self.storage_error)
+        )
         self.writes = WriteGroups(self.driver.apply)
 
-    def _driver(self, url: str) -> Driver:
-        if self.is_sqlite:
-            mode = self.url.query.get("mode")
-            file = f"{self.url.database}?mode={mode}" if mode else str(self.url.database)
-            return SQLiteDriver(file, storage_error=self.storage_error)
-        return PostgresDriver(url, storage_error=self.storage_error)
-
     @cached_property
-    def engine(self) -> AsyncEngine:
+    def engine(self) -> "AsyncEngine":
         """Connections for everything but rows: the schema, and custom statements."""
+        import sqlalchemy as sa
+        from sqlalchemy.ext.asyncio import create_async_engine
+
         options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": json.loads}
         if isinstance(self.driver, PostgresDriver):
             return create_async_engine(
@@ -75,24 +75,15 @@ class Database:
     @classmethod
     def embedded(cls, file: Path) -> "Database":
         """Return the SQLite database in `file`, which is created at the first use."""
-        return cls(f"sqlite+aiosqlite:///{file}")
+        return cls(f"{_EMBEDDED}{file}")
 
     @property
     def is_sqlite(self) -> bool:
         """Whether it is SQLite."""
-        return self.url.get_backend_name() == "sqlite"
-
-    @property
-    def display_url(self) -> str:
-        """The URL without its password, for messages."""
-        return (
-            self.url.database or ""
-            if self.is_sqlite
-            else self.url.render_as_string(hide_password=True)
-        )
+        return self.file is not None
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
+    async def reading(self) -> "AsyncIterator[AsyncConnection]":
         """Give a connection for reads.
 
         Raises:
@@ -103,7 +94,7 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def writing(self, begin: str = "BEGIN IMMEDIATE") -> AsyncIterator[AsyncConnection]:
+    async def writing(self, begin: str = "BEGIN IMMEDIATE") -> "AsyncIterator[AsyncConnection]":
         """Give a connection in a transaction, committed at the end of the block unless it raises.
 
         `begin` is the statement that begins it in SQLite.
@@ -119,7 +110,7 @@ class Database:
                     yield connection
 
     @asynccontextmanager
-    async def autocommit(self) -> AsyncIterator[AsyncConnection]:
+    async def autocommit(self) -> "AsyncIterator[AsyncConnection]":
         """Give a connection for one statement that is a transaction by itself.
 
         A process that is stopped after sending it leaves no open transaction for others to wait
@@ -136,14 +127,14 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def migrating(self) -> AsyncIterator[AsyncConnection]:
+    async def migrating(self) -> "AsyncIterator[AsyncConnection]":
         """Give a connection like `writing` for changes of the schema, to one caller at a time.
 
         In SQLite, tables that others refer to can be recreated on it.
         """
         if not self.is_sqlite:
             async with self.writing() as connection:
-                await connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
                 yield connection
             return
         try:
@@ -183,6 +174,8 @@ class Database:
     @contextmanager
     def errors(self, operation: str) -> Iterator[None]:
         """Attribute the errors of the database and of its driver inside the block."""
+        from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+
         try:
             yield
         except IntegrityError as error:
@@ -227,7 +220,19 @@ def _to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _begin(connection: sa.Connection) -> None:
+def _without_password(url: str) -> str:
+    import sqlalchemy as sa
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return sa.make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        raise ConfigurationError(
+            "the database URL cannot be read; write postgresql://user@host/name"
+        ) from None
+
+
+def _begin(connection: "sa.Connection") -> None:
     # The driver would begin late, and never before a change of the schema; and a writer that reads
     # first could not wait for another writer that came in between.
     for statement in connection.get_execution_options().get("dspex_begin", "BEGIN").split("; "):

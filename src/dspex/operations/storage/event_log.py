@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-import sqlalchemy as sa
-
 from dspex.operations.events.event_log import Look, Place, Sight
 from dspex.operations.events.poller import LAST
 from dspex.operations.events.records import EVENT, EventRecord
@@ -127,4 +125,4 @@ async def settle_positions(database: Database) -> None:
     """
     if not database.is_sqlite:
         async with database.writing() as connection:
-            await connection.execute(sa.text(_FOREIGN))
+            await connection.exec_driver_sql(_FOREIGN)

@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from itertools import chain, count
 from pathlib import Path
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING
 
 from dspex.errors import ConfigurationError, SchemaError
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.event_log import settle_positions
+from dspex.operations.storage.statements import Statement
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 _FOLDER = Path(__file__).parent / "migrations"
 REVISIONS = (
@@ -24,6 +27,11 @@ _ALEMBIC = (
     threading.Lock()
 )  # its `op` and `context` are one for the whole process: one migration at a time
 _RETRY_S = 0.01
+_REVISION = "SELECT version_num FROM alembic_version"
+_TABLE = {
+    True: "SELECT name FROM sqlite_master WHERE name = 'alembic_version'",
+    False: "SELECT to_regclass('alembic_version')::text",
+}
 
 
 async def migrate(
@@ -48,9 +56,7 @@ async def migrate(
     if _is_there(current, to):
         return
     async with _one_at_a_time(), database.migrating() as connection:
-        current = await connection.run_sync(
-            _revision
-        )  # another process may have moved it meanwhile
+        current = await revision(database)  # another process may have moved it meanwhile
         _refuse_later(database, current)
         if _is_there(current, to):
             return
@@ -97,15 +103,11 @@ async def require_head(database: Database) -> None:
 
 async def revision(database: Database) -> str | None:
     """Return the schema's revision, None for a database without one."""
-    async with database.reading() as connection:
-        return await connection.run_sync(_revision)
-
-
-def _revision(connection: sa.Connection) -> str | None:
-    if not sa.inspect(connection).has_table("alembic_version"):
-        return None
-    version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-    return None if version is None else str(version)
+    for sql in (_TABLE[database.is_sqlite], _REVISION):
+        rows = await database.driver.rows(Statement(sql, ()))
+        if not rows or rows[0][0] is None:
+            return None
+    return str(rows[0][0])
 
 
 def _refuse_later(database: Database, current: str | None) -> None:
@@ -122,7 +124,7 @@ def _copy_database(database: Database, to: str) -> Path:
     Raises:
         StorageError: it cannot be written.
     """
-    file = Path(str(database.url.database))
+    file = Path(str(database.file))
     names = chain([f"{file.name}.before-{to}"], (f"{file.name}.before-{to}.{n}" for n in count(2)))
     copy = next(path for path in map(file.with_name, names) if not path.exists())
     part = copy.with_name(f"{copy.name}.part")
@@ -136,7 +138,7 @@ def _copy_database(database: Database, to: str) -> Path:
         raise database.storage_error("copy", str(error)) from error
 
 
-def _move(connection: sa.Connection, current: str, to: str) -> None:
+def _move(connection: "sa.Connection", current: str, to: str) -> None:
     from alembic import command
     from alembic.config import Config
 

@@ -1,14 +1,17 @@
 """Tables, derived from the resources."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from dspex.operations.events.records import EVENT
+from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS, StorageType
 from dspex.operations.framework.domain import Domain
 from dspex.operations.framework.resource import Resource
-from dspex.operations.storage.column_types import column_type
+from dspex.operations.storage.values import moment
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -18,6 +21,30 @@ NAMING = {
 }
 
 
+class UTCTime(TypeDecorator[datetime]):
+    """A moment in UTC, also where the database keeps no time zone (SQLite)."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: object) -> datetime | None:
+        """Refuse a naive time instead of guessing its zone."""
+        return value if value is None else moment(value)
+
+    def process_result_value(self, value: datetime | None, dialect: object) -> datetime | None:
+        """Return the moment with its zone."""
+        return value if value is None or value.tzinfo is not None else value.replace(tzinfo=UTC)
+
+
+_TYPES: Final[Mapping[StorageType, TypeEngine[Any]]] = {
+    "uuid": sa.Uuid(),
+    "text": sa.Text(),
+    "integer": sa.Integer(),
+    "number": sa.Float(),
+    "flag": sa.Boolean(),
+    "time": UTCTime(),
+    "json": sa.JSON(none_as_null=True),
+}
 ENTRIES = sa.Table(
     "journal_entries",
     sa.MetaData(naming_convention=NAMING),
@@ -48,7 +75,7 @@ def _table(resource: Resource[Any], domain: Domain, metadata: sa.MetaData) -> No
     for attribute in resource.attributes:
         target = resource.references.get(attribute.name)
         foreign = [sa.ForeignKey(f"{domain[target].plural}.id")] if target else []
-        kind = column_type(attribute.kind).column()
+        kind = _TYPES[ATTRIBUTE_KINDS[attribute.kind].storage]
         is_id = attribute.name == "id"
         columns.append(
             sa.Column(
