@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from dspex import models as models
     from dspex import modules as modules
     from dspex import optimizers as optimizers
+    from dspex import retrieval as retrieval
     from dspex import tools as tools
     from dspex import variables as variables
     from dspex.bootstrap.open_store import open as open
     from dspex.errors import DspexError as DspexError
     from dspex.execution.clients import Budget as Budget
     from dspex.execution.clients import OpenAIModel as OpenAIModel
+    from dspex.execution.collection import Collection as Collection
     from dspex.execution.context import Cancellation as Cancellation
     from dspex.execution.context import RunContext as RunContext
     from dspex.execution.modules import Assert as Assert
@@ -81,6 +83,7 @@ _HOMES = {
         "Budget",
         "OpenAIModel",
     ),
+    "dspex.execution.collection": ("Collection",),
     "dspex.execution.context": (
         "Cancellation",
         "RunContext",
@@ -162,6 +165,7 @@ ROOMS = (
     "models",
     "modules",
     "optimizers",
+    "retrieval",
     "testing",
     "tools",
     "variables",
@@ -175,6 +179,7 @@ __all__ = [
     "Budget",
     "Cancellation",
     "ChainOfThought",
+    "Collection",
     "Composite",
     "Constraint",
     "Dataset",
@@ -236,8 +241,8 @@ def __getattr__(name: str) -> object:
     if home is None:
         raise AttributeError(f"module 'dspex' has no attribute {name!r}")
     if home.startswith(
-        "dspex.execution.modules"
-    ):  # modules may carry model strings, which the session resolves
+        ("dspex.execution.modules", "dspex.execution.collection")
+    ):  # they may carry names of models and embedders, which the session resolves
         import_module("dspex.session").prepare()
     value = globals()[name] = getattr(import_module(home), name)
     return value

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from dspex.execution.clients.address import (
     is_url,
     without_credentials,
 )
+from dspex.execution.clients.embedder import Embedder
 from dspex.execution.clients.providers import OPENAI_COMPATIBLE, PROVIDERS
 from dspex.execution.clients.transport import SharedTransport
 from dspex.execution.context import Cancellation, RunContext, current, update_default, use_context
@@ -241,10 +243,29 @@ def context(
 
 
 def prepare() -> None:
-    """Install the resolver of model strings; the settings are read when it is first called."""
+    """Install the resolvers of models and embedders; settings are read when a model is resolved."""
     update_default(
-        lambda default: default if default.models else replace(default, models=_LazyResolver())
+        lambda default: (
+            default
+            if default.models
+            else replace(default, models=_LazyResolver(), embedders=find_embedder)
+        )
     )
+
+
+@lru_cache(maxsize=MAX_CACHED)
+def find_embedder(name: str) -> Embedder:
+    """Return the embedder with a name: "offline" or "hash".
+
+    Raises:
+        ConfigurationError: the name is unknown.
+    """
+    method, _, dimensions = name.partition("/")
+    if method == "hash" and (not dimensions or dimensions.isdecimal()):
+        from dspex.execution.clients.hashing_embedder import HashingEmbedder
+
+        return HashingEmbedder(int(dimensions or 64))
+    raise ConfigurationError(f"unknown embedder {shorten(name)}; embedders are: offline, hash")
 
 
 class _LazyResolver:

@@ -37,6 +37,8 @@ from dspex.telemetry import Event, Observer, Silent
 
 if TYPE_CHECKING:
     from dspex.execution.clients import Budget
+    from dspex.execution.clients.embedder import Embedder
+    from dspex.execution.retrieval.retriever import Searchable
 
 _SILENT = Silent()
 _CLOCK = SystemClock()
@@ -51,7 +53,8 @@ The command line and the server take --model, DSPEX_MODEL, or `model = ...` in d
 class RunContext:
     """What the caller wishes of a run; immutable and safe to share.
 
-    - `models` resolves the model strings that modules carry; `wrapper` wraps every model of the
+    - `models` resolves the model strings that modules carry, `embedders` the names of embedders and
+      `collections` those of stored collections; `wrapper` wraps every model of the
       run, whoever names it, see `with_wrapper`.
     - `records_payloads`: spans of model calls keep messages and replies (cut at 64 KiB).
     - `rollout` numbers the attempts of `Retry`, so that no attempt gets a cached reply of another.
@@ -65,6 +68,8 @@ class RunContext:
     adapter: Adapter | None = None
     observer: Observer = _SILENT
     models: Callable[[str], LanguageModel] | None = None
+    embedders: "Callable[[str], Embedder] | None" = None
+    collections: "Callable[[str], Searchable] | None" = None
     wrapper: Callable[[LanguageModel], LanguageModel] | None = None
     seed: int | None = None
     rollout: int = 0
@@ -178,6 +183,31 @@ class RunContext:
                 f"this context cannot resolve the model string {name!r}; {THREE_WAYS}"
             )
         return self.models(model)
+
+    def embedder_for(self, embedder: "Embedder | str") -> "Embedder":
+        """Return an embedder itself, or the one with a name.
+
+        Raises:
+            ConfigurationError: the name is unknown, or this context cannot resolve names.
+        """
+        if not isinstance(embedder, str):
+            return embedder
+        if self.embedders is None:
+            raise ConfigurationError(f"this context cannot resolve the embedder {embedder!r}")
+        return self.embedders(embedder)
+
+    def collection_for(self, name: str) -> "Searchable":
+        """Return the stored collection with a name.
+
+        Raises:
+            ConfigurationError: this context has no stored collections.
+        """
+        if self.collections is None:
+            raise ConfigurationError(
+                f"the collection {name!r} is stored, but this process has no store: use "
+                "dspex.open, `dspex run` or a server, or give Retrieve a dspex.Collection"
+            )
+        return self.collections(name)
 
     def adapter_for(self, adapter: Adapter | None, model: LanguageModel) -> Adapter:
         """Return `adapter`, else the adapter of this context, else the default for `model`.

@@ -1,12 +1,19 @@
 """The protocol of retrievers: one async call from a query to passages."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, overload
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol, get_args, overload, runtime_checkable
 
 import msgspec
 
+from dspex.error_text import shorten
+from dspex.errors import FieldError, InputError
+from dspex.execution.clients.embedder import Embedder
 from dspex.execution.retrieval.where import Where
 from dspex.language.records import Passage, Usage
+
+SearchMode = Literal["lexical", "dense", "hybrid", "whole"]
+SEARCH_MODES: tuple[SearchMode, ...] = get_args(SearchMode)
+MAX_K = 1000
 
 
 class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +55,7 @@ class Retriever(Protocol):
     name: str
 
     async def search(
-        self, query: str, k: int = 5, where: Where | dict[str, Any] | None = None
+        self, query: str, k: int = 5, where: Where | Mapping[str, Any] | None = None
     ) -> Sequence[Passage] | SearchResult:
         """Return at most `k` passages, best first.
 
@@ -62,3 +69,66 @@ class Retriever(Protocol):
             ModelError: the query could not be embedded.
         """
         ...
+
+
+@runtime_checkable
+class Searchable(Protocol):
+    """A collection of documents, in memory or stored: it has retrievers for each way to search."""
+
+    name: str
+
+    @property
+    def embedder(self) -> Embedder | str | None:
+        """Return the embedder that a caller has to resolve and pass to `retriever`, if any."""
+        ...
+
+    def retriever(
+        self,
+        *,
+        mode: SearchMode = "hybrid",
+        weight: float = 0.5,
+        chunking: Mapping[str, Any] | None = None,
+        embedder: Embedder | None = None,
+    ) -> Retriever:
+        """Return a retriever over the documents.
+
+        Args:
+            mode: "lexical" by words, "dense" by vectors, "hybrid" by both; "whole" returns all
+                documents as passages if they are short together, otherwise it is hybrid.
+            weight: the share of the dense ranking in hybrid search, from 0 to 1.
+            chunking: settings of a chunker, by default those of the collection.
+            embedder: the embedder that the string `embedder` names.
+
+        Raises:
+            DefinitionError: the collection cannot be searched in this way.
+        """
+        ...
+
+
+def check_query(query: object, k: object, *, mode: object = "hybrid", weight: object = 0.5) -> None:
+    """Check the values of a search.
+
+    Raises:
+        InputError: one of them is invalid.
+    """
+    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    checks = (
+        ("query", query, isinstance(query, str) and query.strip() != "", "a text"),
+        ("k", k, type(k) is int and 1 <= k <= MAX_K, f"a whole number from 1 to {MAX_K}"),
+        ("mode", mode, mode in SEARCH_MODES, f"one of: {', '.join(SEARCH_MODES)}"),
+        ("weight", weight, is_number and 0 <= weight <= 1, "a number from 0 to 1"),  # type: ignore[operator]
+    )
+    errors = [
+        FieldError(
+            field=name,
+            path=name,
+            value=value,
+            message=f"{name}: expected {expected}, got {shorten(value)}",
+            constraint=name,
+            expected=expected,
+        )
+        for name, value, is_valid, expected in checks
+        if not is_valid
+    ]
+    if errors:
+        raise InputError("; ".join(error.message for error in errors), errors=errors)
