@@ -2,11 +2,9 @@
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
-
-import msgspec
 
 from dspex.error_text import shorten, suggest
 from dspex.errors import InputError, RetrievalError
@@ -293,7 +291,7 @@ class _CollectionRetriever:
         vector = None
         if embedder is not None:
             reply = await embedder.embed([query], kind="query")
-            vector, usage = reply.vectors[0], usage + reply.usage
+            vector, usage = reply.vectors[0], usage + reply.usage.of_model(reply.model)
             if index.dimensions != len(vector):
                 raise RetrievalError(
                     f"the embedder {embedder.name!r} changed from {index.dimensions} to "
@@ -302,9 +300,7 @@ class _CollectionRetriever:
         ranking = index.search(
             query, vector, k, mode=self.mode, weight=self.weight, positions=positions
         )
-        passages = tuple(
-            msgspec.structs.replace(index.passages[n], score=score) for n, score in ranking
-        )
+        passages = tuple(replace(index.passages[n], score=score) for n, score in ranking)
         return SearchResult(passages=passages, scanned=scanned, usage=usage)
 
     def _embedder(self) -> Embedder:

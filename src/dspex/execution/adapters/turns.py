@@ -10,6 +10,7 @@ import msgspec
 from dspex.errors import AdapterError, DspexError, InputError
 from dspex.execution.adapters.choices import Choices, choices_in
 from dspex.execution.adapters.media import MediaGuard
+from dspex.execution.adapters.passages import is_passages, passages_text
 from dspex.language.records import Message
 from dspex.language.signatures import Field, Signature, Type, type_schema, type_text
 from dspex.language.signatures.instances import as_json, holds_binary
@@ -67,6 +68,8 @@ def json_writer(type_: Type) -> Callable[[Any], Any]:
 
 def _writer_of(type_: Type) -> Callable[[Any], str] | None:
     """Return a function that writes values of `type_` into prompts, None if `text_of` suffices."""
+    if is_passages(type_):
+        return lambda value: passages_text(value) if isinstance(value, list) else text_of(value)
     if holds_binary(type_):
         return lambda value: text_of(value if isinstance(value, str) else as_json(value))
     texts = {

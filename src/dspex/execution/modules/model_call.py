@@ -11,6 +11,7 @@ from dspex.execution.clients import LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.context import RunContext
 from dspex.execution.frame import EmitEvent, OpenSpan, payload
+from dspex.execution.modules.citations import CitedCall
 from dspex.language.records import AdapterFallback, Message, Prediction
 from dspex.language.signatures import FieldCheck, Signature
 from dspex.telemetry import Event, FieldDelta, Status
@@ -30,6 +31,7 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
     repairs: int = 0
     refusals: int = 0
     attempt: int = 0
+    cited: CitedCall | None = None
     signature: Signature | None = None
     inputs: Mapping[str, Any] | None = None
 

@@ -16,6 +16,7 @@ from dspex.execution.clients.address import credentials_of, without_credentials
 from dspex.execution.context import RunContext, current
 from dspex.execution.frame import Frame, TraceRecorder
 from dspex.execution.modules.attempts import attempt_context, check_count, together
+from dspex.execution.modules.citations import CitedCall, citation_plan, cite
 from dspex.execution.modules.code import checks_config, with_code
 from dspex.execution.modules.model_call import ModelCall, enforce_checks, repair_request
 from dspex.execution.modules.module import Module
@@ -129,6 +130,7 @@ class Predict(Module[SignatureT]):
         values |= {name: variable.default for name, variable in self._declared.items()}
         own_model, own_adapter = values.pop("model"), values.pop("adapter")
         self.signature: Signature = with_code(Signature.of(signature))
+        citation_plan(self.signature)  # raises if there is nothing to cite
         self.demos = [read_row(self.signature, demo) for demo in demos]
         self.model: LanguageModel | str | None = own_model
         self.adapter = find_adapter(own_adapter)
@@ -299,9 +301,8 @@ class Predict(Module[SignatureT]):
             ConfigurationError: no model is set (its capabilities determine the layout).
         """
         adapter = context.adapter_for(self.adapter, context.model_for(self.model))
-        return adapter.render(
-            self.signature, self.demos, self.signature.input_validator(inputs)
-        ), adapter
+        values = self.signature.input_validator(inputs)
+        return self._prompt(adapter, values, cite(self.signature, values)), adapter
 
     async def acall(
         self, context: RunContext | None = None, /, **inputs: Any
@@ -328,12 +329,13 @@ class Predict(Module[SignatureT]):
             values = signature.input_validator(inputs)
             model = context.model_for(self.model)
             adapter = context.adapter_for(self.adapter, model)
-            call = ModelCall(context, span, model, adapter)
-            request = self._request(
-                adapter.render(signature, self.demos, values), model, seed=context.seed
-            )
+            cited = cite(signature, values)
+            call = ModelCall(context, span, model, adapter, cited=cited)
+            prompt = self._prompt(adapter, values, cited)
+            request = self._request(prompt, model, seed=context.seed)
             if frame.objections or frame.advice or frame.emit is not None:
-                request = await call.start(request, signature, values)
+                shape = signature if cited is None else cited.signature
+                request = await call.start(request, shape, values)
             if self.n == 1:
                 outputs = await self._outputs(call, request, values)
             else:
@@ -382,7 +384,7 @@ class Predict(Module[SignatureT]):
         while True:
             reply = await call.send(request)
             try:
-                outputs = call.adapter.parse(self.signature, reply)
+                outputs = _parse(self.signature, call, reply)
                 enforce_checks(self.signature, outputs, call.note)
             except (AdapterError, CheckError) as error:
                 request = self._next_request(call, request, reply, values=values, error=error)
@@ -412,8 +414,16 @@ class Predict(Module[SignatureT]):
         )
         call.report_fallback(error.message)
         call.adapter = JSON
-        prompt = JSON.render(self.signature, self.demos, values)
+        prompt = self._prompt(JSON, values, call.cited)
         return call.with_objections(self._request(prompt, call.model, seed=call.context.seed))
+
+    def _prompt(
+        self, adapter: Adapter, values: Mapping[str, Any], cited: CitedCall | None
+    ) -> Prompt:
+        if cited is None:
+            return adapter.render(self.signature, self.demos, values)
+        demos = [cited.plan.demo(demo) for demo in self.demos]
+        return adapter.render(cited.signature, demos, cited.inputs)
 
     def _request(self, prompt: Prompt, model: LanguageModel, *, seed: int | None) -> Request:
         capabilities = model.capabilities
@@ -433,6 +443,12 @@ class Predict(Module[SignatureT]):
             json_mode=prompt.json_mode and "json_mode" in capabilities,
             **settings,
         )
+
+
+def _parse(signature: Signature, call: ModelCall, reply: str) -> dict[str, Any]:
+    if call.cited is None:
+        return call.adapter.parse(signature, reply)
+    return call.cited.resolve(call.adapter.parse(call.cited.signature, reply), reply)
 
 
 def _build(node: Node, builder: NodeBuilder) -> Predict:

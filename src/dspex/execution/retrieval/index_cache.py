@@ -139,7 +139,7 @@ class IndexCache:
         for start in range(0, len(missing), _BATCH):
             batch = missing[start : start + _BATCH]
             reply = await embedder.embed([texts[place] for place in batch], kind="document")
-            usage += reply.usage
+            usage += reply.usage.of_model(reply.model)
             with self._lock:
                 for (document, name), row in zip(batch, reply.vectors, strict=True):
                     self._vectors.setdefault(document, {})[name] = row

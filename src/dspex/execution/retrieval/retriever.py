@@ -52,7 +52,10 @@ class Retriever(Protocol):
     A retriever of the user may return any sequence of `Passage`; `SearchResult` adds figures.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Return the name in spans and messages."""
+        ...
 
     async def search(
         self, query: str, k: int = 5, where: Where | Mapping[str, Any] | None = None
@@ -75,7 +78,10 @@ class Retriever(Protocol):
 class Searchable(Protocol):
     """A collection of documents, in memory or stored: it has retrievers for each way to search."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Return the name, by which stored programs refer to the collection."""
+        ...
 
     @property
     def embedder(self) -> Embedder | str | None:

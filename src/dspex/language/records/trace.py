@@ -50,10 +50,10 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def usage(self) -> Usage:
-        """The total usage of all model calls of the run."""
+        """The total usage of all model calls and searches of the run."""
         total = Usage()
         for span in self.spans:
-            if span.usage is not None and span.kind == "model":
+            if span.usage is not None and span.kind in {"model", "retrieval"}:
                 total += span.usage
         return total
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from dspex.language.records.passage import Passage
 from dspex.language.signatures import content
 from dspex.language.signatures.types import Member, Type, make, object_type, union
 
@@ -17,6 +18,8 @@ CLASSES: dict[type, str] = {
     content.History: "History",
     content.ToolCalls: "ToolCalls",
     content.Citations: "Citations",
+    content.Cited: "Cited",
+    Passage: "Passage",
     content.FunctionCall: "function_call",
     content.ToolResult: "tool_result",
     content.TokenUsage: "token_usage",
@@ -26,7 +29,7 @@ CLASSES: dict[type, str] = {
 SHORTHAND = {
     "Image": "url", "Audio": "url", "File": "url", "Document": "text", "Code": "text",
     "History": "messages",
-    "ToolCalls": "calls", "Citations": "items",
+    "ToolCalls": "calls", "Citations": "items", "Passage": "text",
 }  # fmt: skip
 
 
@@ -99,6 +102,32 @@ _CITATION = _object(
     _optional("start", _INT),
     _optional("end", _INT),
 )
+_SOURCE = _object(
+    content.CitedSource,
+    Member("passage", make("int", constraints={"ge": 1})),
+    _optional("sentence", make("int", constraints={"ge": 1})),
+    Member("quote", _STR, is_required=False, default=""),
+    _optional("document", _STR),
+    _optional("version", _INT),
+    _optional("start", _INT),
+    _optional("end", _INT),
+)
+_STATEMENT = _object(
+    content.CitedStatement,
+    Member("text", _STR),
+    Member("sources", make("list", _SOURCE), is_required=False, default=[]),
+)
+_PASSAGE = _object(
+    Passage,
+    Member("text", _STR),
+    Member("id", _STR, is_required=False, default=""),
+    Member("score", _FLOAT, is_required=False, default=0.0),
+    Member("metadata", make("dict", _STR, _ANY), is_required=False, default={}),
+    _optional("document", _STR),
+    _optional("version", _INT),
+    _optional("start", _INT),
+    _optional("end", _INT),
+)
 _TURN = _object(content.Turn, Member("role", _STR), Member("content", _ANY))
 
 _EXPANSIONS: dict[str, Callable[[dict[str, Any]], Type]] = {
@@ -155,4 +184,11 @@ _EXPANSIONS: dict[str, Callable[[dict[str, Any]], Type]] = {
             Member("items", make("list", _CITATION), is_required=False, default=[]),
         )
     ),
+    "Cited": _constant(
+        _object(
+            content.Cited,
+            Member("statements", make("list", _STATEMENT), is_required=False, default=[]),
+        )
+    ),
+    "Passage": _constant(_PASSAGE),
 }

@@ -32,6 +32,7 @@ from dspex.language.signatures.values import (
     pick_atom,
     round_to,
     text_to_binary,
+    text_to_cited,
     whole_number,
 )
 
@@ -82,6 +83,8 @@ class Compiler:
 
     def _shorthand(self, kind: str, schema: Schema) -> Schema:
         member = SHORTHAND.get(kind)
+        if kind == "Cited" and not self.is_strict:
+            return core_schema.no_info_before_validator_function(text_to_cited, schema)
         if member is None or self.is_strict:
             return schema
 

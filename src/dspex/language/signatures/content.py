@@ -136,3 +136,59 @@ class Citations:
     """Passages that support an answer."""
 
     items: list[Citation] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class CitedSource:
+    """Where a statement comes from: a quote that occurs word for word in a document.
+
+    `passage` and `sentence` are the numbers, from 1, that the model named; `start` and `end` are
+    offsets in characters into that version of the document.
+    """
+
+    passage: int
+    sentence: int | None = None
+    quote: str = ""
+    document: str | None = None
+    version: int | None = None
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CitedStatement:
+    """A part of an answer, with the sources that support it."""
+
+    text: str
+    sources: list[CitedSource] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Cited:
+    """A text whose statements quote the passages that a program retrieved."""
+
+    statements: list[CitedStatement] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The text without its sources."""
+        return " ".join(statement.text for statement in self.statements)
+
+    @property
+    def sources(self) -> list[CitedSource]:
+        """The sources of all statements, in order."""
+        return [source for statement in self.statements for source in statement.sources]
+
+    def __str__(self) -> str:
+        """Return the text with numbers, and a line for each quote."""
+        quotes: dict[tuple[str, str], int] = {}
+        parts = []
+        for statement in self.statements:
+            keys = [(source.quote, source.document or "") for source in statement.sources]
+            marks = [f"[{quotes.setdefault(key, len(quotes) + 1)}]" for key in keys]
+            parts.append(" ".join([statement.text, "".join(dict.fromkeys(marks))]).strip())
+        lines = [
+            f'[{number}] "{quote}"{f" ({document})" if document else ""}'
+            for (quote, document), number in quotes.items()
+        ]
+        return "\n".join([" ".join(parts), *lines])

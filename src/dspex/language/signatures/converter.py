@@ -52,6 +52,8 @@ TABLE: dict[str, TypeNames] = {
     "History": TypeNames(python="History", graphql="", dspy="dspy.History"),
     "ToolCalls": TypeNames(python="ToolCalls", graphql="", dspy="dspy.ToolCalls"),
     "Citations": TypeNames(python="Citations", graphql="", dspy="dspy.Citations"),
+    "Cited": TypeNames(python="Cited", graphql="", dspy=""),
+    "Passage": TypeNames(python="Passage", graphql="", dspy=""),
 }
 _FROM_GRAPHQL = {row.graphql: kind for kind, row in TABLE.items() if row.graphql} | {"ID": "str"}
 _FROM_DSPY = re.compile(r"\b(?:dspy|typing|t)\.(?=\w)")

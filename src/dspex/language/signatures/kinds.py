@@ -110,6 +110,8 @@ KINDS: dict[str, Kind] = {
     "History": Kind(text="the earlier turns of a conversation", group="media"),
     "ToolCalls": Kind(text="the calls of functions that a model asks for", group="media"),
     "Citations": Kind(text="passages with their sources", group="media"),
+    "Cited": Kind(text="statements with quotes from the passages of an input", group="media"),
+    "Passage": Kind(text="a part of a document that a search returned", group="media"),
 }
 
 ALIASES = {

@@ -219,6 +219,11 @@ def binary_to_text(value: bytes) -> str:
     return base64.b64encode(value).decode("ascii")
 
 
+def text_to_cited(value: Any) -> Any:
+    """Read a text as a statement without sources."""
+    return {"statements": [{"text": value}]} if isinstance(value, str) else value
+
+
 def from_dspy_calls(value: Any) -> Any:
     """Convert dspy's `{"tool_calls": [{"name", "args"}]}` to our form; keep other values."""
     if (
