@@ -104,7 +104,7 @@ KIND = BackendKind(
 def changed_package(folder: Path, *, new: dict[str, str], lines: dict[str, tuple[str, str]]) -> int:
     """Copy the package to `folder` with new files and lines; return how many files differ."""
     package = folder / "dspex"
-    shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(SOURCE, package)  # with what is compiled
     for place, text in new.items():
         (package / place).write_text(text.lstrip())
     for place, (before, after) in lines.items():

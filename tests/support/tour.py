@@ -43,8 +43,8 @@ def printed(
 ) -> Iterator[tuple["re.Match[str]", str]]:
     """Run a page in `folder`, giving each step and what it printed.
 
-    `cd` holds for what follows; "show ID" shows the newest one; `$KEY` is the first key that a
-    step prints. A server runs until the next one or the end.
+    `cd` holds for what follows; `$KEY` is the first key that a step prints. A server runs until
+    the next one or the end.
     """
     text = page.read_text(encoding="utf-8")
     bin_, here = folder / "bin", folder / "here"
@@ -72,11 +72,7 @@ def printed(
                 url = re.search(r"http://[\d.:]+", line)[0]  # type: ignore[index]
                 yield step, line.replace(url, ADDRESS)
                 continue
-            code = (
-                step["code"]
-                .replace(ADDRESS, url)
-                .replace("show ID", f"show {_newest(here, variables)}")
-            )
+            code = step["code"].replace(ADDRESS, url)
             process = _run(f"{code}\npwd > {folder}/place", here, variables)
             assert process.returncode == 0, f"{code}\n{process.stderr}"
             here = Path((folder / "place").read_text().strip())
@@ -112,13 +108,3 @@ def _run(
         timeout=120,
         check=False,
     )
-
-
-def _newest(folder: Path, environment: Mapping[str, str]) -> str:
-    if not (folder / ".dspex").exists():
-        return ""
-    code = (
-        "dspex execution list --json | python3 -c 'import json, sys; "
-        'print(json.load(sys.stdin)["executions"][0]["id"])\''
-    )
-    return _run(code, folder, environment).stdout.strip()
