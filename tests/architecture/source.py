@@ -19,3 +19,9 @@ FILES = sorted(
 def tree_of(file: Path) -> ast.Module:
     """Return the syntax tree of `file`."""
     return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@cache
+def nodes_of(file: Path) -> tuple[ast.AST, ...]:
+    """Return all nodes of the syntax tree of `file`."""
+    return tuple(ast.walk(tree_of(file)))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.source import FILES, SOURCE, TESTS, tree_of
+from tests.architecture.source import FILES, SOURCE, TESTS, nodes_of
 
 WRITTEN = [file for file in FILES if "migrations" not in file.parts]
 PARTICIPLES = frozenset(
@@ -87,29 +87,25 @@ WRAPPERS = {
 HOMONYMS = {"DefinitionError", "Fallback", "Question", "Row", "Run", "Runnable", "Runner", "Worker"}
 
 
-def _functions(
-    files: Iterable[Path],
-) -> Iterator[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    for file in files:
-        for node in ast.walk(tree_of(file)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield file, node
+def _functions(file: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [node for node in nodes_of(file) if isinstance(node, functions)]
 
 
-def _variables(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
-    arguments = function.args
-    names = {item.arg for item in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
-    return names | {
-        node.id
-        for node in ast.walk(function)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    }
+def _variables(nodes: Iterable[ast.AST]) -> set[str]:
+    """Return the names that are set among `nodes`, and those of parameters."""
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and _is_set(node)}
+    return names | {node.arg for node in nodes if isinstance(node, ast.arg)}
+
+
+def _is_set(node: ast.Name) -> bool:
+    return isinstance(node.ctx, ast.Store)
 
 
 def _prose() -> Iterator[tuple[Path, str]]:
     """Yield the docstrings, messages and comments of the package."""
     for file in WRITTEN:
-        for node in ast.walk(tree_of(file)):
+        for node in nodes_of(file):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
                 yield file, node.value
         for line in file.read_text(encoding="utf-8").splitlines():
@@ -119,13 +115,14 @@ def _prose() -> Iterator[tuple[Path, str]]:
 
 @pytest.mark.parametrize("files", [WRITTEN, sorted(TESTS.rglob("*.py"))], ids=["source", "tests"])
 def test_variables_are_named_for_what_they_are(files: list[Path]) -> None:
-    functions = list(_functions(files))
     participles = {
         f"{file}:{function.name}": sorted(names)
-        for file, function in functions
-        if (names := _variables(function) & PARTICIPLES)
+        for file in files
+        if _variables(nodes_of(file)) & PARTICIPLES
+        for function in _functions(file)
+        if (names := _variables([*ast.walk(function)]) & PARTICIPLES)
     }
-    assert len(participles) <= 0.01 * len(functions), participles
+    assert len(participles) <= 0.01 * sum(len(_functions(file)) for file in files), participles
 
 
 def test_files_are_named_by_nouns() -> None:
@@ -135,7 +132,7 @@ def test_files_are_named_by_nouns() -> None:
 def test_a_class_name_means_one_class() -> None:
     files: dict[str, list[str]] = defaultdict(list)
     for file in WRITTEN:
-        for node in ast.walk(tree_of(file)):
+        for node in nodes_of(file):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 files[node.name].append(str(file.relative_to(SOURCE)))
     assert {name: paths for name, paths in files.items() if len(paths) > 1}.keys() <= HOMONYMS

@@ -9,18 +9,12 @@ import pytest
 
 import dspex
 from dspex import errors
-from tests.architecture.source import FILES, SOURCE, TESTS, tree_of
+from tests.architecture.source import FILES, SOURCE, TESTS, nodes_of, tree_of
 
 # tests of the package as a whole, and what tests share
 NOT_ROOMS = {"architecture", "changes", "compat", "docs", "product", "support"}
 # programs that tests load
 NOT_TESTS = {"execution/backends/dspy_bridge/programs"}
-
-
-def _functions(tree: ast.AST) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return [
-        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
 
 
 def test_no_module_is_longer_than_500_lines() -> None:
@@ -34,8 +28,9 @@ def test_no_function_is_longer_than_60_lines() -> None:
     long = [
         f"{file.relative_to(SOURCE)}:{node.name}"
         for file in FILES
-        for node in _functions(tree_of(file))
-        if (node.end_lineno or 0) - node.lineno >= 60
+        for node in nodes_of(file)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= 60
     ]
     assert not long
 

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.architecture.source import FILES, TESTS, tree_of
+from tests.architecture.source import FILES, TESTS, nodes_of
 
 SLEEPS = 14  # in the package, for intervals and pauses of a known length; only shrinks
 
@@ -14,7 +14,7 @@ def sleeps(file: Path) -> Iterator[ast.Call]:
 
     `asyncio.sleep(0)` only yields control.
     """
-    for node in ast.walk(tree_of(file)):
+    for node in nodes_of(file) if "sleep" in file.read_text(encoding="utf-8") else ():
         if isinstance(node, ast.Call) and ast.unparse(node.func) in {"time.sleep", "asyncio.sleep"}:
             seconds = node.args[0]
             if not (isinstance(seconds, ast.Constant) and seconds.value == 0):

@@ -47,7 +47,8 @@ async def until_completed(store: Store, job: UUID) -> None:
     """Wait until a job has run."""
 
     async def is_completed() -> bool:
-        return (await store.get(DOMAIN["evaluation"], id=job)).status == "completed"
+        row = await store.get(DOMAIN["evaluation"], id=job)
+        return row is not None and row.status == "completed"
 
     await eventually(is_completed)
 

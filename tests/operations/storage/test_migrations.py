@@ -17,8 +17,10 @@ from dspex.operations.storage import HEAD, Database, metadata_of, migrate, requi
 from dspex.operations.storage.migration import REVISIONS
 from dspex.testing.postgres import PostgresServer
 from tests.support.postgres import DATABASES
+from tests.support.sqlite import SchemaCopy
 from tests.support.waiting import finish
 
+pytestmark = pytest.mark.usefixtures("real_migrations")
 NOW = "2026-05-04 03:02:01.987654+00:00"
 OLD_ROWS = (
     "INSERT INTO signatures VALUES (:s, 'default', :now, :now, 0, 'qa', 1, 'active', '{}', '{}', "
@@ -128,6 +130,21 @@ async def test_the_migrations_make_exactly_the_tables_of_the_resources(url: str)
         await migrate(database)
         async with database.reading() as connection:
             assert await connection.run_sync(compared) == []
+
+
+async def test_a_copied_schema_of_a_test_is_the_migrated_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schemas = []
+    monkeypatch.setattr("dspex.operations.storage.migration._move", SchemaCopy())
+    for name in ("migrated", "copied"):
+        async with opened(f"sqlite+aiosqlite:///{tmp_path / name}") as database:
+            await migrate(database)
+            await require_head(database)
+            schemas.append(
+                await rows_of(database, "SELECT type, name, sql FROM sqlite_master ORDER BY name")
+            )
+    assert schemas[0] == schemas[1] != []
 
 
 async def test_references_are_checked_after_a_migration_too(url: str) -> None:
