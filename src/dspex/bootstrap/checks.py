@@ -44,6 +44,9 @@ def _problems(settings: Settings, code: CodeRoot | None) -> Iterator[tuple[str, 
             f"metrics.{name}": partial(code.load, target)
             for name, target in settings.metrics.items()
         }
+        checks |= {
+            f"tools.{name}": partial(code.load, target) for name, target in settings.tools.items()
+        }
     for name, check in checks.items():
         try:
             check()

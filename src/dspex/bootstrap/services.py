@@ -35,6 +35,7 @@ from dspex.operations.framework.store import Figures, Removals
 from dspex.operations.jobs import JobPolicy, QueuedJobs
 from dspex.operations.jobs.job_engine import JobEngine
 from dspex.operations.programs.program_cache import ProgramCache
+from dspex.operations.programs.tools import RegisteredTools
 from dspex.operations.storage import Database, SQLEventLog, SQLStore
 from dspex.operations.tenancy.keyring import KeyRing
 from dspex.operations.tenancy.reach import check_reach
@@ -142,6 +143,7 @@ async def _dependencies(
         Removals: Lazy(lambda: storage.SQLRemovals(database, domain)),
         JobEngine: QueuedJobs(store, policy=job_policy(settings), clock=clock, new_id=new_id),
         RegisteredMetrics: RegisteredMetrics(settings.metrics),
+        RegisteredTools: RegisteredTools(settings.tools),
         Vault: vault_of(settings),
     }
     dependencies = Dependencies(

@@ -136,9 +136,10 @@ def _status(error: BaseException | None) -> SpanStatus:
 class Memo:
     """The calls of one `forward` in order, so that it can run again without repeating them."""
 
-    __slots__ = ("_entries", "_objections", "_replay")
+    __slots__ = ("_entries", "_objections", "_replay", "unmet")
 
     def __init__(self) -> None:
+        self.unmet: list[str] = []  # the messages of suggestions that were not met
         self._entries: list[MemoEntry] = []
         self._replay: list[MemoEntry] = []
         self._objections: list[tuple[MemoEntry, str]] = []
@@ -167,6 +168,19 @@ class Memo:
             for entry, message in self._objections
             if entry.module is module and entry.inputs == inputs
         )
+
+    @property
+    def reasons(self) -> list[str]:
+        """The messages of all failed conditions that led to this run of `forward`."""
+        return [message for _, message in self._objections]
+
+    def can_refuse(self, prediction: Prediction, message: str, *, most: int) -> bool:
+        """Return whether a call made `prediction`, and was refused with `message` less often."""
+        for entry in self._entries:
+            if entry.prediction is prediction:
+                refused = self.objections(entry.module, entry.inputs)
+                return sum(reason == message for _, reason in refused) < most
+        return False
 
     def retry_with(self, prediction: Prediction, message: str) -> "Memo | None":
         """Return the memo for another run, in which the call that made `prediction` gets `message`.

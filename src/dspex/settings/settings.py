@@ -59,6 +59,7 @@ class Settings:
     redact: str | None = None
     redact_patterns: tuple[str, ...] = ()
     metrics: Mapping[str, str] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
     keep_days: int = 0
     keep_count: int = 0
     quota_executions: int = 0

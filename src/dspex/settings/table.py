@@ -145,6 +145,10 @@ SETTINGS: Mapping[str, Setting] = {
         "Functions in the code root that jobs may use as metrics through the API, by name; in "
         "the environment tone=judging:tone, separated by commas.",
     ),
+    "tools": Setting(
+        FUNCTIONS,
+        "Functions in the code root that agents may use as tools through the API, by name.",
+    ),
     "keep_days": Setting(number(0, 100_000), "Days after which executions are deleted (0: never)."),
     "keep_count": Setting(
         number(0, 1_000_000_000),

@@ -83,7 +83,10 @@ def test_assert_asks_the_same_predictor_again_and_nothing_else():
     assert "a long answer" in messages[-2].content
     assert "be shorter" in messages[-1].content
     assert prediction.usage.calls == 3
-    assert prediction.trace.spans[-1].attributes == {"asserted_again": 1}
+    assert prediction.trace.spans[-1].attributes == {
+        "asserted_again": 1,
+        "assertions": ["be shorter"],
+    }
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ _CLASSES: Mapping[str, tuple[type, ...]] = {
     "none": (), "atom": (), "any": (dict, list, int, float, bool),
 }  # fmt: skip
 _FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL)
+_ITEM = re.compile(r"[ \t]*(?:\d{1,3}[.)]|[-*\u2022])[ \t]+")
 _LITERAL_STARTS = frozenset("[{'\"TFN")
 _LONGEST_LITERAL = 100_000
 
@@ -44,6 +45,7 @@ def reader_of(type_: Type) -> Reader:
     if type_.kind == "any":
         return _free_value
     is_optional, keeps_text = type_.is_optional, takes_text(type_)
+    is_text_list = _holds_texts(type_)
     choice, is_object, classes = (
         choice_reader(choices),
         holds_object(type_),
@@ -60,11 +62,35 @@ def reader_of(type_: Type) -> Reader:
             value = _decode(text)
         except (ValueError, RecursionError):
             value = text if keeps_text else _repaired(text)
+            if is_text_list and isinstance(value, str):
+                value = listed_texts(value) or value
         if keeps_text and not isinstance(value, classes):
             return text  # no member of the union takes JSON of this class: keep the text
         return only_object(value) if is_object else value
 
     return read
+
+
+def _holds_texts(type_: Type) -> bool:
+    """Whether a value of `type_` is a list of texts, or null."""
+    parts = [part for part in (type_.args if type_.kind == "union" else (type_,)) if part.args]
+    return len(parts) == 1 and parts[0].kind == "list" and parts[0].args[0].kind in _TEXT
+
+
+def listed_texts(text: str) -> list[str]:
+    """Return the items of a list that a model numbered or marked line by line; empty if it did not.
+
+    Further lines of an item belong to it.
+    """
+    items: list[str] = []
+    for line in text.splitlines():
+        if mark := _ITEM.match(line):
+            items.append(line[mark.end() :].strip())
+        elif not items and line.strip():
+            return []
+        elif line.strip():
+            items[-1] = f"{items[-1]}\n{line.strip()}"
+    return items
 
 
 def _classes_beside_text(type_: Type) -> tuple[type, ...]:

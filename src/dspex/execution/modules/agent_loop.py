@@ -1,14 +1,24 @@
 """Tool calls of agents, and the agent loop for models with native tool calling."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from dspex.errors import BudgetError, CheckError, DefinitionError, InputError, ToolError
+import msgspec
+
+from dspex.errors import (
+    BudgetError,
+    CheckError,
+    ContextTooLongError,
+    DefinitionError,
+    InputError,
+    ToolError,
+)
 from dspex.execution.adapters.media import MediaGuard, first_media
 from dspex.execution.clients import Budget, LanguageModel, Request, Response, ToolSpec
 from dspex.execution.context import RunContext, current, use_context
 from dspex.execution.frame import payload
+from dspex.execution.modules.attempts import all_at_once
 from dspex.execution.modules.model_call import (
     CHECK_FAILED,
     MAX_RETRIES,
@@ -24,6 +34,7 @@ from dspex.language.signatures.codec import plain
 from dspex.telemetry import Partial, Status
 
 FINISH = "finish"
+LEFT_OUT = "(left out, because the conversation became too long)"
 THOUGHT, TOOL_NAME, TOOL_ARGUMENTS, TRAJECTORY = (
     "next_thought",
     "next_tool_name",
@@ -52,16 +63,24 @@ class ToolCaller:
         tool: str,
         arguments: Mapping[str, Any],
         **outcome: Any,
-    ) -> None:
-        """Add a step to the trajectory: the thought, the call, and its outcome."""
-        defaults = {"observation": None, "ms": None, "error": None}
-        self.steps.append(
-            {"thought": thought, "tool": tool, "arguments": plain(arguments), **defaults, **outcome}
-        )
+    ) -> dict[str, Any]:
+        """Add a step to the trajectory, and return it: the thought, the call, and its outcome."""
+        step = {
+            "thought": thought,
+            "tool": tool,
+            "arguments": plain(arguments),
+            "observation": None,
+            "ms": None,
+            "error": None,
+            **outcome,
+        }
+        self.steps.append(step)
+        return step
 
     async def call(self, name: str, arguments: Mapping[str, Any], *, thought: str) -> str:
         """Call a tool, add the step, and return the observation, which may be an error."""
         context = current()
+        step = self.add_step(thought, name, arguments)
         span = context.begin("tool", name)
         error_text: str | None = None
         if context.records_payloads:
@@ -82,14 +101,7 @@ class ToolCaller:
         else:
             text = result if isinstance(result, str) else _observation(result)
             finished_span = span.end(outputs=text if context.records_payloads else None)
-        self.add_step(
-            thought,
-            name,
-            arguments,
-            observation=text,
-            ms=finished_span.seconds * 1e3,
-            error=error_text,
-        )
+        step |= {"observation": text, "ms": finished_span.seconds * 1e3, "error": error_text}
         await _emit_status(context, name, "done")
         return text
 
@@ -183,13 +195,24 @@ class NativeLoop:
             messages.append(Message("assistant", response.text, tool_calls=response.tool_calls))
             if not response.tool_calls:
                 messages.append(Message("user", f"Call a tool, or `{FINISH}` with the answer."))
-            for call in response.tool_calls:
-                outputs, observation = await self._handle_call(call, response.text)
+            async for call, outputs, observation in self._results(response):
                 if outputs is not None:
                     await self._emit_outputs(outputs, turn)
                     return outputs
                 messages.append(Message("tool", observation, tool_call_id=call.id))
         raise BudgetError(f"the agent gave no valid answer within {turns} turns", limit="turns")
+
+    async def _results(
+        self, response: Response
+    ) -> AsyncIterator[tuple[ToolCall, Mapping[str, Any] | None, str]]:
+        """Yield each call of a turn with the outputs, if it is a valid answer, or the observation.
+
+        Calls of tools run at once.
+        """
+        for calls in _batches(response.tool_calls):
+            results = await all_at_once([self._handle_call(call, response.text) for call in calls])
+            for call, (outputs, observation) in zip(calls, results, strict=True):
+                yield call, outputs, observation
 
     def _objection(
         self, prediction: Prediction, message: str, call_id: str
@@ -205,10 +228,15 @@ class NativeLoop:
         settings = {"seed": self._context.seed, **self._settings}
         if "seed" not in self._model.capabilities:
             settings.pop("seed")
-        request = Request(
-            messages=tuple(messages), tools=self._specs, tool_choice=choice, **settings
-        )
-        return await complete(current(), self._model, request, field=THOUGHT, attempt=turn)
+        while True:
+            request = Request(
+                messages=tuple(messages), tools=self._specs, tool_choice=choice, **settings
+            )
+            try:
+                return await complete(current(), self._model, request, field=THOUGHT, attempt=turn)
+            except ContextTooLongError:
+                if not _compact(messages):
+                    raise
 
     async def _handle_call(
         self, call: ToolCall, thought: str
@@ -244,6 +272,31 @@ class NativeLoop:
         frame = self._context.frame
         if frame.emit is not None:
             await frame.emit(Partial(frame.path, dict(outputs), turn))
+
+
+def _batches(calls: Sequence[ToolCall]) -> Iterator[list[ToolCall]]:
+    """Yield the calls of one turn that run at once; an answer is on its own."""
+    batch: list[ToolCall] = []
+    for call in calls:
+        if call.name != FINISH:
+            batch.append(call)
+            continue
+        yield from [batch] if batch else []
+        yield [call]
+        batch = []
+    yield from [batch] if batch else []
+
+
+def _compact(messages: list[Message]) -> bool:
+    """Leave out the older half of the tools' results; return False if there is none left."""
+    places = [
+        place
+        for place, message in enumerate(messages)
+        if message.role == "tool" and len(message.content) > len(LEFT_OUT)
+    ]
+    for place in places[: (len(places) + 1) // 2]:
+        messages[place] = msgspec.structs.replace(messages[place], content=LEFT_OUT)
+    return bool(places)
 
 
 def demo_messages(signature: Signature, demos: Iterable[Mapping[str, Any]]) -> Iterator[Message]:

@@ -2,7 +2,7 @@
 
 from dspex.errors import CheckError
 from dspex.execution.context import current
-from dspex.execution.modules.model_call import note_suggestion
+from dspex.execution.modules.model_call import MAX_RETRIES, note_suggestion
 from dspex.language.records import Prediction
 
 
@@ -29,13 +29,25 @@ def Assert(condition: object, message: str, *, of: Prediction) -> None:  # noqa:
         raise UnmetError(message, of)
 
 
-def Suggest(condition: object, message: str, *, of: Prediction) -> bool:  # noqa: N802
-    """Report as an event of the run if `condition` is false for the prediction `of`, and continue.
+def Suggest(  # noqa: N802  # a statement
+    condition: object, message: str, *, of: Prediction, retries: int = 0
+) -> bool:
+    """Suggest `condition` to the prediction `of`, inside the `forward` of a module.
+
+    If it is false, `forward` runs again as after a failed `Assert`, at most `retries` times, and at
+    most twice in all. Then it is recorded as an event of the run and in its trace, and `forward`
+    continues.
 
     Returns:
         Whether the condition is true.
     """
     if condition:
         return True
-    note_suggestion(current(), message, path=of.trace.spans[-1].path if of.trace.spans else "")
+    context = current()
+    memo = context.frame.memo
+    if memo is not None:
+        if len(memo.reasons) < MAX_RETRIES and memo.can_refuse(of, message, most=retries):
+            raise UnmetError(message, of)
+        memo.unmet.append(message)
+    note_suggestion(context, message, path=of.trace.spans[-1].path if of.trace.spans else "")
     return False

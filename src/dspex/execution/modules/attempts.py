@@ -1,7 +1,7 @@
 """Attempts: runs of one module with the same inputs, each with new requests."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -54,6 +54,19 @@ def attempt_context(
     return replace(context, rollout=context.rollout * of + number, frame=frame)
 
 
+async def all_at_once(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return the results of calls that run at once, in order.
+
+    The first error ends the others, and is raised itself.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(call) for call in calls]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
 async def together(calls: Sequence[Awaitable[T]]) -> list[T]:
     """Return the results of calls that run at once, in order, without those that failed.
 
@@ -61,12 +74,7 @@ async def together(calls: Sequence[Awaitable[T]]) -> list[T]:
         ExecutionError: all calls failed; it is the error of the last one.
         InputError: the inputs are invalid; the other calls are cancelled.
     """
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_outcome(call)) for call in calls]
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    results = [task.result() for task in tasks]
+    results = await all_at_once([_outcome(call) for call in calls])
     successes = [result for result in results if not isinstance(result, ExecutionError)]
     if not successes:
         raise next(result for result in reversed(results) if isinstance(result, ExecutionError))

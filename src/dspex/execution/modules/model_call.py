@@ -32,6 +32,7 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
     refusals: int = 0
     attempt: int = 0
     cited: CitedCall | None = None
+    unmet: tuple[str, ...] = ()  # suggestions
     signature: Signature | None = None
     inputs: Mapping[str, Any] | None = None
 
@@ -115,7 +116,8 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
         return payload(prediction.to_dict())
 
     def note(self, message: str) -> None:
-        """Report to the observer a suggestion that the outputs do not meet."""
+        """Record a suggestion that the outputs do not meet, and report it to the observer."""
+        self.unmet = (*self.unmet, message)
         note_suggestion(self.context, message, path=self.span.path)
 
     def retry_after_check(self, request: Request, reply: str, *, error: CheckError) -> Request:
@@ -134,6 +136,8 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
             attributes["repairs"] = self.repairs
         if self.refusals:
             attributes["asserted_again"] = self.refusals
+        if self.unmet:
+            attributes["suggestions"] = list(self.unmet)
         return attributes
 
 

@@ -18,6 +18,7 @@ from dspex.execution.modules.agent_loop import (
     NativeLoop,
     ToolCaller,
 )
+from dspex.execution.modules.agent_text import TextTrajectory, with_action_form
 from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code import checks_config
 from dspex.execution.modules.module import Module
@@ -35,10 +36,12 @@ class ReAct(Module[SignatureT]):
     """Works in turns: the model reasons, calls a tool, and reads its result, until it can answer.
 
     A model with the capability "tools" calls tools natively, and its typed answer is the last call.
-    For other models the calls are text fields, and a final call extracts the answer from the
-    trajectory. The model observes the error of a tool (invalid arguments, no permission, failure,
-    timeout), and the run continues. The predictors and their fields are named as in dspy. Source:
-    Yao et al., "ReAct: Synergizing Reasoning and Acting in Language Models", 2022.
+    For other models the calls are text fields, or a line `Action[tool](arguments)`, and a final
+    call extracts the answer from the trajectory. The calls of one turn run at once. If the
+    conversation gets too long for the model, the oldest results are left out. The model observes
+    the error of a tool (invalid arguments, no permission, failure, timeout), and the run continues.
+    The predictors and their fields are named as in dspy. Source: Yao et al., "ReAct: Synergizing
+    Reasoning and Acting in Language Models", 2022.
 
     `temperature`, `top_p`, `stop`, `seed` and `repairs` are those of `Predict` and apply to each
     request. To limit the length of one reply, set `max_tokens` of the predictors `react` and
@@ -137,26 +140,20 @@ class ReAct(Module[SignatureT]):
     async def _run_in_text(
         self, values: Mapping[str, Any], caller: ToolCaller
     ) -> Mapping[str, Any]:
-        trajectory: list[str] = []
-        for turn in range(1, self.max_turns + 1):
+        trajectory = TextTrajectory()
+        context = with_action_form(current(), self.react.model, self.react.adapter)
+        for _ in range(self.max_turns):
             caller.check_limits()
-            step = await self.react.acall(
-                **values, **{TRAJECTORY: "\n".join(trajectory) or "(nothing yet)"}
-            )
+            step = await trajectory.ask(self.react, context, values)
             name, arguments = step.next_tool_name, step.next_tool_args
             if name == FINISH:
                 caller.add_step(str(step[THOUGHT]), name, arguments)
                 break
             observation = await caller.call(name, arguments, thought=str(step[THOUGHT]))
             call = f"{name}({msgspec.json.encode(arguments).decode()})"
-            trajectory.append(
-                f"Thought {turn}: {step[THOUGHT]}\nCall {turn}: {call}\nObservation {turn}: "
-                f"{observation}"
-            )
+            trajectory.add(str(step[THOUGHT]), call, observation)
         caller.check_limits()
-        answer = await self.extract.acall(
-            **values, **{TRAJECTORY: "\n".join(trajectory) or "(nothing)"}
-        )
+        answer = await trajectory.ask(self.extract, current(), values)
         return {name: answer[name] for name in self.signature.output_fields}
 
     def children(self) -> Iterator[tuple[str, Module]]:
@@ -258,11 +255,13 @@ def _code(node: Node) -> Iterator[Mapping[str, Any]]:
             yield tool["permit"]
 
 
+_SETTINGS = ("temperature", "top_p", "stop", "seed", "repairs")
 KIND = ModuleKind(
     name="react",
     summary="reasons, calls tools, and answers",
     build=_build,
-    needs="tools, which are code: write dspex.ReAct(signature, [tool]) in a file",
+    create=lambda signature, settings, name: ReAct(signature, **settings).to_program(name),
+    settings=("tools", "max_turns", "max_tokens", "max_usd", "model", "adapter", *_SETTINGS),
     backends=frozenset({"native", "dspy"}),
     dspy_class="ReAct",
     code=_code,

@@ -44,6 +44,16 @@ async def _no_forward(module: object, **inputs: Any) -> Never:
     )
 
 
+def _assertions(memo: Memo | None, tries: int) -> dict[str, object]:
+    """Return the attributes of a span: failed conditions, and suggestions that were not met."""
+    attributes: dict[str, object] = {}
+    if memo is not None and tries:
+        attributes |= {"asserted_again": tries, "assertions": memo.reasons}
+    if memo is not None and memo.unmet:
+        attributes["suggestions"] = memo.unmet
+    return attributes
+
+
 class RunnableModule(Generic[Outputs]):
     """The running of a module: `forward`, the calls, the streams, and the span around them."""
 
@@ -127,7 +137,7 @@ class RunnableModule(Generic[Outputs]):
             try:
                 with use_context(context):
                     outputs = await self._run_forward(inputs)
-                return RunOutputs(outputs, {"asserted_again": tries} if tries else {})
+                return RunOutputs(outputs, _assertions(context.frame.memo, tries))
             except UnmetError as error:
                 memo = context.frame.memo
                 if memo is not None and tries < MAX_RETRIES:

@@ -18,6 +18,7 @@ from dspex.errors import (
 )
 from dspex.execution.backends import Backends
 from dspex.execution.modules.kinds import MODULE_KINDS, kinds_from_text
+from dspex.execution.modules.react import KIND as REACT
 from dspex.language.programs import Program
 from dspex.language.signatures import Signature, SignatureLike
 from dspex.operations.framework.field_errors import invalid
@@ -36,6 +37,7 @@ from dspex.operations.programs.records import (
     SignatureRecord,
     SignatureStatus,
 )
+from dspex.operations.programs.tools import tools_named
 from dspex.operations.tenancy.reach import check_definition
 
 T = TypeVar("T")
@@ -95,6 +97,10 @@ class ProgramWriter:
             check_values(request.module, settings)
         for name in (*STORAGE_SETTINGS, *problems.names_under("configuration.")):
             settings.pop(name, None)  # do not report the same problems again when building
+        if request.module == REACT.name:
+            names, settings["tools"] = settings.get("tools"), []
+            with problems.collect():
+                settings["tools"] = tools_named(self._operations, names)
         program = None
         with problems.collect():
             program = await self._heavy.run(

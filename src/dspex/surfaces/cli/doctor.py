@@ -70,11 +70,13 @@ def _examine() -> Iterator[Finding]:
         yield Finding("settings", "broken", error.message, "correct the settings named above")
         return
     yield Finding("settings", "ok", f"state in {settings.state_dir}, cache in {settings.cache_dir}")
-    if settings.metrics:
-        metrics = ", ".join(
-            f"{name} ({target})" for name, target in sorted(settings.metrics.items())
-        )
-        yield Finding("metrics", "ok", f"registered for jobs: {metrics}")
+    for what, use, targets in (
+        ("metrics", "jobs", settings.metrics),
+        ("tools", "agents", settings.tools),
+    ):
+        if targets:
+            names = ", ".join(f"{name} ({target})" for name, target in sorted(targets.items()))
+            yield Finding(what, "ok", f"registered for {use}: {names}")
     if settings.dspy_interpreter is not None:
         yield _dspy_interpreter(settings.dspy_interpreter)
     yield from _models(settings)

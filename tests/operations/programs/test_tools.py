@@ -1,0 +1,105 @@
+"""Agents over the API: they use tools that the operator has registered, and no others."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex.bootstrap import open_services
+from dspex.errors import InvalidError
+from dspex.execution.modules import CodeRoot
+from dspex.operations.executions.actions import execute_program
+from dspex.operations.executions.inputs import ExecuteProgram
+from dspex.operations.programs.actions import create_program
+from dspex.operations.programs.inputs import CreateProgram
+from dspex.settings import Settings
+from dspex.testing import LoopbackServer, http_answer
+
+CODE = '''
+"""Tools of a support team."""
+
+
+def lookup(city: str) -> str:
+    """Look up the weather of a city."""
+    return f"{city}: 21 degrees"
+'''
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Any:
+    (tmp_path / "support_tools.py").write_text(CODE)
+    yield CodeRoot(tmp_path)
+    sys.modules.pop("support_tools", None)
+    if str(tmp_path) in sys.path:
+        sys.path.remove(str(tmp_path))
+
+
+def call(name: str, arguments: dict[str, Any]) -> bytes:
+    """Return the answer of a model server that calls one tool."""
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    calls = [{"id": "1", "type": "function", "function": function}]
+    return http_answer({"choices": [{"message": {"content": None, "tool_calls": calls}}]})
+
+
+def agent(tools: object, **configuration: Any) -> CreateProgram:
+    return CreateProgram(
+        name="agent",
+        signature="question -> degrees: int",
+        module="react",
+        configuration={"tools": tools, **configuration},
+    )
+
+
+async def test_an_agent_of_registered_tools_is_created_and_runs(
+    settings: Settings, code: CodeRoot
+) -> None:
+    registered = dataclasses.replace(settings, tools={"weather": "support_tools:lookup"})
+    turns = [call("weather", {"city": "Paris"}), call("finish", {"degrees": 21})]
+    async with (
+        LoopbackServer(*turns) as server,
+        open_services(registered, code=code) as services,
+    ):
+        operations = services.operations
+        model = f"{server.url}/v1#m"
+        program = await create_program(operations, agent(["weather"], max_turns=2, model=model))
+        assert program.configuration["max_turns"] == 2
+        [tool] = program.configuration["tools"]
+        assert (tool["name"], tool["target"]) == ("weather", "support_tools:lookup")
+        execution = await execute_program(
+            operations, ExecuteProgram(name="agent", inputs={"question": "?"})
+        )
+        assert execution.status == "completed", execution.error
+        assert execution.outputs is not None
+        assert execution.outputs["degrees"] == 21
+        assert b"Paris: 21 degrees" in server.asked[1].body
+
+
+@pytest.mark.parametrize(
+    ("tools", "path", "message"),
+    [
+        (["wether"], "configuration.tools[0]", "Did you mean 'weather'"),
+        (["os:system"], "configuration.tools[0]", "there is no tool 'os:system'"),
+        ([], "configuration.tools", "registered are: weather"),
+        (None, "configuration.tools", "registered are: weather"),
+        ([3], "configuration.tools[0]", "there is no tool 3"),
+    ],
+)
+async def test_other_tools_are_refused_with_the_names_of_the_registered_ones(
+    settings: Settings, code: CodeRoot, tools: object, path: str, message: str
+) -> None:
+    registered = dataclasses.replace(settings, tools={"weather": "support_tools:lookup"})
+    async with open_services(registered, code=code) as services:
+        with pytest.raises(InvalidError, match=message) as raised:
+            await create_program(services.operations, agent(tools))
+        assert [error.path for error in raised.value.fields] == [path]
+
+
+async def test_without_registered_tools_the_error_says_how_to_register_one(
+    settings: Settings,
+) -> None:
+    async with open_services(settings) as services:
+        with pytest.raises(InvalidError, match=r"\[tools\] in dspex.toml"):
+            await create_program(services.operations, agent(["weather"]))
