@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 import dspex
 from dspex.errors import DspexError, InputError
-from dspex.evaluation import Judge, judged
+from dspex.evaluation import Judge
 from dspex.optimizers import Outcome
 
 Team = Literal["cards", "payments", "account"]
@@ -130,9 +130,7 @@ def ticket(message: str, team: str, limit: int = 30) -> Ticket:
     return Ticket(title=message[:40], queue=team, minutes=limit)
 
 
-def judge(desk: Desk) -> Judge[Answer]:
-    """Return the desk with a model that scores its replies."""
-    return Judge(desk, "is friendly and makes no promises")
+FRIENDLY = Judge("is friendly and makes no promises")
 
 
 # Data and metrics ---------------------------------------------------------------------------------
@@ -187,7 +185,7 @@ async def improve(rows: dspex.Dataset) -> Outcome[dspex.Predict[Triage]]:
 
 async def friendliness(desk: Desk, rows: dspex.Dataset) -> float:
     """Return the mean score of the judge."""
-    return (await dspex.aevaluate(judge(desk), rows, judged)).mean
+    return (await dspex.aevaluate(desk, rows, {"friendly": FRIENDLY})).mean
 
 
 # The web application ------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, assert_type
 
 import dspex
-from dspex.evaluation import Judge, exact_match, judged
+from dspex.evaluation import Judge, exact_match
 from dspex.telemetry import StreamEvent
 from dspex.variables import strategies
 
@@ -115,8 +115,6 @@ async def modules_pass_the_types_on() -> None:
     for module in (careful, either, dspex.Retry(plain), dspex.ReAct(Triage, []), tuned, Desk()):
         assert_type((await module.acall(message="x")).outputs.team, Team)
     assert_type((await strategies(Triage).acall(message="x")).outputs.team, Team)
-    judge = Judge(plain, "is polite")
-    assert_type((await judge.acall(message="x")).outputs.team, Team)
 
 
 def functions_keep_their_parameters() -> None:
@@ -159,7 +157,8 @@ async def metrics_fit_their_program() -> None:
     await dspex.aevaluate(triage, DATA, right)
     await dspex.aevaluate(triage, DATA, {"right": right, "all": exact_match})
     await dspex.aevaluate(triage, DATA, lambda _, prediction: prediction.outputs.team == "cards")
-    await dspex.aevaluate(Judge(triage, "is polite"), DATA, judged)
+    await dspex.aevaluate(triage, DATA, {"right": right, "polite": Judge("is polite")})
+    await dspex.aevaluate(triage, DATA, Judge("is polite", model="local/gemma3-270m"))
     outcome = await dspex.aoptimize(
         triage, dspex.LabeledFewShot(per_class=1), train=DATA, metric=right
     )

@@ -8,7 +8,6 @@ from dspex.execution.modules import (
     comparison,
     dspy_modules,
     ensemble,
-    judged_module,
     majority,
     parallel,
     predict,
@@ -35,7 +34,6 @@ MODULE_KINDS: Mapping[str, ModuleKind] = {
         majority.KIND,
         ensemble.KIND,
         comparison.KIND,
-        judged_module.KIND,
         python_module.KIND,
         dspy_modules.DSPY,
     )

@@ -171,6 +171,9 @@ class Predict(Module[SignatureT]):
                 f"{type(self).__name__} at {str(path)!r} extends Predict; use a Predict inside a "
                 "Module instead"
             )
+        return self._node(path)
+
+    def _node(self, path: ModulePath) -> Node:
         config = {**self._config(path), **checks_config(self.signature)}
         return Node(id=str(path), kind=KIND.name, signature=self.signature, config=config)
 

@@ -12,15 +12,19 @@ from dspex.execution.modules import Module, module_of
 from dspex.execution.retrieval.row_files import join_names
 from dspex.failures import user_frames
 from dspex.language.programs import Program
-from dspex.language.records import Example
+from dspex.language.records import Example, Prediction, Usage
 from dspex.language.records.prediction import Outputs
+from dspex.language.signatures import Signature
 from dspex.learning.evaluation.dataset import Dataset, check_rows
+from dspex.learning.evaluation.judge import Judgement, JudgeMetric, check_judge_inputs
 from dspex.learning.evaluation.latency import run_seconds
 from dspex.learning.evaluation.metric import Metric, check_metric, metric_name, score_of
 from dspex.learning.evaluation.report import Report, Row
 from dspex.sync import run
 
-Metrics = Metric[Outputs] | Mapping[str, Metric[Outputs]]
+Scorer = Metric[Outputs] | Module[Any] | Program | JudgeMetric
+"""A metric, or a program that scores the outputs of another one: a judge."""
+Metrics = Scorer[Outputs] | Mapping[str, Scorer[Outputs]]
 
 
 async def aevaluate(
@@ -37,22 +41,22 @@ async def aevaluate(
 
     Texts are parsed by the types of the signature: "true" from a csv is True in a `bool` field. An
     example that fails becomes a row with `error` set and no score. It neither stops the others nor
-    counts as zero; `Report.mean` is over scored rows only.
+    counts as zero; `Report.mean` is over scored rows only. The same holds if a judge fails.
 
     Args:
         program: the program to score.
         dataset: the examples.
-        metric: a metric, or several by name; the first one is the main metric.
+        metric: a metric or a judge (a program, see `Judge`), or several by name, the main first.
         context: the context of all runs; by default the current one.
         concurrency: how many examples run at once; 1 measures times on a sequential model.
-        repeats: the runs of each example, each with another seed if the model accepts one. Each run
-            has its row; intervals are over examples, because runs of one example are not
-            independent.
+        repeats: the runs of each example, each with another seed if the model accepts one, and its
+            own row. Intervals are over examples: runs of one example are not independent.
         on_row: called with each finished row, in order of completion.
 
     Raises:
         DefinitionError: the dataset is empty or lacks an input of the program, or `metric` raises
             or reads a field that `program` does not produce.
+        ConfigurationError: the model of a judge cannot be opened.
     """
     module = module_of(program)
     surroundings = without_run(context or current())
@@ -123,10 +127,16 @@ async def _run_workers(workers: list[Coroutine[Any, Any, None]]) -> None:
         raise group_error.exceptions[0] from None
 
 
-def _is_cancelled() -> bool:
-    """Return whether this task is being cancelled, as opposed to a task inside a module."""
+def _ends_evaluation(error: BaseException) -> bool:
+    """Return whether an error of a module is not the result of its row.
+
+    A wrong declaration fails every row. A cancellation counts if it is that of this task, as
+    opposed to a task inside the module.
+    """
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    is_cancelled = task is not None and task.cancelling() > 0
+    is_cancellation = isinstance(error, asyncio.CancelledError)
+    return isinstance(error, DefinitionError) or (is_cancellation and is_cancelled)
 
 
 def _at_least_one(value: int, name: str) -> int:
@@ -135,38 +145,72 @@ def _at_least_one(value: int, name: str) -> int:
     return value
 
 
-def metrics_by_name(metric: Metrics) -> dict[str, Metric]:
-    """Return one or more metrics by name.
+def metrics_by_name(metric: Metrics) -> dict[str, Metric | JudgeMetric]:
+    """Return one or more metrics by name, programs as judges.
 
     Raises:
-        DefinitionError: the mapping is empty, or a metric is not a function of example and
-            prediction.
+        DefinitionError: the mapping is empty, or a metric is neither a function of example and
+            prediction nor a program with a score among its outputs.
     """
-    metrics = dict(metric) if isinstance(metric, Mapping) else {metric_name(metric): metric}
-    if not metrics:
+    scorers = dict(metric) if isinstance(metric, Mapping) else {_name_of(metric): metric}
+    if not scorers:
         raise DefinitionError("no metrics; pass a function such as dspex.exact_match")
-    for name, function in metrics.items():
-        check_metric(name, function)
+    metrics: dict[str, Metric | JudgeMetric] = {}
+    for name, scorer in scorers.items():
+        if isinstance(scorer, Module | Program):
+            scorer = JudgeMetric.of(module_of(scorer), name=name)
+        if not isinstance(scorer, JudgeMetric):
+            check_metric(name, scorer)
+        metrics[name] = scorer
     return metrics
+
+
+def _name_of(scorer: Any) -> str:
+    return scorer.name if isinstance(scorer, Program | JudgeMetric) else metric_name(scorer)
+
+
+async def judge_or_score(
+    metric: Metric | JudgeMetric,
+    example: Example,
+    prediction: Prediction,
+    *,
+    contract: Signature,
+    context: RunContext,
+) -> Judgement:
+    """Return the score of any metric; that of a judge comes with its reason and usage.
+
+    Raises:
+        DefinitionError: the metric is broken, see `score_of`.
+        DspexError: the judge failed.
+    """
+    if isinstance(metric, JudgeMetric):
+        return await metric.judge(example, prediction, contract=contract, context=context)
+    return Judgement(score=score_of(metric, example, prediction))
 
 
 @dataclass(frozen=True, slots=True)
 class _Scoring:
     module: Module
-    metrics: dict[str, Metric]
+    metrics: dict[str, Metric | JudgeMetric]
     context: RunContext
 
     def check(self, dataset: Dataset) -> None:
         check_rows(dataset)
         if not len(dataset):
             raise DefinitionError(f"{dataset.name!r} has no rows, so there is nothing to evaluate")
-        for name, field in self.module.contract().input_fields.items():
+        contract = self.module.contract()
+        for name, field in contract.input_fields.items():
             if field.is_required and name not in dataset.fields:
                 hint = suggest(name, dataset.fields)
                 raise DefinitionError(
                     f"the program needs {name!r}, and {dataset.name!r} has no such field.{hint} It "
                     f"has: {join_names(dataset.fields)}"
                 )
+        for name, metric in self.metrics.items():
+            if isinstance(metric, JudgeMetric):
+                judge = metric.module.contract()
+                check_judge_inputs(judge, name, contract=contract, fields=dataset.fields)
+                metric.context(self.context)  # opens its model
 
     async def row(self, index: int, example: Example, repeat: int) -> Row:
         inputs = {
@@ -175,36 +219,50 @@ class _Scoring:
         context, clock = self.context, self.context.clock
         if repeat:
             context = replace(context, seed=(context.seed or 0) + repeat)
+        row = Row(index=index, repeat=repeat, example=example)
         started = clock.monotonic_ns()
         try:
             prediction = await self.module.acall(context, **inputs)
-        except DefinitionError:
-            raise  # a wrong declaration fails every row
-        except (
-            Exception,
-            asyncio.CancelledError,
-        ) as error:  # any error of a user's module is the result of its row
-            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+        except (Exception, asyncio.CancelledError) as error:
+            if _ends_evaluation(error):
                 raise
             seconds = (clock.monotonic_ns() - started) / 1e9
-            return Row(
-                index=index,
-                repeat=repeat,
-                example=example,
-                error=describe(error),
-                frames=tuple(user_frames(error)),
-                seconds=seconds,
-            )
+            return replace(_failed(row, error), seconds=seconds)
         seconds = (clock.monotonic_ns() - started) / 1e9
-        return Row(
-            index=index,
-            repeat=repeat,
-            example=example,
+        row = replace(
+            row,
             outputs=prediction.to_dict(),
-            scores={
-                name: score_of(metric, example, prediction) for name, metric in self.metrics.items()
-            },
             seconds=run_seconds(prediction.trace, seconds),
             usage=prediction.usage,
             trace_id=prediction.trace.trace_id,
         )
+        return await self._with_scores(row, prediction, context)
+
+    async def _with_scores(self, row: Row, prediction: Prediction, context: RunContext) -> Row:
+        """Return the row with its scores; judges come last, because they cost something."""
+        contract, judgements = self.module.contract(), dict[str, Judgement]()
+        for name in sorted(self.metrics, key=self._is_judge):
+            try:
+                judgements[name] = await judge_or_score(
+                    self.metrics[name], row.example, prediction, contract=contract, context=context
+                )
+            except (Exception, asyncio.CancelledError) as error:
+                if _ends_evaluation(error):
+                    raise
+                row = _failed(row, error, f"the judge {name!r} failed: ")
+                break
+        names = [] if row.error is not None else list(self.metrics)
+        return replace(
+            row,
+            scores={name: judgements[name].score for name in names},
+            reasons={name: each.reason for name, each in judgements.items() if each.reason},
+            judge_usage=sum((each.usage for each in judgements.values()), Usage()),
+        )
+
+    def _is_judge(self, name: str) -> bool:
+        return isinstance(self.metrics[name], JudgeMetric)
+
+
+def _failed(row: Row, error: BaseException, what: str = "") -> Row:
+    """Return the row with an error of a user's module, which is its result."""
+    return replace(row, error=f"{what}{describe(error)}", frames=tuple(user_frames(error)))

@@ -42,6 +42,8 @@ def _text_line(name: str, report: Report) -> tuple[str, ...]:
 def to_csv(report: Report) -> str:
     """Return one line per row: example, outputs (`out.<field>`), scores (`score.<metric>`), error.
 
+    The reasons of judges are `reason.<judge>`.
+
     A data field with the name of a report column is written as `data.<field>`. Values and names
     that a spreadsheet would take for a formula are prefixed with a quote.
     """
@@ -76,6 +78,7 @@ def _column_names(report: Report) -> dict[str, str]:
         *(f"out.{name}" for row in report.rows for name in row.outputs or {}),
     }
     columns |= {f"score.{name}" for row in report.rows for name in row.scores}
+    columns |= {f"reason.{name}" for row in report.rows for name in row.reasons}
     names = {name: name for name in fields if name not in columns}
     columns |= names.keys()
     for name in fields:
@@ -95,6 +98,7 @@ def _row_cells(row: Row, names: Mapping[str, str]) -> dict[str, object]:
         **{names[name]: value for name, value in row.example.items()},
         **{f"out.{name}": value for name, value in (row.outputs or {}).items()},
         **{f"score.{name}": value for name, value in row.scores.items()},
+        **{f"reason.{name}": text for name, text in row.reasons.items()},
         "error": row.error or "",
         "seconds": round(row.seconds, 4),
     }
@@ -146,4 +150,5 @@ def _reason(row: Row) -> str:
         if value != row.example[name]
     ]
     scores = ", ".join(f"{name} {score:.3g}" for name, score in row.scores.items())
-    return "; ".join((scores, *pairs))
+    reasons = [f"{name}: {shorten(text, 120)}" for name, text in row.reasons.items()]
+    return "; ".join((scores, *pairs, *reasons))

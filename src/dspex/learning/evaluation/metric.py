@@ -12,8 +12,8 @@ from dspex.errors import ConfigurationError, DefinitionError, describe
 from dspex.language.records import Example, Prediction
 
 _SYNC_ONLY = (
-    "a metric cannot await: make asynchronous work, such as a model call, a step of the program, "
-    "as `dspex.learning.evaluation.judge.Judge` does"
+    "a metric cannot await: to score by a model, pass a program in its place, such as "
+    "`dspex.evaluation.Judge`"
 )
 
 
@@ -56,14 +56,14 @@ def score_of(metric: Metric, example: Example, prediction: Prediction) -> float:
             raise
         hint = f"; {_SYNC_ONLY}" if isinstance(error, ConfigurationError) else ""
         raise DefinitionError(f"the metric {name!r} raised: {describe(error)}{hint}") from error
-    if (score := _finite(value)) is not None:
+    if (score := finite_score(value)) is not None:
         return score
     raise DefinitionError(
         f"the metric {name!r} returned {shorten(value)}; return a finite number or a bool"
     )
 
 
-def _finite(value: object) -> float | None:
+def finite_score(value: object) -> float | None:
     """Return any number (NumPy, Fraction) as a float; None if it is not a finite number."""
     if not isinstance(value, SupportsFloat):
         return None

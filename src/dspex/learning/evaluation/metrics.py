@@ -14,7 +14,7 @@ from dspex.language.records import Example, Prediction
 from dspex.learning.evaluation.metric import Metric, metric_name
 from dspex.learning.evaluation.plain import plain
 
-__all__ = ["contains", "exact_match", "f1", "judged"]
+__all__ = ["contains", "exact_match", "f1"]
 
 _WORD = re.compile(r"\w+")
 
@@ -58,14 +58,8 @@ def f1(example: Example, prediction: Prediction) -> float:
     return sum(_f1(_text(example[name]), _text(prediction[name])) for name in common) / len(common)
 
 
-def judged(example: object, prediction: Prediction) -> float:
-    """Return the score of a `Judge`."""
-    del example
-    return float(prediction["judged"])  # type: ignore[arg-type]
-
-
 METRICS: Mapping[str, Metric] = {
-    metric_name(metric): metric for metric in (exact_match, contains, f1, judged)
+    metric_name(metric): metric for metric in (exact_match, contains, f1)
 }
 
 

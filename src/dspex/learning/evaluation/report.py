@@ -24,8 +24,9 @@ class Row:
 
     `index` is the position in the dataset; `repeat` counts the runs of one example from 0.
     `seconds` is the duration of the program, see `run_seconds`: model calls count with the time
-    that the model took, even if the answer came from a cache or had to wait. `frames` are the lines
-    of the user's code behind the error.
+    that the model took, even if the answer came from a cache or had to wait. `usage` is that of the
+    program, `judge_usage` that of its judges, and `reasons` are what they said, by metric. `frames`
+    are the lines of the user's code behind the error.
     """
 
     index: int
@@ -33,10 +34,12 @@ class Row:
     example: Example
     outputs: Mapping[str, object] | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
     frames: tuple[CodeFrame, ...] = ()
     seconds: float = 0.0
     usage: Usage = field(default_factory=Usage)
+    judge_usage: Usage = field(default_factory=Usage)
     trace_id: str = ""
 
     @property
@@ -53,10 +56,12 @@ class Row:
             "example": _readable(self.example.to_dict()),
             "outputs": _readable(self.outputs),
             "scores": dict(self.scores),
+            "reasons": dict(self.reasons),
             "error": self.error,
             **frames,
             "seconds": self.seconds,
             "usage": usage_dict(self.usage),
+            "judge_usage": usage_dict(self.judge_usage),
             "trace_id": self.trace_id,
         }
 
@@ -155,8 +160,13 @@ class Report:
 
     @cached_property
     def usage(self) -> Usage:
-        """The total usage of all rows."""
+        """The total usage of all rows, without judges."""
         return sum((row.usage for row in self.rows), Usage())
+
+    @cached_property
+    def judge_usage(self) -> Usage:
+        """The total usage of the judges."""
+        return sum((row.judge_usage for row in self.rows), Usage())
 
     def seconds_at(self, share: float) -> float:
         """Return the quantile `share` (0 to 1) of the seconds of successful rows, or NaN."""
@@ -196,6 +206,7 @@ class Report:
             "p95": _finite(self.p95),
             "seconds": self.seconds,
             "usage": usage_dict(self.usage),
+            "judge_usage": usage_dict(self.judge_usage),
             "rows": [row.to_dict() for row in self.rows],
         }
 

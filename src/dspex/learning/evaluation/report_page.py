@@ -163,6 +163,7 @@ def date_text(date: datetime | None) -> str | None:
 def report_facts(report: Report) -> dict[str, Content]:
     """Return what a reader asks about a report besides its scores."""
     usage, rows = report.usage, len({row.index for row in report.rows})
+    judges = report.judge_usage
     runs = f", {report.repeats} runs each" if report.repeats > 1 else ""
     return {
         "model": models_text(usage),
@@ -171,6 +172,9 @@ def report_facts(report: Report) -> dict[str, Content]:
         "cost": cost_text(usage),
         "tokens": f"{usage.input_tokens:,} in, {usage.output_tokens:,} out",
         "calls": f"{usage.calls:,}",
+        "judged by": f"{models_text(judges)}: {judges.calls:,} calls, {cost_text(judges)}"
+        if judges.calls
+        else None,
         "time of a row": f"{report.p50:.2f} s median, {report.p95:.2f} s p95"
         if report.scored
         else None,

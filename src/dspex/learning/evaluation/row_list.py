@@ -127,6 +127,11 @@ def _value(value: object, content: Markup | None = None) -> Markup:
 def _answers(entry: Entry, names: Sequence[str]) -> Markup:
     expected = entry.row.example
     fields = [(element("dt", name), *_lines(name, expected, entry.answers)) for name in names]
+    fields += [
+        (element("dt", f"{name} {_score(row.scores.get(name))}"), _line(who, _value(reason)))
+        for who, row in entry.answers.items()
+        for name, reason in row.reasons.items()
+    ]
     errors = [
         _error(f"{who}: {row.error}" if len(entry.answers) > 1 else row.error, row)
         for who, row in entry.answers.items()

@@ -43,7 +43,7 @@ def estimate_search(
         optimizer.additions(task) if isinstance(optimizer, AdditionsProvider) else Additions()
     )
     runs = rows + optimizer.runs(task, rows) + 2 * len(search.test or ())
-    usages = [row.usage for row in probe.report.rows]
+    usages = [row.usage + row.judge_usage for row in probe.report.rows]
     calls, tokens = (
         max(1, *(usage.calls for usage in usages)),
         max(usage.total_tokens for usage in usages),

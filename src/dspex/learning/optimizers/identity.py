@@ -15,9 +15,11 @@ from dspex.execution.modules import Module, Predict
 from dspex.language.records.canonical import content_hash
 from dspex.language.variables import Space
 from dspex.learning.evaluation import Metric
+from dspex.learning.evaluation.judge import JudgeMetric
 from dspex.learning.evaluation.metric import metric_name
 from dspex.learning.evaluation.metrics import METRICS
 from dspex.learning.optimizers.checks import offered_models
+from dspex.learning.optimizers.current_values import as_program
 from dspex.learning.optimizers.journal import Entry
 from dspex.learning.optimizers.proposer import Optimizer, Task
 from dspex.learning.optimizers.search import Search
@@ -32,7 +34,7 @@ _PLAIN = str | int | float | None
 def identity_of(
     task: Task,
     module: Module,
-    metrics: Mapping[str, Metric],
+    metrics: Mapping[str, Metric | JudgeMetric],
     *,
     optimizer: Optimizer,
     search: Search,
@@ -41,9 +43,9 @@ def identity_of(
     """Return everything that the results of a search depend on, each by a name for people.
 
     A metric is known by its source and the values in its closure, not by the functions that it
-    calls; a built-in metric by its name. A model is known by the label of its identity: the same
-    name at another server is another model. The goal is left out, because another winner may be
-    picked from the same journal.
+    calls; a built-in metric by its name; a judge by its program and models. A model is known by the
+    label of its identity: the same name at another server is another model. The goal is left out,
+    because another winner may be picked from the same journal.
     """
     validation = "none" if search.validation is None else search.validation.checksum
     return {
@@ -52,7 +54,12 @@ def identity_of(
         "the training rows": task.train.checksum,
         "the validation rows": validation,
         "the metrics": ", ".join(metrics),
-        **{f"the metric {name!r}": _metric_identity(metric) for name, metric in metrics.items()},
+        **{
+            f"the metric {name!r}": _judge_identity(metric, context)
+            if isinstance(metric, JudgeMetric)
+            else _metric_identity(metric)
+            for name, metric in metrics.items()
+        },
         "the model": ", ".join(sorted({_label(model) for model in _models(module, context)}))
         or "none",
         "the adapter": "none" if context.adapter is None else type(context.adapter).__name__,
@@ -123,6 +130,11 @@ def _is_hash(text: str) -> bool:
 def _metric_identity(metric: Metric) -> str:
     name = metric_name(metric)
     return f"{_BUILT_IN}{name}" if METRICS.get(name) is metric else content_hash(source_of(metric))
+
+
+def _judge_identity(judge: JudgeMetric, context: RunContext) -> str:
+    labels = sorted({_label(model) for model in _models(judge.module, judge.context(context))})
+    return content_hash([as_program(judge.module).content_hash, judge.score, labels])
 
 
 def source_of(metric: Metric) -> list[Any]:

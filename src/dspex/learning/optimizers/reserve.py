@@ -82,7 +82,8 @@ class Reserve:
 def _per_row(trial: Trial, at_once: int) -> tuple[float, float, float, float]:
     """Return calls (at least one), tokens, dollars and seconds per scored row."""
     report, rows = trial.report, max(1, trial.report.scored)
-    usage, alone = report.usage, sum(row.seconds for row in report.rows)
+    usage = report.usage + report.judge_usage
+    alone = sum(row.seconds for row in report.rows)
     seconds = (
         max(report.seconds, alone / at_once) / rows
     )  # stored replies count with the time that they took

@@ -8,6 +8,7 @@ from dspex.execution.clients import LanguageModel
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module
 from dspex.learning.evaluation import Dataset, Metric, Report, Row, aevaluate
+from dspex.learning.evaluation.judge import JudgeMetric
 from dspex.learning.optimizers.call_recorder import CallRecorder
 from dspex.learning.optimizers.proposer import Call, Candidate, Question, Reply
 from dspex.learning.optimizers.reply_store import (
@@ -34,7 +35,7 @@ class Runner:
     """
 
     module: Module
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[str, Metric | JudgeMetric]
     context: RunContext
     replies: ReplyStore
     concurrency: int

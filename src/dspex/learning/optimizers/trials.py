@@ -114,7 +114,9 @@ class Trials:
             "best": None if best is None else best.score,
             "best_trial": None if best is None else best.number,
             "front": [item.number for item in self._front],
-            "calls": sum(item.report.usage.calls for item in self.all),
+            "calls": sum(
+                item.report.usage.calls + item.report.judge_usage.calls for item in self.all
+            ),
             "spent_usd": spent.cost_usd,
         }
         return Event(name="progress", message=message, attributes=attributes)

@@ -7,14 +7,18 @@ from typing import Any
 
 from dspex.execution.modules.code import CodeRoot
 from dspex.language.programs import Program
+from dspex.operations.evaluations.metrics import target_of
 
 _SKIPPED = {"__pycache__", "node_modules"}
 
 
-def needs_of(program: Program, metrics: Sequence[Any], code: CodeRoot | None) -> dict[str, Any]:
+def needs_of(
+    programs: Sequence[Program], metrics: Sequence[Any], code: CodeRoot | None
+) -> dict[str, Any]:
     """Return the code root and revision that a worker must have; empty if the job needs no code."""
-    is_code = any(node.kind in {"python", "dspy"} for node in program.root.walk())
-    if code is None or not (is_code or any(":" in str(metric) for metric in metrics)):
+    nodes = [node for program in programs for node in program.root.walk()]
+    is_code = any(node.kind in {"python", "dspy"} for node in nodes)
+    if code is None or not (is_code or any(":" in target_of(str(metric)) for metric in metrics)):
         return {}
     return {"code": code.name, "revision": revision_of(code)}
 

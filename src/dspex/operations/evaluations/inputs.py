@@ -13,6 +13,9 @@ class ProgramOnDataset:
     program: str | None = None
     dataset_id: UUID | None = None
     dataset: str | None = None
+    metrics: list[str] = field(default_factory=list)
+    judge: str | None = None
+    judge_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,11 +23,12 @@ class CreateEvaluation(ProgramOnDataset):
     """Score the current version of a program on a data set (the newest of its name), as a job.
 
     `metrics` are names of `known_metrics`; on the machine itself also "module:function" in the code
-    root. The first metric is the main one; the default is exact_match. `configuration` may hold
-    "concurrency" (8) and "limit" (the maximum number of rows).
+    root. `judge` is a stored program that scores the answers; it is the last metric, and runs on
+    `judge_model` unless it has a model. The first metric is the main one; without metrics it is the
+    judge, or else exact_match. `configuration` may hold "concurrency" (8) and "limit" (the maximum
+    number of rows).
     """
 
-    metrics: list[str] = field(default_factory=lambda: ["exact_match"])
     configuration: dict[str, Any] = field(default_factory=dict)
 
 

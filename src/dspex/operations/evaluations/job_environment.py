@@ -8,11 +8,12 @@ from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.errors import DspexError, NotFoundError
-from dspex.execution.backends import Backends, Choice
+from dspex.execution.backends import BackendModule, Backends, Choice
 from dspex.execution.context import RunContext
-from dspex.execution.modules import CodeRoot
+from dspex.execution.modules import CodeRoot, Module
 from dspex.language.programs import Program
 from dspex.learning.evaluation import Dataset, Metric
+from dspex.learning.evaluation.judge import JudgeMetric
 from dspex.learning.optimizers import Journal
 from dspex.learning.optimizers.journal import Entry
 from dspex.learning.optimizers.reply_store import ReplayedModel, ReplyStore
@@ -22,8 +23,13 @@ from dspex.operations.evaluations.metrics import metrics_named
 from dspex.operations.executions.executor import ContextProvider
 from dspex.operations.framework.store import Store
 from dspex.operations.jobs import JobRun
-from dspex.operations.jobs.job import JobResource
-from dspex.operations.programs.records import PROGRAM, PROGRAM_VERSION, ProgramRecord
+from dspex.operations.jobs.job import JobRecord, JobResource
+from dspex.operations.programs.records import (
+    PROGRAM,
+    PROGRAM_VERSION,
+    ProgramRecord,
+    ProgramVersionRecord,
+)
 
 OpenJournal = Callable[[JobResource[Any], UUID, int], Journal]
 """Opens the journal of a job: its kind, its id, and the turn of the writer."""
@@ -37,7 +43,7 @@ class Material:
     program: Program
     choice: Choice
     data: Dataset
-    metrics: dict[str, Metric]
+    metrics: dict[str, Metric | JudgeMetric]
     journal: Journal
 
 
@@ -64,23 +70,41 @@ class JobEnvironment:
             NotFoundError: a row is gone.
             DefinitionError: the program or a metric cannot be used here.
         """
-        job = run.job
+        job, judge = run.job, await self._judge(run.job)
         record = await self.store.get(PROGRAM, id=job.program_id)
         version = await self.store.get(PROGRAM_VERSION, id=job.program_version_id)
         data = await self.store.get(DATASET, id=job.dataset_id)
         if record is None or version is None or data is None:
             raise NotFoundError("the program or the data set of this job is gone")
-        program = Program.from_dict(
-            {"definition": version.definition, "assignment": version.assignment}
-        )
+        program = _program_of(version)
         return Material(
             record=record,
             program=program,
             choice=self.backends.choose(program, stored=record.backend),
             data=Dataset.from_rows(data.rows, name=data.name),
-            metrics=metrics_named(job.metrics, self.code),
+            metrics=metrics_named(job.metrics, self.code, judge=judge),
             journal=RunJournal(self.open_journal(resource, job.id, job.turn), run),
         )
+
+    async def _judge(self, job: JobRecord) -> Callable[[str], JudgeMetric]:
+        """Return the function that makes the judge of a job a metric of this name.
+
+        Raises:
+            NotFoundError: a judge was named when the job was created, and is gone.
+        """
+        version = await self.store.get(PROGRAM_VERSION, id=job.judge_version_id)
+        record = None
+        if version is not None:
+            record = await self.store.get(PROGRAM, id=version.program_id)
+
+        def judge(name: str) -> JudgeMetric:
+            if version is None or record is None:
+                raise NotFoundError(f"the judge {name!r} of this job is gone")
+            choice = self.backends.choose(_program_of(version), stored=record.backend)
+            module: Module = BackendModule(choice.program, choice.backend)
+            return JudgeMetric.of(module, name=name, model=job.judge_model)
+
+        return judge
 
     async def stoppable(self, run: JobRun) -> RunContext:
         """Return a context whose calls end with the run, and end it where the model is away."""
@@ -102,6 +126,10 @@ class JobEnvironment:
             model=None if context.model is None else ReplayedModel(context.model, answers),
             models=None if resolve is None else lambda text: ReplayedModel(resolve(text), answers),
         )
+
+
+def _program_of(version: ProgramVersionRecord) -> Program:
+    return Program.from_dict({"definition": version.definition, "assignment": version.assignment})
 
 
 class RunJournal:

@@ -45,6 +45,7 @@ class EvaluationHandler:
             if not report.scored
             else [_number(interval.low), _number(interval.high)],
             "cost_usd": report.usage.cost_usd,
+            "judge_cost_usd": report.judge_usage.cost_usd if run.job.judge_version_id else None,
             "p50_ms": _number(report.p50 * 1e3),
             "p95_ms": _number(report.p95 * 1e3),
         }
@@ -147,6 +148,7 @@ def _entry(row: Row) -> dict[str, Any]:
         "kind": "row",
         "example": None,
         "usage": msgspec.to_builtins(row.usage),
+        "judge_usage": msgspec.to_builtins(row.judge_usage),
     }
 
 
@@ -156,10 +158,12 @@ def _row(entry: Mapping[str, Any], data: Dataset) -> Row:
         example=data[entry["index"]],
         outputs=entry["outputs"],
         scores=entry["scores"],
+        reasons=entry.get("reasons", {}),
         error=entry["error"],
         frames=tuple(entry.get("frames", ())),
         seconds=entry["seconds"],
         usage=msgspec.convert(entry["usage"], Usage),
+        judge_usage=msgspec.convert(entry.get("judge_usage", {}), Usage),
         trace_id=entry["trace_id"],
     )
 

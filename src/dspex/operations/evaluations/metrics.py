@@ -1,13 +1,16 @@
 """Metrics by name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
 from dspex.execution.modules.code import CodeRoot
 from dspex.learning.evaluation import Metric
+from dspex.learning.evaluation.judge import JudgeMetric
 from dspex.learning.evaluation.metrics import METRICS
+
+JUDGE = "judge"  # the target of the stored metric that is the judge of its job
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +39,23 @@ def metric_named(name: str, code: CodeRoot | None) -> Metric:
     return metric
 
 
-def metrics_named(names: Sequence[str], code: CodeRoot | None) -> dict[str, Metric]:
-    """Return metrics by their names in reports: the name before "=", or that of the function."""
-    metrics = {}
-    for name in names:
-        target = target_of(name)
-        metrics[name.partition("=")[0].rpartition(":")[2]] = metric_named(target, code)
-    return metrics
+def metrics_named(
+    names: Sequence[str], code: CodeRoot | None, *, judge: Callable[[str], JudgeMetric]
+) -> dict[str, Metric | JudgeMetric]:
+    """Return metrics by their names in reports; `judge` returns the judge by its name."""
+    return {
+        name: judge(name) if target == JUDGE else metric_named(target, code)
+        for name, target in ((report_name(metric), target_of(metric)) for metric in names)
+    }
+
+
+def report_name(metric: str) -> str:
+    """Return the name of a stored metric in reports: before "=", or that of the function."""
+    return metric.rpartition("=")[0] or metric.rpartition(":")[2]
 
 
 def target_of(metric: str) -> str:
-    """Return the target of a stored metric: a built-in name or "module:function"."""
+    """Return the target of a stored metric: a built-in name, "module:function", or `JUDGE`."""
     return metric.rpartition("=")[2]
 
 

@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from dspex.failures import without_frames
-from dspex.operations.jobs.job import JOB_HIDDEN, JOB_STEPS, JobRecord, JobResource
+from dspex.operations.jobs.job import (
+    JOB_HIDDEN,
+    JOB_POINTERS,
+    JOB_STEPS,
+    JobRecord,
+    JobResource,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,12 +20,14 @@ class EvaluationRecord(JobRecord):
     `waiting` is the reason why a queued job does not run yet. `turn` counts how often the job was
     queued; writes for an earlier turn are rejected. `worker` is the current or last worker. A
     queued job with `retry_at` waits until then. `attempts` counts starts since the last request.
+    `cost_usd` and the times are those of the program, `judge_cost_usd` is that of its judge.
     """
 
     rows: list[Any] | None = None
     mean: float | None = None
     interval: list[Any] | None = None
     cost_usd: float | None = None
+    judge_cost_usd: float | None = None
     p50_ms: float | None = None
     p95_ms: float | None = None
 
@@ -35,6 +43,7 @@ EVALUATION = JobResource(
         "program_version_id": "program_version",
         "dataset_id": "dataset",
     },
+    pointers=JOB_POINTERS,
     owner="program_id",
     indexes=(("workspace", "id"), ("status",), ("program_id",)),
     hidden=JOB_HIDDEN,

@@ -53,10 +53,11 @@ async def execute_record(
     inputs: dict[str, Any],
     *,
     backend: str | None = None,
+    model: str | None = None,
     call: ProgramCall | None = None,
 ) -> ExecutionRecord:
     """Run the current version of `program`, or `call` in its place; see `execute_program`."""
-    options = ExecuteOptions(actor=operations.actor.name, backend=backend)
+    options = ExecuteOptions(actor=operations.actor.name, backend=backend, model=model)
     return await operations.services[Executor].execute(program, inputs, options, call=call)
 
 

@@ -28,11 +28,15 @@ LONG = ("inputs", "outputs", "error", "trace")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecuteOptions:
-    """The options of one execution and its caller. `timeout` is in seconds."""
+    """The options of one execution and its caller. `timeout` is in seconds.
+
+    `model` replaces the model of the context.
+    """
 
     actor: str = "local"
     action: str = "execute_program"
     backend: str | None = None
+    model: str | None = None
     idempotency_key: str | None = None
     timeout: float | None = None
     retry_of: UUID | None = None

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -142,7 +143,7 @@ class Executor:
                 run,
                 record,
                 rows=self._rows,
-                context_of=self._context_of,
+                context_of=partial(self._context_of, model=options.model),
                 choice=choice,
                 stages=stages,
                 call=call,
@@ -311,10 +312,14 @@ class Executor:
             record = await self._rows.reload(record)
         return record
 
-    async def _context_of(self, record: ExecutionRecord, seconds: float | None) -> RunContext:
+    async def _context_of(
+        self, record: ExecutionRecord, seconds: float | None, *, model: str | None
+    ) -> RunContext:
         """Return the context of an execution; in another one, its deadline applies if earlier."""
         outer = current()
         context = await self.context_provider(record.workspace, self._context)
+        if model is not None:
+            context = replace(context, model=context.model_for(model))
         if seconds is not None:
             context = context.within(seconds)
         if outer.frame.execution_id is not None and outer.deadline is not None:

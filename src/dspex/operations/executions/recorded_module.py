@@ -29,12 +29,21 @@ class RecordedModule(Module):
     """
 
     def __init__(
-        self, operations: Operations, program: Program, *, backend: str | None = None
+        self,
+        operations: Operations,
+        program: Program,
+        *,
+        backend: str | None = None,
+        model: str | None = None,
     ) -> None:
-        """Take the operations, the program and optionally a backend; nothing is stored yet."""
+        """Take the operations and the program; nothing is stored yet.
+
+        `model` replaces the model of the operations.
+        """
         self._operations = operations
         self._program = program
         self._backend = backend
+        self._model = model
         self._lock = asyncio.Lock()
         self._record: ProgramRecord | None = None
 
@@ -53,7 +62,8 @@ class RecordedModule(Module):
 
     def assign(self, values: Assignment) -> Self:
         """Return a variant of the program with other values for some variables."""
-        return type(self)(self._operations, self._program.assign(values), backend=self._backend)
+        program = self._program.assign(values)
+        return type(self)(self._operations, program, backend=self._backend, model=self._model)
 
     async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:
         """Execute the program once, in the context of the operations; `context` is ignored.
@@ -64,7 +74,11 @@ class RecordedModule(Module):
         """
         del context
         record = await execute_record(
-            self._operations, await self.stored(), inputs, backend=self._backend
+            self._operations,
+            await self.stored(),
+            inputs,
+            backend=self._backend,
+            model=self._model,
         )
         if record.status != "completed":
             error = record.error or {"message": f"the execution is {record.status}"}

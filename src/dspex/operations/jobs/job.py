@@ -16,13 +16,19 @@ E = TypeVar("E")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord(Row):
-    """The columns that all kinds of jobs have. `needs` is the code that a worker must have."""
+    """The columns that all kinds of jobs have. `needs` is the code that a worker must have.
+
+    `judge_version_id` is the program that scores the answers, one of the `metrics`, and
+    `judge_model` the model that it runs on by default.
+    """
 
     program_id: UUID
     program_version_id: UUID
     dataset_id: UUID
     status: Literal["queued", "running", "paused", "completed", "failed", "cancelled"] = "queued"
     metrics: list[Any]
+    judge_version_id: UUID | None = None
+    judge_model: str | None = None
     configuration: dict[str, Any]
     needs: dict[str, Any]
     progress: dict[str, Any]
@@ -46,6 +52,7 @@ JOB_STEPS = {
     "requeue": Transition(("running",), "queued"),
     "cancel": Transition(("queued", "running", "paused"), "cancelled"),
 }
+JOB_POINTERS = {"judge_version_id": "program_version"}
 JOB_HIDDEN = ("workspace", "lock_version", "turn")
 
 

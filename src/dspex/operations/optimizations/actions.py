@@ -9,6 +9,7 @@ from typing import Any
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
 from dspex.operations.evaluations.actions import job_columns
+from dspex.operations.evaluations.metrics import report_name
 from dspex.operations.framework.action import action
 from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.operations import Operations
@@ -72,9 +73,7 @@ async def create_optimization(
     check_settings("configuration", request.configuration, _OPTIMIZATION_SETTINGS)
     _check_options(request)
     check_settings("budget", request.budget, _BUDGET)
-    columns = await job_columns(
-        operations, request, configuration=request.configuration, metrics=request.metrics
-    )
+    columns = await job_columns(operations, request, configuration=request.configuration)
     _check_goal(request.configuration, columns["metrics"])
     job = OptimizationJobRecord(**columns, optimizer=request.optimizer, budget=dict(request.budget))
     return await enqueue(operations, OPTIMIZATION_JOB, job, engine=engine)
@@ -131,7 +130,7 @@ def _check_goal(settings: Mapping[str, Any], metrics: list[Any]) -> None:
     from dspex.learning.optimizers.search import Search
 
     limits = settings.get("subject_to") or []
-    names = [name.partition("=")[0].rpartition(":")[2] for name in metrics]
+    names = [report_name(name) for name in metrics]
     checks: Mapping[str, Mapping[str, Any]] = {
         "metrics": {},
         "maximize": {"maximize": settings.get("maximize")},

@@ -10,7 +10,7 @@ from dspex.operations.evaluations.inputs import ProgramOnDataset
 class CreateOptimization(ProgramOnDataset):
     """Search for a better version of a program, as a job; a better one becomes the current version.
 
-    `optimizer` is a name of `known_optimizers`, `metrics` are as in `create_evaluation`.
+    `optimizer` is a name of `known_optimizers`, metrics and judge are as in `create_evaluation`.
     `configuration` may hold "concurrency" (8), "rows" (how many rows to score each candidate on),
     "seed" (0), "holdout" (0.3, the share of rows for the final comparison of both versions; 0 for
     none), "maximize" (a figure such as "f1" or "-usd"; default: the first metric), "subject_to"
@@ -22,7 +22,6 @@ class CreateOptimization(ProgramOnDataset):
     """
 
     optimizer: str = "LabeledFewShot"
-    metrics: list[str] = field(default_factory=lambda: ["exact_match"])
     configuration: dict[str, Any] = field(default_factory=dict)
     budget: dict[str, Any] = field(default_factory=dict)
 

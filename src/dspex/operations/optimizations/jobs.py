@@ -10,12 +10,16 @@ from typing import Any, cast
 
 from dspex.errors import ConflictError, DefinitionError
 from dspex.execution.backends import BackendModule, LazyBackend, Optimization, OptimizingBackend
+from dspex.execution.backends.remote import Score
 from dspex.execution.clients import Budget
+from dspex.execution.context import RunContext
 from dspex.execution.modules import Module, build
 from dspex.language.programs import Program
 from dspex.language.records import Example, Prediction
-from dspex.learning.evaluation import Dataset, aevaluate
-from dspex.learning.evaluation.metric import score_of
+from dspex.language.signatures import Signature
+from dspex.learning.evaluation import Dataset, Metric, aevaluate
+from dspex.learning.evaluation.evaluate import judge_or_score
+from dspex.learning.evaluation.judge import JudgeMetric
 from dspex.learning.optimizers import (
     Control,
     Optimizer,
@@ -151,10 +155,9 @@ class OptimizationHandler:
         name = (
             goal.objective if goal.objective in material.metrics else next(iter(material.metrics))
         )
-        metric = material.metrics[name]
         work = Optimization(
             optimizer=job.optimizer,
-            metric=lambda example, outputs: score_of(metric, Example(example), Prediction(outputs)),
+            metric=_Scorer(material.metrics[name], material.program.signature, context),
             trainset=[example.to_dict() for example in train],
             options=settings.get("options") or {},
             compile=settings.get("compile") or {},
@@ -197,6 +200,24 @@ class OptimizationHandler:
                 answers.restore(entry)
         budget.begin(answers.elapsed)
         return answers
+
+
+@dataclass(frozen=True, slots=True)
+class _Scorer:
+    """A metric for dspy's optimizers, which read the reason of a judge as feedback."""
+
+    metric: Metric | JudgeMetric
+    contract: Signature
+    context: RunContext
+
+    async def __call__(self, row: Mapping[str, Any], outputs: Mapping[str, Any]) -> Score:
+        example, prediction = Example(row), Prediction(outputs)
+        judgement = await judge_or_score(
+            self.metric, example, prediction, contract=self.contract, context=self.context
+        )
+        if not judgement.reason:
+            return judgement.score
+        return {"score": judgement.score, "feedback": judgement.reason}
 
 
 class _ProgressReporter:

@@ -5,7 +5,13 @@ from typing import Any
 from uuid import UUID
 
 from dspex.failures import without_frames
-from dspex.operations.jobs.job import JOB_HIDDEN, JOB_STEPS, JobRecord, JobResource
+from dspex.operations.jobs.job import (
+    JOB_HIDDEN,
+    JOB_POINTERS,
+    JOB_STEPS,
+    JobRecord,
+    JobResource,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +43,7 @@ OPTIMIZATION_JOB = JobResource(
         "dataset_id": "dataset",
         "result_version_id": "program_version",
     },
+    pointers=JOB_POINTERS,
     owner="program_id",
     indexes=(("workspace", "id"), ("status",), ("program_id",)),
     hidden=JOB_HIDDEN,

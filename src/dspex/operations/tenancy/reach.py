@@ -35,11 +35,12 @@ def check_reach(actor: Actor, request: object, hosts: frozenset[str] = frozenset
         InvalidError: a URL contains credentials.
     """
     is_free = actor.key_id is None or (actor.may("admin") and actor.workspace == DEFAULT_WORKSPACE)
-    for name, value in _addresses(getattr(request, "configuration", None)):
-        check_credentials(f"configuration.{name}", value)
+    parts = {part: getattr(request, part, None) for part in ("configuration", "judge_model")}
+    for name, value in _addresses(parts):
+        check_credentials(name, value)
         is_restricted = "://" in value or is_restricted_model(value)
         if is_restricted and not is_free and not is_allowed(value, hosts):
-            raise ForbiddenError(f"configuration.{name}: this model {NOT_ALLOWED}", scope="admin")
+            raise ForbiddenError(f"{name}: this model {NOT_ALLOWED}", scope="admin")
 
 
 def is_allowed(text: str, hosts: frozenset[str]) -> bool:
@@ -63,7 +64,7 @@ def check_credentials(place: str, text: str) -> None:
         InvalidError: the text contains credentials; the message has the text without them.
     """
     is_model = (
-        place.endswith(".model") or "#" in text or "@" in text.partition("://")[2].partition("/")[0]
+        place.endswith("model") or "#" in text or "@" in text.partition("://")[2].partition("/")[0]
     )
     if is_model and credentials_of(text):
         raise InvalidError(

@@ -13,9 +13,11 @@ from dspex.bootstrap import Services
 from dspex.errors import DefinitionError, InputError, StorageError
 from dspex.execution.modules import CodeRoot
 from dspex.failures import frames_text
+from dspex.language.records import Usage
 from dspex.language.signatures import Signature
 from dspex.learning.evaluation import Dataset, Metric, Report, aevaluate
 from dspex.learning.evaluation.export import to_csv, to_html, worst_rows
+from dspex.learning.evaluation.judge import JudgeMetric
 from dspex.learning.evaluation.metric import metric_name
 from dspex.learning.evaluation.metrics import METRICS
 from dspex.learning.optimizers.prompts import program_prompts
@@ -35,12 +37,23 @@ metric_option = click.option(
     multiple=True,
     help=f"{', '.join(METRICS)} or file.py:function; the first of several is the main one.",
 )
+judge_option = click.option(
+    "--judge",
+    shell_complete=complete_target,
+    help="A program that scores the answers and says why, as a TARGET: another metric, or the "
+    "only one.",
+)
+judge_model_option = click.option(
+    "--judge-model", help="The model of a judge that names none; that of the program by default."
+)
 
 
 @click.command("eval")
 @click.argument("target", shell_complete=complete_target)
 @click.argument("data", type=click.Path(path_type=Path))
 @metric_option
+@judge_option
+@judge_model_option
 @click.option(
     "--where", multiple=True, metavar="COLUMN=VALUE", help="Only the rows with this value."
 )
@@ -72,6 +85,8 @@ def eval_command(
     target: str,
     data: Path,
     metric: tuple[str, ...],
+    judge: str | None,
+    judge_model: str | None,
     where: tuple[str, ...],
     limit: int | None,
     concurrency: int,
@@ -89,16 +104,20 @@ def eval_command(
     """Score TARGET on DATA (csv, jsonl or json) and show the mean with its 95% interval."""
     code = code_root()
     check_writable(html, csv)
-    program_target, metrics, rows = (
-        find_target(target, code),
-        metrics_of(metric, code),
-        select_rows(data, where, limit=limit),
-    )
+    program_target, rows = find_target(target, code), select_rows(data, where, limit=limit)
+    judge_target = find_judge(judge, judge_model, code)
+    metrics = metrics_of(metric, code, judge=judge_target)
 
     async def work(services: Services) -> tuple[Report, dict[str, str]]:
         program = await load_target(services, program_target)
         warn_of_labels(program.signature, rows)
         module = RecordedModule(services.operations, program, backend=backend)
+        if judge_target is not None:
+            judge_module = RecordedModule(
+                services.operations, await load_target(services, judge_target), model=judge_model
+            )
+            name = judge_target.name
+            metrics[name] = JudgeMetric.of(judge_module, name=name, model=judge_model)
         with Progress("evaluating", len(rows) * repeats, "rows") as progress:
             report = await aevaluate(
                 module,
@@ -196,19 +215,32 @@ async def load_target(services: Services, target: Target) -> Any:
     )
 
 
-def metrics_of(texts: Sequence[str], code: CodeRoot) -> dict[str, Metric]:
-    """Return metrics by name; exact_match if `texts` is empty.
+def find_judge(text: str | None, model: str | None, code: CodeRoot) -> Target | None:
+    """Return the target of `--judge`.
+
+    Raises:
+        DefinitionError: it is not a target, or there is a model and no judge.
+    """
+    if text is None and model is not None:
+        raise DefinitionError("--judge-model is the model of --judge; give --judge too")
+    return None if text is None else find_target(text, code)
+
+
+def metrics_of(
+    texts: Sequence[str], code: CodeRoot, *, judge: Target | None = None
+) -> dict[str, Metric | JudgeMetric]:
+    """Return metrics by name; without `texts` and judge, exact_match.
 
     Raises:
         DefinitionError: a metric is unknown, or two metrics have the same name.
     """
-    metrics = [_metric_of(text, code) for text in texts or ("exact_match",)]
-    by_name = {metric_name(metric): metric for metric in metrics}
-    if len(by_name) < len(metrics):
-        raise DefinitionError(
-            f"two metrics have the same name: {', '.join(map(metric_name, metrics))}"
-        )
-    return by_name
+    defaults = ("exact_match",) if judge is None else ()
+    metrics = [_metric_of(text, code) for text in texts or defaults]
+    names = [metric_name(metric) for metric in metrics]
+    names += [] if judge is None else [judge.name]
+    if len(set(names)) < len(names):
+        raise DefinitionError(f"two metrics have the same name: {', '.join(names)}")
+    return dict(zip(names, metrics, strict=False))
 
 
 def _metric_of(text: str, code: CodeRoot) -> Metric:
@@ -253,9 +285,14 @@ def _parse_value(rows: Dataset, column: str, text: str) -> object:
     return next((value for value in values if json.dumps(value, default=str) == text), text)
 
 
+def _cost(usage: Usage) -> str:
+    return "unknown" if usage.cost_usd is None else f"${usage.cost_usd:.6f}"
+
+
 def _show(report: Report, html: Path | None) -> None:
     usage = report.usage
-    cost = "unknown" if usage.cost_usd is None else f"${usage.cost_usd:.6f}"
+    cost = _cost(usage)
+    judges = {"judge cost": _cost(report.judge_usage)} if report.judge_usage.calls else {}
     rows = [
         {
             "metric": name,
@@ -266,6 +303,7 @@ def _show(report: Report, html: Path | None) -> None:
             "p95": f"{report.p95:.2f} s",
             "tokens": f"{usage.input_tokens}+{usage.output_tokens}",
             "cost": cost,
+            **judges,
         }
         for name in report.metrics
     ]

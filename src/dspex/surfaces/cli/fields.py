@@ -25,6 +25,11 @@ from dspex.surfaces.cli.files import read_text_file
 from dspex.surfaces.cli.references import find_row, may_be_id
 
 REQUIRED: Final = object()
+_HELP: Final = {
+    "text": "The secret; '-' reads it from standard input.",
+    "judge": "The name of a stored program that scores the answers.",
+    "judge_model": "The model of a judge that names none; that of the program by default.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,8 +176,8 @@ def _click_type(hint: Any) -> click.ParamType[Any, Any]:
 def _description(name: str, hint: Any, *, is_reference: bool) -> str:
     if is_reference:
         return "Its name or id."
-    if name == "text":
-        return "The secret; '-' reads it from standard input."
+    if name in _HELP:
+        return _HELP[name]
     member = _members(hint)[0]
     origin = typing.get_origin(member) or member
     if origin is list and typing.get_args(member) in {(str,), ()}:

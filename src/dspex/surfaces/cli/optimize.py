@@ -10,9 +10,10 @@ import click
 
 from dspex.bootstrap import Services
 from dspex.errors import DefinitionError, StorageError, boundary
-from dspex.execution.backends import BackendModule
+from dspex.execution.backends import BackendModule, Choice
 from dspex.execution.clients import Budget
 from dspex.execution.modules import Module, build
+from dspex.learning.evaluation.judge import JudgeMetric
 from dspex.learning.optimizers import JsonlJournal, Optimizer, Outcome, Search, aoptimize
 from dspex.learning.optimizers.export import to_csv, to_html
 from dspex.learning.optimizers.labels import short_name
@@ -23,6 +24,9 @@ from dspex.learning.optimizers.search import Estimate
 from dspex.surfaces.cli.complete import complete_target
 from dspex.surfaces.cli.eval import (
     check_writable,
+    find_judge,
+    judge_model_option,
+    judge_option,
     load_target,
     metric_option,
     metrics_of,
@@ -32,7 +36,7 @@ from dspex.surfaces.cli.eval import (
 from dspex.surfaces.cli.options import run_options, settings_of, with_services
 from dspex.surfaces.cli.output import say, show_json
 from dspex.surfaces.cli.progress import Progress
-from dspex.surfaces.cli.targets import code_root, find_target
+from dspex.surfaces.cli.targets import Target, code_root, find_target
 from dspex.surfaces.cli.trials import front_text, trials_text
 from dspex.surfaces.cli.winner import StoredWinner, is_changed, next_step, store_winner
 from dspex.telemetry import Event
@@ -74,6 +78,8 @@ _ABOVE_0 = click.FloatRange(0, min_open=True)
     help="Any other option of the optimizer, as JSON or text.",
 )
 @metric_option
+@judge_option
+@judge_model_option
 @click.option(
     "--where", multiple=True, metavar="COLUMN=VALUE", help="Train only on rows with this value."
 )
@@ -163,10 +169,13 @@ def optimize_command(
     """Search for a better TARGET on DATA (csv, jsonl or json) and compare both on held-out rows."""
     code = code_root()
     check_writable(out, flags["html"], flags["csv"], flags["journal"])
-    program_target, metrics = find_target(target, code), metrics_of(flags["metric"], code)
+    program_target = find_target(target, code)
+    judge = find_judge(flags["judge"], flags["judge_model"], code)
+    metrics = metrics_of(flags["metric"], code, judge=judge)
     train = select_rows(data, flags["where"], limit=None)
     search = _search(flags, data)
-    search.goal(list(metrics))  # refuses contradictions before any model is opened
+    # refuses contradictions before any model is opened
+    search.goal([*metrics, *([] if judge is None else [judge.name])])
     optimizer = _optimizer(flags)
 
     async def work(services: Services) -> tuple[Outcome[Any], StoredWinner | None]:
@@ -174,11 +183,9 @@ def optimize_command(
             await load_target(services, program_target), backend=flags["backend"]
         )
         is_native = choice.name == "native"
-        module = (
-            build(choice.program, code=code)
-            if is_native
-            else BackendModule(choice.program, choice.backend)
-        )
+        module = build(choice.program, code=code) if is_native else _on_backend(choice)
+        if judge is not None:
+            metrics[judge.name] = await _judge(services, judge, flags["judge_model"])
         outcome = await _optimize(
             module, optimizer, train=train, metric=metrics, context=services.context, search=search
         )
@@ -205,6 +212,15 @@ def optimize_command(
     step = next_step(outcome, target=target, data=str(data), file=file, stored=stored)
     say(f"next: {step}")
     return 1 if outcome.unmet and not search.insists else 0
+
+
+def _on_backend(choice: Choice) -> Module:
+    return BackendModule(choice.program, choice.backend)
+
+
+async def _judge(services: Services, target: Target, model: str | None) -> JudgeMetric:
+    choice = services.backends.choose(await load_target(services, target))
+    return JudgeMetric.of(_on_backend(choice), name=target.name, model=model)
 
 
 def _optimizer(flags: dict[str, Any]) -> Optimizer:
