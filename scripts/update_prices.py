@@ -44,7 +44,8 @@ def main() -> None:
     for provider in providers:
         for model in provider.models if provider.id in KEEP else ():
             price = model.get_prices(now)
-            if price.input_mtok is None or price.output_mtok is None:
+            is_embedder = "embed" in model.id  # it has no output to pay for
+            if price.input_mtok is None or (price.output_mtok is None and not is_embedder):
                 continue
             row = [
                 number(price.input_mtok),

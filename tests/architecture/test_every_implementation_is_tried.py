@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 
 import dspex
-from dspex.testing import contracts
+from dspex.testing import contracts, embedders
 from tests.architecture.source import FILES, TESTS, tree_of
 
 SUITES = {
     # suite: the methods that make a class an implementation
     "LanguageModelContract": {"complete", "aclose"},
     "AdapterContract": {"render", "parse"},
+    "EmbedderContract": {"embed", "aclose"},
 }
 EXEMPT = {
+    "EmbedderModel": "answers with vectors, and only to embedders",
     "AsyncParentEngine": "implements a protocol of dspy whose methods have these names",
     "MissingKeyModel": "answers nothing: it says which key was revoked",
     "NoModel": "answers nothing: it says how to set a model",
@@ -110,7 +112,8 @@ def test_both_ways_to_a_tool_are_tried():
 def test_no_suite_is_forgotten_here():
     suites = {
         name
-        for name, cls in inspect.getmembers(contracts, inspect.isclass)
+        for module in (contracts, embedders)
+        for name, cls in inspect.getmembers(module, inspect.isclass)
         if name.endswith("Contract")
     }
     assert suites == {*SUITES, "ToolContract"}

@@ -10,7 +10,6 @@ from dspex.execution.clients.embedder import Embedder, EmbeddingKind, Embeddings
 TEXTS = (
     "My card was swallowed by the machine.",
     "Why is my transfer pending?",
-    "",
     "Wie kann ich meine Karte sperren? 🙂",
     "My card was swallowed by the machine.",
 )

@@ -1,5 +1,6 @@
-"""In-memory models behind the OpenAI protocol on loopback, for tests and benchmarks of clients."""
+"""In-memory models behind the OpenAI protocol on loopback: for tests of clients, benchmarks."""
 
+from base64 import b64encode
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -7,21 +8,26 @@ from typing import Any, Self
 from aiohttp import web
 
 from dspex.execution.clients import LanguageModel, Request
+from dspex.execution.clients.embedder import Embedder
 from dspex.language.records import Message
 
 
 class ModelServer:
-    """Answers chat completions with the model of the request. Use it in `async with`.
+    """Answers chat completions and embeddings with the model of the request.
 
-    `calls` counts the replies by model name.
+    Use it in `async with`. `calls` counts the replies by model name.
     """
 
-    def __init__(self, models: Mapping[str, LanguageModel]) -> None:
-        """Take the models by name; more may be added to `models` later."""
+    def __init__(
+        self, models: Mapping[str, LanguageModel], embedders: Mapping[str, Embedder] | None = None
+    ) -> None:
+        """Take models and embedders by name; more may be added to `models` later."""
         self.models = dict(models)
+        self.embedders = dict(embedders or {})
         self.calls: dict[str, int] = {}
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_post("/v1/embeddings", self._embed)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
 
     async def __aenter__(self) -> Self:
@@ -46,7 +52,7 @@ class ModelServer:
         body: dict[str, Any] = await http_request.json()
         name = body["model"]
         if name not in self.models:
-            return web.json_response({"error": {"message": f"unknown model {name!r}"}}, status=404)
+            return _unknown(name)
         self.calls[name] = self.calls.get(name, 0) + 1
         messages = tuple(Message(item["role"], item["content"]) for item in body["messages"])
         response_format = body.get("response_format") or {}
@@ -79,3 +85,24 @@ class ModelServer:
                 },
             }
         )
+
+    async def _embed(self, http_request: web.Request) -> web.Response:
+        body: dict[str, Any] = await http_request.json()
+        name = body["model"]
+        if name not in self.embedders:
+            return _unknown(name)
+        self.calls[name] = self.calls.get(name, 0) + 1
+        embeddings = await self.embedders[name].embed(body["input"])
+        is_binary = body.get("encoding_format") == "base64"
+        data = [
+            {"index": n, "embedding": b64encode(row).decode() if is_binary else row.tolist()}
+            for n, row in enumerate(embeddings.vectors[:, : body.get("dimensions")].astype("<f4"))
+        ]
+        tokens = embeddings.usage.input_tokens
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        reply = {"object": "list", "model": name, "data": data, "usage": usage}
+        return web.json_response(reply)
+
+
+def _unknown(name: str) -> web.Response:
+    return web.json_response({"error": {"message": f"unknown model {name!r}"}}, status=404)

@@ -55,6 +55,10 @@ async def test_a_batch_in_many_passes_has_its_vectors_in_order():
         assert together[n] @ alone > 0.99999
 
 
+async def test_a_text_without_words_has_a_vector_too():
+    assert (await OfflineEmbedder().embed(["", "\u200b"])).vectors.shape == (2, 384)
+
+
 async def test_usage_counts_tokens_and_has_no_price():
     embeddings = await OfflineEmbedder().embed(["my card", "my card"])
     assert embeddings.usage.input_tokens == 2 * 4  # two words and two marks

@@ -127,8 +127,8 @@ def test_an_invalid_cache_file_is_a_storage_error(go, tmp_path):
 def test_closing_the_file_does_not_block_the_loop(go, tmp_path):
     async def main():
         cached, gate = Caching(ScriptedModel("x"), tmp_path / "cache.db"), threading.Event()
-        assert cached._store is not None
-        writing = cached._store._thread.submit(gate.wait, 5)
+        assert cached._cache._store is not None
+        writing = cached._cache._store._thread.submit(gate.wait, 5)
         closing = asyncio.create_task(cached.aclose())
         await asyncio.sleep(0)
         gate.set()

@@ -338,8 +338,10 @@ class Budget:
         prompt_tokens = self._bounds.of(model, request)
         price = self._price_of(reservation.model) if self.usd is not None else None
         headrooms = self._headrooms(prompt_tokens, price)
-        target = request.max_tokens or model_limit or DEFAULT_REPLY_LIMIT
-        minimum = request.max_tokens or min(target, self._longest_reply.get(model, 1))
+        target = model_limit or DEFAULT_REPLY_LIMIT
+        minimum = min(target, self._longest_reply.get(model, 1))
+        if request.max_tokens is not None:
+            target = minimum = request.max_tokens
         for headroom in headrooms:
             if headroom.remaining < minimum:
                 self._refuse_reply(headroom.limit, prompt_tokens, minimum=minimum, price=price)

@@ -4,8 +4,10 @@ import asyncio
 import sqlite3
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -23,7 +25,8 @@ from dspex.execution.clients.request_keys import request_key
 from dspex.execution.clients.wrapper import Wrapper
 from dspex.language.records import Usage
 
-_encode = msgspec.json.Encoder().encode
+T = TypeVar("T")
+_encode: Callable[[Response], bytes] = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Response).decode
 
 
@@ -80,6 +83,65 @@ class ResponseStore:
             self._open().execute("INSERT OR REPLACE INTO responses VALUES (?, ?)", (key, value))
 
 
+class Cache(Generic[T]):
+    """Values in memory and, encoded, in a file; `hits` and `misses` count what `get` returns."""
+
+    def __init__(
+        self,
+        path: str | Path | None,
+        *,
+        entries: int,
+        encode: Callable[[T], bytes],
+        decode: Callable[[bytes], T],
+    ) -> None:
+        """Take the file, how many values to hold in memory, and the form of values in the file."""
+        self.hits = 0
+        self.misses = 0
+        self._entries = entries
+        self._encode = encode
+        self._decode = decode
+        self._store = None if path is None else ResponseStore(path)
+        self._lock = threading.Lock()
+        self._memory: OrderedDict[str, T] = OrderedDict()
+
+    async def get(self, key: str) -> T | None:
+        """Return the value of `key` from memory or the file, None if there is none."""
+        with self._lock:
+            value = self._memory.get(key)
+            if value is not None:
+                self._memory.move_to_end(key)
+        if (
+            value is None
+            and self._store is not None
+            and (data := await self._store.get(key)) is not None
+        ):
+            value = self._remember(key, self._decode(data))
+        if value is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        return value
+
+    async def put(self, key: str, value: T) -> None:
+        """Store `value` under `key`."""
+        self._remember(key, value)
+        if self._store is not None:
+            await self._store.put(key, self._encode(value))
+
+    async def aclose(self) -> None:
+        """Close the file; the next use opens it again."""
+        if self._store is not None:
+            await self._store.aclose()
+
+    def _remember(self, key: str, value: T) -> T:
+        with self._lock:
+            self._memory[key] = value
+            self._memory.move_to_end(key)
+            while len(self._memory) > self._entries:
+                self._memory.popitem(last=False)
+        return value
+
+
 class Caching(Wrapper):
     """Wraps a model; answers repeated requests from the cache.
 
@@ -99,63 +161,31 @@ class Caching(Wrapper):
         """Take the model, a file for responses to keep, and how many to hold in memory."""
         super().__init__(model)
         self._clock = clock or SystemClock()
-        self.hits = 0
-        self.misses = 0
-        self._entries = entries
-        self._store = None if path is None else ResponseStore(path)
-        self._lock = threading.Lock()
-        self._memory: OrderedDict[str, Response] = OrderedDict()
+        self._cache = Cache(path, entries=entries, encode=_encode, decode=_decode)
+
+    @property
+    def hits(self) -> int:
+        """The number of answers that came from the cache."""
+        return self._cache.hits
+
+    @property
+    def misses(self) -> int:
+        """The number of requests that were not in the cache."""
+        return self._cache.misses
 
     async def answer(self, request: Request, emit: Emit | None) -> Response:
         """Answer from memory, the file, or the model; a cached answer is a single chunk."""
         key = request_key(self.identity, request)
-        response = await self._lookup(key)
-        return await (
-            self._ask(key, request, emit)
-            if response is None
-            else emit_whole(request, response, emit)
-        )
+        response = await self._cache.get(key)
+        if response is not None:
+            return await emit_whole(request, response, emit)
+        start = self._clock.monotonic_ns()
+        response = await ask(self.model, request, emit)
+        response = response.with_seconds((self._clock.monotonic_ns() - start) / 1e9)
+        await self._cache.put(key, msgspec.structs.replace(response, usage=Usage()))
+        return response
 
     async def aclose(self) -> None:
         """Close the wrapped model and the file."""
         await self.model.aclose()
-        if self._store is not None:
-            await self._store.aclose()
-
-    async def _lookup(self, key: str) -> Response | None:
-        with self._lock:
-            response = self._memory.get(key)
-            if response is not None:
-                self._memory.move_to_end(key)
-        if (
-            response is None
-            and self._store is not None
-            and (data := await self._store.get(key)) is not None
-        ):
-            response = self._remember(key, _decode(data))
-        if response is None:
-            self.misses += 1
-            return None
-        self.hits += 1
-        return response
-
-    async def _ask(self, key: str, request: Request, emit: Emit | None) -> Response:
-        start = self._clock.monotonic_ns()
-        response = await ask(self.model, request, emit)
-        return await self._save(
-            key, response.with_seconds((self._clock.monotonic_ns() - start) / 1e9)
-        )
-
-    async def _save(self, key: str, response: Response) -> Response:
-        free = self._remember(key, msgspec.structs.replace(response, usage=Usage()))
-        if self._store is not None:
-            await self._store.put(key, _encode(free))
-        return response
-
-    def _remember(self, key: str, response: Response) -> Response:
-        with self._lock:
-            self._memory[key] = response
-            self._memory.move_to_end(key)
-            while len(self._memory) > self._entries:
-                self._memory.popitem(last=False)
-        return response
+        await self._cache.aclose()

@@ -131,28 +131,18 @@ class LocalModel:
         self._server = None
 
     def _load(self) -> None:
-        if self._server is not None:
-            return
-        llama = _llama()
-        if not self.path.is_file():
-            raise ConfigurationError(
-                f"there is no model file {str(self.path)!r}; give the path of a .gguf file"
-            )
-        params = llama.CommonParams()
-        params.model.path = str(self.path)
+        if self._server is None:
+            self._server = load_server(self.path, self._set_up)
+
+    def _set_up(self, params: Any) -> None:
         params.n_ctx = self._config.context_length
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._config.threads
-        params.n_parallel = 1
         params.swa_full = (
             True  # keeps the whole attention window, which reusing a prompt prefix requires
         )
-        params.fit_params = False  # reads the file a second time, to fit it into a graphics card
-        params.verbosity = -1
         if self._config.chat_template is not None:
             params.use_jinja = True
             params.chat_template = self._config.chat_template
-        with boundary(ModelUnavailableError, f"llama.cpp cannot load {str(self.path)!r}"):
-            self._server = llama.Server(params)
 
     def _complete(
         self, request: Request, stop: threading.Event, on_chunk: Callable[[str], None] | None = None
@@ -237,6 +227,28 @@ def _fail(name: str, error: Mapping[str, Any]) -> None:
     if error.get("type") == "exceed_context_size_error":
         raise ContextTooLongError(message)
     raise ModelError(message)
+
+
+def load_server(path: Path, set_up: Callable[[Any], None]) -> Any:
+    """Load a `.gguf` file with the parameters that `set_up` changes.
+
+    Raises:
+        ConfigurationError: `dspex[local]` is not installed, or there is no such file.
+        ModelUnavailableError: llama.cpp cannot read the file.
+    """
+    llama = _llama()
+    if not path.is_file():
+        raise ConfigurationError(
+            f"there is no model file {str(path)!r}; give the path of a .gguf file"
+        )
+    params = llama.CommonParams()
+    params.model.path = str(path)
+    params.n_parallel = 1
+    params.fit_params = False  # reads the file a second time, to fit it into a graphics card
+    params.verbosity = -1
+    set_up(params)
+    with boundary(ModelUnavailableError, f"llama.cpp cannot load {str(path)!r}"):
+        return llama.Server(params)
 
 
 def _llama() -> Any:

@@ -8,13 +8,15 @@ OPENAI_COMPATIBLE: Final = "openai:OpenAIModel"
 class Provider(NamedTuple):
     """A provider: its address, the environment variable of its key, and its client.
 
-    The client speaks its protocol: a class in this room, "file:Class"; it takes the name of the
-    model, `base_url`, `api_key` and `transport`.
+    The clients speak its protocol: classes in this room, "file:Class", for models and embedders;
+    they take the name of the model, `base_url`, `api_key` and `transport`, those with OpenAI's
+    protocol also `name`. `embedder` is None if the provider has no embeddings.
     """
 
     base_url: str
     key: str | None = None
     client: str = OPENAI_COMPATIBLE
+    embedder: str | None = "openai_embedder:OpenAIEmbedder"
 
 
 PROVIDERS: Final[dict[str, Provider]] = {
@@ -27,10 +29,13 @@ PROVIDERS: Final[dict[str, Provider]] = {
     "fireworks": Provider("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
     "ollama": Provider("http://127.0.0.1:11434/v1"),
     "anthropic": Provider(
-        "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", "anthropic:AnthropicModel"
+        "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", "anthropic:AnthropicModel", None
     ),
     "gemini": Provider(
-        "https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY", "gemini:GeminiModel"
+        "https://generativelanguage.googleapis.com/v1beta",
+        "GEMINI_API_KEY",
+        "gemini:GeminiModel",
+        "gemini_embedder:GeminiEmbedder",
     ),
 }
 
