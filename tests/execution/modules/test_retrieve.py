@@ -16,6 +16,7 @@ from dspex.errors import (
     RetrievalError,
     VariableError,
 )
+from dspex.execution.adapters.registry import JSON
 from dspex.execution.clients.hashing_embedder import HashingEmbedder
 from dspex.execution.collection import Collection
 from dspex.execution.modules import CodeRoot, build
@@ -26,6 +27,7 @@ from dspex.language.programs import Program
 from dspex.language.records import Passage
 from dspex.language.variables import Choice, Float, Integer
 from dspex.language.variables.presets import retriever_k
+from dspex.telemetry import Status
 from dspex.testing import ScriptedModel
 from dspex.testing.retrievers import DOCUMENTS
 
@@ -112,9 +114,7 @@ def test_a_name_is_resolved_by_the_context() -> None:
 def test_reranking_and_rewriting_are_modules_with_prompts() -> None:
     retrieve = Retrieve(handbook(), k=2, rerank=True, rewrite=True, candidates=4)
     replies = ['{"query": "credit cards"}', '{"order": [9, 2, 1]}']
-    prediction = retrieve(
-        context(*replies, adapter=dspex.execution.adapters.registry.JSON), query=QUESTION
-    )
+    prediction = retrieve(context(*replies, adapter=JSON), query=QUESTION)
     span = next(span for span in prediction.trace.spans if span.kind == "retrieval")
     assert span.attributes["k"] == 4
     ids = span.attributes["ids"]
@@ -190,8 +190,10 @@ def test_a_collection_in_a_file_is_stored_by_its_import_path(
     code = CodeRoot(tmp_path)
     ask = code.load("shop_rag:ask")
     program = Program.from_dict(json.loads(json.dumps(ask.to_program().to_dict())))
-    assert program.root.children["retrieve"].config["collection"]["target"] == "shop_rag:handbook"
+    (retrieve,) = [node for node in program.root.walk() if node.kind == "retrieve"]
+    assert retrieve.config["collection"]["target"] == "shop_rag:handbook"
     module = build(program, code=code)
+    assert isinstance(module, RAG)
     assert module.retrieve.collection is sys.modules["shop_rag"].handbook
     with pytest.raises(DefinitionError, match="is code, and code is not loaded here"):
         build(program)
@@ -221,7 +223,7 @@ async def test_rag_streams_its_steps() -> None:
     ask = RAG("question -> answer: Cited", handbook(), k=1)
     run = context(cited_reply(passage=1))
     events = [event async for event in ask.stream(run, question=QUESTION)]
-    statuses = [(event.path, event.state) for event in events if hasattr(event, "state")]
+    statuses = [(event.path, event.state) for event in events if isinstance(event, Status)]
     assert ("retrieve", "done") in statuses
     assert ("answer.predict", "begun") in statuses
 
