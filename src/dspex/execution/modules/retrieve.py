@@ -89,8 +89,14 @@ class Retrieve(Module):
             "reranks": rerank,
             "rewrites": rewrite,
         }
+        self.where, self.query = where, query
+        self.reranker: Reranker | None = _part(rerank, Rerank)
+        self.rewriter: Module | None = _part(rewrite, _rewriter)
+        self._declare(values)
+
+    def _declare(self, values: Mapping[str, Any]) -> None:
         self._declared = {name: v for name, v in values.items() if isinstance(v, Variable)}
-        values |= {name: variable.default for name, variable in self._declared.items()}
+        values = {**values, **{name: v.default for name, v in self._declared.items()}}
         self.collection: Searchable | Retriever | str = values["collection"]
         self.k: int = values["k"]
         self.mode: SearchMode = values["mode"]
@@ -98,15 +104,8 @@ class Retrieve(Module):
         self.order: PassageOrder = values["order"]
         self.candidates: int = values["candidates"]
         self.chunking: Mapping[str, Any] | None = values["chunking"]
-        self.where = where
-        self.query = query
         self.reranks = values["reranks"] is not False
         self.rewrites = values["rewrites"] is not False
-        self.reranker: Reranker | None = _part(rerank, Rerank)
-        self.rewriter: Module | None = _part(rewrite, _rewriter)
-        self._check()
-
-    def _check(self) -> None:
         Where.parse(self.where)
         for name, variable in self._declared.items():
             self.check_variable(variable, name, f"config.{name}")
