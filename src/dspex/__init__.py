@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from dspex.execution.modules import program as program
     from dspex.execution.modules.dspy_state import from_dspy_state as from_dspy_state
     from dspex.execution.modules.dspy_state import to_dspy_state as to_dspy_state
-    from dspex.execution.modules.rag import RAG as RAG
-    from dspex.execution.modules.retrieve import Retrieve as Retrieve
     from dspex.execution.tools import Tool as Tool
     from dspex.execution.tools import ToolPolicy as ToolPolicy
     from dspex.execution.tools import ToolSet as ToolSet
@@ -53,7 +51,6 @@ if TYPE_CHECKING:
     from dspex.language.signatures import Input as Input
     from dspex.language.signatures import Output as Output
     from dspex.language.signatures import Signature as Signature
-    from dspex.language.signatures.content import Cited as Cited
     from dspex.language.variables import Composite as Composite
     from dspex.language.variables import Constraint as Constraint
     from dspex.language.variables import Float as Float
@@ -109,8 +106,6 @@ _HOMES = {
         "from_dspy_state",
         "to_dspy_state",
     ),
-    "dspex.execution.modules.rag": ("RAG",),
-    "dspex.execution.modules.retrieve": ("Retrieve",),
     "dspex.execution.tools": (
         "ToolPolicy",
         "Tool",
@@ -128,7 +123,6 @@ _HOMES = {
         "Output",
         "Signature",
     ),
-    "dspex.language.signatures.content": ("Cited",),
     "dspex.language.variables": (
         "Composite",
         "Constraint",
@@ -180,13 +174,11 @@ ROOMS = (
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "RAG",
     "Assert",
     "BootstrapFewShot",
     "Budget",
     "Cancellation",
     "ChainOfThought",
-    "Cited",
     "Collection",
     "Composite",
     "Constraint",
@@ -213,7 +205,6 @@ __all__ = [
     "RandomSearch",
     "ReAct",
     "Report",
-    "Retrieve",
     "Retry",
     "RunContext",
     "Search",

@@ -1,18 +1,22 @@
-"""Models: clients for language models, and wrappers around any of them.
+"""Models and embedders: clients, and wrappers around any of them.
 
 Wrappers add caching, limits, retries, budgets or recording.
 A model string such as "openai/gpt-4o-mini" is enough in most places; a client is built by hand for
 a custom server or to be wrapped: `Caching(Retrying(OpenAIModel("name",
-base_url="http://host/v1")))`.
+base_url="http://host/v1")))`. Embedders are wrapped by `WrappedEmbedder` and `CachingEmbedder`.
 """
 
 from dspex.execution.clients.anthropic import AnthropicModel
 from dspex.execution.clients.budget import Budget
 from dspex.execution.clients.budgeted import Budgeted
 from dspex.execution.clients.caching import Caching
+from dspex.execution.clients.caching_embedder import CachingEmbedder
 from dspex.execution.clients.cassette import Recording
+from dspex.execution.clients.embedder import Embedder, EmbeddingKind, Embeddings
 from dspex.execution.clients.fallback import Fallback
 from dspex.execution.clients.gemini import GeminiModel
+from dspex.execution.clients.gemini_embedder import GeminiEmbedder
+from dspex.execution.clients.hashing_embedder import HashingEmbedder
 from dspex.execution.clients.language_model import (
     Capability,
     LanguageModel,
@@ -23,9 +27,13 @@ from dspex.execution.clients.language_model import (
 )
 from dspex.execution.clients.limiting import Limiting
 from dspex.execution.clients.local import GEMMA_TERMS, LocalModel, packaged_model
+from dspex.execution.clients.local_embedder import LocalEmbedder
+from dspex.execution.clients.offline_embedder import OfflineEmbedder
 from dspex.execution.clients.openai import OpenAIModel
+from dspex.execution.clients.openai_embedder import OpenAIEmbedder
 from dspex.execution.clients.responses import ResponsesModel
 from dspex.execution.clients.retrying import Retrying
+from dspex.execution.clients.wrapped_embedder import WrappedEmbedder
 
 __all__ = [
     "GEMMA_TERMS",
@@ -33,12 +41,21 @@ __all__ = [
     "Budget",
     "Budgeted",
     "Caching",
+    "CachingEmbedder",
     "Capability",
+    "Embedder",
+    "EmbeddingKind",
+    "Embeddings",
     "Fallback",
+    "GeminiEmbedder",
     "GeminiModel",
+    "HashingEmbedder",
     "LanguageModel",
     "Limiting",
+    "LocalEmbedder",
     "LocalModel",
+    "OfflineEmbedder",
+    "OpenAIEmbedder",
     "OpenAIModel",
     "Recording",
     "Request",
@@ -47,5 +64,6 @@ __all__ = [
     "Retrying",
     "StreamingModel",
     "ToolSpec",
+    "WrappedEmbedder",
     "packaged_model",
 ]

@@ -5,7 +5,6 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from dspex.error_text import shorten, suggest
 from dspex.errors import ConfigurationError
 from dspex.execution.adapters import Adapter
 from dspex.execution.adapters.registry import find_adapter
-from dspex.execution.clients import Budget, LanguageModel
+from dspex.execution.clients import Budget, LanguageModel, Retrying
 from dspex.execution.clients.address import (
     ServerAddress,
     credentials_of,
@@ -21,7 +20,7 @@ from dspex.execution.clients.address import (
     without_credentials,
 )
 from dspex.execution.clients.embedder import Embedder
-from dspex.execution.clients.providers import OPENAI_COMPATIBLE, PROVIDERS
+from dspex.execution.clients.providers import OPENAI_COMPATIBLE, OPENAI_EMBEDDER, PROVIDERS
 from dspex.execution.clients.transport import SharedTransport
 from dspex.execution.context import Cancellation, RunContext, current, update_default, use_context
 from dspex.settings import Secret, Settings, read_settings
@@ -32,11 +31,16 @@ FORMS = (
     "'local/gemma3-270m', a path to a .gguf file, 'openai/gpt-4o-mini' (or another provider: "
     f"{', '.join(PROVIDERS)}), or 'http://host/v1#name' for any OpenAI-compatible server"
 )
+EMBEDDER_FORMS = (
+    "'offline' (in this process), 'hash' (for tests), a path to a .gguf file, "
+    "'openai/text-embedding-3-small' (or another provider), or 'http://host/v1#name'; servers take "
+    "'?dimensions=N' after the name"
+)
 
 
 @dataclass(slots=True)
 class ModelResolver:
-    """Resolves model strings; equal strings give the same model.
+    """Resolves the strings of models and embedders; equal strings give the same object.
 
     The key comes from the environment variable of the provider. A server with a URL gets the
     credentials in the URL, or else `DSPEX_API_KEY`. Models at servers share the connections of
@@ -47,6 +51,7 @@ class ModelResolver:
     transport: SharedTransport = field(default_factory=SharedTransport)
     _models: OrderedDict[str, LanguageModel] = field(default_factory=OrderedDict)
     _local: dict[str, LanguageModel] = field(default_factory=dict)
+    _embedders: OrderedDict[str, Embedder] = field(default_factory=OrderedDict)
 
     def __call__(self, text: str) -> LanguageModel:
         """Return the model of a model string.
@@ -67,10 +72,24 @@ class ModelResolver:
             self._models.move_to_end(text)
         return model
 
+    def embedder(self, text: str) -> Embedder:
+        """Return the embedder of a string; see `check_embedder`.
+
+        Raises:
+            ConfigurationError: the string is invalid, its key is not set, or a package is missing.
+        """
+        embedder = self._embedders.pop(text, None) or self._create_embedder(text)
+        self._embedders[text] = embedder
+        while len(self._embedders) > MAX_CACHED:
+            self._embedders.popitem(last=False)
+        return embedder
+
     async def aclose(self) -> None:
         """Close the models of this resolver and their connections on the running loop."""
         for model in self._local.values():
             await model.aclose()
+        for embedder in self._embedders.values():
+            await embedder.aclose()
         await self.transport.end()
 
     def rekey(self, keys: Mapping[str, Secret]) -> None:
@@ -79,15 +98,16 @@ class ModelResolver:
         if keys == old_keys:
             return
         changed = {name for name in {*old_keys, *keys} if old_keys.get(name) != keys.get(name)}
-        for text in [text for text in self._models if key_of(text) in changed]:
-            del self._models[text]
+        for resolved in (self._models, self._embedders):
+            for text in [text for text in resolved if key_of(text) in changed]:
+                del resolved[text]
         self.settings = replace(self.settings, keys=keys)
 
     def _create(self, text: str) -> LanguageModel:
         check_model(text)
         provider, _, name = text.partition("/")
         if is_url(text):
-            return self._by_url(text)
+            return Retrying(self._by_url(text, OPENAI_COMPATIBLE))
         if text.endswith(".gguf"):
             from dspex.execution.clients import LocalModel
 
@@ -96,46 +116,68 @@ class ModelResolver:
             from dspex.execution.clients import packaged_model
 
             return packaged_model(name, self.settings.cache_dir, threads=self.settings.threads)
-        return self._by_provider(provider, name)
+        return Retrying(self._by_provider(text, PROVIDERS[provider].client))
 
-    def _by_url(self, text: str) -> LanguageModel:
-        from dspex.execution.clients import OpenAIModel, Retrying
+    def _create_embedder(self, text: str) -> Embedder:
+        from dspex.execution.clients.wrapped_embedder import WrappedEmbedder
 
+        check_embedder(text)
+        base, _, dimensions = text.partition("?dimensions=")
+        method, _, name = base.partition("/")
+        more = {"dimensions": int(dimensions)} if dimensions else {}
+        embedder: Embedder
+        if method == "offline":
+            embedder = _load_client("offline_embedder:OfflineEmbedder")()
+        elif method == "hash":
+            embedder = _load_client("hashing_embedder:HashingEmbedder")(int(name or 64))
+        elif base.endswith(".gguf"):
+            client = _load_client("local_embedder:LocalEmbedder")
+            embedder = client(Path(base).expanduser(), threads=self.settings.threads)
+        elif is_url(base):
+            embedder = WrappedEmbedder(self._by_url(base, OPENAI_EMBEDDER, **more), Retrying)
+        else:
+            place = PROVIDERS[method].embedder or ""
+            embedder = WrappedEmbedder(self._by_provider(base, place, **more), Retrying)
+        return embedder
+
+    def _by_url(self, text: str, client: str, **more: Any) -> Any:
         base, _, name = self._with_credentials(text).partition("#")
         key = None if credentials_of(base) else self.settings.keys.get("DSPEX_API_KEY")
         secret = key.reveal() if key else None
-        return Retrying(OpenAIModel(name, base_url=base, api_key=secret, transport=self.transport))
+        return _load_client(client)(
+            name, base_url=base, api_key=secret, transport=self.transport, **more
+        )
 
     def _with_credentials(self, text: str) -> str:
-        """Return the URL with credentials, which `Settings.model` lacks; or `text`."""
-        secret = self.settings.model_url
-        if secret is None or text != self.settings.model:
-            return text
-        url = secret.reveal()
-        return url if without_credentials(url) == text else text
+        """Return the URL with credentials, which the settings lack; or `text`."""
+        for secret in (self.settings.model_url, self.settings.embedder_url):
+            url = "" if secret is None else secret.reveal().partition("?dimensions=")[0]
+            if url and without_credentials(url) == text:
+                return url
+        return text
 
-    def _by_provider(self, provider: str, name: str) -> LanguageModel:
-        from dspex.execution.clients import Retrying
-
+    def _by_provider(self, text: str, client: str, **more: Any) -> Any:
+        provider, _, name = text.partition("/")
         entry = PROVIDERS[provider]
         key = self.settings.keys.get(entry.key) if entry.key else None
         if entry.key and key is None:
             raise ConfigurationError(
-                f"the model {provider}/{name} needs an API key: set {entry.key} in the environment"
+                f"the model {text} needs an API key: set {entry.key} in the environment"
             )
-        secret = key.reveal() if key else None
-        module, _, class_name = entry.client.partition(":")
-        client = getattr(importlib.import_module(f"dspex.execution.clients.{module}"), class_name)
-        names = {"name": f"{provider}/{name}"} if entry.client == OPENAI_COMPATIBLE else {}
-        return Retrying(
-            client(
-                name,
-                base_url=entry.base_url,
-                api_key=secret,
-                transport=self.transport,
-                **names,
-            )
+        if client in {OPENAI_COMPATIBLE, OPENAI_EMBEDDER}:
+            more["name"] = text
+        return _load_client(client)(
+            name,
+            base_url=entry.base_url,
+            api_key=key.reveal() if key else None,
+            transport=self.transport,
+            **more,
         )
+
+
+def _load_client(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(f"dspex.execution.clients.{module}"), name)
 
 
 def check_model(text: str) -> None:
@@ -160,6 +202,33 @@ def check_model(text: str) -> None:
         raise ConfigurationError(f"unknown model {shorten(text)}.{hint} A model is {FORMS}")
 
 
+def check_embedder(text: str) -> None:
+    """Check the form of an embedder string, but not whether its key and packages are available.
+
+    Raises:
+        ConfigurationError: the string is invalid.
+    """
+    base, mark, dimensions = text.partition("?dimensions=")
+    method, _, name = base.partition("/")
+    is_server = is_url(base) or (method in PROVIDERS and bool(name))
+    if is_url(base):
+        check_model(base)
+    is_valid = (
+        is_server
+        or base == "offline"
+        or base.endswith(".gguf")
+        or (method == "hash" and (not name or name.isdecimal()))
+    )
+    if not is_valid or (mark and not (is_server and dimensions.isdecimal())):
+        hint = suggest(method, ["offline", "hash", *PROVIDERS])
+        raise ConfigurationError(
+            f"unknown embedder {shorten(without_credentials(text))}.{hint} An embedder is "
+            f"{EMBEDDER_FORMS}"
+        )
+    if method in PROVIDERS and name and PROVIDERS[method].embedder is None:
+        raise ConfigurationError(f"{method!r} has no embeddings; an embedder is {EMBEDDER_FORMS}")
+
+
 def is_local(text: str) -> bool:
     """Return whether a model string names a model in this process: a file or a package."""
     return not is_url(text) and (text.endswith(".gguf") or text.startswith("local/"))
@@ -180,6 +249,7 @@ def key_of(text: str) -> str | None:
 def configure(
     *,
     model: LanguageModel | str | None = None,
+    embedder: Embedder | str | None = None,
     adapter: Adapter | str | None = None,
     observer: Observer | None = None,
     seed: int | None = None,
@@ -189,6 +259,7 @@ def configure(
 
     Args:
         model: a model or a model string.
+        embedder: an embedder or its string, for collections that name none; "offline" by default.
         adapter: "chat", "json", "tools" or an adapter.
         observer: receives spans and events.
         seed: for models that accept a seed.
@@ -196,11 +267,11 @@ def configure(
             line and the server do; False stops it.
 
     Raises:
-        ConfigurationError: the model or adapter is unknown, or a key is missing.
+        ConfigurationError: a model, embedder or adapter is unknown, or a key is missing.
         StorageError: the store cannot be used.
     """
     prepare()
-    change = _changes(current_models(), model=model, adapter=adapter, observer=observer, seed=seed)
+    change = _changes(model=model, embedder=embedder, adapter=adapter, observer=observer, seed=seed)
     if store is not None:
         importlib.import_module("dspex.bootstrap.process_store").record_process(store)
     update_default(lambda default: replace(default, **change))
@@ -210,6 +281,7 @@ def configure(
 def context(
     *,
     model: LanguageModel | str | None = None,
+    embedder: Embedder | str | None = None,
     adapter: Adapter | str | None = None,
     observer: Observer | None = None,
     seed: int | None = None,
@@ -221,6 +293,7 @@ def context(
 
     Args:
         model: a model or a model string.
+        embedder: an embedder or its string, for collections that name none; "offline" by default.
         adapter: "chat", "json", "tools" or an adapter.
         observer: receives spans and events.
         seed: for models that accept a seed.
@@ -229,10 +302,10 @@ def context(
         cancellation: cancels everything inside.
 
     Raises:
-        ConfigurationError: the model or adapter is unknown, or a key is missing.
+        ConfigurationError: a model, embedder or adapter is unknown, or a key is missing.
     """
     prepare()
-    change = _changes(current_models(), model=model, adapter=adapter, observer=observer, seed=seed)
+    change = _changes(model=model, embedder=embedder, adapter=adapter, observer=observer, seed=seed)
     if budget is not None:
         change["budget"] = budget
     new_context = replace(current(), **change)
@@ -243,29 +316,15 @@ def context(
 
 
 def prepare() -> None:
-    """Install the resolvers of models and embedders; settings are read when a model is resolved."""
+    """Install the resolver of models and embedders; the settings are read when it is used."""
+    resolver = _LazyResolver()
     update_default(
         lambda default: (
             default
             if default.models
-            else replace(default, models=_LazyResolver(), embedders=find_embedder)
+            else replace(default, models=resolver, embedders=resolver.embedder)
         )
     )
-
-
-@lru_cache(maxsize=MAX_CACHED)
-def find_embedder(name: str) -> Embedder:
-    """Return the embedder with a name: "offline" or "hash".
-
-    Raises:
-        ConfigurationError: the name is unknown.
-    """
-    method, _, dimensions = name.partition("/")
-    if method == "hash" and (not dimensions or dimensions.isdecimal()):
-        from dspex.execution.clients.hashing_embedder import HashingEmbedder
-
-        return HashingEmbedder(int(dimensions or 64))
-    raise ConfigurationError(f"unknown embedder {shorten(name)}; embedders are: offline, hash")
 
 
 class _LazyResolver:
@@ -277,9 +336,15 @@ class _LazyResolver:
         self._resolver: ModelResolver | None = None
 
     def __call__(self, text: str) -> LanguageModel:
+        return self._load()(text)
+
+    def embedder(self, text: str) -> Embedder:
+        return self._load().embedder(text)
+
+    def _load(self) -> ModelResolver:
         if self._resolver is None:
             self._resolver = ModelResolver(read_settings())
-        return self._resolver(text)
+        return self._resolver
 
 
 def current_models() -> Any:
@@ -288,15 +353,11 @@ def current_models() -> Any:
 
 
 def _changes(
-    models: Any,
-    *,
-    model: Any,
-    adapter: Any,
-    observer: Any,
-    seed: int | None,
+    *, model: Any, embedder: Any, adapter: Any, observer: Any, seed: int | None
 ) -> dict[str, Any]:
     values = {
-        "model": models(model) if isinstance(model, str) else model,
+        "model": current_models()(model) if isinstance(model, str) else model,
+        "embedder": None if embedder is None else current().embedder_for(embedder),
         "adapter": find_adapter(adapter),
         "observer": observer,
         "seed": seed,

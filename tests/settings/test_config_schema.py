@@ -70,7 +70,11 @@ def read(folder: Path, text: str) -> Settings:
 
 def test_every_setting_has_a_meaning_and_its_default_fits(validator: Any) -> None:
     properties = config_schema()["properties"]
-    assert properties.keys() == {item.name for item in fields(Settings)} - {"keys", "model_url"}
+    assert properties.keys() == {item.name for item in fields(Settings)} - {
+        "keys",
+        "model_url",
+        "embedder_url",
+    }
     assert all(schema["description"].endswith(".") for schema in properties.values())
     defaults = {name: item["default"] for name, item in properties.items() if "default" in item}
     validator.validate(defaults)

@@ -9,7 +9,7 @@ from dspex.bootstrap.retention import redaction_of
 from dspex.errors import DspexError
 from dspex.execution.adapters.registry import find_adapter
 from dspex.execution.modules import CodeRoot
-from dspex.session import check_model
+from dspex.session import check_embedder, check_model
 from dspex.settings import Settings, read_settings
 
 
@@ -39,6 +39,8 @@ def _problems(settings: Settings, code: CodeRoot | None) -> Iterator[tuple[str, 
     }
     if settings.model is not None:
         checks = {"model": partial(check_model, settings.model), **checks}
+    if settings.embedder is not None:
+        checks["embedder"] = partial(check_embedder, settings.embedder)
     if code is not None:
         checks |= {
             f"metrics.{name}": partial(code.load, target)

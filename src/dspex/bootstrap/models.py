@@ -1,7 +1,7 @@
 """Models with the API keys of the server or of a workspace."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,6 +12,7 @@ from dspex.clock import Clock
 from dspex.errors import ConfigurationError, StorageError
 from dspex.execution.clients import Capability, Emit, LanguageModel, Request, Response, ask
 from dspex.execution.clients.address import without_credentials
+from dspex.execution.clients.embedder import Embedder, EmbeddingKind, Embeddings
 from dspex.execution.clients.transport import SharedTransport
 from dspex.execution.clients.wrapper import Wrapper
 from dspex.execution.context import RunContext
@@ -51,15 +52,31 @@ class WorkspaceModels:
         Raises:
             ConfigurationError: this workspace may not choose it, or see `ModelResolver`.
         """
+        resolver = self._resolver(text, self.server.settings.model)
+        model = resolver(text)
+        return HiddenAddressModel(model) if self._is_hidden(text, resolver) else model
+
+    def embedder(self, text: str) -> Embedder:
+        """Return the embedder that `text` names, under the same rules.
+
+        Raises:
+            ConfigurationError: this workspace may not choose it, or see `ModelResolver.embedder`.
+        """
+        resolver = self._resolver(text, self.server.settings.embedder)
+        embedder = resolver.embedder(text)
+        return HiddenAddressEmbedder(embedder) if self._is_hidden(text, resolver) else embedder
+
+    def _resolver(self, text: str, default: str | None) -> ModelResolver:
+        """Return the resolver for a string; `default` is the one in the settings."""
         name = key_of(text)
-        is_restricted = is_restricted_model(text)
-        is_custom = is_restricted and text != self.server.settings.model
+        is_custom = is_restricted_model(text) and text != default
         if is_custom and not is_allowed(text, hosts_of(self.server.settings)):
             raise ConfigurationError(f"the model {without_credentials(text)!r} {NOT_ALLOWED}")
-        if is_custom or (name is not None and name in self.own.settings.keys):
-            return self.own(text)
-        model = self.server(text)
-        return HiddenAddressModel(model) if is_restricted else model
+        is_own = is_custom or (name is not None and name in self.own.settings.keys)
+        return self.own if is_own else self.server
+
+    def _is_hidden(self, text: str, resolver: ModelResolver) -> bool:
+        return is_restricted_model(text) and resolver is self.server
 
 
 class HiddenAddressModel(Wrapper):
@@ -68,6 +85,33 @@ class HiddenAddressModel(Wrapper):
     async def answer(self, request: Request, emit: Emit | None) -> Response:
         """Answer `request` without the model's identity."""
         return msgspec.structs.replace(await ask(self.model, request, emit), identity=None)
+
+
+class HiddenAddressEmbedder:
+    """The embedder of the settings for other workspaces, booked without its address."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.name = embedder.name
+        self._embedder = embedder
+
+    @property
+    def dimensions(self) -> int | None:
+        """Return the number of dimensions, None if it is not known yet."""
+        return self._embedder.dimensions
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the vectors."""
+        return self._embedder.fingerprint
+
+    async def embed(self, texts: Sequence[str], kind: EmbeddingKind = "document") -> Embeddings:
+        """Return a vector for each text; see `Embedder.embed`."""
+        embeddings = await self._embedder.embed(texts, kind)
+        return msgspec.structs.replace(embeddings, model=self.name)
+
+    async def aclose(self) -> None:
+        """Close the embedder."""
+        await self._embedder.aclose()
 
 
 @dataclass(slots=True)
@@ -151,7 +195,7 @@ class KeyedModels:
             StorageError: the secrets of the workspace cannot be read for the first time.
         """
         await self._refresh_server()
-        models: Callable[[str], LanguageModel] = self._resolver
+        models: ModelResolver | WorkspaceModels = self._resolver
         if workspace != DEFAULT_WORKSPACE:
             models = await self._workspace_models(workspace)
         model = context.model
@@ -159,7 +203,7 @@ class KeyedModels:
             model = _resolve_or_fail_later(models, self._settings.model)
         if model is context.model and models is context.models:
             return context
-        return replace(context, model=model, models=models)
+        return replace(context, model=model, models=models, embedders=models.embedder)
 
     async def aclose(self) -> None:
         """Close the connections of all models."""
@@ -199,7 +243,8 @@ class KeyedModels:
 
     def _add_workspace(self, workspace: str, now: int) -> _CachedModels:
         workspace_models = ModelResolver(
-            replace(self._settings, keys={}, model_url=None), transport=self._transport
+            replace(self._settings, keys={}, model_url=None, embedder_url=None),
+            transport=self._transport,
         )
         cached = self._cache[workspace] = _CachedModels(
             WorkspaceModels(self._resolver, workspace_models), now

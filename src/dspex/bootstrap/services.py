@@ -199,9 +199,11 @@ def _context(
 ) -> RunContext:
     return RunContext(
         model=model,
+        embedder=settings.embedder,
         adapter=find_adapter(settings.adapter),
         observer=observer or Silent(),
         models=resolver,
+        embedders=resolver.embedder,
         records_payloads=True,
         clock=clock,
     )

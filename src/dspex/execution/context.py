@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _SILENT = Silent()
 _CLOCK = SystemClock()
+DEFAULT_EMBEDDER = "offline"
 THREE_WAYS = """no model is set. Set one in one of three ways:
   dspex.configure(model="local/gemma3-270m")              # for the whole process
   with dspex.context(model="openai/gpt-4o-mini"): ...     # for a block
@@ -65,6 +66,7 @@ class RunContext:
     """
 
     model: LanguageModel | None = None
+    embedder: "Embedder | str | None" = None
     adapter: Adapter | None = None
     observer: Observer = _SILENT
     models: Callable[[str], LanguageModel] | None = None
@@ -184,12 +186,15 @@ class RunContext:
             )
         return self.models(model)
 
-    def embedder_for(self, embedder: "Embedder | str") -> "Embedder":
-        """Return an embedder itself, or the one with a name.
+    def embedder_for(self, embedder: "Embedder | str | None") -> "Embedder":
+        """Return an embedder itself, or the one with a name; by default that of this context.
+
+        A context without one has the offline embedder.
 
         Raises:
             ConfigurationError: the name is unknown, or this context cannot resolve names.
         """
+        embedder = embedder or self.embedder or DEFAULT_EMBEDDER
         if not isinstance(embedder, str):
             return embedder
         if self.embedders is None:

@@ -119,9 +119,11 @@ def read_settings(
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """Return the environment of a child process that uses the model of these settings."""
-    text = settings.model if settings.model_url is None else settings.model_url.reveal()
-    return {**os.environ, **({} if text is None else {_variable("model"): text})}
+    """Return the environment of a child process that uses the models of these settings."""
+    urls = {"model": settings.model_url, "embedder": settings.embedder_url}
+    texts = {"model": settings.model, "embedder": settings.embedder}
+    texts |= {name: secret.reveal() for name, secret in urls.items() if secret is not None}
+    return {**os.environ, **{_variable(name): text for name, text in texts.items() if text}}
 
 
 def _variable(name: str) -> str:

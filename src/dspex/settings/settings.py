@@ -13,12 +13,14 @@ STATE_FOLDER = ".dspex"
 class Settings:
     """All settings of a process; `table.SETTINGS` describes them.
 
-    `model_url` is the model's URL if it has credentials, which `model` lacks. `keys` maps the names
-    of environment variables to their secrets.
+    `model_url` is the model's URL if it has credentials, which `model` lacks, and so is
+    `embedder_url`. `keys` maps the names of environment variables to their secrets.
     """
 
     model: str | None = None
     model_url: Secret | None = None
+    embedder: str | None = None
+    embedder_url: Secret | None = None
     model_hosts: str = ""
     adapter: str | None = None
     database_url: Secret | None = None
@@ -68,11 +70,12 @@ class Settings:
     log_format: str = "text"
 
     def __post_init__(self) -> None:
-        """Remove credentials from the model's URL, so that they are not shown or stored."""
-        if self.model is not None and "://" in self.model:
+        """Remove credentials from URLs of models, so that they are not shown or stored."""
+        for name, text in (("model", self.model), ("embedder", self.embedder)):
+            if text is None or "://" not in text:
+                continue
             from dspex.execution.clients.address import without_credentials
 
-            model = without_credentials(self.model)
-            if model != self.model:
-                object.__setattr__(self, "model_url", Secret(self.model))
-                object.__setattr__(self, "model", model)
+            if (public := without_credentials(text)) != text:
+                object.__setattr__(self, f"{name}_url", Secret(text))
+                object.__setattr__(self, name, public)

@@ -45,6 +45,10 @@ SETTINGS: Mapping[str, Setting] = {
         TEXT,
         "The default model: a model string. Credentials in its URL are neither shown nor stored.",
     ),
+    "embedder": Setting(
+        TEXT,
+        'The default embedder, such as "openai/text-embedding-3-small"; otherwise "offline".',
+    ),
     "model_hosts": Setting(
         HOSTS_WITH_PORTS,
         'Hosts ("host" or "host:port", separated by commas) where every workspace of a server '

@@ -7,9 +7,10 @@ from uuid import uuid4
 import pytest
 
 from dspex.bootstrap import open_services
-from dspex.bootstrap.models import HiddenAddressModel
-from dspex.errors import DspexError, ForbiddenError, InvalidError
+from dspex.bootstrap.models import HiddenAddressEmbedder, HiddenAddressModel, WorkspaceModels
+from dspex.errors import ConfigurationError, DspexError, ForbiddenError, InvalidError
 from dspex.execution.clients import LanguageModel, Request
+from dspex.execution.clients.hashing_embedder import HashingEmbedder
 from dspex.execution.clients.providers import PROVIDERS, Provider
 from dspex.execution.clients.transport import SharedTransport
 from dspex.language.records import Message
@@ -23,9 +24,10 @@ from dspex.operations.programs.actions import create_program
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.tenancy.actions import CreateWorkspace
 from dspex.session import ModelResolver
-from dspex.settings import Settings
+from dspex.settings import Secret, Settings
 from dspex.testing import LoopbackServer, ScriptedModel, http_answer
 from dspex.testing.contracts import LanguageModelContract
+from dspex.testing.embedders import EmbedderContract
 
 _ACTIONS = {action.name: action for action in DOMAIN.actions}
 REPLY = http_answer({"choices": [{"message": {"content": "[[ ## a ## ]]\nyes"}}]})
@@ -264,3 +266,29 @@ class TestUnlocated(LanguageModelContract):
 
     def make(self) -> LanguageModel:
         return HiddenAddressModel(ScriptedModel("Paris", capabilities=["streaming"]))
+
+
+class TestUnlocatedEmbedder(EmbedderContract):
+    def make(self) -> HiddenAddressEmbedder:
+        return HiddenAddressEmbedder(HashingEmbedder())
+
+
+async def test_a_workspace_chooses_embedders_under_the_rules_of_models() -> None:
+    vectors = http_answer({"data": [{"embedding": [1, 0]}], "usage": {"prompt_tokens": 1}})
+    async with LoopbackServer(vectors) as server:
+        default = f"{server.url}/v1#small"
+        settings = Settings(
+            embedder=default, keys={"OPENAI_API_KEY": Secret("of the server, which is secret")}
+        )
+        own = Settings(keys={"GEMINI_API_KEY": Secret("of the workspace")})
+        models = WorkspaceModels(ModelResolver(settings), ModelResolver(own))
+        for text in (f"{server.url}/v1#other", "/models/x.gguf", "ollama/nomic-embed-text"):
+            with pytest.raises(ConfigurationError, match="may be chosen by admins"):
+                models.embedder(text)
+        assert models.embedder("hash/16").dimensions == 16
+        assert models.embedder("gemini/m").name == "gemini/m"
+        embeddings = await models.embedder(default).embed(["a"])
+        assert embeddings.model == "small"  # without the address
+        assert models.embedder("openai/m").name == "openai/m"  # by the key of the server
+        await models.server.aclose()
+    assert "authorization" not in server.asked[0].headers

@@ -3,6 +3,7 @@
 from typing import Final, NamedTuple
 
 OPENAI_COMPATIBLE: Final = "openai:OpenAIModel"
+OPENAI_EMBEDDER: Final = "openai_embedder:OpenAIEmbedder"
 
 
 class Provider(NamedTuple):
@@ -16,7 +17,7 @@ class Provider(NamedTuple):
     base_url: str
     key: str | None = None
     client: str = OPENAI_COMPATIBLE
-    embedder: str | None = "openai_embedder:OpenAIEmbedder"
+    embedder: str | None = OPENAI_EMBEDDER
 
 
 PROVIDERS: Final[dict[str, Provider]] = {

@@ -12,11 +12,8 @@ from dspex.execution.modules import (
     parallel,
     predict,
     python_module,
-    rag,
     react,
     refine,
-    rerank,
-    retrieve,
     retry,
     switch,
 )
@@ -38,9 +35,6 @@ MODULE_KINDS: Mapping[str, ModuleKind] = {
         ensemble.KIND,
         comparison.KIND,
         python_module.KIND,
-        rag.KIND,
-        rerank.KIND,
-        retrieve.KIND,
         dspy_modules.DSPY,
     )
 }
