@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from dspex.execution.modules import program as program
     from dspex.execution.modules.dspy_state import from_dspy_state as from_dspy_state
     from dspex.execution.modules.dspy_state import to_dspy_state as to_dspy_state
+    from dspex.execution.modules.rag import RAG as RAG
+    from dspex.execution.modules.retrieve import Retrieve as Retrieve
     from dspex.execution.tools import Tool as Tool
     from dspex.execution.tools import ToolPolicy as ToolPolicy
     from dspex.execution.tools import ToolSet as ToolSet
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from dspex.language.signatures import Input as Input
     from dspex.language.signatures import Output as Output
     from dspex.language.signatures import Signature as Signature
+    from dspex.language.signatures.content import Cited as Cited
     from dspex.language.variables import Composite as Composite
     from dspex.language.variables import Constraint as Constraint
     from dspex.language.variables import Float as Float
@@ -106,6 +109,8 @@ _HOMES = {
         "from_dspy_state",
         "to_dspy_state",
     ),
+    "dspex.execution.modules.rag": ("RAG",),
+    "dspex.execution.modules.retrieve": ("Retrieve",),
     "dspex.execution.tools": (
         "ToolPolicy",
         "Tool",
@@ -123,6 +128,7 @@ _HOMES = {
         "Output",
         "Signature",
     ),
+    "dspex.language.signatures.content": ("Cited",),
     "dspex.language.variables": (
         "Composite",
         "Constraint",
@@ -174,11 +180,13 @@ ROOMS = (
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "RAG",
     "Assert",
     "BootstrapFewShot",
     "Budget",
     "Cancellation",
     "ChainOfThought",
+    "Cited",
     "Collection",
     "Composite",
     "Constraint",
@@ -205,6 +213,7 @@ __all__ = [
     "RandomSearch",
     "ReAct",
     "Report",
+    "Retrieve",
     "Retry",
     "RunContext",
     "Search",

@@ -14,6 +14,7 @@ from dspex.learning.evaluation.judge import Judge
 from dspex.learning.evaluation.metric import Metric
 from dspex.learning.evaluation.metrics import *  # noqa: F403  # whatever is registered
 from dspex.learning.evaluation.progress_display import ProgressDisplay
+from dspex.learning.evaluation.rag import RagReport, aevaluate_rag, evaluate_rag
 from dspex.learning.evaluation.report import Report, Row, constant
 from dspex.learning.evaluation.statistics import Interval, bootstrap, wilson
 
@@ -26,13 +27,16 @@ __all__ = [
     "MajorityClass",
     "Metric",
     "ProgressDisplay",
+    "RagReport",
     "Report",
     "Row",
     "aevaluate",
+    "aevaluate_rag",
     "bootstrap",
     "compare",
     "constant",
     "evaluate",
+    "evaluate_rag",
     "majority_class",
     "wilson",
 ]

@@ -86,7 +86,9 @@ def test_the_commands_on_workers_run(tmp_path):
 @pytest.mark.full
 @pytest.mark.skipif(importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'")
 def test_the_commands_on_dspy_run(tmp_path):
-    with AnsweringServer({"query": "q", "reasoning": "r", "answer": 4, "team": "cards"}) as server:
+    with AnsweringServer(
+        {"query": "q", "reasoning": "r", "answer": 4, "team": "lost card"}
+    ) as server:
         printed = follow("dspy.md", tmp_path, server.model)
     assert printed[0] == "Rag: version 1 (question, reasoning, answer)\n"
     assert printed[1] == "reasoning: r\nanswer: 4\n"
@@ -97,7 +99,7 @@ def test_the_commands_on_dspy_run(tmp_path):
         "adder: version 1 (question, reasoning, answer)\n",
         "adder: unchanged, version 1 (question, reasoning, answer)\n",
     ]
-    assert printed[8] == "team: cards\n"
+    assert printed[8] == "team: lost card\n"
 
 
 @pytest.mark.bridge

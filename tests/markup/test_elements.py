@@ -83,8 +83,8 @@ def test_long_values_are_folded_and_diffs_marked_by_line():
     page = read_html(shown_value(join(text), len(text), text))
     assert "2,000 characters" in page.all("summary")[0].text
     diff = read_html(preformatted("--- a, before\n+++ a, after\n-old\n+new\n same", is_diff=True))
-    assert [part.text for part in diff.all("del")] == ["-old"]
-    assert [part.text for part in diff.all("ins")] == ["+new"]
+    assert [part.text for part in diff.all("del")] == ["-old\n"]
+    assert [part.text for part in diff.all("ins")] == ["+new\n"]
     assert diff.text == "--- a, before\n+++ a, after\n-old\n+new\n same\n"
     assert read_html(folded("a", "b", is_open=True)).all("details")[0].attributes == {"open": None}
 

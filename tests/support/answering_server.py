@@ -11,6 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 
+def _text(values: Mapping[str, object]) -> dict[str, object]:
+    """Return a message with the values in chat layout."""
+    parts = [f"[[ ## {name} ## ]]\n{value}" for name, value in values.items()]
+    return {"role": "assistant", "content": "\n\n".join([*parts, "[[ ## completed ## ]]"])}
+
+
 def _body(message: Mapping[str, object]) -> bytes:
     reply = {
         "choices": [{"message": message, "finish_reason": "stop"}],
@@ -36,10 +42,9 @@ class AnsweringServer:
     """
 
     def __init__(self, values: Mapping[str, object], *, seconds: float = 0.0) -> None:
-        parts = [f"[[ ## {name} ## ]]\n{value}" for name, value in values.items()]
-        text = "\n\n".join([*parts, "[[ ## completed ## ]]"])
-        message = {"role": "assistant", "content": text}
+        self._values = values
         requests: list[Any] = []
+        values_of = self.values
         closing = threading.Event()
 
         class Handler(BaseHTTPRequestHandler):
@@ -48,7 +53,9 @@ class AnsweringServer:
             def do_POST(self) -> None:
                 request = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 requests.append(request)
-                body = _body(_call(request["tools"][-1], values) if "tools" in request else message)
+                values = values_of(request)
+                tools = request.get("tools")
+                body = _body(_call(tools[-1], values) if tools else _text(values))
                 closing.wait(seconds)  # how long the model thinks
                 self.send_response(200)
                 self.send_header("content-type", "application/json")
@@ -67,6 +74,10 @@ class AnsweringServer:
             target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
         )
         self.model = f"http://127.0.0.1:{self._server.server_address[1]}/v1#m"
+
+    def values(self, _request: Any) -> Mapping[str, object]:
+        """Return the fields of the reply to a request."""
+        return self._values
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -4,11 +4,13 @@ import warnings
 from typing import Any
 
 import dspex
+from dspex.error_text import CodeFrame
 from dspex.language.records import Usage
 from dspex.learning.evaluation import Report, Row
 from dspex.learning.optimizers import Outcome
 from dspex.testing import SimulatedModel
 
+FRAME = CodeFrame(file="app.py", line=12, function="pay", code="return RATES[text]['rate']")
 LABELS = ("billing", "refund", "technical", "account", "shipping")
 MESSAGES = (
     "My card was charged twice for order {n}, can you look into it?",
@@ -37,7 +39,11 @@ def _row(n: int) -> Row:
     reply = f"Thank you. We will look into the {label} question by Friday."
     example = dspex.Example(message=text, intent=label, reply=reply)
     if n % 20 == 7:
-        return Row(index=n, example=example, error="ModelError: 503 after 3 attempts", seconds=9.1)
+        error = (
+            "ModelError: 503 after 3 attempts" if n % 3 else "KeyError: 'rate' (app.py:12 in pay)"
+        )
+        frames = () if n % 3 else (FRAME,)
+        return Row(index=n, example=example, error=error, frames=frames, seconds=9.1)
     usage = Usage(input_tokens=240, output_tokens=30, calls=1, cost_usd=0.0001).of_model("m/small")
     return Row(
         index=n,

@@ -14,9 +14,15 @@ from typing import Any
 
 import pytest
 
+from tests.support.browser import axe_source, chromium, without_chromium
 from tests.support.waiting import Child
 
 pytestmark = pytest.mark.full
+LOADED = """
+while (document.body.innerText.includes("loading ...")) {
+  await new Promise((again) => setTimeout(again, 20));
+}
+"""
 PROGRAM = (
     'import dspex\n\n@dspex.program\ndef shout(text: str) -> str:\n    """Shout."""\n    return '
     "text.upper()\n"
@@ -122,6 +128,28 @@ def test_a_page_shows_the_api_in_a_browser(
     command += ["--virtual-time-budget=5000", "--dump-dom", f"{url}{path}"]
     process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert [part for part in parts if part not in process.stdout] == []
+
+
+@pytest.mark.slow
+@without_chromium
+@pytest.mark.parametrize("is_dark", [False, True])
+@pytest.mark.parametrize("path", ["/explorer", "/docs"])
+def test_axe_finds_no_violations_in_the_pages_of_the_server(
+    server: tuple[str, Path, Child],
+    tmp_path_factory: pytest.TempPathFactory,
+    path: str,
+    is_dark: bool,
+) -> None:
+    url, folder, _ = server
+    axe = axe_source(tmp_path_factory.getbasetemp())
+    dspex(folder, "run", "app.py:shout", "text=x")
+    with chromium(folder) as browser:
+        for width in (1280, 390):
+            browser.open(f"{url}{path}", width=width, is_dark=is_dark)
+            browser.run(LOADED)
+            assert browser.violations(axe) == []
+            scroll, size = browser.run("return [document.body.scrollWidth, innerWidth];")
+            assert scroll <= size
 
 
 def test_an_interrupted_server_ends_clean(server: tuple[str, Path, Child]) -> None:

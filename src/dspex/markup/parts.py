@@ -64,9 +64,8 @@ def _diff_line(line: str) -> Markup:
     mark = line.lstrip()[:1]
     name = {"+": "ins", "-": "del"}.get(mark, "span")
     is_head = line.startswith(("+++ ", "--- ", "@@"))
-    return join(
-        element("span" if is_head else name, line, class_="head" if is_head else None), "\n"
-    )
+    # the line break is inside, so that lines are blocks and copied text has them
+    return element("span" if is_head else name, line, "\n", class_="head" if is_head else None)
 
 
 def value_text(value: object) -> str:

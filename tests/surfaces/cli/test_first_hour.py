@@ -1,12 +1,14 @@
-"""The first hour of a new user, on real terminals of three widths."""
+"""The first hour of a new user, from the installation on, on real terminals of three widths."""
 
+import csv
 import json
 import os
 import re
-import shlex
+import subprocess
 import sys
-import urllib.request
+import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,18 +16,59 @@ from tests.support.answering_server import AnsweringServer
 from tests.support.terminal import Terminal
 from tests.support.waiting import Child
 
-DSPEX = f"{shlex.quote(sys.executable)} -m dspex"
 JOURNAL = "search.jsonl"
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def binaries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `dspex` in a new environment, where it is installed from a wheel."""
+    pytest.importorskip("hatchling", reason="pip install 'dspex[dev]'")
+    folder = tmp_path_factory.mktemp("installed")
+    environment_folder = folder / "venv"
+
+    def run(*words: str | Path) -> str:
+        process = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert process.returncode == 0, process.stdout + process.stderr
+        return process.stdout
+
+    run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder)
+    [wheel] = folder.glob("*.whl")
+    run(sys.executable, "-m", "venv", "--without-pip", environment_folder)
+    python = environment_folder / "bin" / "python"
+    install = ("install", "--no-deps", "--no-index", "--quiet", wheel)
+    run(sys.executable, "-m", "pip", "--python", python, *install)
+    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    # the dependencies are those of this environment, whose own dspex no path leads to
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    file = run(python, "-c", "import dspex; print(dspex.__file__)").strip()
+    assert Path(file).is_relative_to(site)
+    return python.parent
+
+
+class Server(AnsweringServer):
+    """A model that needs demonstrations: without them, it answers the same to everything."""
+
+    def __init__(self) -> None:
+        super().__init__({"team": "lost card"}, seconds=0.05)
+        self.teams: dict[str, str] = {}
+
+    def values(self, request: Any) -> dict[str, str]:
+        has_demonstrations = any(each["role"] == "assistant" for each in request["messages"])
+        text = str(request["messages"][-1]["content"])
+        team = next((team for message, team in self.teams.items() if message in text), None)
+        return {"team": team if team and has_demonstrations else "lost card"}
 
 
 @pytest.fixture
-def server() -> AnsweringServer:
-    return AnsweringServer({"team": "cards"}, seconds=0.05)
+def server() -> Server:
+    return Server()
 
 
-def environment(model: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")}
-    return {**kept, "DSPEX_MODEL": model}
+def environment(model: str, binaries: Path) -> dict[str, str]:
+    others = {name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")}
+    path = f"{binaries}:{os.environ['PATH']}"
+    return {**others, "DSPEX_MODEL": model, "PATH": path}
 
 
 @pytest.mark.full
@@ -33,77 +76,82 @@ def environment(model: str) -> dict[str, str]:
     "columns",
     [60, pytest.param(100, marks=pytest.mark.slow), pytest.param(160, marks=pytest.mark.slow)],
 )
-def test_the_first_hour(columns: int, tmp_path: Path, server: AnsweringServer) -> None:
+def test_the_first_hour(columns: int, tmp_path: Path, server: Server, binaries: Path) -> None:
     with server:
-        start = Terminal(tmp_path, columns, environment(server.model))
-        assert "created desk/" in start.run(f"{DSPEX} init desk")[0]
-        shell = Terminal(tmp_path / "desk", columns, environment(server.model))
-        rows = [f"message {number},{team}" for number in range(30) for team in ("cards", "account")]
-        (shell.folder / "more.csv").write_text("\n".join(["message,team", *rows]))
-        assert shell.run(f"{DSPEX} execution list") == ["no execution is stored here, or none fits"]
+        variables = environment(server.model, binaries)
+        start = Terminal(tmp_path, columns, variables)
+        assert "created desk/" in start.run("dspex init desk")[0]
+        shell = Terminal(tmp_path / "desk", columns, variables)
+        with (shell.folder / "data.csv").open(newline="") as file:
+            server.teams = {row["message"]: row["team"] for row in csv.DictReader(file)}
+        assert shell.run("dspex execution list") == ["no execution is stored here, or none fits"]
         assert not (shell.folder / ".dspex").exists()
         _runs_and_scores(shell)
         _continues_a_killed_search(shell, server)
         _shows_what_is_stored(shell)
-        _serves_and_works(shell, server)
+        _serves_and_works(shell, variables)
 
 
 def _runs_and_scores(shell: Terminal) -> None:
-    run = shell.run(f'{DSPEX} run program.py:triage message="My card is broken"')
-    assert "team: cards" in run
+    run = shell.run('dspex run program.py:triage message="I lost my card"')
+    assert "team: lost card" in run
     assert any(line.startswith("completed in") for line in run)
-    prompt = shell.run(f"{DSPEX} prompt program.py:triage message=hello")
+    prompt = shell.run("dspex prompt program.py:triage message=hello")
     assert any("Route a customer's message" in line for line in prompt)
-    report = shell.run(f"{DSPEX} eval program.py:triage data.csv --metric exact_match")
+    report = shell.run("dspex eval program.py:triage data.csv --where split=test")
     text = "\n".join(report)
     assert re.search(r"\b0\.333\b", text), text
     assert "worst rows" in text
 
 
-def _continues_a_killed_search(shell: Terminal, server: AnsweringServer) -> None:
+def _continues_a_killed_search(shell: Terminal, server: Server) -> None:
     search = (
-        f"{DSPEX} optimize program.py:triage more.csv --metric exact_match --journal {JOURNAL} "
-        "--optimizer LabeledFewShot --concurrency 2"
+        "dspex optimize program.py:triage data.csv --where split=train --test split=test --store "
+        f"--journal {JOURNAL} --concurrency 2"
     )
     journal, before = shell.folder / JOURNAL, len(server.asked)
     shell.run(search, kill_when=lambda: journal.exists() and journal.stat().st_size > 8000)
     killed = len(server.asked) - before
     assert killed > 0
-    text = "\n".join(shell.run(search))
-    assert "no significant" in text or "not significant" in text or "unchanged" in text, text
+    text = " ".join("\n".join(shell.run(search)).split())
+    assert "the winner is version 2 of triage, the current one" in text
+    assert "next: dspex program diff triage 1 2 shows the changes" in text
     prompts = [json.dumps(request) for request in server.asked[before:]]
     assert len(prompts) - len(set(prompts)) <= 2  # those in flight when it was killed
+    changes = "\n".join(shell.run("dspex program diff triage 1 2"))
+    assert '+     "team": "lost card"' in changes
 
 
 def _shows_what_is_stored(shell: Terminal) -> None:
-    assert shell.run(f"{DSPEX} push program.py:triage --name desk")[0] == "desk: version 1"
-    programs = shell.run(f"{DSPEX} program list")
+    run = shell.run('dspex run triage message="I have moved, please change my address"')
+    assert "team: new address" in run
+    assert shell.run("dspex push program.py:triage --name desk")[0] == "desk: version 1"
+    programs = shell.run("dspex program list")
     assert programs[0].split()[0] == "name"
-    assert {line.split()[0] for line in programs[1:]} >= {"desk", "triage"}
-    listed = shell.run(f"{DSPEX} execution list --limit 3 2>/dev/null")
-    assert len(listed) == 4
-    assert all(re.search(r" [0-9a-f]{8}$", line) for line in listed[1:])
-    shown = shell.run(f"{DSPEX} execution show {listed[1].split()[-1]}")
-    assert "calls" in shown
-    assert max(map(len, programs + listed)) <= shell.columns
+    assert {line.split()[0] for line in programs[1:]} == {"desk", "triage"}
+    rows = shell.run("dspex execution list --limit 3 2>/dev/null")
+    assert len(rows) == 4
+    assert all(re.search(r" [0-9a-f]{8}$", line) for line in rows[1:])
+    execution = shell.run(f"dspex execution show {rows[1].split()[-1]}")
+    assert "calls" in execution
+    assert max(map(len, programs + rows)) <= shell.columns
 
 
-def _serves_and_works(shell: Terminal, server: AnsweringServer) -> None:
-    command = [sys.executable, "-m", "dspex", "serve", "--port", "0", "--no-worker"]
-    with Child(command, cwd=shell.folder, env=environment(server.model)) as serve:
+def _serves_and_works(shell: Terminal, variables: dict[str, str]) -> None:
+    command = ["dspex", "serve", "--port", "0", "--no-worker"]
+    with Child(command, cwd=shell.folder, env=variables) as serve:
         url = re.search(r"http://[\d.:]+", serve.wait_for_line("serving http"))
         assert url is not None
-        request = urllib.request.Request(
-            f"{url[0]}/v1/programs/desk/execute",
-            b'{"inputs": {"message": "My PIN is wrong"}}',
-            {"content-type": "application/json"},
+        body = json.dumps({"inputs": {"message": "I have moved, please change my address"}})
+        answer = shell.run(
+            f"curl -s {url[0]}/v1/programs/triage/execute -H 'Content-Type: application/json' "
+            f"-d '{body}'"
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            assert json.load(answer)["outputs"] == {"team": "cards"}
-    shell.run(f"{DSPEX} dataset add messages data.csv")
-    created = shell.run(f"{DSPEX} evaluation create desk --dataset messages --metrics exact_match")
+        assert '"outputs":{"team":"new address"}' in "".join(answer)
+    shell.run("dspex dataset add messages data.csv")
+    created = shell.run("dspex evaluation create triage --dataset messages --metrics exact_match")
     assert created[0].startswith("evaluation is queued")
-    shell.run(f"{DSPEX} worker start --until-idle")
-    jobs = "\n".join(shell.run(f"{DSPEX} job list"))
+    shell.run("dspex worker start --until-idle")
+    jobs = "\n".join(shell.run("dspex job list"))
     assert "completed" in jobs
-    assert "6 of 6 rows" in jobs
+    assert "42 of 42 rows" in jobs

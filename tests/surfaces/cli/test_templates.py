@@ -17,7 +17,7 @@ from tests.support.waiting import Child
 
 NAMES = ["agent", "dspy", "resource", "triage"]
 BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
-LOCAL = "local/gemma3-270m"
+MODEL = re.compile(r"(?<=--dspex-model )\S+")
 # dspy has no types
 TYPES = {"dspy": ["--ignore-missing-imports"]}
 
@@ -38,7 +38,7 @@ class Project:
 
     def run(self, line: str) -> str:
         process = subprocess.run(
-            ["/bin/sh", "-ec", line.replace(LOCAL, self.model)],
+            ["/bin/sh", "-ec", MODEL.sub(self.model, line)],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
@@ -97,10 +97,10 @@ def test_lines_of_the_readme_run(
     monkeypatch.chdir(tmp_path)
     *lines, last = init(capsys, "desk", "--template", name)["commands"][1:]
     assert last == "dspex serve"
-    with AnsweringServer({"team": "cards", "topic": "a card", "euros": 4}) as server:
+    with AnsweringServer({"team": "lost card", "topic": "a card", "euros": 4}) as server:
         project = Project(tmp_path / "desk", server)
         output = "\n".join([project.run(line) for line in lines])
-        assert "cards" in output or "euros: 4" in output
+        assert "lost card" in output or "euros: 4" in output
         assert "held-out rows" in output  # of `dspex optimize`
         assert re.search(r"\d passed", output), output
         assert "skipped" not in output
@@ -111,7 +111,7 @@ def test_lines_of_the_readme_run(
             calls = blocks(project.folder)[1].replace("http://127.0.0.1:8123", url[0])
             answers = project.run(calls)
         assert '"code"' not in answers, answers
-        assert '"cards"' in answers or '"euros":4' in answers
+        assert '"lost card"' in answers or '"euros":4' in answers
 
 
 @pytest.mark.full

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-import pydantic
-
 from dspex.errors import MediaError
 from dspex.language.signatures import Field, Type
 from dspex.language.signatures.content import Audio, Document, File, Image
@@ -127,13 +125,15 @@ def first_media(value: object, path: str) -> tuple[str, str] | None:
 
 
 def _parts(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+    from pydantic import BaseModel
+
     if isinstance(value, Record):
         value = value.to_dict()
     if isinstance(value, Mapping):
         yield from ((f"{place}.{name}", part) for name, part in value.items())
     elif isinstance(value, list | tuple | set | frozenset):
         yield from ((f"{place}[{number}]", part) for number, part in enumerate(value))
-    elif isinstance(value, pydantic.BaseModel):
+    elif isinstance(value, BaseModel):
         yield from ((f"{place}.{name}", part) for name, part in value)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for part in dataclasses.fields(value):

@@ -12,8 +12,11 @@ from dspex.execution.modules import (
     parallel,
     predict,
     python_module,
+    rag,
     react,
     refine,
+    rerank,
+    retrieve,
     retry,
     switch,
 )
@@ -35,6 +38,9 @@ MODULE_KINDS: Mapping[str, ModuleKind] = {
         ensemble.KIND,
         comparison.KIND,
         python_module.KIND,
+        rag.KIND,
+        rerank.KIND,
+        retrieve.KIND,
         dspy_modules.DSPY,
     )
 }

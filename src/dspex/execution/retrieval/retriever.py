@@ -111,6 +111,20 @@ class Searchable(Protocol):
         ...
 
 
+@runtime_checkable
+class Reranker(Protocol):
+    """Orders passages better than a search did; safe to share between tasks."""
+
+    async def rerank(self, query: str, passages: Sequence[Passage]) -> Sequence[Passage]:
+        """Return passages in a better order; it may leave some out.
+
+        Args:
+            query: the text that was searched for.
+            passages: the passages of the search, best first.
+        """
+        ...
+
+
 def check_query(query: object, k: object, *, mode: object = "hybrid", weight: object = 0.5) -> None:
     """Check the values of a search.
 

@@ -23,8 +23,11 @@ def signature_content(signature: Signature) -> Markup:
         )
         for field in signature.fields.values()
     ]
+    names = ("field", "role", "type", "default", "description")
+    columns = [column for column in range(len(names)) if any(row[column] for row in rows)]
+    head, *cells = ([row[column] for column in columns] for row in (names, *rows))
     return join(
         element("p", element("span", signature.name, class_="name")),
         element("p", signature.instructions, class_="value"),
-        table(("field", "role", "type", "default", "description"), rows),
+        table(head, cells),
     )

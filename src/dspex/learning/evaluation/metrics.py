@@ -11,10 +11,29 @@ import msgspec
 
 from dspex.errors import DefinitionError
 from dspex.language.records import Example, Prediction
+from dspex.language.signatures.content import Cited
 from dspex.learning.evaluation.metric import Metric, metric_name
 from dspex.learning.evaluation.plain import plain
+from dspex.learning.evaluation.retrieval_metrics import (
+    average_precision,
+    hit_at,
+    ndcg_at,
+    recall_at,
+    reciprocal_rank,
+    supported,
+)
 
-__all__ = ["contains", "exact_match", "f1"]
+__all__ = [
+    "average_precision",
+    "contains",
+    "exact_match",
+    "f1",
+    "hit_at",
+    "ndcg_at",
+    "recall_at",
+    "reciprocal_rank",
+    "supported",
+]
 
 _WORD = re.compile(r"\w+")
 
@@ -59,13 +78,24 @@ def f1(example: Example, prediction: Prediction) -> float:
 
 
 METRICS: Mapping[str, Metric] = {
-    metric_name(metric): metric for metric in (exact_match, contains, f1)
+    metric_name(metric): metric
+    for metric in (
+        exact_match,
+        contains,
+        f1,
+        supported,
+        *(recall_at(k) for k in (1, 5, 10)),
+        *(hit_at(k) for k in (1, 5, 10)),
+        reciprocal_rank,
+        average_precision,
+        ndcg_at(10),
+    )
 }
 
 
 def _same(expected: object, actual: object) -> bool:
     try:
-        expected_value, actual_value = plain(expected), plain(actual)
+        expected_value, actual_value = plain(_answer(expected)), plain(_answer(actual))
     except ValueError:  # the class has no JSON form
         return bool(expected == actual)
     if isinstance(expected_value, str) and isinstance(actual_value, str):
@@ -105,4 +135,9 @@ def _common(example: Example, prediction: Prediction) -> list[str]:
 
 
 def _text(value: object) -> str:
-    return str(value).strip().lower()
+    return str(_answer(value)).strip().lower()
+
+
+def _answer(value: object) -> object:
+    """Return the text of an answer with citations, other values unchanged."""
+    return value.text if isinstance(value, Cited) else value

@@ -28,7 +28,7 @@ def report_page(report: Report, title: str, prompts: Mapping[str, str]) -> str:
         title,
         _verdict(report),
         element("section", facts(report_facts(report)), class_="about", aria_label="Facts"),
-        section("Metrics", metrics_table(report)),
+        section("Metrics", metrics_table(report)) if report.scored else None,
         confusion_part(report.rows),
         _rows(report),
         prompts_part(prompts),
@@ -74,7 +74,7 @@ def prompts_part(prompts: Mapping[str, str]) -> Markup:
 def report_lead(report: Report) -> list[Content]:
     """Return the mean with its interval as one sentence."""
     if not report.scored:
-        return ["No row could be scored: all failed."]
+        return [element("strong", "No row could be scored"), ": all failed."]
     interval = report.interval()
     rows = f"{report.scored} run" if report.repeats > 1 else f"{report.scored} row"
     return [
@@ -87,7 +87,7 @@ def report_lead(report: Report) -> list[Content]:
 def _verdict(report: Report) -> Markup:
     name, interval = report.metrics[0], report.interval()
     notes = []
-    if report.failed:
+    if report.failed and report.scored:
         count = "1 row" if report.failed == 1 else f"{report.failed} rows"
         notes.append(f"{count} failed, and the mean leaves them out.")
     if 0 < report.scored < 30:

@@ -30,7 +30,7 @@ def report_html(report: Report) -> str:
     lines = [element("li", line, class_="value") for line in worst]
     return fragment(
         element("p", *report_lead(report), class_="lead"),
-        metrics_table(report),
+        metrics_table(report) if report.scored else None,
         folded("the worst rows", element("ul", lines)) if lines else None,
         folded("facts", facts(report_facts(report))),
     )

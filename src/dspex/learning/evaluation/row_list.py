@@ -84,7 +84,7 @@ def _item(entry: Entry, outputs: Collection[str], *, tone: str) -> Markup:
     return element(
         "li",
         element("div", _summary(entry, tone), class_="of"),
-        element("div", element("h3", "inputs"), _plain_fields(inputs)),
+        element("div", element("h3", "inputs" if outputs else "row"), _plain_fields(inputs)),
         element("div", element("h3", "answers"), _answers(entry, [*_output_names(entry), *names])),
         id=row_id(row),
         data_status=entry.status,

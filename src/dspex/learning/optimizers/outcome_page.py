@@ -20,6 +20,7 @@ from dspex.learning.evaluation.report_page import (
 from dspex.learning.evaluation.representation import difference_scale
 from dspex.learning.evaluation.row_list import Entry, row_list
 from dspex.learning.evaluation.statistics import mean_interval
+from dspex.learning.optimizers.labels import short_name
 from dspex.learning.optimizers.limits import values_of
 from dspex.learning.optimizers.proposer import Trial
 from dspex.learning.optimizers.search import Outcome
@@ -47,7 +48,7 @@ def outcome_page(outcome: Outcome[Any], title: str) -> str:
         *(element("p", "Warning: ", text, class_="warning") for text in outcome.warnings),
         element("section", facts(_facts(outcome)), class_="about", aria_label="Facts"),
         section("Trials and held-out rows", plot_figure(outcome)),
-        section("What changed", preformatted(outcome.changes(), is_diff=True)),
+        section("What changed", preformatted(outcome.changes(is_short=True), is_diff=True)),
         _importance(outcome),
         section("Prompts", *_prompts(outcome), class_="prompts"),
         _held_out_rows(outcome.verdict),
@@ -67,10 +68,18 @@ def _verdict(outcome: Outcome[Any]) -> Iterator[Markup]:
     yield element("p", *lead(outcome), class_="lead")
     if outcome.verdict is not None:
         yield verdict_scales(outcome.verdict)
-    for sentence in outcome.conclusion.splitlines():
-        yield element("p", sentence[:1].upper(), sentence[1:], ".", class_="note")
+    for sentence in notes(outcome):
+        yield element("p", sentence, class_="note")
     if outcome.stopped:
         yield element("p", f"Stopped early: {outcome.stopped}.", class_="note")
+
+
+def notes(outcome: Outcome[Any]) -> list[str]:
+    """Return the conclusion as sentences, with the reason in place of what the lead tells."""
+    verdict = outcome.verdict
+    lines = [line for line in outcome.conclusion.splitlines() if line != str(verdict)]
+    reasons = [] if verdict is None else [f"because {verdict.reason}"]
+    return [f"{line[:1].upper()}{line[1:]}." for line in (*reasons, *lines)]
 
 
 def lead(outcome: Outcome[Any]) -> list[Content]:
@@ -184,7 +193,9 @@ def _importance(outcome: Outcome[Any]) -> Markup:
     shares = outcome.importance()
     if not shares:
         return Markup()
-    rows = [(name, number(share), share_drawing(share)) for name, share in shares.items()]
+    rows = [
+        (short_name(name), number(share), share_drawing(share)) for name, share in shares.items()
+    ]
     head = ("variable", "share of the scores' variance", "0 to 1")
     return section("What mattered", table(head, rows, numeric=(1,)))
 
@@ -273,7 +284,7 @@ def _trial(outcome: Outcome[Any], trial: Trial, names: list[str], *, is_on_front
     return element(
         "tr",
         element("th", trial.number, scope="row"),
-        element("td", candidate.label, " ", [mark for mark in badges if mark]),
+        element("td", candidate.label, " ", [mark for mark in badges if mark], class_="candidate"),
         *(_figure(figures.get(name)) for name in names),
         element("td", folded("show", preformatted(values)) if candidate.assignment else "none"),
         class_="best" if is_best else None,
@@ -282,5 +293,7 @@ def _trial(outcome: Outcome[Any], trial: Trial, names: list[str], *, is_on_front
 
 def _figure(value: float | None) -> Markup:
     is_known = value is not None and math.isfinite(value)
-    text = "\u2013" if value is None or not is_known else f"{value:.4g}"
+    text = "\u2013"
+    if value is not None and is_known:
+        text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return element("td", text, class_="number", data_value=value if is_known else "")

@@ -3,7 +3,13 @@
 from typing import Any
 
 from dspex.learning.optimizers.front import Front
-from dspex.learning.optimizers.outcome_page import lead, plot_figure, verdict_lead, verdict_scales
+from dspex.learning.optimizers.outcome_page import (
+    lead,
+    notes,
+    plot_figure,
+    verdict_lead,
+    verdict_scales,
+)
 from dspex.learning.optimizers.proposer import Trial
 from dspex.learning.optimizers.search import Outcome
 from dspex.learning.optimizers.verdict import Verdict
@@ -15,7 +21,7 @@ def verdict_html(verdict: Verdict) -> str:
     return fragment(
         element("p", *verdict_lead(verdict), class_="lead"),
         verdict_scales(verdict),
-        element("p", f"Because {verdict.because}.", class_="note"),
+        element("p", f"Because {verdict.reason}.", class_="note"),
     )
 
 
@@ -24,10 +30,10 @@ def outcome_html(outcome: Outcome[Any]) -> str:
     return fragment(
         element("p", *lead(outcome), class_="lead"),
         None if outcome.verdict is None else verdict_scales(outcome.verdict),
-        element("p", outcome.conclusion, class_="note value"),
+        element("p", "\n".join(notes(outcome)), class_="note value"),
         [element("p", badge("warning", "warn"), f" {text}") for text in outcome.warnings],
         plot_figure(outcome),
-        folded("what changed", preformatted(outcome.changes(), is_diff=True)),
+        folded("what changed", preformatted(outcome.changes(is_short=True), is_diff=True)),
     )
 
 

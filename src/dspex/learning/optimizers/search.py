@@ -287,22 +287,27 @@ class Outcome(Generic[P]):
     def changes(self, *, is_short: bool = False) -> str:
         """Return the changes of the winner, variable by variable; texts as a diff.
 
-        With `is_short`, numbers have three digits, and names lack "self.".
+        With `is_short`, numbers have three digits, names lack "self.", a diff of one part has no
+        place, and the shortest change comes first.
         """
         before = _assignment(self.original)
-        lines: list[str] = []
+        changes: list[list[str]] = []
         for name, value in self.best.candidate.assignment.items():
             old = before.get(name)
             if old == value:
                 continue
-            lines.append(f"{short_name(name) if is_short else name}:")
             if is_short:
                 old, value = (value_text(v) if isinstance(v, float) else v for v in (old, value))
-            diff = difflib.unified_diff(
+            _, _, place, *diff = difflib.unified_diff(
                 _lines(old), _lines(value), "before", "after", lineterm="", n=1
             )
-            lines.extend(f"  {line}" for line in list(diff)[2:])
-        return "\n".join(lines) if lines else "no changes"
+            is_one = is_short and not any(line.startswith("@@") for line in diff)
+            lines = diff if is_one else [place, *diff]
+            head = f"{short_name(name) if is_short else name}:"
+            changes.append([head, *(f"  {line}" for line in lines)])
+        if is_short:
+            changes.sort(key=len)
+        return "\n".join(line for change in changes for line in change) or "no changes"
 
     def prompt_changes(self, example: Example | None = None) -> str:
         """Return unified diffs of the prompts before and after, predictor by predictor.

@@ -119,16 +119,25 @@ class Verdict:
         conclusion = "significantly better" if self.is_better else "no significant improvement"
         conclusion = "no program within the limits, compared" if self.unmet else conclusion
         name = self.objective or self.before.metrics[0]
-        limits = "".join(f"; {checked}" for checked in self.limits)
-        failed = ""
-        if self.before.failed or self.after.failed:
-            failed = (
-                f"; {self.before.failed} rows failed before and {self.after.failed} after, counted "
-                "as the worst"
-            )
         return (
             f"{conclusion} on {len(self.before.rows)} held-out rows ({self.because}): "
-            f"{self._means()}; difference in {name} {self.comparison}{limits}{failed}"
+            f"{self._means()}; difference in {name} {self.comparison}{self._conditions}"
+        )
+
+    @property
+    def reason(self) -> str:
+        """The reason with the test behind it, the limits, and the failed rows."""
+        test = str(self.comparison).partition(", p = ")[2]
+        return f"{self.because}; p = {test}{self._conditions}"
+
+    @property
+    def _conditions(self) -> str:
+        limits = "".join(f"; {checked}" for checked in self.limits)
+        if not (self.before.failed or self.after.failed):
+            return limits
+        return (
+            f"{limits}; {self.before.failed} rows failed before and {self.after.failed} after, "
+            "counted as the worst"
         )
 
     def _means(self) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from dspex.markup.styles import style_of
 from dspex.surfaces.api.gateway import BROWSER_HEADERS
 from dspex.surfaces.api.responses import send_bytes
 from dspex.surfaces.api.rest.routes import route
@@ -29,7 +30,8 @@ def page_routes() -> list[Route]:
 
 
 def _page_route(path: str) -> Route:
-    page = files("dspex.surfaces.api").joinpath(f"static{path}.html").read_bytes()
+    text = files("dspex.surfaces.api").joinpath(f"static{path}.html").read_text(encoding="utf-8")
+    page = text.replace("/* tokens */", style_of("tokens.css")).encode()
     browser_headers = page_headers(page)
 
     async def answer(scope: Scope, _receive: Receive, send: Send) -> None:

@@ -10,7 +10,9 @@ class Route(dspy.Signature):
 
     message: str = dspy.InputField()
     topic: str = dspy.InputField()
-    team: Literal["cards", "payments", "account"] = dspy.OutputField(desc="who should answer")
+    team: Literal["lost card", "failed transfer", "new address"] = dspy.OutputField(
+        desc="who should answer"
+    )
 
 
 class Routing(dspy.Module):

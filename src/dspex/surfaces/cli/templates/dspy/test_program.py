@@ -9,9 +9,9 @@ from program import Route, Routing
 
 
 def test_the_team_is_that_of_the_second_reply() -> None:
-    model = DummyLM([{"topic": "a broken card"}, {"team": "cards"}])
+    model = DummyLM([{"topic": "a lost card"}, {"team": "lost card"}])
     with dspy.context(lm=model):
-        assert Routing()(message="My card is broken").team == "cards"
+        assert Routing()(message="I lost my card").team == "lost card"
 
 
 def test_every_row_has_a_team_that_exists() -> None:

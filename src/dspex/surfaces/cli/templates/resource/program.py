@@ -9,7 +9,9 @@ class Triage(dspex.Signature):
     """Route a customer's message to the team that can solve it."""
 
     message: str
-    team: Literal["cards", "payments", "account"] = dspex.Output(desc="who should answer")
+    team: Literal["lost card", "failed transfer", "new address"] = dspex.Output(
+        desc="who should answer"
+    )
 
 
 triage = dspex.Predict(Triage)

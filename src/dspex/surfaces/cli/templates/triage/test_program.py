@@ -13,8 +13,8 @@ ROWS = dspex.Dataset.from_file(Path(__file__).with_name("data.csv"))
 
 
 def test_reply_of_the_model_becomes_the_team() -> None:
-    with dspex.context(model=ScriptedModel('{"team": "cards"}')):
-        assert triage(message="My card is broken").team == "cards"
+    with dspex.context(model=ScriptedModel('{"team": "lost card"}')):
+        assert triage(message="I lost my card").team == "lost card"
 
 
 def test_every_row_has_a_team_that_exists() -> None:
