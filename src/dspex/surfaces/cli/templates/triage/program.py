@@ -9,9 +9,7 @@ class Triage(dspex.Signature):
     """Route a customer's message to the team that can solve it."""
 
     message: str
-    team: Literal["lost card", "failed transfer", "new address"] = dspex.Output(
-        desc="who should answer"
-    )
+    team: Literal["lost card", "failed transfer", "new address"] = dspex.Output(desc="who answers")
 
 
 triage = dspex.Predict(Triage)
