@@ -171,10 +171,10 @@ class Constrained:
         self.model, self.name, self.capabilities = model, model.name, model.capabilities
 
     async def complete(self, request):
-        system = request.messages[0].content
+        system = request.messages[0].text
         if request.response_schema is None:
             field_lists = re.findall(
-                r"in the following order of fields: (.*)", request.messages[-1].content
+                r"in the following order of fields: (.*)", request.messages[-1].text
             )
             names = re.findall(r"`(\w+)`", field_lists[-1]) if field_lists else []
             schema = SCHEMA if '"intent": "{intent}' in system else _texts(names) if names else None

@@ -27,7 +27,7 @@ class Counted(SimulatedModel):
         self.file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     async def complete(self, request: Request) -> Response:
-        messages = [(message.role, message.content) for message in request.messages]
+        messages = [(message.role, message.text) for message in request.messages]
         os.write(
             self.file, (json.dumps([messages, request.temperature, request.seed]) + "\n").encode()
         )

@@ -125,7 +125,7 @@ _REPLY = re.compile(r"\[\[ ## reply ## \]\]\n(.*?)\n\n(?:Answer with|Respond wit
 
 def repeat(request: Request) -> str:
     """Answer the `reply` of a prompt, in the layout that it asks for."""
-    prompt = request.messages[-1].content
+    prompt = request.messages[-1].text
     if match := _REPLY.search(prompt):
         return f"[[ ## y ## ]]\n{match[1]}\n\n[[ ## completed ## ]]"
     text = prompt.partition("[[ ## reply ## ]]\n")[2]

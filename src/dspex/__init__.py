@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dspex import backends as backends
     from dspex import errors as errors
     from dspex import evaluation as evaluation
+    from dspex import media as media
     from dspex import models as models
     from dspex import modules as modules
     from dspex import optimizers as optimizers
@@ -168,6 +169,7 @@ ROOMS = (
     "backends",
     "errors",
     "evaluation",
+    "media",
     "models",
     "modules",
     "optimizers",

@@ -32,7 +32,7 @@ def answering(values: Values, **options: Any) -> ScriptedModel:
 
     def reply(request: Request) -> str:
         answers = values(request) if callable(values) else values
-        last = request.messages[-1].content.rpartition("Respond with")[2]
+        last = request.messages[-1].text.rpartition("Respond with")[2]
         chat = [name for name in _CHAT.findall(last) if name != "completed"]
         if chat:
             parts = [f"[[ ## {name} ## ]]\n{_text(answers.get(name, name))}" for name in chat]
@@ -197,7 +197,7 @@ class OptimizingBackendContract(BackendContract):
         async def test(backend: OptimizingBackend, context: RunContext) -> None:
             handle = await backend.create_program(predicting())
             model = answering(
-                lambda request: {"answer": "x" if "q1" in request.messages[-1].content else 3}
+                lambda request: {"answer": "x" if "q1" in request.messages[-1].text else 3}
             )
             rows = await backend.evaluate_program(
                 handle, ROWS, same_answer, context=RunContext(model=model)

@@ -121,9 +121,7 @@ class AdapterContract:
         self, signature: Signature, demos: list[dict[str, object]], **inputs: object
     ) -> list[str]:
         """Return the texts of the rendered messages."""
-        return [
-            message.content for message in self.make().render(signature, demos, inputs).messages
-        ]
+        return [message.text for message in self.make().render(signature, demos, inputs).messages]
 
     def test_the_system_message_comes_first_and_the_input_last(self) -> None:
         """The order of messages is fixed."""
@@ -131,9 +129,9 @@ class AdapterContract:
             Signature("question -> answer", "Be brief."), [], {"question": "Why 7?"}
         )
         assert prompt.messages[0].role == "system"
-        assert "Be brief." in prompt.messages[0].content
+        assert "Be brief." in prompt.messages[0].text
         assert prompt.messages[-1].role == "user"
-        assert "Why 7?" in prompt.messages[-1].content
+        assert "Why 7?" in prompt.messages[-1].text
 
     def test_incomplete_demonstrations_come_before_complete_ones(self) -> None:
         """Their original order does not matter."""

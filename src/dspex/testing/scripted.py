@@ -77,7 +77,7 @@ class ScriptedModel:
     def _response(self, request: Request, reply: str | ToolCall) -> Response:
         text, calls = (reply, ()) if isinstance(reply, str) else ("", (reply,))
         usage = Usage(
-            input_tokens=sum(len(message.content.split()) for message in request.messages),
+            input_tokens=sum(len(message.text.split()) for message in request.messages),
             output_tokens=len(text.split()),
             calls=1,
             cost_usd=self._cost,

@@ -56,7 +56,7 @@ class SimulatedModel:
         self.calls += 1
         await asyncio.sleep(0)
         text, tokens = self._reply(request)
-        input_tokens = sum(len(message.content) // 4 + 4 for message in request.messages)
+        input_tokens = sum(len(message.text) // 4 + 4 for message in request.messages)
         usage = Usage(
             input_tokens=input_tokens,
             output_tokens=tokens,
@@ -73,12 +73,12 @@ class SimulatedModel:
         return self.surface.probability(system, demos, temperature)
 
     def _reply(self, request: Request) -> tuple[str, int]:
-        prompt, draw = request.messages[-1].content, self._draw(request)
+        prompt, draw = request.messages[-1].text, self._draw(request)
         layout = _LAYOUT.search(prompt[max(0, prompt.rfind("\n\n")) :])
         fields = [
             name for name in _FIELD.findall(layout[0] if layout else prompt) if name != "completed"
         ] or ["answer"]
-        system = request.messages[0].content if request.messages[0].role == "system" else ""
+        system = request.messages[0].text if request.messages[0].role == "system" else ""
         values = {name: self._value(name, draw) for name in fields}
         tokens = 20
         if "answer" in values and (number := _number(prompt)) >= 0:
@@ -97,7 +97,7 @@ class SimulatedModel:
 
     def _draw(self, request: Request) -> float:
         """Return a pseudo-random number from 0 to 1 that depends on the request and the seed."""
-        messages = [(message.role, message.content) for message in request.messages]
+        messages = [(message.role, message.text) for message in request.messages]
         text = json.dumps([self._seed, messages, request.temperature, request.seed])
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big") / 2**56
 
@@ -106,8 +106,8 @@ def _demonstrations(messages: Sequence[Message]) -> list[tuple[int, bool]]:
     demos: list[tuple[int, bool]] = []
     turns = [message for message in messages if message.role in {"user", "assistant"}][:-1]
     for question, answer in zip(turns[::2], turns[1::2], strict=False):
-        number = _number(question.content)
-        demos.append((number, f"answer {number}" in answer.content))
+        number = _number(question.text)
+        demos.append((number, f"answer {number}" in answer.text))
     return demos
 
 

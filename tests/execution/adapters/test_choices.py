@@ -170,5 +170,5 @@ def test_the_values_are_shown_in_the_prompt_and_in_demonstrations() -> None:
     signature = Signature("q -> old").append("y", Literal[1, "1", " b "]).remove("old")
     prompt = _CHAT.render(signature, [{"q": "a", "y": "1"}, {"q": "b", "y": 1}], {"q": "?"})
     assert '(one of: 1; "1"; " b ")' in prompt.messages[0].content
-    answers = [message.content for message in prompt.messages if message.role == "assistant"]
+    answers = [message.text for message in prompt.messages if message.role == "assistant"]
     assert [text.split("\n")[1] for text in answers] == ['"1"', "1"]

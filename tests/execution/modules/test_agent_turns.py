@@ -92,7 +92,7 @@ def test_the_oldest_results_are_left_out_of_a_course_that_is_too_long(is_native:
     prediction = ReAct(SIGNATURE, [read])(RunContext(model=model), question="?")
     assert prediction.degrees == 21
     assert len(prediction.trajectory) == 5
-    shown = "\n".join(message.content for message in model.requests[-1].messages)
+    shown = "\n".join(message.text for message in model.requests[-1].messages)
     assert "left out" in shown
     assert "page 3 xxx" in shown
     assert "page 0 xxx" not in shown

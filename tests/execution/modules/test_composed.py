@@ -102,7 +102,7 @@ def test_an_agent_calls_tools_reads_their_errors_and_gives_a_typed_answer(script
         ("lookup", "error"),
         ("lookup", "error"),
     ]
-    content = "\n".join(message.content for message in model.requests[-1].messages)
+    content = "\n".join(message.text for message in model.requests[-1].messages)
     for text in ("Paris: 21 degrees", "it sank", "unknown field"):
         assert text in content
     assert prediction.usage.calls == len(model.requests) == len(script)

@@ -64,7 +64,7 @@ def test_a_judge_sees_task_inputs_outputs_and_criterion() -> None:
     with dspex.context(model=ScriptedModel(_answer)):
         dspex.evaluate(program, ROWS[:1], Judge("is right", model=judge))
     (request,) = judge.requests
-    text = "\n".join(message.content for message in request.messages)
+    text = "\n".join(message.text for message in request.messages)
     for part in ("The criterion: is right", "Answer briefly.", "question 0", "{'answer': '?'}"):
         assert part in text
     assert "answer 0" not in text  # the expected answer is not shown

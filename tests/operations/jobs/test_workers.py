@@ -49,7 +49,7 @@ class Slow(SimulatedModel):
         self.open = self.most = 0
 
     async def complete(self, request: Request) -> Response:
-        question = request.messages[-1].content
+        question = request.messages[-1].text
         self.asked[question] += 1
         self.open += 1
         self.most = max(self.most, self.open)

@@ -1,7 +1,7 @@
 """Fields under `[[ ## name ## ]]` headers: a layout that every chat model can follow."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,12 +12,15 @@ from dspex.execution.adapters.replies import Reader, reader_of
 from dspex.execution.adapters.signature_cache import SignatureCache
 from dspex.execution.adapters.turns import (
     Layout,
-    demo_turns,
+    TurnWriter,
     describe,
+    earlier_turns,
+    is_history,
     unreadable_reply,
     validate_outputs,
 )
 from dspex.language.records import Message
+from dspex.language.records.message import join_content
 from dspex.language.signatures import Field, Signature
 
 HEADER = re.compile(r"^[ \t]*\[\[ ## (\w+) ## \]\][ \t]*", re.MULTILINE)
@@ -30,7 +33,7 @@ class _Plan(msgspec.Struct, frozen=True):
     system: Message
     reminder: str
     input_layout: Layout
-    render_outputs: Callable[[Mapping[str, Any]], str]
+    render_outputs: TurnWriter
     readers: dict[str, tuple[str, Reader]]
 
 
@@ -47,19 +50,16 @@ class ChatAdapter:
     ) -> Prompt:
         """Return the system message, demonstrations and input; see `Adapter.render`."""
         plan = _plan(signature)
-        examples = (
-            demo_turns(
-                signature,
-                demos,
-                render_inputs=plan.input_layout.text,
-                render_outputs=plan.render_outputs,
-            )
-            if demos
-            else ()
+        turns = earlier_turns(
+            signature,
+            demos,
+            inputs,
+            render_inputs=plan.input_layout.content,
+            render_outputs=plan.render_outputs,
         )
-        text = plan.input_layout.text(inputs)
-        user_turn = Message("user", f"{text}\n\n{plan.reminder}" if text else plan.reminder)
-        return Prompt(messages=(plan.system, *examples, user_turn))
+        content = plan.input_layout.content(inputs)
+        user_content = join_content(content, "\n\n", plan.reminder) if content else plan.reminder
+        return Prompt(messages=(plan.system, *turns, Message("user", user_content)))
 
     def parse(self, signature: Signature, reply: str) -> dict[str, Any]:
         """Return the outputs under their headers; see `Adapter.parse`."""
@@ -86,7 +86,8 @@ class ChatAdapter:
 
 
 def _compile(signature: Signature) -> _Plan:
-    inputs, outputs = signature.input_fields.values(), signature.output_fields.values()
+    inputs = [field for field in signature.input_fields.values() if not is_history(field)]
+    outputs = signature.output_fields.values()
     layout = "\n\n".join(
         f"[[ ## {field.wire_name} ## ]]\n{{{field.wire_name}}}" for field in (*inputs, *outputs)
     )
@@ -98,12 +99,16 @@ def _compile(signature: Signature) -> _Plan:
         f"Your task: {signature.instructions}"
     )
     output_layout = Layout(outputs)
+
+    def render_outputs(values: Mapping[str, Any], /, *, skips_absent: bool = False) -> str:
+        return f"{output_layout.text(values, skips_absent=skips_absent)}\n\n{_END}"
+
     order = ", then ".join(f"`[[ ## {field.wire_name} ## ]]`{_hint(field)}" for field in outputs)
     return _Plan(
         system=Message("system", system),
         reminder=f"Answer with {order}, and end with `{_END}`.",
         input_layout=Layout(inputs),
-        render_outputs=lambda values: f"{output_layout.text(values)}\n\n{_END}",
+        render_outputs=render_outputs,
         readers={field.wire_name: (field.name, reader_of(field.type)) for field in outputs},
     )
 

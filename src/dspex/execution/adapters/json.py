@@ -15,8 +15,9 @@ from dspex.execution.adapters.replies import fit_of, only_object, repair
 from dspex.execution.adapters.signature_cache import SignatureCache
 from dspex.execution.adapters.turns import (
     Layout,
-    demo_turns,
     describe,
+    earlier_turns,
+    is_history,
     json_writer,
     unreadable_reply,
     validate_outputs,
@@ -47,20 +48,16 @@ class JSONAdapter:
     ) -> Prompt:
         """Return the messages and the schema of the reply; see `Adapter.render`."""
         plan = _plan(signature)
-        render_outputs = partial(_write_object, signature.output_fields, plan.guard)
-        examples = (
-            demo_turns(
-                signature,
-                demos,
-                render_inputs=plan.input_layout.text,
-                render_outputs=render_outputs,
-            )
-            if demos
-            else ()
+        turns = earlier_turns(
+            signature,
+            demos,
+            inputs,
+            render_inputs=plan.input_layout.content,
+            render_outputs=partial(_write_object, signature.output_fields, plan.guard),
         )
-        user_turn = Message("user", plan.input_layout.text(inputs) or "Begin.")
+        user_turn = Message("user", plan.input_layout.content(inputs) or "Begin.")
         return Prompt(
-            messages=(plan.system, *examples, user_turn),
+            messages=(plan.system, *turns, user_turn),
             response_schema=plan.schema,
             json_mode=True,
         )
@@ -96,7 +93,15 @@ def _read(reply: str) -> Any:
         return repair(reply[start:])
 
 
-def _write_object(fields: Mapping[str, Field], guard: MediaGuard, values: Mapping[str, Any]) -> str:
+def _write_object(
+    fields: Mapping[str, Field],
+    guard: MediaGuard,
+    values: Mapping[str, Any],
+    /,
+    *,
+    skips_absent: bool = True,
+) -> str:
+    """Return the object of outputs; it never has those that are absent."""
     guard.check(values)
     data = {
         field.wire_name: json_writer(field.type)(values[name])
@@ -107,7 +112,8 @@ def _write_object(fields: Mapping[str, Field], guard: MediaGuard, values: Mappin
 
 
 def _compile(signature: Signature) -> _Plan:
-    inputs, outputs = signature.input_fields.values(), signature.output_fields.values()
+    inputs = [field for field in signature.input_fields.values() if not is_history(field)]
+    outputs = signature.output_fields.values()
     inputs_text = f"You are given these fields:\n{describe(inputs)}\n\n" if inputs else ""
     names = ", ".join(f"`{field.wire_name}`" for field in outputs)
     system = (

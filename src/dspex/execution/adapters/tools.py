@@ -9,7 +9,7 @@ from dspex.execution.adapters.adapter import Prompt
 from dspex.execution.adapters.field_splitter import FieldSplitter
 from dspex.execution.adapters.json import JSONAdapter
 from dspex.execution.adapters.signature_cache import SignatureCache
-from dspex.execution.adapters.turns import describe
+from dspex.execution.adapters.turns import describe, is_history
 from dspex.language.records import Message
 from dspex.language.signatures import Signature
 
@@ -54,7 +54,8 @@ class ToolAdapter:
 
 
 def _compile(signature: Signature) -> _Plan:
-    inputs, outputs = signature.input_fields.values(), signature.output_fields.values()
+    inputs = [field for field in signature.input_fields.values() if not is_history(field)]
+    outputs = signature.output_fields.values()
     inputs_text = f"You are given these fields:\n{describe(inputs)}\n\n" if inputs else ""
     system = (
         f"{inputs_text}You answer with these fields:\n{describe(outputs)}\n\n"

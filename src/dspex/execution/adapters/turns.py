@@ -2,35 +2,145 @@
 
 import enum
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
-from dspex.errors import AdapterError, DspexError, InputError
+from dspex.errors import AdapterError, DspexError, FieldError, InputError, MediaError
 from dspex.execution.adapters.choices import Choices, choices_in
-from dspex.execution.adapters.media import MediaGuard
+from dspex.execution.adapters.media import (
+    MediaGuard,
+    instances_in,
+    is_media,
+    may_hold,
+    media_content,
+)
 from dspex.execution.adapters.passages import is_passages, passages_text
 from dspex.language.records import Message
+from dspex.language.records.message import Content, join_content
 from dspex.language.signatures import Field, Signature, Type, type_schema, type_text
+from dspex.language.signatures.content import History, Turn
 from dspex.language.signatures.instances import as_json, holds_binary
+from dspex.language.signatures.types import make
 
 Reader = Callable[[str], Any]
 _decode = msgspec.json.Decoder().decode
 INCOMPLETE = "(an example with parts missing)\n\n"
+_ANY = make("any")
 
 
-def demo_turns(
+class TurnWriter(Protocol):
+    """Writes the inputs or the outputs of one turn in the layout of an adapter."""
+
+    def __call__(self, values: Mapping[str, Any], /, *, skips_absent: bool = False) -> Content:
+        """Return the content; with `skips_absent`, only of the fields that have a value."""
+        ...
+
+
+def earlier_turns(
     signature: Signature,
-    demos: Iterable[Mapping[str, Any]],
+    demos: Sequence[Mapping[str, Any]],
+    inputs: Mapping[str, Any],
     *,
-    render_inputs: Callable[[Mapping[str, Any]], str],
-    render_outputs: Callable[[Mapping[str, Any]], str],
+    render_inputs: TurnWriter,
+    render_outputs: TurnWriter,
 ) -> Iterator[Message]:
-    """Yield a user and an assistant turn for each demonstration."""
-    for demo, is_complete in order_demos(signature, demos):
-        yield Message("user", f"{'' if is_complete else INCOMPLETE}{render_inputs(demo)}")
+    """Yield what comes before the input: each demonstration as a user and an assistant turn.
+
+    The conversations in a demonstration and in the inputs are turns of their own, see
+    `history_turns`.
+    """
+    writers = {"render_inputs": render_inputs, "render_outputs": render_outputs}
+    for demo, is_complete in order_demos(signature, demos) if demos else ():
+        yield from history_turns(signature, demo, **writers)
+        content = render_inputs(demo)
+        yield Message("user", content if is_complete else join_content(INCOMPLETE, content))
         yield Message("assistant", render_outputs(demo))
+    yield from history_turns(signature, inputs, **writers)
+
+
+def is_history(field: Field) -> bool:
+    """Return whether the values of a field are conversations, which become turns."""
+    kinds = {
+        part.kind for part in (field.type.args if field.type.kind == "union" else (field.type,))
+    }
+    return "History" in kinds and kinds <= {"History", "none"}
+
+
+def history_turns(
+    signature: Signature,
+    values: Mapping[str, Any],
+    *,
+    render_inputs: TurnWriter,
+    render_outputs: TurnWriter,
+) -> Iterator[Message]:
+    """Yield the turns of the conversations in `values`, in the layout of an adapter.
+
+    The content of a turn maps fields to values; any other content is the value of the first input
+    that is not a medium, or of the last output.
+
+    Raises:
+        InputError: a turn has another role than user, assistant and system.
+        MediaError: a turn of the assistant holds media.
+    """
+    names = [name for name, field in signature.input_fields.items() if is_history(field)]
+    if not names:
+        return
+    outputs = signature.output_fields
+    inputs = {key: item for key, item in signature.input_fields.items() if key not in names}
+    texts = [key for key, field in inputs.items() if not is_media(field.type)]
+    for name in names:
+        for number, turn in enumerate(_turns_of(values.get(name))):
+            path = f"{name}.messages[{number}]"
+            if turn.role == "user":
+                fields = _fields_of(turn, texts[:1], inputs)
+                content = render_inputs(fields, skips_absent=True) or media_content(
+                    _ANY, turn.content, f"{path}.content", write=text_of, plain=json_writer(_ANY)
+                )
+                yield Message("user", content)
+            elif turn.role == "assistant":
+                _refuse_media(turn, f"{path}.content")
+                fields = _fields_of(turn, [*outputs][-1:], outputs)
+                yield Message("assistant", render_outputs(fields, skips_absent=True))
+            elif turn.role == "system":
+                yield Message("system", text_of(turn.content))
+            else:
+                raise _unknown_role(turn, name, f"{path}.role")
+
+
+def _refuse_media(turn: Turn, path: str) -> None:
+    if media := next(instances_in(turn.content, path), None):
+        message = f"{media.path} holds media ({media.kind}), which only turns of the user can"
+        raise MediaError(message, path=media.path, kind=media.kind)
+
+
+def _turns_of(history: Any) -> Iterator[Turn]:
+    """Yield the turns of a conversation, which may be in JSON form in a demonstration."""
+    turns = history.messages if isinstance(history, History) else history or ()
+    for turn in turns.get("messages", ()) if isinstance(turns, Mapping) else turns:
+        yield turn if isinstance(turn, Turn) else Turn(turn["role"], turn["content"])
+
+
+def _fields_of(turn: Turn, default: Sequence[str], fields: Mapping[str, Field]) -> dict[str, Any]:
+    content = turn.content
+    if isinstance(content, Mapping) and content and content.keys() <= fields.keys():
+        return dict(content)
+    return dict.fromkeys(default, content)
+
+
+def _unknown_role(turn: Turn, name: str, path: str) -> InputError:
+    expected = "'user', 'assistant' or 'system'"
+    message = f"the role of a turn is {expected}, not {turn.role!r}"
+    error = FieldError(
+        field=name,
+        path=path,
+        value=turn.role,
+        message=message,
+        constraint="role",
+        expected=expected,
+    )
+    return InputError(f"{path}: {message}", errors=[error])
 
 
 def order_demos(
@@ -89,14 +199,16 @@ def _choice_text(texts: Mapping[tuple[type, Any], str], value: object) -> str:
 class Layout:
     """Renders values, each under its `[[ ## name ## ]]` header; formats the headers once."""
 
-    __slots__ = ("_fields", "_guard")
+    __slots__ = ("_fields", "_guard", "_may_hold_media")
 
     def __init__(self, fields: Iterable[Field]) -> None:
         """Take the fields in display order."""
         fields = tuple(fields)
         self._guard = MediaGuard(fields)
+        self._may_hold_media = any(may_hold(field.type) for field in fields)
         self._fields = tuple(
             (
+                field,
                 field.name,
                 f"[[ ## {field.wire_name} ## ]]\n",
                 "null" if field.type.is_optional else "(not given)",
@@ -105,24 +217,56 @@ class Layout:
             for field in fields
         )
 
-    def text(self, values: Mapping[str, Any]) -> str:
-        """Return the text of `values`.
+    def text(self, values: Mapping[str, Any], /, *, skips_absent: bool = False) -> str:
+        """Return the text of outputs.
 
         Raises:
-            MediaError: a value holds media, which text prompts cannot show.
+            MediaError: a value holds media, which a model cannot write.
         """
         self._guard.check(values)
+        return self._text(values, skips_absent=skips_absent)
+
+    def content(self, values: Mapping[str, Any], /, *, skips_absent: bool = False) -> Content:
+        """Return the content of inputs, with media as parts.
+
+        Raises:
+            MediaError: a medium has neither bytes nor a URL that a provider can read.
+        """
+        if not self._may_hold_media and not skips_absent:
+            return self._text(values)
+        pieces: list[Content] = []
+        for field, name, header, absent, writer in self._fields:
+            value = values.get(name)
+            if value is None and skips_absent:
+                continue
+            pieces.append(f"\n\n{header}" if pieces else header)
+            pieces.append(
+                absent if value is None else field_content(field, value, write=writer or text_of)
+            )
+        return join_content(*pieces)
+
+    def _text(self, values: Mapping[str, Any], *, skips_absent: bool = False) -> str:
         parts = []
-        for name, header, absent, writer in self._fields:
+        for _, name, header, absent, writer in self._fields:
             value = values.get(name)
             if writer is not None and value is not None:
                 parts.append(header + writer(value))
-            else:
+            elif value is not None or not skips_absent:
                 parts.append(
                     header
                     + (value if type(value) is str else absent if value is None else text_of(value))
                 )
         return "\n\n".join(parts)
+
+
+def field_content(field: Field, value: Any, *, write: Callable[[Any], str] = text_of) -> Content:
+    """Return the content that shows the value of a field; a turn may hold any value.
+
+    Raises:
+        MediaError: a medium has neither bytes nor a URL that a provider can read.
+    """
+    type_ = field.type if may_hold(field.type) else _ANY
+    return media_content(type_, value, field.name, write=write, plain=json_writer(field.type))
 
 
 def describe(fields: Iterable[Field]) -> str:

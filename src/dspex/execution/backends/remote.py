@@ -13,10 +13,12 @@ from dspex.errors import ConfigurationError, DefinitionError, InputError, ToolEr
 from dspex.execution.backends.event_forwarder import EventForwarder
 from dspex.execution.clients import Capability, LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
+from dspex.execution.clients.modalities import check_media
 from dspex.execution.context import THREE_WAYS, RunContext
 from dspex.execution.frame import OpenSpan, payload
 from dspex.language.programs import ModulePath
 from dspex.language.records import Message, Span, SpanKind
+from dspex.language.records.message import without_bytes
 from dspex.sync import in_thread
 from dspex.telemetry import Event
 
@@ -236,9 +238,10 @@ class Answerer:
         parent, path = self.span_id(args.get("span")), self.full_path(args.get("path", ""))
         span = self.span.run.begin("model", model.name, parent_id=parent, path=path)
         if self.context.records_payloads:
-            span.inputs = payload(request.messages)
+            span.inputs = payload(without_bytes(request.messages))
         try:
             self.context.check()
+            check_media(model, request.messages)
             if self.forwarder is None and self.context.budget is None:
                 response = await model.complete(request)
             else:

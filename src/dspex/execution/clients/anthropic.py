@@ -3,6 +3,7 @@
 Protocol: the public API reference, "Messages" (version 2023-06-01).
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -12,8 +13,10 @@ from dspex.execution.clients.chunk_forwarder import ChunkForwarder
 from dspex.execution.clients.endpoint import ModelEndpoint, arguments_of, usage_of
 from dspex.execution.clients.identity import server_identity
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
+from dspex.execution.clients.modalities import Modality, check_media, modalities_of
 from dspex.execution.clients.transport import Transport
 from dspex.language.records import Message, ToolCall, Usage
+from dspex.language.records.message import FilePart, Part, TextPart
 
 
 class _Block(msgspec.Struct):
@@ -73,12 +76,17 @@ class AnthropicModel:
         base_url: str = "https://api.anthropic.com/v1",
         max_tokens: int = 4096,
         transport: Transport | None = None,
+        media: Iterable[Modality] | None = None,
     ) -> None:
-        """Take the model's name, and the reply limit for requests without one."""
+        """Take the model's name, and the reply limit for requests without one.
+
+        `media` is as in `OpenAIModel`; this protocol has no recordings.
+        """
         address = ServerAddress.of(base_url)
         self.name = f"anthropic/{model}"
         self.identity = server_identity(model, address, name=self.name)
         self.capabilities: frozenset[Capability] = frozenset({"tools", "streaming"})
+        self.capabilities |= modalities_of(model, media) - {"audio"}
         self._model = model
         self.reply_limit = max_tokens
         headers = {"anthropic-version": "2023-06-01", **({"x-api-key": api_key} if api_key else {})}
@@ -137,13 +145,14 @@ class AnthropicModel:
         )
 
     def _body(self, request: Request) -> dict[str, Any]:
+        check_media(self, request.messages)
         body: dict[str, Any] = {
             "model": self._model,
             "max_tokens": request.max_tokens or self.reply_limit,
             "messages": _turns(request.messages),
         }
         if system := "\n\n".join(
-            message.content for message in request.messages if message.role == "system"
+            message.text for message in request.messages if message.role == "system"
         ):
             body["system"] = system
         for name in ("temperature", "top_p"):
@@ -189,14 +198,37 @@ def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
 def _blocks(message: Message) -> list[dict[str, Any]]:
     if message.role == "tool":
         return [
-            {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.content}
+            {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.text}
         ]
-    text = [{"type": "text", "text": message.content}] if message.content else []
+    content = message.content
+    parts = (TextPart(content),) if isinstance(content, str) else content
+    blocks = [_block(part) for part in parts if not isinstance(part, TextPart) or part.text]
     calls = [
         {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
         for call in message.tool_calls
     ]
-    return [*text, *calls]
+    return [*blocks, *calls]
+
+
+def _block(part: Part) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    source = {"type": "base64", "media_type": part.media_type, "data": part.base64}
+    if part.url:
+        source = {"type": "url", "url": part.url}
+    elif part.media_type.startswith("text/"):
+        source = {
+            "type": "text",
+            "media_type": "text/plain",
+            "data": part.data.decode(errors="replace"),
+        }
+    if isinstance(part, FilePart):
+        return {
+            "type": "document",
+            "source": source,
+            **({"title": part.name} if part.name else {}),
+        }
+    return {"type": "image", "source": source}
 
 
 class _StreamBuffer:

@@ -5,6 +5,7 @@ from collections import OrderedDict
 import msgspec
 
 from dspex.execution.clients.language_model import Request
+from dspex.execution.clients.media_tokens import content_tokens
 from dspex.execution.clients.request_keys import key_by_name
 from dspex.language.records import Message
 
@@ -19,7 +20,8 @@ class PromptBounds:
 
     A byte-level tokenizer makes at most one token of each byte of UTF-8. If the provider has
     counted a prompt with the same messages but the last, that count plus the bytes of the last
-    message is also a bound. Not safe for use from several threads.
+    message is also a bound. Pictures, recordings and files count by the rules of `media_tokens`,
+    which are estimates until the provider has counted more. Not safe for use from several threads.
     """
 
     def __init__(self) -> None:
@@ -29,15 +31,15 @@ class PromptBounds:
 
     def of(self, model: str, request: Request) -> int:
         """Return an upper bound on the prompt tokens of `request` to the model with this label."""
-        bound = self._by_bytes(request) + self._excess.get(model, 0)
+        bound = _by_bytes(model, request) + self._excess.get(model, 0)
         if len(request.messages) < 2:
             return bound
         count = self._counts.get(_prefix(model, request))
-        return bound if count is None else min(bound, count + _size(request.messages[-1]))
+        return bound if count is None else min(bound, count + _size(model, request.messages[-1]))
 
     def learn(self, model: str, request: Request, *, tokens: int) -> None:
         """Record the provider's count."""
-        if (excess := tokens - self._by_bytes(request)) > self._excess.get(model, 0):
+        if (excess := tokens - _by_bytes(model, request)) > self._excess.get(model, 0):
             self._excess[model] = excess
         if len(request.messages) < 2 or tokens < 1:
             return
@@ -46,18 +48,20 @@ class PromptBounds:
         if len(self._counts) > _PREFIXES:
             self._counts.popitem(last=False)
 
-    def _by_bytes(self, request: Request) -> int:
-        size = _PER_REQUEST + sum(map(_size, request.messages))
-        if request.tools:
-            size += _FOR_TOOLS + len(msgspec.json.encode(request.tools))
-        if request.response_schema is not None:
-            size += len(msgspec.json.encode(request.response_schema))
-        return size
+
+def _by_bytes(model: str, request: Request) -> int:
+    size = _PER_REQUEST + sum(_size(model, message) for message in request.messages)
+    if request.tools:
+        size += _FOR_TOOLS + len(msgspec.json.encode(request.tools))
+    if request.response_schema is not None:
+        size += len(msgspec.json.encode(request.response_schema))
+    return size
 
 
-def _size(message: Message) -> int:
+def _size(model: str, message: Message) -> int:
     calls = len(msgspec.json.encode(message.tool_calls)) if message.tool_calls else 0
-    return len(message.content.encode(errors="replace")) + calls + _PER_MESSAGE
+    text = len(message.text.encode(errors="replace"))
+    return text + content_tokens(model, message) + calls + _PER_MESSAGE
 
 
 def _prefix(model: str, request: Request) -> str:

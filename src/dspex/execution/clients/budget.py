@@ -14,6 +14,7 @@ from dspex.errors import (
     BudgetError,
     ContextTooLongError,
     DefinitionError,
+    MediaError,
     ModelError,
     RateLimitedError,
     UnavailableError,
@@ -272,7 +273,7 @@ class Budget:
 
     def fail(self, reservation: Reservation, error: BaseException) -> Spend:
         """Book a call without an answer, and return the booked amount."""
-        if isinstance(error, BudgetError | DefinitionError | UnavailableError):
+        if isinstance(error, BudgetError | DefinitionError | MediaError | UnavailableError):
             amount = Spend()  # it was not sent
         elif _is_unbilled(error):
             amount = Spend(1)

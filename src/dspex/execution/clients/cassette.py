@@ -16,7 +16,7 @@ from dspex.execution.clients.language_model import (
     ask,
     emit_whole,
 )
-from dspex.execution.clients.request_keys import key_by_name, request_key
+from dspex.execution.clients.request_keys import key_by_name, request_data, request_key
 from dspex.execution.clients.wrapper import Wrapper
 
 Mode = Literal["record", "replay", "auto"]
@@ -72,13 +72,13 @@ class Recording(Wrapper):
         if response is not None:
             return await emit_whole(request, response, emit)
         if self._mode == "replay":
-            last = request.messages[-1].content[-200:] if request.messages else ""
+            last = request.messages[-1].text[-200:] if request.messages else ""
             raise ModelError(
                 f"{str(self.path)!r} has no answer to this request to {self.identity.label!r}, "
                 f"which ends in {last!r}"
             )
         response = await ask(self.model, request, emit)
-        self._write(_Line(key, msgspec.to_builtins(request), response, self.identity))
+        self._write(_Line(key, request_data(request), response, self.identity))
         return response
 
     def _next(self, key: str, request: Request) -> Response | None:

@@ -48,7 +48,7 @@ class EmbedderModel:
         """
         if not isinstance(request, EmbeddingRequest):
             raise ModelError(f"{self.name} is an embedder, and cannot answer messages")
-        texts = [message.content for message in request.messages]
+        texts = [message.text for message in request.messages]
         embeddings = await self._embedder.embed(texts, request.kind)
         return Response(
             text=base64.b64encode(embeddings.vectors.tobytes()).decode(),

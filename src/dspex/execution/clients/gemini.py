@@ -3,6 +3,7 @@
 Protocol: the public API reference, "generateContent" and "streamGenerateContent" (v1beta).
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -13,8 +14,10 @@ from dspex.execution.clients.chunk_forwarder import ChunkForwarder
 from dspex.execution.clients.endpoint import ModelEndpoint, usage_of
 from dspex.execution.clients.identity import server_identity
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
+from dspex.execution.clients.modalities import Modality, check_media, modalities_of
 from dspex.execution.clients.transport import Transport
 from dspex.language.records import Message, ToolCall
+from dspex.language.records.message import Part, TextPart
 
 
 class _Call(msgspec.Struct):
@@ -68,14 +71,16 @@ class GeminiModel:
         api_key: str | None = None,
         base_url: str = "https://generativelanguage.googleapis.com/v1beta",
         transport: Transport | None = None,
+        media: Iterable[Modality] | None = None,
     ) -> None:
-        """Take the model's name."""
+        """Take the model's name; `media` is as in `OpenAIModel`."""
         address = ServerAddress.of(base_url)
         self.name = f"gemini/{model}"
         self.identity = server_identity(model, address, name=self.name)
         self.capabilities: frozenset[Capability] = frozenset(
             {"response_schema", "json_mode", "seed", "tools", "streaming"}
         )
+        self.capabilities |= modalities_of(model, media)
         self._model = model
         self._path = f"models/{model}"
         headers = {"x-goog-api-key": api_key} if api_key else {}
@@ -175,9 +180,10 @@ class GeminiModel:
         )
 
     def _body(self, request: Request) -> dict[str, Any]:
+        check_media(self, request.messages)
         body: dict[str, Any] = {"contents": _turns(request.messages)}
         if system := "\n\n".join(
-            message.content for message in request.messages if message.role == "system"
+            message.text for message in request.messages if message.role == "system"
         ):
             body["systemInstruction"] = {"parts": [{"text": system}]}
         if settings := _settings(request):
@@ -249,12 +255,22 @@ def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
 def _parts(message: Message, names: dict[str, str]) -> list[dict[str, Any]]:
     if message.role == "tool":
         name = names.get(message.tool_call_id or "", "")
-        return [{"functionResponse": {"name": name, "response": {"result": message.content}}}]
-    text = [{"text": message.content}] if message.content else []
+        return [{"functionResponse": {"name": name, "response": {"result": message.text}}}]
+    content = message.content
+    parts = (TextPart(content),) if isinstance(content, str) else content
     return [
-        *text,
+        *(_part(part) for part in parts if not isinstance(part, TextPart) or part.text),
         *(
             {"functionCall": {"name": call.name, "args": call.arguments}}
             for call in message.tool_calls
         ),
     ]
+
+
+def _part(part: Part) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"text": part.text}
+    if part.url:
+        media_type = {"mimeType": part.media_type} if part.media_type else {}
+        return {"fileData": {**media_type, "fileUri": part.url}}
+    return {"inlineData": {"mimeType": part.media_type, "data": part.base64}}

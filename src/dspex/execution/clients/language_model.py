@@ -9,7 +9,15 @@ from dspex.execution.clients.identity import ModelIdentity
 from dspex.language.records import Message, ToolCall, Usage
 
 Capability = Literal[
-    "response_schema", "json_mode", "constrained_decoding", "seed", "tools", "streaming"
+    "response_schema",
+    "json_mode",
+    "constrained_decoding",
+    "seed",
+    "tools",
+    "streaming",
+    "vision",
+    "audio",
+    "documents",
 ]
 Emit = Callable[[str], Awaitable[None]]
 _WORDS = frozenset({"auto", "required", "none"})
@@ -94,7 +102,8 @@ class LanguageModel(Protocol):
     caches, recordings, journals, usage and prices; otherwise its name is. Callers check
     `capabilities` before a request uses them: "response_schema" (follows a JSON Schema),
     "json_mode", "constrained_decoding" (cannot produce anything but the schema), "seed", "tools"
-    (answers with tool calls), "streaming" (is also a `StreamingModel`).
+    (answers with tool calls), "streaming" (is also a `StreamingModel`), and "vision", "audio" and
+    "documents" (user messages may hold pictures, recordings and files).
     """
 
     name: str

@@ -7,6 +7,7 @@ from collections import deque
 from dspex.clock import Clock, SystemClock
 from dspex.errors import RateLimitedError
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
+from dspex.execution.clients.media_tokens import content_tokens
 from dspex.execution.clients.wrapper import Wrapper
 from dspex.sync import wake
 
@@ -48,8 +49,9 @@ class Limiting(Wrapper):
         """Wait for a turn, then answer `request`."""
         await self._slots.take()
         try:
-            estimate = sum(len(message.content) for message in request.messages) / 4 + (
-                request.max_tokens or 0
+            estimate = (request.max_tokens or 0) + sum(
+                len(message.text) / 4 + content_tokens(self.identity.label, message)
+                for message in request.messages
             )
             await self._wait_turn(estimate)
             start = self._now()

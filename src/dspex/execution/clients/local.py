@@ -23,6 +23,8 @@ from dspex.errors import (
 )
 from dspex.execution.clients.identity import LOCAL, ModelIdentity
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
+from dspex.execution.clients.modalities import check_media
+from dspex.execution.clients.openai import chat_content
 from dspex.execution.clients.rollout import LEAST_TEMPERATURE
 from dspex.language.records import Usage
 
@@ -45,13 +47,15 @@ PLAIN_TEMPLATE = (
 class LocalConfig:
     """Settings of llama.cpp: `threads`, `context_length` and `max_tokens` (of a reply) in tokens.
 
-    `chat_template` (Jinja) renders turns; None uses the template in the model file.
+    `chat_template` (Jinja) renders turns; None uses the template in the model file. `projector` is
+    the file (`mmproj-*.gguf`) with which a model sees pictures.
     """
 
     threads: int = 2
     context_length: int = 8192
     max_tokens: int = 512
     chat_template: str | None = None
+    projector: Path | None = None
 
 
 class LocalModel:
@@ -79,6 +83,8 @@ class LocalModel:
             {"response_schema", "json_mode", "constrained_decoding", "seed", "streaming"}
         )
         self._config = config or LocalConfig()
+        if self._config.projector is not None:
+            self.capabilities |= {"vision"}
         self.reply_limit = self._config.max_tokens
         self._server: Any = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dspex-local")
@@ -143,10 +149,13 @@ class LocalModel:
         if self._config.chat_template is not None:
             params.use_jinja = True
             params.chat_template = self._config.chat_template
+        if self._config.projector is not None:
+            params.mmproj.path = str(self._config.projector)
 
     def _complete(
         self, request: Request, stop: threading.Event, on_chunk: Callable[[str], None] | None = None
     ) -> Response:
+        body = self._body(request)
         self._load()
         chunks: list[Mapping[str, Any]] = []
 
@@ -158,13 +167,15 @@ class LocalModel:
 
         start = time.monotonic_ns()
         with boundary(ModelError, f"{self.name} cannot answer"):
-            self._server.handle_chat_completions(self._body(request), take)
+            self._server.handle_chat_completions(body, take)
         return self._response(chunks).with_seconds((time.monotonic_ns() - start) / 1e9)
 
     def _body(self, request: Request) -> dict[str, Any]:
+        check_media(self, request.messages)
         body: dict[str, Any] = {
             "messages": [
-                {"role": message.role, "content": message.content} for message in request.messages
+                {"role": message.role, "content": chat_content(self, message)}
+                for message in request.messages
             ],
             "temperature": _temperature(request),
             "max_tokens": request.max_tokens or self._config.max_tokens,

@@ -3,7 +3,7 @@
 Protocol: the public API reference of OpenAI, "Create chat completion".
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -14,9 +14,17 @@ from dspex.execution.clients.chunk_forwarder import ChunkForwarder
 from dspex.execution.clients.endpoint import ModelEndpoint, arguments_of, usage_of
 from dspex.execution.clients.identity import server_identity
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
+from dspex.execution.clients.modalities import (
+    Capable,
+    Modality,
+    check_media,
+    modalities_of,
+    unsupported,
+)
 from dspex.execution.clients.prices import Price
 from dspex.execution.clients.transport import Transport
 from dspex.language.records import Message, ToolCall, Usage
+from dspex.language.records.message import AudioPart, ImagePart, Part, TextPart
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -88,6 +96,7 @@ class OpenAIModel:
         name: str | None = None,
         transport: Transport | None = None,
         revision: str = "",
+        media: Iterable[Modality] | None = None,
     ) -> None:
         """Take the model's name and address.
 
@@ -100,6 +109,8 @@ class OpenAIModel:
                 names the provider, and so the price.
             transport: shared connections; by default the model opens its own.
             revision: distinguishes versions that are served under one name.
+            media: "vision", "audio" and "documents", as far as the model takes them; by default
+                what is known of its name.
         """
         address = ServerAddress.of(base_url)
         self.name = name or model
@@ -107,6 +118,7 @@ class OpenAIModel:
         self.capabilities: frozenset[Capability] = frozenset(
             {"response_schema", "json_mode", "seed", "tools", "streaming"}
         )
+        self.capabilities |= modalities_of(model, media)
         self._model = model
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._endpoint = ModelEndpoint(
@@ -182,6 +194,7 @@ class OpenAIModel:
         )
 
     def _body(self, request: Request) -> dict[str, Any]:
+        has_media = check_media(self, request.messages)
         body: dict[str, Any] = {"model": self._model, "messages": request.messages}
         for name in ("temperature", "top_p", "seed"):
             if (value := getattr(request, name)) is not None:
@@ -195,8 +208,9 @@ class OpenAIModel:
             body["response_format"] = {"type": "json_schema", "json_schema": shape}
         elif request.json_mode:
             body["response_format"] = {"type": "json_object"}
+        if has_media or request.tools:
+            body["messages"] = [_turn(self, message) for message in request.messages]
         if request.tools:
-            body["messages"] = _with_calls(request.messages)
             body["tools"] = [{"type": "function", "function": tool} for tool in request.tools]
             choice = request.tool_choice
             is_word = choice in {"auto", "required", "none"}
@@ -206,13 +220,13 @@ class OpenAIModel:
         return body
 
 
-def _with_calls(messages: Sequence[Message]) -> list[object]:
-    turns: list[object] = []
-    for message in messages:
-        if not message.tool_calls:
-            turns.append(message)
-            continue
-        calls = [
+def _turn(model: Capable, message: Message) -> object:
+    content = message.content
+    if isinstance(content, str) and not message.tool_calls:
+        return message
+    turn: dict[str, Any] = {"role": message.role, "content": chat_content(model, message) or None}
+    if message.tool_calls:
+        turn["tool_calls"] = [
             {
                 "id": call.id,
                 "type": "function",
@@ -223,10 +237,42 @@ def _with_calls(messages: Sequence[Message]) -> list[object]:
             }
             for call in message.tool_calls
         ]
-        turns.append(
-            {"role": message.role, "content": message.content or None, "tool_calls": calls}
-        )
-    return turns
+    return turn
+
+
+def chat_content(model: Capable, message: Message) -> str | list[dict[str, Any]]:
+    """Return the content of a message in this protocol.
+
+    Raises:
+        MediaError: the protocol cannot express a part.
+    """
+    if isinstance(message.content, str):
+        return message.content
+    return [_part(model, part) for part in message.content]
+
+
+def _part(model: Capable, part: Part) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    if isinstance(part, ImagePart):
+        detail = {"detail": part.detail} if part.detail else {}
+        return {"type": "image_url", "image_url": {"url": part.address, **detail}}
+    if part.url:
+        raise unsupported(model, f"the URL of a recording or file ({part.url})", "give its bytes")
+    if isinstance(part, AudioPart):
+        return {
+            "type": "input_audio",
+            "input_audio": {"data": part.base64, "format": _audio_format(model, part)},
+        }
+    file = {"filename": part.name or "file.pdf", "file_data": part.address}
+    return {"type": "file", "file": file}
+
+
+def _audio_format(model: Capable, part: AudioPart) -> str:
+    formats = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
+    if part.media_type not in formats:
+        raise unsupported(model, part.media_type, "recordings are WAV or MP3")
+    return formats[part.media_type]
 
 
 def _usage(price: Price | None, counts: _Usage) -> tuple[Usage, str | None]:

@@ -3,6 +3,7 @@
 Protocol: the public API reference of OpenAI, "Responses".
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -13,8 +14,10 @@ from dspex.execution.clients.chunk_forwarder import ChunkForwarder
 from dspex.execution.clients.endpoint import ModelEndpoint, arguments_of, usage_of
 from dspex.execution.clients.identity import server_identity
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
+from dspex.execution.clients.modalities import Modality, check_media, modalities_of
 from dspex.execution.clients.transport import Transport
 from dspex.language.records import Message, ToolCall
+from dspex.language.records.message import FilePart, Part, TextPart
 
 
 class _Content(msgspec.Struct):
@@ -77,14 +80,19 @@ class ResponsesModel:
         name: str | None = None,
         transport: Transport | None = None,
         revision: str = "",
+        media: Iterable[Modality] | None = None,
     ) -> None:
-        """Take the model's name and address; the arguments are those of `OpenAIModel`."""
+        """Take the model's name and address; the arguments are those of `OpenAIModel`.
+
+        This protocol has no recordings.
+        """
         address = ServerAddress.of(base_url)
         self.name = name or model
         self.identity = server_identity(model, address, name=name, revision=revision)
         self.capabilities: frozenset[Capability] = frozenset(
             {"response_schema", "json_mode", "tools", "streaming"}
         )
+        self.capabilities |= modalities_of(model, media) - {"audio"}
         self._model = model
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._endpoint = ModelEndpoint(
@@ -174,6 +182,7 @@ class ResponsesModel:
         )
 
     def _body(self, request: Request) -> dict[str, Any]:
+        check_media(self, request.messages)
         items = [item for message in request.messages for item in _items(message)]
         body: dict[str, Any] = {"model": self._model, "input": items, "store": False}
         for name, value in (
@@ -218,7 +227,7 @@ def _items(message: Message) -> list[dict[str, Any]]:
             {
                 "type": "function_call_output",
                 "call_id": message.tool_call_id,
-                "output": message.content,
+                "output": message.text,
             }
         ]
     calls = [
@@ -230,7 +239,22 @@ def _items(message: Message) -> list[dict[str, Any]]:
         }
         for call in message.tool_calls
     ]
-    text = (
-        [{"role": message.role, "content": message.content}] if message.content or not calls else []
+    content = (
+        message.content
+        if isinstance(message.content, str)
+        else [_part(part) for part in message.content]
     )
+    text = [{"role": message.role, "content": content}] if content or not calls else []
     return [*text, *calls]
+
+
+def _part(part: Part) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"type": "input_text", "text": part.text}
+    if isinstance(part, FilePart):
+        if part.url:
+            return {"type": "input_file", "file_url": part.url}
+        name = part.name or "file.pdf"
+        return {"type": "input_file", "filename": name, "file_data": part.address}
+    detail = getattr(part, "detail", None) or "auto"
+    return {"type": "input_image", "image_url": part.address, "detail": detail}

@@ -14,7 +14,8 @@ from dspex.errors import (
     InputError,
     ToolError,
 )
-from dspex.execution.adapters.media import MediaGuard, first_media
+from dspex.execution.adapters.media import MediaGuard, instances_in
+from dspex.execution.adapters.turns import field_content, history_turns, is_history
 from dspex.execution.clients import Budget, LanguageModel, Request, Response, ToolSpec
 from dspex.execution.context import RunContext, current, use_context
 from dspex.execution.frame import payload
@@ -29,6 +30,7 @@ from dspex.execution.modules.model_call import (
 )
 from dspex.execution.tools import ToolSet
 from dspex.language.records import Message, Prediction, ToolCall
+from dspex.language.records.message import Content, join_content
 from dspex.language.signatures import Signature
 from dspex.language.signatures.codec import plain
 from dspex.telemetry import Partial, Status
@@ -119,12 +121,12 @@ class ToolCaller:
 
 
 def _observation(result: object) -> str:
-    media = first_media(result, "the result")
+    media = next(instances_in(result, "the result"), None)
     if media is None:
         return payload(result)
     return (
-        f"error: {media[0]} holds media ({media[1]}), which cannot be shown to you; use what the "
-        "tool says in text"
+        f"error: {media.path} holds media ({media.kind}), which cannot be shown to you; use what "
+        "the tool says in text"
     )
 
 
@@ -153,7 +155,7 @@ class NativeLoop:
         self._signature = signature
         self._settings = settings
         self._path = path
-        self._media_guard = MediaGuard(signature.fields.values())
+        self._media_guard = MediaGuard(signature.output_fields.values())
         self._caller = caller
         self._model = model
         self._context = current()
@@ -176,16 +178,18 @@ class NativeLoop:
         Raises:
             BudgetError: no valid answer within `turns` turns.
             CheckError: the answer fails the checks of the signature.
-            MediaError: an input or a demonstration has media that text cannot show; nothing was
-                sent.
+            MediaError: the model does not take the media in an input, or an output of a
+                demonstration has some; nothing was sent.
         """
         demos, advice = list(demos), self._context.frame.advice
-        for row in (values, *demos):
-            self._media_guard.check(row)
+        for demo in demos:
+            self._media_guard.check(demo)
+        *conversation, question = _input_messages(self._signature, values)
         messages = [
             self._system,
             *demo_messages(self._signature, demos),
-            Message("user", advised(_input_text(self._signature, values), advice, self._path)),
+            *conversation,
+            Message("user", advised(question.content, advice, self._path)),
         ]
         for number, (prediction, message) in enumerate(self._context.frame.objections, start=1):
             messages += self._objection(prediction, message, f"refused_{number}")
@@ -321,7 +325,7 @@ def demo_messages(signature: Signature, demos: Iterable[Mapping[str, Any]]) -> I
             thought, result = demo.get("reasoning") or "", "(an example: accepted)"
         else:
             continue
-        yield Message("user", _input_text(signature, demo))
+        yield from _input_messages(signature, demo)
         yield Message("assistant", _text(thought), tool_calls=(call,))
         yield Message("tool", result, tool_call_id=call.id)
 
@@ -331,12 +335,31 @@ def _output_values(signature: Signature, demo: Mapping[str, Any]) -> dict[str, A
     return {field.wire_name: plain(demo[name]) for name, field in fields.items() if name in demo}
 
 
-def _input_text(signature: Signature, values: Mapping[str, Any]) -> str:
-    inputs = [(field.wire_name, values.get(name)) for name, field in signature.input_fields.items()]
-    lines = [f"{name}: {_text(value)}" for name, value in inputs if value is not None]
+def _input_messages(signature: Signature, values: Mapping[str, Any]) -> Iterator[Message]:
+    """Yield the turns of earlier conversations, and the turn with the inputs."""
+
+    def write_inputs(values: Mapping[str, Any], /, *, skips_absent: bool = False) -> Content:
+        return _input_content(signature, values)
+
+    def write_outputs(values: Mapping[str, Any], /, *, skips_absent: bool = False) -> Content:
+        return payload(values)
+
+    yield from history_turns(
+        signature, values, render_inputs=write_inputs, render_outputs=write_outputs
+    )
+    yield Message("user", _input_content(signature, values))
+
+
+def _input_content(signature: Signature, values: Mapping[str, Any]) -> Content:
+    pieces: list[Content] = []
+    for name, field in signature.input_fields.items():
+        if values.get(name) is not None and not is_history(field):
+            content = field_content(field, values[name], write=_text)
+            pieces += ["\n\n" if pieces else "", f"{field.wire_name}: ", content]
     if values.get(TRAJECTORY):
-        lines.append(f"{TRAJECTORY}: {_text(values[TRAJECTORY])}")
-    return "\n\n".join(lines)
+        text = f"{TRAJECTORY}: {_text(values[TRAJECTORY])}"
+        pieces += ["\n\n" if pieces else "", text]
+    return join_content(*pieces)
 
 
 def _by_field_name(signature: Signature, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,14 +5,17 @@ from typing import Any
 
 import msgspec
 
-from dspex.errors import AdapterError, CheckError, DefinitionError, boundary
+from dspex.errors import AdapterError, CheckError, DefinitionError, MediaError, boundary
 from dspex.execution.adapters import Adapter, ReplyEvents, StreamingAdapter
+from dspex.execution.adapters.media import instances_in
 from dspex.execution.clients import LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
+from dspex.execution.clients.modalities import check_media
 from dspex.execution.context import RunContext
 from dspex.execution.frame import EmitEvent, OpenSpan, payload
 from dspex.execution.modules.citations import CitedCall
 from dspex.language.records import AdapterFallback, Message, Prediction
+from dspex.language.records.message import Content, join_content, without_bytes
 from dspex.language.signatures import FieldCheck, Signature
 from dspex.telemetry import Event, FieldDelta, Status
 
@@ -34,13 +37,11 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
     cited: CitedCall | None = None
     unmet: tuple[str, ...] = ()  # suggestions
     signature: Signature | None = None
-    inputs: Mapping[str, Any] | None = None
+    inputs: Mapping[str, Any] = {}
 
-    async def start(
-        self, request: Request, signature: Signature, inputs: Mapping[str, Any]
-    ) -> Request:
+    async def start(self, request: Request, signature: Signature) -> Request:
         """Emit the status event, and return the request with what earlier attempts have taught."""
-        self.signature, self.inputs = signature, inputs
+        self.signature = signature
         frame = self.context.frame
         if frame.emit is not None:
             await frame.emit(Status(self.span.path, "Predict", "begun"))
@@ -53,8 +54,9 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
         context, model, outer = self.context, self.model, self.span
         span = outer.run.begin("model", model.name, parent_id=outer.id, path=outer.path)
         if context.records_payloads:
-            span.inputs = payload(request.messages)
+            span.inputs = payload(without_bytes(request.messages))
         try:
+            self._check_media(request)
             if context.frame.emit is None and context.budget is None and context.deadline is None:
                 response = await model.complete(request)
             else:
@@ -69,6 +71,21 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
             outputs=payload(text) if context.records_payloads else None,
         )
         return text
+
+    def _check_media(self, request: Request) -> None:
+        """Raise unless the model takes all parts of the request; name the input that it does not.
+
+        Raises:
+            MediaError: it does not.
+        """
+        try:
+            check_media(self.model, request.messages)
+        except MediaError as error:
+            media = next(instances_in(self.inputs, ""), None)
+            path = "a demonstration" if media is None else media.path.lstrip(".")
+            raise MediaError(
+                f"{path}: {error.message}", **{**error.context, "path": path}
+            ) from None
 
     async def _send_with_limits(self, request: Request) -> Response:
         self.context.check()
@@ -109,9 +126,9 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
     def _as_reply(self, prediction: Prediction) -> str:
         """Return an earlier answer in the layout of this adapter, as in a demonstration."""
         if self.signature is not None and self.signature.output_fields.keys() <= prediction.keys():
-            demo = {**(self.inputs or {}), **prediction}
-            messages = self.adapter.render(self.signature, [demo], self.inputs or {}).messages
-            if answers := [message.content for message in messages if message.role == "assistant"]:
+            demo = {**self.inputs, **prediction}
+            messages = self.adapter.render(self.signature, [demo], {}).messages
+            if answers := [message.text for message in messages if message.role == "assistant"]:
                 return answers[-1]
         return payload(prediction.to_dict())
 
@@ -141,9 +158,9 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
         return attributes
 
 
-def advised(text: str, advice: Mapping[str, str], path: str) -> str:
-    """Return a text of the user, followed by the advice for the predictor at `path`, if any."""
-    return "\n\n".join((text, *(advice[key] for key in ("", path) if advice.get(key))))
+def advised(content: Content, advice: Mapping[str, str], path: str) -> Content:
+    """Return a turn of the user, followed by the advice for the predictor at `path`, if any."""
+    return join_content(content, *(f"\n\n{advice[key]}" for key in ("", path) if advice.get(key)))
 
 
 def _with_advice(request: Request, advice: Mapping[str, str], path: str) -> Request:
@@ -183,7 +200,7 @@ async def complete(
         raise DefinitionError("a model can be called only while a module runs")
     span = context.begin("model", model.name)
     if context.records_payloads:
-        span.inputs = payload(request.messages)
+        span.inputs = payload(without_bytes(request.messages))
 
     async def tell(text: str) -> None:
         if listen is not None and text:
@@ -191,6 +208,7 @@ async def complete(
 
     emit = None if listen is None or request.forces_a_tool else tell
     try:
+        check_media(model, request.messages)
         response = await ask_within(context.budget, model, request, emit=emit)
     except BaseException as error:
         span.end(error=error)

@@ -333,12 +333,12 @@ class Predict(Module[SignatureT]):
             model = context.model_for(self.model)
             adapter = context.adapter_for(self.adapter, model)
             cited = cite(signature, values)
-            call = ModelCall(context, span, model, adapter, cited=cited)
+            call = ModelCall(context, span, model, adapter, cited=cited, inputs=values)
             prompt = self._prompt(adapter, values, cited)
             request = self._request(prompt, model, seed=context.seed)
             if frame.objections or frame.advice or frame.emit is not None:
                 shape = signature if cited is None else cited.signature
-                request = await call.start(request, shape, values)
+                request = await call.start(request, shape)
             if self.n == 1:
                 outputs = await self._outputs(call, request, values)
             else:

@@ -8,6 +8,7 @@ from dspex.language.signatures import content
 from dspex.language.signatures.types import Member, Type, make, object_type, union
 
 _STR, _INT, _FLOAT, _ANY = make("str"), make("int"), make("float"), make("any")
+_URL = make("str", constraints={"format": "uri"})
 
 CLASSES: dict[type, str] = {
     content.Image: "Image",
@@ -145,16 +146,16 @@ _EXPANSIONS: dict[str, Callable[[dict[str, Any]], Type]] = {
     "Image": _constant(
         _object(
             content.Image,
-            Member("url", _STR),
+            Member("url", _URL),
             _optional("media_type", _STR),
             _optional("detail", _STR),
         )
     ),
-    "Audio": _constant(_object(content.Audio, Member("url", _STR), _optional("media_type", _STR))),
+    "Audio": _constant(_object(content.Audio, Member("url", _URL), _optional("media_type", _STR))),
     "File": _constant(
         _object(
             content.File,
-            Member("url", _STR),
+            Member("url", _URL),
             _optional("name", _STR),
             _optional("media_type", _STR),
         )

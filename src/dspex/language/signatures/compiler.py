@@ -24,6 +24,7 @@ from dspex.language.signatures.values import (
     binary_to_text,
     check_depth,
     check_length,
+    check_media_url,
     check_required_keys,
     check_unique,
     fits_schema,
@@ -85,6 +86,8 @@ class Compiler:
         member = SHORTHAND.get(kind)
         if kind == "Cited" and not self.is_strict:
             return core_schema.no_info_before_validator_function(text_to_cited, schema)
+        if member == "url":
+            schema = core_schema.no_info_after_validator_function(check_media_url, schema)
         if member is None or self.is_strict:
             return schema
 

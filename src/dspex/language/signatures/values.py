@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError, PydanticOmit, to_jsonable_python
 
+from dspex.language.signatures.content import is_url
+
 DEPTH_LIMIT = 200
 _SCALARS = (str, int, float, bool, type(None))
 _EXACT = 2.0**53  # larger floats do not represent exactly one integer
@@ -113,6 +115,16 @@ def check_length(limit: int) -> Callable[[str], str]:
         return value
 
     return check
+
+
+def check_media_url(value: Any) -> Any:
+    """Raise unless a picture, recording or file has a URL or data URI: paths are never read."""
+    url = value["url"] if isinstance(value, Mapping) else value.url
+    if not is_url(url):
+        raise PydanticCustomError(
+            "media_url", "expected a URL such as https://... or data:..., because no path is read"
+        )
+    return value
 
 
 def check_required_keys(names: Sequence[str]) -> Callable[[Any], Any]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dspex.errors import DspexError
+from dspex.execution.clients.identity import identify
+from dspex.execution.clients.media_tokens import content_tokens
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module, Predict
 from dspex.learning.evaluation import Report
@@ -122,7 +124,7 @@ def _tokens_for_a_byte(probe: Probe) -> float:
 
 
 def _prompt(call: Call, probe: Probe, demos: Sequence[Mapping[str, Any]] | None) -> int | None:
-    """Return the prompt size of a call in bytes; None if unknown.
+    """Return the prompt size of a call in bytes, and tokens of media; None if unknown.
 
     `demos` replaces the demonstrations of the predictor.
     """
@@ -130,12 +132,14 @@ def _prompt(call: Call, probe: Probe, demos: Sequence[Mapping[str, Any]] | None)
     if not isinstance(part, Predict):
         return None
     try:
-        adapter = probe.context.adapter_for(part.adapter, probe.context.model_for(part.model))
+        model = probe.context.model_for(part.model)
+        adapter = probe.context.adapter_for(part.adapter, model)
         demonstrations = part.demos if demos is None else demos
         messages = adapter.render(part.signature, demonstrations, call.inputs).messages
     except DspexError:
         return None
-    return sum(len(message.content.encode()) for message in messages)
+    label = identify(model).label
+    return sum(len(message.text.encode()) + content_tokens(label, message) for message in messages)
 
 
 def _laid_out(values: Mapping[str, Any]) -> int:

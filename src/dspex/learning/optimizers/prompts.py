@@ -58,7 +58,7 @@ def _prompt(part: Predict, example: Mapping[str, Any]) -> str:
         messages = adapter.render(part.signature, part.demos, inputs).messages
     except DspexError:  # a placeholder does not suit the type of its field
         messages = adapter.render(part.signature, part.demos, {}).messages
-    return "\n\n".join(f"--- {message.role} ---\n{message.content}" for message in messages)
+    return "\n\n".join(f"--- {message.role} ---\n{message.text}" for message in messages)
 
 
 def prompt_diff(before: Module, after: Module, example: Example | None = None) -> str:

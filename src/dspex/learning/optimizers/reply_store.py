@@ -14,6 +14,7 @@ from dspex.errors import BudgetError, ConflictError, ModelError
 from dspex.execution.clients import Budget, LanguageModel, Request, Response, ask_within
 from dspex.execution.clients.budget import Spend
 from dspex.execution.clients.identity import CUSTOM, ModelIdentity, identify
+from dspex.execution.clients.request_keys import request_data
 from dspex.language.records import ToolCall, Usage
 from dspex.language.records.canonical import content_hash
 from dspex.learning.optimizers.control import Control
@@ -134,7 +135,7 @@ class ReplyStore:
             ModelError: the model raised it, now or in an earlier run of the search.
             SearchStoppedError: the search is to end.
         """
-        data, identity = msgspec.to_builtins(request), identify(model)
+        data, identity = request_data(request), identify(model)
         key = content_hash([msgspec.to_builtins(identity), salt, data])
         entry = self._replies.get(key)
         if (

@@ -72,7 +72,7 @@ def prompt_command(
         show_json(msgspec.to_builtins(request))
         return 0
     for message in request.messages:
-        click.echo(f"{click.style(f'--- {message.role} ---', bold=True)}\n{message.content}\n")
+        click.echo(f"{click.style(f'--- {message.role} ---', bold=True)}\n{message.text}\n")
     if request.response_schema is not None:
         schema = msgspec.json.format(
             msgspec.json.encode(request.response_schema), indent=2
