@@ -88,6 +88,8 @@ def test_hostile_texts_take_linear_time(method: str, unit: str) -> None:
         ("これは文です。次の文。", ["これは文です。", "次の文。"]),
         ('He said "Go." Then left.', ['He said "Go."', "Then left."]),
         ("Title\n\nBody of it", ["Title", "Body of it"]),
+        ("## Head\nOne. Two", ["## Head", "One.", "Two"]),
+        ("Items\n- one\n2. two\nmore", ["Items", "- one", "2. two\nmore"]),
         ("Version 1.2.3 is out", ["Version 1.2.3 is out"]),
         ("  ", []),
     ],

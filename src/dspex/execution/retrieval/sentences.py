@@ -12,6 +12,9 @@ _WIDE_QUOTES: Final = "\u300d\u300f\u201d\u2019"
 SENTENCE_END: Final = re.compile(
     rf"(?<![{_STOPS}])[{_STOPS}]++[{_QUOTES}]*+(?=\s)"
     rf"|[{_WIDE_STOPS}]++[{_WIDE_QUOTES}]*+|\n[ \t\r]*+\n"
+    # around headings and before items of lists, in Markdown
+    r"|^#{1,6}[ \t][^\n]*+\n|\n(?=[ \t]*+(?:#{1,6}|[-*+]|\d{1,3}[.)])[ \t])",
+    re.MULTILINE,
 )
 _VISIBLE = re.compile(r"\S")
 _WORD_BEFORE = re.compile(r"(?:^|[\s(\[\"'])([^\s(\[\"']{1,12})$")
@@ -26,8 +29,8 @@ def sentence_spans(text: str) -> Iterator[tuple[int, int]]:
     """Yield the start and end of each sentence, without the white space around it.
 
     A sentence ends at `.`, `!`, `?` or an ellipsis before white space, at their full-width forms,
-    and at an empty line; not after common abbreviations, initials and ordinals, nor
-    before a word in lower case.
+    at an empty line, at a heading and before an item of a list; not after common abbreviations,
+    initials and ordinals, nor before a word in lower case.
     """
     start = 0
     for match in SENTENCE_END.finditer(text):
