@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 import pydantic
 
 import dspex
+from dspex.language.records import Passage
 from dspex.language.signatures import Signature, content
 
 
@@ -236,6 +237,20 @@ _MEDIA = (
         "citations",
         content.Citations,
         {"items": [{"text": "t", "source": "s", "start": 0, "end": 1}]},
+    ),
+    _row(
+        "passage",
+        Passage,
+        {
+            "text": "t",
+            "id": "d#1",
+            "score": 0.5,
+            "metadata": {"heading": "h"},
+            "document": "d",
+            "version": 1,
+            "start": 0,
+            "end": 1,
+        },
     ),
 )
 DECLARED_TYPES: tuple[DeclaredType, ...] = (*_BASIC, *_MACHINE, *_COMPOSITE, *_MEDIA)

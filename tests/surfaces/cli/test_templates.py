@@ -15,9 +15,12 @@ from dspex.surfaces.cli.main import main
 from tests.support.answering_server import AnsweringServer
 from tests.support.waiting import Child
 
-NAMES = ["agent", "dspy", "resource", "triage"]
+NAMES = ["agent", "dspy", "rag", "resource", "triage"]
 BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 MODEL = re.compile(r"(?<=--dspex-model )\S+")
+CITED = {"statements": [{"text": "cards", "sources": [{"passage": 1}]}]}
+VALUES = {"team": "cards", "topic": "a card", "euros": 4}
+VALUES |= {"reasoning": "", "answer": json.dumps(CITED)}
 # dspy has no types
 TYPES = {"dspy": ["--ignore-missing-imports"]}
 
@@ -84,7 +87,7 @@ def test_triage_is_the_default(
     assert init(capsys, "a")["files"] == init(capsys, "b", "--template", "triage")["files"]
     with pytest.raises(SystemExit):
         main(["init", "c", "--template", "rag2"])
-    assert "'agent', 'dspy', 'resource', 'triage'" in capsys.readouterr().err
+    assert "'agent', 'dspy', 'rag', 'resource', 'triage'" in capsys.readouterr().err
 
 
 @pytest.mark.full
