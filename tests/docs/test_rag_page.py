@@ -26,7 +26,7 @@ def run_blocks(model: str) -> None:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(code.replace(MODEL, model), str(PAGE), "exec"), space)  # noqa: S102
-        assert printed.getvalue() == expected, code
+        assert printed.getvalue() == expected
 
 
 def test_every_block_runs_and_prints_what_the_page_says(
