@@ -13,6 +13,8 @@ from dspex.bootstrap.database import domain_of
 from dspex.bootstrap.services import Services, job_policy, new_id, open_services
 from dspex.execution.modules import CodeRoot
 from dspex.operations import storage
+from dspex.operations.collections.collection_storage import CollectionStorage
+from dspex.operations.collections.embedders import CollectionEmbedders
 from dspex.operations.evaluations.code_revision import revision_of
 from dspex.operations.executions.executor import Executor
 from dspex.operations.jobs import (
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 def handlers_of(services: Services, *, code: CodeRoot | None = None) -> Mapping[str, Handler]:
     """Return the handlers of jobs by queue."""
+    from dspex.operations.collections.jobs import IngestionHandler
     from dspex.operations.evaluations.job_environment import JobEnvironment
     from dspex.operations.evaluations.jobs import EvaluationHandler
     from dspex.operations.optimizations.jobs import OptimizationHandler
@@ -55,7 +58,13 @@ def handlers_of(services: Services, *, code: CodeRoot | None = None) -> Mapping[
         new_id=new_id,
         code=code,
     )
+    dependencies = services.operations.dependencies
     return {
+        "ingestion": IngestionHandler(
+            dependencies.store,
+            dependencies.services[CollectionStorage],
+            dependencies.services[CollectionEmbedders],
+        ),
         "evaluation": EvaluationHandler(environment),
         "optimization": OptimizationHandler(environment),
     }

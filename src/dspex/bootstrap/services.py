@@ -10,6 +10,7 @@ import uuid_utils.compat
 
 from dspex.bootstrap.backends import open_backends
 from dspex.bootstrap.database import database_of, domain_of, prepare
+from dspex.bootstrap.embedders import connect_collections
 from dspex.bootstrap.ids import ids_after
 from dspex.bootstrap.keys import vault_of
 from dspex.bootstrap.models import KeyedModels, hosts_of
@@ -21,6 +22,8 @@ from dspex.execution.clients import LanguageModel
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot
 from dspex.operations import storage
+from dspex.operations.collections.collection_storage import CollectionStorage
+from dspex.operations.collections.embedders import CollectionEmbedders
 from dspex.operations.domain import QUEUES
 from dspex.operations.evaluations.metrics import RegisteredMetrics
 from dspex.operations.events.event_log import Feed
@@ -99,15 +102,18 @@ async def open_services(
         )
         executor = _executor(settings, code, dependencies, backends=backends, context=context)
         executor.context_provider = models.context_for
+        services = dependencies.services
+        embedders = connect_collections(executor, services, store=store, context=context)
         executor.input_limits = InputLimits() if serves else None
         stack.callback(executor.heavy.close)
-        services = dependencies.services
         retention = retention_of(settings, store, lambda: services[Figures], clock=clock)
         work = run_maintenance(
             store, executor, retention if serves else None, context=context, database=database
         )
         readiness = await stack.enter_async_context(work)
-        dependencies = dependencies.with_services({Backends: backends, CodeRoot: code})
+        dependencies = dependencies.with_services(
+            {Backends: backends, CodeRoot: code, CollectionEmbedders: embedders}
+        )
         yield Services(
             settings=settings,
             operations=Operations(with_executor(dependencies, executor)),
@@ -141,6 +147,9 @@ async def _dependencies(
         Feed: StoredFeed(SQLEventLog(database), waiters, new_id=new_id),
         Figures: Lazy(lambda: storage.SQLFigures(database, domain)),
         Removals: Lazy(lambda: storage.SQLRemovals(database, domain)),
+        CollectionStorage: Lazy(
+            lambda: storage.SQLCollections(database, domain, clock=clock, new_id=new_id)
+        ),
         JobEngine: QueuedJobs(store, policy=job_policy(settings), clock=clock, new_id=new_id),
         RegisteredMetrics: RegisteredMetrics(settings.metrics),
         RegisteredTools: RegisteredTools(settings.tools),

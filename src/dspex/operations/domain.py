@@ -3,6 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dspex.operations.collections import actions as collection_actions
+from dspex.operations.collections.records import (
+    COLLECTION,
+    DOCUMENT,
+    DOCUMENT_VERSION,
+    INGESTION,
+)
 from dspex.operations.datasets import actions as dataset_actions
 from dspex.operations.datasets.records import DATASET
 from dspex.operations.evaluations import actions as evaluation_actions
@@ -34,6 +41,10 @@ DOMAIN = Domain(
     PROGRAM_VERSION,
     EXECUTION,
     DATASET,
+    COLLECTION,
+    DOCUMENT,
+    DOCUMENT_VERSION,
+    INGESTION,
     EVALUATION,
     OPTIMIZATION_JOB,
     JOB_WORKER,
@@ -45,6 +56,7 @@ DOMAIN = Domain(
         execution_actions,
         program_metrics,
         dataset_actions,
+        collection_actions,
         evaluation_actions,
         optimization_actions,
         tenancy_actions,

@@ -16,6 +16,7 @@ from typing import Any
 from dspex.bootstrap import new_id
 from dspex.clock import SystemClock
 from dspex.operations.domain import DOMAIN, QUEUES
+from dspex.operations.evaluations.records import EvaluationRecord
 from dspex.operations.jobs import Done, JobChild, JobPolicy, JobRows, JobRun, JobRunner
 from dspex.operations.storage import Database, SQLStore
 
@@ -57,6 +58,7 @@ ACTS: dict[str, Callable[[], Any]] = {
 
 
 async def handle(run: JobRun, store: SQLStore) -> Done:
+    assert isinstance(run.job, EvaluationRecord)
     run.report("at work", pid=os.getpid())
     while (row := await store.get(EVALUATION, id=run.job.id)) is None or "pid" not in row.progress:
         await SystemClock().sleep(0.01)

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from dspex.clock import Clock
-from dspex.errors import DspexError, NotFoundError
+from dspex.errors import DspexError, InternalError, NotFoundError
 from dspex.execution.backends import BackendModule, Backends, Choice
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot, Module
@@ -23,7 +23,7 @@ from dspex.operations.evaluations.metrics import metrics_named
 from dspex.operations.executions.executor import ContextProvider
 from dspex.operations.framework.store import Store
 from dspex.operations.jobs import JobRun
-from dspex.operations.jobs.job import JobRecord, JobResource
+from dspex.operations.jobs.job import JobResource, ProgramJobRecord
 from dspex.operations.programs.records import (
     PROGRAM,
     PROGRAM_VERSION,
@@ -45,6 +45,7 @@ class Material:
     data: Dataset
     metrics: dict[str, Metric | JudgeMetric]
     journal: Journal
+    has_judge: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,10 @@ class JobEnvironment:
             NotFoundError: a row is gone.
             DefinitionError: the program or a metric cannot be used here.
         """
-        job, judge = run.job, await self._judge(run.job)
+        job = run.job
+        if not isinstance(job, ProgramJobRecord):
+            raise InternalError(f"{type(job).__name__} is not a job on a program")
+        judge = await self._judge(job)
         record = await self.store.get(PROGRAM, id=job.program_id)
         version = await self.store.get(PROGRAM_VERSION, id=job.program_version_id)
         data = await self.store.get(DATASET, id=job.dataset_id)
@@ -84,9 +88,10 @@ class JobEnvironment:
             data=Dataset.from_rows(data.rows, name=data.name),
             metrics=metrics_named(job.metrics, self.code, judge=judge),
             journal=RunJournal(self.open_journal(resource, job.id, job.turn), run),
+            has_judge=job.judge_version_id is not None,
         )
 
-    async def _judge(self, job: JobRecord) -> Callable[[str], JudgeMetric]:
+    async def _judge(self, job: ProgramJobRecord) -> Callable[[str], JudgeMetric]:
         """Return the function that makes the judge of a job a metric of this name.
 
         Raises:

@@ -45,7 +45,7 @@ class EvaluationHandler:
             if not report.scored
             else [_number(interval.low), _number(interval.high)],
             "cost_usd": report.usage.cost_usd,
-            "judge_cost_usd": report.judge_usage.cost_usd if run.job.judge_version_id else None,
+            "judge_cost_usd": report.judge_usage.cost_usd if material.has_judge else None,
             "p50_ms": _number(report.p50 * 1e3),
             "p95_ms": _number(report.p95 * 1e3),
         }

@@ -8,13 +8,13 @@ from dspex.operations.jobs.job import (
     JOB_HIDDEN,
     JOB_POINTERS,
     JOB_STEPS,
-    JobRecord,
     JobResource,
+    ProgramJobRecord,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationRecord(JobRecord):
+class EvaluationRecord(ProgramJobRecord):
     """One evaluation. `rows` are the results in the order of the data set.
 
     `waiting` is the reason why a queued job does not run yet. `turn` counts how often the job was

@@ -16,19 +16,9 @@ E = TypeVar("E")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord(Row):
-    """The columns that all kinds of jobs have. `needs` is the code that a worker must have.
+    """The columns that all kinds of jobs have. `needs` is the code that a worker must have."""
 
-    `judge_version_id` is the program that scores the answers, one of the `metrics`, and
-    `judge_model` the model that it runs on by default.
-    """
-
-    program_id: UUID
-    program_version_id: UUID
-    dataset_id: UUID
     status: Literal["queued", "running", "paused", "completed", "failed", "cancelled"] = "queued"
-    metrics: list[Any]
-    judge_version_id: UUID | None = None
-    judge_model: str | None = None
     configuration: dict[str, Any]
     needs: dict[str, Any]
     progress: dict[str, Any]
@@ -41,6 +31,32 @@ class JobRecord(Row):
     retry_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+
+    @property
+    def event_program_id(self) -> UUID | None:
+        """The program that the events of this job belong to, None if it is about no program."""
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramJobRecord(JobRecord):
+    """The columns of jobs that run a program on a data set.
+
+    `judge_version_id` is the program that scores the answers, one of the `metrics`, and
+    `judge_model` the model that it runs on by default.
+    """
+
+    program_id: UUID
+    program_version_id: UUID
+    dataset_id: UUID
+    metrics: list[Any]
+    judge_version_id: UUID | None = None
+    judge_model: str | None = None
+
+    @property
+    def event_program_id(self) -> UUID:
+        """The program that the job runs."""
+        return self.program_id
 
 
 JOB_STEPS = {
@@ -91,7 +107,7 @@ def status_event(
             updated_at=now,
             topic=resource.queue,
             subject_id=job.id,
-            program_id=job.program_id,
+            program_id=job.event_program_id,
             payload=payload,
         )
     )

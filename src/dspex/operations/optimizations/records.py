@@ -9,13 +9,13 @@ from dspex.operations.jobs.job import (
     JOB_HIDDEN,
     JOB_POINTERS,
     JOB_STEPS,
-    JobRecord,
     JobResource,
+    ProgramJobRecord,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OptimizationJobRecord(JobRecord):
+class OptimizationJobRecord(ProgramJobRecord):
     """One optimization. `best` and `progress` show its state; all trials are in its journal.
 
     `program_version_id` is the version that it starts from. `needs` is the code root and revision

@@ -13,6 +13,7 @@ from dspex.operations.storage.migration import HEAD, migrate, require_head, revi
 from dspex.operations.storage.store import SQLStore
 
 if TYPE_CHECKING:
+    from dspex.operations.storage.collections import SQLCollections
     from dspex.operations.storage.custom_tables import ensure_tables
     from dspex.operations.storage.figures import SQLFigures
     from dspex.operations.storage.journal import SQLJournal
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HEAD",
     "Database",
+    "SQLCollections",
     "SQLEventLog",
     "SQLFigures",
     "SQLJournal",
@@ -36,6 +38,7 @@ __all__ = [
     "revision",
 ]
 _MODULES = {
+    "SQLCollections": "collections",
     "SQLFigures": "figures",
     "SQLJournal": "journal",
     "SQLLeftovers": "leftovers",

@@ -11,6 +11,7 @@ from dspex.operations.events.records import EVENT
 from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS, StorageType
 from dspex.operations.framework.domain import Domain
 from dspex.operations.framework.resource import Resource
+from dspex.operations.storage.chunk_tables import CHUNKS
 from dspex.operations.storage.values import moment
 
 NAMING = {
@@ -67,6 +68,8 @@ def metadata_of(domain: Domain) -> sa.MetaData:
     for resource in domain.values():
         _table(resource, domain, metadata)
     ENTRIES.to_metadata(metadata)
+    if "document_version" in domain:
+        CHUNKS.to_metadata(metadata)
     return metadata
 
 

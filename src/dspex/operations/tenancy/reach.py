@@ -35,7 +35,9 @@ def check_reach(actor: Actor, request: object, hosts: frozenset[str] = frozenset
         InvalidError: a URL contains credentials.
     """
     is_free = actor.key_id is None or (actor.may("admin") and actor.workspace == DEFAULT_WORKSPACE)
-    parts = {part: getattr(request, part, None) for part in ("configuration", "judge_model")}
+    parts = {
+        part: getattr(request, part, None) for part in ("configuration", "judge_model", "embedder")
+    }
     for name, value in _addresses(parts):
         check_credentials(name, value)
         is_restricted = "://" in value or is_restricted_model(value)

@@ -1,0 +1,206 @@
+"""The rows of documents and their versions, inside the transactions of their collection."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dspex.clock import Clock
+from dspex.errors import NotFoundError
+from dspex.operations.collections.collection_storage import Index
+from dspex.operations.collections.records import (
+    COLLECTION,
+    DOCUMENT,
+    DOCUMENT_VERSION,
+    DocumentVersionRecord,
+)
+from dspex.operations.storage.chunk_search import ChunkSearch
+from dspex.operations.storage.chunk_tables import CHUNKS
+
+_AT_ONCE: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """By how much a collection has grown; negative where it has shrunk."""
+
+    documents: int = 0
+    chunks: int = 0
+    characters: int = 0
+
+    def __add__(self, other: "Growth") -> "Growth":
+        """Return the sum."""
+        return Growth(
+            documents=self.documents + other.documents,
+            chunks=self.chunks + other.chunks,
+            characters=self.characters + other.characters,
+        )
+
+
+class DocumentRows:
+    """Reads and writes documents, versions, chunks and the figures of a collection."""
+
+    def __init__(
+        self,
+        tables: Mapping[str, sa.Table],
+        search: ChunkSearch,
+        *,
+        clock: Clock,
+        new_id: Callable[[], UUID],
+    ) -> None:
+        """Take the tables of the domain by resource, and the tables of searches."""
+        self._collections = tables[COLLECTION.name]
+        self._documents = tables[DOCUMENT.name]
+        self._versions = tables[DOCUMENT_VERSION.name]
+        self._search = search
+        self._clock = clock
+        self._new_id = new_id
+
+    async def lock(self, connection: AsyncConnection, collection_id: UUID) -> Any:
+        """Return the row of a collection, which nobody else changes until the commit.
+
+        Raises:
+            NotFoundError: it was deleted.
+        """
+        query = sa.select(self._collections).where(self._collections.c.id == collection_id)
+        row = (await connection.execute(query.with_for_update())).first()
+        if row is None or row.status != "ready":
+            raise NotFoundError("the collection was deleted")
+        return row
+
+    async def chunk_counts(
+        self,
+        connection: AsyncConnection,
+        index: Index,
+        versions: Sequence[DocumentVersionRecord],
+    ) -> Mapping[UUID, int]:
+        """Return the number of chunks of each version that is complete in an index."""
+        chunks = CHUNKS.c
+        query = (
+            sa.select(chunks.version_id, sa.func.count())
+            .where(
+                chunks.index_id == index.id,
+                chunks.version_id.in_([version.id for version in versions]),
+            )
+            .group_by(chunks.version_id)
+            .having(sa.func.max(sa.cast(chunks.is_last, sa.Integer)) == 1)
+        )
+        return {row[0]: row[1] for row in await connection.execute(query)}
+
+    async def documents(
+        self,
+        connection: AsyncConnection,
+        collection_id: UUID,
+        versions: Sequence[DocumentVersionRecord],
+    ) -> Mapping[str, Any]:
+        """Return the documents with the keys of versions, by key."""
+        query = sa.select(self._documents).where(
+            self._documents.c.collection_id == collection_id,
+            self._documents.c.key.in_([version.key for version in versions]),
+        )
+        return {row.key: row for row in await connection.execute(query)}
+
+    async def point(
+        self,
+        connection: AsyncConnection,
+        document: Any,
+        version: DocumentVersionRecord,
+        *,
+        chunks: int,
+    ) -> Growth:
+        """Let a document point to a version; `document` is its row, None for a new one."""
+        now = self._clock.now()
+        values = {
+            "updated_at": now,
+            "version": 1 if document is None else document.version + 1,
+            "version_id": version.id,
+            "content_hash": version.content_hash,
+            "metadata": version.metadata,
+            "chunks": chunks,
+            "characters": len(version.text),
+        }
+        if document is None:
+            new = {
+                "id": self._new_id(),
+                "workspace": version.workspace,
+                "created_at": now,
+                "lock_version": 0,
+                "collection_id": version.collection_id,
+                "key": version.key,
+            }
+            await connection.execute(self._documents.insert().values(**new, **values))
+        else:
+            rule = self._documents.c.id == document.id
+            await connection.execute(self._documents.update().where(rule).values(**values))
+        current = self._versions.update().where(self._versions.c.id == version.id)
+        await connection.execute(current.values(status="current", updated_at=now))
+        return Growth(
+            documents=1 if document is None else 0,
+            chunks=chunks - (0 if document is None else document.chunks),
+            characters=len(version.text) - (0 if document is None else document.characters),
+        )
+
+    async def delete_documents(
+        self, connection: AsyncConnection, collection_id: UUID, keys: Sequence[str]
+    ) -> Growth:
+        """Delete documents by key; their versions stay."""
+        documents = self._documents.c
+        rule = documents.collection_id == collection_id, documents.key.in_(keys)
+        figures = (
+            sa.func.count(),
+            sa.func.sum(documents.chunks),
+            sa.func.sum(documents.characters),
+        )
+        row = (await connection.execute(sa.select(*figures).where(*rule))).one()
+        await connection.execute(self._documents.delete().where(*rule))
+        return Growth(documents=-row[0], chunks=-(row[1] or 0), characters=-(row[2] or 0))
+
+    async def delete_versions(self, connection: AsyncConnection, ids: Sequence[UUID]) -> None:
+        """Delete versions with all their chunks."""
+        for start in range(0, len(ids), _AT_ONCE):
+            group = ids[start : start + _AT_ONCE]
+            rule = CHUNKS.c.version_id.in_(group)
+            indexes = await connection.execute(sa.select(CHUNKS.c.index_id).where(rule).distinct())
+            for index_id in indexes.scalars().all():
+                await self._search.remove(connection, index_id, group)
+            await connection.execute(CHUNKS.delete().where(rule))
+            await connection.execute(self._versions.delete().where(self._versions.c.id.in_(group)))
+
+    async def grow(self, connection: AsyncConnection, collection_id: UUID, growth: Growth) -> None:
+        """Count a change that searches see."""
+        figures = self._collections.c
+        await connection.execute(
+            self._collections.update()
+            .where(figures.id == collection_id)
+            .values(
+                updated_at=self._clock.now(),
+                revision=figures.revision + 1,
+                documents=figures.documents + growth.documents,
+                chunks=figures.chunks + growth.chunks,
+                characters=figures.characters + growth.characters,
+            )
+        )
+
+    async def recount(self, connection: AsyncConnection, index: Index) -> None:
+        """Count the chunks of all documents in an index that searches use from now on."""
+        documents = self._documents.c
+        count = (
+            sa.select(sa.func.count())
+            .where(CHUNKS.c.version_id == documents.version_id, CHUNKS.c.index_id == index.id)
+            .scalar_subquery()
+        )
+        rule = documents.collection_id == index.collection_id
+        await connection.execute(self._documents.update().where(rule).values(chunks=count))
+        total = sa.select(sa.func.coalesce(sa.func.sum(documents.chunks), 0)).where(rule)
+        await connection.execute(
+            self._collections.update()
+            .where(self._collections.c.id == index.collection_id)
+            .values(
+                updated_at=self._clock.now(),
+                revision=self._collections.c.revision + 1,
+                chunks=total.scalar_subquery(),
+            )
+        )

@@ -1,0 +1,86 @@
+"""Collections on each database, with jobs that run at once in this process."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dspex.bootstrap import Services, new_id, open_services
+from dspex.bootstrap.jobs import handlers_of
+from dspex.clock import SystemClock
+from dspex.operations.collections.records import IngestionRecord
+from dspex.operations.domain import QUEUES
+from dspex.operations.framework.operations import Operations
+from dspex.operations.jobs import JobPolicy, JobRows, JobRunner
+from dspex.operations.jobs.job_engine import JobEngine
+from dspex.settings import Settings
+from tests.support.inline_engine import InlineEngine
+
+QUICK = JobPolicy(queues=QUEUES, attempts=2, backoff=0.01, poll=0.02)
+
+
+class Desk:
+    """The operations of a workspace, and what its jobs are run by."""
+
+    def __init__(self, services: Services, operations: Operations, engine: InlineEngine) -> None:
+        self.services = services
+        self.operations = operations
+        self.engine = engine
+
+    def of(self, workspace: str) -> "Desk":
+        """Return the desk of another workspace."""
+        actor = replace(self.operations.actor, workspace=workspace)
+        return Desk(self.services, self.operations.as_actor(actor), self.engine)
+
+    async def perform(self, action_name: str, /, **values: Any) -> Any:
+        """Perform an action and wait for its job, if it is one."""
+        from dspex.operations.domain import DOMAIN
+
+        action = next(each for each in DOMAIN.actions if each.name == action_name)
+        result = await self.operations.perform(action, action.input(**values))
+        if isinstance(result, IngestionRecord):
+            await self.engine.finished(result.id)
+            return await self.operations.row(action.resource, result.id)
+        return result
+
+    async def keys(self, collection: str, query: str, **values: Any) -> list[str]:
+        """Return the keys of the documents that a search finds."""
+        result = await self.perform(
+            "search_collection", collection=collection, query=query, **values
+        )
+        return [passage["document"] for passage in result.passages]
+
+
+Opened = Callable[[], AbstractAsyncContextManager[Desk]]
+
+
+@pytest.fixture
+def opened(on_each_database: Settings) -> Opened:
+    """Opens the database of this test, as often as it is asked."""
+
+    @asynccontextmanager
+    async def open_desk() -> AsyncIterator[Desk]:
+        async with open_services(on_each_database) as services:
+            dependencies = services.operations.dependencies
+            rows = JobRows(
+                dependencies.store,
+                policy=QUICK,
+                clock=SystemClock(),
+                new_id=new_id,
+                worker="test",
+            )
+            runner = JobRunner(rows, handlers=handlers_of(services), policy=QUICK)
+            async with InlineEngine(dependencies.store, runner) as engine:
+                operations = Operations(
+                    services.operations.dependencies.with_services({JobEngine: engine})
+                )
+                yield Desk(services, operations, engine)
+
+    return open_desk
+
+
+def documents(**texts: str) -> list[dict[str, Any]]:
+    """Return documents by key."""
+    return [{"key": key, "text": text} for key, text in texts.items()]
