@@ -2,6 +2,8 @@
 
 import pytest
 
+from dspex.evaluation import Judge
+
 # what is imported in an inner run only is forgotten after it, so all of it is imported here
 from dspex.learning.evaluation.export import to_text
 from dspex.learning.optimizers.goal import Goal
@@ -9,7 +11,7 @@ from dspex.learning.optimizers.limits import parse_limit
 from dspex.session import context
 from dspex.testing import ScriptedModel
 
-IMPORTED = (to_text, Goal, parse_limit, context, ScriptedModel)
+IMPORTED = (Judge, to_text, Goal, parse_limit, context, ScriptedModel)
 pytest_plugins = ["pytester"]
 
 SUITE = """
@@ -113,3 +115,17 @@ def test_without_evaluations_nothing_is_added(pytester):
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=1)
     assert "dspex" not in result.stdout.str().partition("collected")[2]
+
+
+def test_a_judge_says_why_a_limit_does_not_hold(pytester):
+    pytester.makepyfile(
+        SUITE
+        + "\ndef test_it(dspex_eval):\n"
+        + "    reply = '[[ ## reason ## ]]\\nCurt.\\n\\n[[ ## score ## ]]\\n0.25'\n"
+        + "    judge = dspex.evaluation.Judge('is polite', model=ScriptedModel(reply))\n"
+        + "    dspex_eval(program, ROWS, {'polite': judge}, must=['polite>=0.5'])\n"
+    )
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", "test_it")
+    text = result.stdout.str()
+    assert "this does not hold: polite>=0.5 (it is 0.25)" in text
+    assert "{'polite': 0.25} for {'answer': 'yes'}, because {'polite': 'Curt.'}" in text

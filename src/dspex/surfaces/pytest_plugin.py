@@ -132,6 +132,7 @@ def _failure_text(report: "Report", broken: Sequence[str]) -> str:
     lines = [f"this does not hold: {', '.join(broken)}", to_text({report.dataset: report})]
     for row in worst:
         outcome = row.error or f"{dict(row.scores)} for {dict(row.outputs or {})}"
+        outcome += f", because {dict(row.reasons)}" if row.reasons else ""
         lines.append(f"row {row.index}: {dict(row.example)} -> {outcome}")
     return "\n".join(lines)
 
