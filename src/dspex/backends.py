@@ -12,12 +12,14 @@ from dspex.execution.backends import (
     Optimization,
 )
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
+from dspex.execution.backends.dspy_bridge.retriever import DspyRetriever
 from dspex.execution.workers import Pool, PoolConfig, WorkerSpec
 
 __all__ = [
     "Backend",
     "DspyBackend",
     "DspyConfig",
+    "DspyRetriever",
     "IsolatedBackend",
     "MockBackend",
     "NativeBackend",

@@ -33,3 +33,4 @@ PROGRAM_OF_THOUGHT = ModuleKind(
     dspy_class="ProgramOfThought",
 )
 DSPY = ModuleKind(name="dspy", summary="a dspy module that you wrote", backends=_BACKENDS)
+RETRIEVER = ModuleKind(name="dspy_retriever", summary="a retriever of dspy", backends=_BACKENDS)

@@ -42,6 +42,7 @@ MODULE_KINDS: Mapping[str, ModuleKind] = {
         rerank.KIND,
         retrieve.KIND,
         dspy_modules.DSPY,
+        dspy_modules.RETRIEVER,
     )
 }
 

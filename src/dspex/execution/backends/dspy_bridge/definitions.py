@@ -87,7 +87,7 @@ def lower(program: Program, functions: Functions) -> tuple[dict[str, Any], Tools
     }
     if "state" in node.config:
         definition["state"] = node.config["state"]
-    if node.kind == "dspy":
+    if node.kind in {"dspy", "dspy_retriever"}:
         definition |= {
             name: node.config[name]
             for name in ("target", "init", "source_hash")

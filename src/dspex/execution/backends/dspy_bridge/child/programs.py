@@ -13,6 +13,7 @@ import dspy
 
 from . import compat
 from .contracts import contract_of
+from .retrievers import Search
 from .signatures import from_dspy, to_dspy
 from .values import plain
 
@@ -151,15 +152,38 @@ def _remote_tool(name: str) -> Any:
     return run
 
 
-def _user_module(definition: "dict[str, Any]") -> Any:
-    target = definition["target"]
+def _imported(target: str) -> Any:
     module_name, _, name = target.partition(":")
     try:
-        module = getattr(importlib.import_module(module_name), name)
+        return getattr(importlib.import_module(module_name), name)
     except Exception as error:  # importing runs the user's code, which may raise anything
         raise DefinitionError(
             f"cannot import {target!r}: {type(error).__name__}: {error}"
         ) from error
+
+
+def _retriever(definition: "dict[str, Any]") -> Any:
+    """Return a program around the retriever at an import path; a class is created first."""
+    target = definition["target"]
+    retriever = _imported(target)
+    if isinstance(retriever, type):
+        try:
+            retriever = retriever(**definition.get("init", {}))
+        except Exception as error:  # the user's code
+            raise DefinitionError(
+                f"{target!r} cannot be created: {type(error).__name__}: {error}"
+            ) from error
+    if not callable(retriever):
+        raise DefinitionError(
+            f"{target!r} is not a retriever of dspy but {type(retriever).__name__}: call it with a "
+            "query, as dspy.Retrieve and dspy.Embeddings are"
+        )
+    return Search(retriever)
+
+
+def _user_module(definition: "dict[str, Any]") -> Any:
+    target = definition["target"]
+    module = _imported(target)
     if not isinstance(module, dspy.Module) and not (
         isinstance(module, type) and issubclass(module, dspy.Module)
     ):
@@ -244,6 +268,7 @@ _KINDS: "dict[str, Any]" = {
     "program_of_thought": _program_of_thought,
     "react": _react,
     "dspy": _user_module,
+    "dspy_retriever": _retriever,
 }
 
 

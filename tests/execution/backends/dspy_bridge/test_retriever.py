@@ -1,0 +1,62 @@
+"""Retrievers of dspy in a worker, and imported programs that keep theirs."""
+
+import asyncio
+
+import pytest
+
+from dspex.errors import DspexError, InputError
+from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
+from dspex.execution.backends.dspy_bridge.retriever import DspyRetriever
+from dspex.execution.context import RunContext
+from dspex.execution.modules.retrieve import Retrieve
+from dspex.execution.workers import PoolConfig
+from dspex.testing import ScriptedModel
+
+pytestmark = pytest.mark.bridge
+POOL = PoolConfig(name="dspy", minimum=1, maximum=1)
+
+
+def config(interpreter: str, folder: str) -> DspyConfig:
+    return DspyConfig(interpreter=interpreter, pool=POOL, paths=(folder,))
+
+
+async def test_embeddings_modules_and_functions_search(newest: str, folder: str) -> None:
+    async with asyncio.timeout(120), DspyBackend(config(newest, folder)) as bridge:
+        first = await DspyRetriever("searches:embeddings", bridge).search("return a lamp", 1)
+        assert [(row.text, row.id, row.score) for row in first] == [
+            ("You can return a lamp.", "0", 1.0)
+        ]
+        by_words = DspyRetriever("searches:ByWords", bridge, init={"limit": 1})
+        (passage,) = await by_words.search("a", 3)
+        assert (passage.id, passage.score) == ("0", 0.5)
+        retrieve = Retrieve(DspyRetriever("searches:function", bridge), k=2, query="question")
+        prediction = await retrieve.acall(RunContext(), question="we open at ten")
+        assert [passage.text for passage in prediction.passages] == [
+            "We accept credit cards.",
+            "Shops open at nine.",
+        ]
+        assert "retrieval" in [span.kind for span in prediction.trace.spans]
+
+
+async def test_what_is_wrong_is_an_error(newest: str, folder: str) -> None:
+    async with asyncio.timeout(120), DspyBackend(config(newest, folder)) as bridge:
+        with pytest.raises(InputError, match="has no filters"):
+            await DspyRetriever("searches:function", bridge).search("a", 1, {"year": 2020})
+        with pytest.raises(DspexError, match="is not a retriever of dspy but int"):
+            await DspyRetriever("searches:broken", bridge).search("a")
+        with pytest.raises(DspexError, match="cannot import 'searches:missing'"):
+            await DspyRetriever("searches:missing", bridge).search("a")
+
+
+async def test_an_imported_program_keeps_its_retrievers(newest: str, folder: str) -> None:
+    model = ScriptedModel("[[ ## answer ## ]]\nyes\n\n[[ ## completed ## ]]")
+    async with asyncio.timeout(120), DspyBackend(config(newest, folder)) as bridge:
+        program = await bridge.import_program("searches:Rag")
+        handle = await bridge.create_program(program)
+        prediction = await bridge.execute_program(
+            handle, {"question": "return a lamp"}, RunContext(model=model)
+        )
+    assert prediction.answer == "yes"
+    prompt = model.requests[0].messages[-1].content
+    assert "You can return a lamp." in prompt
+    assert "We accept credit cards." in prompt
