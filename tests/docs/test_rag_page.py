@@ -25,7 +25,7 @@ def run_blocks(model: str) -> None:
     for code, expected in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(code.replace(MODEL, model), str(PAGE), "exec"), space)  # noqa: S102
+            exec(compile(code.replace(MODEL, model), "rag_page", "exec"), space)  # noqa: S102
         assert printed.getvalue() == expected
 
 

@@ -13,7 +13,7 @@ import dspy
 
 from . import compat
 from .contracts import contract_of
-from .retrievers import Search
+from .retrievers import RetrieverProgram
 from .signatures import from_dspy, to_dspy
 from .values import plain
 
@@ -178,7 +178,7 @@ def _retriever(definition: "dict[str, Any]") -> Any:
             f"{target!r} is not a retriever of dspy but {type(retriever).__name__}: call it with a "
             "query, as dspy.Retrieve and dspy.Embeddings are"
         )
-    return Search(retriever)
+    return RetrieverProgram(retriever)
 
 
 def _user_module(definition: "dict[str, Any]") -> Any:

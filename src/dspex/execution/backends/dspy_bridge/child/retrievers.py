@@ -9,14 +9,14 @@ _SCORES = ("score", "prob")
 _TEXTS = ("long_text", "text", "passage", "content")
 
 
-class Search(dspy.Module):
+class RetrieverProgram(dspy.Module):
     """Calls any retriever of dspy: an RM, `Embeddings`, `ColBERTv2`, a module or a function."""
 
     def __init__(self, retriever: Any) -> None:
         super().__init__()
         self.search = [retriever]  # in a list, so that dspy does not take it for a part
 
-    def deepcopy(self) -> "Search":
+    def deepcopy(self) -> "RetrieverProgram":
         """Return this module: retrievers hold connections and indexes."""
         return self
 
