@@ -27,7 +27,7 @@ def test_the_commands_on_jobs_print_what_the_page_says(tmp_path):
     for name, content in FILE.findall(text):
         (tmp_path / name).write_text(content)
     steps = STEP.findall(text)
-    assert len([expected for _, expected in steps if expected]) == 3
+    assert len([expected for _, expected in steps if expected]) == 4
     for commands, expected in steps:
         for line in commands.splitlines():
             words = shlex.split(line)

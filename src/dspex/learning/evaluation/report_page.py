@@ -172,7 +172,7 @@ def report_facts(report: Report) -> dict[str, Content]:
         "cost": cost_text(usage),
         "tokens": f"{usage.input_tokens:,} in, {usage.output_tokens:,} out",
         "calls": f"{usage.calls:,}",
-        "judged by": f"{models_text(judges)}: {judges.calls:,} calls, {cost_text(judges)}"
+        "judge": f"{models_text(judges)}, {judges.calls:,} calls, cost {cost_text(judges)}"
         if judges.calls
         else None,
         "time of a row": f"{report.p50:.2f} s median, {report.p95:.2f} s p95"

@@ -128,7 +128,10 @@ def _answers(entry: Entry, names: Sequence[str]) -> Markup:
     expected = entry.row.example
     fields = [(element("dt", name), *_lines(name, expected, entry.answers)) for name in names]
     fields += [
-        (element("dt", f"{name} {_score(row.scores.get(name))}"), _line(who, _value(reason)))
+        (
+            element("dt", f"{name} {_score(row.scores.get(name))}"),
+            _line(who if len(entry.answers) > 1 else "reason", _value(reason)),
+        )
         for who, row in entry.answers.items()
         for name, reason in row.reasons.items()
     ]
