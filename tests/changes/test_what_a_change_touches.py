@@ -30,8 +30,8 @@ def test_an_optimizer_touches_its_file_and_the_registry(tmp_path: Path) -> None:
 def test_a_metric_touches_one_file(tmp_path: Path) -> None:
     source = ChangedSource(tmp_path)
     file = "learning/evaluation/metrics.py"
-    source.replace(file, '"f1"]', '"f1", "brief"]')
-    source.replace(file, "f1)", "f1, brief)")
+    source.replace(file, '    "f1",\n', '    "f1",\n    "brief",\n')
+    source.replace(file, "        f1,\n", "        f1,\n        brief,\n")
     source.replace(
         file,
         "METRICS: Mapping",
