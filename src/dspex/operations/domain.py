@@ -1,35 +1,53 @@
-"""The list of all resources and actions."""
+"""The list of all resources and actions.
+
+Actions are imported at their first use, because commands that only read do not use them.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
-from dspex.operations.collections import actions as collection_actions
 from dspex.operations.collections.records import (
     COLLECTION,
     DOCUMENT,
     DOCUMENT_VERSION,
     INGESTION,
 )
-from dspex.operations.datasets import actions as dataset_actions
 from dspex.operations.datasets.records import DATASET
-from dspex.operations.evaluations import actions as evaluation_actions
 from dspex.operations.evaluations.records import EVALUATION
 from dspex.operations.events.records import EVENT
-from dspex.operations.executions import actions as execution_actions
-from dspex.operations.executions import program_metrics
 from dspex.operations.executions.records import EXECUTION, PROCESS
-from dspex.operations.framework.action import actions_of
+from dspex.operations.framework.action import Action, actions_of
 from dspex.operations.framework.audit import AUDIT_ENTRY
 from dspex.operations.framework.domain import Domain
 from dspex.operations.jobs.job import JobResource
 from dspex.operations.jobs.records import JOB_WORKER
-from dspex.operations.optimizations import actions as optimization_actions
 from dspex.operations.optimizations.records import OPTIMIZATION_JOB
-from dspex.operations.programs import actions as program_actions
 from dspex.operations.programs.records import PROGRAM, PROGRAM_VERSION, SIGNATURE
-from dspex.operations.tenancy import actions as tenancy_actions
 from dspex.operations.tenancy.records import API_KEY, SECRET, WORKSPACE
 from dspex.operations.tenancy.usage import WORKSPACE_USAGE
+
+
+def _actions() -> tuple[Action[Any, Any], ...]:
+    from dspex.operations.collections import actions as collection_actions
+    from dspex.operations.datasets import actions as dataset_actions
+    from dspex.operations.evaluations import actions as evaluation_actions
+    from dspex.operations.executions import actions as execution_actions
+    from dspex.operations.executions import program_metrics
+    from dspex.operations.optimizations import actions as optimization_actions
+    from dspex.operations.programs import actions as program_actions
+    from dspex.operations.tenancy import actions as tenancy_actions
+
+    return actions_of(
+        program_actions,
+        execution_actions,
+        program_metrics,
+        dataset_actions,
+        collection_actions,
+        evaluation_actions,
+        optimization_actions,
+        tenancy_actions,
+    )
+
 
 DOMAIN = Domain(
     WORKSPACE,
@@ -51,16 +69,7 @@ DOMAIN = Domain(
     EVENT,
     AUDIT_ENTRY,
     PROCESS,
-    actions=actions_of(
-        program_actions,
-        execution_actions,
-        program_metrics,
-        dataset_actions,
-        collection_actions,
-        evaluation_actions,
-        optimization_actions,
-        tenancy_actions,
-    ),
+    actions=_actions,
 )
 
 

@@ -40,7 +40,7 @@ class Retention:
         count: int = 0,
     ) -> None:
         """Take the collaborators, the kinds of jobs, and the default limits."""
-        self._jobs = tuple(jobs)
+        self._jobs = [job for job in jobs if "program_id" in job.references]
         self._store = store
         self._figures = figures
         self._clock = clock

@@ -1,6 +1,7 @@
 """The type of the list of all resources and actions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from dspex.errors import DefinitionError
@@ -17,13 +18,21 @@ class Domain(Mapping[str, Resource[Any]]):
     def __init__(
         self,
         *resources: Resource[Any],
-        actions: tuple[Action[Any, Any], ...] = (),
+        actions: tuple[Action[Any, Any], ...] | Callable[[], tuple[Action[Any, Any], ...]] = (),
         extensions: tuple[Resource[Any], ...] = (),
     ) -> None:
-        """Take the resources and actions; `extensions` are the resources that users define."""
+        """Take the resources and actions; `extensions` are the resources that users define.
+
+        A function that returns the actions is called at their first use.
+        """
         self._resources = {resource.name: resource for resource in resources}
-        self.actions = actions
+        self._actions = actions
         self.extensions = extensions
+
+    @cached_property
+    def actions(self) -> tuple[Action[Any, Any], ...]:
+        """All actions."""
+        return self._actions() if callable(self._actions) else self._actions
 
     def __getitem__(self, name: str) -> Resource[Any]:
         return self._resources[name]

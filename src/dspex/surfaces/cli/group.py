@@ -1,12 +1,33 @@
 """A group of commands whose error for an unknown one suggests a similar name."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import click
 
 
 class SuggestingGroup(click.Group):
-    """A group that suggests what an unknown command may mean."""
+    """A group that suggests what an unknown command may mean.
+
+    `rest` returns further commands; it is called when one of them is asked for.
+    """
+
+    rest: Callable[[], Iterable[click.Command]] = tuple
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        self._add_rest()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; those of `rest` are made if no other has this name."""
+        if cmd_name not in self.commands:
+            self._add_rest()
+        return super().get_command(ctx, cmd_name)
+
+    def _add_rest(self) -> None:
+        for command in self.rest():
+            self.commands.setdefault(str(command.name), command)
+        self.rest = tuple
 
     def known_names(self) -> Iterable[str]:
         """Return the names to suggest."""

@@ -72,9 +72,11 @@ def noun_group(
         _list_command(resource, columns or _columns(resource), domain=domain, of_all=of_all)
     )
     group.add_command(_show_command(resource, of_all=of_all))
-    for action in domain.actions:
-        if action.resource is resource or action.resource.name.startswith(f"{name}_"):
-            group.add_command(_action_command(action, domain))
+    group.rest = lambda: [
+        _action_command(action, domain)
+        for action in domain.actions
+        if action.resource is resource or action.resource.name.startswith(f"{name}_")
+    ]
     return group
 
 
