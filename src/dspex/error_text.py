@@ -7,6 +7,7 @@ import linecache
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
 from typing import TypedDict
@@ -16,6 +17,29 @@ _HERE = os.path.dirname(__file__) + os.sep
 _LONGEST_NAME, _MOST_NAMES = 100, 300
 _LONGEST_CODE, _LONGEST_CHAIN = 200, 20
 MOST_FRAMES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldError:
+    """One thing that is wrong with one value.
+
+    `field` is the top-level name, `path` leads to the value inside it (`items[2].price`),
+    `constraint` names the rule that was broken and `expected` states what would have been accepted.
+    """
+
+    field: str
+    path: str
+    value: object
+    message: str
+    constraint: str
+    expected: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the error as JSON-ready values; the offending value as a short `repr`."""
+        return {
+            **{name: getattr(self, name) for name in self.__slots__},
+            "value": shorten(self.value),
+        }
 
 
 class CodeFrame(TypedDict):

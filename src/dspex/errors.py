@@ -16,6 +16,7 @@ DspexError
         AdapterError
         ToolError
         RetrievalError
+        SandboxError
         WorkerError
             WorkerStartError
             WorkerLostError
@@ -51,10 +52,9 @@ without a change.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
 from typing import Any, Self
 
-from dspex.error_text import CodeFrame, place_of, shorten
+from dspex.error_text import CodeFrame, FieldError, place_of
 
 __all__ = [
     "ActionError",
@@ -88,6 +88,7 @@ __all__ = [
     "RefusedError",
     "RestartLimitError",
     "RetrievalError",
+    "SandboxError",
     "SchemaError",
     "SignatureError",
     "StaleCodeError",
@@ -102,29 +103,6 @@ __all__ = [
     "WorkerStartError",
     "WorkerTimeoutError",
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FieldError:
-    """One thing that is wrong with one value.
-
-    `field` is the top-level name, `path` leads to the value inside it (`items[2].price`),
-    `constraint` names the rule that was broken and `expected` states what would have been accepted.
-    """
-
-    field: str
-    path: str
-    value: object
-    message: str
-    constraint: str
-    expected: str
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the error as JSON-ready values; the offending value as a short `repr`."""
-        return {
-            **{name: getattr(self, name) for name in self.__slots__},
-            "value": shorten(self.value),
-        }
 
 
 class DspexError(Exception):
@@ -284,6 +262,12 @@ class ToolError(ExecutionError):
     """A tool failed or was called with unfit arguments."""
 
     code = "tool"
+
+
+class SandboxError(ExecutionError):
+    """A sandbox cannot run code: it did not start, its session has ended, or a value is no JSON."""
+
+    code = "sandbox"
 
 
 class RetrievalError(ExecutionError):

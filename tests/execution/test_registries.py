@@ -153,7 +153,7 @@ def test_a_new_kind_of_module_touches_its_own_file_and_the_registry(tmp_path: Pa
     assert '"ready"' in run_dspex(tmp_path, "do", "create_program", *values)
     assert "hihi" in run_dspex(tmp_path, "run", "twice", "text=hi")
     refused = run_dspex(tmp_path, "do", "create_program", *values[:2], "module=ecko")
-    assert "one of: predict, echo, chain_of_thought, program_of_thought" in refused
+    assert "one of: predict, echo, chain_of_thought, react" in refused
 
 
 def test_a_new_adapter_touches_its_own_file_and_the_registry(tmp_path: Path) -> None:

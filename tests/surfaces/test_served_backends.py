@@ -155,8 +155,8 @@ def test_what_a_backend_does_not_have_is_an_error_of_its_field(server: tuple[Any
     for values, field in (
         ({"backend": "dpsy"}, "backend"),
         ({"module": "chain"}, "module"),
-        ({"module": "react", "backend": "dspy"}, "module"),
-        ({"module": "program_of_thought"}, "module"),
+        ({"module": "react", "backend": "dspy"}, "configuration.tools"),
+        ({"module": "dspy_retriever"}, "module"),
         ({"configuration": {"isolation": "thread"}}, "configuration.isolation"),
     ):
         (error,) = ask(CREATE, name="p", signature="q -> a", **values)["errors"]

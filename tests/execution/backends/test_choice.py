@@ -93,7 +93,7 @@ def test_what_cannot_run_there_is_an_error_of_the_field_backend():
             "needs the package dspy: pip install 'dspex[dspy]'" if name == "dspy" else None
         )
     }
-    only = predicting(backend="dspy", kind="program_of_thought")
+    only = predicting(backend="dspy", kind="dspy_retriever")
     for policy, program, backend, message in (
         ({}, predicting(), "dspyy", "Did you mean 'dspy'"),
         (missing, predicting(), "dspy", "pip install"),

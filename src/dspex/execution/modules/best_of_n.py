@@ -66,8 +66,8 @@ class BestOfN(Module[Outputs]):
             ExecutionError: all attempts failed.
         """
         if self.threshold is None:
-            scored = await together([self._attempt(number, inputs) for number in range(self.n)])
-            return max(scored, key=lambda pair: pair[0])[1]
+            outcomes = await together([self._attempt(number, inputs) for number in range(self.n)])
+            return max(outcomes, key=lambda pair: pair[0])[1]
         return await self._until(self.threshold, inputs)
 
     async def _until(self, threshold: float, inputs: Mapping[str, Any]) -> Prediction[Outputs]:
@@ -75,13 +75,13 @@ class BestOfN(Module[Outputs]):
         failure = ExecutionError("no attempt was made")
         for number in range(self.n):
             try:
-                scored = await self._attempt(number, inputs)
+                outcomes = await self._attempt(number, inputs)
             except InputError:
                 raise
             except ExecutionError as error:
                 failure = error
                 continue
-            best = scored if best is None or scored[0] > best[0] else best
+            best = outcomes if best is None or outcomes[0] > best[0] else best
             if best[0] >= threshold:
                 break
         if best is None:
@@ -120,9 +120,9 @@ def _build(node: Node, builder: NodeBuilder) -> BestOfN:
 
 
 def _create(signature: Signature, settings: Mapping[str, Any], name: str) -> Program:
-    own = {key: settings[key] for key in ("n", "threshold") if key in settings}
+    options = {key: settings[key] for key in ("n", "threshold") if key in settings}
     module = inner_module(signature, settings)
-    return BestOfN(module, reward=settings.get("reward", ""), **own).to_program(name)
+    return BestOfN(module, reward=settings.get("reward", ""), **options).to_program(name)
 
 
 KIND = ModuleKind(

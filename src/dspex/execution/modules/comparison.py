@@ -23,7 +23,7 @@ RATIONALE: Final = "rationale"
 class MultiChainComparison(Module[SignatureT]):
     """Shows the model several attempts at a task, and has it reason over them and answer.
 
-    The attempts are `n` chains of thought on the same inputs, drawn at once with new requests; or
+    The attempts are `n` chains of thought on the same inputs, drafts at once with new requests; or
     the input `completions`: `n` predictions or rows with `reasoning` (or `rationale`) and the last
     output. The outputs are `rationale` and those of the signature. Source: Yoran et al., "Answering
     Questions by Meta-Reasoning over Multiple Chains of Thought", 2023.
@@ -77,8 +77,8 @@ class MultiChainComparison(Module[SignatureT]):
         values = self.contract().validate_inputs(inputs)
         completions: Sequence[Mapping[str, Any]] | None = values.pop(COMPLETIONS, None)
         if completions is None:
-            drawn = await sample(self.draft, values, self.n)
-            completions = [drawn[number % len(drawn)] for number in range(self.n)]
+            drafts = await sample(self.draft, values, self.n)
+            completions = [drafts[number % len(drafts)] for number in range(self.n)]
         elif len(completions) != self.n:
             raise _completions_error(f"{self.n} completions, not {len(completions)}")
         attempts = {

@@ -25,6 +25,6 @@ def inner_module(signature: Signature, settings: Mapping[str, Any]) -> Module:
     strategy = settings.get("strategy", "predict")
     if strategy not in _STRATEGIES:
         raise DefinitionError(f"strategy must be one of {', '.join(_STRATEGIES)}, not {strategy!r}")
-    own = {name: value for name, value in settings.items() if name in PREDICT.settings}
-    module: Module = _STRATEGIES[strategy](signature, **own)
+    options = {name: value for name, value in settings.items() if name in PREDICT.settings}
+    module: Module = _STRATEGIES[strategy](signature, **options)
     return module

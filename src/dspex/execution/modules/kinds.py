@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from dspex.execution.modules import (
     best_of_n,
     chain_of_thought,
+    code_act,
     comparison,
     dspy_modules,
     ensemble,
     majority,
     parallel,
     predict,
+    program_of_thought,
     python_module,
     rag,
     react,
@@ -18,6 +20,7 @@ from dspex.execution.modules import (
     rerank,
     retrieve,
     retry,
+    rlm,
     switch,
 )
 from dspex.execution.modules.module_kind import ModuleKind
@@ -28,7 +31,9 @@ MODULE_KINDS: Mapping[str, ModuleKind] = {
         predict.KIND,
         chain_of_thought.KIND,
         react.KIND,
-        dspy_modules.PROGRAM_OF_THOUGHT,
+        program_of_thought.KIND,
+        code_act.KIND,
+        rlm.KIND,
         switch.KIND,
         parallel.KIND,
         retry.KIND,

@@ -99,8 +99,8 @@ class Majority(Module[Outputs]):
 
 
 def _create(signature: Signature, settings: Mapping[str, Any], name: str) -> Program:
-    own = {key: settings[key] for key in ("n", "field") if key in settings}
-    return Majority(inner_module(signature, settings), **own).to_program(name)
+    options = {key: settings[key] for key in ("n", "field") if key in settings}
+    return Majority(inner_module(signature, settings), **options).to_program(name)
 
 
 KIND = ModuleKind(

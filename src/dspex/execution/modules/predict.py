@@ -42,7 +42,7 @@ def _described_field(slot: str) -> str:
     return parts[1] if len(parts) == 3 and parts[0] == "fields" and parts[2] == "desc" else ""
 
 
-def _model_string(path: ModulePath, model: LanguageModel | str) -> str:
+def model_string(path: ModulePath, model: LanguageModel | str) -> str:
     """Return a model as a string to store.
 
     Raises:
@@ -184,7 +184,7 @@ class Predict(Module[SignatureT]):
         if self.n != 1:
             config["n"] = self.n
         if self.model is not None:
-            config["model"] = _model_string(path, self.model)
+            config["model"] = model_string(path, self.model)
         if self.adapter is not None:
             if self.adapter not in ADAPTERS.values():
                 names = ", ".join(ADAPTERS)

@@ -184,12 +184,12 @@ def _build(node: Node, builder: NodeBuilder) -> Refine:
 
 
 def _create(signature: Signature, settings: Mapping[str, Any], name: str) -> Program:
-    own = {key: settings[key] for key in ("n", "goal") if key in settings}
+    options = {key: settings[key] for key in ("n", "goal") if key in settings}
     return Refine(
         inner_module(signature, settings),
         reward=settings.get("reward", ""),
         threshold=settings.get("threshold", 1.0),
-        **own,
+        **options,
     ).to_program(name)
 
 

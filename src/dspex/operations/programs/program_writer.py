@@ -18,7 +18,6 @@ from dspex.errors import (
 )
 from dspex.execution.backends import Backends
 from dspex.execution.modules.kinds import MODULE_KINDS, kinds_from_text
-from dspex.execution.modules.react import KIND as REACT
 from dspex.language.programs import Program
 from dspex.language.signatures import Signature, SignatureLike
 from dspex.operations.framework.field_errors import invalid
@@ -97,7 +96,8 @@ class ProgramWriter:
             check_values(request.module, settings)
         for name in (*STORAGE_SETTINGS, *problems.names_under("configuration.")):
             settings.pop(name, None)  # do not report the same problems again when building
-        if request.module == REACT.name:
+        kind = MODULE_KINDS.get(request.module)
+        if kind is not None and "tools" in kind.settings:
             names, settings["tools"] = settings.get("tools"), []
             with problems.collect():
                 settings["tools"] = tools_named(self._operations, names)

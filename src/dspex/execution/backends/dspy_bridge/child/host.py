@@ -23,7 +23,7 @@ class UnknownProgramError(KeyError):
         return f"this worker holds no program {self.args[0]!r}; create it first"
 
 
-class SandboxError(RuntimeError):
+class CodeSandboxError(RuntimeError):
     """dspy cannot run the code that a model generated."""
 
     code = "tool"
@@ -128,7 +128,7 @@ class DspyHost:
                 if (
                     type(error).__name__ == "CodeInterpreterError"
                 ):  # 3.3 and 3.4 define it in different modules
-                    raise SandboxError(error) from error
+                    raise CodeSandboxError(error) from error
                 raise
 
     def _execute(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":
