@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dspex import Signature
 from dspex.error_text import shorten, suggest
 from dspex.errors import InputError, SignatureError
-from dspex.language.signatures.cancellable import CancellableRun
+from dspex.language.signatures.cancellable_run import CancellableRun
 from dspex.language.signatures.limits import LIMITS
 from dspex.language.signatures.patterns import engine_pattern
 from tests.support.properties import examples

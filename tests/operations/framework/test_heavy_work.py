@@ -7,7 +7,7 @@ import pytest
 
 from dspex import Signature
 from dspex.errors import InputError
-from dspex.language.signatures.cancellable import CancellableRun
+from dspex.language.signatures.cancellable_run import CancellableRun
 from dspex.operations.framework.heavy_work import HeavyWork, InputLimits
 
 

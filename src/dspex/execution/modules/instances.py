@@ -6,7 +6,7 @@ from typing import Any
 
 from dspex.execution.modules.function import FunctionModule
 from dspex.execution.modules.module import Module
-from dspex.language.signatures.cancellable import CancellableRun
+from dspex.language.signatures.cancellable_run import CancellableRun
 
 
 async def with_instances(module: Module, inputs: Mapping[str, Any]) -> Mapping[str, Any]:

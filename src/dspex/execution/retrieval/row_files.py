@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from dspex.errors import DefinitionError
-from dspex.language.signatures.values import DEPTH_LIMIT, is_too_deep
+from dspex.language.signatures.depth import DEPTH_LIMIT, is_too_deep
 
 _MOST_BYTES = 2 * 1024**3
 _NAMES = 20

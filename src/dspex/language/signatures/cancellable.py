@@ -5,38 +5,17 @@ cancellable validator returns to Python for each item of a list or mapping: slow
 control.
 """
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import PydanticCustomError, ValidationError, core_schema
 
 from dspex.language.signatures.limits import MAX_ERRORS
 
+if TYPE_CHECKING:
+    from dspex.language.signatures.cancellable_run import CancellableRun
+
 ERROR_LIMIT: Final = 10 * MAX_ERRORS
-_POLL_INTERVAL: Final = 256
 Schema = core_schema.CoreSchema
-
-
-class CancellableRun:
-    """The state of one cancellable run: its error count, and the hook that can cancel it."""
-
-    __slots__ = ("errors", "raise_if_cancelled", "steps")
-
-    def __init__(self, raise_if_cancelled: Callable[[], None] | None = None) -> None:
-        """Call the hook every few hundred items; it raises anything but `ValueError` to cancel."""
-        self.errors = 0
-        self.steps = 0
-        self.raise_if_cancelled = raise_if_cancelled
-
-    def fresh(self) -> "CancellableRun":
-        """Return a new state with the same hook."""
-        return CancellableRun(self.raise_if_cancelled)
-
-    def step(self) -> None:
-        """Count one item."""
-        self.steps += 1
-        if self.raise_if_cancelled is not None and self.steps % _POLL_INTERVAL == 0:
-            self.raise_if_cancelled()
 
 
 def check_items(schema: Schema) -> Schema:

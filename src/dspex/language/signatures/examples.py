@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 from dspex.errors import SignatureError
 from dspex.language.signatures.builtin import expand
-from dspex.language.signatures.pattern_examples import matching_text
 from dspex.language.signatures.types import MISSING, Type
 
 _FORMATS: dict[str, Callable[[int], str]] = {
@@ -145,6 +144,8 @@ def _text(type_: Type, name: str, number: int) -> str:
     if format_ := rules.get("format"):
         return _FORMATS[format_](number)
     if pattern := rules.get("pattern"):
+        from dspex.language.signatures.pattern_examples import matching_text
+
         return matching_text(pattern, number, min_length=shortest, max_length=longest)
     text = f"{name}-{number % 1000}"
     return text[: len(text) if longest == math.inf else int(longest)].ljust(shortest, "x")

@@ -3,14 +3,14 @@
 import enum
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-from pydantic_core import SchemaSerializer, ValidationError, core_schema, to_jsonable_python
+from typing import TYPE_CHECKING, Any
 
 from dspex.language.signatures.builtin import expand
 from dspex.language.signatures.field import Field
 from dspex.language.signatures.types import Type
-from dspex.language.signatures.values import binary_to_text
+
+if TYPE_CHECKING:
+    from pydantic_core import ValidationError
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 _DATA = _SCALARS | {dict, list}
@@ -25,6 +25,8 @@ def with_json_values(
 
     Return None if `error` is only about plain data, so that a retry would fail again.
     """
+    from pydantic_core import ValidationError
+
     if not isinstance(error, ValidationError) or not isinstance(values, Mapping):
         return None
     plain = _DATA | _NOT_STRICT if is_strict else _DATA
@@ -51,7 +53,7 @@ def with_json_values(
     return changed
 
 
-def _errors(error: ValidationError) -> Sequence[Any]:
+def _errors(error: "ValidationError") -> Sequence[Any]:
     return error.errors(include_url=False, include_context=False)
 
 
@@ -66,6 +68,8 @@ def to_json_data(value: Any, *, keeps_bytes: bool) -> Any:
     Raises:
         ValueError: `value` has no JSON form, or contains itself.
     """
+    from pydantic_core import to_jsonable_python
+
     if not keeps_bytes:
         return to_jsonable_python(value, by_alias=True)
     return _plain(_python_form(value), bytes)
@@ -73,6 +77,8 @@ def to_json_data(value: Any, *, keeps_bytes: bool) -> Any:
 
 def as_json(value: Any) -> Any:
     """Return an instance as JSON data, with bytes as base64."""
+    from dspex.language.signatures.values import binary_to_text
+
     return _plain(_python_form(value), binary_to_text)
 
 
@@ -93,6 +99,8 @@ def has_bytes(value: Any) -> bool:
 
 
 def _python_form(value: Any) -> Any:
+    from pydantic_core import SchemaSerializer, core_schema
+
     return SchemaSerializer(core_schema.any_schema()).to_python(
         value, by_alias=True, warnings=False
     )
@@ -109,6 +117,8 @@ def _plain(value: Any, binary: Callable[[bytes], bytes | str]) -> Any:
         return {key: _plain(item, binary) for key, item in value.items()}
     if isinstance(value, _LISTS):
         return [_plain(item, binary) for item in value]
+    from pydantic_core import to_jsonable_python
+
     return to_jsonable_python(value, by_alias=True)
 
 

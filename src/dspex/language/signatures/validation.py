@@ -12,7 +12,7 @@ from dspex.language.signatures.types import MISSING
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema, SchemaSerializer, SchemaValidator
 
-    from dspex.language.signatures.cancellable import CancellableRun
+    from dspex.language.signatures.cancellable_run import CancellableRun
     from dspex.language.signatures.effort import Effort, WorkAmount
 
 Mode = Literal["coerce", "strict"]
@@ -219,7 +219,8 @@ class Validator:
         """Return the error; if it has too many problems, a shorter one and their number."""
         from pydantic_core import ValidationError
 
-        from dspex.language.signatures.cancellable import ERROR_LIMIT, CancellableRun
+        from dspex.language.signatures.cancellable import ERROR_LIMIT
+        from dspex.language.signatures.cancellable_run import CancellableRun
 
         if isinstance(error, ValidationError) and error.error_count() > ERROR_LIMIT:
             try:

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic_core import PydanticCustomError, PydanticOmit, to_jsonable_python
 
 from dspex.language.signatures.content import is_url
+from dspex.language.signatures.depth import DEPTH_LIMIT, is_too_deep
 
-DEPTH_LIMIT = 200
 _SCALARS = (str, int, float, bool, type(None))
 _EXACT = 2.0**53  # larger floats do not represent exactly one integer
 _PLAIN = (*_SCALARS, dict, list)
@@ -24,17 +24,6 @@ def check_depth(value: Any) -> Any:
             "depth", "nested deeper than {limit} levels", {"limit": DEPTH_LIMIT}
         )
     return value
-
-
-def is_too_deep(value: Any) -> bool:
-    """Whether containers in `value` are nested deeper than `DEPTH_LIMIT`."""
-    level = [value] if isinstance(value, dict | list | tuple) else []
-    for _ in range(DEPTH_LIMIT):
-        if not level:
-            return False
-        # by identity, so that shared and circular parts are visited once
-        level = list({id(child): child for part in level for child in _children(part)}.values())
-    return True
 
 
 def fits_schema(schema: Mapping[str, Any]) -> Callable[[Any], Any]:
@@ -65,11 +54,6 @@ def _as_json(value: Any) -> Any:
                 visited.add(id(child))
                 pending.append(child)
     return value
-
-
-def _children(part: Any) -> list[Any]:
-    inside = part.values() if isinstance(part, dict) else part
-    return [child for child in inside if isinstance(child, dict | list | tuple)]
 
 
 def check_unique(values: Any) -> Any:

@@ -15,7 +15,7 @@ from dspex.errors import (
     SignatureError,
 )
 from dspex.language.signatures import Signature
-from dspex.language.signatures.cancellable import CancellableRun
+from dspex.language.signatures.cancellable_run import CancellableRun
 from dspex.language.signatures.effort import size_of
 from dspex.learning.evaluation import Dataset
 from dspex.operations.datasets.records import DATASET, DatasetRecord

@@ -19,7 +19,7 @@ from dspex.errors import (
 from dspex.execution.backends import Backends
 from dspex.execution.context import RunContext, current
 from dspex.language.signatures import Validator
-from dspex.language.signatures.cancellable import CancellableRun
+from dspex.language.signatures.cancellable_run import CancellableRun
 from dspex.operations.executions.execution_recorder import (
     ExecuteOptions,
     ExecutionRecorder,

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from dspex.language.signatures.cancellable import CancellableRun
+from dspex.language.signatures.cancellable_run import CancellableRun
 from dspex.language.signatures.effort import WorkAmount, too_much
 
 T = TypeVar("T")
