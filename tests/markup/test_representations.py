@@ -13,7 +13,7 @@ from dspex.learning.evaluation import Row
 from dspex.telemetry import Event
 from dspex.testing import FakeClock
 from tests.support.html_pages import read_html
-from tests.support.report_samples import notebook_values
+from tests.support.report_samples import FRAME, notebook_values
 
 EXPECTED = {
     "signature": ("urgent", "bool", "Be <brief>.", "input", "output"),
@@ -76,6 +76,17 @@ def test_a_trace_is_a_tree_in_the_order_of_time():
     names = [head.text for head in read_html(trace._repr_html_()).all("tbody")[0].all("th")]
     assert names == ["n1", "\u00a0" * 3 + "n2", "\u00a0" * 3 + "n3", "\u00a0" * 6 + "n4"]
     assert "An empty trace." in read_html(Trace()._repr_html_()).text
+
+
+def test_a_trace_has_the_lines_of_the_users_code_behind_an_error():
+    span = Span(
+        trace_id="t", span_id=1, parent_id=None, kind="module", name="pay", path="", start_ns=0,
+        end_ns=5, status="error", error="KeyError: 'rate'", attributes={"frames": [FRAME]},
+    )  # fmt: skip
+    root = read_html(Trace("t", (span,))._repr_html_())
+    assert [part.text for part in root.all("pre")] == [
+        "  app.py:12 in pay\n    return RATES[text]['rate']"
+    ]
 
 
 def test_a_program_that_shows_nothing_loads_nothing_of_it():

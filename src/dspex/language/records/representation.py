@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from dspex.failures import frames_text
 from dspex.language.records.prediction import Prediction
 from dspex.language.records.trace import Span, Trace
 from dspex.language.records.usage import Usage
@@ -13,6 +14,7 @@ from dspex.markup import (
     folded,
     fragment,
     join,
+    preformatted,
     shown_value,
     table,
     value_text,
@@ -85,11 +87,13 @@ def _line(span: Span, depth: int, start: int, *, whole: int) -> tuple[Content, .
     tone = "" if span.status == "ok" else "bad" if span.status == "error" else "warn"
     status = badge(span.status, tone) if span.status != "ok" else "ok"
     error = element("span", f" {span.error}", class_="value") if span.error else None
+    frames = span.attributes.get("frames")
+    lines = preformatted(frames_text(frames)) if isinstance(frames, list | tuple) else None
     return (
         ("\u00a0\u00a0\u00a0" * depth, span.path or span.name),
         f"{span.kind} {span.name}",
         f"{span.seconds * 1000:,.1f}",
         timeline_drawing(left, right),
         None if span.usage is None else f"{span.usage.total_tokens:,}",
-        (status, error),
+        (status, error, lines),
     )
