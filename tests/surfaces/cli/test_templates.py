@@ -18,8 +18,8 @@ from tests.support.waiting import Child
 NAMES = ["agent", "dspy", "rag", "resource", "triage"]
 BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 MODEL = re.compile(r"(?<=--dspex-model )\S+")
-CITED = {"statements": [{"text": "cards", "sources": [{"passage": 1}]}]}
-VALUES = {"team": "cards", "topic": "a card", "euros": 4}
+CITED = {"statements": [{"text": "lost card", "sources": [{"passage": 1}]}]}
+VALUES = {"team": "lost card", "topic": "a card", "euros": 4}
 VALUES |= {"reasoning": "", "answer": json.dumps(CITED)}
 # dspy has no types
 TYPES = {"dspy": ["--ignore-missing-imports"]}
@@ -100,7 +100,7 @@ def test_lines_of_the_readme_run(
     monkeypatch.chdir(tmp_path)
     *lines, last = init(capsys, "desk", "--template", name)["commands"][1:]
     assert last == "dspex serve"
-    with AnsweringServer({"team": "lost card", "topic": "a card", "euros": 4}) as server:
+    with AnsweringServer(VALUES) as server:
         project = Project(tmp_path / "desk", server)
         output = "\n".join([project.run(line) for line in lines])
         assert "lost card" in output or "euros: 4" in output
