@@ -88,6 +88,14 @@ class Child:
             if part in line:
                 return line
 
+    def wait_for(self, condition: Callable[[], Any], *, within: float = DEADLINE) -> None:
+        """Wait until a condition holds while it runs: for files, which give no event."""
+        end = time.monotonic() + within
+        while not condition():
+            assert self.process.poll() is None, "the process ended"
+            assert time.monotonic() < end, f"not within {within} s"
+            time.sleep(PAUSE)
+
     def stop(self, *, within: float = DEADLINE) -> int:
         """Ask it to end (SIGTERM), wait, and return its exit code."""
         self.process.terminate()

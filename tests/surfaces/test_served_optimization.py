@@ -78,7 +78,7 @@ async def followed(url: str, program: str) -> list[dict[str, Any]]:
     return collected
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 async def test_an_optimization_asked_for_by_graphql_tells_its_progress_and_ends_in_a_version(
     tmp_path: Path, request: pytest.FixtureRequest, database: str
 ) -> None:

@@ -55,8 +55,8 @@ def test_what_runs_may_end_and_the_rest_is_interrupted(tmp_path: Path) -> None:
 
         with ThreadPoolExecutor(2) as threads:
             calls = [threads.submit(execute, name) for name in ("soon", "never")]
-            while not all((tmp_path / f"{name}.begun").exists() for name in ("soon", "never")):
-                assert server.process.poll() is None
+            files = [tmp_path / f"{name}.begun" for name in ("soon", "never")]
+            server.wait_for(lambda: all(file.exists() for file in files))
             server.process.terminate()
             (tmp_path / "soon").touch()
             soon, never = [call.result(60) for call in calls]
@@ -118,8 +118,7 @@ def test_a_program_that_swallows_its_cancellation_does_not_keep_a_server_from_st
 
         with ThreadPoolExecutor(1) as threads:
             threads.submit(call)
-            while not (tmp_path / "one.begun").exists():
-                assert server.process.poll() is None
+            server.wait_for((tmp_path / "one.begun").exists)
             server.process.send_signal(number)
             server.process.wait(60)
     assert (tmp_path / "one.swallowed").exists() or isolation == "process"
