@@ -9,7 +9,6 @@ import io
 import json
 import re
 import shlex
-import subprocess
 import sys
 import tempfile
 import urllib.request
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from dspex.surfaces.cli.main import cli
+from tests.support.command_server import run_dspex
 from tests.support.tour import printed, rewrite, steady
 from tests.support.waiting import Child
 
@@ -100,7 +100,7 @@ def test_every_command_of_the_page_runs(page: str, tmp_path: Path) -> None:
         if line.startswith("dspex serve"):
             continue
         words = line.partition(" && cd ")[0]
-        process = dspex_command(folder, *shlex.split(words)[1:])
+        process = run_dspex(folder, *shlex.split(words)[1:])
         assert process.returncode == 0, f"{line}: {process.stderr}"
         folder = folder / line.partition(" && cd ")[2]
     query = re.search(r"curl .*?/graphql .*?-d '(.*?)'", shell, re.DOTALL)
@@ -115,13 +115,6 @@ def test_every_command_of_the_page_runs(page: str, tmp_path: Path) -> None:
             result = json.load(answer)
     assert "errors" not in result
     assert not query or result["data"]["executeProgram"]["status"] == "COMPLETED"
-
-
-def dspex_command(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "dspex", *arguments]
-    return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False
-    )
 
 
 def test_every_link_leads_somewhere() -> None:

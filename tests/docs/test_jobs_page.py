@@ -1,13 +1,12 @@
 """The page on jobs: its commands run in order and print what it says."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.command_server import run_dspex
 
 PAGE = Path(__file__).parents[2] / "docs" / "jobs.md"
 FILE = re.compile(r"```\w+ file=(\S+)\n(.*?)```", re.DOTALL)
@@ -32,15 +31,7 @@ def test_the_commands_on_jobs_print_what_the_page_says(tmp_path):
         for line in commands.splitlines():
             words = shlex.split(line)
             assert words[0] == "dspex"
-            process = subprocess.run(
-                [sys.executable, "-m", "dspex", *words[1:]],
-                cwd=tmp_path,
-                env=dict(os.environ),
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-            )
+            process = run_dspex(tmp_path, *words[1:])
             assert process.returncode == 0, f"{line}\n{process.stderr}"
         if expected:
             assert plain(process.stdout) == plain(expected)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tests.support.command_server import dspex_program
 from tests.support.waiting import Child
 
 ADDRESS = "http://127.0.0.1:8123"
@@ -50,8 +51,7 @@ def printed(
     bin_, here = folder / "bin", folder / "here"
     bin_.mkdir()
     here.mkdir()
-    (bin_ / "dspex").write_text(f'#!/bin/sh\nexec {sys.executable} -m dspex "$@"\n')
-    (bin_ / "dspex").chmod(0o755)
+    (bin_ / "dspex").symlink_to(dspex_program())
     path = f"{bin_}:{os.environ['PATH']}"
     variables = {**os.environ, "KEY": "", **(environment or {}), "PATH": path}
     server: Child | None = None

@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from dspex.operations.framework.store import Query, Store
 from dspex.settings import Settings
 from dspex.testing.processes import is_alive, process_tree, signal_process_tree
 from tests.operations.jobs.rows import a_dataset, a_program
+from tests.support.command_server import run_dspex
 from tests.support.waiting import Child, eventually
 
 pytestmark = pytest.mark.full
@@ -56,11 +56,9 @@ async def until_completed(store: Store, job: UUID) -> None:
 async def create_job(folder: Path) -> UUID:
     """Create an evaluation on the command line, and return its id."""
     arguments = ("do", "create_evaluation", "program=qa", "dataset=questions")
-    command = [sys.executable, "-m", "dspex", *arguments]
-    result = await asyncio.to_thread(
-        subprocess.run, command, cwd=folder, capture_output=True, text=True, check=True, timeout=60
-    )
-    return UUID(json.loads(result.stdout)["id"])
+    process = await asyncio.to_thread(run_dspex, folder, *arguments)
+    assert process.returncode == 0, process.stderr
+    return UUID(json.loads(process.stdout)["id"])
 
 
 class Server(Child):
