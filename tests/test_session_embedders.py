@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 import dspex
-from dspex.errors import ConfigurationError, ModelUnavailableError
+from dspex.errors import BudgetError, ConfigurationError, ModelUnavailableError
 from dspex.execution.clients.embedder import Embedder
 from dspex.execution.clients.hashing_embedder import HashingEmbedder
 from dspex.execution.clients.local_embedder import LocalEmbedder
@@ -102,17 +102,17 @@ def test_a_missing_key_is_named():
 @pytest.mark.skipif(not HERE, reason="needs dspex[embed]")
 def test_the_default_is_the_offline_embedder():
     dspex.configure()
-    assert isinstance(current().embedder_for(None), OfflineEmbedder)
+    assert isinstance(current().embedder_for("default"), OfflineEmbedder)
 
 
 def test_a_block_decides_over_the_process_and_a_name_over_the_block():
     dspex.configure(embedder="hash/16")
-    assert current().embedder_for(None).dimensions == 16
+    assert current().embedder_for("default").dimensions == 16
     custom = HashingEmbedder(32)
     with dspex.context(embedder=custom):
-        assert current().embedder_for(None) is custom
+        assert current().embedder_for("default") is custom
         assert current().embedder_for("hash").dimensions == 64
-    assert current().embedder_for(None).dimensions == 16
+    assert current().embedder_for("default").dimensions == 16
     with pytest.raises(ConfigurationError, match="unknown embedder"):
         dspex.configure(embedder="no such thing")
 
@@ -129,6 +129,18 @@ async def test_collections_that_name_no_embedder_take_that_of_the_context():
     with dspex.context(embedder=Counting()):
         await collection.asearch("lamp", 1, mode="dense")
     assert Counting.texts == 3
+
+
+async def test_a_budget_holds_for_searches_too():
+    collection = dspex.Collection.from_texts(["return a lamp", "pay by card"], embedder="hash")
+    budget = dspex.Budget(calls=2)
+    with dspex.context(budget=budget):
+        await collection.asearch("lamp", 1)
+        with pytest.raises(BudgetError, match="budget of 2 calls"):
+            await collection.asearch("card", 1)
+        dspex.configure(embedder="hash")
+    assert budget.spent.calls == 2
+    assert isinstance(current().embedder, HashingEmbedder)  # without the budget of the block
 
 
 @pytest.mark.bridge

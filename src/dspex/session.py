@@ -2,7 +2,7 @@
 
 import importlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -352,12 +352,17 @@ def current_models() -> Any:
     return current().models or _LazyResolver()
 
 
+def current_embedders() -> Callable[[str], Embedder]:
+    """Return the current resolver of embedder strings."""
+    return current().embedders or _LazyResolver().embedder
+
+
 def _changes(
     *, model: Any, embedder: Any, adapter: Any, observer: Any, seed: int | None
 ) -> dict[str, Any]:
     values = {
         "model": current_models()(model) if isinstance(model, str) else model,
-        "embedder": None if embedder is None else current().embedder_for(embedder),
+        "embedder": current_embedders()(embedder) if isinstance(embedder, str) else embedder,
         "adapter": find_adapter(adapter),
         "observer": observer,
         "seed": seed,

@@ -32,7 +32,7 @@ class Collection:
         documents: Iterable[SourceDocument] = (),
         *,
         name: str = "collection",
-        embedder: Embedder | str | None = None,
+        embedder: Embedder | str = "default",
         chunking: Chunker | Mapping[str, Any] | str | None = None,
         language: str | None = None,
     ) -> None:
@@ -41,8 +41,8 @@ class Collection:
         Args:
             documents: documents with different keys.
             name: the name of a stored collection that a stored program uses instead.
-            embedder: an embedder or its string, such as "openai/text-embedding-3-small"; by
-                default that of the context, see `dspex.configure`.
+            embedder: an embedder or its string, such as "openai/text-embedding-3-small";
+                "default" is that of the context, see `dspex.configure`.
             chunking: a chunker, its settings or its method; see `parse_chunker`.
             language: "en" if lexical search should stem English words.
 
@@ -51,7 +51,7 @@ class Collection:
             DefinitionError: the chunking is invalid.
         """
         self.name = name
-        self.embedder: Embedder | str | None = embedder
+        self.embedder: Embedder | str = embedder
         self.chunker = parse_chunker(chunking)
         self.revision = 0
         self._entries: dict[str, DocumentVersion] = {}
@@ -66,7 +66,7 @@ class Collection:
         patterns: str | Path | Sequence[str | Path],
         *,
         name: str = "",
-        embedder: Embedder | str | None = None,
+        embedder: Embedder | str = "default",
         chunking: Chunker | Mapping[str, Any] | str | None = None,
         language: str | None = None,
     ) -> Self:
@@ -93,7 +93,7 @@ class Collection:
         texts: Iterable[str] | Mapping[str, str],
         *,
         name: str = "collection",
-        embedder: Embedder | str | None = None,
+        embedder: Embedder | str = "default",
         chunking: Chunker | Mapping[str, Any] | str | None = None,
         language: str | None = None,
     ) -> Self:
@@ -112,7 +112,7 @@ class Collection:
         rows: Iterable[Mapping[str, Any]],
         *,
         name: str = "collection",
-        embedder: Embedder | str | None = None,
+        embedder: Embedder | str = "default",
         chunking: Chunker | Mapping[str, Any] | str | None = None,
         language: str | None = None,
     ) -> Self:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from dspex.clock import Clock, SystemClock
 from dspex.errors import ConfigurationError, DeadlineError
 from dspex.execution.adapters import Adapter
 from dspex.execution.adapters.registry import CHAT, JSON
-from dspex.execution.clients import LanguageModel
+from dspex.execution.clients import Budgeted, LanguageModel
 from dspex.execution.clients.address import without_credentials
 from dspex.execution.clients.rollout import Rollout
 from dspex.execution.frame import (
@@ -186,20 +187,25 @@ class RunContext:
             )
         return self.models(model)
 
-    def embedder_for(self, embedder: "Embedder | str | None") -> "Embedder":
-        """Return an embedder itself, or the one with a name; by default that of this context.
+    def embedder_for(self, embedder: "Embedder | str") -> "Embedder":
+        """Return an embedder itself, or the one with a name, within the budget of this context.
 
-        A context without one has the offline embedder.
+        "default" is the embedder of this context, or the offline one.
 
         Raises:
             ConfigurationError: the name is unknown, or this context cannot resolve names.
         """
-        embedder = embedder or self.embedder or DEFAULT_EMBEDDER
-        if not isinstance(embedder, str):
+        if embedder == "default":
+            embedder = self.embedder or DEFAULT_EMBEDDER
+        if isinstance(embedder, str):
+            if self.embedders is None:
+                raise ConfigurationError(f"this context cannot resolve the embedder {embedder!r}")
+            embedder = self.embedders(embedder)
+        if self.budget is None:
             return embedder
-        if self.embedders is None:
-            raise ConfigurationError(f"this context cannot resolve the embedder {embedder!r}")
-        return self.embedders(embedder)
+        from dspex.execution.clients.wrapped_embedder import WrappedEmbedder
+
+        return WrappedEmbedder(embedder, partial(Budgeted, budget=self.budget))
 
     def collection_for(self, name: str) -> "Searchable":
         """Return the stored collection with a name.

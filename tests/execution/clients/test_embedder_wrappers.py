@@ -7,15 +7,15 @@ from functools import partial
 import pytest
 
 from dspex.errors import BudgetError, ModelError, ModelUnavailableError, RateLimitedError
-from dspex.execution.clients import Budget, Request, Retrying
+from dspex.execution.clients import Budget, Budgeted, Request, Retrying
 from dspex.execution.clients.caching_embedder import CachingEmbedder
 from dspex.execution.clients.cassette import Recording
-from dspex.execution.clients.embedder import EmbeddingKind, Embeddings
+from dspex.execution.clients.embedder import Embedder, EmbeddingKind, Embeddings
 from dspex.execution.clients.embedding_request import EmbedderModel, divide
 from dspex.execution.clients.hashing_embedder import HashingEmbedder
 from dspex.execution.clients.limiting import Limiting
 from dspex.execution.clients.prices import Price
-from dspex.execution.clients.wrapped_embedder import WrappedEmbedder, embed_within
+from dspex.execution.clients.wrapped_embedder import WrappedEmbedder
 from dspex.language.records import Message
 from dspex.testing import FakeClock
 from dspex.testing.embedders import EmbedderContract
@@ -116,12 +116,16 @@ async def test_embeddings_are_recorded_and_replayed(tmp_path):
         await WrappedEmbedder(inner, partial(Recording, path=path)).embed(TEXTS)
 
 
+def within(budget: Budget, embedder: Embedder) -> WrappedEmbedder:
+    return WrappedEmbedder(embedder, partial(Budgeted, budget=budget))
+
+
 async def test_a_budget_counts_tokens_and_refuses_what_could_exceed_it():
     budget = Budget(tokens=1000)
-    await embed_within(budget, HashingEmbedder(), TEXTS)
+    await within(budget, HashingEmbedder()).embed(TEXTS)
     assert budget.spent.input_tokens == 6
     with pytest.raises(BudgetError):
-        await embed_within(budget, HashingEmbedder(), ["x" * 2000])
+        await within(budget, HashingEmbedder()).embed(["x" * 2000])
     assert budget.spent.calls == 1
 
 
@@ -129,27 +133,21 @@ async def test_a_budget_counts_each_request_of_a_large_batch_and_each_attempt():
     budget = Budget(calls=3)
     inner = CountingEmbedder(ModelUnavailableError("away"))
     embedder = WrappedEmbedder(inner, partial(Retrying, clock=FakeClock(jumps=True)))
-    await embed_within(budget, embedder, ["a"] * 150)
+    await within(budget, embedder).embed(["a"] * 150)
     assert budget.spent.calls == 3
     with pytest.raises(BudgetError):
-        await embed_within(budget, embedder, ["a"])
+        await within(budget, embedder).embed(["a"])
     assert len(inner.batches) == 3
 
 
 async def test_a_budget_in_dollars_needs_a_price():
     with pytest.raises(BudgetError, match="price of 'hash' is unknown"):
-        await embed_within(Budget(usd=1), HashingEmbedder(), TEXTS)
+        await within(Budget(usd=1), HashingEmbedder()).embed(TEXTS)
     price = Price(((0, 1e4),), ((0, 0.0),), ((0, 1e4),))
     budget = Budget(usd=10, price=lambda _: price)
-    await embed_within(budget, HashingEmbedder(), TEXTS)
+    await within(budget, HashingEmbedder()).embed(TEXTS)
     with pytest.raises(BudgetError):
-        await embed_within(budget, HashingEmbedder(), ["x" * 1000])
-
-
-async def test_without_a_budget_texts_are_embedded_at_once():
-    inner = CountingEmbedder()
-    await embed_within(None, inner, ["a"] * 150)
-    assert len(inner.batches) == 1
+        await within(budget, HashingEmbedder()).embed(["x" * 1000])
 
 
 async def test_an_embedder_answers_no_messages():

@@ -1,9 +1,7 @@
 """Wrap embedders like models: retries, limits, budgets, recordings."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
-from dspex.execution.clients.budget import Budget, Spend
-from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.clients.embedder import Embedder, EmbeddingKind, Embeddings
 from dspex.execution.clients.embedding_request import (
     EmbedderModel,
@@ -13,7 +11,7 @@ from dspex.execution.clients.embedding_request import (
     join,
 )
 from dspex.execution.clients.identity import identify
-from dspex.execution.clients.language_model import LanguageModel, Response
+from dspex.execution.clients.language_model import LanguageModel
 
 
 class WrappedEmbedder:
@@ -51,45 +49,12 @@ class WrappedEmbedder:
 
     async def embed(self, texts: Sequence[str], kind: EmbeddingKind = "document") -> Embeddings:
         """Return a vector for each text; see `Embedder.embed`."""
-        return await _embed_batches(self.embedder, texts, kind, ask=self._model.complete)
+        parts = [
+            embeddings_of(await self._model.complete(EmbeddingRequest.of(batch, kind)), len(batch))
+            for batch in divide(texts)
+        ]
+        return join(parts, self.identity.label, self.dimensions)
 
     async def aclose(self) -> None:
         """Close the embedder and its wrappers."""
         await self._model.aclose()
-
-
-async def embed_within(
-    budget: Budget | None,
-    embedder: Embedder,
-    texts: Sequence[str],
-    *,
-    kind: EmbeddingKind = "document",
-    on_lost: Callable[[Spend], None] | None = None,
-) -> Embeddings:
-    """Embed `texts` by `embedder` within `budget` (None: unlimited); see `ask_within`.
-
-    Raises:
-        BudgetError: a call could exceed a limit, or time runs out before the answer.
-    """
-    if budget is None:
-        return await embedder.embed(texts, kind)
-    model = EmbedderModel(embedder)
-
-    def ask(request: EmbeddingRequest) -> Awaitable[Response]:
-        return ask_within(budget, model, request, on_lost=on_lost)
-
-    return await _embed_batches(embedder, texts, kind, ask=ask)
-
-
-async def _embed_batches(
-    embedder: Embedder,
-    texts: Sequence[str],
-    kind: EmbeddingKind,
-    *,
-    ask: Callable[[EmbeddingRequest], Awaitable[Response]],
-) -> Embeddings:
-    parts = [
-        embeddings_of(await ask(EmbeddingRequest.of(batch, kind)), len(batch))
-        for batch in divide(texts)
-    ]
-    return join(parts, identify(embedder).label, embedder.dimensions)
