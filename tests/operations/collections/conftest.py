@@ -8,14 +8,18 @@ from typing import Any
 import pytest
 
 from dspex.bootstrap import Services, new_id, open_services
-from dspex.bootstrap.jobs import handlers_of
 from dspex.clock import SystemClock
+from dspex.execution.clients.embedder import Embedder
+from dspex.operations.collections.collection_storage import CollectionStorage
+from dspex.operations.collections.embedders import CollectionEmbedders
+from dspex.operations.collections.jobs import IngestionHandler
 from dspex.operations.collections.records import IngestionRecord
 from dspex.operations.domain import QUEUES
 from dspex.operations.framework.operations import Operations
 from dspex.operations.jobs import JobPolicy, JobRows, JobRunner
 from dspex.operations.jobs.job_engine import JobEngine
 from dspex.settings import Settings
+from tests.operations.collections.embedder import RecordingEmbedder
 from tests.support.inline_engine import InlineEngine
 
 QUICK = JobPolicy(queues=QUEUES, attempts=2, backoff=0.01, poll=0.02)
@@ -24,15 +28,24 @@ QUICK = JobPolicy(queues=QUEUES, attempts=2, backoff=0.01, poll=0.02)
 class Desk:
     """The operations of a workspace, and what its jobs are run by."""
 
-    def __init__(self, services: Services, operations: Operations, engine: InlineEngine) -> None:
+    def __init__(
+        self,
+        services: Services,
+        operations: Operations,
+        *,
+        engine: InlineEngine,
+        embedder: RecordingEmbedder,
+    ) -> None:
         self.services = services
         self.operations = operations
         self.engine = engine
+        self.embedder = embedder
 
     def of(self, workspace: str) -> "Desk":
         """Return the desk of another workspace."""
         actor = replace(self.operations.actor, workspace=workspace)
-        return Desk(self.services, self.operations.as_actor(actor), self.engine)
+        operations = self.operations.as_actor(actor)
+        return Desk(self.services, operations, engine=self.engine, embedder=self.embedder)
 
     async def perform(self, action_name: str, /, **values: Any) -> Any:
         """Perform an action and wait for its job, if it is one."""
@@ -53,6 +66,21 @@ class Desk:
         return [passage["document"] for passage in result.passages]
 
 
+class NamedEmbedders:
+    """The embedders of a process, and one that is called "recording"."""
+
+    default = "hash"
+
+    def __init__(self, others: CollectionEmbedders, recording: RecordingEmbedder) -> None:
+        self._others = others
+        self._recording = recording
+
+    async def embedder(self, workspace: str, name: str) -> Embedder:
+        if name == "recording":
+            return self._recording
+        return await self._others.embedder(workspace, name)
+
+
 Opened = Callable[[], AbstractAsyncContextManager[Desk]]
 
 
@@ -71,12 +99,17 @@ def opened(on_each_database: Settings) -> Opened:
                 new_id=new_id,
                 worker="test",
             )
-            runner = JobRunner(rows, handlers=handlers_of(services), policy=QUICK)
+            embedder = RecordingEmbedder()
+            embedders = services.operations.services[CollectionEmbedders]
+            embedders = NamedEmbedders(embedders, embedder)
+            storage = services.operations.services[CollectionStorage]
+            handler = IngestionHandler(dependencies.store, storage, embedders)
+            runner = JobRunner(rows, handlers={"ingestion": handler}, policy=QUICK)
             async with InlineEngine(dependencies.store, runner) as engine:
                 operations = Operations(
-                    services.operations.dependencies.with_services({JobEngine: engine})
+                    dependencies.with_services({JobEngine: engine, CollectionEmbedders: embedders})
                 )
-                yield Desk(services, operations, engine)
+                yield Desk(services, operations, engine=engine, embedder=embedder)
 
     return open_desk
 

@@ -48,7 +48,7 @@ def read_files(
     """
     paths: dict[Path, None] = {}
     for pattern in [patterns] if isinstance(patterns, str | Path) else patterns:
-        paths |= dict.fromkeys(_matches(pattern))
+        paths |= dict.fromkeys(matching_files(pattern))
     for path in paths:
         yield from read_file(path, limit=limit)
 
@@ -91,7 +91,12 @@ def document_of_row(row: Mapping[str, Any], *, default_key: str) -> SourceDocume
     return SourceDocument(key=key, text=text, metadata=metadata)
 
 
-def _matches(pattern: str | Path) -> Iterator[Path]:
+def matching_files(pattern: str | Path) -> Iterator[Path]:
+    """Yield the files that a path, a pattern or a folder means.
+
+    Raises:
+        DefinitionError: nothing matches.
+    """
     path = Path(pattern)
     if path.is_dir():
         paths = [item for item in sorted(path.rglob("*")) if item.suffix.lower() in _BY_SUFFIX]

@@ -169,7 +169,7 @@ async def rebuild_collection(operations: Operations, request: RebuildCollection)
     """
     engine = engine_of(operations)
     collection = await _find(operations, request.collection_id, request.name)
-    where = {"collection_id": collection.id, "kind": "rebuild", "status": BUSY}
+    where = {"collection_id": collection.id, "operation": "rebuild", "status": BUSY}
     if await operations.store.count(INGESTION, where):
         raise ConflictError(f"the collection {collection.name!r} is being rebuilt already")
     embedder = collection.embedder
@@ -179,7 +179,7 @@ async def rebuild_collection(operations: Operations, request: RebuildCollection)
     job = _job(
         operations,
         collection,
-        kind="rebuild",
+        operation="rebuild",
         documents=collection.documents,
         configuration={"embedder": embedder, "chunking": chunking},
     )
@@ -191,7 +191,7 @@ async def cancel_ingestion(operations: Operations, request: JobRef) -> Ingestion
     """Cancel the job; documents that are visible already stay, all others are discarded."""
     job = await cancel_job(operations, INGESTION, request.id)
     storage = operations.services[CollectionStorage]
-    if job.kind == "add":
+    if job.operation == "add":
         await storage.discard_pending(job.collection_id, [job.id])
     else:
         collection = await _find(operations, job.collection_id, None)

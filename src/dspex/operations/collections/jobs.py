@@ -56,7 +56,7 @@ class IngestionHandler:
         job = run.job
         if not isinstance(job, IngestionRecord):
             raise DefinitionError("this job is not an ingestion")
-        if job.kind == "rebuild":
+        if job.operation == "rebuild":
             return await self._rebuild(run, job)
         return await self._add(run, job)
 

@@ -70,7 +70,7 @@ class IngestionRecord(JobRecord):
     """
 
     collection_id: UUID
-    kind: Literal["add", "rebuild"] = "add"
+    operation: Literal["add", "rebuild"] = "add"
     documents: int = 0
     unchanged: int | None = None
     chunks: int | None = None

@@ -39,7 +39,7 @@ _MOST_ERRORS = 3
 
 @click.group("job", cls=SuggestingGroup)
 def job_command() -> None:
-    """List, show, watch, pause, resume, requeue and cancel evaluations and optimizations."""
+    """List, show, watch, pause, resume, requeue and cancel jobs of every kind."""
 
 
 @job_command.command("list")
@@ -157,10 +157,12 @@ async def _find_job(operations: Operations, text: str) -> tuple[JobResource[Any]
 
 
 def _progress_text(progress: Mapping[str, Any]) -> str:
-    """Return the progress of an evaluation (rows, mean) or an optimization (trials, best)."""
+    """Return the rows, trials or documents that are done, and the mean or best so far."""
     parts = []
     if "of" in progress:
         parts.append(f"{progress['done']} of {progress['of']} rows")
+    if "documents" in progress:
+        parts.append(f"{progress['documents']} documents, {progress['chunks']} chunks")
     if "trials" in progress:
         parts.append(f"{progress['trials']} trials")
     parts += [

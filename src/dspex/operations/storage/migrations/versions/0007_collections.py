@@ -112,7 +112,7 @@ def _ingestions() -> None:
             sa.Column(name, _TIME, nullable=True)
             for name in ("retry_at", "started_at", "finished_at")
         ),
-        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("operation", sa.Text(), nullable=False),
         sa.Column("documents", sa.Integer(), nullable=False),
         *(
             sa.Column(name, sa.Integer(), nullable=True)

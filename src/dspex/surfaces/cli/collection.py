@@ -1,0 +1,258 @@
+"""`dspex collection`: create, fill, search, rebuild and delete collections of documents."""
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dspex.bootstrap import Services
+from dspex.bootstrap.local_jobs import run_here
+from dspex.errors import DspexError, InvalidError
+from dspex.execution.retrieval.readers import SourceDocument, matching_files, read_file
+from dspex.execution.retrieval.retriever import MAX_K, SEARCH_MODES
+from dspex.operations.collections.actions import (
+    add_documents,
+    delete_documents,
+    rebuild_collection,
+    search_collection,
+)
+from dspex.operations.collections.inputs import (
+    AddDocuments,
+    DeleteDocuments,
+    RebuildCollection,
+    SearchCollection,
+)
+from dspex.operations.collections.records import INGESTION, IngestionRecord
+from dspex.operations.framework.operations import Operations
+from dspex.surfaces.cli.nouns import noun_group, show_result, visible_values
+from dspex.surfaces.cli.options import operations_in, state_option, with_store, workspace_option
+from dspex.surfaces.cli.output import json_option, say, show_json
+from dspex.surfaces.cli.progress import Progress
+from dspex.surfaces.cli.table import table
+from dspex.surfaces.cli.targets import code_root
+
+_DOCUMENTS, _CHARACTERS = 1_000, 4_000_000  # of one request
+_LOOK_S = 0.5
+collection_command = noun_group(
+    "collection",
+    columns=("name", "status", "documents", "chunks", "embedder", "created_at", "id"),
+)
+
+
+@collection_command.command("add")
+@click.argument("name")
+@click.argument("files", nargs=-1, required=True)
+@workspace_option
+@state_option
+def add_command(
+    *, name: str, files: Sequence[str], workspace: str | None, state_dir: Path | None
+) -> int:
+    """Add the documents in FILES (text, Markdown, HTML, csv, jsonl, PDF) to a collection.
+
+    Documents that it has already are replaced if they have changed. A file that cannot be read is
+    reported, and the others are added.
+    """
+    failures: list[str] = []
+
+    async def work(services: Services) -> list[IngestionRecord]:
+        operations = await operations_in(services, workspace)
+        jobs = []
+        for documents in _batches(files, failures):
+            request = AddDocuments(collection=name, documents=list(map(_document, documents)))
+            job = await operations.perform(add_documents, request)
+            jobs.append(await _finish(services, operations, job))
+        return jobs
+
+    jobs = with_store(state_dir, work)
+    for failure in failures:
+        say(f"{click.style('error:', fg='red', bold=True)} {failure}")
+    return max(1 if failures else 0, _show_jobs(jobs))
+
+
+def _document(document: SourceDocument) -> dict[str, Any]:
+    return {"key": document.key, "text": document.text, "metadata": document.metadata}
+
+
+def _batches(files: Sequence[str], failures: list[str]) -> Iterator[list[SourceDocument]]:
+    """Yield the documents of files in groups with different keys."""
+    batch: dict[str, SourceDocument] = {}
+    characters = 0
+    for document in _documents(files, failures):
+        is_full = len(batch) == _DOCUMENTS or characters + len(document.text) > _CHARACTERS
+        if batch and (is_full or document.key in batch):
+            yield [*batch.values()]
+            batch, characters = {}, 0
+        batch[document.key] = document
+        characters += len(document.text)
+    if batch:
+        yield [*batch.values()]
+
+
+def _documents(files: Sequence[str], failures: list[str]) -> Iterator[SourceDocument]:
+    for pattern in files:
+        try:
+            paths = list(matching_files(pattern))
+        except DspexError as error:
+            failures.append(error.message)
+            continue
+        for path in paths:
+            try:
+                yield from _with_text(read_file(path), failures)
+            except DspexError as error:
+                failures.append(error.message)
+
+
+def _with_text(
+    documents: Sequence[SourceDocument], failures: list[str]
+) -> Iterator[SourceDocument]:
+    for document in documents:
+        if document.text.strip():
+            yield document
+        else:
+            failures.append(f"{document.key}: it has no text")
+
+
+async def _finish(
+    services: Services, operations: Operations, job: IngestionRecord
+) -> IngestionRecord:
+    """Return a job when it has ended, in a worker or else in this process."""
+
+    async def follow(progress: Progress) -> None:
+        while True:
+            row = await operations.row(INGESTION, job.id)
+            progress.done = row.progress.get("documents", 0) + row.progress.get("unchanged", 0)
+            await asyncio.sleep(_LOOK_S)
+
+    with Progress(job.operation, job.documents or None, "documents") as progress:
+        follower = asyncio.create_task(follow(progress))
+        try:
+            return await run_here(services, INGESTION, job.id, code=code_root())
+        finally:
+            follower.cancel()
+            await asyncio.gather(follower, return_exceptions=True)
+
+
+def _show_jobs(jobs: Sequence[IngestionRecord]) -> int:
+    completed = [job for job in jobs if job.status == "completed"]
+    for job in jobs:
+        if job.status != "completed":
+            reason = (job.error or {}).get("message", "")
+            say(f"the ingestion {job.id} is {job.status}{reason and f': {reason}'}")
+    if completed:
+        unchanged = sum(job.unchanged or 0 for job in completed)
+        documents = sum(job.documents for job in completed)
+        embedded = sum(job.embedded_chunks or 0 for job in completed)
+        click.echo(
+            f"{documents} documents: {unchanged} unchanged, "
+            f"{sum(job.chunks or 0 for job in completed)} chunks stored, {embedded} embedded"
+        )
+    return 0 if len(completed) == len(jobs) else 1
+
+
+@collection_command.command("rebuild")
+@click.argument("name")
+@click.option("--embedder", help="The new embedder, such as offline.")
+@click.option("--chunking", help='JSON, such as {"method": "sentences", "tokens": 100}.')
+@workspace_option
+@state_option
+def rebuild_command(
+    *,
+    name: str,
+    embedder: str | None,
+    chunking: str | None,
+    workspace: str | None,
+    state_dir: Path | None,
+) -> int:
+    """Divide and embed all documents again; searches use the old index until then."""
+
+    async def work(services: Services) -> IngestionRecord:
+        operations = await operations_in(services, workspace)
+        settings = None if chunking is None else _json("chunking", chunking)
+        request = RebuildCollection(name=name, embedder=embedder, chunking=settings)
+        job = await operations.perform(rebuild_collection, request)
+        return await _finish(services, operations, job)
+
+    return _show_jobs([with_store(state_dir, work)])
+
+
+@collection_command.command("search")
+@click.argument("name")
+@click.argument("query")
+@click.option("--limit", type=click.IntRange(1, MAX_K), default=5, show_default=True)
+@click.option("--mode", type=click.Choice(SEARCH_MODES), default="hybrid", show_default=True)
+@click.option("--weight", type=click.FloatRange(0, 1), default=0.5, show_default=True)
+@click.option("--where", help='Conditions as JSON, such as {"year": {"gte": 2020}}.')
+@workspace_option
+@state_option
+@json_option
+def search_command(
+    *,
+    name: str,
+    limit: int,
+    where: str | None,
+    workspace: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+    **values: Any,
+) -> int:
+    """Search a collection by words, by meaning, or both; the best passage comes first."""
+    conditions = {} if where is None else _json("where", where)
+    request = SearchCollection(collection=name, k=limit, where=conditions, **values)
+
+    async def work(services: Services) -> Any:
+        operations = await operations_in(services, workspace)
+        return await operations.perform(search_collection, request)
+
+    result = with_store(state_dir, work)
+    if as_json:
+        show_json(visible_values(result))
+        return 0
+    if result.passages:
+        rows = [
+            {
+                **passage,
+                "score": f"{passage['score']:.3f}",
+                "text": " ".join(passage["text"].split()),
+            }
+            for passage in result.passages
+        ]
+        click.echo(table(rows, ("score", "document", "text")))
+    if result.note:
+        say(result.note)
+    return 0
+
+
+@collection_command.command("remove")
+@click.argument("name")
+@click.argument("keys", nargs=-1, required=True)
+@workspace_option
+@state_option
+@json_option
+def remove_command(
+    *,
+    name: str,
+    keys: Sequence[str],
+    workspace: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> int:
+    """Delete documents by their keys, with their chunks and vectors."""
+
+    async def work(services: Services) -> Any:
+        operations = await operations_in(services, workspace)
+        return await operations.perform(
+            delete_documents, DeleteDocuments(collection=name, keys=list(keys))
+        )
+
+    show_result(delete_documents, with_store(state_dir, work), as_json=as_json)
+    return 0
+
+
+def _json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InvalidError(f"--{name}: {text!r} is not JSON ({error})") from error

@@ -1,0 +1,51 @@
+"""`dspex collection`: files become documents that are searched, in one process."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dspex.surfaces.cli import main
+
+
+def run(*arguments: str, code: int = 0) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(list(arguments))
+    assert exit_info.value.code == code
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "handbook").mkdir()
+    (tmp_path / "handbook" / "returns.md").write_text("A lamp can be returned within 30 days.")
+    (tmp_path / "handbook" / "delivery.md").write_text("Deliveries take three days.")
+    return tmp_path
+
+
+def test_files_are_added_searched_replaced_and_removed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("collection", "create", "handbook", "--embedder", "hash")
+    (folder / "handbook" / "empty.md").write_text(" ")
+    run("collection", "add", "handbook", "handbook", "nothing/*.md", code=1)
+    captured = capsys.readouterr()
+    assert "2 documents: 0 unchanged, 2 chunks stored, 2 embedded" in captured.out
+    assert "empty.md: it has no text" in captured.err
+    assert "nothing/*.md: there is no such file" in captured.err
+    run("collection", "search", "handbook", "return a lamp", "--limit", "1", "--json")
+    (passage,) = json.loads(capsys.readouterr().out)["passages"]
+    assert passage["document"] == "handbook/returns.md"
+    (folder / "handbook" / "delivery.md").write_text("Deliveries of lamps take four days.")
+    run("collection", "add", "handbook", "handbook/*s.md", "handbook/delivery.md")
+    assert "2 documents: 1 unchanged, 1 chunks stored, 1 embedded" in capsys.readouterr().out
+    run("collection", "rebuild", "handbook", "--embedder", "none")
+    run("collection", "search", "handbook", "lamps", "--mode", "lexical")
+    assert "four days" in capsys.readouterr().out
+    run("collection", "remove", "handbook", "handbook/delivery.md")
+    run("collection", "search", "handbook", "lamps", "--mode", "lexical")
+    assert "deleted: 1" in (output := capsys.readouterr()).out
+    assert "four days" not in output.out
+    run("collection", "delete", "handbook")
+    run("collection", "search", "handbook", "lamps", code=1)
+    assert "there is no collection 'handbook'" in capsys.readouterr().err
