@@ -81,15 +81,15 @@ class NamedEmbedders:
         return await self._others.embedder(workspace, name)
 
 
-Opened = Callable[[], AbstractAsyncContextManager[Desk]]
+OpenDesk = Callable[[], AbstractAsyncContextManager[Desk]]
 
 
 @pytest.fixture
-def opened(on_each_database: Settings) -> Opened:
+def open_desk(on_each_database: Settings) -> OpenDesk:
     """Opens the database of this test, as often as it is asked."""
 
     @asynccontextmanager
-    async def open_desk() -> AsyncIterator[Desk]:
+    async def desk() -> AsyncIterator[Desk]:
         async with open_services(on_each_database) as services:
             dependencies = services.operations.dependencies
             rows = JobRows(
@@ -111,7 +111,7 @@ def opened(on_each_database: Settings) -> Opened:
                 )
                 yield Desk(services, operations, engine=engine, embedder=embedder)
 
-    return open_desk
+    return desk
 
 
 def documents(**texts: str) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ class RecordingEmbedder:
             self.texts += texts
             if self.log is not None:
                 with self.log.open("a") as file:
-                    file.writelines(f"{text}\n" for text in texts)
+                    file.writelines(f"{text!r}\n" for text in texts)
         return await self.inner.embed(texts, kind)
 
     async def aclose(self) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dspex.errors import ConflictError, InvalidError, NotFoundError
-from tests.operations.collections.conftest import Opened, documents
+from tests.operations.collections.conftest import OpenDesk, documents
 
 LAMPS = documents(
     returns="A lamp can be returned within thirty days.",
@@ -14,8 +14,8 @@ LAMPS = documents(
 )
 
 
-async def test_documents_are_found_by_their_words(opened: Opened) -> None:
-    async with opened() as desk:
+async def test_documents_are_found_by_their_words(open_desk: OpenDesk) -> None:
+    async with open_desk() as desk:
         await desk.perform("create_collection", name="handbook", embedder="none", language="en")
         job = await desk.perform("add_documents", collection="handbook", documents=LAMPS)
         assert (job.status, job.error, job.chunks) == ("completed", None, 3)
@@ -26,8 +26,8 @@ async def test_documents_are_found_by_their_words(opened: Opened) -> None:
         assert (collection.documents, collection.chunks, collection.revision) == (3, 3, 1)
 
 
-async def test_documents_are_found_by_their_vectors(opened: Opened) -> None:
-    async with opened() as desk:
+async def test_documents_are_found_by_their_vectors(open_desk: OpenDesk) -> None:
+    async with open_desk() as desk:
         await desk.perform("create_collection", name="handbook", embedder="hash")
         job = await desk.perform("add_documents", collection="handbook", documents=LAMPS)
         assert (job.status, job.error) == ("completed", None)
@@ -46,8 +46,8 @@ async def test_documents_are_found_by_their_vectors(opened: Opened) -> None:
         assert await desk.keys("handbook", "lamp returned", mode="hybrid", k=1) == ["returns"]
 
 
-async def test_a_deleted_document_is_gone_from_every_ranking(opened: Opened) -> None:
-    async with opened() as desk:
+async def test_a_deleted_document_is_gone_from_every_ranking(open_desk: OpenDesk) -> None:
+    async with open_desk() as desk:
         await desk.perform("create_collection", name="handbook", embedder="hash")
         await desk.perform("add_documents", collection="handbook", documents=LAMPS)
         assert await desk.keys("handbook", "lamp", mode="lexical") == ["returns"]
@@ -58,8 +58,8 @@ async def test_a_deleted_document_is_gone_from_every_ranking(opened: Opened) -> 
             assert "returns" not in await desk.keys("handbook", "lamp", mode=mode)
 
 
-async def test_a_rebuild_flips_to_another_embedder_and_chunking(opened: Opened) -> None:
-    async with opened() as desk:
+async def test_a_rebuild_flips_to_another_embedder_and_chunking(open_desk: OpenDesk) -> None:
+    async with open_desk() as desk:
         await desk.perform("create_collection", name="handbook", embedder="hash")
         await desk.perform("add_documents", collection="handbook", documents=LAMPS)
         job = await desk.perform(
@@ -80,8 +80,8 @@ async def test_a_rebuild_flips_to_another_embedder_and_chunking(opened: Opened) 
         assert sorted(await desk.keys("handbook", "lamp", mode="lexical")) == ["new", "returns"]
 
 
-async def test_a_deleted_collection_leaves_nothing(opened: Opened) -> None:
-    async with opened() as desk:
+async def test_a_deleted_collection_leaves_nothing(open_desk: OpenDesk) -> None:
+    async with open_desk() as desk:
         await desk.perform("create_collection", name="handbook", embedder="hash")
         await desk.perform("add_documents", collection="handbook", documents=LAMPS)
         result = await desk.perform("delete_collection", name="handbook")
@@ -106,8 +106,8 @@ async def _tables(services: Any) -> list[str]:
     return [*filled, *(name for name in names if name.startswith("chunk_search"))]
 
 
-async def test_invalid_documents_are_listed_with_their_paths(opened: Opened) -> None:
-    async with opened() as desk:
+async def test_invalid_documents_are_listed_with_their_paths(open_desk: OpenDesk) -> None:
+    async with open_desk() as desk:
         await desk.perform("create_collection", name="handbook", embedder="none")
         wrong = [{"key": "a", "text": "x"}, {"key": "a", "text": "y"}, {"text": "z"}, {"key": "b"}]
         with pytest.raises(InvalidError) as error:

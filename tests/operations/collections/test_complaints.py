@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from dspex.errors import ConfigurationError, InvalidError, ModelError, NotFoundError
 from dspex.operations.storage import postgres_search
-from tests.operations.collections.conftest import Desk, Opened, documents
+from tests.operations.collections.conftest import Desk, OpenDesk, documents
 
 FILTERS: list[tuple[dict[str, Any], set[str]]] = [
     ({"year": 2020}, {"a"}),
@@ -39,9 +39,9 @@ async def filled(desk: Desk, **texts: str) -> None:
     await desk.perform("add_documents", collection="handbook", documents=documents(**texts))
 
 
-async def test_a_failed_replacement_leaves_the_document_as_it_was(opened: Opened) -> None:
+async def test_a_failed_replacement_leaves_the_document_as_it_was(open_desk: OpenDesk) -> None:
     """llama_index deletes a document before the new version is stored, and then has neither."""
-    async with opened() as desk:
+    async with open_desk() as desk:
         await filled(desk, a="old lamp", b="old chair")
         desk.embedder.error = ModelError("the embedder is down")
         new = documents(a="new lamp", b="new chair")
@@ -56,9 +56,9 @@ async def test_a_failed_replacement_leaves_the_document_as_it_was(opened: Opened
         assert await desk.keys("handbook", "old", mode="lexical") == []
 
 
-async def test_unchanged_texts_are_not_embedded_again(opened: Opened) -> None:
+async def test_unchanged_texts_are_not_embedded_again(open_desk: OpenDesk) -> None:
     """Neither unchanged documents (langchain) nor unchanged chunks of a changed document."""
-    async with opened() as desk:
+    async with open_desk() as desk:
         long = "\n\n".join(f"Paragraph {n}: {'word ' * 150}" for n in range(5))
         await filled(desk, a="one lamp", b=long)
         texts = len(desk.embedder.texts)
@@ -77,8 +77,8 @@ async def test_unchanged_texts_are_not_embedded_again(opened: Opened) -> None:
         assert len(set(desk.embedder.texts)) == len(desk.embedder.texts) < 2 * texts
 
 
-async def test_a_replaced_document_is_found_once_in_every_mode(opened: Opened) -> None:
-    async with opened() as desk:
+async def test_a_replaced_document_is_found_once_in_every_mode(open_desk: OpenDesk) -> None:
+    async with open_desk() as desk:
         await filled(desk, a="lamp", b="chair")
         for n in range(3):
             again = documents(a=f"lamp {n}")
@@ -108,9 +108,9 @@ async def stored_rows(desk: Desk) -> tuple[int, ...]:
 
 @pytest.mark.parametrize(("where", "expected"), FILTERS)
 async def test_filters_are_applied_before_the_ranking(
-    opened: Opened, where: dict[str, Any], expected: set[str]
+    open_desk: OpenDesk, where: dict[str, Any], expected: set[str]
 ) -> None:
-    async with opened() as desk:
+    async with open_desk() as desk:
         await desk.perform("create_collection", name="handbook", embedder="hash")
         rows = [{"key": key, "text": f"lamp {key}", "metadata": METADATA[key]} for key in METADATA]
         await desk.perform("add_documents", collection="handbook", documents=rows)
@@ -120,12 +120,12 @@ async def test_filters_are_applied_before_the_ranking(
 
 
 async def test_a_rare_value_finds_as_many_as_there_are(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
+    open_desk: OpenDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pgvector filters what its index happened to find, and returns 3 of 10."""
     monkeypatch.setattr(postgres_search, "HNSW_FROM", 100)
     monkeypatch.setattr(postgres_search, "_MAX_EXACT", 5)
-    async with opened() as desk:
+    async with open_desk() as desk:
         await desk.perform("create_collection", name="handbook", embedder="hash")
         rows = [
             {"key": str(n), "text": f"text number {n}", "metadata": {"rare": n % 40 == 0}}
@@ -147,33 +147,33 @@ async def test_a_rare_value_finds_as_many_as_there_are(
         assert len(result.passages) == 400
 
 
-async def test_no_workspace_sees_the_chunks_of_another(opened: Opened) -> None:
-    async with opened() as desk:
+async def test_no_workspace_sees_the_chunks_of_another(open_desk: OpenDesk) -> None:
+    async with open_desk() as desk:
         await filled(desk, a="our secret lamp")
         ours = await desk.perform("search_collection", collection="handbook", query="secret")
-        other = desk.of("other")
+        stranger = desk.of("other")
         for name in ({"collection": "handbook"}, {"collection_id": ours.collection.id}):
             with pytest.raises(NotFoundError):
-                await other.perform("search_collection", query="secret", **name)
+                await stranger.perform("search_collection", query="secret", **name)
             with pytest.raises(NotFoundError):
-                await other.perform("add_documents", documents=documents(a="x"), **name)
+                await stranger.perform("add_documents", documents=documents(a="x"), **name)
             with pytest.raises(NotFoundError):
-                await other.perform("delete_documents", keys=["a"], **name)
-        await other.perform("create_collection", name="handbook", embedder="recording")
+                await stranger.perform("delete_documents", keys=["a"], **name)
+        await stranger.perform("create_collection", name="handbook", embedder="recording")
         texts = documents(a="their lamp")
-        await other.perform("add_documents", collection="handbook", documents=texts)
+        await stranger.perform("add_documents", collection="handbook", documents=texts)
         for mode in ("lexical", "dense", "hybrid", "whole"):
-            result = await other.perform(
+            result = await stranger.perform(
                 "search_collection", collection="handbook", query="secret lamp", mode=mode
             )
             assert [passage["text"] for passage in result.passages] == ["their lamp"]
         with pytest.raises(NotFoundError):
-            await other.perform("delete_collection", collection_id=ours.collection.id)
+            await stranger.perform("delete_collection", collection_id=ours.collection.id)
         assert await desk.keys("handbook", "secret", mode="lexical") == ["a"]
 
 
-async def test_a_changed_embedder_is_an_error_that_says_what_to_do(opened: Opened) -> None:
-    async with opened() as desk:
+async def test_a_changed_embedder_is_an_error_that_says_what_to_do(open_desk: OpenDesk) -> None:
+    async with open_desk() as desk:
         await filled(desk, a="lamp")
         desk.embedder.inner = type(desk.embedder.inner)(32)
         with pytest.raises(ConfigurationError, match="dspex collection rebuild handbook"):
@@ -190,8 +190,10 @@ async def test_a_changed_embedder_is_an_error_that_says_what_to_do(opened: Opene
         assert await desk.keys("handbook", "lamp", mode="dense") == ["a"]
 
 
-async def test_an_empty_collection_and_a_long_query_are_answered_clearly(opened: Opened) -> None:
-    async with opened() as desk:
+async def test_an_empty_collection_and_a_long_query_are_answered_clearly(
+    open_desk: OpenDesk,
+) -> None:
+    async with open_desk() as desk:
         await desk.perform("create_collection", name="empty", embedder="hash")
         for mode in ("lexical", "dense", "hybrid", "whole"):
             result = await desk.perform(
