@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # numpy belongs to an extra
     from numpy.typing import NDArray
 
 MAX_QUERY: Final = 20_000  # characters
-_WHOLE_LIMIT: Final = 200_000  # characters of a collection that may be returned as a whole
+_WHOLE_LIMIT: Final = 32_000  # characters of a collection that may be returned as a whole
 _TRIES: Final = 5
 
 
