@@ -210,6 +210,14 @@ def test_jobs_are_shown_without_the_key_of_the_model(
     assert "no job has the id" in call(capsys, "job", "show", key)[2]
 
 
+def test_commands_that_run_no_program_need_no_key_of_the_model(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DSPEX_MODEL", "openai/gpt-4o-mini")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert call(capsys, "workspace", "create", "tenant")[0] == 0
+
+
 def test_run_prints_the_outputs_and_stores_the_execution(
     target: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

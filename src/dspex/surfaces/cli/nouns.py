@@ -125,6 +125,8 @@ def _action_command(action: Action[Any, Any], domain: Domain) -> click.Command:
             return await operations.perform(action, request)
 
         settings = settings_of(state_dir=state_dir)
+        if action.scope != "execute":  # only these call the model of the settings
+            settings = dataclasses.replace(settings, model=None)
         show_result(action, with_services(settings, work), as_json=as_json, domain=domain)
         return 0
 
