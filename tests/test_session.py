@@ -8,9 +8,10 @@ import pytest
 import dspex
 from dspex.errors import ConfigurationError
 from dspex.execution.clients import LocalModel, OpenAIModel, Retrying
+from dspex.execution.clients.modalities import MODALITIES
 from dspex.execution.context import RunContext, current, update_default
 from dspex.session import ModelResolver
-from dspex.settings import Secret, Settings
+from dspex.settings import Secret, Settings, read_settings
 from dspex.telemetry import Collecting
 from dspex.testing import ScriptedModel
 
@@ -186,3 +187,16 @@ def test_every_wrong_setting_is_told_at_once(tmp_path):
 
 def test_openai_model_is_reachable_by_its_class_too():
     assert OpenAIModel("m", api_key="k").name == "m"
+
+
+def test_what_a_model_takes_is_declared_in_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "dspex.toml").write_text(
+        '[media_models]\n"http://127.0.0.1:9/v1#m" = "vision+audio"\n"openai/gpt-4o" = ""\n'
+    )
+    settings = read_settings({"OPENAI_API_KEY": "k" * 20}, folder=tmp_path)
+    resolve = ModelResolver(settings)
+    takes = {
+        model: resolve(model).capabilities & set(MODALITIES)
+        for model in ("http://127.0.0.1:9/v1#m", "openai/gpt-4o", "openai/gpt-4.1")
+    }
+    assert [*takes.values()] == [{"vision", "audio"}, set(), {"vision", "documents"}]

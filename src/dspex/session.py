@@ -106,8 +106,9 @@ class ModelResolver:
     def _create(self, text: str) -> LanguageModel:
         check_model(text)
         provider, _, name = text.partition("/")
+        media = self.settings.media_models.get(without_credentials(text))
         if is_url(text):
-            return Retrying(self._by_url(text, OPENAI_COMPATIBLE))
+            return Retrying(self._by_url(text, OPENAI_COMPATIBLE, media=media))
         if text.endswith(".gguf"):
             from dspex.execution.clients import LocalModel
 
@@ -116,7 +117,7 @@ class ModelResolver:
             from dspex.execution.clients import packaged_model
 
             return packaged_model(name, self.settings.cache_dir, threads=self.settings.threads)
-        return Retrying(self._by_provider(text, PROVIDERS[provider].client))
+        return Retrying(self._by_provider(text, PROVIDERS[provider].client, media=media))
 
     def _create_embedder(self, text: str) -> Embedder:
         from dspex.execution.clients.wrapped_embedder import WrappedEmbedder

@@ -19,6 +19,7 @@ from dspex.surfaces.cli import main
 ACCEPTED = """
 model = "http://host/v1#name"
 model_hosts = "models.example.org:8000, localhost"
+media_models = "http://host/v1#name=vision+audio, ollama/x="
 adapter = "json"
 database_url = "postgresql://user:password@host:5432/name"
 domain = "tickets:DOMAIN"
@@ -49,6 +50,9 @@ REFUSED = [
     "secret_key = 'short'",
     "allowed_hosts = 'https://api.example.org'",
     "model_hosts = 'user@host'",
+    "media_models = 'ollama/x=smell'",
+    "media_models = 'ollama/x'",
+    "media_models = {'ollama/x' = 'vision,audio'}",
     "redact_patterns = 3",
     "redact_patterns = [3]",
     "metrics = {'two words' = 'judging:tone'}",

@@ -15,6 +15,7 @@ from dspex.errors import describe
 from dspex.failures import user_frames
 from dspex.language.records import Prediction, Span, SpanKind, SpanStatus, Trace, Usage
 from dspex.language.records.canonical import json_bytes
+from dspex.language.records.media_types import shorten_data_uris
 from dspex.telemetry import Observer, StreamEvent
 
 PAYLOAD_LIMIT = 64 * 1024
@@ -235,8 +236,8 @@ OUTSIDE = Frame()  # of any run
 
 
 def payload(value: object) -> str:
-    """Return `value` as JSON text, cut at 64 KiB with a note at the end."""
-    text = json_bytes(value, unknown=_to_jsonable).decode()
+    """Return `value` as JSON text with short data URIs, cut at 64 KiB with a note at the end."""
+    text = shorten_data_uris(json_bytes(value, unknown=_to_jsonable).decode())
     if len(text) <= PAYLOAD_LIMIT:
         return text
     return f"{text[:PAYLOAD_LIMIT]}... (cut, {len(text)} characters)"

@@ -126,6 +126,21 @@ def _functions(value: object) -> dict[str, str]:
     return {name: _FUNCTION.parse(function) for name, function in functions.items()}
 
 
+def _media_models(value: object) -> dict[str, tuple[str, ...]]:
+    models: Any = value
+    if isinstance(value, str):  # a URL may have a "=", a list of media has none
+        models = dict(
+            part.strip().rpartition("=")[::2] for part in value.split(",") if part.strip()
+        )
+    if not isinstance(models, Mapping):
+        raise InvalidValueError('a table of models and media, such as "ollama/x" = "vision"')
+    media = {model: tuple(filter(None, str(words).split("+"))) for model, words in models.items()}
+    for model, words in media.items():
+        if not model or not {"vision", "audio", "documents"}.issuperset(words):
+            raise InvalidValueError('models with "vision", "audio" and "documents", joined by "+"')
+    return media
+
+
 def _patterns(value: object) -> tuple[str, ...]:
     patterns = [value] if isinstance(value, str) else value
     if not isinstance(patterns, list):
@@ -196,6 +211,19 @@ INTERPRETER = SettingKind(_interpreter, _STRING)
 PATTERNS = SettingKind(
     _patterns,
     {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+)
+_MEDIA = r"((vision|audio|documents)(\+(vision|audio|documents))*)?"
+MEDIA_MODELS = SettingKind(
+    _media_models,
+    {
+        "anyOf": [
+            {"type": "string", "pattern": rf"^(\s*[^,]+={_MEDIA}\s*(,|$))*$"},
+            {
+                "type": "object",
+                "additionalProperties": {"type": "string", "pattern": f"^{_MEDIA}$"},
+            },
+        ]
+    },
 )
 FUNCTIONS = SettingKind(
     _functions,

@@ -22,6 +22,7 @@ class Settings:
     embedder: str | None = None
     embedder_url: Secret | None = None
     model_hosts: str = ""
+    media_models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     adapter: str | None = None
     database_url: Secret | None = None
     domain: str | None = None

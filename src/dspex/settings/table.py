@@ -11,6 +11,7 @@ from dspex.settings.kinds import (
     HOSTS,
     HOSTS_WITH_PORTS,
     INTERPRETER,
+    MEDIA_MODELS,
     NETWORKS,
     PATH,
     PATTERNS,
@@ -53,6 +54,11 @@ SETTINGS: Mapping[str, Setting] = {
         HOSTS_WITH_PORTS,
         'Hosts ("host" or "host:port", separated by commas) where every workspace of a server '
         'may use models by URL; at other hosts only admins of the workspace "default" may.',
+    ),
+    "media_models": Setting(
+        MEDIA_MODELS,
+        "What models take beside text, where dspex does not know it from their names: "
+        '"MODEL=vision+audio+documents", separated by commas, or a table.',
     ),
     "adapter": Setting(TEXT, 'The default adapter: "chat", "json" or "tools".'),
     "database_url": Setting(

@@ -8,6 +8,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from dspex.execution.clients import LanguageModel, Request
+from dspex.execution.clients.chat_parts import read_chat_content
 from dspex.execution.clients.embedder import Embedder
 from dspex.language.records import Message
 
@@ -54,7 +55,9 @@ class ModelServer:
         if name not in self.models:
             return _unknown(name)
         self.calls[name] = self.calls.get(name, 0) + 1
-        messages = tuple(Message(item["role"], item["content"]) for item in body["messages"])
+        messages = tuple(
+            Message(item["role"], read_chat_content(item["content"])) for item in body["messages"]
+        )
         response_format = body.get("response_format") or {}
         request = Request(
             messages=messages,

@@ -13,6 +13,7 @@ from dspex.errors import ConfigurationError, DefinitionError, InputError, ToolEr
 from dspex.execution.backends.event_forwarder import EventForwarder
 from dspex.execution.clients import Capability, LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
+from dspex.execution.clients.chat_parts import read_chat_content
 from dspex.execution.clients.modalities import check_media
 from dspex.execution.context import THREE_WAYS, RunContext
 from dspex.execution.frame import OpenSpan, payload
@@ -326,7 +327,9 @@ def _chat_request(args: Mapping[str, Any], context: RunContext, model: LanguageM
     rollout = args.get("rollout")
     seed = args.get("seed", context.seed if rollout is None else rollout)
     return Request(
-        messages=tuple(Message(item["role"], item["content"]) for item in args["messages"]),
+        messages=tuple(
+            Message(item["role"], read_chat_content(item["content"])) for item in args["messages"]
+        ),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         seed=seed if "seed" in model.capabilities else None,
         response_schema=args.get("response_schema"),

@@ -21,10 +21,10 @@ from dspex.errors import (
     ModelUnavailableError,
     boundary,
 )
+from dspex.execution.clients.chat_parts import chat_content
 from dspex.execution.clients.identity import LOCAL, ModelIdentity
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
 from dspex.execution.clients.modalities import check_media
-from dspex.execution.clients.openai import chat_content
 from dspex.execution.clients.rollout import LEAST_TEMPERATURE
 from dspex.language.records import Usage
 

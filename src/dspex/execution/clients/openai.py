@@ -10,21 +10,15 @@ import msgspec
 
 from dspex.errors import RefusedError
 from dspex.execution.clients.address import ServerAddress
+from dspex.execution.clients.chat_parts import chat_content
 from dspex.execution.clients.chunk_forwarder import ChunkForwarder
 from dspex.execution.clients.endpoint import ModelEndpoint, arguments_of, usage_of
 from dspex.execution.clients.identity import server_identity
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
-from dspex.execution.clients.modalities import (
-    Capable,
-    Modality,
-    check_media,
-    modalities_of,
-    unsupported,
-)
+from dspex.execution.clients.modalities import Capable, Modality, check_media, modalities_of
 from dspex.execution.clients.prices import Price
 from dspex.execution.clients.transport import Transport
 from dspex.language.records import Message, ToolCall, Usage
-from dspex.language.records.message import AudioPart, ImagePart, Part, TextPart
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -238,41 +232,6 @@ def _turn(model: Capable, message: Message) -> object:
             for call in message.tool_calls
         ]
     return turn
-
-
-def chat_content(model: Capable, message: Message) -> str | list[dict[str, Any]]:
-    """Return the content of a message in this protocol.
-
-    Raises:
-        MediaError: the protocol cannot express a part.
-    """
-    if isinstance(message.content, str):
-        return message.content
-    return [_part(model, part) for part in message.content]
-
-
-def _part(model: Capable, part: Part) -> dict[str, Any]:
-    if isinstance(part, TextPart):
-        return {"type": "text", "text": part.text}
-    if isinstance(part, ImagePart):
-        detail = {"detail": part.detail} if part.detail else {}
-        return {"type": "image_url", "image_url": {"url": part.address, **detail}}
-    if part.url:
-        raise unsupported(model, f"the URL of a recording or file ({part.url})", "give its bytes")
-    if isinstance(part, AudioPart):
-        return {
-            "type": "input_audio",
-            "input_audio": {"data": part.base64, "format": _audio_format(model, part)},
-        }
-    file = {"filename": part.name or "file.pdf", "file_data": part.address}
-    return {"type": "file", "file": file}
-
-
-def _audio_format(model: Capable, part: AudioPart) -> str:
-    formats = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
-    if part.media_type not in formats:
-        raise unsupported(model, part.media_type, "recordings are WAV or MP3")
-    return formats[part.media_type]
 
 
 def _usage(price: Price | None, counts: _Usage) -> tuple[Usage, str | None]:

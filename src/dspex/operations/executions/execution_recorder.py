@@ -13,6 +13,7 @@ from dspex.error_text import shorten
 from dspex.errors import DspexError
 from dspex.language.records import Prediction, Span, Trace
 from dspex.language.records.canonical import content_hash
+from dspex.language.records.media_types import shorten_data_uris
 from dspex.language.signatures.codec import plain
 from dspex.operations.events.records import EventRecord
 from dspex.operations.executions.records import EXECUTION, ExecutionRecord
@@ -64,10 +65,15 @@ class ExecutionRecorder:
         program: ProgramRecord,
         inputs: dict[str, Any],
         options: ExecuteOptions,
+        *,
+        may_hold_media: bool,
         **values: Any,
     ) -> ExecutionRecord:
-        """Return a new running execution; its inputs are not redacted yet."""
-        now = self._clock.now()
+        """Return a new running execution; its inputs are not redacted yet, but have no media."""
+        now, payloads = self._clock.now(), self._payload_policy.payloads(program)
+        stored_inputs = without_media(inputs) if may_hold_media else inputs
+        if stored_inputs is not inputs and payloads == "stored":
+            payloads = "redacted"  # what is stored cannot be executed again
         return ExecutionRecord(
             id=self._new_id(),
             workspace=program.workspace,
@@ -76,7 +82,7 @@ class ExecutionRecorder:
             program_id=program.id,
             program_version_id=program.current_version_id or self._new_id(),
             status="running",
-            inputs=inputs,
+            inputs=stored_inputs,
             started_at=now,
             retry_of=options.retry_of,
             idempotency_key=options.idempotency_key,
@@ -85,7 +91,7 @@ class ExecutionRecorder:
             deadline_at=None
             if options.timeout is None
             else now + timedelta(seconds=options.timeout),
-            payloads=self._payload_policy.payloads(program),
+            payloads=payloads,
             **values,
         )
 
@@ -233,6 +239,20 @@ def trace_of(prediction: Prediction | None, spans: list[Span]) -> dict[str, Any]
         "trace_id": trace.trace_id,
         "spans": [msgspec.to_builtins(span) for span in trace.spans],
     }
+
+
+def without_media(value: Any) -> Any:
+    """Return JSON data with each data URI shortened; the same object if there is none."""
+    if isinstance(value, str):
+        return shorten_data_uris(value) if value.startswith("data:") else value
+    if isinstance(value, Mapping):
+        members = {key: without_media(item) for key, item in value.items()}
+        return value if all(members[key] is value[key] for key in value) else members
+    if isinstance(value, list):
+        items = [without_media(item) for item in value]
+        pairs = zip(items, value, strict=True)
+        return value if all(item is before for item, before in pairs) else items
+    return value
 
 
 def hash_of(program: ProgramRecord, inputs: Mapping[str, Any]) -> str:

@@ -16,6 +16,8 @@ from dspex.errors import (
     InvalidError,
     QuotaError,
 )
+from dspex.execution.adapters.media import may_hold
+from dspex.execution.adapters.signature_cache import SignatureCache
 from dspex.execution.backends import Backends
 from dspex.execution.context import RunContext, current
 from dspex.language.signatures import Validator
@@ -113,6 +115,7 @@ class Executor:
         columns: dict[str, Any] = {
             "backend": choice.name,
             "parent_id": current().frame.execution_id,
+            "may_hold_media": _may_hold_media(choice.program.signature),
         }
         validator = choice.program.signature.input_validator
         amount = validator.amount(inputs)
@@ -331,6 +334,11 @@ def _validate(validator: Validator, values: Mapping[str, Any]) -> tuple[dict[str
     """Return the validated values, and the same as JSON data."""
     validated = validator(values)
     return validated, validator.dump(validated)
+
+
+_may_hold_media = SignatureCache(
+    lambda signature: any(may_hold(field.type) for field in signature.input_fields.values())
+)
 
 
 async def _unchanged_context(_workspace: str, context: RunContext) -> RunContext:

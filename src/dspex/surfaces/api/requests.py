@@ -39,20 +39,24 @@ _FORMATS: Final = {
 }
 
 
-async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
+def content_type(scope: Scope) -> bytes:
+    """Return the header Content-Type, or nothing."""
+    return next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+
+
+async def read_body(
+    scope: Scope, receive: Receive, *, limit: int, kind: bytes = b"application/json"
+) -> bytes:
     """Return the body of a request whose content type is JSON; other sites' pages cannot send that.
 
-    The caller limits the wait for the first part.
+    `kind` is another content type. The caller limits the wait for the first part.
 
     Raises:
         RequestError: the content type is another one, the body is longer than `limit`, or its rest
             did not arrive within 30 seconds.
     """
-    kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-    if (
-        kind != b"application/json"
-        and kind.partition(b";")[0].strip().lower() != b"application/json"
-    ):
+    header = content_type(scope)
+    if header != kind and header.partition(b";")[0].strip().lower() != kind:
         raise RequestError("send the header 'Content-Type: application/json'", status=415)
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):

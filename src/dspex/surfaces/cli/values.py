@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from dspex.errors import InvalidError
+from dspex.execution.adapters.media import is_media
+from dspex.language.records.media_types import media_type_of
 from dspex.language.signatures import Signature, Type
+from dspex.language.signatures.content import data_uri, read_media
 from dspex.surfaces.cli.files import read_text_file
 
 
@@ -17,11 +20,12 @@ def parse_inputs(
     """Return inputs by field name.
 
     In `field=value`, the value is text for a text field and JSON for any other; `field=@path`
-    reads a file and `field=-` the standard input. Arguments override the values in `file`, a
-    JSON object.
+    reads a file and `field=-` the standard input. For a picture, recording or file, or a list of
+    them, `field=@path` is the file itself. Arguments override the values in `file`, a JSON object.
 
     Raises:
         InvalidError: an argument lacks `=`, or a file cannot be read.
+        MediaError: the file of a picture, recording or file cannot be read or is too large.
     """
     inputs: dict[str, Any] = _read_object(file) if file is not None else {}
     for argument in arguments:
@@ -32,8 +36,24 @@ def parse_inputs(
                 f"{', '.join(signature.input_fields)}"
             )
         field = signature.input_fields.get(name)
-        inputs[name] = _parse(_content(text), None if field is None else field.type)
+        type_ = None if field is None else field.type
+        if type_ is not None and text.startswith("@") and _is_media(type_):
+            inputs[name] = _media(name, Path(text[1:]), is_list=type_.kind == "list")
+        else:
+            inputs[name] = _parse(_content(text), type_)
     return inputs
+
+
+def _is_media(type_: Type) -> bool:
+    return is_media(type_.args[0] if type_.kind == "list" and type_.args else type_)
+
+
+def _media(field: str, path: Path, *, is_list: bool) -> Any:
+    """Return the JSON form of a file, or a list with it."""
+    data = read_media(path, field=field)
+    media_type = media_type_of(data, path.name) or "application/octet-stream"
+    value = {"url": data_uri(data, media_type), "media_type": media_type, "name": path.name}
+    return [value] if is_list else value
 
 
 def _parse(text: str, type_: Type | None) -> Any:

@@ -8,15 +8,18 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from dspex.errors import DefinitionError
+from dspex.errors import DefinitionError, MediaError
 from dspex.execution.backends import Optimization
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
+from dspex.execution.clients.modalities import MODALITIES
 from dspex.execution.context import RunContext
 from dspex.execution.workers import Intensity, PoolConfig
 from dspex.language.programs import Node, Program
+from dspex.language.records.message import AudioPart, FilePart, ImagePart, MediaPart
 from dspex.language.signatures import Signature
-from dspex.language.signatures.content import Code, FunctionCall, ToolCalls
+from dspex.language.signatures.content import Code, FunctionCall, ToolCalls, data_uri
 from dspex.testing.backends import answering
+from tests.support.pictures import pdf, png, wav
 
 pytestmark = pytest.mark.full
 POOL = PoolConfig(name="dspy", minimum=1, maximum=1, intensity=Intensity(restarts=50))
@@ -25,8 +28,8 @@ PICTURE = "data:image/png;base64,iVBORw0KGgo="
 
 
 @asynccontextmanager
-async def open_bridge(*, interpreter, folder, tools=None, **values):
-    config = DspyConfig(interpreter=interpreter, pool=POOL, paths=(folder,))
+async def open_bridge(*, interpreter, folder, tools=None, interface="auto", **values):
+    config = DspyConfig(interpreter=interpreter, pool=POOL, paths=(folder,), interface=interface)
     async with asyncio.timeout(120), DspyBackend(config, tools=tools) as bridge:
         yield bridge, RunContext(model=answering(values))
 
@@ -101,10 +104,53 @@ async def test_media_of_dspy_are_media_of_ours_and_a_model_that_takes_text_alone
         assert (
             await run(bridge, context, "typed:Look", image=PICTURE, question="which?")
         ).answer == PICTURE
-        with pytest.raises(
-            DefinitionError, match="take text only, and this message holds image_url"
-        ):
+        with pytest.raises(MediaError, match="does not take pictures"):
             await run(bridge, context, "typed:Look", image={"url": PICTURE}, question="what?")
+
+
+async def test_media_reach_the_model_as_parts(interpreter, folder):
+    picture, sound, paper = png(), wav(), pdf()
+    inputs = {
+        "image": {"url": data_uri(picture, "image/png")},
+        "sound": {"url": data_uri(sound, "audio/wav")},
+        "paper": {"url": data_uri(paper, "application/pdf"), "name": "a.pdf"},
+        "question": "what?",
+    }
+    async with open_bridge(interpreter=interpreter, folder=folder, answer="4") as (bridge, context):
+        context.model.capabilities = frozenset(MODALITIES)
+        assert (await run(bridge, context, "typed:Media", **inputs)).answer == "4"
+        (request,) = context.model.requests
+        content = request.messages[-1].content
+        assert [part for part in content if isinstance(part, MediaPart)] == [
+            ImagePart(media_type="image/png", data=picture),
+            AudioPart(media_type="audio/wav", data=sound),
+            FilePart(media_type="application/pdf", data=paper, name="a.pdf"),
+        ]
+        assert "what?" in request.messages[-1].text
+        link = {**inputs, "image": {"url": "https://example.org/a.png"}}
+        await run(bridge, context, "typed:Media", **link)
+        link_part = ImagePart(url="https://example.org/a.png")
+        assert link_part in context.model.requests[-1].messages[-1].content
+
+
+async def test_media_reach_the_model_through_an_engine(newest, folder):
+    picture, sound, paper = png(), wav(), pdf()
+    inputs = {
+        "image": {"url": data_uri(picture, "image/png")},
+        "sound": {"url": data_uri(sound, "audio/wav")},
+        "paper": {"url": data_uri(paper, "application/pdf")},  # an engine has no names
+        "question": "what?",
+    }
+    async with open_bridge(interpreter=newest, folder=folder, interface="engine", answer="4") as (
+        bridge,
+        context,
+    ):
+        context.model.capabilities = frozenset(MODALITIES)
+        await run(bridge, context, "typed:Media", **inputs)
+        content = context.model.requests[0].messages[-1].content
+        media = [part for part in content if isinstance(part, MediaPart)]
+        assert [type(part) for part in media] == [ImagePart, AudioPart, FilePart]
+        assert [part.data for part in media] == [picture, sound, paper]
 
 
 async def test_dspy_gets_its_own_types_from_a_signature_of_ours(interpreter, folder):

@@ -21,10 +21,12 @@ from dspex.operations.framework.query_arguments import cursor_of, id_from
 from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Query
 from dspex.surfaces.api.connection_watch import ConnectionWatch, watch_client
+from dspex.surfaces.api.forms import FORM, execute_form
 from dspex.surfaces.api.gateway import ServerConfig, ServerMetrics, actor_of
 from dspex.surfaces.api.json_limits import check_values
 from dspex.surfaces.api.requests import (
     as_invalid_error,
+    content_type,
     decode_json,
     parse_input,
     parse_page_query,
@@ -38,7 +40,10 @@ EXECUTE = "/v1/programs/{name}/execute"
 
 
 class ExecuteBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /v1/programs/{name}/execute`; the header Idempotency-Key has the key."""
+    """The body of `POST /v1/programs/{name}/execute`; the header Idempotency-Key has the key.
+
+    A form (`multipart/form-data`) says the same, see `execute_form`.
+    """
 
     inputs: dict[str, Any]
     timeout: float | None = None
@@ -126,20 +131,24 @@ def _execute(api: ApiContext) -> Handler:
     decoder = msgspec.json.Decoder(ExecuteBody)
     serialize = action.resource.values_for
 
-    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_body(scope, receive, limit=api.config.body_bytes)
+    def decode(body: bytes) -> ExecuteBody:
         check_values(body)
         try:
-            values: ExecuteBody = decoder.decode(body)
-        except msgspec.ValidationError as error:
-            value = decode_json(body)
-            reject_unknown_fields(value, ExecuteBody.__struct_fields__)
-            raise as_invalid_error(error, value, ExecuteBody) from error
+            values = decoder.decode(body)
+        except msgspec.ValidationError:
+            return _convert(decode_json(body))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             decode_json(body)
             raise
         if b"u0000" in body:
             decode_json(body)
+        return values
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        is_form = content_type(scope).lower().startswith(FORM)
+        kind = FORM if is_form else b"application/json"
+        body = await read_body(scope, receive, limit=api.config.body_bytes, kind=kind)
+        values = _convert(execute_form(body, content_type(scope))) if is_form else decode(body)
         request = ExecuteProgram(
             name=scope["path_params"]["name"],
             inputs=values.inputs,
@@ -152,6 +161,15 @@ def _execute(api: ApiContext) -> Handler:
         await send_json(send, serialize(actor_of(scope), result))
 
     return handle
+
+
+def _convert(value: Any) -> ExecuteBody:
+    """Return JSON data as the body of an execution; raise `InvalidError` if it is not one."""
+    reject_unknown_fields(value, ExecuteBody.__struct_fields__)
+    try:
+        return msgspec.convert(value, ExecuteBody)
+    except msgspec.ValidationError as error:
+        raise as_invalid_error(error, value, ExecuteBody) from error
 
 
 def _idempotency_key(scope: Scope) -> str | None:

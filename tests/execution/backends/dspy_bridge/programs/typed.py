@@ -114,3 +114,14 @@ class Agent(dspy.Module):
 
     def forward(self, question: str):
         return self.agent(question=question)
+
+
+class Media(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.step = dspy.Predict(
+            "image: dspy.Image, sound: dspy.Audio, paper: dspy.File, question -> answer"
+        )
+
+    def forward(self, image, sound, paper, question):
+        return self.step(image=image, sound=sound, paper=paper, question=question)

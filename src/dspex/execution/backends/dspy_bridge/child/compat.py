@@ -7,6 +7,7 @@ the adapter is always explicit.
 """
 
 import asyncio
+import base64
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -32,6 +33,7 @@ warnings.filterwarnings("ignore", category=DeprecationWarning, message=r".*messa
 __all__ = [
     "HAS_ENGINES",
     "OWN_TYPES",
+    "PART_TYPES",
     "VERSION",
     "AdapterParseError",
     "PartsError",
@@ -56,6 +58,7 @@ OWN_TYPES: "dict[str, Any]" = {
     for name in ("History", "Image", "Audio", "File", "Code", "ToolCalls", "Reasoning")
     if (found := getattr(dspy, name, None)) is not None
 }
+PART_TYPES = frozenset({"text", "image_url", "input_audio", "file"})
 _LM_SETTINGS = (
     "temperature",
     "max_tokens",
@@ -87,14 +90,14 @@ def language_model(parent: Any, interface: str = "auto") -> Any:
 
 
 class PartsError(ValueError):
-    """A message holds something other than text."""
+    """A message holds something other than text, images, audio and files."""
 
     code = "definition"
 
     def __init__(self, kinds: "list[str]") -> None:
         super().__init__(
-            f"models of dspex take text only, and this message holds {', '.join(kinds)}: "
-            "leave such values (images, audio, files) out of the prompts of this program"
+            f"models of dspex take text, images, audio and files, and this message holds "
+            f"{', '.join(kinds)}: leave such values out of the prompts of this program"
         )
 
 
@@ -275,19 +278,44 @@ class AsyncParentEngine:
 def _messages(request: Any) -> "list[dict[str, Any]]":
     messages = []
     if request.system is not None:
-        system = request.system if isinstance(request.system, str) else _text(request.system)
+        system = request.system if isinstance(request.system, str) else _chat_parts(request.system)
         messages.append({"role": "system", "content": system})
     roles = {"developer": "system"}
     return [
         *messages,
-        *({"role": roles.get(m.role, m.role), "content": _text(m.parts)} for m in request.messages),
+        *(
+            {"role": roles.get(m.role, m.role), "content": _chat_parts(m.parts)}
+            for m in request.messages
+        ),
     ]
 
 
-def _text(parts: Any) -> str:
-    if kinds := sorted({str(part.type) for part in parts} - {"text"}):
-        raise PartsError(kinds)
-    return "".join(part.text for part in parts)
+def _chat_parts(parts: Any) -> "list[dict[str, Any]]":
+    """Return an engine's parts in the form of chat messages."""
+    return [_chat_part(part) for part in parts]
+
+
+def _chat_part(part: Any) -> "dict[str, Any]":
+    if part.type == "text":
+        return {"type": "text", "text": part.text}
+    if part.type not in {"image", "audio", "document", "binary"} or part.file_id is not None:
+        raise PartsError([str(part.type)])
+    if part.type == "image":
+        detail = {"detail": part.detail} if part.detail else {}
+        return {"type": "image_url", "image_url": {"url": part.url or _data_uri(part), **detail}}
+    if part.type == "audio" and part.url is None:
+        audio_format = part.media_type.partition("/")[2].removeprefix("x-")
+        audio = {"data": _base64(part), "format": {"mpeg": "mp3"}.get(audio_format, audio_format)}
+        return {"type": "input_audio", "input_audio": audio}
+    return {"type": "file", "file": {"file_data": part.url or _data_uri(part)}}
+
+
+def _data_uri(part: Any) -> str:
+    return f"data:{part.media_type};base64,{_base64(part)}"
+
+
+def _base64(part: Any) -> str:
+    return base64.b64encode(part.bytes).decode("ascii")
 
 
 @cache

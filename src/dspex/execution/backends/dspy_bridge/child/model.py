@@ -104,12 +104,14 @@ class NamedModel(ParentModel):
         return super()._send({**request, "own": self.name}, call, trail)
 
 
-def _plain(message: "dict[str, Any]") -> "dict[str, str]":
+def _plain(message: "dict[str, Any]") -> "dict[str, Any]":
     content = message["content"]
     if not isinstance(content, str):
-        if kinds := sorted({str(part.get("type")) for part in content} - {"text"}):
-            raise compat.PartsError(kinds)
-        content = "".join(part["text"] for part in content)
+        kinds = {str(part.get("type")) for part in content}
+        if unknown := sorted(kinds - compat.PART_TYPES):
+            raise compat.PartsError(unknown)
+        if kinds == {"text"}:
+            content = "".join(part["text"] for part in content)
     return {"role": message["role"], "content": content}
 
 
