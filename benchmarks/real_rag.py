@@ -1,0 +1,392 @@
+"""Retrieval and RAG on xquad: 240 paragraphs and 1,190 questions, in English and German.
+
+1. Recall@1, recall@5 and the reciprocal rank of lexical, dense and hybrid search, with 95%
+   intervals, beside bm25s and dspy's Embeddings on the same chunks and vectors. The weight of
+   hybrid search is tuned on half of the questions. Goal: on the other half it is not worse than
+   the better of both (lower bound of the paired difference above -0.01).
+2. With a scripted reader that answers right exactly when the passage is in its prompt, the accuracy
+   of the program equals recall@k.
+3. A joint search over k, mode, weight and chunking. Goal: the front of recall against tokens that
+   it finds has a larger hypervolume than the defaults on held-out questions (lower bound of the
+   paired difference over 10 seeds above 0).
+4. Exact match and F1 of the local model, as they are.
+
+The vectors are those of the offline embedder, made once. The data is in `../shared`, or where
+DSPEX_SHARED points.
+
+    python benchmarks/real_rag.py [--quick] [--check]
+"""
+
+import argparse
+import asyncio
+import importlib.util
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy
+from banking77 import SHARED
+
+import dspex
+from dspex.evaluation import (
+    Interval,
+    bootstrap,
+    evaluate_rag,
+    exact_match,
+    f1,
+    recall_at,
+    reciprocal_rank,
+)
+from dspex.execution.clients.embedder import EmbeddingKind, Embeddings
+from dspex.execution.clients.offline_embedder import OfflineEmbedder
+from dspex.execution.retrieval.window import estimate_tokens
+from dspex.learning.evaluation.statistics import mean_interval
+from dspex.learning.optimizers.limits import hypervolume
+from dspex.retrieval import Passage, parse_chunker
+from dspex.testing import ScriptedModel
+from dspex.variables import Choice, Float, Integer
+
+RESULTS = Path(__file__).parent / "results" / "real_rag.json"
+DATA = SHARED / "data" / "xquad"
+WEIGHTS = [round(0.1 * n, 1) for n in range(11)]
+DEPTH = 20  # passages of a ranking: at least 5 paragraphs
+MARGIN = -0.01
+SEEDS = range(10)
+CHUNKING = {"tokens": 150}
+SIZES = (75, 150)  # tokens of a chunk in the joint search
+ARTICLES = 48
+REFERENCE = (0.0, -2000.0)  # recall and tokens
+FIGURES: dict[str, Any] = {
+    "recall@1": recall_at(1),
+    "recall@5": recall_at(5),
+    "mrr": reciprocal_rank,
+}
+
+
+class StoredVectors:
+    """Embeds each text once."""
+
+    name = "stored"
+
+    def __init__(self) -> None:
+        self._embedder = OfflineEmbedder()
+        self.rows: dict[str, Any] = {}
+        self.dimensions, self.fingerprint = self._embedder.dimensions, self._embedder.fingerprint
+
+    async def embed(self, texts: Sequence[str], kind: EmbeddingKind = "document") -> Embeddings:
+        missing = [text for text in dict.fromkeys(texts) if text not in self.rows]
+        if missing:
+            vectors = (await self._embedder.embed(missing, kind)).vectors
+            self.rows.update(zip(missing, vectors, strict=True))
+        rows = numpy.stack([self.rows[text] for text in texts])
+        return Embeddings(vectors=rows, usage=dspex.Usage(), model=self.name)
+
+    async def aclose(self) -> None:
+        """There is nothing to free."""
+
+
+def xquad(language: str, articles: int) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Return the paragraphs of articles by key, and the questions with answer and paragraph."""
+    data = json.loads((DATA / f"xquad.{language}.json").read_text(encoding="utf-8"))["data"]
+    texts, questions = {}, []
+    for article, entry in enumerate(data[:articles]):
+        for number, paragraph in enumerate(entry["paragraphs"]):
+            key = f"{article}/{number}"
+            texts[key] = paragraph["context"]
+            questions += [
+                {"query": qa["question"], "answer": qa["answers"][0]["text"], "relevant": key}
+                for qa in paragraph["qas"]
+            ]
+    return texts, questions
+
+
+def scores(rankings: list[list[str]], questions: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Return the figures of each question by name."""
+    result: dict[str, list[float]] = {name: [] for name in FIGURES}
+    for ranking, question in zip(rankings, questions, strict=True):
+        passages = [Passage(text="", document=key) for key in ranking]
+        prediction = dspex.Prediction(passages=passages)
+        for name, metric in FIGURES.items():
+            result[name].append(metric(dspex.Example(question), prediction))
+    return result
+
+
+async def our_rankings(
+    collection: dspex.Collection, questions: list[dict[str, Any]], mode: Any, weight: float
+) -> list[list[str]]:
+    retriever = collection.retriever(mode=mode, weight=weight)
+    results = [await retriever.search(question["query"], DEPTH) for question in questions]
+    return [[passage.document or "" for passage in result] for result in results]
+
+
+def bm25s_rankings(texts: list[str], keys: list[str], queries: list[str]) -> list[list[str]]:
+    import bm25s
+
+    index = bm25s.BM25()
+    index.index(bm25s.tokenize(texts, show_progress=False), show_progress=False)
+    tokens = bm25s.tokenize(queries, show_progress=False)
+    rows, _ = index.retrieve(tokens, k=DEPTH, show_progress=False)
+    return [[keys[n] for n in row] for row in rows.tolist()]
+
+
+def dspy_rankings(
+    texts: list[str], keys: list[str], queries: list[str], embed: Callable[[list[str]], Any]
+) -> list[list[str]]:
+    from dspy.retrievers import Embeddings as DspyEmbeddings
+
+    index = DspyEmbeddings(corpus=texts, embedder=embed, k=DEPTH)
+    return [[keys[n] for n in index(query).indices] for query in queries]
+
+
+async def search_figures(
+    language: str, articles: int, vectors: StoredVectors
+) -> tuple[dict[str, Any], list[tuple[str, bool]]]:
+    texts, questions = xquad(language, articles)
+    random.Random(0).shuffle(questions)
+    collection = dspex.Collection.from_texts(texts, embedder=vectors, chunking=CHUNKING)
+    queries = [question["query"] for question in questions]
+    await vectors.embed(queries, "query")
+    chunker = parse_chunker(CHUNKING)
+    chunks = [(chunk.text, key) for key, text in texts.items() for chunk in chunker.divide(text)]
+    chunk_texts, keys = [text for text, _ in chunks], [key for _, key in chunks]
+    await vectors.embed(chunk_texts)
+
+    def embed(batch: Any) -> Any:
+        rows = [vectors.rows[text] for text in batch]
+        return numpy.stack(rows)
+
+    systems: dict[str, Callable[[], Any]] = {
+        "lexical": lambda: our_rankings(collection, questions, "lexical", 0.5),
+        "dense": lambda: our_rankings(collection, questions, "dense", 0.5),
+        **{
+            f"hybrid {weight}": lambda weight=weight: our_rankings(
+                collection, questions, "hybrid", weight
+            )
+            for weight in WEIGHTS
+        },
+    }
+    await collection.asearch("first", 1)
+    await collection.asearch("first", 1, mode="lexical")
+    results, milliseconds = {}, {}
+    for name, run in systems.items():
+        start = time.process_time()
+        rankings = await run()
+        milliseconds[name] = (time.process_time() - start) / len(questions) * 1e3
+        results[name] = scores(rankings, questions)
+    peers = {"bm25s": lambda: bm25s_rankings(chunk_texts, keys, queries)}
+    if importlib.util.find_spec("dspy"):
+        peers["dspy Embeddings"] = lambda: dspy_rankings(chunk_texts, keys, queries, embed)
+    for name, peer in peers.items():
+        start = time.process_time()
+        rankings = peer()
+        milliseconds[name] = (time.process_time() - start) / len(questions) * 1e3
+        results[name] = scores(rankings, questions)
+    return tuned(language, results, milliseconds)
+
+
+def tuned(
+    language: str, results: dict[str, Any], milliseconds: dict[str, float]
+) -> tuple[dict[str, Any], list[tuple[str, bool]]]:
+    half = len(results["lexical"]["mrr"]) // 2
+    weight = max(WEIGHTS, key=lambda w: fmean(results[f"hybrid {w}"]["mrr"][:half]))
+    hybrid = results[f"hybrid {weight}"]
+    table, goals = {}, []
+    for name in ("lexical", "dense", "hybrid 0.5", f"hybrid {weight}", "bm25s", "dspy Embeddings"):
+        if name in results:
+            rows = {f: (fmean(v), mean_interval(v)) for f, v in results[name].items()}
+            figures: dict[str, Any] = {f: [m, i.low, i.high] for f, (m, i) in rows.items()}
+            table[name] = {**figures, "ms": milliseconds[name]}
+    for figure in FIGURES:
+        better = max(("lexical", "dense"), key=lambda n: fmean(results[n][figure][half:]))
+        pairs = zip(hybrid[figure][half:], results[better][figure][half:], strict=True)
+        interval = bootstrap([ours - best for ours, best in pairs])
+        goals.append(
+            (
+                f"{language}: {figure} of hybrid (weight {weight}) is not worse than {better}: "
+                f"paired difference from {interval.low:+.3f} to {interval.high:+.3f}",
+                interval.low > MARGIN,
+            )
+        )
+    return {"weight": weight, "table": table}, goals
+
+
+def reader(questions: dict[str, dict[str, Any]], texts: dict[str, str]) -> ScriptedModel:
+    """Return a model that is right exactly when a passage of the paragraph is in its prompt."""
+    chunks = {
+        key: [chunk.text for chunk in parse_chunker(CHUNKING).divide(text)]
+        for key, text in texts.items()
+    }
+
+    def reply(request: Any) -> str:
+        prompt = request.messages[-1].content
+        question = prompt.split("[[ ## question ## ]]\n")[1].split("\n\n")[0]
+        row = questions[question]
+        is_there = any(text in prompt for text in chunks[row["relevant"]])
+        answer = row["answer"] if is_there else "unknown"
+        return f"[[ ## reasoning ## ]]\nx\n\n[[ ## answer ## ]]\n{answer}\n\n[[ ## completed ## ]]"
+
+    return ScriptedModel(reply)
+
+
+def end_to_end(
+    vectors: StoredVectors, articles: int, count: int
+) -> tuple[dict[str, Any], list[tuple[str, bool]]]:
+    texts, questions = xquad("en", articles)
+    rows = list({row["query"]: row for row in random.Random(1).sample(questions, count)}.values())
+    collection = dspex.Collection.from_texts(texts, embedder=vectors, chunking=CHUNKING)
+    dataset = dspex.Dataset.from_rows(
+        {"question": row["query"], "answer": row["answer"], "relevant": row["relevant"]}
+        for row in rows
+    )
+    by_question = {row["query"]: row for row in rows}
+    figures, goals = {}, []
+    for k in (1, 3):
+        ask = dspex.RAG("question -> answer", collection, k=k, mode="lexical")
+        model = reader(by_question, texts)
+        report = evaluate_rag(
+            ask,
+            dataset,
+            answer=exact_match,
+            threshold=1.0,
+            more={"recall": recall_at(k)},
+            context=dspex.RunContext(model=model),
+        )
+        accuracy, recall = report.report.mean, report.report.mean_of("recall")
+        figures[k] = {"accuracy": accuracy, "recall": recall, "cases": report.counts}
+        goals.append(
+            (
+                f"a scripted reader is right with recall@{k}: {accuracy:.4f}, {recall:.4f}",
+                accuracy == recall and "ignored" not in report.counts,
+            )
+        )
+    return figures, goals
+
+
+def brevity(_example: Any, prediction: Any) -> float:
+    return -float(sum(estimate_tokens(passage.text) for passage in prediction.passages))
+
+
+def searched(collection: dspex.Collection) -> Any:
+    return dspex.Retrieve(
+        collection,
+        k=Integer(1, 10, default=5),
+        mode=Choice("hybrid", "lexical", "dense"),
+        weight=Float(0, 1, default=0.5),
+        chunking=Choice(*({"tokens": size} for size in SIZES), default=CHUNKING),
+    )
+
+
+async def volume(programs: list[Any], held_out: dspex.Dataset) -> float:
+    points = []
+    for program in programs:
+        metrics = {"recall": recall_at(10), "brevity": brevity}
+        report = await dspex.aevaluate(program, held_out, metrics)
+        points.append((report.mean_of("recall"), report.mean_of("brevity")))
+    return hypervolume(points, REFERENCE)
+
+
+async def joint(
+    vectors: StoredVectors, articles: int, *, trials: int, rows: int, held_out: int
+) -> tuple[dict[str, Any], list[tuple[str, bool]]]:
+    texts, questions = xquad("en", articles)
+    collection = dspex.Collection.from_texts(texts, embedder=vectors)
+    differences, defaults = [], []
+    for seed in SEEDS:
+        sample = random.Random(seed).sample(questions, rows + held_out)
+        train = dspex.Dataset.from_rows(sample[:rows])
+        test = dspex.Dataset.from_rows(sample[rows:], name="held out")
+        program = searched(collection)
+        optimizer = dspex.Joint(
+            trials=trials, objectives=("recall", "brevity"), instructions=1, sets=0
+        )
+        outcome = await dspex.aoptimize(
+            program,
+            optimizer,
+            train=train,
+            metric={"recall": recall_at(10), "brevity": brevity},
+            search=dspex.Search(seed=seed, insists=True),
+        )
+        front = outcome.front("recall", "brevity")
+        programs = [program.assign(trial.candidate.assignment) for trial in front]
+        default = await volume([program], test)
+        defaults.append(default)
+        differences.append(await volume(programs, test) - default)
+    interval: Interval = bootstrap(differences)
+    gain = fmean(differences) / fmean(defaults)
+    text = (
+        f"joint search: hypervolume of recall and tokens {gain:+.0%} over the defaults "
+        f"(difference from {interval.low:.0f} to {interval.high:.0f})"
+    )
+    figures = {"defaults": defaults, "differences": differences}
+    return figures, [(text, interval.low > 0)]
+
+
+def local_model(vectors: StoredVectors, articles: int, count: int) -> dict[str, Any] | None:
+    if not importlib.util.find_spec("xllamacpp"):
+        return None
+    texts, questions = xquad("en", articles)
+    collection = dspex.Collection.from_texts(texts, embedder=vectors, chunking=CHUNKING)
+    rows = random.Random(2).sample(questions, count)
+    dataset = dspex.Dataset.from_rows(
+        {"question": row["query"], "answer": row["answer"], "relevant": row["relevant"]}
+        for row in rows
+    )
+    ask = dspex.RAG("question -> answer", collection, k=2)
+    with dspex.context(model="local/gemma3-270m"):
+        report = evaluate_rag(ask, dataset, answer=f1, more={"exact": exact_match}, concurrency=1)
+    names = ("answer", "exact", "retrieved")
+    return {"rows": count, **{name: report.report.mean_of(name) for name in names}}
+
+
+def show(language: str, figures: dict[str, Any]) -> None:
+    print(f"\n{language:24}{'recall@1':>22}{'recall@5':>22}{'MRR':>22}{'CPU ms':>9}")
+    for name, row in figures["table"].items():
+        cells = [f"{row[f][0]:.3f} [{row[f][1]:.3f}, {row[f][2]:.3f}]" for f in FIGURES]
+        print(f"{name:24}" + "".join(f"{cell:>22}" for cell in cells) + f"{row['ms']:9.2f}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="half of the articles, fewer trials")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
+    options = parser.parse_args()
+    if not DATA.is_dir():
+        print(f"no data: {DATA} is not a folder; set DSPEX_SHARED")
+        return 1
+    vectors = StoredVectors()
+    results: dict[str, Any] = {}
+    goals: list[tuple[str, bool]] = []
+    articles = ARTICLES // 2 if options.quick else ARTICLES
+    for language in ("en", "de"):
+        results[language], reached = asyncio.run(search_figures(language, articles, vectors))
+        show(language, results[language])
+        goals += reached
+    count = 60 if options.quick else 400
+    results["end to end"], reached = end_to_end(vectors, articles, count)
+    goals += reached
+    sizes = (
+        {"trials": 12, "rows": 30, "held_out": 100}
+        if options.quick
+        else {"trials": 32, "rows": 60, "held_out": 300}
+    )
+    results["joint"], reached = asyncio.run(joint(vectors, articles, **sizes))
+    goals += reached
+    results["local model"] = local_model(vectors, articles, 4 if options.quick else 40)
+    print(f"\nlocal model: {results['local model']}\n")
+    for text, ok in goals:
+        print(f"{'reached' if ok else 'MISSED '}  {text}")
+    RESULTS.parent.mkdir(exist_ok=True)
+    results["goals"] = [{"goal": text, "reached": ok} for text, ok in goals]
+    RESULTS.write_text(json.dumps(results, indent=2))
+    return 1 if options.check and not all(ok for _, ok in goals) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
