@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 import urllib.request
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.command_server import run_dspex
 from tests.support.waiting import DEADLINE, Child
 
 pytestmark = pytest.mark.full
@@ -72,10 +72,7 @@ def test_after_an_edit_a_server_runs_the_new_code_under_the_new_version(tmp_path
 
 
 def _stored(folder: Path, target: str) -> str:
-    command = [sys.executable, "-m", "dspex", "run", f"app.py:{target}", "text=a", "--json"]
-    process = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=DEADLINE, check=False
-    )
+    process = run_dspex(folder, "run", f"app.py:{target}", "text=a", "--json")
     assert process.returncode == 0, process.stdout + process.stderr
     return str(json.loads(process.stdout)["program_id"])
 

@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import subprocess
 import sys
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.command_server import run_dspex
 from tests.support.waiting import Child
 
 pytestmark = pytest.mark.full
@@ -35,10 +35,7 @@ async def wait(name: str) -> str:
 def test_what_runs_may_end_and_the_rest_is_interrupted(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(PROGRAM)
     (tmp_path / "stored").touch()
-    with Child(
-        [sys.executable, "-m", "dspex", "run", "app.py:wait", "name=stored"], cwd=tmp_path
-    ) as stored:
-        assert stored.process.wait(60) == 0
+    assert run_dspex(tmp_path, "run", "app.py:wait", "name=stored").returncode == 0
     with Child(
         [sys.executable, "-m", "dspex", "serve", "--port", "0", "--no-worker"], cwd=tmp_path
     ) as server:
@@ -101,10 +98,9 @@ def test_a_program_that_swallows_its_cancellation_does_not_keep_a_server_from_st
 ) -> None:
     (tmp_path / "app.py").write_text(STUBBORN)
     (tmp_path / "dspex.toml").write_text(f'isolation = "{isolation}"\n')
-    dspex = [sys.executable, "-m", "dspex"]
-    run = [*dspex, "run", "app.py:stay", "name=stored"]
-    subprocess.run(run, cwd=tmp_path, check=True, capture_output=True, timeout=60)
-    with Child([*dspex, "serve", "--port", "0", "--no-worker"], cwd=tmp_path) as server:
+    assert run_dspex(tmp_path, "run", "app.py:stay", "name=stored").returncode == 0
+    command = [sys.executable, "-m", "dspex", "serve", "--port", "0", "--no-worker"]
+    with Child(command, cwd=tmp_path) as server:
         url = re.search(r"http://[\d.:]+", server.wait_for_line("serving http"))
         assert url is not None
         body = json.dumps({"inputs": {"name": "one"}}).encode()
@@ -122,12 +118,6 @@ def test_a_program_that_swallows_its_cancellation_does_not_keep_a_server_from_st
             server.process.send_signal(number)
             server.process.wait(60)
     assert (tmp_path / "one.swallowed").exists() or isolation == "process"
-    rows = subprocess.run(
-        [*dspex, "execution", "list", "--json"],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
+    rows = run_dspex(tmp_path, "execution", "list", "--json")
     executions = json.loads(rows.stdout)["executions"]
     assert [row["status"] for row in executions] == ["interrupted", "completed"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.command_server import run_dspex
 from tests.support.waiting import Child
 
 PROGRAM = """
@@ -46,10 +47,7 @@ def _asked(url: str, body: Any = None) -> tuple[int, Any]:
 def test_a_server_that_stops_listens_until_what_runs_has_ended(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(PROGRAM)
     (tmp_path / "go").touch()
-    with Child(
-        [sys.executable, "-m", "dspex", "run", "app.py:slow", "text=x"], cwd=tmp_path
-    ) as stored:
-        assert stored.process.wait(60) == 0
+    assert run_dspex(tmp_path, "run", "app.py:slow", "text=x").returncode == 0
     (tmp_path / "go").unlink()
     words = [sys.executable, "-m", "dspex", "serve", "--port", "0", "--no-worker"]
     with Child(words, cwd=tmp_path) as server, ThreadPoolExecutor(1) as caller:
@@ -81,10 +79,7 @@ def test_a_server_that_stops_listens_until_what_runs_has_ended(tmp_path: Path) -
 def test_a_second_signal_ends_a_server_at_once_with_its_streams(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(PROGRAM)
     (tmp_path / "go").touch()
-    with Child(
-        [sys.executable, "-m", "dspex", "run", "app.py:slow", "text=x"], cwd=tmp_path
-    ) as stored:
-        assert stored.process.wait(60) == 0
+    assert run_dspex(tmp_path, "run", "app.py:slow", "text=x").returncode == 0
     (tmp_path / "go").unlink()
     (tmp_path / "dspex.toml").write_text("drain_seconds = 3600")
     words = [sys.executable, "-m", "dspex", "serve", "--port", "0", "--no-worker"]
