@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 AXE = "4.10.3"
-_DEADLINE_S = 200
+_DEADLINE_S = 600
 _OPTIONS = (
     "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
     "--disable-sync --hide-scrollbars --remote-debugging-pipe"
