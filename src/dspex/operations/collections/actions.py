@@ -8,7 +8,7 @@ import msgspec
 from dspex.errors import ConflictError, DefinitionError
 from dspex.execution.retrieval.chunkers import chunker_settings, parse_chunker
 from dspex.operations.collections.collection_storage import CollectionStorage, Index
-from dspex.operations.collections.documents import parse_documents
+from dspex.operations.collections.documents import MAX_DOCUMENTS, is_storable, parse_documents
 from dspex.operations.collections.embedders import CollectionEmbedders
 from dspex.operations.collections.inputs import (
     AddDocuments,
@@ -143,9 +143,7 @@ async def add_documents(operations: Operations, request: AddDocuments) -> Ingest
         )
         for document in documents
     ]
-    # the job is written last: no worker begins before all of its documents are there
-    await operations.store.write(*map(Insert, versions))
-    return await enqueue(operations, INGESTION, job, engine=engine)
+    return await enqueue(operations, INGESTION, job, engine=engine, rows=versions)
 
 
 def _job(operations: Operations, collection: CollectionRecord, **values: Any) -> IngestionRecord:
@@ -257,8 +255,8 @@ async def search_collection(operations: Operations, request: SearchCollection) -
 async def delete_documents(operations: Operations, request: DeleteDocuments) -> DeletedDocuments:
     """Delete documents with their texts, chunks and vectors; this cannot be undone."""
     collection = await _find(operations, request.collection_id, request.collection)
-    if not request.keys or not all(isinstance(key, str) for key in request.keys):
-        raise invalid("keys", request.keys, "a list of keys")
+    if not 0 < len(request.keys) <= MAX_DOCUMENTS or not all(map(is_storable, request.keys)):
+        raise invalid("keys", request.keys, f"a list of 1 to {MAX_DOCUMENTS} keys")
     storage = operations.services[CollectionStorage]
     entry = _entry(operations, collection, {"documents": len(request.keys)})
     deleted = await storage.delete_documents(collection, request.keys, entry)

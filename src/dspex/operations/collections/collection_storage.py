@@ -157,9 +157,9 @@ class CollectionStorage(Protocol):
         ...
 
     async def incomplete_versions(
-        self, index: Index, *, limit: int
+        self, index: Index, *, after: UUID | None, limit: int
     ) -> Sequence[DocumentVersionRecord]:
-        """Return current versions whose chunks are not all in an index, the oldest first."""
+        """Return current versions whose chunks are not all in an index, by id after `after`."""
         ...
 
     async def adopt_index(

@@ -64,7 +64,7 @@ def _document_error(path: str, document: object) -> FieldError | None:
             message = f"it has {len(value)} characters, more than the {longest} allowed"
             hint = "" if name == "key" else "; divide it into several documents"
             return field_error(f"{path}.{name}", "", "shorter", message=message + hint)
-        if not _is_storable(value):
+        if not is_storable(value):
             expected = "a text without U+0000 and without halves of surrogate pairs"
             return field_error(f"{path}.{name}", value, expected)
     return _metadata_error(f"{path}.metadata", document.get("metadata", {}))
@@ -78,12 +78,13 @@ def _metadata_error(path: str, metadata: object) -> FieldError | None:
         text = json.dumps(metadata, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
         return field_error(path, metadata, expected)
-    if len(text) > _MAX_METADATA or not _is_storable(text) or "\\u0000" in text:
+    if len(text) > _MAX_METADATA or not is_storable(text) or "\\u0000" in text:
         return field_error(path, metadata, expected)
     return None
 
 
-def _is_storable(text: str) -> bool:
+def is_storable(text: str) -> bool:
+    """Return whether every database can store a text."""
     try:
         return b"\0" not in text.encode()
     except UnicodeEncodeError:

@@ -172,8 +172,12 @@ class IngestionHandler:
             "dimensions": index.dimensions,
         }
         while True:
-            while versions := await self._storage.incomplete_versions(index, limit=_LARGE):
+            after = None
+            while versions := await self._storage.incomplete_versions(
+                index, after=after, limit=_LARGE
+            ):
                 await writer.write(versions)
+                after = versions[-1].id
                 writer.documents += len(versions)
                 writer.report(f"{writer.documents} documents rebuilt")
             await self._storage.finish_index(index, has_removals=False)

@@ -106,6 +106,7 @@ DOCUMENT_VERSION = Resource(
     indexes=(("ingestion_id", "status", "id"), ("collection_id", "key")),
     unsorted=("text",),
     is_audited=False,
+    is_counted=False,
 )
 INGESTION = JobResource(
     name="ingestion",

@@ -1,7 +1,7 @@
 """What the actions on all kinds of jobs do: create and enqueue, cancel, pause, resume, requeue."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
@@ -9,6 +9,7 @@ from dspex.error_text import suggest
 from dspex.errors import ConfigurationError
 from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.operations import Operations
+from dspex.operations.framework.resource import Row
 from dspex.operations.framework.store import Insert
 from dspex.operations.jobs.job import JobRecord, JobResource, job_changes, status_event
 from dspex.operations.jobs.job_engine import JobEngine
@@ -86,11 +87,18 @@ async def _step(
 
 
 async def enqueue(
-    operations: Operations, resource: JobResource[J], job: J, *, engine: JobEngine
+    operations: Operations,
+    resource: JobResource[J],
+    job: J,
+    *,
+    engine: JobEngine,
+    rows: Sequence[Row] = (),
 ) -> J:
-    """Write a new job and hand it to the engine; return its row as it is then."""
+    """Write a new job with `rows` and hand it to the engine; return its row as it is then."""
     await operations.store.write(
-        Insert(job), status_event(job, resource, id=operations.new_id(), now=job.created_at)
+        *map(Insert, rows),
+        Insert(job),
+        status_event(job, resource, id=operations.new_id(), now=job.created_at),
     )
     await engine.enqueue(resource, job.id)
     return await operations.store.get(resource, id=job.id) or job

@@ -189,10 +189,13 @@ class SQLCollections:
         return published, obsolete, growth
 
     async def incomplete_versions(
-        self, index: Index, *, limit: int
+        self, index: Index, *, after: UUID | None, limit: int
     ) -> Sequence[DocumentVersionRecord]:
         """Return what an index lacks; see `CollectionStorage.incomplete_versions`."""
-        query = self._incomplete(index).order_by(self._versions.c.id).limit(limit)
+        key = self._versions.c.id
+        query = self._incomplete(index).order_by(key).limit(limit)
+        if after is not None:  # a search from the beginning would read what is complete every time
+            query = query.where(key > after)
         async with self._database.reading() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return [DocumentVersionRecord(**row) for row in rows]

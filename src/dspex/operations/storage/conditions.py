@@ -16,8 +16,6 @@ class Parameters(dict[str, Any]):
 
     def add(self, value: Any) -> str:
         """Bind a value and return how the statement refers to it."""
-        if isinstance(value, str) and "\0" in value:
-            raise InvalidError("where: the character U+0000 is not allowed in names and values")
         if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
             value = float(value)
         name = f"w{len(self)}"
@@ -101,18 +99,31 @@ def _postgres_equal(member: tuple[str, str], value: Scalar, parameters: Paramete
 
 
 def _jsonb(value: Any, parameters: Parameters) -> str:
-    text = json.dumps(value)
-    if "\\u0000" in text and "\0" in str(value):
-        raise InvalidError("where: the character U+0000 is not allowed in names and values")
-    return f"CAST(CAST({parameters.add(text)} AS text) AS jsonb)"
+    return f"CAST(CAST({parameters.add(json.dumps(value))} AS text) AS jsonb)"
 
 
 def conditions_sql(
     where: Where, column: str, compile_condition: Compile
 ) -> tuple[str, Mapping[str, Any]]:
     """Return `AND ...` for a WHERE clause, "" without conditions, and the bound values."""
+    for condition in where.conditions:
+        _check_texts(condition)
     parameters = Parameters()
     tests = [
         f" AND {compile_condition(condition, column, parameters)}" for condition in where.conditions
     ]
     return "".join(tests), parameters
+
+
+def _check_texts(condition: Condition) -> None:
+    """Raise if a database cannot compare with a text of a condition."""
+    value = condition.value
+    for text in (condition.name, *(value if isinstance(value, tuple) else (value,))):
+        if isinstance(text, str) and ("\0" in text or (not text.isascii() and _is_broken(text))):
+            raise InvalidError(
+                f"where.{condition.name!r}: a text has U+0000 or half of a surrogate pair"
+            )
+
+
+def _is_broken(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)

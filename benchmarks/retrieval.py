@@ -1,0 +1,235 @@
+"""Stored collections: ingestion and search, on SQLite and PostgreSQL.
+
+    python benchmarks/retrieval.py [--quick] [--check] [--database sqlite|postgres]
+
+100,000 chunks of 384 dimensions (--quick: 20,000): embeddings of 2,000 questions of customers
+(banking77) by the offline embedder, perturbed with a seed. They are made once and kept in the
+temporary folder; no embedder runs while anything is measured. Chunks are added by jobs, as
+`dspex collection add` does. Recall is that of the exact ranking, which NumPy computes.
+
+The data is in `../shared` beside the repository, or in DSPEX_SHARED.
+"""
+
+import argparse
+import asyncio
+import csv
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dspex.bootstrap import new_id, open_services
+from dspex.execution.clients.embedder import EmbeddingKind, Embeddings
+from dspex.language.records import Usage
+from dspex.operations.collections import actions
+from dspex.operations.collections.collection_storage import CollectionStorage
+from dspex.operations.collections.embedders import CollectionEmbedders
+from dspex.operations.collections.inputs import AddDocuments, CreateCollection, SearchCollection
+from dspex.operations.collections.jobs import IngestionHandler
+from dspex.operations.collections.records import INGESTION
+from dspex.operations.domain import QUEUES
+from dspex.operations.framework.operations import Operations
+from dspex.operations.jobs import JobPolicy, JobRows, JobRunner
+from dspex.settings import Secret, Settings
+from dspex.testing.postgres import PostgresServer
+
+HERE = Path(__file__).parent
+SHARED = Path(os.environ.get("DSPEX_SHARED", HERE.parents[1] / "shared"))
+DIMENSIONS, K, AT_ONCE = 384, 10, 5_000
+P95_MS = {"sqlite": 60.0, "postgres": 20.0}
+
+
+def questions(count: int = 2_000) -> list[str]:
+    with (SHARED / "data" / "banking77" / "train.csv").open(encoding="utf-8") as file:
+        rows = [row["text"] for row in csv.DictReader(file)]
+    return random.Random(0).sample(rows, count)
+
+
+def base_vectors(texts: Sequence[str]) -> Any:
+    """Return the embeddings of texts, made once on this machine."""
+    file = Path(tempfile.gettempdir()) / "dspex-benchmark-retrieval.npy"
+    if not file.exists():
+        from dspex.models import OfflineEmbedder
+
+        vectors = asyncio.run(OfflineEmbedder().embed(texts)).vectors
+        part = file.with_suffix(".part.npy")
+        np.save(part, vectors)
+        part.rename(file)
+    return np.load(file)
+
+
+class StoredVectors:
+    """An embedder whose texts end with the number of their vector."""
+
+    name, dimensions, fingerprint = "stored", DIMENSIONS, "stored"
+
+    def __init__(self, documents: Any, queries: Any) -> None:
+        self.vectors = {"document": documents, "query": queries}
+
+    async def embed(self, texts: Sequence[str], kind: EmbeddingKind = "document") -> Embeddings:
+        numbers = [int(text.rpartition(" ")[2]) for text in texts]
+        usage = Usage(calls=1, input_tokens=len(texts))
+        return Embeddings(vectors=self.vectors[kind][numbers], usage=usage, model=self.name)
+
+    async def aclose(self) -> None:
+        pass
+
+
+class OneEmbedder:
+    default = "stored"
+
+    def __init__(self, embedder: StoredVectors) -> None:
+        self.embedder_of_all = embedder
+
+    async def embedder(self, _workspace: str, _name: str) -> StoredVectors:
+        return self.embedder_of_all
+
+
+def perturbed(base: Any, count: int, seed: int) -> Any:
+    generator = np.random.default_rng(seed)
+    rows = base[generator.integers(0, len(base), count)]
+    noise = generator.standard_normal(rows.shape, dtype=np.float32) / np.sqrt(DIMENSIONS)
+    vectors = rows + 0.5 * noise
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+class Side:
+    """One database with a collection of all chunks."""
+
+    def __init__(self, settings: Settings, texts: Sequence[str], vectors: tuple[Any, Any]) -> None:
+        self.settings = settings
+        self.texts = texts
+        self.documents, self.queries = vectors
+
+    async def measure(self) -> dict[str, float]:
+        async with open_services(self.settings) as services:
+            embedders = OneEmbedder(StoredVectors(self.documents, self.queries))
+            dependencies = services.operations.dependencies.with_services(
+                {CollectionEmbedders: embedders}
+            )
+            self.operations = Operations(dependencies)
+            policy = JobPolicy(queues=QUEUES)
+            rows = JobRows(
+                dependencies.store,
+                policy=policy,
+                clock=dependencies.clock,
+                new_id=new_id,
+                worker="benchmark",
+            )
+            storage = dependencies.services[CollectionStorage]
+            handler = IngestionHandler(dependencies.store, storage, embedders)
+            self.runner = JobRunner(rows, handlers={"ingestion": handler}, policy=policy)
+            figures = await self.add()
+            figures |= await self.search("dense", mode="dense")
+            figures |= await self.search("hybrid", mode="hybrid")
+            figures |= await self.search("filter of 1%", mode="dense", where={"percent": 7})
+        return figures
+
+    async def add(self) -> dict[str, float]:
+        collection = CreateCollection(name="benchmark", language="en")
+        await self.operations.perform(actions.create_collection, collection)
+        start = time.perf_counter()
+        for first in range(0, len(self.documents), AT_ONCE):
+            documents = [
+                {
+                    "key": str(number),
+                    "text": f"{self.texts[number % len(self.texts)]} {number}",
+                    "metadata": {"percent": number % 100},
+                }
+                for number in range(first, min(first + AT_ONCE, len(self.documents)))
+            ]
+            request = AddDocuments(collection="benchmark", documents=documents)
+            job = await self.operations.perform(actions.add_documents, request)
+            await self.runner.run("ingestion", job.id, job.turn)
+            job = await self.operations.row(INGESTION, job.id)
+            assert job.status == "completed", job.error
+        return {"chunks a second": len(self.documents) / (time.perf_counter() - start)}
+
+    async def search(self, name: str, **values: Any) -> dict[str, float]:
+        times, recalls, is_exact = [], [], True
+        for number in range(-5, len(self.queries)):
+            query = f"{self.texts[number]} {max(number, 0)}"
+            request = SearchCollection(collection="benchmark", query=query, k=K, **values)
+            start = time.perf_counter()
+            result = await self.operations.perform(actions.search_collection, request)
+            if number < 0:  # the first searches load what later ones find in memory
+                continue
+            times.append((time.perf_counter() - start) * 1e3)
+            is_exact = is_exact and result.exact
+            keys = {int(passage["document"]) for passage in result.passages}
+            recalls.append(len(keys & self.nearest(number, values.get("where"))) / K)
+        figures = {
+            f"{name}, p50 ms": statistics.median(times),
+            f"{name}, p95 ms": statistics.quantiles(times, n=20)[-1],
+        }
+        if values["mode"] == "dense":
+            figures |= {
+                f"{name}, recall@{K}": statistics.mean(recalls),
+                f"{name}, exact": float(is_exact),
+            }
+        return figures
+
+    def nearest(self, number: int, where: dict[str, int] | None) -> set[int]:
+        step, first = (100, where["percent"]) if where else (1, 0)
+        scores = self.documents[first::step] @ self.queries[number]
+        return {int(n) * step + first for n in np.argpartition(scores, -K)[-K:]}
+
+
+def problems(database: str, figures: dict[str, float]) -> list[str]:
+    rare = "filter of 1%"
+    checks = {
+        f"p95 of a search is at most {P95_MS[database]:g} ms": figures["dense, p95 ms"]
+        <= P95_MS[database],
+        "recall is at least 0.95": figures[f"dense, recall@{K}"] >= 0.95,
+        "a filter has recall 1.0, or says that it is not exact": figures[f"{rare}, exact"] == 0
+        or figures[f"{rare}, recall@{K}"] == 1,
+    }
+    return [f"{database}: {text}" for text, is_true in checks.items() if not is_true]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--database", choices=["sqlite", "postgres"])
+    options = parser.parse_args()
+    count, searches = (20_000, 100) if options.quick else (100_000, 400)
+    texts = questions()
+    base = base_vectors(texts)
+    vectors = perturbed(base, count, 1), perturbed(base, searches, 2)
+    failures: list[str] = []
+    with tempfile.TemporaryDirectory() as folder, PostgresServer(is_durable=True) as server:
+        settings = Settings(state_dir=Path(folder), cache_dir=Path(folder) / "cache")
+        url = server.url(server.make())
+        sides = {"sqlite": settings, "postgres": replace(settings, database_url=Secret(url))}
+        for database, side in sides.items():
+            if options.database not in {None, database}:
+                continue
+            asyncio.run(migrated(side))
+            figures = asyncio.run(Side(side, texts, vectors).measure())
+            print(f"\n{database}, {count} chunks")
+            for name, value in figures.items():
+                print(f"  {name:28} {value:10.3f}")
+            failures += problems(database, figures)
+    print(*(f"NOT REACHED: {failure}" for failure in failures), sep="\n")
+    return 1 if options.check and failures else 0
+
+
+async def migrated(settings: Settings) -> None:
+    from dspex.bootstrap import migrate_database
+
+    await migrate_database(settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
