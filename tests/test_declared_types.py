@@ -159,7 +159,7 @@ def inputs_of(row: DeclaredType, program: Program, *, is_json: bool = False) -> 
 
 
 class Loop:
-    """An event loop on a thread of its own, with what lives on it."""
+    """An event loop on a separate thread, with what lives on it."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()

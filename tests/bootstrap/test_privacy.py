@@ -24,7 +24,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def _usual_mask() -> object:
-    """The mask of most systems: everybody may read what nobody says anything about."""
+    """The mask of most systems: everybody may read files without a mode."""
     before = os.umask(0o022)
     yield
     os.umask(before)
@@ -33,7 +33,7 @@ def _usual_mask() -> object:
 def used(folder: Path) -> tuple[list[str], dict[str, str]]:
     """Execute a program there.
 
-    Return what was said, and the modes of all files while the database is open.
+    Return the messages, and the modes of all files while the database is open.
     """
     messages: list[str] = []
 

@@ -1,4 +1,4 @@
-"""`dspex.configure(store=...)`: whatever a process runs is stored, or it is told why not."""
+"""`dspex.configure(store=...)`: whatever a process runs is stored, or an error says why not."""
 
 import asyncio
 import os

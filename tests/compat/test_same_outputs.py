@@ -1,6 +1,6 @@
 """dspy and dspex on the same replies: the parsed outputs are the same.
 
-dspy runs in an interpreter of its own (`DSPEX_DSPY_PYTHON`, else this one where it is installed).
+dspy runs in its own interpreter (`DSPEX_DSPY_PYTHON`, else this one where it is installed).
 """
 
 import importlib.util

@@ -1,6 +1,6 @@
 """The pages on workers and dspy.
 
-Their examples run, each in a process of its own, and print what the page says.
+Their examples run, each in a separate process, and print what the page says.
 """
 
 import importlib.util

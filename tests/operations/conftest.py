@@ -16,7 +16,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def messages() -> list[str]:
-    """What was said to the person at the terminal."""
+    """The messages to the person at the terminal."""
     return []
 
 

@@ -41,7 +41,7 @@ class GivenServer(PostgresServer):
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """One server for all tests. A test that stops a server starts one of its own.
+    """One server for all tests. A test that stops a server starts another one.
 
     `with PostgresServer() as own`.
     """

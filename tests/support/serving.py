@@ -1,4 +1,4 @@
-"""Models behind the OpenAI protocol, on a thread of their own, for code that blocks."""
+"""Models behind the OpenAI protocol, on a separate thread, for code that blocks."""
 
 import asyncio
 import threading

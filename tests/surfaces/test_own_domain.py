@@ -1,4 +1,4 @@
-"""A domain of one's own, named once in dspex.toml.
+"""A custom domain, named once in dspex.toml.
 
 The command line and the server both take it from there.
 """

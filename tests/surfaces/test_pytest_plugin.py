@@ -1,4 +1,4 @@
-"""The plugin, in pytest runs of its own within this process."""
+"""The plugin, in separate pytest runs within this process."""
 
 import pytest
 

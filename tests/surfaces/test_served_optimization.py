@@ -47,7 +47,7 @@ async def updates(session: aiohttp.ClientSession, program: str) -> AsyncIterator
 
 
 async def followed(url: str, program: str) -> list[dict[str, Any]]:
-    """Begin the optimization and return all that the subscription tells of it."""
+    """Begin the optimization and return all that the subscription reports."""
     values = {
         "program": "qa",
         "dataset": "questions",

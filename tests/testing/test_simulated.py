@@ -1,4 +1,4 @@
-"""The simulated model and its surfaces: what benchmarks of searches stand on."""
+"""The simulated model and its surfaces: the basis of benchmarks of searches."""
 
 from statistics import fmean
 

@@ -75,7 +75,7 @@ _DIFFERENT = {
     *((name, reply) for name in ("texts", "literals", "any") for reply in _COPIED),
     # no text, where none may be given
     *(("optional_text", reply) for reply in ("null", "None", "")),
-    # True is no 1
+    # True is not 1
     *((name, reply) for name in ("numbers", "int_enum") for reply in ("true", "True", True)),
     *(("any", reply) for reply in ('{"n": 1', "[1, 2")),  # a text may begin with a bracket
     ("str", True), ("str", False),  # JSON, not Python

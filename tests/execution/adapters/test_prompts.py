@@ -2,7 +2,7 @@
 
 And is the same on every machine and run.
 
-After a change that is meant, run with WRITE_PROMPTS=1 and read the difference.
+After a deliberate change, run with WRITE_PROMPTS=1 and read the difference.
 """
 
 import os

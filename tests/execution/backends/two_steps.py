@@ -78,7 +78,7 @@ class Plain(dspex.Module):
 
 
 class OwnLoop(Plain):
-    """Runs a loop of its own in the thread that it is called in."""
+    """Runs its own loop in the thread that it is called in."""
 
     def forward(self, question: str):
         return asyncio.run(self.work(question))

@@ -1,6 +1,6 @@
 """The contract of a language model.
 
-On every client that speaks HTTP and on those that stand for another one.
+On every client that speaks HTTP and on those that replace another one.
 """
 
 import asyncio
@@ -96,7 +96,7 @@ class TestCaching(LanguageModelContract):
 class TestOverHTTP(LanguageModelContract):
     @pytest.fixture(autouse=True)
     def _served(self, kind):
-        """Serve on a thread of its own: the suite opens and closes event loops of its own."""
+        """Serve on a separate thread: the suite opens and closes its own event loops."""
         started, finished = threading.Event(), asyncio.Event()
         served = {}
 

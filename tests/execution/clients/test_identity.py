@@ -28,7 +28,7 @@ REQUEST = Request(messages=(Message("user", "hi"),))
 
 
 class Served(ScriptedModel):
-    """A scripted model that stands for one at a server."""
+    """A scripted model in place of one at a server."""
 
     def __init__(self, url, *replies, **more):
         super().__init__(*replies, name="m", **more)

@@ -174,7 +174,7 @@ async def test_a_fork_bomb_and_detached_children_end_with_the_session() -> None:
     async with sandbox.start(limits=SandboxLimits(seconds=20)) as session:
         await session.run(code)
         assert len(_processes()) < 500
-    if os.geteuid() == 0:  # a namespace of its own ends with its first process
+    if os.geteuid() == 0:  # a separate namespace ends with its first process
         await eventually(lambda: not _detached())
 
 

@@ -53,7 +53,7 @@ class Options(TypedDict, total=False):
     depth: int
 
 
-# in quotes it may stand in the annotation too; linters read it as Python there
+# in quotes it may be in the annotation too; linters read it as Python there
 Vector = parse_type("embedding[dimensions=2]")
 
 

@@ -39,7 +39,7 @@ def test_a_type_rebuilt_from_data_takes_the_instances_that_the_first_one_makes(
     values = signature.validate_outputs({"x": row.value})
     rebuilt = Signature.from_dict(signature.to_dict())
     if mode == "strict" and row.name == "tuple_open":
-        return  # to data without a class, a tuple is no list
+        return  # to data without a class, a tuple is not a list
     assert _json(rebuilt, rebuilt.validate_outputs(values, mode=mode)) == {"x": row.value}
     if mode == "coerce":  # and the other way round: records go into a type with classes
         assert _json(signature, signature.validate_outputs(rebuilt.validate_outputs(values))) == {

@@ -28,7 +28,7 @@ def _laid_out(**fields: object) -> str:
 
 
 def _answer(request: Request) -> str:
-    """A judge that is strict as it is told, and would be lenient with any other instruction."""
+    """A judge that is strict as instructed, and would be lenient with any other instruction."""
     system = request.messages[0].content
     if "score" in system:
         return _laid_out(

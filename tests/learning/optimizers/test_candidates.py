@@ -1,4 +1,4 @@
-"""Assignments drawn many at a time are those that the space makes one by one."""
+"""Assignments drawn many at a time are the same as those made one by one."""
 
 import math
 

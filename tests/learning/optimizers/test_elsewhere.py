@@ -37,7 +37,7 @@ def _fields(**values):
 
 
 def _looks_up(request):
-    """Right only where the step that answers is told to look it up."""
+    """Right only where the instructions of the last step say to look it up."""
     prompt = request.messages[-1].content
     number = prompt.partition("number ")[2][:1]
     is_good = "Look it up." in request.messages[0].content

@@ -1,6 +1,6 @@
 """A journal is of one search.
 
-Whatever its results depend on is told apart, and a mismatch is named.
+Whatever its results depend on is distinguished, and a mismatch is named.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ FEW = dspex.LabeledFewShot(per_class=1, candidates=2)
 
 
 def _metric(folder, body):
-    """A metric in a file of its own, whose text counts and not its name."""
+    """A metric in a separate file, whose text counts and not its name."""
     file = folder / f"measure_{abs(hash(body))}.py"
     file.write_text(f"def right(example, prediction):\n    return {body}\n")
     spec = importlib.util.spec_from_file_location(file.stem, file)

@@ -1,4 +1,4 @@
-"""What makes no sense is said before anything is spent, and how to mend it."""
+"""What makes no sense is refused before anything is spent, with the way to mend it."""
 
 import math
 import sys

@@ -52,7 +52,7 @@ def test_importance_finds_the_variable_that_mattered():
 
 @pytest.mark.parametrize("count", [6, 7, 9, 10, 11, 15])
 def test_numbers_are_cut_into_quarters_however_many_trials_there_are(count):
-    """A group of its own for each number would explain all of the variance.
+    """A separate group for each number would explain all of the variance.
 
     It would, whatever the number does.
     """

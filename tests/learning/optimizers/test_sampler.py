@@ -1,4 +1,4 @@
-"""The sampler on known functions, and the parts that it stands on."""
+"""The sampler on known functions, and the parts that it uses."""
 
 import math
 

@@ -183,7 +183,7 @@ def test_time_is_kept_for_the_comparison_on_held_out_rows(rulebook):
 
 
 class _Careful(dspex.Module):
-    """Has an answer of its own for a call that fails, whatever the reason."""
+    """Has its own answer for a call that fails, whatever the reason."""
 
     signature = "question -> answer"
 

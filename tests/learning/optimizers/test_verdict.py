@@ -78,7 +78,7 @@ def test_failed_rows_count_as_the_worst_in_the_verdict():
     assert verdict_on(after, before, goal()).is_better
     assert verdict_on(report([None] * 9), report([1] * 9), goal()).is_better
     assert judge(report([None] * 9), report([None] * 9), goal()) == "every held-out row failed"
-    # where less is better a failure is no zero
+    # where less is better, a failure is not a zero
     assert not verdict_on(
         report([0.2] * 20), report([None] * 18 + [0.1] * 2), goal("-right")
     ).is_better

@@ -73,7 +73,7 @@ class Held(MockBackend):
 
 
 class Counting:
-    """A store that counts the transactions it is asked for, and can be away."""
+    """A store that counts its transactions, and can be away."""
 
     def __init__(self, store: Any) -> None:
         self._store = store

@@ -38,7 +38,7 @@ SECRET = "4111-1111"
 
 
 async def run(services: Services, reply: str, **configuration: Any) -> tuple[Any, Any]:
-    """Run once over a model that repeats what it was told; return the answer and the stored row."""
+    """Run once over a model that repeats its input; return the answer and the stored row."""
     operations = operations_of(services, model=ScriptedModel(reply))
     request = CreateProgram(name="qa", signature="card: str -> answer", configuration=configuration)
     await create_program(operations, request)

@@ -1,4 +1,4 @@
-"""Jobs in processes of their own.
+"""Jobs in separate processes.
 
 Whatever their code does there, they end, and nobody else notices.
 """

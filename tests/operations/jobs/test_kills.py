@@ -42,7 +42,7 @@ async def is_whole(at: World, job: Any) -> None:
 
 
 def job_process_of(worker: int) -> int | None:
-    """The youngest process of a worker that is no watchdog."""
+    """The youngest process of a worker, not counting the watchdog."""
     members = [
         pid
         for pid in process_tree(worker)[1:]

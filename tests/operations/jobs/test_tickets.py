@@ -1,4 +1,4 @@
-"""What DBOS does unless it is told otherwise, each with the test that it was told."""
+"""What DBOS does by default, each with the test that it does otherwise here."""
 
 import asyncio
 import json

@@ -171,7 +171,7 @@ async def test_survivors_take_the_jobs_of_the_dead_and_of_the_stopped(
 ) -> None:
     """A killed worker, then one that is stopped and goes on later.
 
-    Each answer is asked for and kept once.
+    Each answer is requested and stored once.
     """
 
     async with world(on_each_database, tmp_path) as at:

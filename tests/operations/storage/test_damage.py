@@ -93,7 +93,7 @@ async def test_a_damaged_file_is_refused_and_its_copy_serves_again(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a file system of its own with room for one MiB."""
+    """A folder on a separate file system with room for one MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = [MOUNT, "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]

@@ -128,7 +128,7 @@ class BrokenZone(tzinfo):
 @pytest.mark.parametrize("at", [0, 1, 2])
 @pytest.mark.parametrize("act", ["insert", "update"])
 async def test_a_bad_write_fails_alone(on_each_database: Settings, act: str, at: int) -> None:
-    """Whatever is wrong with it, those that wait beside it are done."""
+    """Whatever is wrong with it, the writes that wait beside it are done."""
 
     async with opened(on_each_database) as store:
         row = sample(text="before")

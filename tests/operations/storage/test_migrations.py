@@ -232,7 +232,7 @@ async def test_an_embedded_database_is_copied_with_all_its_rows_before_it_change
     messages: list[str] = []
 
     async with opened(f"sqlite+aiosqlite:///{tmp_path / 'db'}") as database:
-        await with_old_rows(database)  # they still stand in the write-ahead log, not in the file
+        await with_old_rows(database)  # they are still in the write-ahead log, not in the file
         await migrate(database, say=messages.append)
     assert str(tmp_path / f"db.before-{HEAD}") in messages[0]
     with contextlib.closing(sqlite3.connect(tmp_path / f"db.before-{HEAD}")) as copy:

@@ -1,6 +1,6 @@
 """A workspace stores as much as it may and no more, however many servers it has.
 
-It is told its own figures.
+It sees its own figures.
 """
 
 import asyncio

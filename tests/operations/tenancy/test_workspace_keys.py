@@ -1,6 +1,6 @@
 """Each workspace runs under its own model keys.
 
-A rotated one is in effect without a restart, and none is told.
+A rotated one is in effect without a restart, and no message holds one.
 """
 
 import dataclasses

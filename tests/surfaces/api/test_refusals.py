@@ -1,4 +1,4 @@
-"""What is refused, by both surfaces, so that a caller can tell what to do."""
+"""What is refused, by both surfaces, so that a caller knows what to do."""
 
 import asyncio
 from datetime import timedelta

@@ -56,7 +56,7 @@ class Tenants:
         return answer
 
     def check(self, answer: Answered, about: Any) -> None:
-        """Compare an answer with all that stands in rows of "theirs".
+        """Compare an answer with everything in rows of "theirs".
 
         What was asked with may be told back.
         """

@@ -1,4 +1,4 @@
-"""What `dspex job show` tells of a job."""
+"""What `dspex job show` prints about a job."""
 
 import asyncio
 import dataclasses

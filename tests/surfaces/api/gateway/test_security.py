@@ -1,4 +1,4 @@
-"""Who is let in, how often, and what nobody is told."""
+"""Who is let in, how often, and what no answer reveals."""
 
 import asyncio
 import base64

@@ -592,7 +592,7 @@ class Gathered(dspy.Module):
 
 
 def instances(name: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Return the inputs that a caller of plain dspy gives as objects of its own classes."""
+    """Return the inputs that a caller of plain dspy gives as instances of classes."""
     if name == "ModelInput":
         return {"city": City(**inputs["city"]), "wanted": Filter(**inputs["wanted"])}
     return {}
