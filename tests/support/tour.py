@@ -59,6 +59,7 @@ def printed(
     try:
         for step in STEP.finditer(text):
             for name, content in FILE.findall(text, position, step.start()):
+                (here / name).parent.mkdir(parents=True, exist_ok=True)
                 (here / name).write_text(content)
             position = step.start()
             if step["code"].startswith("dspex serve"):
