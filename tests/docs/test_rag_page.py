@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dspex.session import prepare
 from tests.support.answering_server import AnsweringServer
 
 PAGE = Path(__file__).parents[2] / "docs" / "rag.md"
@@ -21,6 +22,7 @@ VALUES = {"reasoning": "It is in the handbook.", "answer": json.dumps(ANSWER)}
 
 
 def run_blocks(model: str) -> None:
+    prepare()  # as in a new process: other tests may have reset the context
     space: dict[str, object] = {"__name__": "rag_page"}
     for code, expected in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
         printed = io.StringIO()

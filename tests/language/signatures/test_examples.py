@@ -30,10 +30,9 @@ def _check(signature: Signature, number: int) -> None:
 
 
 def test_the_table_of_declared_types_has_every_kind() -> None:
-    assert (
-        set().union(*(_kinds(_field(row.hint).fields["x"].type) for row in DECLARED_TYPES))
-        == KINDS.keys()
-    )
+    kinds = set().union(*(_kinds(_field(row.hint).fields["x"].type) for row in DECLARED_TYPES))
+    # a program with an output Cited needs passages, too: tests/execution/modules/test_citations.py
+    assert kinds == KINDS.keys() - {"Cited"}
 
 
 @pytest.mark.parametrize("row", DECLARED_TYPES, ids=lambda row: row.name)
