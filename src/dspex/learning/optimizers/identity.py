@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
+from tokenize import TokenError
 from typing import Any
 
 from dspex.errors import ConflictError
@@ -160,7 +161,7 @@ def source_of(metric: Metric) -> list[Any]:
 def _source(value: Any) -> str:
     try:
         return inspect.getsource(value)
-    except (OSError, TypeError):
+    except (OSError, TypeError, SyntaxError, TokenError):  # no file, or one that is not Python
         return f"{value.__module__}.{value.__qualname__}"
 
 
