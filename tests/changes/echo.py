@@ -9,7 +9,7 @@ class EchoModel:
 
     capabilities = frozenset()
 
-    def __init__(self, model, *, base_url, api_key=None, transport=None):
+    def __init__(self, model, *, base_url, api_key=None, transport=None, media=None):
         self.name, self.base_url, self.api_key = f"echo/{model}", base_url, api_key
 
     async def complete(self, request: Request) -> Response:

@@ -136,9 +136,11 @@ async def test_it_is_looked_for_once_an_hour_and_never_with_nought_days() -> Non
     off = LeftoverCleaner(counted, queues=QUEUES, clock=clock, days=0, forget_tickets=counted.spent)
     on = LeftoverCleaner(counted, queues=QUEUES, clock=clock, days=30, forget_tickets=counted.spent)
     assert (await off.tick(), counted.asked) == (0, [])
-    assert (await on.tick(), await on.tick()) == (7, 0)
+    assert (await on.tick(), await on.tick()) == (9, 0)
     assert {before for _, before in counted.asked} == {clock.now() - timedelta(days=30)}
-    names = ["ticket", "worker", "evaluation", "evaluation", "optimization_job", "optimization"]
-    assert [name for name, _ in counted.asked] == names
+    names = [name for name, _ in counted.asked]
+    assert names[:2] == ["ticket", "worker"]
+    jobs = {"ingestion", "evaluation", "optimization", "optimization_job"}
+    assert set(names[2:]) == jobs, names
     await clock.advance(EVERY)
-    assert await on.tick() == 7
+    assert await on.tick() == 9
