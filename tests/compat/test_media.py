@@ -5,6 +5,7 @@ import pytest
 import dspex
 from dspex.media import Image
 from dspex.models import OpenAIModel
+from dspex.sync import run
 from tests.support.answering_server import AnsweringServer
 from tests.support.pictures import png
 
@@ -18,8 +19,10 @@ def test_a_picture_is_sent_as_dspy_sends_it() -> None:
         base = server.model.partition("#")[0]
         with dspy.context(lm=dspy.LM("openai/m", api_base=base, api_key="k", cache=False)):
             dspy.Predict("photo: dspy.Image, q -> answer")(photo=dspy.Image(picture.url), q="?")
-        with dspex.context(model=OpenAIModel("m", base_url=base, media=["vision"])):
+        model = OpenAIModel("m", base_url=base, media=["vision"])
+        with dspex.context(model=model):
             dspex.Predict("photo: Image, q -> answer")(photo=picture, q="?")
+        run(model.aclose())
         theirs, ours = (request["messages"][-1]["content"] for request in server.asked)
     assert [part["type"] for part in ours] == ["text", "image_url", "text"]
     assert ours[:2] == theirs[:2]
