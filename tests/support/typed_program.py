@@ -158,13 +158,13 @@ async def metrics_fit_their_program() -> None:
     await dspex.aevaluate(triage, DATA, {"right": right, "all": exact_match})
     await dspex.aevaluate(triage, DATA, lambda _, prediction: prediction.outputs.team == "cards")
     await dspex.aevaluate(triage, DATA, {"right": right, "polite": Judge("is polite")})
-    await dspex.aevaluate(triage, DATA, Judge("is polite", model="local/gemma3-270m"))
     outcome = await dspex.aoptimize(
         triage, dspex.LabeledFewShot(per_class=1), train=DATA, metric=right
     )
     assert_type((await outcome.program.acall(message="x")).outputs.team, Team)
     assert_type(outcome.candidate, dspex.Predict[Triage])
     if TYPE_CHECKING:
+        await dspex.aevaluate(triage, DATA, Judge("is polite", model="local/gemma3-270m"))
         await dspex.aevaluate(dspex.Predict(Reply), DATA, brief)
         await dspex.aevaluate(dspex.Predict(Reply), DATA, right)  # wrong
 
