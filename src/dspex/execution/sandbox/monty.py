@@ -25,7 +25,7 @@ from dspex.execution.sandbox.sandbox import (
 )
 from dspex.execution.sandbox.values import json_value, read_files, write_files
 
-_FOLDER: Final = "/work"
+_FOLDER: Final = "/data"
 _MIB: Final = 1024 * 1024
 _GRACE: Final = 1.0  # seconds until an interpreter that ignores its limit is killed
 
