@@ -219,7 +219,6 @@ class _Scoring:
         context, clock = self.context, self.context.clock
         if repeat:
             context = replace(context, seed=(context.seed or 0) + repeat)
-        row = Row(index=index, repeat=repeat, example=example)
         started = clock.monotonic_ns()
         try:
             prediction = await self.module.acall(context, **inputs)
@@ -227,40 +226,50 @@ class _Scoring:
             if _ends_evaluation(error):
                 raise
             seconds = (clock.monotonic_ns() - started) / 1e9
-            return replace(_failed(row, error), seconds=seconds)
+            row = Row(index=index, repeat=repeat, example=example, seconds=seconds)
+            return _failed(row, error)
         seconds = (clock.monotonic_ns() - started) / 1e9
-        row = replace(
-            row,
+        row = Row(
+            index=index,
+            repeat=repeat,
+            example=example,
             outputs=prediction.to_dict(),
+            scores={
+                name: score_of(metric, example, prediction)
+                for name, metric in self.metrics.items()
+                if not isinstance(metric, JudgeMetric)
+            },
             seconds=run_seconds(prediction.trace, seconds),
             usage=prediction.usage,
             trace_id=prediction.trace.trace_id,
         )
-        return await self._with_scores(row, prediction, context)
+        if len(row.scores) == len(self.metrics):
+            return row
+        return await self._with_judgements(row, prediction, context)
 
-    async def _with_scores(self, row: Row, prediction: Prediction, context: RunContext) -> Row:
-        """Return the row with its scores; judges come last, because they cost something."""
+    async def _with_judgements(self, row: Row, prediction: Prediction, context: RunContext) -> Row:
+        """Return the row with the scores of the judges too, or with the error of one of them."""
         contract, judgements = self.module.contract(), dict[str, Judgement]()
-        for name in sorted(self.metrics, key=self._is_judge):
+        for name, metric in self.metrics.items():
+            if not isinstance(metric, JudgeMetric):
+                continue
             try:
-                judgements[name] = await judge_or_score(
-                    self.metrics[name], row.example, prediction, contract=contract, context=context
+                judgements[name] = await metric.judge(
+                    row.example, prediction, contract=contract, context=context
                 )
             except (Exception, asyncio.CancelledError) as error:
                 if _ends_evaluation(error):
                     raise
                 row = _failed(row, error, f"the judge {name!r} failed: ")
                 break
+        scores = {**row.scores, **{name: each.score for name, each in judgements.items()}}
         names = [] if row.error is not None else list(self.metrics)
         return replace(
             row,
-            scores={name: judgements[name].score for name in names},
+            scores={name: scores[name] for name in names},
             reasons={name: each.reason for name, each in judgements.items() if each.reason},
             judge_usage=sum((each.usage for each in judgements.values()), Usage()),
         )
-
-    def _is_judge(self, name: str) -> bool:
-        return isinstance(self.metrics[name], JudgeMetric)
 
 
 def _failed(row: Row, error: BaseException, what: str = "") -> Row:
