@@ -134,6 +134,14 @@ async def test_a_file_moved_away_is_noticed_before_a_write_goes_nowhere(
     assert (await versions(file_url)) == {1, 3}
 
 
+async def test_a_closed_database_opens_no_connection_that_nobody_would_close(url: str) -> None:
+    async with opened(url) as store:
+        await store.write(Insert(signature(version=1)))
+        await store._database.aclose()
+        with pytest.raises(StorageError, match="closed"):
+            await store.select(SIGNATURE, Query())
+
+
 async def test_a_closed_database_takes_no_writes_and_keeps_those_it_took(url: str) -> None:
     async with opened(url) as store:
         waiting = [

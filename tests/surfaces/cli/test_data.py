@@ -17,6 +17,11 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
     return int(result.value.code or 0), output.out or output.err
 
 
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> None:
+    code, output = call(capsys, *arguments)
+    assert code == 0, output
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -27,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_file_becomes_a_data_set_that_is_listed_checked_and_sampled(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(capsys, "dataset", "add", "d", "rows.csv", "--split", "test")[0] == 0
+    run(capsys, "dataset", "add", "d", "rows.csv", "--split", "test")
     code, out = call(capsys, "dataset", "list", "--json")
     assert [(row["name"], row["version"], row["split"]) for row in json.loads(out)["datasets"]] == [
         ("d", 1, "test")
@@ -96,7 +101,7 @@ def test_any_action_is_carried_out_by_its_name(
     )
     metrics = do("program_metrics", "name=qa")
     assert (metrics["total"], metrics["program"]["name"]) == (1, "qa")
-    assert call(capsys, "dataset", "from-executions", "d", "--program", "qa")[0] == 0
+    run(capsys, "dataset", "from-executions", "d", "--program", "qa")
     assert "deleted 0" in call(capsys, "db", "prune", "--days", "1")[1]
     assert "create_program" in call(capsys, "do")[1]
     assert "Did you mean 'program_metrics'" in call(capsys, "do", "program_metric")[1]
@@ -111,7 +116,7 @@ def test_versions_are_listed_compared_and_activated(
         (folder / "app.py").write_text(
             f"import dspex\nqa = dspex.Predict(dspex.Signature('q -> a', {instructions!r}))\n"
         )
-        assert call(capsys, "push", "app.py:qa")[0] == 0
+        run(capsys, "push", "app.py:qa")
         sys.modules.pop("app", None)
     rows = json.loads(call(capsys, "program", "versions", "qa", "--json")[1])["program_versions"]
     assert [row["number"] for row in rows] == [2, 1]
@@ -119,7 +124,7 @@ def test_versions_are_listed_compared_and_activated(
     assert "  - Be brief." in lines
     assert "  + Be kind." in lines
     assert "are the same" in call(capsys, "program", "diff", "qa", "1", "1")[1]
-    assert call(capsys, "program", "activate", "qa", "1")[0] == 0
+    run(capsys, "program", "activate", "qa", "1")
     marks = call(capsys, "program", "versions", "qa")[1].splitlines()[1:]
     assert [line.split()[:2][1] == "*" for line in marks] == [False, True]
     assert "has no version 7" in call(capsys, "program", "activate", "qa", "7")[1]
@@ -130,10 +135,10 @@ def test_lists_are_narrowed_to_the_rows_of_what_they_refer_to(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("one", "two"):
-        assert call(capsys, "program", "create", name, "q -> a", "--backend", "mock")[0] == 0
-        assert call(capsys, "run", name, "q=?")[0] == 0
-    assert call(capsys, "dataset", "add", "d", "rows.csv")[0] == 0
-    assert call(capsys, "evaluation", "create", "one", "--dataset", "d")[0] == 0
+        run(capsys, "program", "create", name, "q -> a", "--backend", "mock")
+        run(capsys, "run", name, "q=?")
+    run(capsys, "dataset", "add", "d", "rows.csv")
+    run(capsys, "evaluation", "create", "one", "--dataset", "d")
 
     def count(noun: str, *options: str) -> int:
         code, out = call(capsys, noun, "list", *options, "--json")

@@ -87,6 +87,7 @@ class PostgresDriver:
         )
         self._url = url
         self._storage_error = storage_error
+        self._is_closed = False
         self._is_direct = False
         self._writer: Any = None
         self._idle: list[Any] = []
@@ -100,7 +101,10 @@ class PostgresDriver:
         Raises:
             UnreachableError: the URL leads to no database, or the database refuses the login.
             ConfigurationError: a pooler in transaction mode is before it.
+            StorageError: the database is closed.
         """
+        if self._is_closed:  # nobody would close a connection that is opened now
+            raise self._storage_error("use", "the database is closed")
         connection = await self._open()
         if not self._is_direct:
             try:
@@ -210,7 +214,8 @@ class PostgresDriver:
         """Do nothing: the server checks its files."""
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections; later reads and writes fail."""
+        self._is_closed = True
         for reader in list(self._readers):
             await asyncio.wait([reader])
         for connection in (self._writer, *self._idle):

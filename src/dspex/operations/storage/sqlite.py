@@ -58,6 +58,7 @@ class SQLiteDriver:
         self._busy_seconds = busy_seconds
         self._read_seconds = _READ_SECONDS
         self._opened: sqlite3.Connection | None = None
+        self._is_closed = False
         self._deadline = 0.0
         self._back: asyncio.Task[None] | None = None
         self._written_back = 0
@@ -133,7 +134,8 @@ class SQLiteDriver:
                 connection.execute(f"SELECT * FROM {quoted(name)} LIMIT 1").fetchall()  # quoted
 
     async def aclose(self) -> None:
-        """Close the connection after writing back the log."""
+        """Close the connection after writing back the log; later reads and writes fail."""
+        self._is_closed = True
         if self._back is not None:
             await self._back
         if self._opened is not None:
@@ -180,6 +182,8 @@ class SQLiteDriver:
         return result
 
     def _connection(self) -> sqlite3.Connection:
+        if self._is_closed:  # nobody would close a connection that is opened now
+            raise self._storage_error("use", "the database is closed")
         if self._opened is None:
             self._opened = self._connect()
             self._opened.execute("PRAGMA busy_timeout=0")  # `_retry_while_busy` waits
