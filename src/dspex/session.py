@@ -261,7 +261,7 @@ def configure(
     Args:
         model: a model or a model string.
         embedder: an embedder or its string, for collections that name none; "offline" by default.
-        adapter: "chat", "json", "tools" or an adapter.
+        adapter: "chat", "json", "tools", "xml" or an adapter.
         observer: receives spans and events.
         seed: for models that accept a seed.
         store: a folder such as ".dspex" that records every program run from now on, as the command
@@ -295,7 +295,7 @@ def context(
     Args:
         model: a model or a model string.
         embedder: an embedder or its string, for collections that name none; "offline" by default.
-        adapter: "chat", "json", "tools" or an adapter.
+        adapter: "chat", "json", "tools", "xml" or an adapter.
         observer: receives spans and events.
         seed: for models that accept a seed.
         budget: what all calls inside may spend together.

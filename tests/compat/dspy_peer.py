@@ -99,7 +99,7 @@ def outputs(module, adapter, replies):
         "majority": majority,
     }[module]()
     inputs = {"text": "t"} if module == "typed" else {"question": "q"}
-    kind = {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter}[adapter]()
+    kind = {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter, "xml": dspy.XMLAdapter}[adapter]()
     try:
         with dspy.context(lm=Scripted(replies), adapter=kind):
             prediction = program(**inputs)

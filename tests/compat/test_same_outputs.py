@@ -83,6 +83,9 @@ def as_json(**changes: object) -> str:
     return json.dumps({**value, "person": {"name": "Ada", "age": 36}, **changes})
 
 
+XML = """<n>3</n><ratio>0.5</ratio><is_it>True</is_it><mood>glad</mood>
+<words><item>a</item><item>b</item></words>
+<person><name>Ada</name><age>36</age></person><note>x</note>"""
 CASES = {
     "qa chat": ("qa", "chat", [chat({"answer": "Paris"})]),
     "qa text around": ("qa", "chat", ["Sure!\n" + chat({"answer": "Paris"}) + "\nbye"]),
@@ -119,6 +122,15 @@ CASES = {
             chat({"next_thought": "done", "next_tool_name": "finish", "next_tool_args": "{}"}),
             chat({"reasoning": "so", "degrees": "21"}),
         ],
+    ),
+    "qa xml": ("qa", "xml", ["Sure: <answer>\nParis &amp; Rome\n</answer>"]),
+    "qa xml falls back": ("qa", "xml", ["It is Paris.", '{"answer": "Paris"}']),
+    "cot xml": ("cot", "xml", ["<reasoning>because</reasoning>\n\n<answer>Paris</answer>"]),
+    "typed xml": ("typed", "xml", [XML]),
+    "typed xml, json inside": (
+        "typed",
+        "xml",
+        ["".join(f"<{name}>{value}</{name}>" for name, value in FIELDS.items())],
     ),
     "cot json": ("cot", "json", ['{"reasoning": "because", "answer": "Paris"}']),
     "best of three": ("best", "chat", [chat({"answer": text}) for text in ("a", "ab", "c")]),

@@ -162,8 +162,8 @@ def test_a_new_adapter_touches_its_own_file_and_the_registry(tmp_path: Path) -> 
         new={"execution/adapters/plain.py": ADAPTER},
         lines={
             "execution/adapters/registry.py": (
-                "        ToolAdapter(),\n",
-                "        ToolAdapter(),\n        PlainAdapter(),\n",
+                "        XMLAdapter(),\n",
+                "        XMLAdapter(),\n        PlainAdapter(),\n",
             )
         },
     )
@@ -181,8 +181,8 @@ def test_a_new_adapter_touches_its_own_file_and_the_registry(tmp_path: Path) -> 
     refused = run_dspex(
         tmp_path, "do", "create_program", *values[:2], 'configuration={"adapter": "plane"}'
     )
-    assert "one of the adapters chat, json, tools, plain" in refused
-    assert "[chat|json|tools|plain]" in run_dspex(tmp_path, "run", "--help")
+    assert "one of the adapters chat, json, tools, xml, plain" in refused
+    assert "[chat|json|tools|xml|plain]" in run_dspex(tmp_path, "run", "--help")
 
 
 def test_a_new_backend_touches_its_own_file_and_the_registry(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ SETTINGS: Mapping[str, Setting] = {
         "What models take beside text, where dspex does not know it from their names: "
         '"MODEL=vision+audio+documents", separated by commas, or a table.',
     ),
-    "adapter": Setting(TEXT, 'The default adapter: "chat", "json" or "tools".'),
+    "adapter": Setting(TEXT, 'The default adapter: "chat", "json", "tools" or "xml".'),
     "database_url": Setting(
         POSTGRES,
         "A PostgreSQL database; by default the database is a file in state_dir.",

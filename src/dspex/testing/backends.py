@@ -20,11 +20,12 @@ from dspex.testing.scripted import ScriptedModel
 
 Values = Mapping[str, Any] | Callable[[Request], Mapping[str, Any]]
 _CHAT = re.compile(r"`\[\[ ## (\w+) ## \]\]`")
+_XML = re.compile(r"`<(\w+)>`")
 _JSON = re.compile(r"`(\w+)`")
 
 
 def answering(values: Values, **options: Any) -> ScriptedModel:
-    """Return a model that reads the output fields from a prompt (chat or JSON) and fills them in.
+    """Return a model that fills in the output fields of a prompt (chat, JSON or XML).
 
     `values` maps field names to answers, or is a function of the request that returns such a map.
     The value of any other field is its name.
@@ -37,6 +38,9 @@ def answering(values: Values, **options: Any) -> ScriptedModel:
         if chat:
             parts = [f"[[ ## {name} ## ]]\n{_text(answers.get(name, name))}" for name in chat]
             return "\n\n".join([*parts, "[[ ## completed ## ]]"])
+        if xml := _XML.findall(last):
+            parts = [f"<{name}>\n{_text(answers.get(name, name))}\n</{name}>" for name in xml]
+            return "\n\n".join(parts)
         return json.dumps({name: answers.get(name, name) for name in _JSON.findall(last)})
 
     return ScriptedModel(reply, **options)

@@ -76,7 +76,7 @@ TEXTS = [
     ("x: History", History([Turn("user", "hi")])),
     ("x: str", "data:image/png;base64,iVBORw0KGgo="),
 ]
-ADAPTERS = ["chat", "json", "tools"]
+ADAPTERS = ["chat", "json", "tools", "xml"]
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -95,7 +95,7 @@ def test_an_input_with_media_is_refused_before_anything_is_sent(declared, value,
 @pytest.mark.parametrize("adapter", ADAPTERS)
 @pytest.mark.parametrize(("declared", "value"), TEXTS)
 def test_text_is_sent(declared, value, adapter):
-    replies = {"chat": "[[ ## y ## ]]\nyes"}
+    replies = {"chat": "[[ ## y ## ]]\nyes", "xml": "<y>yes</y>"}
     model = ScriptedModel(replies.get(adapter, '{"y": "yes"}'))
     assert (
         dspex.Predict(f"{declared} -> y: str", adapter=adapter)(RunContext(model=model), x=value).y

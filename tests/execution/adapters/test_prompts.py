@@ -80,7 +80,7 @@ def agent() -> ScriptedModel:
     return model
 
 
-@pytest.mark.parametrize("name", ["chat", "json", "tools", "agent"])
+@pytest.mark.parametrize("name", ["chat", "json", "tools", "xml", "agent"])
 def test_prompts_are_unchanged(name):
     model = agent() if name == "agent" else predicted(name)
     result = msgspec.json.format(msgspec.json.encode(model.requests), indent=1) + b"\n"

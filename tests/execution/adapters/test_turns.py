@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from dspex import Output, Signature
 from dspex.errors import AdapterError
-from dspex.execution.adapters import Adapter, ChatAdapter, JSONAdapter, ToolAdapter
+from dspex.execution.adapters import Adapter, ChatAdapter, JSONAdapter, ToolAdapter, XMLAdapter
 from dspex.testing.contracts import AdapterContract
 
 
@@ -25,6 +25,11 @@ class TestJSON(AdapterContract):
 class TestTools(AdapterContract):
     def make(self) -> Adapter:
         return ToolAdapter()
+
+
+class TestXML(AdapterContract):
+    def make(self) -> Adapter:
+        return XMLAdapter()
 
 
 class Address(BaseModel):

@@ -27,6 +27,8 @@ def reply(*sources: dict[str, Any], text: str = "Within 30 days.", adapter: str 
     answer = {"statements": [{"text": text, "sources": list(sources)}]}
     if adapter == "chat":
         return f"[[ ## answer ## ]]\n{json.dumps(answer)}\n\n[[ ## completed ## ]]"
+    if adapter == "xml":
+        return f"<answer>{json.dumps(answer)}</answer>"
     return json.dumps({"answer": answer})
 
 
@@ -37,7 +39,7 @@ def ask(*replies: str, adapter: str = "json", **settings: Any) -> tuple[Cited, S
     return prediction.answer, model
 
 
-@pytest.mark.parametrize("adapter", ["chat", "json", "tools"])
+@pytest.mark.parametrize("adapter", ["chat", "json", "tools", "xml"])
 def test_a_sentence_by_number_becomes_a_quote_with_its_place(adapter: str) -> None:
     cited, model = ask(reply({"passage": 1, "sentence": 2}, adapter=adapter), adapter=adapter)
     quote = "You can return a lamp within 30 days."

@@ -208,7 +208,7 @@ def test_text_with_options_from_outside_survives_storing():
     [
         (
             lambda: dspex.Predict("a -> b", adapter=OneOf("chat", "jsn")),
-            "one of the adapters chat, json, tools.*'jsn'",
+            "one of the adapters chat, json, tools, xml.*'jsn'",
         ),
         (
             lambda: dspex.Predict("a -> b", max_tokens=Float(1, 9)),

@@ -7,6 +7,7 @@ from dspex.execution.adapters.json import JSONAdapter
 from dspex.execution.adapters.reply_events import EmitEvent, ReplyEvents
 from dspex.execution.adapters.rows import read_row
 from dspex.execution.adapters.tools import ANSWER, ToolAdapter
+from dspex.execution.adapters.xml import XMLAdapter
 
 __all__ = [
     "ANSWER",
@@ -19,5 +20,6 @@ __all__ = [
     "ReplyEvents",
     "StreamingAdapter",
     "ToolAdapter",
+    "XMLAdapter",
     "read_row",
 ]

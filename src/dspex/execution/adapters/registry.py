@@ -7,6 +7,7 @@ from dspex.execution.adapters.adapter import Adapter
 from dspex.execution.adapters.chat import ChatAdapter
 from dspex.execution.adapters.json import JSONAdapter
 from dspex.execution.adapters.tools import ToolAdapter
+from dspex.execution.adapters.xml import XMLAdapter
 
 CHAT = ChatAdapter()
 JSON = JSONAdapter()
@@ -16,12 +17,13 @@ ADAPTERS: Mapping[str, Adapter] = {
         CHAT,
         JSON,
         ToolAdapter(),
+        XMLAdapter(),
     )
 }
 
 
 def find_adapter(adapter: Adapter | str | None) -> Adapter | None:
-    """Return the adapter with a name ("chat", "json", "tools"); pass adapters and None through.
+    """Return the adapter with a name, such as "chat"; pass adapters and None through.
 
     Raises:
         ConfigurationError: no adapter has this name.

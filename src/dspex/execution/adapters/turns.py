@@ -3,7 +3,7 @@
 import enum
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -176,7 +176,7 @@ def json_writer(type_: Type) -> Callable[[Any], Any]:
     return as_json if holds_binary(type_) else to_jsonable_python
 
 
-def _writer_of(type_: Type) -> Callable[[Any], str] | None:
+def writer_of(type_: Type) -> Callable[[Any], str] | None:
     """Return a function that writes values of `type_` into prompts, None if `text_of` suffices."""
     if is_passages(type_):
         return lambda value: passages_text(value) if isinstance(value, list) else text_of(value)
@@ -196,13 +196,29 @@ def _choice_text(texts: Mapping[tuple[type, Any], str], value: object) -> str:
     return texts.get((type(value), value)) or text_of(value) if is_scalar else text_of(value)
 
 
+class Marks(NamedTuple):
+    """What stands around the value of a field; `{}` is the name of the field."""
+
+    before: str = "[[ ## {} ## ]]\n"
+    after: str = ""
+
+
+_HEADER = Marks()
+
+
 class Layout:
-    """Renders values, each under its `[[ ## name ## ]]` header; formats the headers once."""
+    """Renders values, each under its header or within its tags; formats these once."""
 
     __slots__ = ("_fields", "_guard", "_may_hold_media")
 
-    def __init__(self, fields: Iterable[Field]) -> None:
-        """Take the fields in display order."""
+    def __init__(
+        self,
+        fields: Iterable[Field],
+        *,
+        marks: Marks = _HEADER,
+        writer_for: Callable[[Field], Callable[[Any], str] | None] | None = None,
+    ) -> None:
+        """Take the fields in display order; `writer_for` returns another writer of values."""
         fields = tuple(fields)
         self._guard = MediaGuard(fields)
         self._may_hold_media = any(may_hold(field.type) for field in fields)
@@ -210,9 +226,10 @@ class Layout:
             (
                 field,
                 field.name,
-                f"[[ ## {field.wire_name} ## ]]\n",
+                marks.before.format(field.wire_name),
                 "null" if field.type.is_optional else "(not given)",
-                _writer_of(field.type),
+                writer_of(field.type) if writer_for is None else writer_for(field),
+                marks.after.format(field.wire_name),
             )
             for field in fields
         )
@@ -235,7 +252,7 @@ class Layout:
         if not self._may_hold_media and not skips_absent:
             return self._text(values)
         pieces: list[Content] = []
-        for field, name, header, absent, writer in self._fields:
+        for field, name, header, absent, writer, after in self._fields:
             value = values.get(name)
             if value is None and skips_absent:
                 continue
@@ -243,18 +260,20 @@ class Layout:
             pieces.append(
                 absent if value is None else field_content(field, value, write=writer or text_of)
             )
+            pieces.append(after)
         return join_content(*pieces)
 
     def _text(self, values: Mapping[str, Any], *, skips_absent: bool = False) -> str:
         parts = []
-        for _, name, header, absent, writer in self._fields:
+        for _, name, header, absent, writer, after in self._fields:
             value = values.get(name)
             if writer is not None and value is not None:
-                parts.append(header + writer(value))
+                parts.append(header + writer(value) + after)
             elif value is not None or not skips_absent:
                 parts.append(
                     header
                     + (value if type(value) is str else absent if value is None else text_of(value))
+                    + after
                 )
         return "\n\n".join(parts)
 
@@ -269,20 +288,22 @@ def field_content(field: Field, value: Any, *, write: Callable[[Any], str] = tex
     return media_content(type_, value, field.name, write=write, plain=json_writer(field.type))
 
 
-def describe(fields: Iterable[Field]) -> str:
-    """Return a numbered list of fields: name, type, description, and the schema of nested types."""
-    return "\n".join(f"{number}. {_line(field)}" for number, field in enumerate(fields, start=1))
+def describe(fields: Iterable[Field], *, schema: str = "Its JSON follows this schema") -> str:
+    """Return a numbered list of fields: name, type, description, and the schema of nested types.
+
+    `schema` introduces the schema.
+    """
+    return "\n".join(
+        f"{number}. {_line(field, schema)}" for number, field in enumerate(fields, start=1)
+    )
 
 
-def _line(field: Field) -> str:
+def _line(field: Field, schema: str) -> str:
     text = f"`{field.wire_name}` ({_kind(field.type)})"
     if field.desc:
         text += f": {field.desc}"
     if _is_nested(field.type):
-        text += (
-            ". Its JSON follows this schema: "
-            f"{json.dumps(type_schema(field.type), ensure_ascii=False)}"
-        )
+        text += f". {schema}: {json.dumps(type_schema(field.type), ensure_ascii=False)}"
     return text
 
 

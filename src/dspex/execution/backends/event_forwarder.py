@@ -5,6 +5,7 @@ from typing import Any
 
 from dspex.execution.adapters import EmitEvent, ReplyEvents
 from dspex.execution.adapters.field_splitter import ChatSplitter, Delta, FieldSplitter, JSONSplitter
+from dspex.execution.adapters.xml_scanner import FieldTags, XMLSplitter
 from dspex.telemetry import Status
 
 
@@ -35,11 +36,11 @@ class EventForwarder:
         attempt = self._attempts[module] = self._attempts.get(module, 0) + 1
         if attempt > 1:
             await self._emit(Status(path, "Predict", "again"))
-        return ReplyEvents(self._emit, _EitherSplitter(dict(fields)), path=path, attempt=attempt)
+        return ReplyEvents(self._emit, _AnySplitter(dict(fields)), path=path, attempt=attempt)
 
 
-class _EitherSplitter:
-    """Reads both chat and JSON replies; the first character of a reply shows its format."""
+class _AnySplitter:
+    """Reads chat, JSON and XML replies; the first character of a reply shows its format."""
 
     def __init__(self, names: dict[str, str]) -> None:
         self._names = names
@@ -54,10 +55,13 @@ class _EitherSplitter:
         start = self._text.lstrip()
         if not start:
             return []
-        self._splitter = (
-            JSONSplitter(self._names) if start[0] in "{`" else ChatSplitter(self._names)
-        )
+        self._splitter = self._splitter_for(start[0])
         return self._splitter.feed(self._text)
+
+    def _splitter_for(self, character: str) -> FieldSplitter:
+        if character == "<":
+            return XMLSplitter(FieldTags(dict.fromkeys(self._names, False)), self._names)
+        return JSONSplitter(self._names) if character in "{`" else ChatSplitter(self._names)
 
     def partial(self) -> dict[str, Any] | None:
         """See `FieldSplitter.partial`."""

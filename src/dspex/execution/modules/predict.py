@@ -83,7 +83,8 @@ class Predict(Module[SignatureT]):
         demos: examples for the model, each with inputs and outputs by field name; texts, such
             as those of a csv, are parsed by the types of the signature.
         model: a model or model string; by default the model of the context.
-        adapter: "chat", "json", "tools" or an adapter object; by default that of the context.
+        adapter: "chat", "json", "tools", "xml" or an adapter object; by default that of the
+            context.
         temperature: the randomness of the reply, from 0 (always the most likely token).
         max_tokens: the most tokens of the reply.
         top_p: sample only from the most likely tokens with this probability together, from 0 to 1.

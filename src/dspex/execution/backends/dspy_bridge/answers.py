@@ -8,9 +8,10 @@ from dspex.errors import (
     DefinitionError,
     InputError,
 )
-from dspex.execution.adapters import ChatAdapter, JSONAdapter
+from dspex.execution.adapters import Adapter, ChatAdapter, JSONAdapter
 from dspex.execution.adapters.replies import reader_of
 from dspex.execution.adapters.turns import validate_outputs
+from dspex.execution.adapters.xml import XMLAdapter
 from dspex.execution.backends.dspy_bridge.contracts import mismatch_error
 from dspex.execution.backends.outputs import is_guess
 from dspex.execution.frame import payload
@@ -24,12 +25,19 @@ def native_error(program: Program, reply: str) -> AdapterError | None:
     kind = MODULE_KINDS.get(program.root.kind)
     if kind is None or not kind.replies_with_outputs or not reply:
         return None
-    adapter = JSONAdapter() if reply.lstrip().startswith("{") else ChatAdapter()
+    adapter = _adapter_for(reply.lstrip()[:1])
     try:
         adapter.parse(program.signature, reply)
     except AdapterError as error:
         return error
     return None
+
+
+def _adapter_for(character: str) -> Adapter:
+    """Return the adapter whose replies begin with a character."""
+    if character == "<":
+        return XMLAdapter()
+    return JSONAdapter() if character == "{" else ChatAdapter()
 
 
 def read_outputs(program: Program, answer: Any) -> dict[str, Any]:

@@ -58,6 +58,8 @@ from dspex.language.signatures import Signature
 from dspex.telemetry import Observer
 
 HOST = Path(__file__).parent / "child"
+_ADAPTERS = ("chat", "json", "xml")
+"""Those that dspy has, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,9 +236,10 @@ class DspyBackend:
     ) -> tuple[Any, OpenSpan]:
         model = model_for_run(context, setting(loaded.program.root, "model"))
         adapter = loaded.adapter or context.adapter_for(None, model).name
-        if adapter not in {"chat", "json"}:
+        if adapter not in _ADAPTERS:
             raise DefinitionError(
-                f"dspy does not have the adapter {adapter!r}; use 'chat' or 'json' for this node"
+                f"dspy does not have the adapter {adapter!r}; use one of "
+                f"{', '.join(_ADAPTERS)} for this node"
             )
         span = context.begin("backend", self.name)
         answerer = Answerer(

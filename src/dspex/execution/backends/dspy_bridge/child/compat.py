@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import cache, partial, wraps
 from typing import Any
-from weakref import WeakKeyDictionary
 
 try:
     import dspy
@@ -37,7 +36,6 @@ __all__ = [
     "VERSION",
     "AdapterParseError",
     "PartsError",
-    "adapter",
     "dspy",
     "language_model",
     "local_interpreter",
@@ -360,47 +358,6 @@ def _engine_class() -> Any:
 def turn_off_caches() -> None:
     """Turn off dspy's caches, because the parent caches."""
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
-
-
-def adapter(name: str) -> Any:
-    """Return dspy's adapter of that name, with a cache for the system messages of signatures."""
-    dspy_adapter = {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter}[name]()
-    dspy_adapter.format_system_message = _SystemMessages(dspy_adapter.format_system_message)
-    return dspy_adapter
-
-
-class _SystemMessages:
-    """Caches texts by signature class until the contents of the signature change."""
-
-    def __init__(self, write: "Callable[[Any], str]") -> None:
-        self._write = write
-        self._cache: WeakKeyDictionary[Any, tuple[Any, str]] = WeakKeyDictionary()
-
-    def __deepcopy__(self, memo: "dict[int, Any]") -> "_SystemMessages":
-        return self
-
-    def __call__(self, signature: Any) -> str:
-        """Return the system message."""
-        shape = [
-            signature.instructions,
-            *(
-                (name, field.annotation, field.metadata, field.json_schema_extra)
-                for name, field in signature.model_fields.items()
-            ),
-        ]
-        entry = self._cache.get(signature)
-        if entry is not None and entry[0] == shape:
-            return entry[1]
-        text = self._write(signature)
-        copied = [
-            shape[0],
-            *(
-                (name, hint, list(marks), dict(extra or {}))
-                for name, hint, marks, extra in shape[1:]
-            ),
-        ]
-        self._cache[signature] = (copied, text)
-        return text
 
 
 def redirect_models(replacement: "Callable[[str], Any]") -> None:

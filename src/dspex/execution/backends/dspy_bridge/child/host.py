@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import compat, programs  # compat first: its error says what to do without dspy
+from .adapters import ADAPTERS, create_adapter
 from .compat import AdapterParseError, dspy
 from .contracts import inputs_of
 from .model import NamedModel, ParentModel
@@ -47,7 +48,7 @@ class DspyHost:
         self._programs: dict[str, Any] = {}
         self._paths: dict[str, dict[int, str]] = {}
         self._converters: dict[str, Converters] = {}
-        self._adapters = {name: compat.adapter(name) for name in ("chat", "json")}
+        self._adapters = {name: create_adapter(name) for name in ADAPTERS}
         self._lock = threading.Lock()
         self.commands = {
             "create_program": self._create,
