@@ -166,6 +166,7 @@ _HOMES = {
     ),
 }
 ROOMS = (
+    "adapters",
     "backends",
     "errors",
     "evaluation",

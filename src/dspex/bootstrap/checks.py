@@ -9,6 +9,7 @@ from dspex.bootstrap.retention import redaction_of
 from dspex.errors import DspexError
 from dspex.execution.adapters.registry import find_adapter
 from dspex.execution.modules import CodeRoot
+from dspex.execution.modules.adapter_code import load_adapter
 from dspex.session import check_embedder, check_model
 from dspex.settings import Settings, read_settings
 
@@ -33,6 +34,11 @@ def checked_settings(
 
 def _problems(settings: Settings, code: CodeRoot | None) -> Iterator[tuple[str, str]]:
     checks: dict[str, Callable[[], object]] = {
+        **{
+            f"adapters.{name}": partial(load_adapter, name, target, code)
+            for name, target in settings.adapters.items()
+            if code is not None
+        },
         "adapter": partial(find_adapter, settings.adapter),
         "domain": partial(domain_of, settings, code),
         "redact": partial(redaction_of, settings, code),

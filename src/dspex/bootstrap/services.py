@@ -21,6 +21,7 @@ from dspex.execution.backends import Backends
 from dspex.execution.clients import LanguageModel
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot
+from dspex.execution.modules.adapter_code import load_adapters
 from dspex.operations import storage
 from dspex.operations.collections.collection_storage import CollectionStorage
 from dspex.operations.collections.embedders import CollectionEmbedders
@@ -136,6 +137,8 @@ async def _dependencies(
     say: Callable[[str], None],
 ) -> tuple[Dependencies, Database]:
     """Open the database until the end of `stack`; return the services that need nothing else."""
+    if code is not None:
+        load_adapters(settings.adapters, code)
     database = database_of(settings, say=say)
     stack.push_async_callback(database.aclose)
     domain = domain_of(settings, code)

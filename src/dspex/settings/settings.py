@@ -63,6 +63,7 @@ class Settings:
     redact_patterns: tuple[str, ...] = ()
     metrics: Mapping[str, str] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
+    adapters: Mapping[str, str] = field(default_factory=dict)
     keep_days: int = 0
     keep_count: int = 0
     quota_executions: int = 0

@@ -60,7 +60,9 @@ SETTINGS: Mapping[str, Setting] = {
         "What models take beside text, where dspex does not know it from their names: "
         '"MODEL=vision+audio+documents", separated by commas, or a table.',
     ),
-    "adapter": Setting(TEXT, 'The default adapter: "chat", "json", "tools" or "xml".'),
+    "adapter": Setting(
+        TEXT, 'The default adapter: "chat", "json", "tools", "xml" or one of `adapters`.'
+    ),
     "database_url": Setting(
         POSTGRES,
         "A PostgreSQL database; by default the database is a file in state_dir.",
@@ -158,6 +160,10 @@ SETTINGS: Mapping[str, Setting] = {
     "tools": Setting(
         FUNCTIONS,
         "Functions in the code root that agents may use as tools through the API, by name.",
+    ),
+    "adapters": Setting(
+        FUNCTIONS,
+        "Adapters in the code root, classes or objects, by the names that they have.",
     ),
     "keep_days": Setting(number(0, 100_000), "Days after which executions are deleted (0: never)."),
     "keep_count": Setting(

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from dspex.errors import AdapterError, DspexError, ToolError
-from dspex.execution.adapters import Adapter
+from dspex.execution.adapters import Adapter, StreamingAdapter
 from dspex.execution.clients import LanguageModel, Request, ask
 from dspex.execution.tools import Tool, ToolPolicy
 from dspex.language.records import Message
@@ -168,6 +168,34 @@ class AdapterContract:
         assert first == self.make().render(
             equal_signature, demos, {"a": ["p", "q"], "b": {"z": 1, "y": 2}}
         )
+
+    def reply(self, signature: Signature, **outputs: object) -> str:
+        """Return outputs as a demonstration shows them."""
+        demo = {**dict.fromkeys(signature.input_fields, "q"), **outputs}
+        inputs = dict.fromkeys(signature.input_fields, "r")
+        messages = self.make().render(signature, [demo], inputs).messages
+        return [message.text for message in messages if message.role == "assistant"][-1]
+
+    def test_a_reply_in_the_layout_of_a_demonstration_is_read(self) -> None:
+        """What a model is shown it may write."""
+        signature = Signature("question -> answer, n: int, tags: list[str], more: dict[str, any]")
+        outputs = {"answer": "<a> & [b]\n{c}", "n": 3, "tags": ["x", "y"], "more": {"k": [1]}}
+        assert self.make().parse(signature, self.reply(signature, **outputs)) == outputs
+
+    def test_a_streamed_reply_has_the_text_of_its_fields(self) -> None:
+        """In chunks of any size; only adapters with a `splitter` stream."""
+        adapter, signature = self.make(), Signature("question -> thought, answer")
+        if not isinstance(adapter, StreamingAdapter):
+            pytest.skip("this adapter does not stream")
+        outputs = {"thought": "Is 1 < 2?\n\nIt is.", "answer": "yes & no"}
+        reply = self.reply(signature, **outputs)
+        for size in (1, 7, len(reply)):
+            splitter, texts = adapter.splitter(signature), dict.fromkeys(outputs, "")
+            chunks = [reply[start : start + size] for start in range(0, len(reply), size)]
+            deltas = [delta for chunk in chunks for delta in splitter.feed(chunk)]
+            for field, text in [*deltas, *splitter.end()]:
+                texts[field] += text
+            assert texts == outputs
 
     def test_nonsense_is_an_adapter_error_that_carries_the_reply(self) -> None:
         """`parse` raises nothing else."""

@@ -83,7 +83,10 @@ class IsolatedBackend:
         """Build the program in a worker; see `Backend.create_program`."""
         handle = Handle(program.content_hash)
         if not self._programs.touch(handle):
-            args = {"program": program.to_dict()}
+            args = {
+                "program": program.to_dict(),
+                "adapters": ADAPTERS.targets(program.to_json()),
+            }
             load_request = LoadRequest(handle=handle, args=args)
             await self._pool.call(
                 "create_program", args, seconds=self._seconds, program=load_request
@@ -105,12 +108,13 @@ class IsolatedBackend:
             replace(context, rollout=0) if attempt else context
         )  # the worker continues from there
         validator = program.signature.input_validator
-        model = model_for_run(context, None)
+        model, adapter = model_for_run(context, None), _adapter_name(context)
         args = {
             "handle": handle,
             "inputs": validator.dump(check_sendable(validator(inputs))),
             "model": describe_model(model),
-            "adapter": _adapter_name(context),
+            "adapter": adapter,
+            "adapters": {} if adapter is None else ADAPTERS.targets(f'"{adapter}"'),
             "seed": context.seed,
             "rollout": attempt,
             "stream": context.frame.emit is not None,
@@ -155,10 +159,10 @@ def _capabilities(code: CodeRoot | None) -> frozenset[BackendCapability]:
 
 def _adapter_name(context: RunContext) -> str | None:
     """Return the name of the context's adapter; a worker can only use adapters that have a name."""
-    if context.adapter is not None and context.adapter not in ADAPTERS.values():
+    if context.adapter is not None and not ADAPTERS.holds(context.adapter):
         raise ConfigurationError(
             f"the adapter {context.adapter.name!r} is a custom object, which workers cannot use; "
-            "set one of "
+            "register it with dspex.adapters.register_adapter, set one of "
             f"{', '.join(ADAPTERS)}, or run the program natively"
         )
     return None if context.adapter is None else context.adapter.name

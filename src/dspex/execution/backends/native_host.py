@@ -19,6 +19,7 @@ from dspex.execution.clients import Capability, Request, Response
 from dspex.execution.context import RunContext
 from dspex.execution.frame import Frame, OpenSpan, TraceRecorder
 from dspex.execution.modules import CodeRoot, Module, Predict, build
+from dspex.execution.modules.adapter_code import load_adapters
 from dspex.execution.modules.instances import with_instances
 from dspex.language.programs import Program
 from dspex.language.records import Span, SpanKind
@@ -126,6 +127,7 @@ class NativeHost:
 
     def _create(self, call: Any, args: dict[str, Any]) -> str:
         program = Program.from_dict(args["program"])
+        load_adapters(args.get("adapters", {}), self._code)
         if program.content_hash not in self._modules:
             self._modules[program.content_hash] = build(program, code=self._code)
         return program.content_hash
@@ -134,6 +136,7 @@ class NativeHost:
         module, clock = self._modules.get(args["handle"]), SystemClock()
         if module is None:
             raise NotFoundError(f"this worker holds no program {args['handle']!r}; create it first")
+        load_adapters(args.get("adapters", {}), self._code)
         parts = dict(module.named_modules())
         run = LocalRun(Silent(), clock, {id(part): path for path, part in parts.items()})
         fields: Fields | None = _fields(module) if args.get("stream") else None

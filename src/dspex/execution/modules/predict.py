@@ -187,11 +187,11 @@ class Predict(Module[SignatureT]):
         if self.model is not None:
             config["model"] = model_string(path, self.model)
         if self.adapter is not None:
-            if self.adapter not in ADAPTERS.values():
+            if not ADAPTERS.holds(self.adapter):
                 names = ", ".join(ADAPTERS)
                 raise DefinitionError(
-                    f"the adapter of {str(path)!r} is a custom object; set it by name ({names}) to "
-                    "store it"
+                    f"the adapter of {str(path)!r} is a custom object; to store it, register it "
+                    f"with dspex.adapters.register_adapter, or set one by name ({names})"
                 )
             config["adapter"] = self.adapter.name
         return config

@@ -74,6 +74,7 @@ def _examine() -> Iterator[Finding]:
     for what, use, targets in (
         ("metrics", "jobs", settings.metrics),
         ("tools", "agents", settings.tools),
+        ("adapters", "programs", settings.adapters),
     ):
         if targets:
             names = ", ".join(f"{name} ({target})" for name, target in sorted(targets.items()))

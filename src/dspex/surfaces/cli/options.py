@@ -28,7 +28,9 @@ model_option = click.option(
     "--model", help="Model string, such as local/gemma3-270m or openai/gpt-4o-mini."
 )
 adapter_option = click.option(
-    "--adapter", type=click.Choice([*ADAPTERS]), help="The layout of prompts."
+    "--adapter",
+    metavar=f"[{'|'.join(ADAPTERS)}]",
+    help="The layout of prompts; also one that [adapters] of dspex.toml names.",
 )
 backend_option = click.option(
     "--backend",
