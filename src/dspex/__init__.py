@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dspex._version import __version__
 
 if TYPE_CHECKING:
+    from dspex import agents as agents
     from dspex import backends as backends
     from dspex import errors as errors
     from dspex import evaluation as evaluation
@@ -167,6 +168,7 @@ _HOMES = {
 }
 ROOMS = (
     "adapters",
+    "agents",
     "backends",
     "errors",
     "evaluation",

@@ -32,6 +32,7 @@ DspexError
         StaleCodeError
         BudgetError
             DeadlineError
+        RepetitionError
         CheckError
         MediaError
         UnavailableError
@@ -86,6 +87,7 @@ __all__ = [
     "QuotaError",
     "RateLimitedError",
     "RefusedError",
+    "RepetitionError",
     "RestartLimitError",
     "RetrievalError",
     "SandboxError",
@@ -381,8 +383,14 @@ class DeadlineError(BudgetError):
     code = "deadline"
 
 
+class RepetitionError(ExecutionError):
+    """A call was repeated although nothing had changed since the last one, so it cannot help."""
+
+    code = "repetition"
+
+
 class CheckError(ExecutionError):
-    """An `Assert` of a program still does not hold after its predictor was asked again."""
+    """An `Assert`, a check or the `verify` of a team still does not hold after another try."""
 
     code = "check"
 

@@ -328,7 +328,12 @@ def without_run(context: RunContext) -> RunContext:
     frame = context.frame
     if frame.recorder is None:
         return context
-    outside = Frame(is_guarded=frame.is_guarded, loop=frame.loop, execution_id=frame.execution_id)
+    outside = Frame(
+        is_guarded=frame.is_guarded,
+        loop=frame.loop,
+        execution_id=frame.execution_id,
+        team=frame.team,
+    )
     return replace(context, frame=outside)
 
 

@@ -12,6 +12,7 @@ import uuid_utils
 from dspex.clock import Clock
 from dspex.error_text import CodeFrame
 from dspex.errors import describe
+from dspex.execution.team_run import TeamRun
 from dspex.failures import user_frames
 from dspex.language.records import Prediction, Span, SpanKind, SpanStatus, Trace, Usage
 from dspex.language.records.canonical import json_bytes
@@ -217,6 +218,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
       inputs and outputs of each predictor after its answer.
     - `loop` owns the backends of the run; a `forward` may run on another one.
     - `execution_id` is the stored execution that the run is part of.
+    - `team` is the run of the innermost team around the call; its limits apply to the call, too.
     """
 
     recorder: TraceRecorder | None = None
@@ -230,6 +232,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     on_call: CallListener | None = None
     loop: asyncio.AbstractEventLoop | None = None
     execution_id: UUID | None = None
+    team: TeamRun | None = None
 
 
 OUTSIDE = Frame()  # of any run

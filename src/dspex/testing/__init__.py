@@ -1,5 +1,6 @@
 """Public fakes and contract suites for tests; production code never imports this room."""
 
+from dspex.testing.agents import AgentTurn, by_role, simulated_agents, tool_calls
 from dspex.testing.clock import FakeClock
 from dspex.testing.loopback import LoopbackServer, http_answer
 from dspex.testing.scripted import Reply, ScriptedModel
@@ -7,6 +8,7 @@ from dspex.testing.simulated import SimulatedModel
 from dspex.testing.surfaces import Bottleneck, ResponseSurface, Surface
 
 __all__ = [
+    "AgentTurn",
     "Bottleneck",
     "FakeClock",
     "LoopbackServer",
@@ -15,5 +17,8 @@ __all__ = [
     "ScriptedModel",
     "SimulatedModel",
     "Surface",
+    "by_role",
     "http_answer",
+    "simulated_agents",
+    "tool_calls",
 ]

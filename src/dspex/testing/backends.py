@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -16,12 +15,10 @@ from dspex.execution.clients import Request
 from dspex.execution.context import RunContext
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature
+from dspex.testing.layouts import fill_in
 from dspex.testing.scripted import ScriptedModel
 
 Values = Mapping[str, Any] | Callable[[Request], Mapping[str, Any]]
-_CHAT = re.compile(r"`\[\[ ## (\w+) ## \]\]`")
-_XML = re.compile(r"`<(\w+)>`")
-_JSON = re.compile(r"`(\w+)`")
 
 
 def answering(values: Values, **options: Any) -> ScriptedModel:
@@ -32,22 +29,9 @@ def answering(values: Values, **options: Any) -> ScriptedModel:
     """
 
     def reply(request: Request) -> str:
-        answers = values(request) if callable(values) else values
-        last = request.messages[-1].text.rpartition("Respond with")[2]
-        chat = [name for name in _CHAT.findall(last) if name != "completed"]
-        if chat:
-            parts = [f"[[ ## {name} ## ]]\n{_text(answers.get(name, name))}" for name in chat]
-            return "\n\n".join([*parts, "[[ ## completed ## ]]"])
-        if xml := _XML.findall(last):
-            parts = [f"<{name}>\n{_text(answers.get(name, name))}\n</{name}>" for name in xml]
-            return "\n\n".join(parts)
-        return json.dumps({name: answers.get(name, name) for name in _JSON.findall(last)})
+        return fill_in(request, values(request) if callable(values) else values)
 
     return ScriptedModel(reply, **options)
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def predicting(

@@ -27,7 +27,7 @@ from dspex.execution.workers import (
     LoadRequest,
     Pool,
     PoolConfig,
-    Supervisor,
+    WorkerSupervisor,
 )
 from dspex.execution.workers.orphans import RUN_VARIABLE, run_mark, sweep
 from dspex.telemetry import Collecting
@@ -321,7 +321,7 @@ async def test_named_pools_under_one_supervisor_do_not_share_their_fate():
 
         return ChildSpec(name=name, create=create)
 
-    async with asyncio.timeout(20), Supervisor("workers", [make("a"), make("b")]) as tree:
+    async with asyncio.timeout(20), WorkerSupervisor("workers", [make("a"), make("b")]) as tree:
         first = pools["a"]
         with pytest.raises(WorkerLostError):
             await first.call("crash", {})

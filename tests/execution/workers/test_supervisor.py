@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from dspex.errors import DefinitionError, RestartLimitError, WorkerLostError, WorkerStartError
-from dspex.execution.workers import Backoff, ChildSpec, Intensity, RestartPolicy, Supervisor
+from dspex.execution.workers import Backoff, ChildSpec, Intensity, RestartPolicy, WorkerSupervisor
 from dspex.testing import FakeClock
 
 
@@ -58,7 +58,7 @@ async def supervise(**options):
     """Open a supervisor of three permanent children, or of `specs`."""
     nursery, clock = Nursery(), FakeClock()
     specs = options.pop("specs", lambda n: [n.spec("a"), n.spec("b"), n.spec("c")])(nursery)
-    supervisor = Supervisor(
+    supervisor = WorkerSupervisor(
         "s", specs, policy=RestartPolicy(**options), clock=clock, rng=random.Random(7)
     )
     async with supervisor:
@@ -137,7 +137,7 @@ def test_backoff_doubles_has_jitter_and_a_ceiling():
 async def test_a_child_that_cannot_start_stops_those_before_it_and_raises():
     nursery = Nursery()
     nursery.refuses.add("b")
-    supervisor = Supervisor("s", [nursery.spec("a"), nursery.spec("b")])
+    supervisor = WorkerSupervisor("s", [nursery.spec("a"), nursery.spec("b")])
     with pytest.raises(WorkerStartError, match="b refuses"):
         await supervisor.start()
     assert nursery.take() == "+a -a"
@@ -163,9 +163,9 @@ async def test_a_supervisor_is_a_child_of_another_and_its_failure_is_contained_t
     nursery, clock = Nursery(), FakeClock()
     policy = RestartPolicy(intensity=Intensity(restarts=0))
     inner = ChildSpec(
-        name="inner", create=lambda: Supervisor("inner", [nursery.spec("a")], policy=policy)
+        name="inner", create=lambda: WorkerSupervisor("inner", [nursery.spec("a")], policy=policy)
     )
-    async with Supervisor("outer", [inner, nursery.spec("b")], clock=clock) as outer:
+    async with WorkerSupervisor("outer", [inner, nursery.spec("b")], clock=clock) as outer:
         await nursery.crash("a")
         assert nursery.take() == "+a +b +a"
         assert outer.restarts("inner") == 1

@@ -97,14 +97,18 @@ def _node_program(program: Program, node: Node) -> Program:
 
 
 def _replace_module(root: Module, path: str, module: Module) -> None:
-    """Replace the module at `path` (`answer`, `steps[0]`, `d['k']`)."""
+    """Replace the module at `path` (`answer`, `steps[0]`, `d['k']`), wherever it is a part."""
     target = dict(root.named_modules()).get(path)
-    for _, parent in root.named_modules():
-        for relative, child in parent.children():
-            if child is target:
-                _set_child(parent, relative, module)
-                return
-    raise DefinitionError(f"the program has no module at {path!r} to run on another backend")
+    parents = [
+        (parent, relative)
+        for _, parent in root.named_modules()
+        for relative, child in parent.children()
+        if child is target
+    ]
+    if not parents:
+        raise DefinitionError(f"the program has no module at {path!r} to run on another backend")
+    for parent, relative in parents:  # several, if parts share it
+        _set_child(parent, relative, module)
 
 
 def _set_child(parent: Module, relative: str, module: Module) -> None:

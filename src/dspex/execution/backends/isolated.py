@@ -120,6 +120,8 @@ class IsolatedBackend:
             "stream": context.frame.emit is not None,
             "note": context.frame.on_call is not None,
         }
+        if context.frame.team is not None:
+            args["team"] = context.frame.team.remaining().to_dict()
         span = context.begin("backend", self.name)
         first = len(span.run.spans)
         forwarder = None if context.frame.emit is None else EventForwarder(context.frame.emit)

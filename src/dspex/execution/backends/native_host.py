@@ -21,6 +21,7 @@ from dspex.execution.frame import Frame, OpenSpan, TraceRecorder
 from dspex.execution.modules import CodeRoot, Module, Predict, build
 from dspex.execution.modules.adapter_code import load_adapters
 from dspex.execution.modules.instances import with_instances
+from dspex.execution.team_run import TeamLimits, TeamRun
 from dspex.language.programs import Program
 from dspex.language.records import Span, SpanKind
 from dspex.language.signatures.codec import plain
@@ -172,6 +173,7 @@ class NativeHost:
                 recorder=run,
                 emit=None if fields is None else emit,
                 on_call=note if args.get("note") else None,
+                team=TeamRun(TeamLimits.from_dict(args["team"])) if "team" in args else None,
             ),
         )
         try:

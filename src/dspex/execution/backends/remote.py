@@ -17,6 +17,7 @@ from dspex.execution.clients.chat_parts import read_chat_content
 from dspex.execution.clients.modalities import check_media
 from dspex.execution.context import THREE_WAYS, RunContext
 from dspex.execution.frame import OpenSpan, payload
+from dspex.execution.modules.model_call import with_advice
 from dspex.language.programs import ModulePath
 from dspex.language.records import Message, Span, SpanKind
 from dspex.language.records.message import without_bytes
@@ -237,6 +238,8 @@ class Answerer:
         self, request: Request, model: LanguageModel, args: Mapping[str, Any]
     ) -> Response:
         parent, path = self.span_id(args.get("span")), self.full_path(args.get("path", ""))
+        if self.context.frame.advice:
+            request = with_advice(request, self.context.frame.advice, path)
         span = self.span.run.begin("model", model.name, parent_id=parent, path=path)
         if self.context.records_payloads:
             span.inputs = payload(without_bytes(request.messages))

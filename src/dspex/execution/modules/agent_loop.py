@@ -104,15 +104,20 @@ class ToolCaller:
             text = result if isinstance(result, str) else _observation(result)
             finished_span = span.end(outputs=text if context.records_payloads else None)
         step |= {"observation": text, "ms": finished_span.seconds * 1e3, "error": error_text}
+        if context.frame.team is not None:
+            context.frame.team.end_tool(name, arguments, text)
         await _emit_status(context, name, "done")
         return text
 
     def check_limits(self) -> None:
-        """Raise if the tokens or dollars of this run are used up.
+        """Raise if the tokens or dollars of this run are used up, or the team around it has ended.
 
         Raises:
             BudgetError: a limit is reached.
+            RepetitionError: members or tools were called again and again, and nothing changed.
         """
+        if (team := current().frame.team) is not None:
+            team.check()
         for span in self._recorder.spans[self._booked :]:
             if span.kind == "model":
                 self._budget.book(span.usage)
@@ -159,7 +164,7 @@ class NativeLoop:
         self._caller = caller
         self._model = model
         self._context = current()
-        self._rejections = 0
+        self._rejections = self._answers = 0
         finish = ToolSpec(
             FINISH, "Give the answer, once you know it.", signature.to_json_schema("generic")
         )
@@ -211,8 +216,9 @@ class NativeLoop:
     ) -> AsyncIterator[tuple[ToolCall, Mapping[str, Any] | None, str]]:
         """Yield each call of a turn with the outputs, if it is a valid answer, or the observation.
 
-        Calls of tools run at once.
+        Calls of tools run at once. Of several different answers in one turn, none is taken.
         """
+        self._answers = len({payload(c.arguments) for c in response.tool_calls if c.name == FINISH})
         for calls in _batches(response.tool_calls):
             results = await all_at_once([self._handle_call(call, response.text) for call in calls])
             for call, (outputs, observation) in zip(calls, results, strict=True):
@@ -248,6 +254,8 @@ class NativeLoop:
         """Return the outputs if this call is a valid answer; else None and the observation."""
         if call.name != FINISH:
             return None, await self._caller.call(call.name, call.arguments, thought=thought)
+        if self._answers > 1:
+            return None, self._reject(call, thought, f"call `{FINISH}` once, with one answer")
         try:
             outputs = self._signature.validate_outputs(
                 _by_field_name(self._signature, call.arguments)

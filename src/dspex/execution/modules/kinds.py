@@ -23,6 +23,14 @@ from dspex.execution.modules import (
     rlm,
     switch,
 )
+from dspex.execution.modules.agents import (
+    blackboard,
+    handoff,
+    router,
+    sequence,
+    supervisor,
+)
+from dspex.execution.modules.agents import map as team_map
 from dspex.execution.modules.module_kind import ModuleKind
 
 MODULE_KINDS: Mapping[str, ModuleKind] = {
@@ -42,6 +50,12 @@ MODULE_KINDS: Mapping[str, ModuleKind] = {
         majority.KIND,
         ensemble.KIND,
         comparison.KIND,
+        sequence.KIND,
+        team_map.KIND,
+        router.KIND,
+        supervisor.KIND,
+        handoff.KIND,
+        blackboard.KIND,
         python_module.KIND,
         rag.KIND,
         rerank.KIND,

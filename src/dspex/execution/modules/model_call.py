@@ -46,7 +46,7 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
         if frame.emit is not None:
             await frame.emit(Status(self.span.path, "Predict", "begun"))
         if frame.advice:
-            request = _with_advice(request, frame.advice, self.span.path)
+            request = with_advice(request, frame.advice, self.span.path)
         return self.with_objections(request)
 
     async def send(self, request: Request) -> str:
@@ -163,7 +163,8 @@ def advised(content: Content, advice: Mapping[str, str], path: str) -> Content:
     return join_content(content, *(f"\n\n{advice[key]}" for key in ("", path) if advice.get(key)))
 
 
-def _with_advice(request: Request, advice: Mapping[str, str], path: str) -> Request:
+def with_advice(request: Request, advice: Mapping[str, str], path: str) -> Request:
+    """Return a request whose last turn ends with the advice for the predictor at `path`, if any."""
     *messages, last = request.messages
     last = msgspec.structs.replace(last, content=advised(last.content, advice, path))
     return msgspec.structs.replace(request, messages=(*messages, last))

@@ -31,6 +31,8 @@ from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
 from dspex.language.variables import Variable
 
+_TOOLS = "The tools are:"
+
 
 class ReAct(Module[SignatureT]):
     """Works in turns: the model reasons, calls a tool, and reads its result, until it can answer.
@@ -78,11 +80,7 @@ class ReAct(Module[SignatureT]):
         repairs: int = 1,
     ) -> None:
         self.signature = Signature.of(signature)
-        self.tools = tools if isinstance(tools, ToolSet) else ToolSet(tools)
-        if FINISH in self.tools:
-            raise DefinitionError(
-                f"a tool may not be named {FINISH!r}: that is how the model ends; rename it"
-            )
+        self.tools = _check_tools(tools if isinstance(tools, ToolSet) else ToolSet(tools))
         self.max_turns = max_turns
         self.max_tokens = max_tokens
         self.max_usd = max_usd
@@ -125,7 +123,7 @@ class ReAct(Module[SignatureT]):
         return {**outputs, **({} if TRAJECTORY in outputs else {TRAJECTORY: caller.steps})}
 
     def _native_loop(self, caller: ToolCaller, model: LanguageModel) -> NativeLoop:
-        instructions = self.react.signature.instructions.split("The tools are:")[0]
+        instructions = self.react.signature.instructions.split(_TOOLS)[0]
         settings = self.react.settings
         recorder = current().frame.recorder
         return NativeLoop(
@@ -172,28 +170,43 @@ class ReAct(Module[SignatureT]):
             for part in (tool.call, tool.policy)
         ]
 
-    def _step_signature(self) -> Signature:
+    def set_tools(self, tools: ToolSet) -> None:
+        """Replace the tools; only for agents under construction.
+
+        Raises:
+            DefinitionError: a tool is named "finish".
+        """
+        self.tools = _check_tools(tools)
+        signature = self.react.signature
+        head, mark, _ = signature.instructions.partition(_TOOLS)
+        if mark:
+            signature = signature.with_instructions(f"{head}{_TOOLS}\n{self._tool_lines()}")
+        self.react.signature = signature.with_field(TOOL_NAME, self._tool_names())
+
+    def _tool_lines(self) -> str:
         lines = [
             f"- {spec.name}: {spec.description} Arguments: {_schema_text(spec)}"
             for spec in self.tools.specs()
         ]
+        return "\n".join([*lines, f"- {FINISH}: ends the course; its arguments are {{}}."])
+
+    def _tool_names(self) -> str:
+        return f"Literal[{', '.join(map(repr, [*self.tools, FINISH]))}]"
+
+    def _step_signature(self) -> Signature:
         outputs = ", ".join(
             f"`{field.wire_name}`" for field in self.signature.output_fields.values()
         )
         instructions = (
             f"{self.signature.instructions}\n\nYou are an agent. In each turn, look at the course "
             "so far, think, "
-            f"and call one tool, until you know enough to give {outputs}. The tools are:\n"
-            + "\n".join(lines)
-            + f"\n- {FINISH}: ends the course; its arguments are {{}}."
+            f"and call one tool, until you know enough to give {outputs}. {_TOOLS}\n"
+            + self._tool_lines()
         )  # fmt: skip
-        names = [*self.tools, FINISH]
         base = self._with_trajectory(self.signature).with_instructions(instructions).append(THOUGHT)
         for name in self.signature.output_fields:
             base = base.remove(name)
-        return base.append(TOOL_NAME, f"Literal[{', '.join(map(repr, names))}]").append(
-            TOOL_ARGUMENTS, "dict[str, any]"
-        )
+        return base.append(TOOL_NAME, self._tool_names()).append(TOOL_ARGUMENTS, "dict[str, any]")
 
     @staticmethod
     def _with_trajectory(signature: Signature) -> Signature:
@@ -231,6 +244,14 @@ class ReAct(Module[SignatureT]):
         return Node(
             id=str(path), kind=KIND.name, signature=self.signature, config=config, children=children
         )
+
+
+def _check_tools(tools: ToolSet) -> ToolSet:
+    if FINISH in tools:
+        raise DefinitionError(
+            f"a tool may not be named {FINISH!r}: that is how the model ends; rename it"
+        )
+    return tools
 
 
 def _schema_text(spec: ToolSpec) -> str:

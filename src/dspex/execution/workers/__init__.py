@@ -1,7 +1,7 @@
 """Supervised worker processes: isolate code that may crash, hang, leak or block.
 
-A `Pool` holds workers of one kind, a `Supervisor` keeps them running, `WorkerSpec` describes what
-they run. May be imported by `backends` and the rooms above it.
+A `Pool` holds workers of one kind, a `WorkerSupervisor` keeps them running, `WorkerSpec` describes
+what they run. May be imported by `backends` and the rooms above it.
 """
 
 from dspex.execution.workers.breaker import BreakerConfig
@@ -10,7 +10,7 @@ from dspex.execution.workers.pool import LoadRequest, Pool, PoolConfig
 from dspex.execution.workers.restarts import Backoff, Intensity
 from dspex.execution.workers.spec import WorkerSpec
 from dspex.execution.workers.stats import PoolStats, WorkerStats
-from dspex.execution.workers.supervisor import Child, ChildSpec, RestartPolicy, Supervisor
+from dspex.execution.workers.supervisor import Child, ChildSpec, RestartPolicy, WorkerSupervisor
 from dspex.execution.workers.worker import PoolWorker
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "PoolStats",
     "PoolWorker",
     "RestartPolicy",
-    "Supervisor",
     "WorkerSpec",
     "WorkerStats",
+    "WorkerSupervisor",
 ]

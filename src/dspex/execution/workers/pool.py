@@ -27,7 +27,7 @@ from dspex.execution.workers.queue import Queue
 from dspex.execution.workers.restarts import Backoff, Intensity
 from dspex.execution.workers.spec import WorkerSpec
 from dspex.execution.workers.stats import PoolStats, WorkerStats
-from dspex.execution.workers.supervisor import ChildSpec, RestartPolicy, Supervisor
+from dspex.execution.workers.supervisor import ChildSpec, RestartPolicy, WorkerSupervisor
 from dspex.execution.workers.watchdog import Watchdog
 from dspex.execution.workers.worker import PoolWorker
 from dspex.telemetry import Observer, Silent
@@ -315,13 +315,13 @@ class Pool:
             child for child in self._supervisor.children.values() if isinstance(child, PoolWorker)
         ]
 
-    def _supervise(self) -> Supervisor:
+    def _supervise(self) -> WorkerSupervisor:
         policy = RestartPolicy(
             intensity=self.config.intensity, backoff=Backoff(healthy=0.2), stops_together=True
         )
         self._numbers = itertools.count()
         children = [self._child_spec() for _ in range(self.config.minimum + self.config.spares)]
-        return Supervisor(
+        return WorkerSupervisor(
             self.config.name, children, policy=policy, clock=self._clock, rng=self._rng
         )
 

@@ -73,7 +73,7 @@ class RestartPolicy:
     stops_together: bool = False
 
 
-class Supervisor:
+class WorkerSupervisor:
     """Starts children in order, restarts them by policy and stops them in reverse. Also a `Child`.
 
     A normal exit (such as a recycled worker) is not a failure and does not count towards the
@@ -118,7 +118,7 @@ class Supervisor:
         """The number of restarts of all children."""
         return sum(slot.restarts for slot in self._slots)
 
-    async def __aenter__(self) -> "Supervisor":
+    async def __aenter__(self) -> "WorkerSupervisor":
         await self.start()
         return self
 

@@ -1,0 +1,74 @@
+"""Teams as registered kinds: stored, and created from a signature and settings."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
+
+from dspex.error_text import suggest
+from dspex.errors import DefinitionError
+from dspex.execution.modules.agents.coordination import (
+    TEAM_SETTINGS,
+    Coordination,
+    team_settings,
+)
+from dspex.execution.modules.agents.members import members_from_settings
+from dspex.execution.modules.module import Module
+from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder, functions_in
+from dspex.language.programs import Node, Program
+from dspex.language.signatures import Signature
+
+
+def _code(tool: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield tool
+    if "permit" in tool:
+        yield tool["permit"]
+
+
+Restore = Callable[[Node, NodeBuilder, Mapping[str, Module]], Coordination[Any]]
+"""Returns the team of a stored node with these members."""
+
+
+def team_kind(
+    team: type[Coordination[Any]],
+    restore: Restore,
+    *,
+    summary: str,
+    settings: tuple[str, ...] = (),
+    functions: tuple[str, ...] = (),
+    lists: tuple[str, ...] = (),
+) -> ModuleKind:
+    """Return the kind of a class of teams.
+
+    Args:
+        team: the class.
+        restore: returns the team of a stored node.
+        summary: one line for people.
+        settings: the names of arguments beside those of every coordination, as JSON.
+        functions: the names of configurations that may be functions.
+        lists: the names of configurations that are lists of tools.
+    """
+    names = (*TEAM_SETTINGS, *settings)
+    construct = cast("Callable[..., Coordination[Any]]", team)
+
+    def create(signature: Signature, values: Mapping[str, Any], name: str) -> Program:
+        for key in values:
+            if key not in names:
+                raise DefinitionError(
+                    f"a {team.kind} takes no {key!r}.{suggest(key, list(names))} It takes: "
+                    f"{', '.join(names)}"
+                )
+        options = {key: values[key] for key in settings if key in values}
+        members = members_from_settings(values, signature)
+        return construct(signature, members, **team_settings(values), **options).to_program(name)
+
+    return ModuleKind(
+        name=team.kind,
+        summary=summary,
+        build=lambda node, builder: restore(node, builder, builder.children(node, "members")),
+        create=create,
+        settings=names,
+        code=lambda node: (
+            node.config,
+            *functions_in("verify", *functions)(node),
+            *(item for name in lists for tool in node.config.get(name, ()) for item in _code(tool)),
+        ),
+    )
