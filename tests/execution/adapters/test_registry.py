@@ -92,8 +92,8 @@ def test_a_saved_state_and_a_variable_name_it(tmp_path: Path) -> None:
     module = dspex.load(tmp_path / "ask.json")
     assert module(RunContext(model=ScriptedModel("yes")), q="?").a == "yes"
     choice = dspex.Predict("q -> a", adapter=dspex.OneOf("chat", "whole")).to_program()
-    chosen = build(choice.assign({"self.adapter": "whole"}))
-    assert chosen(RunContext(model=ScriptedModel("no")), q="?").a == "no"
+    module = build(choice.assign({"self.adapter": "whole"}))
+    assert module(RunContext(model=ScriptedModel("no")), q="?").a == "no"
     ADAPTERS._custom.clear()
     with pytest.raises(
         ConfigurationError, match=r"unknown adapter 'whole'.*chat, json, tools, xml"

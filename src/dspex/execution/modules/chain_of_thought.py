@@ -5,6 +5,7 @@ from typing import Any
 
 from dspex.execution.adapters import Adapter
 from dspex.execution.clients import LanguageModel
+from dspex.execution.clients.embedder import Embedder
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
 from dspex.execution.modules.predict import KIND as PREDICT
@@ -37,6 +38,8 @@ class ChainOfThought(Module[SignatureT]):
         stop: str | Sequence[str] | Variable | None = None,
         seed: int | Variable | None = None,
         repairs: int = 1,
+        nearest: int | Variable | None = None,
+        embedder: Embedder | str | Variable | None = None,
     ) -> None:
         self.steps = steps
         self.declared = Signature.of(signature)
@@ -55,6 +58,8 @@ class ChainOfThought(Module[SignatureT]):
             stop=stop,
             seed=seed,
             repairs=repairs,
+            nearest=nearest,
+            embedder=embedder,
         )
 
     def contract(self) -> Signature:

@@ -1,6 +1,6 @@
 """The calls of one predictor to its model: the first call, repairs and retries."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -38,6 +38,7 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
     unmet: tuple[str, ...] = ()  # suggestions
     signature: Signature | None = None
     inputs: Mapping[str, Any] = {}
+    demos: Sequence[Mapping[str, Any]] = ()  # that the prompt shows
 
     async def start(self, request: Request, signature: Signature) -> Request:
         """Emit the status event, and return the request with what earlier attempts have taught."""

@@ -7,12 +7,12 @@ from typing import Any, Self
 import msgspec
 from typing_extensions import TypeVar
 
-from dspex.error_text import shorten, suggest
+from dspex.error_text import shorten
 from dspex.errors import AdapterError, CheckError, DefinitionError
 from dspex.execution.adapters import Adapter, JSONAdapter, Prompt, ToolAdapter, read_row
 from dspex.execution.adapters.registry import ADAPTERS, JSON, find_adapter
 from dspex.execution.clients import LanguageModel, Request, ToolSpec
-from dspex.execution.clients.address import credentials_of, without_credentials
+from dspex.execution.clients.embedder import Embedder
 from dspex.execution.context import RunContext, current
 from dspex.execution.frame import Frame, TraceRecorder
 from dspex.execution.modules.attempts import attempt_context, check_count, together
@@ -21,7 +21,15 @@ from dspex.execution.modules.code import checks_config, with_code
 from dspex.execution.modules.model_call import ModelCall, enforce_checks, repair_request
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
-from dspex.execution.modules.settings import SETTINGS, normalize_setting, setting_problem
+from dspex.execution.modules.nearest import Demo, NearestDemos, nearest_problem
+from dspex.execution.modules.settings import (
+    SETTINGS,
+    demos_problem,
+    described_field,
+    model_string,
+    normalize_setting,
+    setting_problem,
+)
 from dspex.execution.modules.slot import Slot
 from dspex.language.programs import ROOT, ModulePath, Node
 from dspex.language.records import AdapterFallback, Prediction, Trace
@@ -34,30 +42,6 @@ SignatureT = TypeVar("SignatureT", bound=Signature, default=Any, covariant=True)
 """A signature class, which tells type checkers the outputs of a module; `Any` for other forms."""
 
 _ROOT = str(ROOT)
-
-
-def _described_field(slot: str) -> str:
-    """Return the field in a slot such as `fields.answer.desc`, or an empty text."""
-    parts = slot.split(".")
-    return parts[1] if len(parts) == 3 and parts[0] == "fields" and parts[2] == "desc" else ""
-
-
-def model_string(path: ModulePath, model: LanguageModel | str) -> str:
-    """Return a model as a string to store.
-
-    Raises:
-        DefinitionError: it is a URL with credentials, which would be stored with the program.
-    """
-    if not isinstance(model, str):
-        return model.name
-    if credentials_of(model):
-        raise DefinitionError(
-            f"the model of {str(path)!r} is a URL with credentials, which would be stored with the "
-            "program; write "
-            f"{without_credentials(model)!r} and set DSPEX_API_KEY, or set the model by "
-            "dspex.configure"
-        )
-    return model
 
 
 async def _report_outputs(
@@ -93,6 +77,9 @@ class Predict(Module[SignatureT]):
         repairs: how often a reply with invalid values is sent back with the errors.
         n: the number of answers. The prediction is the first one; all are in its `completions`.
             Each is a request of its own, a new one even behind a cache. A stream has the first.
+        nearest: how many demonstrations are shown: those whose inputs are nearest to the inputs of
+            the call. By default all are.
+        embedder: an embedder or its string, for `nearest`; by default that of the context.
 
     Raises:
         SignatureError: the signature is invalid.
@@ -115,6 +102,8 @@ class Predict(Module[SignatureT]):
         seed: int | Variable | None = None,
         repairs: int = 1,
         n: int = 1,
+        nearest: int | Variable | None = None,
+        embedder: Embedder | str | Variable | None = None,
     ) -> None:
         values: dict[str, Any] = {
             "model": model,
@@ -124,12 +113,17 @@ class Predict(Module[SignatureT]):
             "top_p": top_p,
             "stop": stop,
             "seed": seed,
+            "nearest": nearest,
+            "embedder": embedder,
         }
         self._declared = {
             name: value for name, value in values.items() if isinstance(value, Variable)
         }
         values |= {name: variable.default for name, variable in self._declared.items()}
         own_model, own_adapter = values.pop("model"), values.pop("adapter")
+        self.nearest: int | None = values.pop("nearest")
+        self.embedder: Embedder | str | None = values.pop("embedder")
+        self._nearest_demos = NearestDemos()
         self.signature: Signature = with_code(Signature.of(signature))
         citation_plan(self.signature)  # raises if there is nothing to cite
         self.demos = [read_row(self.signature, demo) for demo in demos]
@@ -145,7 +139,8 @@ class Predict(Module[SignatureT]):
             for name, value in values.items()
             if value is not None
         }
-        for slot, value in {"demos": self.demos, **self.settings}.items():
+        settings = {"nearest": self.nearest, "embedder": self.embedder, **self.settings}
+        for slot, value in {"demos": self.demos, **settings}.items():
             if expected := self.unfit(slot, value):
                 raise DefinitionError(f"`{slot}` of Predict takes {expected}")
         for slot, variable in self._declared.items():
@@ -184,6 +179,10 @@ class Predict(Module[SignatureT]):
             config["repairs"] = self.repairs
         if self.n != 1:
             config["n"] = self.n
+        if self.nearest is not None:
+            config["nearest"] = int(self.nearest)
+        if self.embedder is not None:
+            config["embedder"] = model_string(path, self.embedder)
         if self.model is not None:
             config["model"] = model_string(path, self.model)
         if self.adapter is not None:
@@ -226,6 +225,9 @@ class Predict(Module[SignatureT]):
             self.model = model
         if self.adapter is None or adapter is not None:
             self.adapter = find_adapter(adapter)
+        embedder, self.nearest = config.pop("embedder", None), config.pop("nearest", None)
+        if self.embedder is None or isinstance(self.embedder, str):
+            self.embedder = embedder
         self.repairs, self.n = config.pop("repairs", 1), config.pop("n", 1)
         self.settings = config
 
@@ -239,8 +241,8 @@ class Predict(Module[SignatureT]):
             self.demos = [read_row(self.signature, demo) for demo in value]
         elif slot == "instructions":
             self.signature = self.signature.with_instructions(value)
-        elif slot == "model":
-            self.model = value
+        elif slot in {"model", "nearest", "embedder"}:
+            setattr(self, slot, value)
         elif slot == "adapter":
             self.adapter = find_adapter(value)
         elif slot in SETTINGS:
@@ -248,43 +250,37 @@ class Predict(Module[SignatureT]):
             self.settings = (
                 others if value is None else {**others, slot: normalize_setting(slot, value)}
             )
-        elif (name := _described_field(slot)) in self.signature.fields:
+        elif (name := described_field(slot)) in self.signature.fields:
             self.signature = self.signature.with_field(name, desc=value)
         else:
             super().bind(slot, value)
 
     def setting(self, slot: str) -> Any:
         """Return a setting, model string or adapter name of this predictor; None if it has none."""
-        if slot == "model":
-            return self.model if isinstance(self.model, str) else None
+        if slot in {"model", "embedder"}:
+            value = getattr(self, slot)
+            return value if isinstance(value, str) else None
+        if slot == "nearest":
+            return self.nearest
         if slot == "adapter":
             return self.adapter.name if self.adapter is not None else None
         return self.settings.get(slot)
 
     def takes(self, slot: str) -> bool:
         """Return whether `bind` accepts this slot."""
-        slots = {"demos", "instructions", "model", "adapter", *SETTINGS}
-        return slot in slots or _described_field(slot) in self.signature.fields
+        slots = {"demos", "instructions", "model", "adapter", "nearest", "embedder", *SETTINGS}
+        return slot in slots or described_field(slot) in self.signature.fields
 
     def unfit(self, slot: str, value: object) -> str:
         """Return what a slot accepts instead of `value`, or an empty text if the value fits."""
         if slot in SETTINGS or slot in {"model", "adapter"}:
             return setting_problem(slot, value)
+        if slot in {"nearest", "embedder"}:
+            return nearest_problem(slot, value)
         if slot == "demos":
-            return self._unfit_demos(value)
-        is_text = slot == "instructions" or _described_field(slot)
+            return demos_problem(self.signature, value)
+        is_text = slot == "instructions" or described_field(slot)
         return f"text, not {shorten(value)}" if is_text and not isinstance(value, str) else ""
-
-    def _unfit_demos(self, value: object) -> str:
-        fields = self.signature.fields
-        for demo in value if isinstance(value, list | tuple) else ():
-            if not fields.keys() & demo.keys():
-                hint = suggest(next(iter(demo), ""), list(fields))
-                return (
-                    f"examples with fields of the signature ({', '.join(fields)}), not "
-                    f"{shorten(demo)}.{hint}"
-                )
-        return ""
 
     def own_variables(self, path: ModulePath) -> Sequence[Variable]:
         """Return the inline variables, named by their paths unless they have names."""
@@ -294,11 +290,13 @@ class Predict(Module[SignatureT]):
         ]
 
     def shared(self) -> Sequence[object]:
-        """Return signature, model and adapter."""
-        return (self.signature, self.model, self.adapter)
+        """Return signature, model, adapter, embedder and the vectors of demonstrations."""
+        return (self.signature, self.model, self.adapter, self.embedder, self._nearest_demos)
 
     def render(self, inputs: Mapping[str, Any], context: RunContext) -> tuple[Prompt, Adapter]:
         """Return the prompt for `inputs` and its adapter, without sending it.
+
+        With `nearest`, it has the first demonstrations instead: nothing is embedded.
 
         Raises:
             InputError: the inputs are invalid.
@@ -306,7 +304,8 @@ class Predict(Module[SignatureT]):
         """
         adapter = context.adapter_for(self.adapter, context.model_for(self.model))
         values = self.signature.input_validator(inputs)
-        return self._prompt(adapter, values, cite(self.signature, values)), adapter
+        demos = self.demos[: self.nearest]
+        return self._prompt(adapter, values, cite(self.signature, values), demos=demos), adapter
 
     async def acall(
         self, context: RunContext | None = None, /, **inputs: Any
@@ -335,7 +334,8 @@ class Predict(Module[SignatureT]):
             adapter = context.adapter_for(self.adapter, model)
             cited = cite(signature, values)
             call = ModelCall(context, span, model, adapter, cited=cited, inputs=values)
-            prompt = self._prompt(adapter, values, cited)
+            call.demos = self.demos if self.nearest is None else await self._nearest(call)
+            prompt = self._prompt(adapter, values, cited, demos=call.demos)
             request = self._request(prompt, model, seed=context.seed)
             if frame.objections or frame.advice or frame.emit is not None:
                 shape = signature if cited is None else cited.signature
@@ -418,16 +418,33 @@ class Predict(Module[SignatureT]):
         )
         call.report_fallback(error.message)
         call.adapter = JSON
-        prompt = self._prompt(JSON, values, call.cited)
+        prompt = self._prompt(JSON, values, call.cited, demos=call.demos)
         return call.with_objections(self._request(prompt, call.model, seed=call.context.seed))
 
+    async def _nearest(self, call: ModelCall) -> Sequence[Demo]:
+        """Return the demonstrations that are nearest to the inputs of a call."""
+        return await self._nearest_demos.choose(
+            self.demos,
+            call.inputs,
+            signature=self.signature,
+            embedder=call.context.embedder_for(self.embedder or "default"),
+            count=int(self.nearest or 0),
+            parent=call.span,
+        )
+
     def _prompt(
-        self, adapter: Adapter, values: Mapping[str, Any], cited: CitedCall | None
+        self,
+        adapter: Adapter,
+        values: Mapping[str, Any],
+        cited: CitedCall | None,
+        *,
+        demos: Sequence[Demo],
     ) -> Prompt:
         if cited is None:
-            return adapter.render(self.signature, self.demos, values)
-        demos = [cited.plan.demo(demo) for demo in self.demos]
-        return adapter.render(cited.signature, demos, cited.inputs)
+            return adapter.render(self.signature, demos, values)
+        return adapter.render(
+            cited.signature, [cited.plan.demo(demo) for demo in demos], cited.inputs
+        )
 
     def _request(self, prompt: Prompt, model: LanguageModel, *, seed: int | None) -> Request:
         capabilities = model.capabilities
@@ -465,7 +482,7 @@ KIND = ModuleKind(
     summary="calls the model once",
     build=_build,
     create=lambda signature, settings, name: Predict(signature, **settings).to_program(name),
-    settings=("model", "adapter", *SETTINGS, "demos", "repairs", "n"),
+    settings=("model", "adapter", *SETTINGS, "demos", "repairs", "n", "nearest", "embedder"),
     backends=frozenset({"native", "dspy"}),
     dspy_class="Predict",
     replies_with_outputs=True,

@@ -23,7 +23,8 @@ from dspex.execution.modules.code_session import (
 from dspex.execution.modules.model_call import complete
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
-from dspex.execution.modules.predict import Predict, SignatureT, model_string
+from dspex.execution.modules.predict import Predict, SignatureT
+from dspex.execution.modules.settings import model_string
 from dspex.execution.sandbox import Sandbox, SandboxLimits
 from dspex.language.programs import ModulePath, Node
 from dspex.language.records import Message

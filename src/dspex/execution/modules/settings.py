@@ -4,8 +4,14 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from dspex.error_text import shorten
+from dspex.error_text import shorten, suggest
+from dspex.errors import DefinitionError
 from dspex.execution.adapters.registry import ADAPTERS
+from dspex.execution.clients import LanguageModel
+from dspex.execution.clients.address import credentials_of, without_credentials
+from dspex.execution.clients.embedder import Embedder
+from dspex.language.programs import ModulePath
+from dspex.language.signatures import Signature
 
 SETTINGS = ("temperature", "max_tokens", "top_p", "stop", "seed")
 _RANGES = {
@@ -65,3 +71,40 @@ def normalize_setting(slot: str, value: Any) -> Any:
     if slot in _WHOLE and isinstance(value, float) and value.is_integer():
         return int(value)
     return [value] if slot == "stop" and isinstance(value, str) else value
+
+
+def described_field(slot: str) -> str:
+    """Return the field in a slot such as `fields.answer.desc`, or an empty text."""
+    parts = slot.split(".")
+    return parts[1] if len(parts) == 3 and parts[0] == "fields" and parts[2] == "desc" else ""
+
+
+def model_string(path: ModulePath, model: LanguageModel | Embedder | str) -> str:
+    """Return a model or an embedder as a string to store.
+
+    Raises:
+        DefinitionError: it is a URL with credentials, which would be stored with the program.
+    """
+    if not isinstance(model, str):
+        return model.name
+    if credentials_of(model):
+        raise DefinitionError(
+            f"the model of {str(path)!r} is a URL with credentials, which would be stored with the "
+            "program; write "
+            f"{without_credentials(model)!r} and set DSPEX_API_KEY, or set the model by "
+            "dspex.configure"
+        )
+    return model
+
+
+def demos_problem(signature: Signature, value: object) -> str:
+    """Return what a predictor accepts instead of these demonstrations, empty if they fit."""
+    fields = signature.fields
+    for demo in value if isinstance(value, list | tuple) else ():
+        if not fields.keys() & demo.keys():
+            hint = suggest(next(iter(demo), ""), list(fields))
+            return (
+                f"examples with fields of the signature ({', '.join(fields)}), not "
+                f"{shorten(demo)}.{hint}"
+            )
+    return ""

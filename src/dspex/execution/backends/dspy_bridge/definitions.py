@@ -152,6 +152,8 @@ def _settings(node: Node) -> dict[str, Any]:
                 raise DefinitionError(f"dspy's ReAct has no {name!r}: {_FIX}")
         turns = node.config.get("max_turns", node.config.get("max_iters"))
         return {} if turns is None else {"max_iters": turns}
+    if setting(node, "nearest") is not None:
+        raise DefinitionError(f"dspy's modules have no `nearest` demonstrations: {_FIX}")
     if node.config.get("steps"):
         raise DefinitionError(f"dspy's ChainOfThought reasons in one text, not in steps: {_FIX}")
     if node.kind == "program_of_thought":
