@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dspex import variables as variables
     from dspex.bootstrap.open_store import open as open
     from dspex.errors import DspexError as DspexError
+    from dspex.execution.ask import ask as ask
     from dspex.execution.clients import Budget as Budget
     from dspex.execution.clients import OpenAIModel as OpenAIModel
     from dspex.execution.collection import Collection as Collection
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from dspex.execution.tools import ToolSet as ToolSet
     from dspex.language.programs import Program as Program
     from dspex.language.records import Example as Example
-    from dspex.language.records import Message as Message
     from dspex.language.records import Prediction as Prediction
     from dspex.language.records import Usage as Usage
     from dspex.language.signatures import Input as Input
@@ -84,6 +84,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "dspex.bootstrap.open_store": ("open",),
     "dspex.errors": ("DspexError",),
+    "dspex.execution.ask": ("ask",),
     "dspex.execution.clients": (
         "Budget",
         "OpenAIModel",
@@ -121,7 +122,6 @@ _HOMES = {
     "dspex.language.programs": ("Program",),
     "dspex.language.records": (
         "Example",
-        "Message",
         "Prediction",
         "Usage",
     ),
@@ -206,7 +206,6 @@ __all__ = [
     "Joint",
     "LabeledFewShot",
     "MIPROv2",
-    "Message",
     "Module",
     "OneOf",
     "OpenAIModel",
@@ -232,6 +231,7 @@ __all__ = [
     "__version__",
     "aevaluate",
     "aoptimize",
+    "ask",
     "build",
     "compare",
     "configure",

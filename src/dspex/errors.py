@@ -36,6 +36,8 @@ DspexError
         CheckError
         MediaError
         UnavailableError
+        QuestionExpiredError
+    WaitingForAnswerError
     ActionError
         InvalidError
         NotFoundError
@@ -84,6 +86,7 @@ __all__ = [
     "NotJsonError",
     "PoolExhaustedError",
     "PoolRestingError",
+    "QuestionExpiredError",
     "QuotaError",
     "RateLimitedError",
     "RefusedError",
@@ -98,6 +101,7 @@ __all__ = [
     "ToolError",
     "UnavailableError",
     "VariableError",
+    "WaitingForAnswerError",
     "WorkerError",
     "WorkerLostError",
     "WorkerProtocolError",
@@ -408,6 +412,22 @@ class UnavailableError(ExecutionError):
     is_retryable = True
 
 
+class QuestionExpiredError(ExecutionError):
+    """Nobody answered a question of the program before it expired."""
+
+    code = "question_expired"
+
+
+class WaitingForAnswerError(DspexError):
+    """The program asks a person, and nobody can answer here; `question` is what it asks.
+
+    It is not an `ExecutionError`, so no retry repeats the question.
+    """
+
+    code = "waiting_for_answer"
+    question: Any = None
+
+
 class ActionError(DspexError):
     """An action on a resource is refused; the subclasses are what the APIs show."""
 
@@ -479,10 +499,7 @@ def boundary(kind: type[DspexError], what: str) -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
-    """Return class, text and user's line of an exception (of a group, its first).
-
-    For example "KeyError: 'k' (app.py:2 in f)".
-    """
+    """Return class, text and user's line of an exception (of a group, its first)."""
     inner = error
     while isinstance(inner, BaseExceptionGroup):
         inner = inner.exceptions[0]

@@ -34,6 +34,7 @@ from dspex.execution.clients.openai_embedder import OpenAIEmbedder
 from dspex.execution.clients.responses import ResponsesModel
 from dspex.execution.clients.retrying import Retrying
 from dspex.execution.clients.wrapped_embedder import WrappedEmbedder
+from dspex.language.records import Message
 
 __all__ = [
     "GEMMA_TERMS",
@@ -54,6 +55,7 @@ __all__ = [
     "Limiting",
     "LocalEmbedder",
     "LocalModel",
+    "Message",
     "OfflineEmbedder",
     "OpenAIEmbedder",
     "OpenAIModel",

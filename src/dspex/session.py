@@ -2,7 +2,7 @@
 
 import importlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from dspex.execution.clients.embedder import Embedder
 from dspex.execution.clients.providers import OPENAI_COMPATIBLE, OPENAI_EMBEDDER, PROVIDERS
 from dspex.execution.clients.transport import SharedTransport
 from dspex.execution.context import Cancellation, RunContext, current, update_default, use_context
+from dspex.execution.question import AnswerCallback, answers_in_order
 from dspex.settings import Secret, Settings, read_settings
 from dspex.telemetry import Observer
 
@@ -289,6 +290,7 @@ def context(
     budget: Budget | None = None,
     timeout: float | None = None,
     cancellation: Cancellation | None = None,
+    answer: AnswerCallback | Sequence[Mapping[str, Any]] | None = None,
 ) -> Iterator[RunContext]:
     """Set the defaults of calls inside a block, in this thread or task and those it starts.
 
@@ -301,6 +303,8 @@ def context(
         budget: what all calls inside may spend together.
         timeout: seconds for everything inside.
         cancellation: cancels everything inside.
+        answer: answers the questions of `ask`: a function of the question, sync or async, or the
+            answers in the order of the questions.
 
     Raises:
         ConfigurationError: a model, embedder or adapter is unknown, or a key is missing.
@@ -309,6 +313,8 @@ def context(
     change = _changes(model=model, embedder=embedder, adapter=adapter, observer=observer, seed=seed)
     if budget is not None:
         change["budget"] = budget
+    if answer is not None:
+        change["answer"] = answer if callable(answer) else answers_in_order(answer)
     new_context = replace(current(), **change)
     if cancellation is not None:
         new_context = new_context.cancelled_by(cancellation)

@@ -12,7 +12,7 @@ from dspex.bootstrap.database import (
     examine_database,
     migrate_database,
 )
-from dspex.bootstrap.jobs import run_job_process, run_worker, watch_jobs
+from dspex.bootstrap.jobs import run_executions, run_job_process, run_worker, watch_jobs
 from dspex.bootstrap.services import Services, new_id, open_services
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "new_id",
     "open_backends",
     "open_services",
+    "run_executions",
     "run_job_process",
     "run_worker",
     "watch_jobs",

@@ -17,6 +17,8 @@ from dspex.operations.collections.collection_storage import CollectionStorage
 from dspex.operations.collections.embedders import CollectionEmbedders
 from dspex.operations.evaluations.code_revision import revision_of
 from dspex.operations.executions.executor import Executor
+from dspex.operations.executions.resumption import Resumption
+from dspex.operations.executions.resumption_process import ResumptionProcess
 from dspex.operations.jobs import (
     Handler,
     JobChild,
@@ -80,7 +82,8 @@ async def run_worker(
 ) -> None:
     """Run jobs, each in a separate process, until `stopping` is set; then return unfinished ones.
 
-    With `ends_idle` it also returns when all jobs have ended.
+    Another process continues executions that have waited for people. With `ends_idle` it also
+    returns when there is nothing to do.
 
     Raises:
         ConfigurationError: DBOS is missing, or a setting is wrong.
@@ -88,6 +91,12 @@ async def run_worker(
     """
     async with open_services(settings, code=code, say=say) as services:
         dependencies = services.operations.dependencies
+        resumption = ResumptionProcess(
+            lambda: [*worker_command(settings), "--executions", "--attached"],
+            store=dependencies.store,
+            clock=dependencies.clock,
+            environment=environment_of(settings),
+        )
         config = WorkerConfig(
             url=services.data.url,
             store=dependencies.store,
@@ -99,8 +108,36 @@ async def run_worker(
             new_id=new_id,
             policy=job_policy(settings),
             code=lambda: _code_revision(code),
+            more_work=resumption.tick,
         )
-        await JobWorker(config, say=say, ends_idle=ends_idle).serve(stopping)
+        try:
+            await JobWorker(config, say=say, ends_idle=ends_idle).serve(stopping)
+        finally:
+            await resumption.aclose()
+
+
+async def run_executions(
+    settings: Settings,
+    *,
+    code: CodeRoot | None,
+    stopping: asyncio.Event,
+    say: Callable[[str], None],
+) -> None:
+    """Continue executions that have waited for people, until none is left or `stopping` is set.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+        StorageError: the database cannot be used, or has another schema.
+    """
+    async with open_services(settings, code=code, say=say) as services:
+        dependencies = services.operations.dependencies
+        resumption = Resumption(
+            dependencies.store,
+            dependencies.services[Executor],
+            clock=dependencies.clock,
+            leaves_foreign=True,
+        )
+        await resumption.run_until_idle(stopping)
 
 
 async def run_job_process(

@@ -1,7 +1,7 @@
 """Redaction, quotas, retention and maintenance of stored executions, from the settings."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Any
 
 from dspex.bootstrap.readiness import Readiness
@@ -18,6 +18,7 @@ from dspex.operations.executions.redaction import (
     Redact,
     pattern_redactor,
 )
+from dspex.operations.executions.resumption import Resumption
 from dspex.operations.executions.retention import Retention
 from dspex.operations.framework.store import Figures, Store
 from dspex.operations.storage import Database
@@ -88,7 +89,12 @@ def retention_of(
 
 
 def limits_of(
-    settings: Settings, code: CodeRoot | None, store: Store, *, clock: Clock
+    settings: Settings,
+    code: CodeRoot | None,
+    store: Store,
+    *,
+    clock: Clock,
+    figures: Callable[[], Figures],
 ) -> StorageLimits:
     """Return the redaction policy and the quotas of stored executions.
 
@@ -99,6 +105,7 @@ def limits_of(
     return StorageLimits(
         payload_policy=redaction_policy(settings, code),
         quotas=Quotas(store, clock=clock, default=quota),
+        figures=figures,
     )
 
 
@@ -121,7 +128,10 @@ async def run_maintenance(
     context: RunContext,
     database: Database,
 ) -> AsyncIterator[Readiness]:
-    """Run the maintenance of an executor inside the block; at its end, drain the executions."""
+    """Run the maintenance of an executor inside the block; at its end, drain the executions.
+
+    With `retention`, as in a server, it also continues executions that have waited for people.
+    """
     maintenance = Maintenance(store, executor, clock=context.clock, observer=context.observer)
     if retention is not None:
         maintenance.add(PRUNE_INTERVAL, retention.tick)
@@ -130,7 +140,8 @@ async def run_maintenance(
     readiness = Readiness(
         database, executor, prove=maintenance.write_heartbeat, clock=context.clock
     )
-    async with maintenance:
+    resumption = Resumption(store, executor, clock=context.clock) if retention else nullcontext()
+    async with maintenance, resumption:
         try:
             yield readiness
         finally:

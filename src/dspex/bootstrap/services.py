@@ -108,9 +108,8 @@ async def open_services(
         executor.input_limits = InputLimits() if serves else None
         stack.callback(executor.heavy.close)
         retention = retention_of(settings, store, lambda: services[Figures], clock=clock)
-        work = run_maintenance(
-            store, executor, retention if serves else None, context=context, database=database
-        )
+        periodic = retention if serves else None
+        work = run_maintenance(store, executor, periodic, context=context, database=database)
         readiness = await stack.enter_async_context(work)
         dependencies = dependencies.with_services(
             {Backends: backends, CodeRoot: code, CollectionEmbedders: embedders}
@@ -182,7 +181,13 @@ def _executor(
         context=context,
         clock=dependencies.clock,
         new_id=dependencies.new_id,
-        limits=limits_of(settings, code, dependencies.store, clock=dependencies.clock),
+        limits=limits_of(
+            settings,
+            code,
+            dependencies.store,
+            clock=dependencies.clock,
+            figures=lambda: dependencies.services[Figures],
+        ),
     )
 
 

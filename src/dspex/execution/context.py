@@ -32,6 +32,7 @@ from dspex.execution.frame import (
     OpenSpan,
     TraceRecorder,
 )
+from dspex.execution.question import AnswerCallback, DurableRun
 from dspex.language.programs import ROOT
 from dspex.language.records import Prediction, SpanKind
 from dspex.telemetry import Event, Observer, Silent
@@ -62,6 +63,7 @@ class RunContext:
     - `rollout` numbers the attempts of `Retry`, so that no attempt gets a cached reply of another.
     - `deadline` is a time of the clock in monotonic nanoseconds. All runs that get the same
       `budget` or `cancellation` share it.
+    - `answer` answers the questions of `ask`; without it, a run on a server waits.
     - `record` executes and stores each run of a whole program instead of the module (`dspex.open`).
     - `frame` is where the run stands; the modules set it.
     """
@@ -81,6 +83,7 @@ class RunContext:
     deadline: int | None = None
     budget: "Budget | None" = None
     cancellation: "Cancellation | None" = None
+    answer: AnswerCallback | None = None
     record: "Record | None" = None
     frame: Frame = OUTSIDE
 
@@ -130,6 +133,10 @@ class RunContext:
     def part_of(self, execution_id: UUID | None) -> "RunContext":
         """Return the context for runs that belong to a stored execution."""
         return replace(self, frame=self._frame_with(execution_id=execution_id))
+
+    def durable(self, run: DurableRun) -> "RunContext":
+        """Return the context of a run that `run` remembers, apart from its model calls."""
+        return replace(self, frame=self._frame_with(durable=run))
 
     def remembering(self, memo: Memo) -> "RunContext":
         """Return the context of another run of a `forward`, which repeats the calls of `memo`."""
@@ -333,6 +340,7 @@ def without_run(context: RunContext) -> RunContext:
         loop=frame.loop,
         execution_id=frame.execution_id,
         team=frame.team,
+        durable=frame.durable,
     )
     return replace(context, frame=outside)
 

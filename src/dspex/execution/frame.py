@@ -12,6 +12,7 @@ import uuid_utils
 from dspex.clock import Clock
 from dspex.error_text import CodeFrame
 from dspex.errors import describe
+from dspex.execution.question import DurableRun
 from dspex.execution.team_run import TeamRun
 from dspex.failures import user_frames
 from dspex.language.records import Prediction, Span, SpanKind, SpanStatus, Trace, Usage
@@ -217,7 +218,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     - `emit` receives events during the run, see `Module.stream`; `on_call` receives the path,
       inputs and outputs of each predictor after its answer.
     - `loop` owns the backends of the run; a `forward` may run on another one.
-    - `execution_id` is the stored execution that the run is part of.
+    - `execution_id` is the stored execution that the run is part of; `durable` is its memory if it
+      can wait for people.
     - `team` is the run of the innermost team around the call; its limits apply to the call, too.
     """
 
@@ -233,6 +235,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     loop: asyncio.AbstractEventLoop | None = None
     execution_id: UUID | None = None
     team: TeamRun | None = None
+    durable: DurableRun | None = None
 
 
 OUTSIDE = Frame()  # of any run
@@ -240,13 +243,13 @@ OUTSIDE = Frame()  # of any run
 
 def payload(value: object) -> str:
     """Return `value` as JSON text with short data URIs, cut at 64 KiB with a note at the end."""
-    text = shorten_data_uris(json_bytes(value, unknown=_to_jsonable).decode())
+    text = shorten_data_uris(json_bytes(value, unknown=to_jsonable).decode())
     if len(text) <= PAYLOAD_LIMIT:
         return text
     return f"{text[:PAYLOAD_LIMIT]}... (cut, {len(text)} characters)"
 
 
-def _to_jsonable(value: object) -> object:
+def to_jsonable(value: object) -> object:
     """Return an instance as its JSON data, and a value without a JSON form as text."""
     from pydantic_core import to_jsonable_python
 

@@ -15,7 +15,7 @@ from dspex.operations.collections.records import (
 from dspex.operations.datasets.records import DATASET
 from dspex.operations.evaluations.records import EVALUATION
 from dspex.operations.events.records import EVENT
-from dspex.operations.executions.records import EXECUTION, PROCESS
+from dspex.operations.executions.records import EXECUTION, EXECUTION_ENTRY, PROCESS, QUESTION
 from dspex.operations.framework.action import Action, actions_of
 from dspex.operations.framework.audit import AUDIT_ENTRY
 from dspex.operations.framework.domain import Domain
@@ -58,6 +58,8 @@ DOMAIN = Domain(
     PROGRAM,
     PROGRAM_VERSION,
     EXECUTION,
+    QUESTION,
+    EXECUTION_ENTRY,
     DATASET,
     COLLECTION,
     DOCUMENT,

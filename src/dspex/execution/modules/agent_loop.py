@@ -28,6 +28,7 @@ from dspex.execution.modules.model_call import (
     enforce_checks,
     note_suggestion,
 )
+from dspex.execution.modules.tool_approval import run_tool
 from dspex.execution.tools import ToolSet
 from dspex.language.records import Message, Prediction, ToolCall
 from dspex.language.records.message import Content, join_content
@@ -90,7 +91,7 @@ class ToolCaller:
         try:
             await _emit_status(context, name, "begun")
             with use_context(context.below(span)):
-                result = await self.tools.run(name, arguments)
+                result = await run_tool(self.tools, name, arguments)
         except ToolError as error:
             finished_span, error_text, text = (
                 span.end(error=error),

@@ -23,7 +23,8 @@ from dspex.execution.modules.code_session import (
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
 from dspex.execution.modules.predict import Predict, SignatureT
-from dspex.execution.modules.tool_data import tool_config, tool_of
+from dspex.execution.modules.tool_approval import run_tool
+from dspex.execution.modules.tool_data import code_of_tools, tool_config, tool_of
 from dspex.execution.sandbox import Sandbox, SandboxLimits
 from dspex.execution.sandbox.sandbox import SandboxTool
 from dspex.execution.tools import Tool, ToolSet
@@ -122,7 +123,8 @@ class CodeAct(Module[SignatureT]):
         async def call(*args: Any, **kwargs: Any) -> Any:
             if len(args) > len(names):
                 raise ToolError(f"{name} takes {len(names)} arguments, not {len(args)}")
-            return await self.tools.run(name, {**dict(zip(names, args, strict=False)), **kwargs})
+            arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+            return await run_tool(self.tools, name, arguments)
 
         return call
 
@@ -168,5 +170,5 @@ KIND = ModuleKind(
     build=_build,
     create=lambda signature, settings, name: CodeAct(signature, **settings).to_program(name),
     settings=("tools", "max_iters", "sandbox", "limits", "model", "adapter"),
-    code=lambda node: node.config["tools"],
+    code=code_of_tools,
 )

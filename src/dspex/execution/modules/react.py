@@ -24,7 +24,7 @@ from dspex.execution.modules.code import checks_config
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
 from dspex.execution.modules.predict import Predict, SignatureT
-from dspex.execution.modules.tool_data import tool_config, tool_of
+from dspex.execution.modules.tool_data import code_of_tools, tool_config, tool_of
 from dspex.execution.tools import Tool, ToolSet
 from dspex.language.programs import Children, ModulePath, Node
 from dspex.language.records import Prediction
@@ -270,10 +270,7 @@ def _build(node: Node, builder: NodeBuilder) -> ReAct:
 
 def _code(node: Node) -> Iterator[Mapping[str, Any]]:
     yield node.config
-    for tool in node.config.get("tools", ()):
-        yield tool
-        if "permit" in tool:
-            yield tool["permit"]
+    yield from code_of_tools(node)
 
 
 _SETTINGS = ("temperature", "top_p", "stop", "seed", "repairs")

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, get_args
 from dspex.error_text import shorten
 from dspex.errors import DefinitionError, InputError, RetrievalError, boundary
 from dspex.execution.context import RunContext, current
+from dspex.execution.effects import search_once
 from dspex.execution.frame import payload
 from dspex.execution.modules.code import CodeRoot
 from dspex.execution.modules.module import Module
@@ -155,7 +156,7 @@ class Retrieve(Module):
             span.inputs = payload({"query": query, "k": k, "where": self.where})
         try:
             with boundary(RetrievalError, f"the retriever {name!r}"):
-                result = await self._retriever(context).search(query, k, self.where)
+                result = await self._result(context, query, k)
                 passages = list(result)
         except BaseException as error:
             span.end(error=error)
@@ -175,6 +176,15 @@ class Retrieve(Module):
             outputs=payload(passages) if context.records_payloads else None,
         )
         return passages
+
+    async def _result(self, context: RunContext, query: str, k: int) -> Sequence[Passage]:
+        async def search() -> Sequence[Passage]:
+            return await self._retriever(context).search(query, k, self.where)
+
+        name = self.collection if isinstance(self.collection, str) else self.collection.name
+        settings = {"mode": self.mode, "weight": self.weight, "chunking": self.chunking}
+        request = {"name": name, "query": query, "k": k, "where": self.where, **settings}
+        return await search_once(context, request, search)
 
     def _retriever(self, context: RunContext) -> Retriever:
         source = self.collection

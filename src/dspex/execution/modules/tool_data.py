@@ -1,12 +1,17 @@
 """The tools of an agent as data: import paths of functions, and modules as nodes."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
 
 from dspex.errors import DefinitionError
 from dspex.execution.modules.code import CodeRoot, function_config, load_function
 from dspex.execution.modules.module import Module
 from dspex.execution.tools import Tool, ToolPolicy
+from dspex.language.programs import Node
+
+_PLAIN: Final = ("timeout", "retries", "approval", "approval_ttl")
+_FUNCTIONS: Final = {"permit": "the permission", "approval": "the approval"}
 
 
 def tool_config(tool: Tool) -> dict[str, Any]:
@@ -41,15 +46,11 @@ def tool_of(
         ConflictError: the source of the function has changed.
     """
     tool_name = config.get("name") or config.get("target", "").rpartition(":")[2].rpartition(".")[2]
-    policy = ToolPolicy(**{name: config[name] for name in ("timeout", "retries") if name in config})
-    if "permit" in config:
-        policy = ToolPolicy(
-            timeout=policy.timeout,
-            retries=policy.retries,
-            permit=load_function(
-                config["permit"], code, f"the permission of the tool {tool_name!r}"
-            ),
-        )
+    policy = ToolPolicy(**{name: config[name] for name in _PLAIN if name in config})
+    for name, what in _FUNCTIONS.items():
+        if isinstance(config.get(name), Mapping):
+            function = load_function(config[name], code, f"{what} of the tool {tool_name!r}")
+            policy = replace(policy, **{name: function})
     if "module" in config:
         name = config["module"]
         if name not in modules:
@@ -68,15 +69,17 @@ def tool_of(
     )
 
 
+def code_of_tools(node: Node) -> Iterator[Mapping[str, Any]]:
+    """Yield the references to code of an agent's tools: their functions, and those of policies."""
+    for tool in node.config.get("tools", ()):
+        yield tool
+        yield from (tool[name] for name in _FUNCTIONS if isinstance(tool.get(name), Mapping))
+
+
 def _policy_config(tool: Tool) -> dict[str, Any]:
-    policy = tool.policy
-    config: dict[str, Any] = {}
-    if policy.timeout is not None:
-        config["timeout"] = policy.timeout
-    if policy.retries:
-        config["retries"] = policy.retries
-    if policy.permit is not None:
-        config["permit"] = function_config(
-            policy.permit, f"the permission of the tool {tool.name!r}"
-        )
+    values = {name: getattr(tool.policy, name) for name in (*_PLAIN, "permit")}
+    config = {name: value for name, value in values.items() if value and not callable(value)}
+    for name, what in _FUNCTIONS.items():
+        if callable(values[name]):
+            config[name] = function_config(values[name], f"{what} of the tool {tool.name!r}")
     return config

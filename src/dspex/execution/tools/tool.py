@@ -8,7 +8,14 @@ from typing import Any, Protocol, TypeVar
 
 from dspex.clock import Clock, SystemClock
 from dspex.error_text import shorten
-from dspex.errors import DefinitionError, DspexError, InputError, SignatureError, ToolError
+from dspex.errors import (
+    DefinitionError,
+    DspexError,
+    InputError,
+    SignatureError,
+    ToolError,
+    WaitingForAnswerError,
+)
 from dspex.execution.clients import ToolSpec
 from dspex.language.signatures import MISSING, Field, Signature, Type
 from dspex.language.signatures.annotations import from_annotation
@@ -17,6 +24,8 @@ from dspex.sync import in_thread
 
 T = TypeVar("T")
 Permit = Callable[[str, Mapping[str, Any]], "bool | Awaitable[bool]"]
+Approve = Callable[["Tool", Mapping[str, Any]], Awaitable[None]]
+"""Asks a person about one call of a tool; raises `ToolError` unless the person approves."""
 _CLOCK = SystemClock()
 
 
@@ -39,12 +48,15 @@ class ToolPolicy:
     `timeout` (seconds) ends one attempt; a synchronous function keeps running in its thread, but
     its result is ignored. `retries` is how many more attempts follow an exception of the tool.
     `permit` gets the tool's name and arguments before each call and returns whether the call may
-    happen.
+    happen. With `approval` a person approves each call before it happens, or each for which that
+    function returns True; nobody's approval within `approval_ttl` seconds is a rejection.
     """
 
     timeout: float | None = None
     retries: int = 0
     permit: Permit | None = None
+    approval: "bool | Permit" = False
+    approval_ttl: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,12 +129,12 @@ class Tool:
             self.name, self.description, self.signature.to_json_schema("generic", purpose="inputs")
         )
 
-    async def run(self, arguments: Mapping[str, Any]) -> Any:
-        """Validate the arguments, check permission, and call.
+    async def run(self, arguments: Mapping[str, Any], *, approve: Approve | None = None) -> Any:
+        """Validate the arguments, check permission and approval, and call.
 
         Raises:
-            ToolError: the arguments are invalid, the call is not permitted, it timed out, or every
-                attempt failed.
+            ToolError: the arguments are invalid, the call is not permitted or not approved, it
+                timed out, or every attempt failed.
         """
         try:
             values = self.signature.validate_inputs(arguments)
@@ -132,6 +144,13 @@ class Tool:
             self.policy.permit(self.name, values)
         ):
             raise ToolError(f"{self.name}: this call is not permitted")
+        if await self._needs_approval(values):
+            if approve is None:
+                raise ToolError(
+                    f"{self.name}: a person has to approve this call, and only modules can ask: "
+                    "give the tool to an agent, or pass `approve`"
+                )
+            await approve(self, values)
         attempt = 0
         while True:
             try:
@@ -141,6 +160,12 @@ class Tool:
                     raise
             attempt += 1
             await self.clock.sleep(0.1 * 2**attempt)
+
+    async def _needs_approval(self, values: Mapping[str, Any]) -> bool:
+        approval = self.policy.approval
+        if isinstance(approval, bool):
+            return approval
+        return bool(await _await_if_needed(approval(self.name, values)))
 
     async def _attempt(self, values: Mapping[str, Any]) -> Any:
         limit = None
@@ -155,6 +180,8 @@ class Tool:
                     f"{self.name}: no answer within {self.policy.timeout:g} s"
                 ) from error
             raise ToolError(f"{self.name} failed: TimeoutError: {error}") from error
+        except WaitingForAnswerError:
+            raise
         except DspexError as error:
             raise ToolError(f"{self.name} failed: {error.message}") from error
         except Exception as error:

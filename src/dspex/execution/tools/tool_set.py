@@ -7,7 +7,7 @@ from typing import Any
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError, ToolError
 from dspex.execution.clients import ToolSpec
-from dspex.execution.tools.tool import Tool, ToolPolicy
+from dspex.execution.tools.tool import Approve, Tool, ToolPolicy
 
 
 class ToolSet(Mapping[str, Tool]):
@@ -53,7 +53,9 @@ class ToolSet(Mapping[str, Tool]):
         """Return the specifications that models receive."""
         return tuple(tool.spec() for tool in self._tools.values())
 
-    async def run(self, name: str, arguments: Mapping[str, Any]) -> Any:
+    async def run(
+        self, name: str, arguments: Mapping[str, Any], *, approve: Approve | None = None
+    ) -> Any:
         """Call one tool; see `Tool.run`.
 
         Raises:
@@ -65,4 +67,4 @@ class ToolSet(Mapping[str, Tool]):
                 f"there is no tool {name!r}.{suggest(name, list(self._tools))} The tools are: "
                 f"{names}"
             )
-        return await self._tools[name].run(arguments)
+        return await self._tools[name].run(arguments, approve=approve)

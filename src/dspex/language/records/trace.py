@@ -7,7 +7,9 @@ import msgspec
 
 from dspex.language.records.usage import Usage
 
-SpanKind = Literal["program", "module", "adapter", "model", "tool", "retrieval", "backend"]
+SpanKind = Literal[
+    "program", "module", "adapter", "model", "tool", "retrieval", "backend", "question"
+]
 SpanStatus = Literal["ok", "error", "cancelled"]
 
 

@@ -2,20 +2,24 @@
 
 import dataclasses
 from typing import Any
+from uuid import UUID
 
-from dspex.errors import ConflictError
+from dspex.errors import ConflictError, NotFoundError
+from dspex.language.signatures import Signature
 from dspex.operations.executions.execution_recorder import ExecuteOptions
 from dspex.operations.executions.execution_run import ProgramCall
 from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.inputs import (
+    AnswerExecution,
     ExecuteProgram,
     ExecutionOf,
     RetryExecution,
     check_call,
     inputs_of,
 )
-from dspex.operations.executions.records import EXECUTION, ExecutionRecord
+from dspex.operations.executions.records import EXECUTION, ExecutionRecord, QuestionRecord
 from dspex.operations.framework.action import action
+from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.operations import Operations
 from dspex.operations.programs.records import ProgramRecord
 from dspex.operations.programs.stored_programs import find_program, no_program, program_key
@@ -56,14 +60,19 @@ async def execute_record(
     model: str | None = None,
     call: ProgramCall | None = None,
 ) -> ExecutionRecord:
-    """Run the current version of `program`, or `call` in its place; see `execute_program`."""
-    options = ExecuteOptions(actor=operations.actor.name, backend=backend, model=model)
+    """Run the current version of `program`, or `call` in its place; see `execute_program`.
+
+    It never waits for people: a question that nobody answers here is an error of the program.
+    """
+    options = ExecuteOptions(
+        actor=operations.actor.name, backend=backend, model=model, may_wait=False
+    )
     return await operations.services[Executor].execute(program, inputs, options, call=call)
 
 
 @action(EXECUTION, scope="execute")
 async def cancel_execution(operations: Operations, request: ExecutionOf) -> ExecutionRecord:
-    """Cancel a running execution, in any process.
+    """Cancel a running or waiting execution, in any process.
 
     Raises:
         NotFoundError: the execution does not exist.
@@ -109,3 +118,48 @@ async def retry_execution(operations: Operations, request: RetryExecution) -> Ex
         retry_of=original.id,
     )
     return await operations.services[Executor].execute(program, original.inputs, options)
+
+
+@action(EXECUTION, scope="execute")
+async def answer_execution(operations: Operations, request: AnswerExecution) -> ExecutionRecord:
+    """Answer a question of an execution, which then goes on; approvals need the scope write.
+
+    Raises:
+        NotFoundError: the execution or the question does not exist.
+        ConflictError: the question is not open any more, and had another answer.
+        InvalidError: the answer does not fit, or several questions are open and none is named.
+    """
+    record = await operations.row(EXECUTION, request.execution_id)
+    executor = operations.services[Executor]
+    question = await _question(operations, record, request.question_id)
+    if question.kind == "approval":
+        operations.actor.require("write", "answering an approval")
+    signature = Signature.from_dict(question.signature)
+    answer = signature.output_validator.dump(signature.validate_outputs(request.answer))
+    if question.status == "open":
+        await executor.answer(question, answer, actor=operations.actor.name)
+    elif question.status != "answered" or question.answer != answer:
+        raise ConflictError(
+            f"the question {str(question.id)!r} is {question.status} already",
+            status=question.status,
+        )
+    return await operations.row(EXECUTION, request.execution_id)
+
+
+async def _question(
+    operations: Operations, record: ExecutionRecord, key: UUID | None
+) -> QuestionRecord:
+    """Return the question with this id, or else the only one that is open."""
+    questions = await operations.services[Executor].questions.questions(record.id)
+    if key is not None:
+        named = [question for question in questions if question.id == key]
+        if not named:
+            raise NotFoundError(f"the execution has no question {str(key)!r}")
+        return named[0]
+    are_open = [question for question in questions if question.status == "open"]
+    if len(are_open) > 1:
+        ids = ", ".join(str(question.id) for question in are_open)
+        raise invalid("question_id", key, f"the id of one of the open questions: {ids}")
+    if not are_open:
+        raise ConflictError(f"the execution is {record.status} and has no open question")
+    return are_open[0]

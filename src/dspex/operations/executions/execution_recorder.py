@@ -31,7 +31,8 @@ LONG = ("inputs", "outputs", "error", "trace")
 class ExecuteOptions:
     """The options of one execution and its caller. `timeout` is in seconds.
 
-    `model` replaces the model of the context.
+    `model` replaces the model of the context. An execution that `may_wait` does so when its program
+    asks a person.
     """
 
     actor: str = "local"
@@ -41,6 +42,7 @@ class ExecuteOptions:
     idempotency_key: str | None = None
     timeout: float | None = None
     retry_of: UUID | None = None
+    may_wait: bool = True
 
 
 class ExecutionRecorder:
@@ -109,8 +111,8 @@ class ExecutionRecorder:
         return (
             Insert(self._prepare(record)),
             counter_update,
-            self._event(record),
-            self._audit(record, action, program.name),
+            self.event(record),
+            self.audit_entry(record, action, program=program.name),
         )
 
     def key_release(self, record: ExecutionRecord) -> Update:
@@ -128,18 +130,39 @@ class ExecutionRecorder:
 
     def end_changes(self, record: ExecutionRecord, values: Mapping[str, Any]) -> tuple[Change, ...]:
         """Return the changes that record the end; they require that the execution is running."""
-        columns = (
-            values
-            if record.payloads == "stored"
-            else self._payload_policy.prepare(record.payloads, values)
-        )
+        columns = self.stored_columns(record, values)
         change = Update(resource=EXECUTION, id=record.id, values=columns, statuses=("running",))
-        return change, self._event(record, values)
+        return change, self.event(record, values)
+
+    def stored_columns(
+        self, record: ExecutionRecord, values: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Return columns as they are stored: redacted if the program demands it."""
+        if record.payloads == "stored":
+            return values
+        return self._payload_policy.prepare(record.payloads, values)
+
+    def redacted(self, record: ExecutionRecord, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Return the inputs of a question as they are stored; the answer has to be exact."""
+        stored: dict[str, Any] = self.stored_columns(record, {"inputs": inputs})["inputs"]
+        return stored
+
+    def waiting_problem(self, record: ExecutionRecord, inputs: Mapping[str, Any]) -> str:
+        """Return why an execution with these inputs cannot wait for people, or an empty text."""
+        if record.payloads == "withheld":
+            return "its inputs are not stored (`store_inputs`)"
+        if self.redacted(record, record.inputs) != inputs:
+            return "its inputs are not stored as they are (they hold media, or are redacted)"
+        return ""
+
+    def keeps(self, record: ExecutionRecord, value: Any) -> bool:
+        """Return whether a result, or an answer, of an execution is stored as it is."""
+        return record.payloads == "stored" or self._payload_policy.keeps(value)
 
     def stop_changes(
         self, record: ExecutionRecord, status: str, *, actor: str | None
     ) -> tuple[Change, ...]:
-        """Return the changes that end a running execution.
+        """Return the changes that end a running or waiting execution.
 
         It ends as cancelled by `actor`, or as interrupted.
         """
@@ -151,14 +174,13 @@ class ExecutionRecorder:
         )
         if status == "interrupted":
             values["error"] = INTERRUPTED
-        change = Update(
-            resource=EXECUTION, id=record.id, values=values, statuses=("pending", "running")
-        )
-        changes: tuple[Change, ...] = (change, self._event(record, values))
+        statuses = EXECUTION.transitions["cancel" if status == "cancelled" else "interrupt"].sources
+        change = Update(resource=EXECUTION, id=record.id, values=values, statuses=statuses)
+        changes: tuple[Change, ...] = (change, self.event(record, values))
         return (
             changes
             if actor is None
-            else (*changes, self._audit(replace(record, actor=actor), "cancel_execution", ""))
+            else (*changes, self.audit_entry(record, "cancel_execution", actor=actor))
         )
 
     def end_columns(self, record: ExecutionRecord, **values: Any) -> dict[str, Any]:
@@ -181,7 +203,8 @@ class ExecutionRecorder:
             ),
         )
 
-    def _event(self, record: ExecutionRecord, values: Mapping[str, Any] | None = None) -> Insert:
+    def event(self, record: ExecutionRecord, values: Mapping[str, Any] | None = None) -> Insert:
+        """Return the event of an execution in a new state, by default that of the record."""
         now = self._clock.now()
         outcome = values or {
             "status": record.status,
@@ -206,14 +229,18 @@ class ExecutionRecorder:
             )
         )
 
-    def _audit(self, record: ExecutionRecord, action: str, program: str) -> Insert:
+    def audit_entry(
+        self, record: ExecutionRecord, action: str, *, actor: str | None = None, program: str = ""
+    ) -> Insert:
+        """Return the entry of an action on an execution, by its own actor unless one is given."""
+        now = record.updated_at if actor is None else self._clock.now()
         return Insert(
             AuditEntry(
                 id=self._new_id(),
                 workspace=record.workspace,
-                created_at=record.updated_at,
-                updated_at=record.updated_at,
-                actor=record.actor,
+                created_at=now,
+                updated_at=now,
+                actor=record.actor if actor is None else actor,
                 action=action,
                 resource=EXECUTION.name,
                 resource_id=record.id,
@@ -270,4 +297,6 @@ def json_ready(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _milliseconds(record: ExecutionRecord, now: datetime) -> float:
+    if record.status in {"waiting", "pending"}:
+        return record.duration_ms or 0.0
     return (now - (record.started_at or now)).total_seconds() * 1e3

@@ -1,18 +1,22 @@
 """The rows of executions: read again, ended, and charged to the quota."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
+from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.errors import ConflictError, NotFoundError, StorageError
 from dspex.operations.executions.execution_recorder import LONG, ExecutionRecorder
+from dspex.operations.executions.question_rows import QuestionRows
 from dspex.operations.executions.records import EXECUTION, ExecutionRecord
 from dspex.operations.framework.json_size import sizes_of
 from dspex.operations.framework.store import Change, Insert, Store
 from dspex.operations.tenancy.quotas import Quotas
 
+T = TypeVar("T")
 _RETRY_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 _long_of: Callable[[Any], tuple[Any, ...]] = attrgetter(*LONG)
 
@@ -21,9 +25,16 @@ class ExecutionRows:
     """The rows of the executions of one process."""
 
     def __init__(
-        self, store: Store, recorder: ExecutionRecorder, *, clock: Clock, quotas: Quotas | None
+        self,
+        store: Store,
+        recorder: ExecutionRecorder,
+        *,
+        clock: Clock,
+        quotas: Quotas | None,
+        questions: QuestionRows,
     ) -> None:
         """Take the collaborators; without `quotas` nothing is counted."""
+        self.questions = questions
         self._store = store
         self._recorder = recorder
         self._clock = clock
@@ -57,16 +68,27 @@ class ExecutionRows:
         """
         columns = self._recorder.end_columns(record, **values)
         changes = self._recorder.end_changes(record, columns)
-        for pause in (*_RETRY_DELAYS, None):
-            try:
-                await self._store.write(*changes)
-            except ConflictError:
-                return await self.reload(record)
-            except StorageError:
-                if pause is None:
-                    raise
-                await self._clock.sleep(pause)
-            else:
-                break
+        try:
+            await self._patiently(lambda: self._store.write(*changes))
+        except ConflictError:
+            return await self.reload(record)
         self.charge(record.workspace, changes)
         return replace(record, **columns)
+
+    async def suspend(
+        self, record: ExecutionRecord, values: Mapping[str, Any], *, questions: Sequence[UUID]
+    ) -> bool:
+        """Record that an execution waits; see `QuestionRows.suspend`.
+
+        Retries if the database is unavailable.
+        """
+        return await self._patiently(
+            lambda: self.questions.suspend(record, values, questions=questions)
+        )
+
+    async def _patiently(self, write: Callable[[], Awaitable[T]]) -> T:
+        for pause in _RETRY_DELAYS:
+            with suppress(StorageError):
+                return await write()
+            await self._clock.sleep(pause)
+        return await write()

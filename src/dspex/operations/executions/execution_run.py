@@ -3,17 +3,19 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from dspex.errors import DspexError, ExecutionError, boundary
+from dspex.errors import ConflictError, DspexError, ExecutionError, StorageError, boundary
 from dspex.execution.backends import Choice
 from dspex.execution.backends.outputs import check_outputs, dump_outputs
 from dspex.execution.context import RunContext, call_guarded, use_context
 from dspex.failures import failure_dict
 from dspex.language.records import Prediction, Span
+from dspex.operations.executions.execution_journal import ExecutionJournal, journaled
 from dspex.operations.executions.execution_recorder import trace_of
 from dspex.operations.executions.execution_rows import ExecutionRows
 from dspex.operations.executions.records import ExecutionRecord
@@ -36,7 +38,17 @@ STOPPED = DspexError("the process that ran this execution was stopped; retry it"
 class ExecutionRun:
     """One run of a recorded execution."""
 
-    __slots__ = ("_call", "_choice", "_context_of", "_record", "_rows", "_run", "_spans", "_stages")
+    __slots__ = (
+        "_call",
+        "_choice",
+        "_context_of",
+        "_journal",
+        "_record",
+        "_rows",
+        "_run",
+        "_spans",
+        "_stages",
+    )
 
     def __init__(  # all parts of a run
         self,
@@ -47,9 +59,14 @@ class ExecutionRun:
         context_of: ContextOfRun,
         choice: Choice,
         stages: Stages,
-        call: ProgramCall | None,
+        call: ProgramCall | None = None,
+        journal: ExecutionJournal | None = None,
     ) -> None:
-        """Take the run and its record; `call` runs in place of the program of `choice`."""
+        """Take the run and its record.
+
+        `call` runs in place of the program of `choice`. With a `journal`, it can wait for people.
+        """
+        self._journal = journal
         self._run = run
         self._record = record
         self._rows = rows
@@ -68,6 +85,8 @@ class ExecutionRun:
             self._run.check()
             with input_errors_as_invalid(), boundary(ExecutionError, "the program failed"):
                 context = await self._context_of(self._record, seconds)
+                if self._journal is not None:
+                    context = journaled(context, self._journal)
                 with use_context(context):
                     prediction = await self._call_program(inputs, context)
                 self._run.is_stoppable = False
@@ -129,11 +148,13 @@ class ExecutionRun:
     async def _handle_cancellation(self, values: dict[str, Any]) -> ExecutionRecord:
         """Record a cancellation.
 
-        It came from an action (already recorded), from shutdown, or from the caller's task.
+        It came from an action (already recorded), a question, shutdown, or the caller's task.
         """
         is_ours = self._run.absorb_cancellation()
         if is_ours and self._run.reason == "cancel":
             return await self._rows.reload(self._record)
+        if is_ours and self._journal is not None and self._journal.is_stored:
+            return await self._leave(self._journal)
         values["stages"] = self._stages.summary("cancelled")
         if is_ours:
             return await self._close({**values, "status": "interrupted", "error": STOPPED}, None)
@@ -143,12 +164,28 @@ class ExecutionRun:
             close_task.exception()
         raise asyncio.CancelledError
 
+    async def _leave(self, journal: ExecutionJournal) -> ExecutionRecord:
+        """Record that the execution waits for people, or that another process may continue it."""
+        if self._run.reason == "wait":
+            values = {
+                "trace": trace_of(None, self._spans),
+                "stages": self._stages.summary("waiting"),
+            }
+            questions = [question.id for question in journal.waits_for]
+            await self._rows.suspend(self._record, values, questions=questions)
+        else:
+            with suppress(ConflictError, StorageError):  # the next sweep does it
+                await self._rows.questions.put_back(self._record, has_crashed=False)
+        return await self._rows.reload(self._record)
+
     async def _close(
         self, values: dict[str, Any], prediction: Prediction | None
     ) -> ExecutionRecord:
         if prediction is None or "trace" not in values:
             values["trace"] = trace_of(prediction, self._spans)
         record = await self._rows.close(self._record, values)
+        if self._journal is not None and self._journal.is_stored:
+            await self._rows.questions.close(record.id)
         if _log.isEnabledFor(logging.INFO):
             _log_end(record, self._choice.program.name)
         return record

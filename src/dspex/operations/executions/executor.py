@@ -18,10 +18,11 @@ from dspex.errors import (
 )
 from dspex.execution.adapters.media import may_hold
 from dspex.execution.adapters.signature_cache import SignatureCache
-from dspex.execution.backends import Backends
+from dspex.execution.backends import Backends, Choice
 from dspex.execution.context import RunContext, current
 from dspex.language.signatures import Validator
 from dspex.language.signatures.cancellable_run import CancellableRun
+from dspex.operations.executions.execution_journal import ExecutionJournal, journaled
 from dspex.operations.executions.execution_recorder import (
     ExecuteOptions,
     ExecutionRecorder,
@@ -31,13 +32,19 @@ from dspex.operations.executions.execution_recorder import (
 from dspex.operations.executions.execution_rows import ExecutionRows
 from dspex.operations.executions.execution_run import ExecutionRun, ProgramCall
 from dspex.operations.executions.process_owner import owner_of_this_process
-from dspex.operations.executions.records import ENDED, EXECUTION, ExecutionRecord
+from dspex.operations.executions.question_rows import MAX_RESTARTS, QuestionRows
+from dspex.operations.executions.records import (
+    EXECUTION,
+    SETTLED,
+    ExecutionRecord,
+    QuestionRecord,
+)
 from dspex.operations.executions.redaction import PayloadPolicy
-from dspex.operations.executions.running_executions import RunningExecutions
+from dspex.operations.executions.running_executions import RunningExecution, RunningExecutions
 from dspex.operations.executions.stages import Stages
 from dspex.operations.framework.heavy_work import HeavyWork, InputLimits
 from dspex.operations.framework.input_errors import input_errors_as_invalid
-from dspex.operations.framework.store import Change, Query, Store
+from dspex.operations.framework.store import Change, Figures, Query, Store
 from dspex.operations.programs.program_cache import ProgramCache
 from dspex.operations.programs.records import PROGRAM, ProgramRecord
 from dspex.operations.tenancy.quotas import Quotas
@@ -52,10 +59,14 @@ ContextProvider = Callable[[str, RunContext], Awaitable[RunContext]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageLimits:
-    """How executions are stored and how much may be stored; without `quotas` nothing is counted."""
+    """How executions are stored and how much may be stored; without `quotas` nothing is counted.
+
+    `figures` deletes what an execution that has ended does not need any more.
+    """
 
     payload_policy: PayloadPolicy = field(default_factory=PayloadPolicy)
     quotas: Quotas | None = None
+    figures: Callable[[], Figures] | None = None
 
 
 class Executor:
@@ -89,7 +100,14 @@ class Executor:
             clock=clock, new_id=new_id, owner=self.owner, payload_policy=limits.payload_policy
         )
         self.program_cache = ProgramCache(store, backends=backends, clock=clock)
-        self._rows = ExecutionRows(store, self.recorder, clock=clock, quotas=limits.quotas)
+        self.questions = QuestionRows(
+            store, self.recorder, clock=clock, new_id=new_id, figures=limits.figures
+        )
+        self.rows = ExecutionRows(
+            store, self.recorder, clock=clock, quotas=limits.quotas, questions=self.questions
+        )
+        self.on_pending: Callable[[], None] = lambda: None
+        """Called when an execution may go on; see `Resumption`."""
 
     def on_write(self, changes: Sequence[Change]) -> None:
         """Update the cache after changes that were written by this process."""
@@ -112,11 +130,7 @@ class Executor:
         with input_errors_as_invalid():
             choice = await self.program_cache.choice(program, options.backend)
         stages.enter("input_validation")
-        columns: dict[str, Any] = {
-            "backend": choice.name,
-            "parent_id": current().frame.execution_id,
-            "may_hold_media": _may_hold_media(choice.program.signature),
-        }
+        columns = self._columns(choice)
         validator = choice.program.signature.input_validator
         amount = validator.amount(inputs)
         if self.input_limits is not None:
@@ -142,18 +156,66 @@ class Executor:
             record, is_duplicate = await self._record_start(program, record, options)
             if is_duplicate:
                 return record
-            execution = ExecutionRun(
+            waits = call is None and options.may_wait
+            execution = self.new_run(
                 run,
                 record,
-                rows=self._rows,
-                context_of=partial(self._context_of, model=options.model),
+                model=options.model,
                 choice=choice,
                 stages=stages,
                 call=call,
+                journal=self._new_journal(run, record, inputs=data) if waits else None,
             )
-            return await execution.run(validated, options.timeout)
+            return await self.finish(execution.run(validated, options.timeout))
         finally:
             self.runs.end(run)
+
+    def _columns(self, choice: Choice) -> dict[str, Any]:
+        return {
+            "backend": choice.name,
+            "parent_id": current().frame.execution_id,
+            "may_hold_media": _may_hold_media(choice.program.signature),
+        }
+
+    def new_run(
+        self,
+        run: RunningExecution,
+        record: ExecutionRecord,
+        *,
+        model: str | None = None,
+        **parts: Any,
+    ) -> ExecutionRun:
+        """Return the run of a recorded execution; `parts` are those of `ExecutionRun`."""
+        context_of = partial(self._context_of, model=model)
+        return ExecutionRun(run, record, rows=self.rows, context_of=context_of, **parts)
+
+    async def finish(self, run: Awaitable[ExecutionRecord]) -> ExecutionRecord:
+        """Await a run and return its record; an execution that may go on at once is announced."""
+        record = await run
+        if record.status == "pending":
+            self.on_pending()
+        return record
+
+    def _new_journal(
+        self, run: RunningExecution, record: ExecutionRecord, *, inputs: Any
+    ) -> ExecutionJournal | None:
+        """Return the journal of a new run; None if it belongs to a run that has one."""
+        if current().frame.durable is not None:
+            return None
+        return self.journal_of(run, record, partial(self.recorder.waiting_problem, record, inputs))
+
+    def journal_of(
+        self, run: RunningExecution, record: ExecutionRecord, refusal: Callable[[], str] = str
+    ) -> ExecutionJournal:
+        """Return the journal of a run; see `ExecutionJournal` for `refusal`."""
+        return ExecutionJournal(
+            record,
+            self.questions,
+            recorder=self.recorder,
+            suspend=partial(run.stop, "wait"),
+            leave=partial(run.stop, "cancel"),
+            refusal=refusal,
+        )
 
     async def _validate_in_thread(
         self, validator: Validator, values: Mapping[str, Any]
@@ -192,15 +254,42 @@ class Executor:
         """
         await self._store.write(*self.recorder.stop_changes(record, "cancelled", actor=actor))
         self.runs.stop(record.id, "cancel")
+        if record.question_count:
+            await self.questions.close(record.id)
+
+    async def answer(self, question: QuestionRecord, answer: dict[str, Any], *, actor: str) -> None:
+        """Store the answer to an open question; its execution goes on here or elsewhere.
+
+        Raises:
+            ConflictError: the question is not open, or its execution has ended.
+            InvalidError: the redaction changes the answer.
+        """
+        await self.questions.answer(question, answer, actor=actor)
+        self.on_pending()
+
+    async def lose(self, record: ExecutionRecord) -> None:
+        """Record that the process of a running execution is gone.
+
+        Another process continues it if it has asked a person, unless that has failed too often.
+
+        Raises:
+            ConflictError: it has ended meanwhile.
+        """
+        if record.question_count and record.restarts < MAX_RESTARTS:
+            await self.questions.put_back(record, has_crashed=True)
+            return
+        await self._store.write(*self.recorder.stop_changes(record, "interrupted", actor=None))
+        if record.question_count:
+            await self.questions.close(record.id)
 
     async def give_up(self, execution_id: UUID) -> None:
-        """Record an execution as interrupted although it still runs.
+        """Record an execution as lost although it still runs; see `lose`.
 
         Nobody waits for it.
         """
         record = await self._store.get(EXECUTION, id=execution_id)
-        if record is not None and record.status not in ENDED:
-            await self._store.write(*self.recorder.stop_changes(record, "interrupted", actor=None))
+        if record is not None and record.status == "running":
+            await self.lose(record)
 
     async def watch(self) -> None:
         """Stop local runs that another process cancelled or gave up; called twice a second."""
@@ -264,7 +353,7 @@ class Executor:
                 record = replace(record, retry_of=result.id)
                 key_release = (self.recorder.key_release(result),)
             else:
-                self._rows.charge(record.workspace, changes)
+                self.rows.charge(record.workspace, changes)
                 return record, False
 
     async def _check_ready(self, program: ProgramRecord) -> None:
@@ -303,16 +392,16 @@ class Executor:
         return result
 
     async def wait_until_ended(self, record: ExecutionRecord, *, seconds: float) -> ExecutionRecord:
-        """Wait at most `seconds` for an execution to end, and return its current record."""
+        """Wait at most `seconds` for an execution to end or to wait, and return its record."""
         until = self._clock.monotonic_ns() + int(seconds * 1e9)
-        while record.status not in ENDED and self._clock.monotonic_ns() < until:
+        while record.status not in SETTLED and self._clock.monotonic_ns() < until:
             run = self.runs.get(record.id)
             try:
                 async with asyncio.timeout(seconds if run is not None else _POLL_SECONDS):
                     await (asyncio.Event().wait() if run is None else run.wait_until_finished())
             except TimeoutError:
                 pass
-            record = await self._rows.reload(record)
+            record = await self.rows.reload(record)
         return record
 
     async def _context_of(
@@ -327,6 +416,8 @@ class Executor:
             context = context.within(seconds)
         if outer.frame.execution_id is not None and outer.deadline is not None:
             context = context.within((outer.deadline - self._clock.monotonic_ns()) / 1e9)
+        if outer.frame.durable is not None:
+            context = journaled(context, outer.frame.durable)
         return context.part_of(record.id)
 
 

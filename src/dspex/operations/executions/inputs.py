@@ -47,6 +47,19 @@ class ExecutionOf:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerExecution:
+    """The answer to a question of an execution: the outputs of its signature by name.
+
+    `question_id` may be left out if one question is open. A call that may be repeated names it: the
+    same answer again changes nothing.
+    """
+
+    execution_id: UUID
+    answer: dict[str, Any]
+    question_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetryExecution:
     """Repeat an execution that failed, was cancelled or was interrupted; see `ExecuteProgram` for the rest."""  # noqa: E501  # the text of the schema
 

@@ -40,9 +40,9 @@ class _PeriodicTask:
 class Maintenance:
     """Runs periodic tasks next to an executor, in `async with`. Owned by one event loop.
 
-    An execution whose process died becomes interrupted. A process on this host is looked up by pid
-    and start time. A process on another host counts as dead when its heartbeat has not changed for
-    `DEAD_AFTER` seconds of the local clock, so host clocks need not agree.
+    An execution whose process died is interrupted, or continued elsewhere. A process on this host
+    is looked up by pid and start time. A process on another host counts as dead when its heartbeat
+    has not changed for `DEAD_AFTER` seconds of the local clock, so host clocks need not agree.
     """
 
     def __init__(
@@ -136,8 +136,8 @@ class Maintenance:
         self._has_row = True
 
     async def sweep(self) -> int:
-        """Mark executions of dead processes as interrupted; return how many."""
-        query = Query(where={"status": ("pending", "running")}, limit=_PAGE, oldest_first=True)
+        """Record that the processes of executions are gone; return how many."""
+        query = Query(where={"status": "running"}, limit=_PAGE, oldest_first=True)
         rows = [
             row
             for row in await self._store.select(EXECUTION, query)
@@ -145,13 +145,11 @@ class Maintenance:
         ]
         dead = await self._dead_owners({row.owner for row in rows if row.owner is not None})
         orphans = [row for row in rows if row.owner is None or row.owner in dead]
-        return sum([await self._interrupt(row) for row in orphans])
+        return sum([await self._lose(row) for row in orphans])
 
-    async def _interrupt(self, row: ExecutionRecord) -> bool:
+    async def _lose(self, row: ExecutionRecord) -> bool:
         try:
-            await self._store.write(
-                *self._executor.recorder.stop_changes(row, "interrupted", actor=None)
-            )
+            await self._executor.lose(row)
         except ConflictError:  # it has ended meanwhile
             return False
         return True

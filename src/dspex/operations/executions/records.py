@@ -9,7 +9,11 @@ from dspex.failures import without_frames
 from dspex.operations.framework.resource import Calculation, Resource, Row, Transition
 
 ENDED = ("completed", "failed", "cancelled", "interrupted")
-ExecutionStatus = Literal["pending", "running", "completed", "failed", "cancelled", "interrupted"]
+SETTLED = (*ENDED, "waiting")
+"""The states in which nothing happens until somebody acts."""
+ExecutionStatus = Literal[
+    "pending", "running", "waiting", "completed", "failed", "cancelled", "interrupted"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +26,10 @@ class ExecutionRecord(Row):
     second call with the same key has the same inputs. `parent_id` is the enclosing execution,
     `retry_of` the repeated one. `payloads` says whether inputs, outputs and trace are stored as
     they were, redacted, or (inputs only) not stored.
+
+    An execution that asks a person is `waiting` from `waiting_since` on, without a process. With an
+    answer it is `pending`, until a process continues it. `duration_ms` and `deadline_at` exclude
+    the time in between. `restarts` counts the processes that died while they continued it.
     """
 
     program_id: UUID
@@ -47,6 +55,9 @@ class ExecutionRecord(Row):
     deadline_at: datetime | None = None
     inputs_hash: str | None = None
     payloads: Literal["stored", "redacted", "withheld"] = "stored"
+    question_count: int = 0
+    waiting_since: datetime | None = None
+    restarts: int = 0
 
 
 def total_tokens(row: ExecutionRecord) -> int | None:
@@ -69,9 +80,11 @@ EXECUTION = Resource(
     entity=ExecutionRecord,
     transitions={
         "start": Transition(("pending",), "running"),
+        "wait": Transition(("running",), "waiting"),
+        "resume": Transition(("running", "waiting"), "pending"),
         "complete": Transition(("running",), "completed"),
         "fail": Transition(("pending", "running"), "failed"),
-        "cancel": Transition(("pending", "running"), "cancelled"),
+        "cancel": Transition(("pending", "running", "waiting"), "cancelled"),
         "interrupt": Transition(("pending", "running"), "interrupted"),
     },
     references={"program_id": "program", "program_version_id": "program_version"},
@@ -91,6 +104,76 @@ EXECUTION = Resource(
         Calculation(of=("created_at", "finished_at"), compute=elapsed_ms),
     ),
     is_audited=False,  # the executor writes the audit entry itself
+)
+
+
+QuestionStatus = Literal["open", "answered", "expired", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionRecord(Row):
+    """A question of an execution to a person.
+
+    `inputs` are shown, and the outputs of `signature` are the `answer`. An approval is about the
+    call of a tool. At `expires_at` an open question expires. `key` identifies the question when the
+    program asks it again.
+    """
+
+    execution_id: UUID | None
+    program_id: UUID
+    status: QuestionStatus
+    kind: Literal["question", "approval"]
+    inputs: dict[str, Any]
+    signature: dict[str, Any]
+    answer: dict[str, Any] | None = None
+    answered_by: str | None = None
+    answered_at: datetime | None = None
+    expires_at: datetime | None = None
+    key: str
+
+
+QUESTION = Resource(
+    name="question",
+    plural="questions",
+    entity=QuestionRecord,
+    transitions={
+        "answer": Transition(("open",), "answered"),
+        "expire": Transition(("open",), "expired"),
+        "cancel": Transition(("open",), "cancelled"),
+    },
+    references={"program_id": "program"},
+    owner="program_id",
+    pointers={"execution_id": "execution"},
+    indexes=(("execution_id",), ("program_id", "id"), ("status", "workspace", "id")),
+    hidden=("workspace", "lock_version", "key"),
+    is_audited=False,  # answers are audited without their values
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionEntryRecord(Row):
+    """One result that a waiting execution has: of a model, a tool or a search, as JSON in `value`.
+
+    `key` identifies the call when the program makes it again.
+    """
+
+    execution_id: UUID | None
+    program_id: UUID
+    kind: Literal["model", "tool", "retrieval"]
+    key: str
+    value: dict[str, Any]
+
+
+EXECUTION_ENTRY = Resource(
+    name="execution_entry",
+    plural="execution_entries",
+    entity=ExecutionEntryRecord,
+    references={"program_id": "program"},
+    owner="program_id",
+    pointers={"execution_id": "execution"},
+    indexes=(("execution_id",), ("program_id", "id")),
+    is_audited=False,
+    is_internal=True,
 )
 
 

@@ -51,6 +51,10 @@ class PayloadPolicy:
             return "withheld"
         return "stored" if self._redact is None else "redacted"
 
+    def keeps(self, value: Any) -> bool:
+        """Return whether the redaction hook leaves a JSON value as it is."""
+        return self._redact is None or _call_hook(self._redact, "outputs", value) == value
+
     def prepare(self, payloads: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns of an execution as they will be stored."""
         columns = dict(values)

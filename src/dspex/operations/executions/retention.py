@@ -9,7 +9,7 @@ from dspex.clock import Clock
 from dspex.errors import NotFoundError
 from dspex.operations.events.records import EVENT
 from dspex.operations.executions.execution_recorder import LONG, TOPIC
-from dspex.operations.executions.records import ENDED, EXECUTION, PROCESS
+from dspex.operations.executions.records import ENDED, EXECUTION, EXECUTION_ENTRY, PROCESS, QUESTION
 from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Figures, Query, Store
 from dspex.operations.programs.records import PROGRAM, ProgramRecord
@@ -61,6 +61,10 @@ class Retention:
             if len(page) < _PAGE:
                 break
             after = page[-1].id
+        for resource in (QUESTION, EXECUTION_ENTRY):  # of executions that are gone
+            await self._figures().prune(
+                resource, {"execution_id": None}, before=self._id_at(0), keep=None
+            )
         await self._figures().prune(PROCESS, {}, before=self._id_at(_PROCESS_DAYS), keep=None)
         return total
 

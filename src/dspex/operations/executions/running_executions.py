@@ -10,7 +10,7 @@ from dspex.errors import UnavailableError
 from dspex.execution.context import current
 
 _log = logging.getLogger("dspex.executions")
-Reason = Literal["cancel", "interrupt"]
+Reason = Literal["cancel", "interrupt", "wait"]
 
 
 class RunningExecution:

@@ -41,7 +41,7 @@ class Stages:
         self._current, self._entered_ns = stage, now
 
     def summary(
-        self, end: Literal["passed", "failed", "cancelled"] = "passed"
+        self, end: Literal["passed", "failed", "cancelled", "waiting"] = "passed"
     ) -> list[dict[str, Any]]:
         """Return all five stages and leave the current one, whose status becomes `end`."""
         last = self._current

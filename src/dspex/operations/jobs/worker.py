@@ -5,7 +5,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,7 +42,8 @@ class WorkerConfig:
 
     `url` is for DBOS; `command` starts the process of a job, in this `environment`. `code` returns
     the name of the code root and its current revision, empty texts without one. `leftovers` of
-    ended jobs are deleted after `keep_days`.
+    ended jobs are deleted after `keep_days`. `more_work` is called with each poll and returns
+    whether something else is in progress here, which an idle worker waits for.
     """
 
     url: str
@@ -55,6 +56,7 @@ class WorkerConfig:
     policy: JobPolicy
     code: Callable[[], tuple[str, str]] = lambda: ("", "")
     keep_days: int = 0
+    more_work: Callable[[], Awaitable[bool]] | None = None
 
 
 class JobWorker:
@@ -211,6 +213,8 @@ class JobWorker:
             try:
                 await life.processes.watch()
                 is_busy = await sweeper.tick()
+                if config.more_work is not None:
+                    is_busy = await config.more_work() or is_busy
                 if self._ends_idle and not is_busy:
                     stopping.set()
                 await life.discard_lost_tickets()

@@ -48,7 +48,7 @@ from dspex.operations.programs.stored_programs import (
 from dspex.operations.tenancy.quotas import usage_change
 
 _TRIES = 4
-_BUSY = ("pending", "queued", "running", "paused")  # states of executions and jobs
+_BUSY = ("pending", "queued", "running", "waiting", "paused")  # states of executions and jobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

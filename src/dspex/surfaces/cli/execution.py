@@ -10,18 +10,30 @@ from typing import Any
 import click
 
 from dspex.bootstrap import Services
-from dspex.errors import NotFoundError
+from dspex.errors import InvalidError, NotFoundError
 from dspex.failures import frames_text
+from dspex.language.signatures import Signature
 from dspex.operations.events.event_log import Feed
-from dspex.operations.executions.records import EXECUTION, ExecutionRecord
+from dspex.operations.executions.actions import answer_execution
+from dspex.operations.executions.inputs import AnswerExecution
+from dspex.operations.executions.records import (
+    EXECUTION,
+    QUESTION,
+    ExecutionRecord,
+    QuestionRecord,
+)
+from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Query
 from dspex.operations.programs.stored_programs import find_program
 from dspex.surfaces.cli.nouns import noun_group
 from dspex.surfaces.cli.options import operations_in, state_option, with_store, workspace_option
-from dspex.surfaces.cli.output import fields_text, json_option, show_json
+from dspex.surfaces.cli.output import fields_text, json_option, say, show_json
+from dspex.surfaces.cli.references import find_row
 from dspex.surfaces.cli.rows import select_rows, stored_row, stored_rows
 from dspex.surfaces.cli.run import execution_json, summary
 from dspex.surfaces.cli.table import short_id, time_text
+from dspex.surfaces.cli.terminal_answer import ask_at_terminal, has_terminal
+from dspex.surfaces.cli.values import parse_fields
 
 _COLUMNS = ("created_at", "status", "inputs", "outputs", "duration_ms", "id")
 _ENDED = ("completed", "failed", "cancelled", "interrupted")
@@ -104,6 +116,79 @@ def tail_command(
 
     with_store(state_dir, work)
     return 0
+
+
+@execution_command.command("answer")
+@click.argument("execution_id", metavar="ID")
+@click.argument("values", nargs=-1, metavar="FIELD=VALUE ...")
+@click.option("--question", help="The id of the question, if several are open.")
+@workspace_option
+@state_option
+@json_option
+def answer_command(
+    *,
+    execution_id: str,
+    values: tuple[str, ...],
+    question: str | None,
+    workspace: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> int:
+    """Answer the open question of an execution; without values, ask for them at the terminal.
+
+    ID is that of the execution or of the question. A server or worker continues the execution.
+    """
+
+    async def work(services: Services) -> ExecutionRecord:
+        operations = await operations_in(services, workspace)
+        row = await open_question(operations, execution_id, question)
+        if row.execution_id is None:
+            raise NotFoundError(f"the execution of the question {short_id(row.id)} was deleted")
+        signature = Signature.from_dict(row.signature)
+        answer = parse_fields(values, signature.output_fields)
+        if not values and has_terminal():
+            answer = ask_at_terminal(signature=signature, inputs=row.inputs)
+        return await operations.perform(
+            answer_execution,
+            AnswerExecution(execution_id=row.execution_id, question_id=row.id, answer=answer),
+        )
+
+    execution = with_store(state_dir, work)
+    if as_json:
+        show_json(execution_json(execution))
+    else:
+        click.echo(f"execution is {execution.status} (id {short_id(execution.id)})")
+        if execution.status == "pending":
+            say("a server (`dspex serve`) or a worker (`dspex worker start`) continues it")
+    return 0
+
+
+async def open_question(
+    operations: Operations, reference: str, question: str | None
+) -> QuestionRecord:
+    """Return the open question with an id, or the only one of the execution with this id.
+
+    Raises:
+        NotFoundError: there is none.
+        InvalidError: several are open, or several ids end so.
+    """
+    where: dict[str, Any] = {}
+    try:
+        execution = await find_row(operations.list, EXECUTION, reference)
+        where = {"execution_id": execution.id}
+    except NotFoundError:
+        question = question or reference
+    if question is not None:
+        row: QuestionRecord = await find_row(operations.list, QUESTION, question)
+        return row
+    rows = await operations.list(QUESTION, Query(where={**where, "status": "open"}))
+    if not rows:
+        raise NotFoundError(f"the execution {reference} has no open question; see `dspex inbox`")
+    if len(rows) > 1:
+        ids = ", ".join(short_id(row.id) for row in rows)
+        raise InvalidError(f"several questions are open: write --question and one of {ids}")
+    only: QuestionRecord = rows[0]
+    return only
 
 
 def _line(execution: ExecutionRecord) -> str:

@@ -1,6 +1,8 @@
 """`dspex run`: run a program once and store the execution."""
 
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -8,7 +10,6 @@ import click
 from dspex.bootstrap import Services
 from dspex.errors import NotFoundError
 from dspex.execution.context import RunContext
-from dspex.execution.frame import EmitEvent
 from dspex.operations.executions.actions import execute_program
 from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.inputs import ExecuteProgram
@@ -26,7 +27,9 @@ from dspex.surfaces.cli.options import (
     workspace_option,
 )
 from dspex.surfaces.cli.output import failure_text, say, show_json
+from dspex.surfaces.cli.table import short_id
 from dspex.surfaces.cli.targets import Target, code_root, find_target
+from dspex.surfaces.cli.terminal_answer import answer_at_terminal, has_terminal
 from dspex.surfaces.cli.values import parse_inputs
 
 
@@ -53,7 +56,7 @@ def run_command(
     """Run TARGET once and store the execution.
 
     Text fields take text, all others JSON; FIELD=@path reads a file, FIELD=- the standard input. On
-    a terminal, the outputs appear while the model writes them.
+    a terminal, the outputs appear while the model writes them, and the program can ask you.
     """
     program_target = find_target(target, code_root())
 
@@ -65,7 +68,11 @@ def run_command(
         request = ExecuteProgram(program_id=record.id, inputs=inputs, backend=backend)
         if printer.is_live:
             printer.names = signature.output_fields
-            _listen(operations.services[Executor], printer.emit)
+            _extend_context(
+                operations.services[Executor], lambda context: context.listening(emit=printer.emit)
+            )
+        if has_terminal() and not as_json:
+            _extend_context(operations.services[Executor], _answering)
         return await execute_program(operations, request)
 
     settings = settings_of(model=model, adapter=adapter, state_dir=state_dir)
@@ -76,21 +83,31 @@ def run_command(
     elif execution.outputs is not None:
         printer.finish(execution.outputs)
         say(f"\n{summary(execution)}")
+    elif execution.status == "waiting":
+        printer.end_line()
+        say(
+            "the program asks a person: `dspex inbox` shows the question, `dspex execution answer "
+            f"{short_id(execution.id)} FIELD=VALUE` answers it\n\n{summary(execution)}"
+        )
     else:
         printer.end_line()
         error = execution.error or {"message": execution.status}
         say(f"{failure_text(error['message'], error.get('frames', ()))}\n\n{summary(execution)}")
-    return 0 if execution.status == "completed" else 1
+    return 0 if execution.status in {"completed", "waiting"} else 1
 
 
-def _listen(executor: Executor, emit: EmitEvent) -> None:
-    """Pass the events of all executions of this process to `emit`."""
+def _extend_context(executor: Executor, change: Callable[[RunContext], RunContext]) -> None:
+    """Change the context of all executions of this process."""
     provide = executor.context_provider
 
-    async def provide_listening(workspace: str, context: RunContext) -> RunContext:
-        return (await provide(workspace, context)).listening(emit=emit)
+    async def provide_changed(workspace: str, context: RunContext) -> RunContext:
+        return change(await provide(workspace, context))
 
-    executor.context_provider = provide_listening
+    executor.context_provider = provide_changed
+
+
+def _answering(context: RunContext) -> RunContext:
+    return replace(context, answer=answer_at_terminal)
 
 
 async def store_target(operations: Operations, target: Target) -> ProgramRecord:

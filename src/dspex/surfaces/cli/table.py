@@ -14,7 +14,7 @@ _NARROWEST = 8
 _COLORS = {
     **dict.fromkeys(("active", "completed", "ready"), "green"),
     **dict.fromkeys(("failed", "revoked", "interrupted"), "red"),
-    **dict.fromkeys(("queued", "running", "paused", "draft", "pending"), "yellow"),
+    **dict.fromkeys(("queued", "running", "paused", "draft", "pending", "waiting"), "yellow"),
     **dict.fromkeys(("archived", "cancelled", "deprecated"), "bright_black"),
 }
 

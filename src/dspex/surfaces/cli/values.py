@@ -9,7 +9,7 @@ from typing import Any
 from dspex.errors import InvalidError
 from dspex.execution.adapters.media import is_media
 from dspex.language.records.media_types import media_type_of
-from dspex.language.signatures import Signature, Type
+from dspex.language.signatures import Field, Signature, Type
 from dspex.language.signatures.content import data_uri, read_media
 from dspex.surfaces.cli.files import read_text_file
 
@@ -27,21 +27,32 @@ def parse_inputs(
         InvalidError: an argument lacks `=`, or a file cannot be read.
         MediaError: the file of a picture, recording or file cannot be read or is too large.
     """
-    inputs: dict[str, Any] = _read_object(file) if file is not None else {}
+    return parse_fields(arguments, signature.input_fields, file=file)
+
+
+def parse_fields(
+    arguments: Sequence[str], fields: Mapping[str, Field], *, file: Path | None = None
+) -> dict[str, Any]:
+    """Return values by field name; see `parse_inputs`.
+
+    Raises:
+        InvalidError: an argument lacks `=`, or a file cannot be read.
+        MediaError: the file of a picture, recording or file cannot be read or is too large.
+    """
+    values: dict[str, Any] = _read_object(file) if file is not None else {}
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if not equals:
             raise InvalidError(
-                f"expected field=value, but got {argument!r}; fields are: "
-                f"{', '.join(signature.input_fields)}"
+                f"expected field=value, but got {argument!r}; fields are: {', '.join(fields)}"
             )
-        field = signature.input_fields.get(name)
+        field = fields.get(name)
         type_ = None if field is None else field.type
         if type_ is not None and text.startswith("@") and _is_media(type_):
-            inputs[name] = _media(name, Path(text[1:]), is_list=type_.kind == "list")
+            values[name] = _media(name, Path(text[1:]), is_list=type_.kind == "list")
         else:
-            inputs[name] = _parse(_content(text), type_)
-    return inputs
+            values[name] = _parse(_content(text), type_)
+    return values
 
 
 def _is_media(type_: Type) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import msgspec
 
-from dspex.bootstrap import WORKERS, run_job_process, run_worker
+from dspex.bootstrap import WORKERS, run_executions, run_job_process, run_worker
 from dspex.bootstrap.logs import set_up_logs
 from dspex.execution.workers import PoolStats
 from dspex.execution.workers.status_file import ProcessStatus, read_statuses
@@ -44,7 +44,10 @@ def worker_command() -> None:
     type=click.IntRange(1, 256),
     help="Jobs of one kind at once (4).",
 )
-@click.option("--until-idle", is_flag=True, help="Exit when all jobs have ended.")
+@click.option("--until-idle", is_flag=True, help="Exit when there is nothing to do.")
+@click.option(
+    "--executions", is_flag=True, hidden=True, help="Only continue executions, until none is left."
+)
 @click.option(
     "--attached", is_flag=True, hidden=True, help="Exit when the standard input is closed."
 )
@@ -63,11 +66,14 @@ def worker_command() -> None:
 def start_command(
     *,
     until_idle: bool,
+    executions: bool,
     attached: bool,
     channel: int | None,
     **flags: Any,
 ) -> int:
     """Run the jobs of the database (evaluations, optimizations) with this folder's code.
+
+    It also continues executions that have waited for people.
 
     Any number of workers may share a database (DSPEX_DATABASE_URL), on any host. A worker that is
     stopped (SIGTERM, Ctrl+C) returns its jobs to the queue; if it dies, other workers take them.
@@ -89,6 +95,9 @@ def start_command(
             loop.add_signal_handler(number, stopping.set)
         if attached:
             threading.Thread(target=_stop_at_eof, args=(loop, stopping), daemon=True).start()
+        if executions:
+            await run_executions(settings, code=code_root(), stopping=stopping, say=say)
+            return
         await run_worker(
             settings, code=code_root(), stopping=stopping, say=say, ends_idle=until_idle
         )

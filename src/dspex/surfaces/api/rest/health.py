@@ -28,7 +28,7 @@ _QUEUES = {
     "dspex_optimizations": "optimization_job",
 }
 _OPEN_STATUSES = {
-    "execution": ("pending", "running"),
+    "execution": ("pending", "running", "waiting"),
     "evaluation": ("queued", "running"),
     "optimization_job": ("queued", "running"),
 }

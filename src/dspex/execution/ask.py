@@ -1,0 +1,109 @@
+"""`dspex.ask`: ask a person, and go on with the answer."""
+
+import inspect
+from collections.abc import Coroutine, Generator, Mapping
+from typing import Any, Generic
+
+from typing_extensions import TypeVar
+
+from dspex.error_text import shorten
+from dspex.errors import DefinitionError
+from dspex.execution.context import current
+from dspex.execution.frame import payload
+from dspex.execution.question import Question, waiting_error
+from dspex.language.records import Prediction
+from dspex.language.signatures import Signature
+from dspex.sync import run
+
+SignatureT = TypeVar("SignatureT", bound=Signature, default=Any, covariant=True)
+
+
+class PendingAnswer(Generic[SignatureT]):
+    """An answer to come: `await` it, or call `result()` in a synchronous `forward` or tool."""
+
+    def __init__(self, answer: Coroutine[Any, Any, Prediction[SignatureT]]) -> None:
+        """Take the coroutine that asks."""
+        self._answer = answer
+
+    def __await__(self) -> Generator[Any, None, Prediction[SignatureT]]:
+        return self._answer.__await__()
+
+    def result(self) -> Prediction[SignatureT]:
+        """Return the answer: the synchronous form of `await`."""
+        return run(self._answer)
+
+
+def ask(
+    signature: "type[SignatureT] | Signature | str",
+    /,
+    *,
+    ttl: float | None = None,
+    **inputs: Any,
+) -> PendingAnswer[SignatureT]:
+    """Ask a person: `inputs` are shown, and the outputs of `signature` are the answer.
+
+    Write `answer = await dspex.ask("question -> approved: bool", question="...")`, or in
+    synchronous code `dspex.ask(...).result()`.
+
+    On a server, the execution waits, for days if necessary: it ends in this process, and any
+    server or worker runs the program again from its beginning once there is an answer. Replies of
+    models, results of tools and earlier answers are then taken from its journal. So what the
+    program does between two questions should depend on nothing else, such as the time. Elsewhere,
+    `dspex.context(answer=...)` answers.
+
+    Args:
+        signature: the inputs that are shown, and the outputs that the answer has.
+        ttl: the seconds after which the question expires; without it, it never does.
+        inputs: the inputs by name.
+
+    Raises:
+        DefinitionError: `ttl` is not positive, or the signature is wrong or has checks of outputs.
+        InputError: the inputs, or the outputs of an answer, do not fit the signature.
+        QuestionExpiredError: nobody answered in time.
+        WaitingForAnswerError: nobody can answer here.
+    """
+    shape = Signature.of(signature)
+    if ttl is not None and (isinstance(ttl, bool) or not ttl > 0):
+        raise DefinitionError(f"`ttl` of ask is a number of seconds above 0, not {shorten(ttl)}")
+    if shape.output_checks:
+        raise DefinitionError(
+            f"{shape.name} has checks of its outputs, which are code: an answer is checked where "
+            "it arrives, so check it after `ask`"
+        )
+    values = shape.validate_inputs(inputs)
+    return PendingAnswer(_prediction(Question(signature=shape, inputs=values, ttl=ttl)))
+
+
+async def _prediction(question: Question) -> Prediction[Any]:
+    return Prediction(await answer_to(question))
+
+
+async def answer_to(question: Question) -> dict[str, Any]:
+    """Ask a question in the current context, in a span of its own; return the typed outputs.
+
+    Raises:
+        InputError: the outputs of the answer do not fit.
+        QuestionExpiredError: nobody answered in time.
+        WaitingForAnswerError: nobody can answer here.
+    """
+    context = current()
+    span = context.begin("question", question.kind)
+    if context.records_payloads:
+        span.inputs = payload(question.inputs)
+    try:
+        outputs: dict[str, Any] = question.signature.validate_outputs(await _answer(question))
+    except BaseException as error:
+        span.end(error=error)
+        raise
+    span.end(outputs=payload(outputs) if context.records_payloads else None)
+    return outputs
+
+
+async def _answer(question: Question) -> Mapping[str, Any]:
+    context = current()
+    if context.answer is not None:
+        answer = context.answer(question)
+        return await answer if inspect.isawaitable(answer) else answer
+    if context.frame.durable is not None:
+        return await context.frame.durable.ask(question)
+    raise waiting_error(question)
