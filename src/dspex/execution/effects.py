@@ -12,6 +12,8 @@ from dspex.execution.retrieval import SearchResult
 from dspex.language.records import Passage
 from dspex.language.records.canonical import content_hash, json_bytes
 
+Passages = Sequence[Passage] | SearchResult
+
 
 async def call_tool(
     context: RunContext,
@@ -48,8 +50,8 @@ async def call_tool(
 async def search_once(
     context: RunContext,
     query: Mapping[str, Any],
-    search: Callable[[], Awaitable[Sequence[Passage]]],
-) -> Sequence[Passage]:
+    search: Callable[[], Awaitable[Passages]],
+) -> Passages:
     """Return the result of a search, or in a durable run the one that it had for this query."""
     durable = context.frame.durable
     if durable is None:
@@ -61,12 +63,15 @@ async def search_once(
     stored = await durable.recall("retrieval", key)
     if stored is None:
         return await durable.perform("retrieval", key, search(), encode=_encode_passages)
-    if "passages" in stored:
-        return msgspec.convert(stored["passages"], list[Passage])
-    return msgspec.convert(stored["result"], SearchResult)
+    passages: Passages = (
+        msgspec.convert(stored["passages"], list[Passage])
+        if "passages" in stored
+        else msgspec.convert(stored["result"], SearchResult)
+    )
+    return passages
 
 
-def _encode_passages(result: Sequence[Passage]) -> dict[str, Any]:
+def _encode_passages(result: Passages) -> dict[str, Any]:
     name = "result" if isinstance(result, SearchResult) else "passages"
     value = result if isinstance(result, SearchResult) else list(result)
     return {name: _json(value)}

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, get_args
 from dspex.error_text import shorten
 from dspex.errors import DefinitionError, InputError, RetrievalError, boundary
 from dspex.execution.context import RunContext, current
-from dspex.execution.effects import search_once
+from dspex.execution.effects import Passages, search_once
 from dspex.execution.frame import payload
 from dspex.execution.modules.code import CodeRoot
 from dspex.execution.modules.module import Module
@@ -177,8 +177,8 @@ class Retrieve(Module):
         )
         return passages
 
-    async def _result(self, context: RunContext, query: str, k: int) -> Sequence[Passage]:
-        async def search() -> Sequence[Passage]:
+    async def _result(self, context: RunContext, query: str, k: int) -> Passages:
+        async def search() -> Passages:
             return await self._retriever(context).search(query, k, self.where)
 
         name = self.collection if isinstance(self.collection, str) else self.collection.name
