@@ -12,6 +12,7 @@ from dspex.execution.modules.agents import (
     Router,
     Sequence,
     Supervisor,
+    Team,
     Verifier,
     with_handoff,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "Router",
     "Sequence",
     "Supervisor",
+    "Team",
     "TeamLimits",
     "Verifier",
     "with_handoff",

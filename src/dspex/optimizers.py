@@ -13,6 +13,7 @@ from dspex.learning.optimizers.journal import Journal, JsonlJournal
 from dspex.learning.optimizers.proposer import Candidate, Optimizer, Proposer, Task, Trial
 from dspex.learning.optimizers.registry import *  # noqa: F403  # whatever is registered
 from dspex.learning.optimizers.search import Outcome, Search
+from dspex.learning.optimizers.team_worth import TeamWorth, Worth, aablate_members, ablate_members
 
 __all__ = [
     "Candidate",
@@ -24,9 +25,13 @@ __all__ = [
     "Proposer",
     "Search",
     "Task",
+    "TeamWorth",
     "Trial",
+    "Worth",
     "aablate",
+    "aablate_members",
     "ablate",
+    "ablate_members",
     "aoptimize",
     "importance",
     "optimize",

@@ -29,6 +29,7 @@ from dspex.execution.modules.agents import (
     router,
     sequence,
     supervisor,
+    team,
 )
 from dspex.execution.modules.agents import map as team_map
 from dspex.execution.modules.module_kind import ModuleKind
@@ -56,6 +57,7 @@ MODULE_KINDS: Mapping[str, ModuleKind] = {
         supervisor.KIND,
         handoff.KIND,
         blackboard.KIND,
+        team.KIND,
         python_module.KIND,
         rag.KIND,
         rerank.KIND,

@@ -11,6 +11,7 @@ from dspex.execution.modules.agents.map import Map
 from dspex.execution.modules.agents.router import Router
 from dspex.execution.modules.agents.sequence import Sequence
 from dspex.execution.modules.agents.supervisor import Supervisor
+from dspex.execution.modules.agents.team import Team
 from dspex.execution.modules.agents.verification import Verifier
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Router",
     "Sequence",
     "Supervisor",
+    "Team",
     "Verifier",
     "with_handoff",
 ]

@@ -27,10 +27,12 @@ from dspex.execution.modules.module_kind import NodeBuilder
 from dspex.execution.modules.predict import SignatureT
 from dspex.execution.modules.runnable_module import RunOutputs
 from dspex.execution.modules.slot import Slot
+from dspex.execution.modules.tree import walk
 from dspex.execution.team_run import TeamLimits, TeamRun
 from dspex.language.programs import Children, ModulePath, Node
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
+from dspex.language.variables import Expression, Variable
 
 TEAM_SETTINGS: Final = ("members", "attempts", "limits")
 _ADVICE = "An earlier answer to this was refused: {reason}\nDo not repeat the mistake."
@@ -104,7 +106,11 @@ class Coordination(Module[SignatureT]):
             prediction = await answer(context)
         else:
             prediction = await call_guarded(context.within(self.limits.seconds), answer)
-        return RunOutputs(prediction, {"route": list(run.route)})
+        return RunOutputs(prediction, {"route": list(run.route), **self.span_attributes()})
+
+    def span_attributes(self) -> dict[str, object]:
+        """Return attributes of the span of a run beside its `route`."""
+        return {}
 
     async def _answer(self, context: RunContext, *, values: Mapping[str, Any]) -> Prediction:
         reason = ""
@@ -204,6 +210,36 @@ class Coordination(Module[SignatureT]):
         self.members, self.roles, self._is_part = members, roles, True
         self.refresh()
 
+    def share(
+        self, slot: str, variable: Variable, bindings: Mapping[str, Expression] | None = None
+    ) -> Self:
+        """Return a copy in which one variable sets a slot, such as "temperature", of all members.
+
+        Args:
+            slot: of the predictors in the members.
+            variable: with a name.
+            bindings: for some members by name, an expression from the variable to their value.
+
+        Raises:
+            DefinitionError: no member has the slot, or there is no member of this name.
+        """
+        places: dict[str, str] = {}
+        module: Module = self
+        for path, part in walk(module):
+            owners = [n for n in self.members if f"{path}.".startswith(f"members[{n!r}].")]
+            if owners and part.takes(slot):
+                places[path.place(slot)] = owners[0]
+        for name in bindings or {}:
+            if name not in places.values():
+                raise DefinitionError(f"there is no member {name!r} with a slot {slot!r}")
+        if not places:
+            raise DefinitionError(f"no member has a slot {slot!r}")
+        expressions = {
+            place: bindings[name] for place, name in places.items() if bindings and name in bindings
+        }
+        shared = replace(variable, paths=tuple(places), bindings=expressions)
+        return self.with_variables(shared)
+
     def refresh(self) -> None:
         """Adapt the parts to the active members and their roles; only under construction."""
 
@@ -211,7 +247,7 @@ class Coordination(Module[SignatureT]):
         """Return the modules beside the members, by attribute."""
         return {}
 
-    def part_nodes(self, path: ModulePath) -> Mapping[str, Node]:
+    def part_nodes(self, path: ModulePath) -> Mapping[str, Children]:
         """Return the `parts` as data."""
         return {name: part.node(path.child(name)) for name, part in self.parts().items()}
 

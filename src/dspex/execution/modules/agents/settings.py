@@ -35,6 +35,7 @@ def team_kind(
     settings: tuple[str, ...] = (),
     functions: tuple[str, ...] = (),
     lists: tuple[str, ...] = (),
+    create: Callable[..., Coordination[Any]] | None = None,
 ) -> ModuleKind:
     """Return the kind of a class of teams.
 
@@ -45,11 +46,12 @@ def team_kind(
         settings: the names of arguments beside those of every coordination, as JSON.
         functions: the names of configurations that may be functions.
         lists: the names of configurations that are lists of tools.
+        create: returns a team of a signature, members and settings; by default the class.
     """
     names = (*TEAM_SETTINGS, *settings)
-    construct = cast("Callable[..., Coordination[Any]]", team)
+    construct = cast("Callable[..., Coordination[Any]]", create or team)
 
-    def create(signature: Signature, values: Mapping[str, Any], name: str) -> Program:
+    def create_program(signature: Signature, values: Mapping[str, Any], name: str) -> Program:
         for key in values:
             if key not in names:
                 raise DefinitionError(
@@ -64,7 +66,7 @@ def team_kind(
         name=team.kind,
         summary=summary,
         build=lambda node, builder: restore(node, builder, builder.children(node, "members")),
-        create=create,
+        create=create_program,
         settings=names,
         code=lambda node: (
             node.config,

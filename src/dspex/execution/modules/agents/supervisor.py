@@ -19,7 +19,7 @@ from dspex.execution.modules.react import ReAct
 from dspex.execution.modules.tool_data import tool_config, tool_of
 from dspex.execution.team_run import TeamLimits
 from dspex.execution.tools import Tool, ToolSet
-from dspex.language.programs import ModulePath, Node
+from dspex.language.programs import Children, ModulePath, Node
 from dspex.language.signatures import Signature
 from dspex.language.variables import Variable
 
@@ -133,7 +133,7 @@ class Supervisor(Coordination[SignatureT]):
         """Return the agent."""
         return {"agent": self.agent}
 
-    def part_nodes(self, path: ModulePath) -> Mapping[str, Node]:
+    def part_nodes(self, path: ModulePath) -> Mapping[str, Children]:
         """Return the predictors of the agent as data; its tools are the members."""
         agent = path.child("agent")
         return {
