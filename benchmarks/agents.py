@@ -39,7 +39,7 @@ RESULTS = Path(__file__).parent / "results" / "agents.json"
 ASK = "question -> answer"
 PARTS = ("law", "sums", "code")
 ROLES = {part: f"You are the specialist for {part}." for part in PARTS}
-TRAIN, TEST, HELD_OUT, TRIALS = 48, 60, 100, 12
+TRAIN, TEST, HELD_OUT, TRIALS = 48, 60, 100, 32
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ async def search(world: World, seed: int) -> dict[str, Any]:
     team = space()
     names = ("self.coordination", *(f"self.members.{part}" for part in PARTS))
     optimizer = dspex.Joint(
-        trials=TRIALS, cohort=TRIALS, first_rows=16, instructions=1, sets=0, only=names
+        trials=TRIALS, cohort=8, first_rows=12, instructions=1, sets=0, only=names
     )
     start = seed * 1000
     train, test = rows(start, TRAIN), rows(start + 300, TEST)
@@ -226,6 +226,7 @@ def runaways(limits: TeamLimits) -> dict[str, dspex.Module]:
     }
 
 
+ENDLESS = {"handoff cycle", "supervisor", "blackboard", "supervisor inside"}
 LIMITS = {
     "turns": TeamLimits(turns=7, depth=None),
     "depth": TeamLimits(turns=None, depth=3, calls=200),
@@ -358,12 +359,7 @@ def goals(
     broken = [
         row
         for row in limits
-        if not row["holds"]
-        or (
-            row["outcome"] == "ended"
-            and row["limit"] not in {"depth", "tokens", "seconds"}
-            and row["runaway"] != "nested teams"
-        )
+        if not row["holds"] or (row["outcome"] == "ended" and row["runaway"] in ENDLESS)
     ]
     results.append(
         (f"limits hold in {len(limits) - len(broken)} of {len(limits)} runaways", not broken)
@@ -386,7 +382,7 @@ def goals(
 async def measure(
     *, quick: bool
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
-    seeds = 4 if quick else 20
+    seeds = 3 if quick else 20
     figures = [await search(world, seed) for world in WORLDS for seed in range(seeds)]
     limits = [row for seed in range(1 if quick else 5) for row in await runaway(seed)]
     return figures, limits, await chaos(10 if quick else 30, seed=1)
@@ -396,7 +392,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="4 seeds, and 10 seconds of kills")
+    parser.add_argument("--quick", action="store_true", help="3 seeds, and 10 seconds of kills")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
     options = parser.parse_args()
     figures, limits, storm = asyncio.run(measure(quick=options.quick))

@@ -55,7 +55,7 @@ def test_the_single_agent_is_in_every_space_and_the_default() -> None:
 
 
 def test_each_coordination_is_a_value() -> None:
-    for choice, replies, route in [
+    cases: list[tuple[str, list[Any], list[str]]] = [
         ("router", [chat(member="sums"), chat(answer="42")], ["sums"]),
         ("map", [chat(answer="42")], ["law", "sums"]),
         ("sequence", [chat(answer="42")], ["law", "sums"]),
@@ -68,7 +68,8 @@ def test_each_coordination_is_a_value() -> None:
             ],
             ["sums"],
         ),
-    ]:
+    ]
+    for choice, replies, route in cases:
         chosen_team = stored(team().assign({"self.coordination": choice}))
         prediction, attributes = answer(chosen_team, *replies)
         assert prediction.answer == "42"
@@ -112,7 +113,7 @@ def test_variables_are_active_only_where_they_matter() -> None:
         ("router", True, True, True),
         ("map", True, False, False),
     ]:
-        values = {"self.coordination": choice}
+        values: dict[str, Any] = {"self.coordination": choice}
         assert space.is_active("self.members.law", values) is members
         values |= {"self.members.law": True}
         assert space.is_active(law, values) is members
