@@ -48,6 +48,19 @@ _FIELD: dict[str, Any] = {
         for name in ("field", "path", "value", "message", "constraint", "expected")
     },
 }
+_FORM: Schema = {
+    "type": "object",
+    "description": (
+        "Inputs with files. A part with a file name is the picture, recording or file of the input "
+        "with the name of the part; any other part is a text input. Parts with one name are a list."
+    ),
+    "properties": {
+        "inputs": {"type": "object", "description": "Inputs that are not files, as JSON."},
+        "timeout": {"type": "number", "description": "As in the JSON body."},
+        "backend": {"type": "string", "description": "As in the JSON body."},
+    },
+    "additionalProperties": {"type": "string", "contentMediaType": "application/octet-stream"},
+}
 _STATUSES = {
     "400": "the body is not JSON, or the host is not served",
     "401": "a key is needed",
@@ -56,7 +69,7 @@ _STATUSES = {
     "408": "the rest of the body did not arrive in time",
     "409": "the row is in another state, or exists already",
     "413": "the body is too long",
-    "415": "the content type is not JSON",
+    "415": "the content type is not one that this path takes",
     "422": "the input is invalid; the fields say where",
     "429": "too many requests; Retry-After says when",
     "503": "the database or a model cannot be reached now",
@@ -164,13 +177,15 @@ def _attribute(part: Attribute) -> dict[str, Any]:
 
 def _execute() -> dict[str, Any]:
     inputs = portable({"type": "object", "description": "Values by field name."})
-    return execution_operation(
+    operation = execution_operation(
         "execute",
         "Run a program once; a failed run is an answer whose status is failed.",
         body=execution_body(inputs),
         execution=reference("Execution"),
         parameters=(_parameter("name", "path", {"type": "string"}),),
     )
+    operation["requestBody"]["content"]["multipart/form-data"] = {"schema": _FORM}
+    return operation
 
 
 def execution_body(inputs: Schema) -> Schema:
