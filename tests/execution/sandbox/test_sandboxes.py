@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,15 +118,17 @@ async def test_hostile_code_ends_with_a_fault_and_the_host_goes_on(
     sandbox: Sandbox, name: str
 ) -> None:
     code, kinds = HOSTILE[name]
+    # a slow machine does not turn other faults into that of time
+    limits = LIMITS if "time" in kinds else replace(LIMITS, seconds=60.0)
     started = time.monotonic()
-    async with sandbox.start(tools={"double": double}, limits=LIMITS) as session:
+    async with sandbox.start(tools={"double": double}, limits=limits) as session:
         result = await session.run(code)
         assert result.fault is not None, result
         assert result.fault.kind in kinds, result.fault
         assert len(result.stdout) <= 16 * 1024
         assert sum(map(len, result.files.values())) <= 16 * 1024
-    assert time.monotonic() - started < 30
-    async with sandbox.start() as session:
+    assert time.monotonic() - started < 60
+    async with sandbox.start(limits=SandboxLimits(seconds=60.0)) as session:
         assert (await session.run("1 + 1")).value == 2
 
 

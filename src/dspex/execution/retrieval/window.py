@@ -1,20 +1,29 @@
 """The division of a text into windows that end at the best boundary within a budget."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 BYTES_PER_TOKEN: Final = 4
 _VISIBLE = re.compile(r"\S")
 _SPACE = re.compile(r"\s+")
+_MARK = re.compile(r"[^\w\s]|_")
+_DIGIT = re.compile(r"\d")
 
 
 def estimate_tokens(text: str) -> int:
     """Return an estimate of the tokens of a text: a quarter of its bytes in UTF-8, rounded up.
 
-    English prose has about four bytes a token, German fewer; CJK characters have three bytes.
+    English prose has about four bytes a token, German fewer; CJK characters have three bytes. Marks
+    and numbers have more tokens than that: one for each mark and for two digits.
     """
-    return -(-len(text.encode(errors="replace")) // BYTES_PER_TOKEN)
+    return max(-(-len(text.encode(errors="replace")) // BYTES_PER_TOKEN), _dense_tokens(text))
+
+
+def _dense_tokens(text: str) -> int:
+    marks, digits = len(_MARK.findall(text)), len(_DIGIT.findall(text))
+    return -(-(6 * marks + 3 * digits + len(text) - marks - digits) // 6)
 
 
 def windows(
@@ -55,16 +64,27 @@ def _head(text: str, tokens: int) -> int:
     """Return how many characters of the start of a text have at most `tokens`."""
     size = tokens * BYTES_PER_TOKEN
     if text.isascii():
-        return min(len(text), size)
-    return len(text.encode(errors="replace")[:size].decode(errors="ignore"))
+        count = min(len(text), size)
+    else:
+        count = len(text.encode(errors="replace")[:size].decode(errors="ignore"))
+    if _dense_tokens(text[:count]) <= tokens:
+        return count
+    fitting = bisect_right(range(count), tokens, key=lambda end: _dense_tokens(text[:end])) - 1
+    return max(1, fitting)
 
 
 def _tail(text: str, tokens: int) -> int:
     """Return how many characters of the end of a text have at most `tokens`."""
     size = tokens * BYTES_PER_TOKEN
     if text.isascii() or not size:
-        return min(len(text), size)
-    return len(text.encode(errors="replace")[-size:].decode(errors="ignore"))
+        count = min(len(text), size)
+    else:
+        count = len(text.encode(errors="replace")[-size:].decode(errors="ignore"))
+    if _dense_tokens(text[len(text) - count :]) <= tokens:
+        return count
+    return (
+        bisect_right(range(count), tokens, key=lambda n: _dense_tokens(text[len(text) - n :])) - 1
+    )
 
 
 def _boundary(text: str, boundaries: Sequence[re.Pattern[str]], span: tuple[int, int]) -> int:
