@@ -384,7 +384,7 @@ async def measure(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
     seeds = 3 if quick else 20
     figures = [await search(world, seed) for world in WORLDS for seed in range(seeds)]
-    limits = [row for seed in range(1 if quick else 5) for row in await runaway(seed)]
+    limits = [row for seed in range(1 if quick else 3) for row in await runaway(seed)]
     return figures, limits, await chaos(10 if quick else 30, seed=1)
 
 

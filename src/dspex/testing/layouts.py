@@ -9,6 +9,7 @@ from dspex.execution.clients import Request
 
 _CHAT = re.compile(r"`\[\[ ## (\w+) ## \]\]`")
 _XML = re.compile(r"`<(\w+)>`")
+_DECLARED = re.compile(r"You answer with[^\n]* fields:\n((?:\d+\. `\w+`.*\n?)+)")
 _JSON = re.compile(r"`(\w+)`")
 
 
@@ -16,7 +17,10 @@ def output_fields(request: Request) -> list[str]:
     """Return the names of the outputs that a chat, XML or JSON prompt asks for."""
     last = _question(request)
     chat = [name for name in _CHAT.findall(last) if name != "completed"]
-    return chat or _XML.findall(last) or _JSON.findall(last)
+    if names := chat or _XML.findall(last) or _JSON.findall(last):
+        return names
+    lists = _DECLARED.findall(request.messages[0].text)
+    return re.findall(r"^\d+\. `(\w+)`", lists[-1], re.MULTILINE) if lists else []
 
 
 def _question(request: Request) -> str:
@@ -24,10 +28,11 @@ def _question(request: Request) -> str:
 
 
 def input_value(request: Request, field: str) -> str:
-    """Return the last value of an input in a chat, JSON or agent prompt; empty if it has none."""
+    """Return the last value of an input in a chat, XML, JSON or agent prompt, or an empty text."""
     name = re.escape(field)
     patterns = (
         rf"\[\[ ## {name} ## \]\]\n(.*?)(?=\n\n\[\[ ## |\n\n(?:Answer|Respond) with |\Z)",
+        rf"<{name}>\n(.*?)\n</{name}>",
         rf"^{name}: (.*?)(?=\n\n\w+: |\Z)",
     )
     texts = [message.text for message in request.messages if message.role == "user"]
