@@ -16,6 +16,7 @@ from dspex.execution.modules.agents import (
     Verifier,
     with_handoff,
 )
+from dspex.execution.modules.stored_program import StoredProgram
 from dspex.execution.team_run import TeamLimits
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Map",
     "Router",
     "Sequence",
+    "StoredProgram",
     "Supervisor",
     "Team",
     "TeamLimits",

@@ -30,6 +30,7 @@ from dspex.operations.evaluations.metrics import RegisteredMetrics
 from dspex.operations.events.event_log import Feed
 from dspex.operations.events.feed import AnnouncingStore, StoredFeed
 from dspex.operations.events.poller import Waiters
+from dspex.operations.executions.child_execution import connect_programs
 from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.retention import Retention
 from dspex.operations.framework.dependencies import Dependencies, Lazy, ServiceRegistry
@@ -105,6 +106,7 @@ async def open_services(
         executor.context_provider = models.context_for
         services = dependencies.services
         embedders = connect_collections(executor, services, store=store, context=context)
+        connect_programs(executor)
         executor.input_limits = InputLimits() if serves else None
         stack.callback(executor.heavy.close)
         retention = retention_of(settings, store, lambda: services[Figures], clock=clock)

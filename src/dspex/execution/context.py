@@ -33,6 +33,7 @@ from dspex.execution.frame import (
     TraceRecorder,
 )
 from dspex.execution.question import AnswerCallback, DurableRun
+from dspex.execution.team_run import TeamRun
 from dspex.language.programs import ROOT
 from dspex.language.records import Prediction, SpanKind
 from dspex.telemetry import Event, Observer, Silent
@@ -59,6 +60,7 @@ class RunContext:
     - `models` resolves the model strings that modules carry, `embedders` the names of embedders and
       `collections` those of stored collections; `wrapper` wraps every model of the
       run, whoever names it, see `with_wrapper`.
+    - `programs` executes stored programs; see `StoredProgram`.
     - `records_payloads`: spans of model calls keep messages and replies (cut at 64 KiB).
     - `rollout` numbers the attempts of `Retry`, so that no attempt gets a cached reply of another.
     - `deadline` is a time of the clock in monotonic nanoseconds. All runs that get the same
@@ -75,6 +77,7 @@ class RunContext:
     models: Callable[[str], LanguageModel] | None = None
     embedders: "Callable[[str], Embedder] | None" = None
     collections: "Callable[[str], Searchable] | None" = None
+    programs: "RunProgram | None" = None
     wrapper: Callable[[LanguageModel], LanguageModel] | None = None
     seed: int | None = None
     rollout: int = 0
@@ -137,6 +140,17 @@ class RunContext:
     def durable(self, run: DurableRun) -> "RunContext":
         """Return the context of a run that `run` remembers, apart from its model calls."""
         return replace(self, frame=self._frame_with(durable=run))
+
+    def within_team(self, run: TeamRun) -> "RunContext":
+        """Return the context of work for a team, under its limits."""
+        context = replace(self, frame=self._frame_with(team=run))
+        if run.budget is None:
+            return context
+        return context.with_wrapper(partial(Budgeted, budget=run.budget))
+
+    def advised(self, advice: Mapping[str, str]) -> "RunContext":
+        """Return the context in which predictors get this advice, by path; see `Frame`."""
+        return replace(self, frame=self._frame_with(advice=advice))
 
     def remembering(self, memo: Memo) -> "RunContext":
         """Return the context of another run of a `forward`, which repeats the calls of `memo`."""
@@ -244,6 +258,8 @@ class RunContext:
         self.observer.on_event(event)
 
 
+RunProgram = Callable[[str, Mapping[str, Any]], Awaitable[Prediction]]
+"""Executes a stored program by its name, inside the current execution."""
 Record = Callable[[object, RunContext, Mapping[str, object]], Awaitable[Prediction]]
 
 

@@ -107,6 +107,7 @@ class TeamRun:
             BudgetError: teams are nested too deeply.
         """
         self.limits = limits
+        self.budget = limits.budget()
         self.outer = outer
         self.call = call
         self.turns = 0
@@ -117,14 +118,15 @@ class TeamRun:
         self._repeats = repeats
         self._lock = threading.Lock()
         self._members, self._tools = _Results(), _Results()
-        for run in self._runs():
+        for run in self.runs():
             if run.limits.depth is not None and self.depth - run.depth >= run.limits.depth:
                 raise BudgetError(
                     f"teams are nested more than {run.limits.depth} deep", limit="depth"
                 )
 
-    def _runs(self) -> "list[TeamRun]":
-        return [self, *([] if self.outer is None else self.outer._runs())]  # noqa: SLF001  # the same class
+    def runs(self) -> "list[TeamRun]":
+        """Return this run and those around it, the outermost last."""
+        return [self, *([] if self.outer is None else self.outer.runs())]
 
     def begin_turn(self, member: str, inputs: Mapping[str, Any], mark: str = "") -> bytes:
         """Count the call of a member, here and in the teams around; return its key for `end_turn`.
@@ -149,7 +151,7 @@ class TeamRun:
             if self._repeats < 0:
                 self.failure = error
             raise error
-        for run in self._runs():
+        for run in self.runs():
             run._count(member if run is self else None)  # noqa: SLF001  # the same class
         return key
 
@@ -185,7 +187,7 @@ class TeamRun:
 
     def check(self) -> None:
         """Raise the failure that ends this run or one around it, if there is one."""
-        for run in self._runs():
+        for run in self.runs():
             if run.failure is not None:
                 raise run.failure
 
@@ -193,12 +195,12 @@ class TeamRun:
         """Return the turns and the depth that a member has, to be enforced in its process."""
         turns = [
             max(1, run.limits.turns - run.turns)
-            for run in self._runs()
+            for run in self.runs()
             if run.limits.turns is not None
         ]
         depths = [
             run.limits.depth - (self.depth - run.depth)
-            for run in self._runs()
+            for run in self.runs()
             if run.limits.depth is not None
         ]
         return TeamLimits(turns=min(turns, default=None), depth=min(depths, default=None))

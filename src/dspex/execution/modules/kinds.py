@@ -21,6 +21,7 @@ from dspex.execution.modules import (
     retrieve,
     retry,
     rlm,
+    stored_program,
     switch,
 )
 from dspex.execution.modules.agents import (
@@ -58,6 +59,7 @@ MODULE_KINDS: Mapping[str, ModuleKind] = {
         handoff.KIND,
         blackboard.KIND,
         team.KIND,
+        stored_program.KIND,
         python_module.KIND,
         rag.KIND,
         rerank.KIND,

@@ -407,7 +407,10 @@ class Executor:
     async def _context_of(
         self, record: ExecutionRecord, seconds: float | None, *, model: str | None
     ) -> RunContext:
-        """Return the context of an execution; in another one, its deadline applies if earlier."""
+        """Return the context of an execution.
+
+        In another one, its deadline applies if it is earlier, and so do the limits of its teams.
+        """
         outer = current()
         context = await self.context_provider(record.workspace, self._context)
         if model is not None:
@@ -418,6 +421,10 @@ class Executor:
             context = context.within((outer.deadline - self._clock.monotonic_ns()) / 1e9)
         if outer.frame.durable is not None:
             context = journaled(context, outer.frame.durable)
+        if outer.frame.team is not None:
+            for run in reversed(outer.frame.team.runs()):
+                context = context.within_team(run)
+            context = replace(context, rollout=outer.rollout).advised(outer.frame.advice)
         return context.part_of(record.id)
 
 

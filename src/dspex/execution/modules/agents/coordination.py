@@ -5,11 +5,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Final, Self
 
-import msgspec
-
 from dspex.error_text import shorten
 from dspex.errors import CheckError, DefinitionError, InputError
-from dspex.execution.clients import Budgeted
 from dspex.execution.context import RunContext, call_guarded, current, use_context
 from dspex.execution.modules.agents.members import Members, named_members, wanted
 from dspex.execution.modules.agents.verification import (
@@ -97,10 +94,7 @@ class Coordination(Module[SignatureT]):
         """Work until an answer is accepted; see `Module.run_in_context`."""
         values = self.contract().validate_inputs(inputs)
         run = TeamRun(self.limits, context.frame.team, repeats=self.repeats, call=self.call)
-        frame = msgspec.structs.replace(context.frame, team=run)
-        context = replace(context, frame=frame)
-        if (budget := self.limits.budget()) is not None:
-            context = context.with_wrapper(partial(Budgeted, budget=budget))
+        context = context.within_team(run)
         answer = partial(self._answer, values=values)
         if self.limits.seconds is None:
             prediction = await answer(context)

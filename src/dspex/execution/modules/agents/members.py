@@ -8,13 +8,14 @@ from dspex.error_text import shorten, suggest
 from dspex.errors import DefinitionError
 from dspex.execution.modules.inner import INNER_SETTINGS, inner_module
 from dspex.execution.modules.module import Module
+from dspex.execution.modules.stored_program import StoredProgram
 from dspex.language.signatures import Signature, Type
 from dspex.language.signatures.types import union
 
 Members = Mapping[str, Module | str] | Sequence[Module]
 """Modules by name; a text is the role of a `Predict` of the team's signature."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-MEMBER_SETTINGS: Final = ("signature", "role", *INNER_SETTINGS)
+MEMBER_SETTINGS: Final = ("signature", "role", "program", *INNER_SETTINGS)
 
 
 def named_members(members: Members, signature: Signature | None) -> dict[str, Module]:
@@ -53,7 +54,8 @@ def members_from_settings(
 ) -> dict[str, Module | str]:
     """Return the members that the setting `members` describes: a role, or an object, by name.
 
-    An object has the keys of `MEMBER_SETTINGS`; `signature` is the team's by default.
+    An object has the keys of `MEMBER_SETTINGS`; `signature` is the team's by default, `program` is
+    the name of a stored program that is the member.
 
     Raises:
         DefinitionError: a member is described wrongly; the message names it.
@@ -80,6 +82,9 @@ def members_from_settings(
         contract = Signature.of(options.get("signature", signature))
         if role := options.get("role", ""):
             contract = contract.with_instructions(role)
+        if "program" in options:
+            modules[name] = StoredProgram(str(options["program"]), contract)
+            continue
         modules[name] = inner_module(
             contract, {key: options[key] for key in options if key in INNER_SETTINGS}
         )

@@ -1,0 +1,106 @@
+"""Stored programs as members: each call is an execution inside that of the team."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from dspex import Predict
+from dspex.agents import Router, StoredProgram, TeamLimits
+from dspex.bootstrap import open_services
+from dspex.errors import ConfigurationError
+from dspex.execution.context import RunContext
+from dspex.execution.modules import build
+from dspex.language.programs import Program
+from dspex.operations.executions.actions import execute_program
+from dspex.operations.executions.inputs import ExecuteProgram
+from dspex.operations.executions.records import EXECUTION
+from dspex.operations.framework.store import Query
+from dspex.operations.programs.actions import create_program
+from dspex.operations.programs.inputs import CreateProgram
+from dspex.operations.programs.stored_programs import save_program
+from dspex.settings import Settings
+from dspex.testing import LoopbackServer, http_answer
+
+ASK = "question -> answer"
+
+
+def says(**fields: str) -> bytes:
+    text = "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items())
+    return http_answer({"choices": [{"message": {"content": text}}]})
+
+
+def specialist(name: str = "law") -> CreateProgram:
+    return CreateProgram(name=name, signature=ASK, module="predict")
+
+
+def team(**configuration: Any) -> CreateProgram:
+    members = {"law": {"program": "law", "role": "Knows the law."}, "sums": "You know sums."}
+    return CreateProgram(
+        name="team",
+        signature=ASK,
+        module="router",
+        configuration={"members": members, **configuration},
+    )
+
+
+async def test_a_stored_member_is_an_execution_inside_that_of_the_team(settings: Settings) -> None:
+    replies = [says(member="law"), says(answer="legal")]
+    async with LoopbackServer(*replies) as server:
+        served = dataclasses.replace(settings, model=f"{server.url}/v1#m")
+        async with open_services(served) as services:
+            operations = services.operations
+            await create_program(operations, specialist())
+            await create_program(operations, team())
+            request = ExecuteProgram(name="team", inputs={"question": "?"})
+            execution = await execute_program(operations, request)
+            assert (execution.status, execution.outputs) == ("completed", {"answer": "legal"})
+            children = await operations.list(
+                EXECUTION, Query(where={"parent_id": execution.id}, limit=5)
+            )
+            assert [child.outputs for child in children] == [{"answer": "legal"}]
+            assert children[0].status == "completed"
+            assert (children[0].usage or {})["calls"] == 1
+            assert (execution.usage or {})["calls"] == 1  # the choice; the rest is the member's
+
+
+async def test_limits_of_the_team_hold_in_stored_members(settings: Settings) -> None:
+    replies = [says(member="law"), says(answer="legal")]
+    async with LoopbackServer(*replies) as server:
+        served = dataclasses.replace(settings, model=f"{server.url}/v1#m")
+        async with open_services(served) as services:
+            operations = services.operations
+            await create_program(operations, specialist())
+            await create_program(operations, team(limits={"calls": 1}))
+            request = ExecuteProgram(name="team", inputs={"question": "?"})
+            execution = await execute_program(operations, request)
+            assert (execution.error or {})["code"] == "budget"
+            assert len(server.asked) == 1
+
+
+async def test_programs_that_call_one_another_endlessly_are_stopped(settings: Settings) -> None:
+    async with open_services(settings) as services:
+        operations = services.operations
+        module = Router(ASK, {"law": StoredProgram("law", ASK)}, limits=TeamLimits(depth=4))
+        await save_program(operations, module.to_program("law"))
+        request = ExecuteProgram(name="law", inputs={"question": "?"})
+        execution = await execute_program(operations, request)
+        assert (execution.error or {})["code"] == "budget"
+        assert "deep" in (execution.error or {})["message"]
+
+
+async def test_a_member_that_is_not_stored_is_named(settings: Settings) -> None:
+    async with open_services(settings) as services:
+        module = Router(ASK, {"law": StoredProgram("law", ASK)})
+        await save_program(services.operations, module.to_program("team"))
+        request = ExecuteProgram(name="team", inputs={"question": "?"})
+        execution = await execute_program(services.operations, request)
+        assert "there is no stored program 'law'" in (execution.error or {})["message"]
+
+
+def test_a_stored_member_is_data_and_needs_a_store() -> None:
+    program = Router(ASK, {"law": StoredProgram("law", ASK), "sums": Predict(ASK)}).to_program("t")
+    module = build(Program.from_json(program.to_json()))
+    assert module.to_program("t").content_hash == program.content_hash
+    with pytest.raises(ConfigurationError, match="use `dspex run` or a server"):
+        StoredProgram("law", ASK)(RunContext(), question="?")
