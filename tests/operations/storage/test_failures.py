@@ -4,6 +4,7 @@ Each with a clear state, and nothing lost that was acknowledged.
 """
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -140,6 +141,19 @@ async def test_a_closed_database_opens_no_connection_that_nobody_would_close(url
         await store._database.aclose()
         with pytest.raises(StorageError, match="closed"):
             await store.select(SIGNATURE, Query())
+
+
+async def test_a_check_keeps_the_locks_that_keep_other_processes_from_deleting_the_log(
+    file_url: str, tmp_path: Path
+) -> None:
+    code = "import sqlite3; sqlite3.connect('db').execute('SELECT count(*) FROM signatures')"
+    async with opened(file_url) as store:
+        await store.write(Insert(signature(version=1)))
+        await store._database.driver.check()
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+        assert (tmp_path / "db-wal").exists()
+        await store.write(Insert(signature(version=2)))
+    assert (await versions(file_url)) == {1, 2}
 
 
 async def test_a_closed_database_takes_no_writes_and_keeps_those_it_took(url: str) -> None:

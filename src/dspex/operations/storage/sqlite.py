@@ -25,7 +25,6 @@ _READ_SECONDS = 0.002  # for a read on the loop; a longer one starts again in a 
 _PROGRESS = 2000  # virtual machine instructions between two checks of the clock
 _CHANGES = 1500  # changed rows after which the write-ahead log is written back into the file
 _LOG_PAGES = 16_000  # 64 MB of log, after which writes pause until all of it is written back
-_MAGIC = b"SQLite format 3\0"
 _FIRST_WAIT, _LONGEST_WAIT = 0.001, 0.05
 
 
@@ -120,12 +119,13 @@ class SQLiteDriver:
             await asyncio.to_thread(self._reread)
 
     def _reread(self) -> None:
-        """Read the beginning of each table on a new connection."""
+        """Read the beginning of each table on a new connection.
+
+        Only SQLite may open the file: closing any other descriptor of it drops the locks of this
+        process, and the next process that closes the database would delete the log under it.
+        """
         if self._opened is not None:
             self._check_place()
-        with open(self._path, "rb") as file:
-            if file.read(len(_MAGIC)) != _MAGIC:
-                raise sqlite3.DatabaseError("file is not a database")
         with closing(self._connect()) as connection:
             tables = connection.execute(
                 "SELECT name FROM sqlite_master WHERE type = 'table'"
