@@ -73,8 +73,8 @@ def agents(world: World, seed: int) -> ScriptedModel:
 
     def join(turn: AgentTurn, answers: str) -> str:
         """Return the answer that follows from the answers of the members."""
-        found = [part for part in PARTS if f"{part} is right" in answers]
-        return answer(turn, world.joined if len(found) == len(PARTS) else world.whole)
+        parts = [part for part in PARTS if f"{part} is right" in answers]
+        return answer(turn, world.joined if len(parts) == len(PARTS) else world.whole)
 
     def solve(turn: AgentTurn) -> Any:
         if turn.tools:
