@@ -14,6 +14,7 @@ from dspex.execution.modules.refine import Refine
 from dspex.execution.modules.retry import Retry
 from dspex.execution.modules.rlm import RLM
 from dspex.execution.sandbox import (
+    DenoSandbox,
     Sandbox,
     SandboxLimits,
     SandboxResult,
@@ -25,6 +26,7 @@ __all__ = [
     "RLM",
     "BestOfN",
     "CodeAct",
+    "DenoSandbox",
     "Ensemble",
     "Majority",
     "MultiChainComparison",

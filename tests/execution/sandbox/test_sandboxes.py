@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,28 @@ import pytest
 
 from dspex.errors import DefinitionError, DspexError, SandboxError
 from dspex.execution.sandbox import SANDBOXES, Sandbox, SandboxLimits, find_sandbox
+from dspex.execution.sandbox.deno import DenoSandbox
+from tests.support.deno import skip_without_deno
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.full
 LIMITS = SandboxLimits(seconds=2, memory_mib=100, output_kib=16, files_kib=16, calls=5)
 
 
+@pytest.fixture(scope="module")
+def deno() -> Iterator[DenoSandbox]:
+    """One for all tests: the snapshot of Pyodide is made once."""
+    skip_without_deno()
+    sandbox = DenoSandbox()
+    yield sandbox
+    asyncio.run(sandbox.aclose())
+
+
 @pytest.fixture(params=list(SANDBOXES))
 async def sandbox(request: pytest.FixtureRequest) -> Any:
+    if request.param == "deno":
+        yield request.getfixturevalue("deno")
+        return
     if request.param == "monty" and importlib.util.find_spec("pydantic_monty") is None:
         pytest.skip("pydantic-monty is not installed")
     sandbox = SANDBOXES[request.param]()

@@ -3,6 +3,7 @@
 `modules` and everything above may import it.
 """
 
+from dspex.execution.sandbox.deno import DenoSandbox
 from dspex.execution.sandbox.registry import SANDBOXES, find_sandbox
 from dspex.execution.sandbox.sandbox import (
     Sandbox,
@@ -14,6 +15,7 @@ from dspex.execution.sandbox.sandbox import (
 
 __all__ = [
     "SANDBOXES",
+    "DenoSandbox",
     "Sandbox",
     "SandboxFault",
     "SandboxLimits",

@@ -5,12 +5,13 @@ from functools import cache
 
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
+from dspex.execution.sandbox.deno import DenoSandbox
 from dspex.execution.sandbox.monty import MontySandbox
 from dspex.execution.sandbox.sandbox import Sandbox
 from dspex.execution.sandbox.subprocess import SubprocessSandbox
 
 SANDBOXES: Mapping[str, Callable[[], Sandbox]] = {
-    sandbox.name: sandbox for sandbox in (MontySandbox, SubprocessSandbox)
+    sandbox.name: sandbox for sandbox in (MontySandbox, DenoSandbox, SubprocessSandbox)
 }
 DEFAULT = MontySandbox.name
 

@@ -16,18 +16,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from dspex.errors import DspexError, SandboxError
-from dspex.execution.sandbox.sandbox import (
-    FaultKind,
-    SandboxFault,
-    SandboxLimits,
-    SandboxResult,
-    SandboxTool,
-)
-from dspex.execution.sandbox.values import json_value, read_files, write_files
+from dspex.errors import SandboxError
+from dspex.execution.sandbox.line_session import LONGEST_LINE, LineSession
+from dspex.execution.sandbox.sandbox import SandboxLimits, SandboxTool
+from dspex.execution.sandbox.values import read_files, write_files
 
 _CHILD: Final = Path(__file__).with_name("child.py")
-_LINE: Final = 64 * 1024 * 1024
 _UNPRIVILEGED: Final = 65534
 
 
@@ -44,7 +38,7 @@ class SubprocessSandbox:
         tools: Mapping[str, SandboxTool] | None = None,
         files: Mapping[str, bytes] | None = None,
         limits: SandboxLimits | None = None,
-    ) -> AsyncIterator["SubprocessSession"]:
+    ) -> AsyncIterator[LineSession]:
         """Start a session; see `Sandbox.start`."""
         limits = limits or SandboxLimits()
         with tempfile.TemporaryDirectory(prefix="dspex-sandbox-") as name:
@@ -53,30 +47,29 @@ class SubprocessSandbox:
             if os.geteuid() == 0:
                 for path in (name, *(str(folder / file) for file in files or ())):
                     os.chown(path, _UNPRIVILEGED, _UNPRIVILEGED)
-            session = SubprocessSession(dict(tools or {}), limits=limits, folder=folder)
-            await session.open()
+            process = SubprocessProcess(limits=limits, folder=folder)
+            await process.open(list(tools or {}))
             try:
-                yield session
+                yield LineSession(process, dict(tools or {}), limits)
             finally:
-                await session.close()
+                await process.close()
 
     async def aclose(self) -> None:
         """Do nothing: each session frees its process."""
 
 
-class SubprocessSession:
-    """One process; see `SandboxSession`."""
+class SubprocessProcess:
+    """One Python; see `LineProcess`."""
 
-    def __init__(
-        self, tools: Mapping[str, SandboxTool], *, limits: SandboxLimits, folder: Path
-    ) -> None:
-        """Take the tools, the limits and the working folder."""
-        self._tools = tools
+    answers: asyncio.StreamReader
+    requests: asyncio.WriteTransport
+
+    def __init__(self, *, limits: SandboxLimits, folder: Path) -> None:
+        """Take the limits and the working folder."""
         self._limits = limits
         self._folder = folder
-        self._end = ""
 
-    async def open(self) -> None:
+    async def open(self, tools: list[str]) -> None:
         """Start the process.
 
         Raises:
@@ -88,7 +81,7 @@ class SubprocessSession:
             "seconds": limits.seconds,
             "size": limits.files_kib * 1024,
             "output": limits.output_kib * 1024,
-            "tools": list(self._tools),
+            "tools": tools,
         }
         request_read, request_write = os.pipe()
         answer_read, answer_write = os.pipe()
@@ -107,86 +100,27 @@ class SubprocessSession:
             os.close(request_read)
             os.close(answer_write)
         loop = asyncio.get_running_loop()
-        self._answers = asyncio.StreamReader(limit=_LINE)
+        self.answers = asyncio.StreamReader(limit=LONGEST_LINE)
         self._transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(self._answers), os.fdopen(answer_read, "rb")
+            lambda: asyncio.StreamReaderProtocol(self.answers), os.fdopen(answer_read, "rb")
         )
-        self._requests, _ = await loop.connect_write_pipe(
+        self.requests, _ = await loop.connect_write_pipe(
             asyncio.BaseProtocol, os.fdopen(request_write, "wb")
         )
 
-    async def close(self) -> None:
+    def files(self, message: Mapping[str, Any]) -> dict[str, bytes]:
+        """See `LineProcess.files`."""
+        del message
+        return read_files(self._folder, self._limits.files_kib * 1024)
+
+    def kill(self) -> None:
         """Kill the process and all that it started in its session."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def close(self) -> None:
+        """Kill the process, and wait for its end."""
+        self.kill()
         await self._process.wait()
         self._transport.close()
-        self._requests.close()
-
-    async def run(self, code: str, *, inputs: Mapping[str, Any] | None = None) -> SandboxResult:
-        """Run code; see `SandboxSession.run`."""
-        if self._end:
-            raise SandboxError(f"the session has ended ({self._end}); start another one")
-        self._send({"code": code, "inputs": json_value(dict(inputs or {}), "the inputs")})
-        seconds, calls = self._limits.seconds, 0
-        loop = asyncio.get_running_loop()
-        while True:
-            started = loop.time()
-            try:
-                async with asyncio.timeout(seconds):
-                    line = await self._answers.readline()
-            except TimeoutError:
-                return self._ended("time", f"the code ran longer than {self._limits.seconds} s")
-            except ValueError:  # a line without an end
-                return self._ended("output", "the answer is too large")
-            seconds -= loop.time() - started
-            message = _message(line)
-            if message is None:
-                return self._ended("crash", "the process has ended")
-            if "call" not in message:
-                return self._result(message)
-            calls += 1
-            if calls > self._limits.calls:
-                return self._ended("calls", f"more than {self._limits.calls} calls of tools")
-            self._send(await self._call(message))
-
-    async def _call(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            tool = self._tools[message["call"]]
-            result = await tool(*message["args"], **message["kwargs"])
-            return {"result": json_value(result, f"the result of {message['call']}")}
-        except DspexError as error:
-            return {"error": error.public_message}
-        except (KeyError, TypeError) as error:
-            return {"error": f"the call cannot be made: {error}"}
-
-    def _send(self, message: Mapping[str, Any]) -> None:
-        self._requests.write(json.dumps(message).encode() + b"\n")
-
-    def _result(self, message: Mapping[str, Any]) -> SandboxResult:
-        fault, value = message.get("fault"), message.get("value")
-        if len(json.dumps(value)) > self._limits.output_kib * 1024:
-            return self._ended("output", "the value is too large")
-        return SandboxResult(
-            value=value,
-            stdout=str(message.get("stdout", "")),
-            files=read_files(self._folder, self._limits.files_kib * 1024),
-            fault=None if fault is None else SandboxFault(**fault),
-        )
-
-    def _ended(self, kind: FaultKind, message: str) -> SandboxResult:
-        self._end = kind
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        files = read_files(self._folder, self._limits.files_kib * 1024)
-        fault = SandboxFault(kind=kind, type="SystemError", message=message)
-        return SandboxResult(files=files, fault=fault)
-
-
-def _message(line: bytes) -> dict[str, Any] | None:
-    """Return a line of the process as an object; None if it is not one."""
-    try:
-        message = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return message if isinstance(message, dict) else None
+        self.requests.close()

