@@ -36,7 +36,7 @@ from dspex.operations.programs.stored_programs import (
     current_version,
     find_program,
     numbered_version,
-    save_program,
+    record_program,
 )
 from dspex.settings import read_settings
 from dspex.sync import is_running, on_loop, run
@@ -294,7 +294,7 @@ class OpenStore:
         if loaded is not None and program.content_hash == content_hash:
             return loaded
         async with self._save_lock:
-            return await save_program(self.operations, program)
+            return await record_program(self.operations, program)
 
 
 async def _find(operations: Operations, program: str | UUID) -> ProgramRecord:

@@ -355,7 +355,7 @@ async def test_a_job_whose_metric_blocks_is_ended_and_keeps_no_other_from_runnin
     (tmp_path / "scores.py").write_text(METRICS)
 
     async with world(on_each_database, tmp_path, seconds=0) as at:
-        extra = {"DSPEX_JOB_STALL_SECONDS": "6" if end == "stall" else "0"}
+        extra = {"DSPEX_JOB_STALL_SECONDS": "12" if end == "stall" else "0"}
         with at.worker(**extra) as worker:
             stuck = await at.job(metric="scores:stuck")
             await asyncio.to_thread(worker.wait_for_line, "computing")

@@ -18,7 +18,7 @@ from dspex.operations.executions.actions import execute_record
 from dspex.operations.executions.records import ExecutionRecord
 from dspex.operations.framework.operations import Operations
 from dspex.operations.programs.records import ProgramRecord
-from dspex.operations.programs.stored_programs import save_program
+from dspex.operations.programs.stored_programs import record_program
 
 
 class RecordedModule(Module):
@@ -93,7 +93,7 @@ class RecordedModule(Module):
         """Return the stored program at this version, storing it first if it is new."""
         async with self._lock:
             if self._record is None:
-                self._record = await save_program(self._operations, self._program)
+                self._record = await record_program(self._operations, self._program)
             return self._record
 
 

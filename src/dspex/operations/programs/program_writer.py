@@ -130,11 +130,17 @@ class ProgramWriter:
             f"a program named {request.name!r} exists already; choose another name, or execute it"
         )
 
-    async def save(self, program: Program, *, backend: str, made_by: str = "user") -> ProgramRecord:
-        """Store a program value; see `save_program`."""
-        return await _with_retry(lambda: self._save_once(program, backend=backend, made_by=made_by))
+    async def save(
+        self, program: Program, *, backend: str, made_by: str = "user", activate: bool = True
+    ) -> ProgramRecord:
+        """Store a program value; see `save_program` and, without `activate`, `record_program`."""
+        return await _with_retry(
+            lambda: self._save_once(program, backend=backend, made_by=made_by, activate=activate)
+        )
 
-    async def _save_once(self, program: Program, *, backend: str, made_by: str) -> ProgramRecord:
+    async def _save_once(
+        self, program: Program, *, backend: str, made_by: str, activate: bool
+    ) -> ProgramRecord:
         record = await self._store.get(PROGRAM, workspace=self._workspace, name=program.name)
         if record is None:
             check_name(program.name)
@@ -144,6 +150,8 @@ class ProgramWriter:
         if current is not None and current.content_hash == program.content_hash:
             return record
         existing = await self._version_of(record, content_hash=program.content_hash)
+        if existing is not None and not activate:
+            return dataclasses.replace(record, current_version_id=existing.id)
         if existing is not None:
             return await self._set_current(record, existing)
         newest = await self._version_of(record)

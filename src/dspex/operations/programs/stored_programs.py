@@ -96,11 +96,21 @@ async def program_value(operations: Operations, program: ProgramRecord) -> Progr
 async def save_program(
     operations: Operations, program: Program, *, backend: str = "native", made_by: str = "user"
 ) -> ProgramRecord:
-    """Store `program` under its name, as a new program or version unless it is stored already.
+    """Store `program` under its name and make it the current version.
 
-    A new version says who made it: `made_by`.
+    It is a new program or version unless it is stored already. A new version says who made it:
+    `made_by`.
     """
     return await ProgramWriter(operations).save(program, backend=backend, made_by=made_by)
+
+
+async def record_program(operations: Operations, program: Program) -> ProgramRecord:
+    """Return the record of `program` at its version, stored first if it is new; for its executions.
+
+    A new version becomes the current one. An older one does not: running the code of a program does
+    not undo what a search has stored since.
+    """
+    return await ProgramWriter(operations).save(program, backend="native", activate=False)
 
 
 async def save_signature(

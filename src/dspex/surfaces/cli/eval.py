@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from dspex.bootstrap import Services
+from dspex.error_text import suggest
 from dspex.errors import DefinitionError, InputError, StorageError
 from dspex.execution.modules import CodeRoot
 from dspex.failures import frames_text
@@ -143,7 +144,11 @@ def eval_command(
 
 
 def warn_of_labels(signature: Signature, rows: Dataset) -> None:
-    """Warn of rows whose expected outputs do not fit the signature."""
+    """Warn of rows whose expected outputs do not fit the signature, and of misspelled columns."""
+    others = [name for name in rows.fields if name not in signature.fields]
+    for name in signature.output_fields:
+        if name not in rows.fields and (hint := suggest(name, others)):
+            warn(f"no column is named {name!r}, so this output is not compared.{hint}")
     mismatches = []
     for index, row in enumerate(rows):
         expected = {name: row[name] for name in signature.output_fields if name in row}

@@ -1,5 +1,6 @@
 """`dspex prompt`: show a request without sending it."""
 
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,18 @@ from dspex.execution.clients import Capability, LanguageModel, Request, Response
 from dspex.execution.context import RunContext
 from dspex.execution.modules import build
 from dspex.execution.modules.instances import with_instances
-from dspex.language.programs import Program
+from dspex.operations.executions.executor import Executor
 from dspex.operations.programs.stored_programs import find_program, program_value
 from dspex.session import ModelResolver
 from dspex.settings import Settings
 from dspex.surfaces.cli.complete import complete_target
-from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option
+from dspex.surfaces.cli.options import (
+    adapter_option,
+    has_database,
+    model_option,
+    settings_of,
+    state_option,
+)
 from dspex.surfaces.cli.output import json_option, say, show_json
 from dspex.surfaces.cli.targets import code_root, find_target
 from dspex.surfaces.cli.values import parse_inputs
@@ -67,7 +74,9 @@ def prompt_command(
 ) -> int:
     """Show the first request that TARGET would send for these inputs. Nothing is sent or stored."""
     settings = settings_of(adapter=adapter, state_dir=state_dir, model=model)
-    request = run(_capture_request(target, values, file=file, settings=settings))
+    request = run(
+        _capture_request(target, values, file=file, settings=settings, state_dir=state_dir)
+    )
     if as_json:
         show_json(msgspec.to_builtins(request))
         return 0
@@ -82,11 +91,15 @@ def prompt_command(
 
 
 async def _capture_request(
-    target: str, values: tuple[str, ...], *, file: Path | None, settings: Settings
+    target: str,
+    values: tuple[str, ...],
+    *,
+    file: Path | None,
+    settings: Settings,
+    state_dir: Path | None,
 ) -> Request:
     root = code_root()
     program_target = find_target(target, root)
-    program = program_target.program or await _load_stored(program_target.name, settings)
     resolver = ModelResolver(settings)
 
     def capturing_model(text: str) -> LanguageModel:
@@ -100,24 +113,30 @@ async def _capture_request(
             return _CapturingModel(text, frozenset())
         return _CapturingModel(model.name, model.capabilities)
 
-    context = RunContext(
-        model=capturing_model(settings.model)
-        if settings.model
-        else _CapturingModel("none", frozenset()),
-        adapter=find_adapter(settings.adapter),
-        models=capturing_model,
-    )
-    inputs = parse_inputs(values, program.signature, file=file)
-    try:
-        module = build(program, code=root)
-        await module.acall(context, **await with_instances(module, inputs))
-    except _RequestCapturedError as captured:
-        return captured.request
-    raise NotFoundError(f"{target} answered without calling a model")
-
-
-async def _load_stored(name: str, settings: Settings) -> Program:
-    async with open_services(replace(settings, model=None), code=code_root(), say=say) as services:
-        return await program_value(
-            services.operations, await find_program(services.operations, name=name)
+    async with AsyncExitStack() as stack:
+        context, program = RunContext(embedders=resolver.embedder), program_target.program
+        if program is None or has_database(state_dir):  # stored collections are searched
+            services = await stack.enter_async_context(
+                open_services(replace(settings, model=None), code=root, say=say)
+            )
+            operations = services.operations
+            if program is None:
+                record = await find_program(operations, name=program_target.name)
+                program = await program_value(operations, record)
+            provide = operations.services[Executor].context_provider
+            context = await provide(operations.workspace, services.context)
+        context = replace(
+            context,
+            model=capturing_model(settings.model)
+            if settings.model
+            else _CapturingModel("none", frozenset()),
+            adapter=find_adapter(settings.adapter),
+            models=capturing_model,
         )
+        inputs = parse_inputs(values, program.signature, file=file)
+        try:
+            module = build(program, code=root)
+            await module.acall(context, **await with_instances(module, inputs))
+        except _RequestCapturedError as captured:
+            return captured.request
+    raise NotFoundError(f"{target} answered without calling a model")

@@ -39,21 +39,23 @@ def push_command(
     if name is not None:
         program = replace(program, name=name)
 
-    async def work(services: Services) -> tuple[str, int, bool]:
+    async def work(services: Services) -> tuple[str, int, int]:
         operations = await operations_in(services, workspace)
         try:
-            before = (await find_program(operations, name=program.name)).current_version_id
+            record = await find_program(operations, name=program.name)
+            before = (await current_version(operations, record)).number
         except NotFoundError:
-            before = None
+            before = 0
         record = await save_program(operations, program)
-        version = await current_version(operations, record)
-        return record.name, version.number, version.id != before
+        return record.name, (await current_version(operations, record)).number, before
 
-    stored, number, is_new = with_store(state_dir, work)
+    stored, number, before = with_store(state_dir, work)
     if as_json:
-        show_json({"name": stored, "version": number, "new": is_new})
+        show_json({"name": stored, "version": number, "new": number != before})
         return 0
-    change = f"version {number}" if is_new else f"unchanged, version {number}"
+    change = f"version {number}" if number > before else f"unchanged, version {number}"
+    if number < before:
+        change = f"version {number} is current again, instead of version {before}"
     where = "" if workspace is None else f" in the workspace {workspace}"
     click.echo(f"{stored}: {change}{where}")
     if workspace is None:

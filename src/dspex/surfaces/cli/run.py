@@ -10,13 +10,12 @@ import click
 from dspex.bootstrap import Services
 from dspex.errors import NotFoundError
 from dspex.execution.context import RunContext
-from dspex.operations.executions.actions import execute_program
+from dspex.operations.executions.execution_recorder import ExecuteOptions
 from dspex.operations.executions.executor import Executor
-from dspex.operations.executions.inputs import ExecuteProgram
 from dspex.operations.executions.records import ExecutionRecord
 from dspex.operations.framework.operations import Operations
 from dspex.operations.programs.records import ProgramRecord
-from dspex.operations.programs.stored_programs import find_program, program_value, save_program
+from dspex.operations.programs.stored_programs import find_program, program_value, record_program
 from dspex.surfaces.cli.complete import complete_target
 from dspex.surfaces.cli.field_printer import FieldPrinter
 from dspex.surfaces.cli.options import (
@@ -65,7 +64,6 @@ def run_command(
         record = await store_target(operations, program_target)
         signature = (await program_value(operations, record)).signature
         inputs = parse_inputs(values, signature, file=file)
-        request = ExecuteProgram(program_id=record.id, inputs=inputs, backend=backend)
         if printer.is_live:
             printer.names = signature.output_fields
             _extend_context(
@@ -73,7 +71,8 @@ def run_command(
             )
         if has_terminal() and not as_json:
             _extend_context(operations.services[Executor], _answering)
-        return await execute_program(operations, request)
+        options = ExecuteOptions(actor=operations.actor.name, backend=backend)
+        return await operations.services[Executor].execute(record, inputs, options)
 
     settings = settings_of(model=model, adapter=adapter, state_dir=state_dir)
     with FieldPrinter(is_live=sys.stdout.isatty() and not as_json) as printer:
@@ -117,7 +116,7 @@ async def store_target(operations: Operations, target: Target) -> ProgramRecord:
         NotFoundError: no stored program has this name; the message shows how to name code.
     """
     if target.program is not None:
-        return await save_program(operations, target.program)
+        return await record_program(operations, target.program)
     try:
         return await find_program(operations, name=target.name)
     except NotFoundError as error:

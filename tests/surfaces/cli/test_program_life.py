@@ -1,0 +1,80 @@
+"""What daily commands do to a stored program, and what they say of its data."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from dspex.surfaces.cli import main
+
+pytestmark = pytest.mark.full
+CODE = "import dspex\nqa = dspex.Predict(dspex.Signature('q -> team', {!r}))\n"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("q,team\nx,1\n")
+    (tmp_path / "typo.csv").write_text("q,tem\nx,1\n")
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:
+    with pytest.raises(SystemExit) as end:
+        main(list(arguments))
+    output = capsys.readouterr()
+    assert not end.value.code, output
+    return output.out, output.err
+
+
+def push(capsys: pytest.CaptureFixture[str], instructions: str) -> str:
+    Path("app.py").write_text(CODE.format(instructions))
+    sys.modules.pop("app", None)
+    return call(capsys, "push", "app.py:qa")[0]
+
+
+def current(capsys: pytest.CaptureFixture[str]) -> int:
+    lines = call(capsys, "program", "versions", "qa")[0].splitlines()
+    return next(int(line.split()[0]) for line in lines if " * " in f"{line} ")
+
+
+def test_running_or_scoring_older_code_does_not_undo_a_newer_version(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    push(capsys, "Be brief.")
+    push(capsys, "Be kind.")
+    Path("app.py").write_text(CODE.format("Be brief."))
+    sys.modules.pop("app", None)
+    call(capsys, "run", "app.py:qa", "q=x", "--backend", "mock")
+    (run,) = json.loads(call(capsys, "execution", "list", "--json")[0])["executions"]
+    call(capsys, "eval", "app.py:qa", "rows.csv", "--backend", "mock")
+    assert current(capsys) == 2
+    versions = json.loads(call(capsys, "program", "versions", "qa", "--json")[0])
+    numbers = {row["id"]: row["number"] for row in versions["program_versions"]}
+    assert numbers[run["program_version_id"]] == 1
+    assert (
+        "version 1 is current again, instead of version 2" in call(capsys, "push", "app.py:qa")[0]
+    )
+    assert current(capsys) == 1
+
+
+def test_a_misspelled_column_of_labels_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("two.py").write_text("import dspex\nqa = dspex.Predict('q -> team, urgent')\n")
+    Path("typo.csv").write_text("q,tem,urgent\nx,1,2\n")
+    error = call(capsys, "eval", "two.py:qa", "typo.csv", "--backend", "mock")[1]
+    assert "no column is named 'team', so this output is not compared. Did you mean 'tem'?" in error
+
+
+def test_a_prompt_shows_what_retrieval_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("notes.md").write_text("A lamp may be sent back within thirty days.")
+    call(capsys, "collection", "create", "notes", "--embedder", "none")
+    Path("documents.py").write_text(
+        "import dspex\n"
+        "notes = dspex.Collection.from_files('notes.md')\n"
+        "memory = dspex.RAG('q -> a', notes, mode='lexical')\n"
+        "stored = dspex.RAG('q -> a', 'notes', mode='lexical')\n"
+    )
+    call(capsys, "collection", "add", "notes", "notes.md")
+    for name in ("memory", "stored"):
+        prompt = call(capsys, "prompt", f"documents.py:{name}", "q=lamp")[0]
+        assert "within thirty days" in prompt
