@@ -171,21 +171,23 @@ class SQLCollections:
         counts = await self._rows.chunk_counts(connection, index, versions)
         documents = await self._rows.documents(connection, index.collection_id, versions)
         obsolete: list[UUID] = []
-        growth = Growth()
-        unchanged = visible = replaced = 0
+        visible: list[DocumentVersionRecord] = []
+        unchanged = replaced = 0
         for version in versions:
             document = documents.get(version.key)
             is_unchanged = document and document.content_hash == version.content_hash
             if document is not None and (is_unchanged or document.version_id > version.id):
                 obsolete.append(version.id)
                 unchanged += bool(is_unchanged)
-            elif (chunks := counts.get(version.id)) is not None:
-                growth += await self._rows.point(connection, document, version, chunks=chunks)
-                visible += 1
+            elif version.id in counts:
+                visible.append(version)
                 if document is not None:
                     obsolete.append(document.version_id)
                     replaced += 1
-        published = Published(visible=visible, unchanged=unchanged, replaced=replaced)
+        growth = Growth()
+        if visible:
+            growth = await self._rows.point(connection, documents, visible, counts)
+        published = Published(visible=len(visible), unchanged=unchanged, replaced=replaced)
         return published, obsolete, growth
 
     async def incomplete_versions(

@@ -106,42 +106,63 @@ class DocumentRows:
     async def point(
         self,
         connection: AsyncConnection,
-        document: Any,
-        version: DocumentVersionRecord,
-        *,
-        chunks: int,
+        documents: Mapping[str, Any],
+        versions: Sequence[DocumentVersionRecord],
+        counts: Mapping[UUID, int],
     ) -> Growth:
-        """Let a document point to a version; `document` is its row, None for a new one."""
-        now = self._clock.now()
-        values = {
-            "updated_at": now,
-            "version": 1 if document is None else document.version + 1,
-            "version_id": version.id,
-            "content_hash": version.content_hash,
-            "metadata": version.metadata,
-            "chunks": chunks,
-            "characters": len(version.text),
-        }
-        if document is None:
-            new = {
-                "id": self._new_id(),
-                "workspace": version.workspace,
-                "created_at": now,
-                "lock_version": 0,
-                "collection_id": version.collection_id,
-                "key": version.key,
+        """Let documents point to complete versions; statements are few, whatever their number.
+
+        Args:
+            connection: a transaction that locks the collection.
+            documents: the rows of the documents that exist already, by key.
+            versions: one version of each document.
+            counts: the chunks of each version.
+        """
+        now, growth = self._clock.now(), Growth()
+        new: list[dict[str, Any]] = []
+        changed: list[dict[str, Any]] = []
+        for version in versions:
+            document, chunks = documents.get(version.key), counts[version.id]
+            values = {
+                "updated_at": now,
+                "version": 1 if document is None else document.version + 1,
+                "version_id": version.id,
+                "content_hash": version.content_hash,
+                "metadata": version.metadata,
+                "chunks": chunks,
+                "characters": len(version.text),
             }
-            await connection.execute(self._documents.insert().values(**new, **values))
-        else:
-            rule = self._documents.c.id == document.id
-            await connection.execute(self._documents.update().where(rule).values(**values))
-        current = self._versions.update().where(self._versions.c.id == version.id)
+            if document is None:
+                new.append(self._new_document(version, values))
+            else:
+                changed.append({"document_id": document.id, **values})
+            growth += Growth(
+                documents=1 if document is None else 0,
+                chunks=chunks - (0 if document is None else document.chunks),
+                characters=len(version.text) - (0 if document is None else document.characters),
+            )
+        if new:
+            await connection.execute(self._documents.insert(), new)
+        if changed:
+            rule = self._documents.c.id == sa.bindparam("document_id")
+            await connection.execute(self._documents.update().where(rule), changed)
+        ids = [version.id for version in versions]
+        current = self._versions.update().where(self._versions.c.id.in_(ids))
         await connection.execute(current.values(status="current", updated_at=now))
-        return Growth(
-            documents=1 if document is None else 0,
-            chunks=chunks - (0 if document is None else document.chunks),
-            characters=len(version.text) - (0 if document is None else document.characters),
-        )
+        return growth
+
+    def _new_document(
+        self, version: DocumentVersionRecord, values: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        return {
+            "id": self._new_id(),
+            "workspace": version.workspace,
+            "created_at": values["updated_at"],
+            "lock_version": 0,
+            "collection_id": version.collection_id,
+            "key": version.key,
+            **values,
+        }
 
     async def delete_documents(
         self, connection: AsyncConnection, collection_id: UUID, keys: Sequence[str]
