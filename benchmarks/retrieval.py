@@ -5,7 +5,9 @@
 100,000 chunks of 384 dimensions (--quick: 20,000): embeddings of 2,000 questions of customers
 (banking77) by the offline embedder, perturbed with a seed. They are made once and kept in the
 temporary folder; no embedder runs while anything is measured. Chunks are added by jobs, as
-`dspex collection add` does. Recall is that of the exact ranking, which NumPy computes.
+`dspex collection add` does; then all of them once more, which must embed nothing. Recall is that of
+the exact ranking, which NumPy computes. The first search of each kind is reported apart: it reads
+into memory what later ones find there.
 
 The data is in `../shared` beside the repository, or in DSPEX_SHARED.
 """
@@ -13,13 +15,14 @@ The data is in `../shared` beside the repository, or in DSPEX_SHARED.
 import argparse
 import asyncio
 import csv
+import json
 import os
 import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +47,16 @@ from dspex.testing.postgres import PostgresServer
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("DSPEX_SHARED", HERE.parents[1] / "shared"))
 DIMENSIONS, K, AT_ONCE = 384, 10, 5_000
+FIRST = 5  # searches that are not counted
 P95_MS = {"sqlite": 60.0, "postgres": 20.0}
+RARE: Mapping[str, Any] = {"percent": 7}
+SEARCHES: Mapping[str, Mapping[str, Any]] = {
+    "dense": {"mode": "dense"},
+    "lexical": {"mode": "lexical"},
+    "hybrid": {"mode": "hybrid"},
+    "dense, 1% pass": {"mode": "dense", "where": RARE},
+    "hybrid, 1% pass": {"mode": "hybrid", "where": RARE},
+}
 
 
 def questions(count: int = 2_000) -> list[str]:
@@ -128,66 +140,77 @@ class Side:
             handler = IngestionHandler(dependencies.store, storage, embedders)
             self.runner = JobRunner(rows, handlers={"ingestion": handler}, policy=policy)
             figures = await self.add()
-            figures |= await self.search("dense", mode="dense")
-            figures |= await self.search("hybrid", mode="hybrid")
-            figures |= await self.search("filter of 1%", mode="dense", where={"percent": 7})
+            for name, values in SEARCHES.items():
+                figures |= await self.search(name, **values)
         return figures
 
     async def add(self) -> dict[str, float]:
         collection = CreateCollection(name="benchmark", language="en")
         await self.operations.perform(actions.create_collection, collection)
-        start = time.perf_counter()
-        for first in range(0, len(self.documents), AT_ONCE):
-            documents = [
-                {
-                    "key": str(number),
-                    "text": f"{self.texts[number % len(self.texts)]} {number}",
-                    "metadata": {"percent": number % 100},
-                }
-                for number in range(first, min(first + AT_ONCE, len(self.documents)))
-            ]
-            request = AddDocuments(collection="benchmark", documents=documents)
-            job = await self.operations.perform(actions.add_documents, request)
-            await self.runner.run("ingestion", job.id, job.turn)
-            job = await self.operations.row(INGESTION, job.id)
-            assert job.status == "completed", job.error
-        return {"chunks a second": len(self.documents) / (time.perf_counter() - start)}
+        seconds, embedded = [], []
+        for _ in ("new", "unchanged"):
+            start = time.perf_counter()
+            jobs = [await self.add_part(first) for first in range(0, len(self.documents), AT_ONCE)]
+            seconds.append(time.perf_counter() - start)
+            embedded.append(sum(job.embedded_chunks for job in jobs))
+        assert embedded == [len(self.documents), 0], embedded
+        return {
+            "added, chunks a second": len(self.documents) / seconds[0],
+            "unchanged, chunks a second": len(self.documents) / seconds[1],
+        }
+
+    async def add_part(self, first: int) -> Any:
+        documents = [
+            {
+                "key": str(number),
+                "text": f"{self.texts[number % len(self.texts)]} {number}",
+                "metadata": {"percent": number % 100},
+            }
+            for number in range(first, min(first + AT_ONCE, len(self.documents)))
+        ]
+        request = AddDocuments(collection="benchmark", documents=documents)
+        job = await self.operations.perform(actions.add_documents, request)
+        await self.runner.run("ingestion", job.id, job.turn)
+        job = await self.operations.row(INGESTION, job.id)
+        assert job.status == "completed", job.error
+        return job
 
     async def search(self, name: str, **values: Any) -> dict[str, float]:
         times, recalls, is_exact = [], [], True
-        for number in range(-5, len(self.queries)):
+        for number in range(-FIRST, len(self.queries)):
             query = f"{self.texts[number]} {max(number, 0)}"
             request = SearchCollection(collection="benchmark", query=query, k=K, **values)
             start = time.perf_counter()
             result = await self.operations.perform(actions.search_collection, request)
-            if number < 0:  # the first searches load what later ones find in memory
-                continue
             times.append((time.perf_counter() - start) * 1e3)
             is_exact = is_exact and result.exact
             keys = {int(passage["document"]) for passage in result.passages}
-            recalls.append(len(keys & self.nearest(number, values.get("where"))) / K)
+            recalls.append(len(keys & self.nearest(max(number, 0), values.get("where"))) / K)
         figures = {
-            f"{name}, p50 ms": statistics.median(times),
-            f"{name}, p95 ms": statistics.quantiles(times, n=20)[-1],
+            f"{name}, first ms": times[0],
+            f"{name}, p50 ms": statistics.median(times[FIRST:]),
+            f"{name}, p95 ms": statistics.quantiles(times[FIRST:], n=20)[-1],
         }
         if values["mode"] == "dense":
             figures |= {
-                f"{name}, recall@{K}": statistics.mean(recalls),
+                f"{name}, recall@{K}": statistics.mean(recalls[FIRST:]),
                 f"{name}, exact": float(is_exact),
             }
         return figures
 
-    def nearest(self, number: int, where: dict[str, int] | None) -> set[int]:
+    def nearest(self, number: int, where: Mapping[str, int] | None) -> set[int]:
         step, first = (100, where["percent"]) if where else (1, 0)
         scores = self.documents[first::step] @ self.queries[number]
         return {int(n) * step + first for n in np.argpartition(scores, -K)[-K:]}
 
 
-def problems(database: str, figures: dict[str, float]) -> list[str]:
-    rare = "filter of 1%"
+def problems(database: str, figures: Mapping[str, float]) -> list[str]:
+    rare, limit = "dense, 1% pass", P95_MS[database]
     checks = {
-        f"p95 of a search is at most {P95_MS[database]:g} ms": figures["dense, p95 ms"]
-        <= P95_MS[database],
+        f"p95 of {name} is at most {limit:g} ms": figures[f"{name}, p95 ms"] <= limit
+        for name in SEARCHES
+    }
+    checks |= {
         "recall is at least 0.95": figures[f"dense, recall@{K}"] >= 0.95,
         "a filter has recall 1.0, or says that it is not exact": figures[f"{rare}, exact"] == 0
         or figures[f"{rare}, recall@{K}"] == 1,
@@ -208,6 +231,7 @@ def main() -> int:
     base = base_vectors(texts)
     vectors = perturbed(base, count, 1), perturbed(base, searches, 2)
     failures: list[str] = []
+    results: dict[str, Any] = {"chunks": count}
     with tempfile.TemporaryDirectory() as folder, PostgresServer(is_durable=True) as server:
         settings = Settings(state_dir=Path(folder), cache_dir=Path(folder) / "cache")
         url = server.url(server.make())
@@ -221,6 +245,11 @@ def main() -> int:
             for name, value in figures.items():
                 print(f"  {name:28} {value:10.3f}")
             failures += problems(database, figures)
+            results[database] = figures
+    folder_of_results = HERE / "results"
+    folder_of_results.mkdir(exist_ok=True)
+    file = folder_of_results / "retrieval.json"
+    file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(*(f"NOT REACHED: {failure}" for failure in failures), sep="\n")
     return 1 if options.check and failures else 0
 

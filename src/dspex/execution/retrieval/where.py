@@ -30,9 +30,12 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_met_by(self, metadata: Mapping[str, Any]) -> bool:
         """Return whether the metadata meets the condition."""
+        return self.accepts(metadata.get(self.name))
+
+    def accepts(self, value: object) -> bool:
+        """Return whether a value of the metadata meets the condition; None: there is none."""
         if self.operator == "exists":
-            return (metadata.get(self.name) is not None) == self.value
-        value = metadata.get(self.name)
+            return (value is not None) == self.value
         return _TESTS[self.operator](value, self.value)
 
 

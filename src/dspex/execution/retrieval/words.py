@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 MAX_WORDS: Final = 200
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"[^\W_]+")  # full-text search divides words at an underscore, too
 
 
 def words_of(text: str) -> list[str]:

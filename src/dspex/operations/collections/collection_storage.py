@@ -86,25 +86,29 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkQuery:
-    """A search of one index: by words if `text` is set, by meaning if `vector` is."""
+    """A search of one index: by words if `text` is set, by meaning if `vector` is.
+
+    With both, the rankings are fused; `weight` is the share of meaning.
+    """
 
     index: Index
-    limit: int
+    k: int
     text: str | None = None
     vector: "NDArray[numpy.float32] | None" = None
+    weight: float = 0.5
     where: Where = EVERYTHING
+
+    @property
+    def limit(self) -> int:
+        """Return how many chunks each ranking needs."""
+        return self.k if self.text is None or self.vector is None else max(4 * self.k, 50)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkMatches:
-    """Two rankings of chunk ids, best first, and the passages of both by id.
+    """Passages, best first; `scanned` and `exact` are as in a `SearchResult`."""
 
-    The scores of the passages are 0. `scanned` and `exact` are as in a `SearchResult`.
-    """
-
-    lexical: Sequence[tuple[int, float]]
-    dense: Sequence[tuple[int, float]]
-    passages: Mapping[int, Passage]
+    passages: Sequence[Passage]
     scanned: int | None
     exact: bool
 
@@ -195,7 +199,7 @@ class CollectionStorage(Protocol):
         ...
 
     async def search(self, query: ChunkQuery) -> ChunkMatches:
-        """Return the best chunks that pass the filters.
+        """Return the best `k` chunks that pass the filters.
 
         Raises:
             IndexMovedError: the collection has another index by now.

@@ -1,17 +1,15 @@
 """The retriever of a stored collection."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from dspex.errors import ConfigurationError, DefinitionError, InputError
 from dspex.execution.clients.embedder import Embedder
-from dspex.execution.retrieval.fusion import fuse
 from dspex.execution.retrieval.retriever import SearchMode, SearchResult, check_query
 from dspex.execution.retrieval.where import Where
-from dspex.language.records import Passage, Usage
+from dspex.language.records import Usage
 from dspex.operations.collections.collection_storage import (
-    ChunkMatches,
     ChunkQuery,
     CollectionStorage,
     Index,
@@ -91,16 +89,18 @@ class StoredRetriever:
         matches = await self.storage.search(
             ChunkQuery(
                 index=index,
-                limit=k if mode != "hybrid" else max(4 * k, 50),
+                k=k,
                 text=query if mode != "dense" else None,
                 vector=vector,
+                weight=self.weight,
                 where=where,
             )
         )
-        ranking = _ranking(matches, weight=self.weight, is_fused=vector is not None)
-        passages = _scored(matches.passages, ranking[:k])
         return SearchResult(
-            passages=tuple(passages), exact=matches.exact, scanned=matches.scanned, usage=usage
+            passages=tuple(matches.passages),
+            exact=matches.exact,
+            scanned=matches.scanned,
+            usage=usage,
         )
 
     async def _embed(
@@ -166,16 +166,3 @@ def check_embedder(collection: CollectionRecord, fingerprint: str, dimensions: i
             f"{stored[0]!r}, it now has {dimensions} and {fingerprint!r}. Embed them again with "
             f"`dspex collection rebuild {collection.name}`"
         )
-
-
-def _ranking(
-    matches: ChunkMatches, *, weight: float, is_fused: bool
-) -> Sequence[tuple[int, float]]:
-    if not matches.dense or not matches.lexical or not is_fused:
-        return matches.dense or matches.lexical
-    lexical, dense = ([key for key, _ in ranking] for ranking in (matches.lexical, matches.dense))
-    return fuse(lexical, dense, weight)
-
-
-def _scored(passages: Mapping[int, Passage], ranking: Sequence[tuple[int, float]]) -> list[Passage]:
-    return [replace(passages[key], score=score) for key, score in ranking]

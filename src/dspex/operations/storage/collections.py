@@ -1,6 +1,6 @@
 """The port `CollectionStorage`: chunks of collections in SQLite or PostgreSQL."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from typing import Any, Final
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dspex.clock import Clock
 from dspex.errors import ConflictError, NotFoundError
+from dspex.execution.retrieval.fusion import fuse
 from dspex.language.records import Passage
 from dspex.operations.collections.collection_storage import (
     ChunkMatches,
@@ -32,17 +33,24 @@ from dspex.operations.collections.records import (
 )
 from dspex.operations.framework.audit import AUDIT_ENTRY, AuditEntry
 from dspex.operations.framework.domain import Domain
-from dspex.operations.storage.chunk_search import VISIBLE, ChunkSearch, Snapshot, bound
+from dspex.operations.storage.chunk_search import (
+    ChunkSearch,
+    DenseRanking,
+    Ranking,
+    Snapshot,
+    StaleViewError,
+)
 from dspex.operations.storage.chunk_tables import CHUNKS
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.document_rows import DocumentRows, Growth
+from dspex.operations.storage.memory_cache import MemoryCache
 from dspex.operations.storage.postgres_search import PostgresSearch
 from dspex.operations.storage.sqlite_search import SQLiteSearch
 from dspex.operations.storage.tables import tables_of
-from dspex.operations.storage.vector_cache import VectorCache
 from dspex.sync import unbroken
 
 _AT_ONCE: Final = 500
+_TRIES: Final = 10
 
 
 class SQLCollections:
@@ -55,14 +63,15 @@ class SQLCollections:
         *,
         clock: Clock,
         new_id: Callable[[], UUID],
-        cache: VectorCache | None = None,
+        cache: MemoryCache | None = None,
     ) -> None:
         """Take the database, which its owner closes, and its domain."""
         tables = tables_of(domain)
         self._database = database
         self._collections = tables[COLLECTION.name]
         search = SQLiteSearch if database.is_sqlite else PostgresSearch
-        self._search: ChunkSearch = search(database, cache or VectorCache())
+        self._cache = cache or MemoryCache()
+        self._search: ChunkSearch = search(database, self._cache)
         self._rows = DocumentRows(tables, self._search, clock=clock, new_id=new_id)
         self._documents = tables[DOCUMENT.name]
         self._versions = tables[DOCUMENT_VERSION.name]
@@ -186,7 +195,7 @@ class SQLCollections:
                     replaced += 1
         growth = Growth()
         if visible:
-            growth = await self._rows.point(connection, documents, visible, counts)
+            growth = await self._rows.point(connection, documents, versions=visible, counts=counts)
         published = Published(visible=len(visible), unchanged=unchanged, replaced=replaced)
         return published, obsolete, growth
 
@@ -259,6 +268,7 @@ class SQLCollections:
             await connection.execute(CHUNKS.delete().where(*rule))
             for index_id in index_ids:
                 await self._search.drop(connection, index_id)
+                self._cache.forget(index_id)
 
     async def discard_pending(self, collection_id: UUID, ingestion_ids: Sequence[UUID]) -> None:
         """Delete pending versions; see `CollectionStorage.discard_pending`."""
@@ -306,21 +316,33 @@ class SQLCollections:
         return await unbroken(self._matches(query))
 
     async def _matches(self, query: ChunkQuery) -> ChunkMatches:
-        async with self._snapshot(query.index) as (connection, snapshot):
-            lexical = dense = None
-            if query.text is not None:
-                lexical = await self._search.lexical(connection, query, snapshot)
-            if query.vector is not None:
-                dense = await self._search.dense(connection, query, snapshot)
-            rankings = [*(lexical or ()), *(dense.ranking if dense else ())]
-            ids = {key for key, _ in rankings}
-            passages = await self._passages(connection, query.index, ids)
+        tries = 0
+        while True:
+            try:
+                async with self._snapshot(query.index) as (connection, snapshot):
+                    return await self._matches_now(connection, query, snapshot)
+            except StaleViewError:  # another search has seen a later revision
+                tries += 1
+                if tries % _TRIES == 0:  # which is gone: a backup was restored
+                    self._cache.forget(query.index.id)
+
+    async def _matches_now(
+        self, connection: AsyncConnection, query: ChunkQuery, snapshot: Snapshot
+    ) -> ChunkMatches:
+        lexical: Ranking = []
+        dense = DenseRanking(ranking=[], scanned=None)
+        if query.text is not None:
+            lexical = await self._search.lexical(connection, query, snapshot)
+        if query.vector is not None:
+            dense = await self._search.dense(connection, query, snapshot)
+        ranking = lexical or dense.ranking
+        if lexical and dense.ranking:
+            keys = [[key for key, _ in each] for each in (lexical, dense.ranking)]
+            ranking = fuse(keys[0], keys[1], query.weight)
         return ChunkMatches(
-            lexical=lexical or (),
-            dense=dense.ranking if dense else (),
-            passages=passages,
-            scanned=dense.scanned if dense else None,
-            exact=dense.exact if dense else True,
+            passages=await self._passages(connection, ranking[: query.k]),
+            scanned=dense.scanned,
+            exact=dense.exact,
         )
 
     async def texts(self, index: Index, *, limit: int) -> Sequence[Passage] | None:
@@ -385,28 +407,31 @@ class SQLCollections:
                 raise IndexMovedError("the collection was rebuilt meanwhile")
             yield connection, Snapshot(revision=collection.revision, chunks=collection.chunks)
 
-    async def _passages(
-        self, connection: AsyncConnection, index: Index, ids: Collection[int]
-    ) -> Mapping[int, Passage]:
-        if not ids:
-            return {}
-        columns = (
-            "c.id, c.position, c.text, c.metadata, c.start_offset, c.end_offset, d.key, d.version"
-        )
-        sql = f"SELECT {columns} {VISIBLE} AND c.id IN ({', '.join(map(str, ids))})"
-        typed = bound(sql, index, {}).columns(metadata=CHUNKS.c.metadata.type)
-        return {
-            row.id: Passage(
-                id=f"{row.key}#{row.position}",
-                text=row.text,
-                metadata=row.metadata,
-                document=row.key,
-                version=row.version,
-                start=row.start_offset,
-                end=row.end_offset,
+    async def _passages(self, connection: AsyncConnection, ranking: Ranking) -> Sequence[Passage]:
+        documents, chunks = self._documents.c, CHUNKS.c
+        query = (
+            sa.select(
+                *(chunks.id, chunks.position, chunks.text, chunks.metadata),
+                *(chunks.start_offset, chunks.end_offset, documents.key, documents.version),
             )
-            for row in await connection.execute(typed)
-        }
+            .join(self._documents, documents.version_id == chunks.version_id)
+            .where(chunks.id.in_([key for key, _ in ranking]))
+        )
+        rows = {row.id: row for row in await connection.execute(query)}
+        return [_passage(rows[key], score) for key, score in ranking]
+
+
+def _passage(row: Any, score: float) -> Passage:
+    return Passage(
+        id=f"{row.key}#{row.position}",
+        text=row.text,
+        score=score,
+        metadata=row.metadata,
+        document=row.key,
+        version=row.version,
+        start=row.start_offset,
+        end=row.end_offset,
+    )
 
 
 def _row(index: Index, chunk: NewChunk) -> dict[str, Any]:

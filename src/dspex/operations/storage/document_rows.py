@@ -107,6 +107,7 @@ class DocumentRows:
         self,
         connection: AsyncConnection,
         documents: Mapping[str, Any],
+        *,
         versions: Sequence[DocumentVersionRecord],
         counts: Mapping[UUID, int],
     ) -> Growth:

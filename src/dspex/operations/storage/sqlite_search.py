@@ -1,7 +1,8 @@
 """Searches in SQLite: FTS5 for words, and vectors in NumPy; no extension has to be loaded."""
 
-from collections import OrderedDict
+import asyncio
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Final
 from uuid import UUID
 
@@ -13,7 +14,6 @@ from dspex.operations.collections.collection_storage import ChunkQuery, Index
 from dspex.operations.storage.chunk_search import (
     VISIBLE,
     DenseRanking,
-    ExactSearch,
     Ranking,
     Snapshot,
     bound,
@@ -21,10 +21,12 @@ from dspex.operations.storage.chunk_search import (
 from dspex.operations.storage.chunk_tables import CHUNKS, search_table
 from dspex.operations.storage.conditions import conditions_sql, sqlite_condition
 from dspex.operations.storage.database import Database
-from dspex.operations.storage.vector_cache import VectorCache
+from dspex.operations.storage.exact_search import ExactSearch
+from dspex.operations.storage.memory_cache import MemoryCache
+from dspex.operations.storage.tokenizer import Tokenizer, tokenizer
 
-_SPARE: Final = 20
-_MAX_WORDS_CACHED: Final = 10_000
+MATCHED: Final = 2_000
+"""FTS5 ranks the words of an index of so many chunks; those of a larger one are in memory."""
 
 
 class SQLiteSearch:
@@ -33,19 +35,19 @@ class SQLiteSearch:
     It also has the chunks that no document points to; searches leave those out.
     """
 
-    def __init__(self, database: Database, cache: VectorCache) -> None:
+    def __init__(self, database: Database, cache: MemoryCache) -> None:
         """Take the database and the vectors in memory."""
         self._database = database
-        self._exact = ExactSearch(cache, sqlite_condition)
-        self._common: OrderedDict[tuple[UUID, int, str], bool] = OrderedDict()
+        self._cache = cache
+        self._exact = ExactSearch(cache, sqlite_condition, list_function="json_group_array")
+        self._tokenizers: dict[str, Tokenizer] = {}
 
     async def create(self, connection: AsyncConnection, index: Index) -> None:
         """Make the table; see `ChunkSearch.create`."""
-        stem = "porter " if index.language == "en" else ""
         await connection.exec_driver_sql(
             f"CREATE VIRTUAL TABLE IF NOT EXISTS {search_table(index.id)} USING fts5("
             f"text, content='chunks', content_rowid='id', "
-            f"tokenize='{stem}unicode61 remove_diacritics 2')"
+            f"tokenize='{tokenizer(index.language)}')"
         )
 
     async def add(self, connection: AsyncConnection, index: Index, *, after: int) -> None:
@@ -84,59 +86,45 @@ class SQLiteSearch:
     ) -> Ranking:
         """Return the best chunks by BM25; see `ChunkSearch.lexical`."""
         words = words_of(query.text or "")
-        rare = [
-            word for word in words if not await self._is_common(connection, query, snapshot, word)
-        ]
-        ranking = await self._match(connection, query, rare)
-        if len(ranking) < query.limit and len(rare) < len(words):
-            return await self._match(connection, query, words)
-        return ranking
-
-    async def _match(
-        self, connection: AsyncConnection, query: ChunkQuery, words: Sequence[str]
-    ) -> Ranking:
         if not words:
             return []
+        is_large = snapshot.chunks > MATCHED and find_spec("numpy") is not None
+        if is_large and self._cache.fits(snapshot.chunks, 0):
+            return await self._scored(connection, query, snapshot, words=words)
+        return await self._matched(connection, query, words)
+
+    async def _scored(
+        self,
+        connection: AsyncConnection,
+        query: ChunkQuery,
+        snapshot: Snapshot,
+        *,
+        words: Sequence[str],
+    ) -> Ranking:
+        """Rank in memory: FTS5 would read the row of each chunk that has any of the words."""
+        from dspex.operations.storage.word_memory import best_words
+
+        language, loader = query.index.language, self._exact.loader(connection, query.index)
+        tokenizer = self._tokenizers.setdefault(language, Tokenizer(language))
+        view = await loader.view(snapshot)
+        word_query = await loader.words(view, tokenizer.terms(words))
+        allowed = await self._exact.allowed(connection, query, view) if query.where else None
+        return await asyncio.to_thread(best_words, word_query, query.limit, allowed)
+
+    async def _matched(
+        self, connection: AsyncConnection, query: ChunkQuery, words: Sequence[str]
+    ) -> Ranking:
+        """Let FTS5 rank."""
         name = search_table(query.index.id)
         text = " OR ".join(f'"{word}"' for word in words)
         sql, values = conditions_sql(query.where, "c.metadata", sqlite_condition)
-        if query.where:
-            statement = (
-                f"SELECT rowid, rank, 1 FROM {name} WHERE {name} MATCH :words "
-                f"AND +rowid IN (SELECT c.id {VISIBLE}{sql}) ORDER BY rank, rowid LIMIT :most"
-            )
-        else:
-            seen = f"SELECT 1 {VISIBLE} AND c.id = f.rowid"
-            statement = (
-                f"SELECT f.rowid, f.rank, EXISTS ({seen}) FROM (SELECT rowid, rank FROM {name} "
-                f"WHERE {name} MATCH :words ORDER BY rank, rowid LIMIT :most) AS f"
-            )
-        most = query.limit + _SPARE
-        while True:  # most rows that FTS5 finds are visible; rarely many are not
-            page = {**values, "words": text, "most": most}
-            rows = (await connection.execute(bound(statement, query.index, page))).all()
-            ranking = [(row[0], -row[1]) for row in rows if row[2]][: query.limit]
-            if len(ranking) == query.limit or len(rows) < most:
-                return ranking
-            most *= 8
-
-    async def _is_common(  # noqa: PLR0917
-        self, connection: AsyncConnection, query: ChunkQuery, snapshot: Snapshot, word: str
-    ) -> bool:
-        """Return whether more than half of the chunks have a word: BM25 gives it no weight."""
-        key = (query.index.id, snapshot.revision, word)
-        if key not in self._common:
-            name = search_table(query.index.id)
-            half = snapshot.chunks // 2 + 1
-            sql = (
-                f"SELECT count(*) FROM (SELECT 1 FROM {name} WHERE {name} MATCH :word LIMIT :half)"
-            )
-            values = {"word": f'"{word}"', "half": half}
-            count = (await connection.execute(sa.text(sql).bindparams(**values))).scalar_one()
-            self._common[key] = count >= half and snapshot.chunks > _SPARE
-            while len(self._common) > _MAX_WORDS_CACHED:
-                self._common.popitem(last=False)
-        return self._common[key]
+        statement = (
+            f"SELECT rowid, rank FROM {name} WHERE {name} MATCH :words "
+            f"AND +rowid IN (SELECT c.id {VISIBLE}{sql}) ORDER BY rank, rowid LIMIT :most"
+        )
+        page = {**values, "words": text, "most": query.limit}
+        rows = await connection.execute(bound(statement, query.index, page))
+        return [(row[0], -row[1]) for row in rows]
 
     async def dense(
         self, connection: AsyncConnection, query: ChunkQuery, snapshot: Snapshot

@@ -1,0 +1,104 @@
+"""The chunks of one index in memory, as searches compare them."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dspex.operations.storage.arrays import GrowingArray, Ids, Mask, best_of
+
+if TYPE_CHECKING:
+    from dspex.operations.storage.metadata_memory import MetadataMemory
+    from dspex.operations.storage.word_memory import WordMemory
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """What the searches of one revision see: the first `count` chunks of a memory, but not all.
+
+    `visible` marks them; None if all are. `order` sorts the chunks by their ids.
+    """
+
+    memory: "ChunkMemory"
+    revision: int
+    count: int
+    visible: Mask | None
+    order: NDArray[np.int64]
+
+    @property
+    def ids(self) -> Ids:
+        """Return the ids of the chunks, visible or not."""
+        return self.memory.ids.rows[: self.count]
+
+    def positions(self, ids: Ids) -> NDArray[np.int64]:
+        """Return the positions of those ids that are in the memory."""
+        return positions_of(self.ids, self.order, ids)
+
+
+class ChunkMemory:
+    """The chunks of an index that have been visible, in the order in which they became so.
+
+    A position is that of one chunk for ever: a later revision appends what it shows first, and
+    only hides what it has deleted. Whoever appends holds `lock`.
+    """
+
+    def __init__(self) -> None:
+        """Begin without chunks."""
+        self.lock = asyncio.Lock()
+        self.view: View | None = None
+        self.ids = GrowingArray(np.int64)
+        self.vectors: GrowingArray | None = None
+        self.metadata: MetadataMemory | None = None
+        self.words: WordMemory | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Return the size of everything."""
+        parts = (self.ids, self.vectors, self.metadata, self.words)
+        return sum(part.nbytes for part in parts if part is not None)
+
+    def see(self, revision: int, visible: Ids) -> View:
+        """Return the view of a later revision, which shows the chunks with the ids `visible`."""
+        ids = self.ids.rows
+        self.ids.append(visible[~np.isin(visible, ids, assume_unique=True)])
+        ids, mask = self.ids.rows, None
+        order = np.argsort(ids, kind="stable")
+        if len(visible) < len(ids):
+            mask = np.zeros(len(ids), dtype=np.bool_)
+            mask[positions_of(ids, order, visible)] = True
+        self.view = View(self, revision, len(ids), mask, order)
+        return self.view
+
+    @property
+    def is_mostly_hidden(self) -> bool:
+        """Return whether it is time to begin anew."""
+        view = self.view
+        if view is None or view.visible is None:
+            return False
+        return view.count > 10_000 + 2 * int(view.visible.sum())
+
+
+def positions_of(ids: Ids, order: NDArray[np.int64], keys: Ids) -> NDArray[np.int64]:
+    """Return the positions of those keys that are among ids; `order` sorts the ids."""
+    places = np.searchsorted(ids, keys, sorter=order)
+    positions = order[np.minimum(places, len(ids) - 1)] if len(ids) else places[:0]
+    matches: NDArray[np.int64] = positions[ids[positions] == keys[: len(positions)]]
+    return matches
+
+
+def best_vectors(
+    ids: Ids, vectors: Vectors, query: Vectors, *, limit: int, allowed: Mask | None
+) -> tuple[list[tuple[int, float]], int]:
+    """Return the ids and scores of the best chunks, and how many were ranked."""
+    if allowed is None:
+        return best_of(ids, vectors @ query, limit), len(ids)
+    positions = np.flatnonzero(allowed)
+    if len(positions) > len(ids) // 4:  # copying rows costs more than ranking them
+        scores = (vectors @ query)[positions]
+    else:
+        scores = vectors[positions] @ query
+    return best_of(ids[positions], scores, limit), len(positions)
