@@ -17,7 +17,12 @@ from dspex.bootstrap import new_id
 from dspex.bootstrap.database import database_of
 from dspex.errors import ConflictError, DspexError, InternalError
 from dspex.operations.domain import DOMAIN
-from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS, Embedding, Probability
+from dspex.operations.framework.attribute_kinds import (
+    ATTRIBUTE_KINDS,
+    Count,
+    Embedding,
+    Probability,
+)
 from dspex.operations.framework.resource import Resource, Row
 from dspex.operations.framework.store import Insert, Query, Update
 from dspex.operations.storage import SQLStore, ensure_tables, migrate
@@ -37,6 +42,7 @@ class SampleRecord(Row):
     text: str | None = None
     integer: int | None = None
     number: float | None = None
+    count: Count | None = None
     flag: bool | None = None
     time: datetime | None = None
     json: dict[str, Any] | None = None
@@ -50,6 +56,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "text": ("one", "ä 'two' \n"),
     "integer": (1, -(2**31)),
     "number": (1.0, 1e300),
+    "count": (0, 2**53),
     "flag": (True, False),
     "time": (NOW, NOW + timedelta(days=1)),
     "json": ({"z": 1, "a": [None]}, {}),

@@ -145,7 +145,7 @@ class IndexWriter:
             "unchanged": self._unchanged,
             "chunks": self._chunks,
             "embedded_chunks": self._embedded,
-            "embedded_tokens": float(self._usage.total_tokens),
+            "embedded_tokens": self._usage.total_tokens,
             "cost_usd": self._usage.cost_usd,
         }
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
+from dspex.operations.framework.attribute_kinds import Count
 from dspex.operations.framework.resource import Resource, Row
 from dspex.operations.jobs.job import JOB_HIDDEN, JOB_STEPS, JobRecord, JobResource
 
@@ -30,8 +31,8 @@ class CollectionRecord(Row):
     revision: int = 0
     documents: int = 0
     chunks: int = 0
-    characters: float = 0.0
-    embedded_tokens: float = 0.0
+    characters: Count = Count(0)
+    embedded_tokens: Count = Count(0)
     cost_usd: float | None = 0.0
 
 
@@ -75,7 +76,7 @@ class IngestionRecord(JobRecord):
     unchanged: int | None = None
     chunks: int | None = None
     embedded_chunks: int | None = None
-    embedded_tokens: float | None = None
+    embedded_tokens: Count | None = None
     cost_usd: float | None = None
 
 

@@ -17,12 +17,15 @@ Comparison = Literal[
 ]
 StorageType = Literal["uuid", "text", "integer", "number", "flag", "time", "json"]
 """The types of columns; `storage.column_types` says how each database keeps them."""
+Count = NewType("Count", int)
+"""A whole number that may grow beyond what an integer of both databases holds."""
 Probability = NewType("Probability", float)
 """A number from 0 to 1."""
 Embedding = NewType("Embedding", list[float])
 """A vector of finite numbers; its length is that of the field."""
 LONGEST_EMBEDDING: Final = 65_536
 _LARGEST = 2**31 - 1  # the largest integer of both databases
+_LARGEST_COUNT: Final = 2**53  # up to here every whole number is exact in JSON and as a float
 _TIME = "a time with its zone, such as 2030-01-31T12:00:00Z"
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
 
@@ -93,6 +96,12 @@ def _integer(value: Any) -> int:
     return value
 
 
+def _count(value: Any) -> int:
+    if not 0 <= _integer(value) <= _LARGEST_COUNT:
+        raise ValueError("not from 0 to 2^53")
+    return int(value)
+
+
 def _number(value: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise TypeError("not a finite number")
@@ -138,6 +147,12 @@ def _check_text(value: str) -> str:
 def _check_integer(value: int) -> int:
     if not -_LARGEST - 1 <= value <= _LARGEST:
         raise ValueError(f"a number from {-_LARGEST - 1} to {_LARGEST}")
+    return value
+
+
+def _check_count(value: int) -> int:
+    if not -_LARGEST_COUNT <= value <= _LARGEST_COUNT:
+        raise ValueError(f"a whole number from {-_LARGEST_COUNT} to {_LARGEST_COUNT}")
     return value
 
 
@@ -200,6 +215,23 @@ ATTRIBUTE_KINDS: Final[Mapping[str, AttributeKind]] = {
         parse=float,
         expected="a number",
         check=_check_number,
+    ),
+    "count": AttributeKind(
+        hints=(Count,),
+        storage="number",
+        schema={"type": "integer", "minimum": 0, "maximum": _LARGEST_COUNT},
+        from_json=_count,
+        comparisons=("gte", "lte"),
+        parse=int,
+        expected="a whole number",
+        check=_check_count,
+        scalar=Scalar(
+            name="Count",
+            description="A whole number from 0 to 2^53.",
+            expected="a whole number from 0 to 2^53",
+        ),
+        encode=float,
+        decode=int,
     ),
     "flag": AttributeKind(
         hints=(bool,),

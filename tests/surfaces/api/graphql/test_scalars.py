@@ -45,6 +45,7 @@ WRONG: dict[str, list[Any]] = {
         "{01a204e7-d265-770f-a3da-97f8004ff7a9}",
     ],
     "DateTime": ["", "x", 7, True, "2030-13-01T00:00:00Z", "2030-01-01T00:00:00", "2030-01-01"],
+    "Count": [-1, 0.5, 2**53 + 1, True, "1", [1]],
     "Probability": [-0.1, 1.1, 10**400, math.nan, math.inf, True, "0.5", [0.5]],
     "Embedding": [
         [],
