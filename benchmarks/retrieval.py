@@ -184,8 +184,9 @@ class Side:
             result = await self.operations.perform(actions.search_collection, request)
             times.append((time.perf_counter() - start) * 1e3)
             is_exact = is_exact and result.exact
-            keys = {int(passage["document"]) for passage in result.passages}
-            recalls.append(len(keys & self.nearest(max(number, 0), values.get("where"))) / K)
+            if values["mode"] == "dense":
+                keys = {int(passage["document"]) for passage in result.passages}
+                recalls.append(len(keys & self.nearest(max(number, 0), values.get("where"))) / K)
         figures = {
             f"{name}, first ms": times[0],
             f"{name}, p50 ms": statistics.median(times[FIRST:]),

@@ -31,8 +31,8 @@ class CollectionRecord(Row):
     revision: int = 0
     documents: int = 0
     chunks: int = 0
-    characters: Count = Count(0)
-    embedded_tokens: Count = Count(0)
+    characters: Count = Count(0)  # noqa: RUF009
+    embedded_tokens: Count = Count(0)  # noqa: RUF009
     cost_usd: float | None = 0.0
 
 

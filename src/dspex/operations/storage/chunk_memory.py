@@ -20,14 +20,14 @@ Vectors = NDArray[np.float32]
 class View:
     """What the searches of one revision see: the first `count` chunks of a memory, but not all.
 
-    `visible` marks them; None if all are. `order` sorts the chunks by their ids.
+    `visible` marks them; None if all are. `order` sorts the chunks by their ids; None if they are.
     """
 
     memory: "ChunkMemory"
     revision: int
     count: int
     visible: Mask | None
-    order: NDArray[np.int64]
+    order: NDArray[np.int64] | None
 
     @property
     def ids(self) -> Ids:
@@ -66,7 +66,7 @@ class ChunkMemory:
         ids = self.ids.rows
         self.ids.append(visible[~np.isin(visible, ids, assume_unique=True)])
         ids, mask = self.ids.rows, None
-        order = np.argsort(ids, kind="stable")
+        order = None if (ids[1:] > ids[:-1]).all() else np.argsort(ids, kind="stable")
         if len(visible) < len(ids):
             mask = np.zeros(len(ids), dtype=np.bool_)
             mask[positions_of(ids, order, visible)] = True
@@ -82,11 +82,13 @@ class ChunkMemory:
         return view.count > 10_000 + 2 * int(view.visible.sum())
 
 
-def positions_of(ids: Ids, order: NDArray[np.int64], keys: Ids) -> NDArray[np.int64]:
+def positions_of(ids: Ids, order: NDArray[np.int64] | None, keys: Ids) -> NDArray[np.int64]:
     """Return the positions of those keys that are among ids; `order` sorts the ids."""
-    places = np.searchsorted(ids, keys, sorter=order)
-    positions = order[np.minimum(places, len(ids) - 1)] if len(ids) else places[:0]
-    matches: NDArray[np.int64] = positions[ids[positions] == keys[: len(positions)]]
+    if not len(ids):
+        return ids
+    positions = np.minimum(np.searchsorted(ids, keys, sorter=order), len(ids) - 1)
+    positions = positions if order is None else order[positions]
+    matches: NDArray[np.int64] = positions[ids[positions] == keys]
     return matches
 
 

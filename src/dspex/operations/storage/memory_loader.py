@@ -123,15 +123,19 @@ class MemoryLoader:
             f"CREATE VIRTUAL TABLE {table} "
             f"USING fts5vocab('main', '{search_table(self._index.id)}', 'instance')"
         )
-        try:
-            sql = f"SELECT json_group_array(doc) FROM {table} WHERE term = :term AND doc >= :first"
-            for term, complete in missing.items():
-                values = {"term": term, "first": int(view.ids[complete:].min())}
-                rows = await self._connection.execute(sa.text(sql).bindparams(**values))
-                positions = view.positions(np.array(_decode(rows.scalar_one()), dtype=np.int64))
-                words.add(term, positions[positions >= complete], view.count)
-        finally:
-            await self._connection.exec_driver_sql(f"DROP TABLE {table}")
+        values: dict[str, Any] = {}
+        parts: list[str] = []
+        for number, (term, complete) in enumerate(missing.items()):
+            values |= {f"t{number}": term, f"f{number}": int(view.ids[complete:].min())}
+            rule = f"term = :t{number} AND doc >= :f{number}"
+            parts.append(f"SELECT json_group_array(doc) FROM {table} WHERE {rule}")
+        # one statement: each one costs a turn of the thread of the connection
+        sql = sa.text(" UNION ALL ".join(parts)).bindparams(**values)
+        lists = (await self._connection.execute(sql)).scalars().all()
+        for (term, complete), ids in zip(missing.items(), lists, strict=True):
+            positions = view.positions(np.array(_decode(ids), dtype=np.int64))
+            words.add(term, positions[positions >= complete], view.count)
+        await self._connection.exec_driver_sql(f"DROP TABLE {table}")
 
 
 def _check(view: View) -> None:

@@ -105,9 +105,10 @@ class SQLiteSearch:
         from dspex.operations.storage.word_memory import best_words
 
         language, loader = query.index.language, self._exact.loader(connection, query.index)
-        tokenizer = self._tokenizers.setdefault(language, Tokenizer(language))
+        if language not in self._tokenizers:
+            self._tokenizers[language] = Tokenizer(language)
         view = await loader.view(snapshot)
-        word_query = await loader.words(view, tokenizer.terms(words))
+        word_query = await loader.words(view, self._tokenizers[language].terms(words))
         allowed = await self._exact.allowed(connection, query, view) if query.where else None
         return await asyncio.to_thread(best_words, word_query, query.limit, allowed)
 
