@@ -168,7 +168,7 @@ async def test_searches_find_the_same_with_any_memory(open_desk: OpenDesk, limit
                 matches = await storage.search(ChunkQuery(index=index, k=40, where=where, **part))
                 keys = [passage.document for passage in matches.passages]
                 assert keys[0] == f"d{number}"
-                assert sorted(keys) == sorted(f"d{n}" for n in range(3, 40))
+                assert sorted(map(str, keys)) == sorted(f"d{n}" for n in range(3, 40))
 
 
 def test_the_indexes_that_were_not_used_for_longest_are_forgotten() -> None:
