@@ -1,42 +1,19 @@
 """The chunks of one index in memory, as searches compare them."""
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dspex.operations.storage.arrays import GrowingArray, Ids, Mask, best_of
+from dspex.operations.storage.view import View, positions_of
 
 if TYPE_CHECKING:
     from dspex.operations.storage.metadata_memory import MetadataMemory
     from dspex.operations.storage.word_memory import WordMemory
 
 Vectors = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class View:
-    """What the searches of one revision see: the first `count` chunks of a memory, but not all.
-
-    `visible` marks them; None if all are. `order` sorts the chunks by their ids; None if they are.
-    """
-
-    memory: "ChunkMemory"
-    revision: int
-    count: int
-    visible: Mask | None
-    order: NDArray[np.int64] | None
-
-    @property
-    def ids(self) -> Ids:
-        """Return the ids of the chunks, visible or not."""
-        return self.memory.ids.rows[: self.count]
-
-    def positions(self, ids: Ids) -> NDArray[np.int64]:
-        """Return the positions of those ids that are in the memory."""
-        return positions_of(self.ids, self.order, ids)
 
 
 class ChunkMemory:
@@ -70,7 +47,7 @@ class ChunkMemory:
         if len(visible) < len(ids):
             mask = np.zeros(len(ids), dtype=np.bool_)
             mask[positions_of(ids, order, visible)] = True
-        self.view = View(self, revision, len(ids), mask, order)
+        self.view = View(ids, revision, mask, order)
         return self.view
 
     @property
@@ -80,16 +57,6 @@ class ChunkMemory:
         if view is None or view.visible is None:
             return False
         return view.count > 10_000 + 2 * int(view.visible.sum())
-
-
-def positions_of(ids: Ids, order: NDArray[np.int64] | None, keys: Ids) -> NDArray[np.int64]:
-    """Return the positions of those keys that are among ids; `order` sorts the ids."""
-    if not len(ids):
-        return ids
-    positions = np.minimum(np.searchsorted(ids, keys, sorter=order), len(ids) - 1)
-    positions = positions if order is None else order[positions]
-    matches: NDArray[np.int64] = positions[ids[positions] == keys]
-    return matches
 
 
 def best_vectors(

@@ -19,8 +19,9 @@ from dspex.operations.storage.memory_cache import MemoryCache
 
 if TYPE_CHECKING:  # they import numpy, which belongs to an extra
     from dspex.operations.storage.arrays import Mask
-    from dspex.operations.storage.chunk_memory import Vectors, View
+    from dspex.operations.storage.chunk_memory import Vectors
     from dspex.operations.storage.memory_loader import MemoryLoader
+    from dspex.operations.storage.view import View
 
 _PORTION: Final = 5_000
 
@@ -56,22 +57,22 @@ class ExactSearch:
         loader = self.loader(connection, query.index)
         view = await loader.view(snapshot)
         vectors = await loader.vectors(view, dimensions)
-        allowed = await self.allowed(connection, query, view)
+        allowed = await self.allowed(loader, query, view)
         ranks = partial(best_vectors, view.ids, vectors, allowed=allowed, limit=query.limit)
         ranking, scanned = await asyncio.to_thread(ranks, vector)
         return DenseRanking(ranking=ranking, scanned=scanned)
 
     async def allowed(
-        self, connection: AsyncConnection, query: ChunkQuery, view: "View"
+        self, loader: "MemoryLoader", query: ChunkQuery, view: "View"
     ) -> "Mask | None":
         """Return which chunks of a view are visible and meet the conditions; None: all."""
         from dspex.operations.storage.arrays import both
 
         if not query.where:
             return view.visible
-        metadata = await self.loader(connection, query.index).metadata(view)
+        metadata = await loader.metadata(view)
         if metadata is None:
-            return await self._passing(connection, query, view)
+            return await self._passing(loader.connection, query, view)
         passing = await asyncio.to_thread(metadata.passing, query.where, view.count)
         return both(view.visible, passing)
 

@@ -109,7 +109,7 @@ class SQLiteSearch:
             self._tokenizers[language] = Tokenizer(language)
         view = await loader.view(snapshot)
         word_query = await loader.words(view, self._tokenizers[language].terms(words))
-        allowed = await self._exact.allowed(connection, query, view) if query.where else None
+        allowed = await self._exact.allowed(loader, query, view) if query.where else None
         return await asyncio.to_thread(best_words, word_query, query.limit, allowed)
 
     async def _matched(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dspex.operations.storage.arrays import GrowingArray, Mask, best_of
 
 if TYPE_CHECKING:
-    from dspex.operations.storage.chunk_memory import View
+    from dspex.operations.storage.view import View
 
 _K1, _B = 1.2, 0.75  # those of FTS5
 _LEAST_WEIGHT: Final = 1e-6  # of a word that more than half of the chunks have; also as in FTS5
