@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from dspex.language.signatures import Input as Input
     from dspex.language.signatures import Output as Output
     from dspex.language.signatures import Signature as Signature
-    from dspex.language.signatures.content import Cited as Cited
+    from dspex.language.signatures.conversation import Session as Session
     from dspex.language.variables import Composite as Composite
     from dspex.language.variables import Constraint as Constraint
     from dspex.language.variables import Float as Float
@@ -130,7 +130,7 @@ _HOMES = {
         "Output",
         "Signature",
     ),
-    "dspex.language.signatures.content": ("Cited",),
+    "dspex.language.signatures.conversation": ("Session",),
     "dspex.language.variables": (
         "Composite",
         "Constraint",
@@ -191,7 +191,6 @@ __all__ = [
     "Budget",
     "Cancellation",
     "ChainOfThought",
-    "Cited",
     "Collection",
     "Composite",
     "Constraint",
@@ -221,6 +220,7 @@ __all__ = [
     "Retry",
     "RunContext",
     "Search",
+    "Session",
     "Signature",
     "Suggest",
     "Text",

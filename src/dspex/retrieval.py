@@ -17,10 +17,12 @@ from dspex.execution.retrieval.readers import SourceDocument, parse_file, read_f
 from dspex.execution.retrieval.retriever import Retriever, Searchable, SearchResult
 from dspex.execution.retrieval.where import Condition, Where
 from dspex.language.records.passage import Passage
+from dspex.language.signatures.content import Cited
 
 __all__ = [
     "Chunk",
     "Chunker",
+    "Cited",
     "CodeChunker",
     "Condition",
     "MarkdownChunker",

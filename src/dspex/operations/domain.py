@@ -15,7 +15,14 @@ from dspex.operations.collections.records import (
 from dspex.operations.datasets.records import DATASET
 from dspex.operations.evaluations.records import EVALUATION
 from dspex.operations.events.records import EVENT
-from dspex.operations.executions.records import EXECUTION, EXECUTION_ENTRY, PROCESS, QUESTION
+from dspex.operations.executions.records import (
+    EXECUTION,
+    EXECUTION_ENTRY,
+    PROCESS,
+    QUESTION,
+    SESSION,
+    SESSION_TURN,
+)
 from dspex.operations.framework.action import Action, actions_of
 from dspex.operations.framework.audit import AUDIT_ENTRY
 from dspex.operations.framework.domain import Domain
@@ -32,7 +39,7 @@ def _actions() -> tuple[Action[Any, Any], ...]:
     from dspex.operations.datasets import actions as dataset_actions
     from dspex.operations.evaluations import actions as evaluation_actions
     from dspex.operations.executions import actions as execution_actions
-    from dspex.operations.executions import program_metrics
+    from dspex.operations.executions import program_metrics, session_actions
     from dspex.operations.optimizations import actions as optimization_actions
     from dspex.operations.programs import actions as program_actions
     from dspex.operations.tenancy import actions as tenancy_actions
@@ -41,6 +48,7 @@ def _actions() -> tuple[Action[Any, Any], ...]:
         program_actions,
         execution_actions,
         program_metrics,
+        session_actions,
         dataset_actions,
         collection_actions,
         evaluation_actions,
@@ -57,9 +65,11 @@ DOMAIN = Domain(
     SIGNATURE,
     PROGRAM,
     PROGRAM_VERSION,
+    SESSION,
     EXECUTION,
     QUESTION,
     EXECUTION_ENTRY,
+    SESSION_TURN,
     DATASET,
     COLLECTION,
     DOCUMENT,

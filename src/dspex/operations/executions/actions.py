@@ -47,6 +47,7 @@ async def execute_program(operations: Operations, request: ExecuteProgram) -> Ex
         backend=request.backend,
         idempotency_key=request.idempotency_key,
         timeout=request.timeout,
+        session_id=request.session_id,
     )
     return await executor.execute(program, inputs, options)
 

@@ -32,7 +32,7 @@ class ExecuteOptions:
     """The options of one execution and its caller. `timeout` is in seconds.
 
     `model` replaces the model of the context. An execution that `may_wait` does so when its program
-    asks a person.
+    asks a person. In a session, it gets the conversation and adds a turn.
     """
 
     actor: str = "local"
@@ -43,6 +43,7 @@ class ExecuteOptions:
     timeout: float | None = None
     retry_of: UUID | None = None
     may_wait: bool = True
+    session_id: UUID | None = None
 
 
 class ExecutionRecorder:
@@ -87,6 +88,7 @@ class ExecutionRecorder:
             inputs=stored_inputs,
             started_at=now,
             retry_of=options.retry_of,
+            session_id=options.session_id,
             idempotency_key=options.idempotency_key,
             actor=options.actor,
             owner=self.owner,

@@ -61,15 +61,17 @@ class ExecutionRows:
             raise NotFoundError(f"there is no execution {str(record.id)!r}")
         return current
 
-    async def close(self, record: ExecutionRecord, values: Mapping[str, Any]) -> ExecutionRecord:
-        """Record the end, whose columns follow from `values`; return the record.
+    async def close(
+        self, record: ExecutionRecord, values: Mapping[str, Any], *more: Change
+    ) -> ExecutionRecord:
+        """Record the end, whose columns follow from `values`, with `more`; return the record.
 
         Retries if the database is unavailable. An end recorded by another writer wins.
         """
         columns = self._recorder.end_columns(record, **values)
         changes = self._recorder.end_changes(record, columns)
         try:
-            await self._patiently(lambda: self._store.write(*changes))
+            await self._patiently(lambda: self._store.write(*changes, *more))
         except ConflictError:
             return await self.reload(record)
         self.charge(record.workspace, changes)

@@ -20,8 +20,10 @@ from dspex.operations.executions.execution_recorder import trace_of
 from dspex.operations.executions.execution_rows import ExecutionRows
 from dspex.operations.executions.records import ExecutionRecord
 from dspex.operations.executions.running_executions import RunningExecution
+from dspex.operations.executions.sessions import Sessions
 from dspex.operations.executions.stages import Stages
 from dspex.operations.framework.input_errors import input_errors_as_invalid
+from dspex.operations.framework.store import Change
 from dspex.telemetry import Event, Observer
 
 _log = logging.getLogger("dspex.executions")
@@ -46,6 +48,7 @@ class ExecutionRun:
         "_record",
         "_rows",
         "_run",
+        "_sessions",
         "_spans",
         "_stages",
     )
@@ -56,6 +59,7 @@ class ExecutionRun:
         record: ExecutionRecord,
         *,
         rows: ExecutionRows,
+        sessions: Sessions,
         context_of: ContextOfRun,
         choice: Choice,
         stages: Stages,
@@ -70,6 +74,7 @@ class ExecutionRun:
         self._run = run
         self._record = record
         self._rows = rows
+        self._sessions = sessions
         self._context_of = context_of
         self._choice = choice
         self._stages = stages
@@ -164,6 +169,12 @@ class ExecutionRun:
             close_task.exception()
         raise asyncio.CancelledError
 
+    async def _turn(self, values: Mapping[str, Any]) -> tuple[Change, ...]:
+        if self._record.session_id is None or values.get("status") != "completed":
+            return ()
+        signature = self._choice.program.signature
+        return await self._sessions.changes(self._record, values["outputs"], signature)
+
     async def _leave(self, journal: ExecutionJournal) -> ExecutionRecord:
         """Record that the execution waits for people, or that another process may continue it."""
         if self._run.reason == "wait":
@@ -183,7 +194,7 @@ class ExecutionRun:
     ) -> ExecutionRecord:
         if prediction is None or "trace" not in values:
             values["trace"] = trace_of(prediction, self._spans)
-        record = await self._rows.close(self._record, values)
+        record = await self._rows.close(self._record, values, *await self._turn(values))
         if self._journal is not None and self._journal.is_stored:
             await self._rows.questions.close(record.id)
         if _log.isEnabledFor(logging.INFO):

@@ -41,6 +41,7 @@ from dspex.operations.executions.records import (
 )
 from dspex.operations.executions.redaction import PayloadPolicy
 from dspex.operations.executions.running_executions import RunningExecution, RunningExecutions
+from dspex.operations.executions.sessions import Sessions
 from dspex.operations.executions.stages import Stages
 from dspex.operations.framework.heavy_work import HeavyWork, InputLimits
 from dspex.operations.framework.input_errors import input_errors_as_invalid
@@ -103,6 +104,7 @@ class Executor:
         self.questions = QuestionRows(
             store, self.recorder, clock=clock, new_id=new_id, figures=limits.figures
         )
+        self.sessions = Sessions(store, self.recorder, clock=clock, new_id=new_id)
         self.rows = ExecutionRows(
             store, self.recorder, clock=clock, quotas=limits.quotas, questions=self.questions
         )
@@ -131,13 +133,20 @@ class Executor:
             choice = await self.program_cache.choice(program, options.backend)
         stages.enter("input_validation")
         columns = self._columns(choice)
+        if options.idempotency_key is not None:
+            columns["inputs_hash"] = hash_of(program, inputs)
+        if options.session_id is not None:
+            inputs = await self.sessions.with_history(
+                inputs,
+                choice.program.signature,
+                workspace=program.workspace,
+                key=options.session_id,
+            )
         validator = choice.program.signature.input_validator
         amount = validator.amount(inputs)
         if self.input_limits is not None:
             with input_errors_as_invalid():
                 self.input_limits.check(amount)
-        if options.idempotency_key is not None:
-            columns["inputs_hash"] = hash_of(program, inputs)
         try:
             validated, data = (
                 _validate(validator, inputs)
@@ -187,7 +196,9 @@ class Executor:
     ) -> ExecutionRun:
         """Return the run of a recorded execution; `parts` are those of `ExecutionRun`."""
         context_of = partial(self._context_of, model=model)
-        return ExecutionRun(run, record, rows=self.rows, context_of=context_of, **parts)
+        return ExecutionRun(
+            run, record, rows=self.rows, sessions=self.sessions, context_of=context_of, **parts
+        )
 
     async def finish(self, run: Awaitable[ExecutionRecord]) -> ExecutionRecord:
         """Await a run and return its record; an execution that may go on at once is announced."""

@@ -27,7 +27,8 @@ class ExecuteProgram:
     `backend` overrides the backend of the program for this run. After `timeout` seconds the run
     fails with the code "deadline". Two calls with the same `idempotency_key` are one execution: the
     second call waits for the first (for `timeout`, or 30 seconds) and returns its execution, which
-    may still be running; with other inputs it is rejected.
+    may still be running; with other inputs it is rejected. In a session, the program gets the
+    conversation in its input of the type History, and a completed execution adds a turn.
     """
 
     inputs: dict[str, Any]
@@ -37,6 +38,7 @@ class ExecuteProgram:
     timeout: float | None = None
     idempotency_key: str | None = None
     embeddings: list[EmbeddingOf] = field(default_factory=list)
+    session_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

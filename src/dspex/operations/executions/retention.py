@@ -9,9 +9,17 @@ from dspex.clock import Clock
 from dspex.errors import NotFoundError
 from dspex.operations.events.records import EVENT
 from dspex.operations.executions.execution_recorder import LONG, TOPIC
-from dspex.operations.executions.records import ENDED, EXECUTION, EXECUTION_ENTRY, PROCESS, QUESTION
+from dspex.operations.executions.records import (
+    ENDED,
+    EXECUTION,
+    EXECUTION_ENTRY,
+    PROCESS,
+    QUESTION,
+    SESSION,
+    SESSION_TURN,
+)
 from dspex.operations.framework.resource import Resource
-from dspex.operations.framework.store import Figures, Query, Store
+from dspex.operations.framework.store import Figures, Match, Query, Store
 from dspex.operations.programs.records import PROGRAM, ProgramRecord
 from dspex.operations.tenancy.quotas import usage_change
 from dspex.operations.tenancy.records import WORKSPACE, WorkspaceRecord
@@ -19,6 +27,7 @@ from dspex.operations.tenancy.records import WORKSPACE, WorkspaceRecord
 _PAGE = 200
 _ACTIVE = ("queued", "running", "paused")
 _PROCESS_DAYS = 7
+_NEWEST = UUID(int=2**128 - 1)
 
 
 class Retention:
@@ -65,8 +74,16 @@ class Retention:
             await self._figures().prune(
                 resource, {"execution_id": None}, before=self._id_at(0), keep=None
             )
+        await self._delete_expired_sessions()
         await self._figures().prune(PROCESS, {}, before=self._id_at(_PROCESS_DAYS), keep=None)
         return total
+
+    async def _delete_expired_sessions(self) -> None:
+        where = {"expires_at": Match((("before", self._clock.now()),))}
+        for session in await self._store.select(SESSION, Query(where=where, limit=_PAGE)):
+            turns = {"session_id": session.id}
+            await self._figures().prune(SESSION_TURN, turns, before=_NEWEST, keep=None)
+            await self._figures().prune(SESSION, {"id": session.id}, before=_NEWEST, keep=None)
 
     async def _workspaces(self) -> dict[str, WorkspaceRecord]:
         workspaces: dict[str, WorkspaceRecord] = {}
