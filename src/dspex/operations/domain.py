@@ -15,14 +15,8 @@ from dspex.operations.collections.records import (
 from dspex.operations.datasets.records import DATASET
 from dspex.operations.evaluations.records import EVALUATION
 from dspex.operations.events.records import EVENT
-from dspex.operations.executions.records import (
-    EXECUTION,
-    EXECUTION_ENTRY,
-    PROCESS,
-    QUESTION,
-    SESSION,
-    SESSION_TURN,
-)
+from dspex.operations.executions.records import EXECUTION, EXECUTION_ENTRY, PROCESS, QUESTION
+from dspex.operations.executions.session_records import SESSION, SESSION_TURN
 from dspex.operations.framework.action import Action, actions_of
 from dspex.operations.framework.audit import AUDIT_ENTRY
 from dspex.operations.framework.domain import Domain

@@ -15,7 +15,7 @@ from dspex.operations.domain import DOMAIN
 from dspex.operations.executions.actions import execute_program
 from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.inputs import ExecuteProgram
-from dspex.operations.executions.records import ExecutionRecord, SessionRecord
+from dspex.operations.executions.records import ExecutionRecord
 from dspex.operations.executions.session_actions import (
     AppendSession,
     CompactSession,
@@ -26,6 +26,7 @@ from dspex.operations.executions.session_actions import (
     create_session,
     delete_session,
 )
+from dspex.operations.executions.session_records import SessionRecord
 from dspex.operations.framework.access import Actor
 from dspex.operations.framework.store import Query, Update
 from dspex.operations.programs.actions import create_program

@@ -15,9 +15,8 @@ from dspex.operations.executions.records import (
     EXECUTION_ENTRY,
     PROCESS,
     QUESTION,
-    SESSION,
-    SESSION_TURN,
 )
+from dspex.operations.executions.session_records import SESSION, SESSION_TURN
 from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Figures, Match, Query, Store
 from dspex.operations.programs.records import PROGRAM, ProgramRecord

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from dspex.operations.executions.records import SESSION, SESSION_TURN, SessionRecord
+from dspex.operations.executions.session_records import SESSION, SESSION_TURN, SessionRecord
 from dspex.operations.executions.sessions import check_alive, expiry, turn_changes
 from dspex.operations.framework.action import action
 from dspex.operations.framework.audit import AuditEntry

@@ -12,10 +12,10 @@ from dspex.language.signatures import Signature
 from dspex.language.signatures.codec import plain
 from dspex.language.signatures.conversation import history_of
 from dspex.operations.executions.execution_recorder import ExecutionRecorder
-from dspex.operations.executions.records import (
+from dspex.operations.executions.records import ExecutionRecord
+from dspex.operations.executions.session_records import (
     SESSION,
     SESSION_TURN,
-    ExecutionRecord,
     SessionRecord,
     SessionTurnRecord,
 )
