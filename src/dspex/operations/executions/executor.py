@@ -20,7 +20,7 @@ from dspex.execution.adapters.media import may_hold
 from dspex.execution.adapters.signature_cache import SignatureCache
 from dspex.execution.backends import Backends, Choice
 from dspex.execution.context import RunContext, current
-from dspex.language.signatures import Validator
+from dspex.language.signatures import Signature, Validator
 from dspex.language.signatures.cancellable_run import CancellableRun
 from dspex.operations.executions.execution_journal import ExecutionJournal, journaled
 from dspex.operations.executions.execution_recorder import (
@@ -142,17 +142,8 @@ class Executor:
                 workspace=program.workspace,
                 key=options.session_id,
             )
-        validator = choice.program.signature.input_validator
-        amount = validator.amount(inputs)
-        if self.input_limits is not None:
-            with input_errors_as_invalid():
-                self.input_limits.check(amount)
         try:
-            validated, data = (
-                _validate(validator, inputs)
-                if validator.is_quick(amount)
-                else await self._validate_in_thread(validator, inputs)
-            )
+            validated, data = await self._validated(choice.program.signature, inputs)
         except InputError as error:
             return await self._reject_inputs(
                 program, inputs, options, stages=stages, error=error, columns=columns
@@ -178,6 +169,19 @@ class Executor:
             return await self.finish(execution.run(validated, options.timeout))
         finally:
             self.runs.end(run)
+
+    async def _validated(
+        self, signature: Signature, inputs: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], Any]:
+        """Return the result of `_validate`; large inputs are validated in a thread."""
+        validator = signature.input_validator
+        amount = validator.amount(inputs)
+        if self.input_limits is not None:
+            with input_errors_as_invalid():
+                self.input_limits.check(amount)
+        if validator.is_quick(amount):
+            return _validate(validator, inputs)
+        return await self._validate_in_thread(validator, inputs)
 
     def _columns(self, choice: Choice) -> dict[str, Any]:
         return {
