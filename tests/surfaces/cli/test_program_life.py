@@ -1,6 +1,7 @@
 """What daily commands do to a stored program, and what they say of its data."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -78,3 +79,20 @@ def test_a_prompt_shows_what_retrieval_finds(capsys: pytest.CaptureFixture[str])
     for name in ("memory", "stored"):
         prompt = call(capsys, "prompt", f"documents.py:{name}", "q=lamp")[0]
         assert "within thirty days" in prompt
+
+
+def test_lists_of_jobs_name_what_they_work_on_at_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    call(capsys, "program", "create", "support", "q -> team", "--backend", "mock")
+    call(capsys, "dataset", "add", "questions", "rows.csv")
+    for _ in range(2):
+        call(capsys, "evaluation", "create", "support", "--dataset", "questions")
+    for noun, names in (("evaluation", ("support", "questions", "mean")), ("job", ("support",))):
+        text = call(capsys, noun, "list")[0]
+        assert all(name in text for name in (*names, "queued")), text
+        assert re.search(r"\d\d-\d\d \d\d:\d\d", text), text
+        assert max(map(len, text.splitlines())) <= 80
+    row = json.loads(call(capsys, "evaluation", "list", "--json")[0])["evaluations"][0]
+    assert "program" not in row

@@ -2,4 +2,7 @@
 
 from dspex.surfaces.cli.nouns import noun_group
 
-evaluation_command = noun_group("evaluation")
+evaluation_command = noun_group(
+    "evaluation",
+    columns=("status", "program", "dataset", "mean", "waiting", "created_at", "id"),
+)

@@ -28,10 +28,12 @@ from dspex.surfaces.cli.options import (
 )
 from dspex.surfaces.cli.output import failure_text, fields_text, json_option, show_json
 from dspex.surfaces.cli.references import find_row
+from dspex.surfaces.cli.rows import names_of
 from dspex.surfaces.cli.table import table, time_text
 from dspex.surfaces.cli.trials import front_text, trials_text
 
-_COLUMNS = ("kind", "status", "waiting", "progress", "created_at", "id")
+_COLUMNS = ("kind", "status", "subject", "progress", "waiting", "created_at", "id")
+_SUBJECTS = ("program", "collection")  # what a job works on
 _ENDED = ("completed", "failed", "cancelled")
 _PARTS = ("error", "rows", "trials", "best")
 _MOST_ERRORS = 3
@@ -58,6 +60,11 @@ def list_command(
         for queue, resource in QUEUES.items():
             rows = await operations.list(resource, Query(limit=limit))
             jobs += [{"kind": queue, **resource.values_of(row)} for row in rows]
+            if not as_json:
+                name = next(name for name in _SUBJECTS if f"{name}_id" in resource.references)
+                names = await names_of(services, [DOMAIN[name]], rows, workspace=workspace)
+                for job in jobs[len(jobs) - len(rows) :]:
+                    job["subject"] = names[name].get(job[f"{name}_id"])
         return sorted(jobs, key=lambda row: str(row["id"]), reverse=True)[:limit]
 
     rows = with_store(state_dir, work) if has_database(state_dir) else []

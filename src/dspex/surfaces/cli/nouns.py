@@ -16,6 +16,7 @@ from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS
 from dspex.operations.framework.domain import Domain
 from dspex.operations.framework.query_arguments import MAX_PAGE
 from dspex.operations.framework.resource import Resource
+from dspex.operations.framework.store import Query
 from dspex.surfaces.cli.complete import complete_row
 from dspex.surfaces.cli.fields import input_of, parameters_of
 from dspex.surfaces.cli.group import SuggestingGroup
@@ -28,7 +29,15 @@ from dspex.surfaces.cli.options import (
 )
 from dspex.surfaces.cli.output import fields_text, json_option, say, show_json
 from dspex.surfaces.cli.references import has_names
-from dspex.surfaces.cli.rows import query_of, select_rows, show_rows, stored_row, stored_rows
+from dspex.surfaces.cli.rows import (
+    Names,
+    names_of,
+    query_of,
+    select_rows,
+    show_rows,
+    stored_row,
+    stored_rows,
+)
 from dspex.surfaces.cli.table import short_id
 from dspex.surfaces.cli.targets import code_root
 
@@ -62,7 +71,8 @@ def noun_group(
 ) -> click.Group:
     """Return the group of the resource `name`; a command added later replaces a derived one.
 
-    `columns` are those of `list`, by default the short attributes. `of_all`: without --workspace,
+    `columns` are those of `list`, by default the short attributes; a resource that the rows refer
+    to stands for the name of its row. `of_all`: without --workspace,
     `list` and `show` read the rows of all workspaces.
     """
     resource = domain[name]
@@ -161,9 +171,17 @@ def _list_command(
         pairs = [*filters, *([] if after is None else [f"after={after}"])]
         query = query_of(resource, pairs, sort, limit=limit)
         of = [(named[name], text) for name, text in references.items() if text is not None]
-        select = partial(select_rows, workspace=workspace, of_all=of_all, of=of)
+        scope: dict[str, Any] = {"workspace": workspace, "of_all": of_all}
+        names: Names = {}
+
+        async def select(services: Services, resource: Resource[Any], query: Query) -> list[Any]:
+            rows = await select_rows(services, resource, query, of=of, **scope)
+            shown = [named[column] for column in columns if column in named]
+            names.update(await names_of(services, shown, rows, **scope))
+            return rows
+
         rows, cursor = stored_rows(resource, query, select, state_dir=state_dir)
-        show_rows(resource, rows, columns=columns, cursor=cursor, as_json=as_json)
+        show_rows(resource, rows, columns=columns, cursor=cursor, as_json=as_json, names=names)
         return 0
 
     plural = resource.plural.replace("_", " ")

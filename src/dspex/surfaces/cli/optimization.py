@@ -2,4 +2,7 @@
 
 from dspex.surfaces.cli.nouns import noun_group
 
-optimization_command = noun_group("optimization_job")
+optimization_command = noun_group(
+    "optimization_job",
+    columns=("status", "program", "dataset", "optimizer", "waiting", "created_at", "id"),
+)

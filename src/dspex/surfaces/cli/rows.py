@@ -1,6 +1,6 @@
 """Stored rows for commands: queries from texts, reading, and lists as tables or JSON."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -93,6 +93,32 @@ def stored_row(
     )
 
 
+Names = dict[str, dict[Any, str]]
+"""The names of rows by their ids, by the resource that other rows refer to."""
+
+
+async def names_of(
+    services: Services,
+    targets: Iterable[Resource[Any]],
+    rows: Sequence[Any],
+    *,
+    workspace: str | None = None,
+    of_all: bool = False,
+) -> Names:
+    """Return the names of the rows of `targets` that `rows` refer to."""
+    names: Names = {}
+    for target in targets:
+        keys = tuple({getattr(row, f"{target.name}_id") for row in rows} - {None})
+        query = Query(where={"id": keys}, limit=len(keys))
+        referenced = (
+            await select_rows(services, target, query, workspace=workspace, of_all=of_all)
+            if keys
+            else []
+        )
+        names[target.name] = {row.id: row.name for row in referenced}
+    return names
+
+
 def show_rows(
     resource: Resource[Any],
     rows: Sequence[Any],
@@ -100,12 +126,19 @@ def show_rows(
     columns: Sequence[str],
     cursor: str | None,
     as_json: bool,
+    names: Names | None = None,
 ) -> None:
-    """Print rows as a table, or as the JSON object that the REST API returns for a list."""
+    """Print rows as a table, or as the JSON object that the REST API returns for a list.
+
+    The table has a column for each of `names`.
+    """
     own = {"workspace"} & {*columns}  # an attribute that is hidden from the API
     values = [
         {**resource.values_of(row), **{name: getattr(row, name) for name in own}} for row in rows
     ]
+    for target, of_ids in (names or {}).items():
+        if not as_json:
+            values = [{**row, target: of_ids.get(row[f"{target}_id"])} for row in values]
     if as_json:
         show_json({resource.plural: values, "next": cursor})
         return

@@ -11,6 +11,7 @@ import click
 
 _GAP = "  "
 _NARROWEST = 8
+_LEAST = dict.fromkeys(("status", "created_at"), len("interrupted"))  # shorter says nothing
 _COLORS = {
     **dict.fromkeys(("active", "completed", "ready"), "green"),
     **dict.fromkeys(("failed", "revoked", "interrupted"), "red"),
@@ -30,10 +31,17 @@ def table(
     cells = {name: [name, *(_cell(row.get(name)) for row in rows)] for name in columns}
     widths = {name: max(map(len, cells[name])) for name in columns}
     width = terminal_width() if width is None else width
-    if len(rows) == 1 and width is not None and _total(widths) > width:
-        heads = max(map(len, columns))
-        return "\n".join(f"{name:{heads}}{_GAP}{cells[name][1]}".rstrip() for name in columns)
-    _fit(widths, width)
+    if width is not None and _total(widths) > width:
+        for name in columns:
+            values = [row.get(name) for row in rows]
+            if any(isinstance(value, datetime) for value in values):
+                cells[name] = [name, *map(_short_time, values)]
+                widths[name] = max(map(len, cells[name]))
+        if len(rows) == 1 and _total(widths) > width:
+            heads = max(map(len, columns))
+            lines = [f"{name:{heads}}{_GAP}{_cell(rows[0].get(name))}" for name in columns]
+            return "\n".join(line.rstrip() for line in lines)
+        _fit(widths, width)
     lines = []
     for number in range(len(rows) + 1):
         parts = [_styled(name, cells[name][number], width) for name, width in widths.items()]
@@ -57,11 +65,16 @@ def time_text(value: datetime) -> str:
     return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _fit(widths: dict[str, int], width: int | None) -> None:
+def _short_time(value: object) -> str:
+    return value.astimezone().strftime("%m-%d %H:%M") if isinstance(value, datetime) else ""
+
+
+def _fit(widths: dict[str, int], width: int) -> None:
     """Shorten the widest columns; where that is not enough, leave out all but the first ones."""
-    while width is not None and _total(widths) > width:
-        widest = max(widths, key=lambda name: widths[name])
-        if widths[widest] > _NARROWEST:
+    least = {name: min(size, _LEAST.get(name, _NARROWEST)) for name, size in widths.items()}
+    while _total(widths) > width:
+        widest = max(widths, key=lambda name: widths[name] - least[name])
+        if widths[widest] > least[widest]:
             widths[widest] -= 1
         elif len(widths) > 2:
             del widths[list(widths)[-2]]  # the last one is the id
