@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dspex.surfaces.cli import main
+from tests.support.answering_server import AnsweringServer
 
 pytestmark = pytest.mark.full
 CODE = "import dspex\nqa = dspex.Predict(dspex.Signature('q -> team', {!r}))\n"
@@ -96,3 +97,25 @@ def test_lists_of_jobs_name_what_they_work_on_at_80_columns(
         assert max(map(len, text.splitlines())) <= 80
     row = json.loads(call(capsys, "evaluation", "list", "--json")[0])["evaluations"][0]
     assert "program" not in row
+
+
+def test_citations_are_shown_as_text_with_quotes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("notes.md").write_text("A lamp may be sent back within thirty days.")
+    reply = {"text": "Within thirty days.", "sources": [{"passage": 1, "sentence": 1}]}
+    answer = json.dumps({"statements": [reply]})
+    Path("documents.py").write_text(
+        "import dspex\n"
+        "notes = dspex.Collection.from_files('notes.md')\n"
+        "ask = dspex.RAG('q -> a: Cited', notes, mode='lexical')\n"
+    )
+    rows = "q,a\nHow long can I return a lamp?,a year\n"
+    Path("lamps.csv").write_text(rows)
+    with AnsweringServer({"reasoning": "-", "a": answer}) as server:
+        model = ("--model", server.model)
+        shown = call(capsys, "run", "documents.py:ask", "q=lamp", *model)[0]
+        worst = call(capsys, "eval", "documents.py:ask", "lamps.csv", *model)[1]
+    assert 'Within thirty days. [1]\n[1] "A lamp may be sent back within thirty days."' in shown
+    assert "statements" not in shown
+    assert "a 'Within thirty days.', expected 'a year'" in worst

@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 from dspex.error_text import shorten
+from dspex.language.signatures.content import Cited
 from dspex.learning.evaluation.report import Report, Row
 
 _REPORT_COLUMNS = ("index", "repeat", "error", "seconds")
@@ -145,10 +146,14 @@ def _reason(row: Row) -> str:
     outputs = row.outputs or {}
     common = {name: value for name, value in outputs.items() if name in row.example}
     pairs = [
-        f"{name} {shorten(value, 60)}, expected {shorten(row.example[name], 60)}"
+        f"{name} {shorten(_text_of(value), 60)}, expected {shorten(row.example[name], 60)}"
         for name, value in common.items()
         if value != row.example[name]
     ]
     scores = ", ".join(f"{name} {score:.3g}" for name, score in row.scores.items())
     reasons = [f"{name}: {shorten(text, 120)}" for name, text in row.reasons.items()]
     return "; ".join((scores, *pairs, *reasons))
+
+
+def _text_of(value: object) -> object:
+    return value.text if isinstance(value, Cited) else value

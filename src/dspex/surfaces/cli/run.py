@@ -1,15 +1,20 @@
 """`dspex run`: run a program once and store the execution."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from dspex.bootstrap import Services
 from dspex.errors import NotFoundError
+from dspex.execution.backends.outputs import check_outputs
 from dspex.execution.context import RunContext
+from dspex.language.programs import Program
+from dspex.language.records import Passage
+from dspex.language.signatures.content import Cited
 from dspex.operations.executions.execution_recorder import ExecuteOptions
 from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.records import ExecutionRecord
@@ -59,10 +64,11 @@ def run_command(
     """
     program_target = find_target(target, code_root())
 
-    async def work(services: Services) -> ExecutionRecord:
+    async def work(services: Services) -> tuple[Program, ExecutionRecord]:
         operations = await operations_in(services, workspace)
         record = await store_target(operations, program_target)
-        signature = (await program_value(operations, record)).signature
+        program = await program_value(operations, record)
+        signature = program.signature
         inputs = parse_inputs(values, signature, file=file)
         if printer.is_live:
             printer.names = signature.output_fields
@@ -72,15 +78,15 @@ def run_command(
         if has_terminal() and not as_json:
             _extend_context(operations.services[Executor], _answering)
         options = ExecuteOptions(actor=operations.actor.name, backend=backend)
-        return await operations.services[Executor].execute(record, inputs, options)
+        return program, await operations.services[Executor].execute(record, inputs, options)
 
     settings = settings_of(model=model, adapter=adapter, state_dir=state_dir)
     with FieldPrinter(is_live=sys.stdout.isatty() and not as_json) as printer:
-        execution = with_services(settings, work)
+        program, execution = with_services(settings, work)
     if as_json:
         show_json(execution_json(execution))
     elif execution.outputs is not None:
-        printer.finish(execution.outputs)
+        printer.finish(_readable(program, execution.outputs))
         say(f"\n{summary(execution)}")
     elif execution.status == "waiting":
         printer.end_line()
@@ -93,6 +99,23 @@ def run_command(
         error = execution.error or {"message": execution.status}
         say(f"{failure_text(error['message'], error.get('frames', ()))}\n\n{summary(execution)}")
     return 0 if execution.status in {"completed", "waiting"} else 1
+
+
+def _readable(program: Program, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return outputs for people: citations as text with quotes, passages by their beginning."""
+    values = check_outputs(program, outputs)
+    return {name: _text_of(values.get(name), value) for name, value in outputs.items()}
+
+
+def _text_of(value: object, data: object) -> object:
+    if isinstance(value, Cited):
+        return str(value)
+    if isinstance(value, list) and value and all(isinstance(item, Passage) for item in value):
+        return "\n".join(
+            f"[{number}] {passage.document or passage.id}: {' '.join(passage.text.split())[:80]}"
+            for number, passage in enumerate(value, 1)
+        )
+    return data
 
 
 def _extend_context(executor: Executor, change: Callable[[RunContext], RunContext]) -> None:
