@@ -2,10 +2,12 @@
 
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+import dspex
 from dspex.errors import ConflictError, DefinitionError
 from dspex.execution.modules import CodeRoot, build
 from dspex.language.programs import Program
@@ -169,3 +171,15 @@ def test_packages_that_are_installed_below_the_folder_are_not_the_users_code(roo
 
     assert is_below(str(root.folder / "a.py"), root.folder)
     assert not is_below(str(root.folder / ".venv/lib/python3.12/site-packages/a.py"), root.folder)
+
+
+def test_classes_of_notebooks_which_have_no_file_work_and_cannot_be_stored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    notebook = ModuleType("notebook_without_file")
+    monkeypatch.setitem(sys.modules, notebook.__name__, notebook)
+    exec(SHOUT.format(mark="!", parts="none"), vars(notebook))  # noqa: S102  # as a notebook does
+    assert notebook.shout(text="hi").result == "HI!"
+    assert issubclass(notebook.Whole, dspex.Module)
+    with pytest.raises(DefinitionError):
+        notebook.shout.to_program()

@@ -295,6 +295,10 @@ class Module(RunnableModule[Outputs], SlotHolder):
         for place, value in load_parts(Path(path), dict(self.named_modules())).items():
             self.bind_path(place, value)
 
+    def __repr__(self) -> str:
+        parts = ", ".join(name for name, _ in self.children())
+        return f"<{type(self).__name__}{f': {parts}' if parts else ''}>"
+
     def _repr_html_(self) -> str:
         markup: str = import_module("dspex.execution.modules.representation").module_html(self)
         return markup

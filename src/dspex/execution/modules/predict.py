@@ -152,6 +152,12 @@ class Predict(Module[SignatureT]):
         predictor.signature = signature
         return predictor
 
+    def __repr__(self) -> str:
+        inputs, outputs = map(
+            ", ".join, (self.signature.input_fields, self.signature.output_fields)
+        )
+        return f"<{type(self).__name__} {inputs} -> {outputs}>"
+
     def contract(self) -> Signature:
         """Return the signature."""
         return self.signature

@@ -99,8 +99,9 @@ def hash_at_definition(code: type | Callable[..., Any]) -> str | None:
         return None
     if (compiled := _compiled_hash(module)) is not None:
         return compiled
+    file = getattr(module, "__file__", None)  # notebooks and `python -c` have none
     try:
-        return digest(Path(module.__file__ or "").read_bytes())
+        return None if file is None else digest(Path(file).read_bytes())
     except OSError:
         return None
 

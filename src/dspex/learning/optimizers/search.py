@@ -190,6 +190,9 @@ class Outcome(Generic[P]):
             sentences.insert(0, f"no program within the limits ({', '.join(self.unmet)})")
         return "\n".join(sentences)
 
+    def __repr__(self) -> str:
+        return f"<Outcome of {len(self.trials)} trials: {' '.join(self.conclusion.splitlines())}>"
+
     def table(self) -> list[dict[str, Any]]:
         """Return one row for each trial: number, label, score, rows, failures and calls."""
         return [
