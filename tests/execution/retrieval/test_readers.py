@@ -92,6 +92,8 @@ def test_the_pages_of_a_pdf_are_one_document() -> None:
         ("a.pdf", pdf_bytes(""), "a.pdf: this PDF has no text"),
         ("a.txt", b"caf\xe9", "a.txt, line 1: this is not UTF-8"),
         ("a.csv", b'a,b\n"x', "a.csv, line 2"),
+        ("a.csv", b"", "a.csv: this file has no rows"),
+        ("a.csv", b"id,text\n", "a.csv: this file has no rows"),
         ("a.csv", b"id,text\n1,a\n1,b\n", "a.csv, row 2: another row has the key '1'"),
         ("a.jsonl", b"{}\n[1]", "a.jsonl, line 2: expected an object"),
         ("a.docx", b"", "a.docx: a .docx file cannot be read; suffixes are: .csv"),

@@ -141,6 +141,8 @@ def _read_rows(path: Path, data: bytes) -> Iterator[SourceDocument]:
             )
         keys.add(document.key)
         yield document
+    if not keys:
+        raise DefinitionError(f"{path}: this file has no rows")
 
 
 def _read_pdf(path: Path, data: bytes) -> Iterator[SourceDocument]:
