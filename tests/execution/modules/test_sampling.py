@@ -317,3 +317,13 @@ def test_the_check_of_an_output_still_ends_an_attempt() -> None:
 
     with pytest.raises(CheckError):
         Majority(Predict(Strict), n=2)(RunContext(model=answers("a")), question="?")
+
+
+@pytest.mark.parametrize("kind", [Retry, BestOfN, Majority, Refine, Parallel])
+def test_what_is_no_module_is_refused_where_it_is_wrapped(kind: Any) -> None:
+    settings: dict[Any, dict[str, Any]] = {
+        BestOfN: {"reward": length},
+        Refine: {"reward": length, "threshold": 1.0},
+    }
+    with pytest.raises(DefinitionError, match=f"{kind.__name__} takes a module"):
+        kind(1, **settings.get(kind, {}))

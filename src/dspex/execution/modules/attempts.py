@@ -7,12 +7,25 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from dspex.error_text import shorten
 from dspex.errors import DefinitionError, ExecutionError, InputError
 from dspex.execution.context import RunContext, current
 from dspex.execution.modules.module import Module
 from dspex.language.records import Prediction
 
 T = TypeVar("T")
+
+
+def check_module(owner: str, module: object) -> None:
+    """Raise unless the part of a wrapper is a module.
+
+    Raises:
+        DefinitionError: it is something else.
+    """
+    if not isinstance(module, Module):
+        raise DefinitionError(
+            f"{owner} takes a module, such as dspex.Predict('a -> b'), not {shorten(module)}"
+        )
 
 
 def check_count(name: str, count: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dspex.errors import ExecutionError, InputError
-from dspex.execution.modules.attempts import attempt_context, check_count, together
+from dspex.execution.modules.attempts import attempt_context, check_count, check_module, together
 from dspex.execution.modules.inner import INNER_SETTINGS, inner_module
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder, functions_in
@@ -50,6 +50,7 @@ class BestOfN(Module[Outputs]):
         Raises:
             DefinitionError: `n` or `reward` is invalid.
         """
+        check_module("BestOfN", module)
         self.module = module
         self.n = check_count("n", n)
         self.threshold = threshold

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dspex.errors import DefinitionError
-from dspex.execution.modules.attempts import check_count, sample
+from dspex.execution.modules.attempts import check_count, check_module, sample
 from dspex.execution.modules.inner import INNER_SETTINGS, inner_module
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind
@@ -67,6 +67,7 @@ class Majority(Module[Outputs]):
         Raises:
             DefinitionError: `n` is invalid, or the module has no such output.
         """
+        check_module("Majority", module)
         self.module = module
         self.n = check_count("n", n)
         outputs = list(module.contract().output_fields)

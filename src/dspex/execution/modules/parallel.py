@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.error_text import shorten
 from dspex.errors import DefinitionError, DspexError, ExecutionError, InputError, boundary
-from dspex.execution.modules.attempts import check_count
+from dspex.execution.modules.attempts import check_count, check_module
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind
 from dspex.language.programs import ModulePath, Node
@@ -31,6 +31,8 @@ class Parallel(Module):
 
     def __init__(self, module: Module | None = None, *, concurrency: int = 16) -> None:
         """Take the module, and how many rows run at once; pairs need no module here."""
+        if module is not None:
+            check_module("Parallel", module)
         self.module = module
         self.concurrency = check_count("concurrency", concurrency)
 

@@ -8,7 +8,7 @@ import msgspec
 from dspex.errors import ExecutionError, InputError
 from dspex.execution.context import current
 from dspex.execution.frame import CallListener, payload
-from dspex.execution.modules.attempts import attempt_context, check_count
+from dspex.execution.modules.attempts import attempt_context, check_count, check_module
 from dspex.execution.modules.inner import INNER_SETTINGS, inner_module
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder, functions_in
@@ -67,6 +67,7 @@ class Refine(Module[Outputs]):
         Raises:
             DefinitionError: `n` or `reward` is invalid.
         """
+        check_module("Refine", module)
         self.module = module
         self.n = check_count("n", n)
         self.threshold = threshold

@@ -5,7 +5,7 @@ from typing import Any
 
 from dspex.error_text import shorten
 from dspex.errors import AdapterError, CheckError, ExecutionError, InputError, boundary
-from dspex.execution.modules.attempts import attempt_context, check_count
+from dspex.execution.modules.attempts import attempt_context, check_count, check_module
 from dspex.execution.modules.code import function_config, load_function
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder, functions_in
@@ -36,6 +36,7 @@ class Retry(Module[Outputs]):
         As in the checks of an output, an answer is not accepted if `accept` returns False, or
         raises `ValueError` or `AssertionError`; the text of the exception is the reason.
         """
+        check_module("Retry", module)
         self.module = module
         self.attempts = check_count("attempts", attempts)
         self.accept = accept
