@@ -270,6 +270,14 @@ def test_a_check_whose_source_has_changed_is_a_conflict(folder):
         build(stored, code=CodeRoot(folder))
 
 
+def test_a_lambda_cannot_be_stored_although_it_has_a_module() -> None:
+    retry = dspex.Retry(Predict("q -> a"), accept=lambda prediction: True)
+    with pytest.raises(
+        DefinitionError, match="it is a lambda; define a function"
+    ):
+        retry.to_program()
+
+
 def test_a_check_that_import_cannot_find_cannot_be_stored_but_its_state_can(tmp_path):
     def local(text):
         return len(text) < 5

@@ -169,6 +169,11 @@ def function_config(function: Callable[..., Any], what: str) -> dict[str, Any]:
     Raises:
         DefinitionError: it cannot be found by import; the message starts with `what`.
     """
+    if getattr(function, "__name__", "") == "<lambda>":
+        raise DefinitionError(
+            f"{what} cannot be stored: it is a lambda; define a function with `def` at the top of "
+            "its module"
+        )
     try:
         config = code_config(function, {})
     except DefinitionError as error:
