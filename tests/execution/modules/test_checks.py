@@ -272,9 +272,7 @@ def test_a_check_whose_source_has_changed_is_a_conflict(folder):
 
 def test_a_lambda_cannot_be_stored_although_it_has_a_module() -> None:
     retry = dspex.Retry(Predict("q -> a"), accept=lambda prediction: True)
-    with pytest.raises(
-        DefinitionError, match="it is a lambda; define a function"
-    ):
+    with pytest.raises(DefinitionError, match="it is a lambda; define a function"):
         retry.to_program()
 
 

@@ -119,3 +119,17 @@ def test_citations_are_shown_as_text_with_quotes(
     assert 'Within thirty days. [1]\n[1] "A lamp may be sent back within thirty days."' in shown
     assert "statements" not in shown
     assert "a 'Within thirty days.', expected 'a year'" in worst
+
+
+def test_scores_and_searches_act_in_a_workspace(capsys: pytest.CaptureFixture[str]) -> None:
+    call(capsys, "workspace", "create", "team")
+    Path("app.py").write_text(CODE.format("Be brief."))
+    Path("rows.csv").write_text("q,team\n" + "".join(f"{n},{n}\n" for n in range(12)))
+    mock = ("--workspace", "team", "--backend", "mock")
+    call(capsys, "eval", "app.py:qa", "rows.csv", *mock)
+    assert len(json.loads(call(capsys, "program", "list", "--json")[0])["programs"]) == 0
+    (row,) = json.loads(call(capsys, "program", "list", "--workspace", "team", "--json")[0])[
+        "programs"
+    ]
+    assert row["name"] == "qa"
+    call(capsys, "optimize", "qa", "rows.csv", *mock, "--option", "k=2", "--option", "candidates=1")

@@ -26,7 +26,13 @@ from dspex.operations.executions.recorded_module import RecordedModule
 from dspex.operations.programs.stored_programs import find_program, program_value
 from dspex.surfaces.cli.complete import complete_target
 from dspex.surfaces.cli.files import write_text_file
-from dspex.surfaces.cli.options import run_options, settings_of, warn, with_services
+from dspex.surfaces.cli.options import (
+    run_options,
+    settings_of,
+    warn,
+    with_services,
+    workspace_option,
+)
 from dspex.surfaces.cli.output import say, show_json
 from dspex.surfaces.cli.progress import Progress
 from dspex.surfaces.cli.table import table
@@ -80,6 +86,7 @@ judge_model_option = click.option(
 @click.option(
     "--max-failed", type=click.IntRange(0), help="How many rows may fail; with --min, 0 by default."
 )
+@workspace_option
 @run_options
 def eval_command(
     *,
@@ -99,6 +106,7 @@ def eval_command(
     backend: str | None,
     model: str | None,
     adapter: str | None,
+    workspace: str | None,
     state_dir: Path | None,
     as_json: bool,
 ) -> int:
@@ -114,11 +122,7 @@ def eval_command(
         warn_of_labels(program.signature, rows)
         module = RecordedModule(services.operations, program, backend=backend)
         if judge_target is not None:
-            judge_module = RecordedModule(
-                services.operations, await load_target(services, judge_target), model=judge_model
-            )
-            name = judge_target.name
-            metrics[name] = JudgeMetric.of(judge_module, name=name, model=judge_model)
+            metrics[judge_target.name] = await _judge_of(services, judge_target, judge_model)
         with Progress("evaluating", len(rows) * repeats, "rows") as progress:
             report = await aevaluate(
                 module,
@@ -132,7 +136,7 @@ def eval_command(
         return report, program_prompts(program)
 
     report, prompts = with_services(
-        settings_of(model=model, adapter=adapter, state_dir=state_dir), work
+        settings_of(model=model, adapter=adapter, state_dir=state_dir), work, workspace=workspace
     )
     write(html, lambda: to_html(report, f"{target} on {report.dataset}", prompts=prompts))
     write(csv, lambda: to_csv(report))
@@ -141,6 +145,12 @@ def eval_command(
     for problem in unmet:
         say(problem)
     return 1 if unmet else 0
+
+
+async def _judge_of(services: Services, target: Target, model: str | None) -> JudgeMetric:
+    program = await load_target(services, target)
+    module = RecordedModule(services.operations, program, model=model)
+    return JudgeMetric.of(module, name=target.name, model=model)
 
 
 def warn_of_labels(signature: Signature, rows: Dataset) -> None:

@@ -33,7 +33,12 @@ from dspex.surfaces.cli.eval import (
     select_rows,
     write,
 )
-from dspex.surfaces.cli.options import run_options, settings_of, with_services
+from dspex.surfaces.cli.options import (
+    run_options,
+    settings_of,
+    with_services,
+    workspace_option,
+)
 from dspex.surfaces.cli.output import say, show_json
 from dspex.surfaces.cli.progress import Progress
 from dspex.surfaces.cli.targets import Target, code_root, find_target
@@ -153,6 +158,7 @@ _ABOVE_0 = click.FloatRange(0, min_open=True)
 )
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
+@workspace_option
 @run_options
 def optimize_command(
     *,
@@ -191,14 +197,15 @@ def optimize_command(
         )
         if not stores or not is_changed(outcome):
             return outcome, None
-        made_by = f"optimizer {flags['optimizer']}"
-        name = program_target.name
+        made_by, name = f"optimizer {flags['optimizer']}", program_target.name
         return outcome, await store_winner(services, outcome, name, made_by=made_by)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the outcome has them too
         outcome, stored = with_services(
-            settings_of(model=model, adapter=adapter, state_dir=state_dir), work
+            settings_of(model=model, adapter=adapter, state_dir=state_dir),
+            work,
+            workspace=flags["workspace"],
         )
     write(out, lambda: outcome.program.to_program(program_target.name).to_json() + "\n")
     write(flags["html"], lambda: to_html(outcome, f"{target} on {train.name}"))

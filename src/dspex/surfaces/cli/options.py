@@ -12,6 +12,7 @@ from dspex.bootstrap import DATABASE, Services, checked_settings, open_services
 from dspex.errors import NotFoundError
 from dspex.execution.adapters.registry import ADAPTERS
 from dspex.execution.backends.kinds import public_kinds
+from dspex.operations.executions.executor import Executor
 from dspex.operations.framework.access import DEFAULT_WORKSPACE, LOCAL
 from dspex.operations.framework.operations import Operations
 from dspex.operations.tenancy.records import WORKSPACE
@@ -114,15 +115,17 @@ def warn(text: str) -> None:
     say(f"{click.style('warning:', fg='yellow')} {text}")
 
 
-def with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:
-    """Open the services for the working folder, do `work`, and close them."""
+def with_services(
+    settings: Settings, work: Callable[[Services], Awaitable[T]], *, workspace: str | None = None
+) -> T:
+    """Open the services for the working folder, do `work` in a workspace, and close them."""
     observer = WaitingObserver()
 
     async def session() -> T:
         async with open_services(
             settings, code=code_root(), observer=observer, say=observer.show
         ) as services:
-            return await work(services)
+            return await work(await _in_workspace(services, workspace))
 
     try:
         return run(session())
@@ -139,6 +142,20 @@ def has_database(state_dir: Path | None) -> bool:
     """Return whether there is a database to read: a command that only reads creates none."""
     settings = settings_of(state_dir=state_dir)
     return settings.database_url is not None or (settings.state_dir / DATABASE).exists()
+
+
+async def _in_workspace(services: Services, workspace: str | None) -> Services:
+    """Return services whose operations, models and keys are those of a workspace.
+
+    Raises:
+        NotFoundError: there is no such workspace.
+    """
+    if workspace is None:
+        return services
+    operations = await operations_in(services, workspace)
+    provide = operations.services[Executor].context_provider
+    context = await provide(operations.workspace, services.context)
+    return replace(services, operations=operations, context=context)
 
 
 async def operations_in(services: Services, workspace: str | None) -> Operations:
