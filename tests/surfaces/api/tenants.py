@@ -91,6 +91,7 @@ def _value(kind: str, hint: Any, text: str) -> Any:
     values: dict[str, Any] = {
         "text": text,
         "integer": 1,
+        "count": 1,
         "number": 1.0,
         "flag": True,
         "time": datetime(2026, 1, 1, tzinfo=UTC),
