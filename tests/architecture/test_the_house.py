@@ -24,6 +24,20 @@ def test_no_module_is_longer_than_500_lines() -> None:
     assert not long
 
 
+def test_only_sqlite_opens_the_files_of_a_database() -> None:
+    """Closing another descriptor of such a file drops all locks that the process holds on it."""
+    readers = {"open", "read_bytes", "read_text", "write_bytes", "write_text", "copy", "copyfile"}
+    calls = [
+        f"{file.name}:{node.lineno}"
+        for file in (SOURCE / "operations" / "storage").rglob("*.py")
+        for node in nodes_of(file)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).rpartition(".")[2] in readers
+        and ast.unparse(node.func).partition(".")[0] in {"open", "os", "shutil", "Path", "self"}
+    ]
+    assert not calls
+
+
 def test_no_function_is_longer_than_60_lines() -> None:
     long = [
         f"{file.relative_to(SOURCE)}:{node.name}"
