@@ -6,7 +6,8 @@ import gc
 import inspect
 import os
 import re
-from collections.abc import Callable, Coroutine, Generator
+import sys
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,18 @@ def _bounded(
 def anyio_backend() -> str:
     """The event loop of `async def` tests and fixtures."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _forget_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Forget the modules that a test wrote and imported: the next one may have another `app.py`."""
+    modules, path, folder = set(sys.modules), list(sys.path), tmp_path_factory.getbasetemp()
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file is not None and Path(file).is_relative_to(folder):
+            del sys.modules[name]
 
 
 @pytest.fixture
