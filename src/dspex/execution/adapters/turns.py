@@ -17,6 +17,7 @@ from dspex.execution.adapters.media import (
     media_content,
 )
 from dspex.execution.adapters.passages import is_passages, passages_text
+from dspex.execution.adapters.signature_cache import SignatureCache
 from dspex.language.records import Message
 from dspex.language.records.message import Content, join_content
 from dspex.language.signatures import Field, Signature, Type, type_schema, type_text
@@ -68,6 +69,13 @@ def is_history(field: Field) -> bool:
     return "History" in kinds and kinds <= {"History", "none"}
 
 
+def _names_of_histories(signature: Signature) -> tuple[str, ...]:
+    return tuple(name for name, field in signature.input_fields.items() if is_history(field))
+
+
+_history_names = SignatureCache(_names_of_histories)
+
+
 def history_turns(
     signature: Signature,
     values: Mapping[str, Any],
@@ -84,7 +92,7 @@ def history_turns(
         InputError: a turn has another role than user, assistant and system.
         MediaError: a turn of the assistant holds media.
     """
-    names = [name for name, field in signature.input_fields.items() if is_history(field)]
+    names = _history_names(signature)
     if not names:
         return
     outputs = signature.output_fields

@@ -38,6 +38,9 @@ class Example(Mapping[str, object]):
     def __getitem__(self, name: str) -> object:
         return self._values[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 

@@ -123,6 +123,9 @@ class Prediction(Mapping[str, object], Generic[Outputs]):
     def __getitem__(self, name: str) -> object:
         return self._outputs[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._outputs
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._outputs)
 

@@ -65,7 +65,7 @@ def score_of(metric: Metric, example: Example, prediction: Prediction) -> float:
 
 def finite_score(value: object) -> float | None:
     """Return any number (NumPy, Fraction) as a float; None if it is not a finite number."""
-    if not isinstance(value, SupportsFloat):
+    if not isinstance(value, float | int | SupportsFloat):  # the protocol last: it takes 15 us
         return None
     try:
         number = float(value)
