@@ -45,8 +45,8 @@ from dspex.evaluation import (
 from dspex.execution.clients.embedder import EmbeddingKind, Embeddings
 from dspex.execution.clients.offline_embedder import OfflineEmbedder
 from dspex.execution.retrieval.window import estimate_tokens
-from dspex.learning.evaluation.statistics import mean_interval
 from dspex.learning.optimizers.limits import hypervolume
+from dspex.learning.statistics import mean_interval
 from dspex.retrieval import Passage, parse_chunker
 from dspex.testing import ScriptedModel
 from dspex.variables import Choice, Float, Integer

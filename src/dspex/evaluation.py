@@ -16,7 +16,7 @@ from dspex.learning.evaluation.metrics import *  # noqa: F403  # whatever is reg
 from dspex.learning.evaluation.progress_display import ProgressDisplay
 from dspex.learning.evaluation.rag import RagReport, aevaluate_rag, evaluate_rag
 from dspex.learning.evaluation.report import Report, Row, constant
-from dspex.learning.evaluation.statistics import Interval, bootstrap, wilson
+from dspex.learning.statistics import Interval, bootstrap, wilson
 
 __all__ = [
     "BackendModule",

@@ -9,7 +9,7 @@ from dspex.learning.evaluation.evaluate import aevaluate, evaluate
 from dspex.learning.evaluation.metric import Metric
 from dspex.learning.evaluation.metrics import exact_match
 from dspex.learning.evaluation.report import Report, Row, constant
-from dspex.learning.evaluation.statistics import Interval, bootstrap, wilson
+from dspex.learning.statistics import Interval, bootstrap, wilson
 
 __all__ = [
     "Comparison",

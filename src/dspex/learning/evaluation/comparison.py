@@ -10,7 +10,7 @@ from typing import Any, Literal
 from dspex.errors import DefinitionError
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.report import Report
-from dspex.learning.evaluation.statistics import Interval, bootstrap, mcnemar, sign_flip
+from dspex.learning.statistics import Interval, bootstrap, mcnemar, sign_flip
 
 SMALL_DIFFERENCE = 0.01
 

@@ -15,7 +15,8 @@ from dspex.language.records import Example, Usage
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.metric import Metric, metric_name, score_of
 from dspex.learning.evaluation.plain import plain
-from dspex.learning.evaluation.statistics import Interval, mean_interval, percentile
+from dspex.learning.statistics import Interval, mean_interval
+from dspex.learning.statistics.intervals import percentile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

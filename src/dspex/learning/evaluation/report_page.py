@@ -8,7 +8,7 @@ from dspex.language.records import Usage
 from dspex.learning.evaluation.confusion import confusions
 from dspex.learning.evaluation.report import Report, Row
 from dspex.learning.evaluation.row_list import Entry, confusion_section, row_list
-from dspex.learning.evaluation.statistics import Interval
+from dspex.learning.statistics import Interval
 from dspex.markup import (
     Content,
     Markup,

@@ -19,12 +19,12 @@ from dspex.learning.evaluation.report_page import (
 )
 from dspex.learning.evaluation.representation import difference_scale
 from dspex.learning.evaluation.row_list import Entry, row_list
-from dspex.learning.evaluation.statistics import mean_interval
 from dspex.learning.optimizers.labels import short_name
 from dspex.learning.optimizers.limits import values_of
 from dspex.learning.optimizers.proposer import Trial
 from dspex.learning.optimizers.search import Outcome
 from dspex.learning.optimizers.verdict import Verdict
+from dspex.learning.statistics import mean_interval
 from dspex.markup import (
     Content,
     Markup,

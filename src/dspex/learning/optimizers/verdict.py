@@ -9,9 +9,9 @@ from typing import Any
 
 from dspex.learning.evaluation import Comparison, Report
 from dspex.learning.evaluation.comparison import compare_values
-from dspex.learning.evaluation.statistics import mean_interval
 from dspex.learning.optimizers.goal import Goal
 from dspex.learning.optimizers.limits import Limit, figure_of, values_of
+from dspex.learning.statistics import mean_interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
