@@ -64,7 +64,7 @@ def demo() -> None:
 
 def measure(program: Program, rows: dspex.Dataset, *, what: str) -> Report:
     """Score a program on rows, one call at a time, because the model computes one at a time."""
-    with ProgressDisplay(len(rows), what="messages") as progress:
+    with ProgressDisplay(len(rows), what="message") as progress:
         report = dspex.evaluate(program, rows, dspex.exact_match, concurrency=1, on_row=progress)
     print(f"{what}: {report.mean:.2f} in {report.seconds:.0f} s", flush=True)
     return report

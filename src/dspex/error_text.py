@@ -205,3 +205,18 @@ def suggest(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
     close = (word for word in known if abs(len(word) - len(name)) <= 2 + len(name) // 2)
     matches = get_close_matches(name, list(islice(close, _MOST_NAMES)), n=1, cutoff=0.6)
     return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+def quantity(count: int, noun: str) -> str:
+    """Return a number with its noun: "1 row", "2 rows", "1,200 calls"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def alternatives(words: Sequence[str]) -> str:
+    """Return words as an English list: "queued, running or paused"."""
+    return listing(words, "or")
+
+
+def listing(words: Sequence[str], conjunction: str = "and") -> str:
+    """Return words as an English list: "1, 2 and 3"."""
+    return f" {conjunction} ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))

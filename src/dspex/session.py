@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from dspex.arguments import checks_names
 from dspex.error_text import shorten, suggest
 from dspex.errors import ConfigurationError
 from dspex.execution.adapters import Adapter
@@ -248,6 +249,7 @@ def key_of(text: str) -> str | None:
     )
 
 
+@checks_names
 def configure(
     *,
     model: LanguageModel | str | None = None,
@@ -280,6 +282,7 @@ def configure(
 
 
 @contextmanager
+@checks_names
 def context(
     *,
     model: LanguageModel | str | None = None,

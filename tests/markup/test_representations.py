@@ -8,7 +8,7 @@ import pytest
 
 import dspex
 from dspex.evaluation import ProgressDisplay
-from dspex.language.records import Span, Trace
+from dspex.language.records import Passage, Span, Trace
 from dspex.learning.evaluation import Row
 from dspex.telemetry import Event
 from dspex.testing import FakeClock
@@ -25,6 +25,11 @@ EXPECTED = {
     "comparison": ("p = ", "60 pairs", "Because"),
     "verdict": ("on 60 held-out rows", "difference in exact_match", "Because"),
     "outcome": ("on 60 held-out rows", "what changed", "after, on held-out rows"),
+    "program": ("shout", "question", "self", "predict"),
+    "example": ("question", "question 7"),
+    "passage": ("rule 7", "source", "document", "page 7", "characters 0 to"),
+    "search": ("3 passages of 12 chunks", "page 7", "score"),
+    "collection": ("handbook", "12 documents; the first 8:", "page 0"),
     "front": ("no other beats in exact_match, -usd", "the program as it is"),
 }
 
@@ -54,6 +59,9 @@ def test_hostile_values_stay_text():
         start_ns=0, end_ns=5, status="error", error=text,
     )  # fmt: skip
     shows = (
+        dspex.Example({text: text}),
+        Passage(text=text, document=text, metadata={"a": text}),
+        dspex.Collection.from_texts([text.replace("\ud800", "")], name=text),
         dspex.Prediction({text: text, "data": {text: [text, object]}}),
         Trace("t", (span,)),
         dspex.Dataset.from_rows([{text: text}, {"other": 1}], name=text),
@@ -120,7 +128,7 @@ async def test_without_a_notebook_progress_is_a_line_now_and_then():
 
 def test_progress_of_a_search_is_its_last_message_and_an_error_is_its_end():
     stream, clock = io.StringIO(), FakeClock()
-    progress = ProgressDisplay(what="trials", clock=clock, stream=stream)
+    progress = ProgressDisplay(what="trial", clock=clock, stream=stream)
 
     def fail():
         with progress:
@@ -129,4 +137,4 @@ def test_progress_of_a_search_is_its_last_message_and_an_error_is_its_end():
 
     with pytest.raises(KeyError):
         fail()
-    assert stream.getvalue() == "1 trials, trial 0: best 0.5, 0 s, stopped: KeyError\n"
+    assert stream.getvalue() == "1 trial, trial 0: best 0.5, 0 s, stopped: KeyError\n"

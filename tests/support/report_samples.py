@@ -83,6 +83,9 @@ def notebook_values() -> dict[str, Any]:
     assert outcome.verdict is not None
     with dspex.context(model=SimulatedModel(seed=1)):
         prediction = outcome.program(question="question 7")
+    texts = {f"page {number}": f"On page {number} is the rule {number}." for number in range(12)}
+    handbook = dspex.Collection.from_texts(texts, name="handbook")
+    passages = handbook.search("rule 7", 3, mode="lexical")
     return {
         "signature": dspex.Signature("question: str, urgent: bool = True -> answer", "Be <brief>."),
         "module": outcome.program,
@@ -94,4 +97,9 @@ def notebook_values() -> dict[str, Any]:
         "verdict": outcome.verdict,
         "outcome": outcome,
         "front": outcome.front("exact_match", "-usd"),
+        "program": outcome.program.to_program("shout"),
+        "example": dspex.Example(question="question 7"),
+        "passage": passages[0],
+        "search": passages,
+        "collection": handbook,
     }

@@ -129,3 +129,23 @@ def test_a_judge_says_why_a_limit_does_not_hold(pytester):
     text = result.stdout.str()
     assert "this does not hold: polite>=0.5 (it is 0.25)" in text
     assert "{'polite': 0.25} for {'answer': 'yes'}, because {'polite': 'Curt.'}" in text
+
+
+def test_an_error_shows_the_line_of_the_test_and_no_source_of_dspex(pytester) -> None:
+    pytester.makepyfile(
+        """
+        import dspex
+        from dspex.testing import ScriptedModel
+
+        def test_quality(dspex_eval):
+            rows = [{"question": "?", "answer": "4"}]
+            dspex_eval(dspex.Predict("question -> answer"), rows, must=["exact_mach>=1"])
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:randomly")
+    result.assert_outcomes(failed=1)
+    output = result.stdout.str()
+    assert 'must=["exact_mach>=1"]' in output
+    assert "unknown figure 'exact_mach'. Did you mean 'exact_match'" in output
+    assert "def parse_limit" not in output
+    assert "pytest_plugin.py" not in output

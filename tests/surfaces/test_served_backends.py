@@ -88,7 +88,7 @@ def workers(folder: Path) -> Any:
     process = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=True, timeout=60
     )
-    return json.loads(process.stdout)
+    return json.loads(process.stdout)["processes"]
 
 
 def test_programs_made_over_graphql_run_in_dspy_workers_which_the_command_line_shows(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dspex.bootstrap.privacy import private_file, private_folder
-from dspex.error_text import shorten
+from dspex.error_text import quantity, shorten
 from dspex.errors import ConfigurationError
 from dspex.execution.modules import CodeRoot
 from dspex.operations import storage
@@ -111,7 +111,8 @@ async def examine_database(settings: Settings) -> tuple[str, str]:
         schema = await revision(database)
         if schema == HEAD:
             count = await SQLStore(database, DOMAIN).count(DOMAIN["execution"], {})
-            return f"{database.display_url}: schema {schema} (current), {count} executions", ""
+            size = quantity(count, "execution")
+            return f"{database.display_url}: schema {schema} (current), {size}", ""
         line = f"{database.display_url}: schema {schema or 'none'}, this dspex reads {HEAD}"
         if schema is not None and schema > HEAD:
             return line, "update dspex: a later version wrote this database"

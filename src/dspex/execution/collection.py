@@ -3,10 +3,13 @@
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Self
 
-from dspex.error_text import shorten, suggest
+from dspex.arguments import checks_names
+from dspex.error_text import quantity, shorten, suggest
 from dspex.errors import InputError, RetrievalError
 from dspex.execution.clients.embedder import Embedder
 from dspex.execution.context import current
@@ -20,6 +23,7 @@ from dspex.sync import run as run_sync
 WHOLE_TOKENS: Final = 8000  # the longest collection that the mode "whole" returns
 
 
+@checks_names
 class Collection:
     """Documents by key, to search in: in memory, without a server.
 
@@ -196,7 +200,13 @@ class Collection:
             return iter(list(self._entries))
 
     def __repr__(self) -> str:
-        return f"<Collection {self.name!r}, {len(self)} documents>"
+        return f"<Collection {self.name!r}, {quantity(len(self), 'document')}>"
+
+    def _repr_html_(self) -> str:
+        module = import_module("dspex.execution.retrieval.representation")
+        texts = {key: self.document(key).text for key in islice(self, module.SHOWN)}
+        markup: str = module.collection_html(self.name, texts, count=len(self))
+        return markup
 
     def retriever(
         self,

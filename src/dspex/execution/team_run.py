@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from dspex.arguments import checks_names
+from dspex.error_text import quantity
 from dspex.errors import BudgetError, DefinitionError, DspexError, RepetitionError
 from dspex.execution.clients.budget import Budget
 from dspex.language.records import Prediction
@@ -15,6 +17,7 @@ CallMember = Callable[[str, Mapping[str, Any]], Awaitable[Prediction]]
 TOOL_REPEATS = 3  # equal results of equal calls of a tool, with nothing new in between
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeamLimits:
     """The most that one run of a team may use; None means unlimited.
@@ -159,7 +162,7 @@ class TeamRun:
         with self._lock:
             if self.limits.turns is not None and self.turns >= self.limits.turns:
                 self.failure = BudgetError(
-                    f"the team has had its {self.limits.turns} turns without an answer",
+                    f"the team has had its {quantity(self.limits.turns, 'turn')} without an answer",
                     limit="turns",
                 )
                 raise self.failure

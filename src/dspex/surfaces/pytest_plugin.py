@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dspex.language.programs import Program
     from dspex.learning.evaluation import Dataset, Report
     from dspex.learning.evaluation.evaluate import Metrics
+    from dspex.learning.optimizers.limits import Limit
 
     Rows = Dataset | str | Path | Sequence[Mapping[str, Any]]
 
@@ -65,6 +66,37 @@ class Evaluation:
             DefinitionError: a limit is malformed or names an unknown figure, or a metric has the
                 name of a figure; nothing was run.
         """
+        __tracebackhide__ = True  # a failure report shows the line of the test
+        from dspex.errors import DspexError
+        from dspex.failures import frames_text, user_frames
+
+        try:
+            report, figures, limits = self._evaluate(
+                program, data, metric, must=must, repeats=repeats, concurrency=concurrency
+            )
+        except DspexError as error:
+            if frames := user_frames(error):
+                error.add_note(frames_text(frames))
+            raise error.with_traceback(None) from None
+        if broken := [
+            f"{limit} (it is {figures[limit.figure]:.4g})"
+            for limit in limits
+            if not limit.holds(figures)
+        ]:
+            pytest.fail(_failure_text(report, broken), pytrace=False)
+        return report
+
+    def _evaluate(
+        self,
+        program: "Module | Program",
+        data: "Rows",
+        metric: "Metrics | None",
+        *,
+        must: Sequence[str],
+        repeats: int,
+        concurrency: int,
+    ) -> "tuple[Report, Mapping[str, float], Sequence[Limit]]":
+        """Return the report, its figures, and the limits that they must meet."""
         from dspex.execution.context import current
         from dspex.learning.evaluation import aevaluate, exact_match
         from dspex.learning.evaluation.evaluate import metrics_by_name
@@ -91,13 +123,7 @@ class Evaluation:
         figures = {**figures_of(report), LOW: report.interval().low, "failed": float(report.failed)}
         reports = self._request.config.stash.setdefault(_REPORTS, {})
         reports[_name(self._request.node.nodeid, reports)] = report
-        if broken := [
-            f"{limit} (it is {figures[limit.figure]:.4g})"
-            for limit in limits
-            if not limit.holds(figures)
-        ]:
-            pytest.fail(_failure_text(report, broken), pytrace=False)
-        return report
+        return report, figures, limits
 
     def _rows(self, data: "Rows") -> "Dataset":
         from dspex.learning.evaluation import Dataset

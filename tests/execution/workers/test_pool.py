@@ -79,7 +79,7 @@ async def test_calls_wait_in_order_and_a_full_queue_says_so():
         calls = [asyncio.create_task(call(n)) for n in range(4)]
         await asyncio.sleep(0)
         assert pool.stats().queued == 3
-        with pytest.raises(PoolExhaustedError, match="3 calls wait already") as caught:
+        with pytest.raises(PoolExhaustedError, match="3 calls already waiting") as caught:
             await pool.call("echo", {})
         assert caught.value.is_retryable
         await asyncio.gather(*calls)

@@ -187,7 +187,7 @@ def test_reports_show_reasons_and_the_cost_of_judges() -> None:
         report = dspex.evaluate(PROGRAM, ROWS[:1], {"right": judge})
     page = to_html(report)
     assert "&lt;b&gt;Curt." in page
-    assert "scripted, 1 calls, cost $0.0000" in page
+    assert "scripted, 1 call, cost $0.0000" in page
     assert "reason.right" in to_csv(report)
     assert worst_rows(report) == [
         "row 0: right 0.25; answer '?', expected 'answer 0'; right: '<b>Curt.'"

@@ -1,6 +1,8 @@
 import asyncio
 import json
 import math
+import warnings
+from itertools import islice
 from typing import Literal
 
 import pytest
@@ -11,7 +13,9 @@ from dspex.execution.clients import Budget
 from dspex.learning.optimizers import Candidate, Control, JsonlJournal, Search
 from dspex.learning.optimizers.journal import MemoryJournal
 from dspex.learning.optimizers.limits import front, hypervolume, parse_limit
+from dspex.learning.optimizers.proposer import Additions
 from dspex.sync import run
+from dspex.testing import ScriptedModel
 
 
 class Sort(dspex.Signature):
@@ -63,7 +67,10 @@ def test_program_as_it_is_is_the_first_trial_and_wins_ties(rulebook):
     assert outcome.best.number == 0
     assert not outcome.program.demos
     assert outcome.changes() == "no changes"
-    assert outcome.conclusion == "the unchanged program did best"
+    assert outcome.conclusion.splitlines() == [
+        "the unchanged program did best",
+        "trial 0 ties with trials 1, 2, 3 and 3 more; it came first",
+    ]
 
 
 @pytest.mark.parametrize("length", [1, 7, 25, 60])
@@ -218,7 +225,7 @@ def test_winner_that_does_not_generalize_leaves_the_program_as_it_was(rulebook):
 
 
 def test_doubtful_data_is_warned_about(rulebook):
-    with pytest.warns(UserWarning, match="4 rows of the test split are training rows too"):
+    with pytest.warns(UserWarning, match="the training rows contain 4 rows of the test split"):
         outcome = _optimize(
             rulebook(_shows_c0),
             Search(test=dspex.Dataset.from_rows([*TEST, *TRAIN[:4]]), on_trial=None),
@@ -419,3 +426,37 @@ def test_a_candidate_that_shows_every_row_is_warned_about_and_does_not_count(rul
             outcome = run(work)
     assert [len(trial.report.rows) for trial in outcome.trials] == [5, 1, 1, 1, 1, 1, 0]
     assert (outcome.best.number, outcome.trials[-1].score) == (0, None)
+
+
+def test_equal_trials_are_named_and_the_one_with_fewer_tokens_is_chosen():
+    class Wordy:
+        """Tries instructions of several lengths, which all score the same."""
+
+        def start(self, task):
+            self._texts = iter(["Answer with care, and think about it first.", "Answer."])
+            return self
+
+        def runs(self, task, rows):
+            return 2 * rows
+
+        def additions(self, task):
+            return Additions()
+
+        def ask(self, count):
+            texts = islice(self._texts, count)
+            return [Candidate(label=text, assignment={"self.instructions": text}) for text in texts]
+
+        def tell(self, results):
+            pass
+
+    rows = dspex.Dataset.from_rows([{"question": f"q{n}", "answer": "yes"} for n in range(20)])
+    program = dspex.Predict(dspex.Signature("question -> answer", "Answer what is asked here."))
+    with (
+        dspex.context(model=ScriptedModel("[[ ## answer ## ]]\nyes")),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        outcome = dspex.optimize(program, Wordy(), train=rows, metric=dspex.exact_match)
+    assert outcome.best.number == 2
+    assert outcome.tie == "trial 2 ties with trials 0 and 1; it uses fewer tokens"
+    assert outcome.tie in outcome.conclusion

@@ -53,6 +53,16 @@ def test_demonstrations_that_leave_no_row_to_score_are_refused():
         _candidates(dspex.LabeledFewShot(per_class=4))
 
 
+@pytest.mark.parametrize(("count", "demonstrations"), [(1, 1), (12, 6), (20, 10), (60, 16)])
+def test_by_default_at_most_half_of_the_rows_are_shown_and_at_most_16(count, demonstrations):
+    rows = [{"text": f"t{n}", "label": "abc"[n % 3]} for n in range(count)]
+    few, train = dspex.LabeledFewShot(), dspex.Dataset.from_rows(rows)
+    task = Task(program=dspex.Predict(Sort).to_program(), train=train, seed=0)
+    assert few.additions(task).demonstrations == demonstrations
+    if count > 1:
+        assert {len(each.shown) for each in _candidates(few, train=train)} == {demonstrations}
+
+
 def test_rows_without_the_outputs_are_refused():
     with pytest.raises(DefinitionError, match="takes rows of text"):
         _candidates(

@@ -376,10 +376,10 @@ def test_limits_may_be_negative():
 
 
 def test_same_rows_in_validation_and_test_and_one_class_only_are_warned_about(rulebook):
-    with pytest.warns(UserWarning, match="36 rows of the test split are validation rows too"):
+    with pytest.warns(UserWarning, match="the validation rows contain 36 rows of the test split"):
         outcome = optimize(rulebook(answer), says("Good."), validation=TEST, test=TEST)
     assert outcome.warnings == (
-        "36 rows of the test split are validation rows too (the first: row 0)",
+        "the validation rows contain 36 rows of the test split (the first: row 0)",
     )
     with pytest.warns(UserWarning, match="every test row has the same 'label'"):
         optimize(rulebook(answer), says("Good."), test=TEST[:12])

@@ -135,7 +135,7 @@ async def test_a_websocket_runs_as_much_at_once_as_its_key_may(tmp_path: Path) -
             socket.send(id=str(number), type="subscribe", payload={"query": EXECUTE % ""})
         for _ in range(2):
             message = await socket.message()
-            assert message["payload"][0]["message"] == "more than 1 requests at once"
+            assert message["payload"][0]["message"] == "more than 1 request at once"
         assert (
             await server.ask("POST", "/graphql", key="k", body={"query": EXECUTE % ""})
         ).status == 429

@@ -47,6 +47,22 @@ async def test_an_unknown_field_of_an_execution_names_the_one_that_may_be_meant(
         assert error["fields"][0]["value"] == "5"
 
 
+async def test_inputs_beside_the_field_inputs_are_refused_with_where_they_belong(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, ServerConfig()) as server:
+        await server.give_program("n")
+        for path, body in (
+            ("/v1/programs/n/execute", {"q": "?"}),
+            ("/v1/actions/execute_program", {"name": "n", "q": "?"}),
+        ):
+            error = (await server.ask("POST", path, body=body)).json["error"]
+            assert error["message"] == (
+                "q: there is no such field. Inputs of the program belong in 'inputs': "
+                '{"inputs": {"q": ...}}'
+            )
+
+
 async def test_values_of_a_configuration_are_checked_when_it_is_given(tmp_path: Path) -> None:
     wrong = {
         "temperature": "hot",

@@ -94,7 +94,7 @@ def test_eval_warns_of_rows_that_expect_what_no_answer_can_be(
     (folder / "labels.csv").write_text("text,kind\nx,a\ny,c\n")
     code, _, err = call(capsys, "eval", target("sort"), "labels.csv", "--backend", "mock")
     assert code == 0
-    assert "warning: 1 of 2 rows expect what the program cannot answer; row 1: kind: " in err
+    assert "warning: the program cannot answer what 1 of 2 rows expected; row 1: kind: " in err
     (folder / "labels.csv").write_text("text\nx\n")
     assert (
         "warning" not in call(capsys, "eval", target("sort"), "labels.csv", "--backend", "mock")[2]
@@ -419,7 +419,7 @@ def test_eval_has_a_gate_filters_and_metrics_of_ones_own(
         (["--max-failed", "1"], 1, "2 of 3 rows failed"),
         (["--min", "nan", "--max-failed", "2"], 1, "below the minimum of nan"),
         ([], 0, ""),
-        (["--where", "text=y"], 1, "none of the 1 rows could be scored"),
+        (["--where", "text=y"], 1, "none of 1 row could be scored"),
     ],
 )
 def test_rows_that_failed_count_against_the_gate(

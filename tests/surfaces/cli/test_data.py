@@ -39,7 +39,7 @@ def test_a_file_becomes_a_data_set_that_is_listed_checked_and_sampled(
     ]
     code, out = call(capsys, "dataset", "validate", "d", "--signature", "q -> a: int")
     assert code == 1
-    assert "1 rows fit, 1 do not" in out
+    assert "rows that fit: 1; rows that do not: 1" in out
     code, out = call(capsys, "dataset", "sample", "d", "--count", "1", "--seed", "3")
     assert json.loads(out)[0]["q"] in {"x", "y"}
     assert json.loads(call(capsys, "dataset", "show", "d", "--json")[1])["row_count"] == 2

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from dspex.bootstrap import new_id, open_services
 from dspex.operations.evaluations.records import EVALUATION
 from dspex.operations.framework.store import Insert, Update
+from dspex.operations.jobs.worker_registry import new_worker_row
 from dspex.operations.optimizations.records import OptimizationJobRecord
 from dspex.settings import Settings
 from tests.operations.jobs.rows import a_job
@@ -95,3 +97,38 @@ def test_a_failed_job_and_failed_rows_are_shown_with_the_lines_of_the_users_code
     code, out, _ = call(capsys, "job", "show", key)
     parts = [f"row {n}: error: KeyError: {n // 5}\n{lines}" for n in (2, 5, 10)]
     assert (code, out.endswith("\n" + "\n".join(parts))) == (0, True)
+
+
+def test_workers_that_run_jobs_are_listed_with_their_jobs(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "no worker is running" in call(capsys, "worker", "list")[1]
+    assert not (folder / ".dspex").exists()
+    worker = new_id()
+    job = _store(folder, status="running", worker=str(worker))
+
+    async def start() -> None:
+        settings = Settings(state_dir=folder / ".dspex", cache_dir=folder / "cache")
+        async with open_services(settings) as services:
+            row = new_worker_row(
+                worker,
+                clock=services.operations.clock,
+                host="build-7",
+                pid=4711,
+                queues=["evaluation", "optimization"],
+                code=lambda: ("", ""),
+            )
+            await services.operations.dependencies.store.write(Insert(row))
+
+    asyncio.run(start())
+    code, out, _ = call(capsys, "worker", "list")
+    head, names, row = out.splitlines()
+    assert (code, head) == (0, "workers for jobs")
+    assert names.split() == ["worker", "host", "pid", "queues", "jobs", "heartbeat"]
+    assert f"build-7  4711  evaluation, optimization  evaluation {job[-8:]}" in row
+    assert row.endswith(" s ago")
+    listed = json.loads(call(capsys, "worker", "list", "--json")[1])
+    assert listed["processes"] == []
+    assert [(each["pid"], each["jobs"]) for each in listed["job_workers"]] == [
+        (4711, [f"evaluation {job[-8:]}"])
+    ]

@@ -85,7 +85,7 @@ def test_a_judge_is_stored_listed_and_named(
     options = ("--judge", "polite", "--judge-model", judge.model, "--limit", "1")
     code, out, err = call(capsys, "eval", "qa", "rows.csv", "--model", judge.model, *options)
     assert code == 1, out  # the model of the judge cannot answer for the program
-    assert "none of the 1 rows" in err
+    assert "none of 1 row" in err
 
 
 def test_a_search_maximizes_the_judge(

@@ -34,7 +34,7 @@ def open_terminal(monkeypatch: pytest.MonkeyPatch) -> TerminalStream:
 
 
 def test_a_line_says_how_much_longer_it_takes() -> None:
-    progress = Progress("evaluating", 30, "rows")
+    progress = Progress("evaluating", 30, "row")
     assert progress.line(3) == "evaluating: 0 of 30 rows, 3 s"
     for _ in range(10):
         progress.step()

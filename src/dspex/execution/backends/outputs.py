@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from dspex.error_text import shorten
+from dspex.errors import InputError
 from dspex.language.programs import Program
 
 GUESS = "guess"
@@ -24,7 +25,13 @@ def check_outputs(program: Program, answer: Mapping[str, Any]) -> dict[str, Any]
     """
     signature = program.signature
     declared = {name: answer[name] for name in signature.output_fields if name in answer}
-    outputs: dict[str, Any] = signature.validate_outputs(declared)
+    try:
+        outputs: dict[str, Any] = signature.validate_outputs(declared)
+    except InputError as error:
+        target = program.root.config.get("target")  # of a class or function of the user
+        if target is None:
+            raise
+        raise error.with_message(f"{target}: {error.message}") from error
     if is_guess(program):
         outputs = {name: value for name, value in outputs.items() if name in declared}
     if len(declared) < len(answer):

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from dspex.arguments import checks_names
 from dspex.execution.clients.address import ServerAddress
 from dspex.execution.clients.chunk_forwarder import ChunkForwarder
 from dspex.execution.clients.endpoint import ModelEndpoint, arguments_of, usage_of
@@ -62,6 +63,7 @@ _decode = msgspec.json.Decoder(_Reply).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
 
 
+@checks_names
 class AnthropicModel:
     """One model of Anthropic.
 

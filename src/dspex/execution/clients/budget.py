@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from dspex.arguments import checks_names
 from dspex.clock import Clock, SystemClock
 from dspex.errors import (
     BudgetError,
@@ -73,6 +74,7 @@ class _Headroom:
     remaining: float
 
 
+@checks_names
 class Budget:
     """Limits on US dollars, tokens, calls and seconds in total; may be shared, across threads too.
 

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from dspex.arguments import checks_names
 from dspex.errors import BudgetError, ModelError
 from dspex.execution.clients.budget import Budget, Reservation, Spend
 from dspex.execution.clients.identity import ModelIdentity, identify
@@ -179,6 +180,7 @@ def _reply_limit(model: object) -> int | None:
     return model.reply_limit
 
 
+@checks_names
 class Budgeted(Wrapper):
     """Wraps a model; does not make calls that could exceed the budget."""
 

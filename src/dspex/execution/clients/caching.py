@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from dspex.arguments import checks_names
 from dspex.clock import Clock, SystemClock
 from dspex.errors import StorageError, boundary
 from dspex.execution.clients.language_model import (
@@ -142,6 +143,7 @@ class Cache(Generic[T]):
         return value
 
 
+@checks_names
 class Caching(Wrapper):
     """Wraps a model; answers repeated requests from the cache.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dspex.arguments import checks_names
 from dspex.execution.clients.caching import Cache
 from dspex.execution.clients.embedder import Embedder, EmbeddingKind, Embeddings, load_numpy
 from dspex.execution.clients.identity import identify
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from dspex.execution.clients.embedder import Vectors
 
 
+@checks_names
 class CachingEmbedder:
     """Wraps an embedder; embeds no text twice, also within one batch.
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from dspex.arguments import checks_names
 from dspex.errors import ConfigurationError, ModelError, StorageError, boundary
 from dspex.execution.clients.identity import ModelIdentity
 from dspex.execution.clients.language_model import (
@@ -29,6 +30,7 @@ class _Line(msgspec.Struct, frozen=True):
     model: ModelIdentity | None = None  # None in older files, which have only names
 
 
+@checks_names
 class Recording(Wrapper):
     """Wraps a model; records its answers in a file and replays them.
 

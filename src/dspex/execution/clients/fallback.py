@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import msgspec
 
+from dspex.arguments import checks_names
 from dspex.errors import ModelError
 from dspex.execution.clients.budgeted import another, lost
 from dspex.execution.clients.identity import ModelIdentity, identify
@@ -11,6 +12,7 @@ from dspex.execution.clients.language_model import Emit, LanguageModel, Request,
 from dspex.execution.clients.wrapper import StreamedReply
 
 
+@checks_names
 class Fallback:
     """Wraps several models and asks them in order until one answers; `Response.model` names it.
 

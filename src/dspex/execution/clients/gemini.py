@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from dspex.arguments import checks_names
 from dspex.errors import RefusedError
 from dspex.execution.clients.address import ServerAddress
 from dspex.execution.clients.chunk_forwarder import ChunkForwarder
@@ -61,6 +62,7 @@ class _Reply(msgspec.Struct, rename="camel"):
 _decode = msgspec.json.Decoder(_Reply).decode
 
 
+@checks_names
 class GeminiModel:
     """One model of Google. The key goes into a header, not into the URL, which logs would keep."""
 

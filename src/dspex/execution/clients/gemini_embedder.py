@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from dspex.arguments import checks_names
 from dspex.errors import ContextTooLongError
 from dspex.execution.clients.address import ServerAddress
 from dspex.execution.clients.embedder import EmbeddingKind
@@ -37,6 +38,7 @@ class _Reply(msgspec.Struct, rename="camel"):
 _decode = msgspec.json.Decoder(_Reply).decode
 
 
+@checks_names
 class GeminiEmbedder(ServerEmbedder):
     """One embedding model of Google; it distinguishes queries and documents.
 

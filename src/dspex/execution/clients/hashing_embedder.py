@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from dspex.arguments import checks_names
 from dspex.errors import DefinitionError
 from dspex.execution.clients.embedder import EmbeddingKind, Embeddings, load_numpy
 from dspex.language.records import Usage
@@ -12,6 +13,7 @@ from dspex.language.records import Usage
 _WORD: Final = re.compile(r"\w+")
 
 
+@checks_names
 class HashingEmbedder:
     """Adds a pseudo-random vector for each word, so that texts with common words are similar.
 

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections import deque
 
+from dspex.arguments import checks_names
 from dspex.clock import Clock, SystemClock
 from dspex.errors import RateLimitedError
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
@@ -16,6 +17,7 @@ _BURST = 6.0  # seconds' worth in a bucket, so that no minute exceeds its limit 
 _EARLY = 0.001  # a timer may wake this many seconds before its time
 
 
+@checks_names
 class Limiting(Wrapper):
     """Wraps a model; requests wait their turn, first come, first served.
 

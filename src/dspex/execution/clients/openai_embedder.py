@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from dspex.arguments import checks_names
 from dspex.errors import ModelError
 from dspex.execution.clients.address import ServerAddress
 from dspex.execution.clients.embedder import EmbeddingKind, load_numpy
@@ -37,6 +38,7 @@ class _Reply(msgspec.Struct, gc=False):
 _decode = msgspec.json.Decoder(_Reply).decode
 
 
+@checks_names
 class OpenAIEmbedder(ServerEmbedder):
     """One embedding model at one endpoint. The key is sent in a header and used nowhere else.
 

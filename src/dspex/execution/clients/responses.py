@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from dspex.arguments import checks_names
 from dspex.errors import RefusedError
 from dspex.execution.clients.address import ServerAddress
 from dspex.execution.clients.chunk_forwarder import ChunkForwarder
@@ -68,6 +69,7 @@ _decode = msgspec.json.Decoder(_Reply).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
 
 
+@checks_names
 class ResponsesModel:
     """One model at one endpoint of the Responses protocol. The provider stores nothing."""
 

@@ -2,6 +2,7 @@
 
 import random
 
+from dspex.arguments import checks_names
 from dspex.clock import Clock, SystemClock
 from dspex.errors import ModelError
 from dspex.execution.clients.budgeted import another, lost
@@ -9,6 +10,7 @@ from dspex.execution.clients.language_model import Emit, LanguageModel, Request,
 from dspex.execution.clients.wrapper import StreamedReply, Wrapper
 
 
+@checks_names
 class Retrying(Wrapper):
     """Wraps a model; retries retryable errors with exponential backoff and full jitter.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from dspex.error_text import quantity
 from dspex.errors import (
     BudgetError,
     CheckError,
@@ -210,7 +211,9 @@ class NativeLoop:
                     await self._emit_outputs(outputs, turn)
                     return outputs
                 messages.append(Message("tool", observation, tool_call_id=call.id))
-        raise BudgetError(f"the agent gave no valid answer within {turns} turns", limit="turns")
+        raise BudgetError(
+            f"the agent gave no valid answer within {quantity(turns, 'turn')}", limit="turns"
+        )
 
     async def _results(
         self, response: Response

@@ -2,10 +2,10 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dspex.error_text import shorten, suggest
+from dspex.error_text import quantity, shorten
 from dspex.errors import DefinitionError, InputError
 from dspex.execution.context import RunContext, current
 from dspex.language.records import Prediction
@@ -41,26 +41,11 @@ def _positional_error(name: str, fields: Sequence[str], values: Sequence[object]
     texts = [*(shorten(value, 40) for value in values), *["..."] * (len(fields) - len(values))]
     call = ", ".join(f"{field}={text}" for field, text in zip(fields, texts, strict=False))
     count_hint = (
-        f"; it has {len(fields)} inputs, not {len(values)}" if len(values) > len(fields) else ""
+        f"; it has {quantity(len(fields), 'input')}, not {len(values)}"
+        if len(values) > len(fields)
+        else ""
     )
     return InputError(f"pass the inputs of {name} by name: write program({call}){count_hint}")
-
-
-def check_arguments(constructor: Callable[..., None], names: Iterable[str], *, owner: str) -> None:
-    """Check the names of the keyword arguments of a constructor.
-
-    Raises:
-        DefinitionError: it does not take one of them; the message suggests a similar one.
-    """
-    parameters = inspect.signature(constructor).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    takes = list(parameters)[1:]
-    for name in names:
-        if name not in takes:
-            raise DefinitionError(
-                f"{owner} takes no {name!r}.{suggest(name, takes)} It takes: {', '.join(takes)}"
-            )
 
 
 def call_problem(

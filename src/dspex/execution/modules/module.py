@@ -7,11 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, Protocol, Self
 
+from dspex.arguments import check_names
 from dspex.errors import VariableError
 from dspex.execution.modules.code import code_config, constructor_arguments
 from dspex.execution.modules.defaults import values_beside_slots
 from dspex.execution.modules.files import load_parts, save_parts
-from dspex.execution.modules.invocation import check_arguments
 from dspex.execution.modules.runnable_module import RunnableModule
 from dspex.execution.modules.slot import SlotHolder
 from dspex.execution.modules.source import hash_at_definition
@@ -117,7 +117,7 @@ class Module(RunnableModule[Outputs], SlotHolder):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Check and record the constructor arguments: a stored program is rebuilt from them."""
         if kwargs:
-            check_arguments(cls.__init__, kwargs, owner=cls.__name__)
+            check_names(cls.__init__, kwargs, name=cls.__name__)
         instance = super().__new__(cls)
         instance._declaration = Declaration(args=args, kwargs=kwargs)
         return instance

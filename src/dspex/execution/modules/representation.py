@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dspex.error_text import shorten
+from dspex.error_text import quantity, shorten
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.predict import Predict
 from dspex.markup import Content, Markup, element, folded, fragment, join, preformatted, table
@@ -36,7 +36,7 @@ def _predictor(module: Predict[Any]) -> Markup:
     return join(
         " ",
         element("code", f"{inputs} -> {outputs}"),
-        element("span", f", {demos} demonstrations", class_="note") if demos else None,
+        element("span", f", {quantity(demos, 'demonstration')}", class_="note") if demos else None,
         folded("instructions", preformatted(signature.instructions)),
     )
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from dspex.error_text import quantity
 from dspex.errors import BudgetError, InputError
 from dspex.execution.adapters import Adapter
 from dspex.execution.clients import LanguageModel, Request
@@ -204,7 +205,9 @@ class _SubCalls:
         """Return the reply to one prompt."""
         self._left -= 1
         if self._left < 0:
-            raise BudgetError(f"more than {self._most} calls of llm_query", limit="llm_calls")
+            raise BudgetError(
+                f"more than {quantity(self._most, 'call')} of llm_query", limit="llm_calls"
+            )
         context = current()
         request = Request(messages=(Message("user", str(prompt)),))
         model = context.model_for(self._model)

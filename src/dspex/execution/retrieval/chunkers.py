@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Final
 
+from dspex.arguments import checks_names
 from dspex.error_text import shorten, suggest
 from dspex.errors import DefinitionError
 from dspex.execution.retrieval.chunker import Chunk, Chunker
@@ -28,6 +29,7 @@ _CODE: Final = (
 _HEADING = re.compile(r"^(#{1,6})[ \t]+(.*)$|^(`{3,}|~{3,})", re.MULTILINE)
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecursiveChunker:
     """Divides at empty lines, then lines, sentences and words; the default.
@@ -74,6 +76,7 @@ class RecursiveChunker:
         )
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeChunker(RecursiveChunker):
     """Divides source code of any language: between definitions, then at lines."""
@@ -83,6 +86,7 @@ class CodeChunker(RecursiveChunker):
     overlap: int = 0
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentenceChunker(RecursiveChunker):
     """Fills chunks with whole sentences, and repeats whole sentences as overlap.
@@ -122,6 +126,7 @@ class SentenceChunker(RecursiveChunker):
         return overlap <= self.overlap and self._fits(text, start, following)
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkdownChunker(RecursiveChunker):
     """Divides at headings; the metadata has those above a chunk: `{"heading": "Returns > Lamps"}`.

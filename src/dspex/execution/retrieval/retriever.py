@@ -1,6 +1,7 @@
 """The protocol of retrievers: one async call from a query to passages."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any, Literal, Protocol, get_args, overload, runtime_checkable
 
 import msgspec
@@ -28,6 +29,10 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     exact: bool = True
     scanned: int | None = None
     usage: Usage = Usage()
+
+    def _repr_html_(self) -> str:
+        markup: str = import_module("dspex.execution.retrieval.representation").search_html(self)
+        return markup
 
     def __len__(self) -> int:
         """Return the number of passages, which may be smaller than the `k` asked for."""

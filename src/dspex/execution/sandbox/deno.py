@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from dspex.arguments import checks_names
 from dspex.errors import ConfigurationError, SandboxError
 from dspex.execution.sandbox.line_session import LONGEST_LINE, LineSession, read_message
 from dspex.execution.sandbox.sandbox import SandboxLimits, SandboxTool
@@ -39,6 +40,7 @@ _START: Final = 120.0  # seconds to load Pyodide, on a busy machine
 _ROOM: Final = 256 * 1024 * 1024  # beside the memory of the code: JavaScript and compiled code
 
 
+@checks_names
 class DenoSandbox:
     """Runs code in Pyodide, each session in a process of its own.
 

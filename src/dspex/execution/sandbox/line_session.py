@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from dspex.error_text import quantity
 from dspex.errors import DspexError, SandboxError
 from dspex.execution.sandbox.sandbox import (
     FaultKind,
@@ -71,7 +72,9 @@ class LineSession:
                 return self._result(message)
             calls += 1
             if calls > self._limits.calls:
-                return self._ended("calls", f"more than {self._limits.calls} calls of tools")
+                return self._ended(
+                    "calls", f"more than {quantity(self._limits.calls, 'call')} of tools"
+                )
             self._send(await self._call(message))
 
     async def _call(self, message: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+from dspex.error_text import quantity
 from dspex.errors import ConfigurationError, DspexError, SandboxError
 from dspex.execution.sandbox.sandbox import (
     FaultKind,
@@ -169,7 +170,7 @@ class MontySession:
     async def _call(self, state: Any) -> dict[str, Any]:
         self._calls += 1
         if self._calls > self._limits.calls:
-            message = f"more than {self._limits.calls} calls of tools"
+            message = f"more than {quantity(self._limits.calls, 'call')} of tools"
             return {"exception": RuntimeError(message)}
         try:
             result = await self._tools[state.function_name](*state.args, **state.kwargs)

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from dspex.arguments import checks_names
 from dspex.errors import DefinitionError
 
 FaultKind = Literal["syntax", "exception", "time", "memory", "output", "calls", "crash"]
@@ -14,6 +15,7 @@ SandboxTool = Callable[..., Awaitable[Any]]
 """A function of the host that the code may call as if it were synchronous."""
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxLimits:
     """What the code of one session may use.

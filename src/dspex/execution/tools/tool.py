@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from dspex.arguments import checks_names
 from dspex.clock import Clock, SystemClock
 from dspex.error_text import shorten
 from dspex.errors import (
@@ -41,6 +42,7 @@ class Runnable(Protocol):
         ...
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolPolicy:
     """The conditions under which a tool is called.
@@ -59,6 +61,7 @@ class ToolPolicy:
     approval_ttl: float | None = None
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
     """A typed action; immutable, and safe to call from many tasks at once.

@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError, ToolError
 from dspex.execution.clients import ToolSpec
 from dspex.execution.tools.tool import Approve, Tool, ToolPolicy
 
 
+@checks_names
 class ToolSet(Mapping[str, Tool]):
     """A frozen mapping from name to tool."""
 

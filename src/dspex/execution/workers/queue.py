@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from copy import copy
 
+from dspex.error_text import quantity
 from dspex.errors import DspexError, PoolExhaustedError
 from dspex.execution.workers.worker import PoolWorker
 
@@ -29,9 +30,8 @@ class Queue:
         """
         if len(self._waiters) >= self._limit:
             raise PoolExhaustedError(
-                f"pool {self._name!r} has no free worker and {self._limit} calls wait already; "
-                "call again later, or "
-                "raise its maximum or its queue_limit"
+                f"pool {self._name!r} has no free worker and {quantity(self._limit, 'call')} "
+                "already waiting; call again later, or raise its maximum or its queue_limit"
             )
         waiter: asyncio.Future[PoolWorker] = asyncio.get_running_loop().create_future()
         entry = (handle, waiter)

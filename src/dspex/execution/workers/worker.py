@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
+from dspex.error_text import quantity
 from dspex.errors import (
     DspexError,
     WorkerError,
@@ -157,7 +158,7 @@ class PoolWorker:
         self.served += 1
         limit = self.spec.request_limit
         if self.state == "ready" and limit is not None and self.served >= limit:
-            self._set_state("draining", f"it has served {limit} requests")
+            self._set_state("draining", f"it has served {quantity(limit, 'request')}")
         else:
             self._on_change(self)
 

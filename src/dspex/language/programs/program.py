@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib import import_module
 from typing import Any
 
 import msgspec
@@ -119,6 +120,10 @@ class Program:
             raise DefinitionError(
                 f"this is not a stored program: it is not JSON: {error}"
             ) from error
+
+    def _repr_html_(self) -> str:
+        markup: str = import_module("dspex.language.programs.representation").program_html(self)
+        return markup
 
     @cached_property
     def content_hash(self) -> str:

@@ -1,6 +1,7 @@
 """One row of data: values by field name."""
 
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
 
@@ -51,6 +52,10 @@ class Example(Mapping[str, object]):
         return isinstance(other, Mapping) and self._values == dict(other)
 
     __hash__ = None  # type: ignore[assignment]
+
+    def _repr_html_(self) -> str:
+        markup: str = import_module("dspex.language.records.representation").example_html(self)
+        return markup
 
     def __repr__(self) -> str:
         return f"Example({', '.join(f'{name}={value!r}' for name, value in self._values.items())})"

@@ -1,6 +1,7 @@
 """A passage: a part of a document that a search returned."""
 
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 
@@ -23,3 +24,7 @@ class Passage:
     version: int | None = None
     start: int | None = None
     end: int | None = None
+
+    def _repr_html_(self) -> str:
+        markup: str = import_module("dspex.language.records.representation").passage_html(self)
+        return markup

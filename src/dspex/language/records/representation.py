@@ -1,8 +1,11 @@
-"""Predictions and traces in notebooks."""
+"""Examples, passages, predictions and traces in notebooks."""
 
 from collections.abc import Iterator
 
+from dspex.error_text import quantity
 from dspex.failures import frames_text
+from dspex.language.records.example import Example
+from dspex.language.records.passage import Passage
 from dspex.language.records.prediction import Prediction
 from dspex.language.records.trace import Span, Trace
 from dspex.language.records.usage import Usage
@@ -11,6 +14,7 @@ from dspex.markup import (
     Markup,
     badge,
     element,
+    facts,
     folded,
     fragment,
     join,
@@ -36,6 +40,28 @@ def prediction_html(prediction: Prediction) -> str:
     )
 
 
+def example_html(example: Example) -> str:
+    """Return the fields with their values."""
+    rows = [(name, value_cell(value)) for name, value in example.items()]
+    return fragment(table(("field", "value"), rows))
+
+
+def passage_html(passage: Passage) -> str:
+    """Return the text, and where it is from."""
+    place = None if passage.start is None else f"characters {passage.start} to {passage.end}"
+    notes = {
+        "document": passage.document,
+        "version": None if passage.version is None else str(passage.version),
+        "place": place,
+        "score": f"{passage.score:.3f}" if passage.score else None,
+        **{name: value_text(value) for name, value in passage.metadata.items()},
+    }
+    return fragment(
+        element("p", value_cell(passage.text), class_="value"),
+        folded("source", facts({name: note for name, note in notes.items() if note})),
+    )
+
+
 def trace_html(trace: Trace) -> str:
     """Return the spans as a tree, with their times as bars."""
     return fragment(
@@ -54,7 +80,7 @@ def usage_text(usage: Usage) -> str:
     """Return calls, tokens, cost and models in one line."""
     cost = "unknown cost" if usage.cost_usd is None else f"${usage.cost_usd:.6f}"
     models = f", {', '.join(usage.by_model)}" if usage.by_model else ""
-    calls = "1 call" if usage.calls == 1 else f"{usage.calls:,} calls"
+    calls = quantity(usage.calls, "call")
     return f"{calls}, {usage.input_tokens:,} + {usage.output_tokens:,} tokens, {cost}{models}"
 
 

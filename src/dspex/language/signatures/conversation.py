@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.clock import Clock, SystemClock
 from dspex.errors import DefinitionError
 from dspex.language.signatures.content import History, Turn
@@ -12,6 +13,7 @@ from dspex.language.signatures.content import History, Turn
 _CLOCK = SystemClock()
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """The turns of one conversation; immutable, so `append` and `compact` return another session.

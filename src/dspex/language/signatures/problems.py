@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from dspex.error_text import suggest
+from dspex.error_text import quantity, suggest
 from dspex.errors import FieldError, InputError
 from dspex.language.signatures.alternatives import ALL
 from dspex.language.signatures.builtin import expand
@@ -29,18 +29,12 @@ _SIZES = {"list": ("min_items", "max_items"), "dict": ("min_size", "max_size")}
 _MESSAGES = {
     "ge": "must be at least {ge}", "gt": "must be greater than {gt}", "le": "must be at most {le}",
     "lt": "must be less than {lt}", "multiple_of": "must be a multiple of {multiple_of}",
-    "min_length": "must have at least {min_length} characters",
-    "max_length": "must have at most {max_length} characters",
     "pattern": "must match the pattern {pattern!r}", "one_of": "must be {expected}",
     "finite": "must be finite: JSON has no NaN or infinity",
     "depth": "is nested too deeply, or contains itself",
-    "min_items": "must have at least {min_length} items",
-    "max_items": "must have at most {max_length} "
-            "items",
-    "min_size": "must have at least {min_length} keys",
-    "max_size": "must have at most {max_length} "
-            "keys",
 }  # fmt: skip
+_PARTS = {"length": "character", "items": "item", "size": "key"}
+_SIZE_RULES = {"too_short", "too_long", "string_too_short", "string_too_long"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +244,10 @@ def _constraint_and_message(
         constraint = _CONSTRAINTS.get(rule, rule)
     if place.type is None and item["loc"]:  # inside a user's class
         return constraint, str(item["msg"]).removeprefix("Value error, ")
+    bound, _, part = constraint.partition("_")
+    if rule in _SIZE_RULES and not place.is_branch_itself:
+        most = f"at {'least' if bound == 'min' else 'most'}"
+        return constraint, f"must have {most} {quantity(context[f'{bound}_length'], _PARTS[part])}"
     if constraint in _MESSAGES and not place.is_branch_itself:
         return constraint, _MESSAGES[constraint].format(**context)
     if constraint == "tag":

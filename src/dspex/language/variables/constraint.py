@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.error_text import shorten
 from dspex.errors import VariableError
 from dspex.language.variables.expression import Expression, expression_problem
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
     """A test on an assignment; one that fails it is rewritten, or refused.

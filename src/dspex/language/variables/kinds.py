@@ -6,10 +6,12 @@ Their arguments are those of `Variable`, as far as they apply to the kind.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.language.variables.expression import Expression
 from dspex.language.variables.variable import Variable
 
 
+@checks_names
 def Float(  # noqa: N802  # reads as a type
     low: float,
     high: float,
@@ -48,6 +50,7 @@ def Float(  # noqa: N802  # reads as a type
     )
 
 
+@checks_names
 def Integer(  # noqa: N802
     low: int,
     high: int,
@@ -117,6 +120,7 @@ class _First:
 FIRST: Any = _First()
 
 
+@checks_names
 def Choice(  # noqa: N802
     *options: Any,
     default: Any = FIRST,
@@ -149,6 +153,7 @@ def Choice(  # noqa: N802
     )
 
 
+@checks_names
 def Text(  # noqa: N802
     default: str | None = None,
     *,
@@ -197,6 +202,7 @@ def Examples(  # noqa: N802
     )
 
 
+@checks_names
 def Composite(  # noqa: N802
     compute: Expression,
     *,

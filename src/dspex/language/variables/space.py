@@ -5,6 +5,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.error_text import shorten, suggest
 from dspex.errors import VariableError
 from dspex.language.variables.conditions import check_conditions
@@ -17,6 +18,7 @@ MOST_PASSES = 100
 _ALWAYS = ("module", "composite")
 
 
+@checks_names
 class Space(Mapping[str, Variable]):
     """A frozen mapping from name to variable, and the constraints between them.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from statistics import NormalDist
 from typing import Any, Literal, TypeGuard, get_args
 
+from dspex.arguments import checks_names
 from dspex.error_text import shorten
 from dspex.errors import VariableError
 from dspex.language.variables.expression import Expression, expression_problem
@@ -29,6 +30,7 @@ _TEXTS = ("name", "desc")
 _LISTS = ("paths", "options", "weights")
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
     """A named value of one kind, bound to one or more paths of a program.

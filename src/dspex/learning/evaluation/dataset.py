@@ -9,7 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, overload
 
-from dspex.error_text import suggest
+from dspex.arguments import checks_names
+from dspex.error_text import quantity, suggest
 from dspex.errors import DefinitionError
 from dspex.execution.adapters import read_row
 from dspex.execution.retrieval.row_files import read_rows
@@ -19,6 +20,7 @@ from dspex.language.signatures import Signature, SignatureLike
 from dspex.learning.evaluation.plain import plain
 
 
+@checks_names
 @dataclass(frozen=True, kw_only=True)
 class Dataset(Sequence[Example]):
     """A frozen sequence of examples; equal rows in equal order have the same `checksum`."""
@@ -73,7 +75,7 @@ class Dataset(Sequence[Example]):
         return markup
 
     def __repr__(self) -> str:
-        return f"Dataset({self.name!r}, {len(self)} rows of {', '.join(self.fields)})"
+        return f"Dataset({self.name!r}, {quantity(len(self), 'row')} of {', '.join(self.fields)})"
 
     @cached_property
     def fields(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError, describe
 from dspex.execution.context import RunContext, current, without_run
@@ -27,6 +28,7 @@ Scorer = Metric[Outputs] | Module[Any] | Program | JudgeMetric
 Metrics = Scorer[Outputs] | Mapping[str, Scorer[Outputs]]
 
 
+@checks_names
 async def aevaluate(
     program: Module[Outputs] | Program,
     dataset: Dataset,
@@ -89,6 +91,7 @@ async def aevaluate(
     )
 
 
+@checks_names
 def evaluate(
     program: Module[Outputs] | Program,
     dataset: Dataset,

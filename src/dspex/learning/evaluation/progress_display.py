@@ -4,7 +4,9 @@ import sys
 from importlib import import_module
 from typing import Any, Self, TextIO
 
+from dspex.arguments import checks_names
 from dspex.clock import Clock, SystemClock
+from dspex.error_text import quantity
 from dspex.learning.evaluation.report import Row
 from dspex.markup import element, fragment, share_drawing
 from dspex.telemetry import Event
@@ -12,6 +14,7 @@ from dspex.telemetry import Event
 _INTERVAL_NS, _LINE_NS = 200_000_000, 10_000_000_000
 
 
+@checks_names
 class ProgressDisplay:
     """Shows the progress of an evaluation (`on_row=`) or of a search (`on_progress=`).
 
@@ -24,11 +27,11 @@ class ProgressDisplay:
         self,
         total: int | None = None,
         *,
-        what: str = "rows",
+        what: str = "row",
         clock: Clock | None = None,
         stream: TextIO | None = None,
     ) -> None:
-        """Take the number of steps, if known, and what they are."""
+        """Take the number of steps, if known, and what one of them is."""
         self._total, self._what = total, what
         self._clock = clock or SystemClock()
         self._stream = stream or sys.stderr
@@ -70,9 +73,9 @@ class ProgressDisplay:
     def text(self) -> str:
         """The progress in one line."""
         seconds = (self._clock.monotonic_ns() - self._started) / 1e9
-        count = f"{self._count} {self._what}"
+        count = quantity(self._count, self._what)
         if self._total is not None:
-            count = f"{self._count} of {self._total} {self._what}"
+            count = f"{self._count} of {quantity(self._total, self._what)}"
         parts = [count, *([self._message] if self._message else [])]
         if self._scores:
             parts.append(f"mean {sum(self._scores) / len(self._scores):.3f}")

@@ -9,7 +9,7 @@ from importlib import import_module
 from statistics import fmean, variance
 from typing import Any
 
-from dspex.error_text import CodeFrame, suggest
+from dspex.error_text import CodeFrame, quantity, suggest
 from dspex.errors import DefinitionError
 from dspex.language.records import Example, Usage
 from dspex.learning.evaluation.dataset import Dataset
@@ -218,8 +218,8 @@ class Report:
     def __repr__(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
         return (
-            f"Report({self.metrics[0]} {self.mean:.2f} {self.interval()} over {self.scored} rows "
-            f"of {self.dataset!r}{failed})"
+            f"Report({self.metrics[0]} {self.mean:.2f} {self.interval()} over "
+            f"{quantity(self.scored, 'row')} of {self.dataset!r}{failed})"
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from dspex._version import __version__
+from dspex.error_text import quantity
 from dspex.language.records import Usage
 from dspex.learning.evaluation.confusion import confusions
 from dspex.learning.evaluation.report import Report, Row
@@ -88,8 +89,7 @@ def _verdict(report: Report) -> Markup:
     name, interval = report.metrics[0], report.interval()
     notes = []
     if report.failed and report.scored:
-        count = "1 row" if report.failed == 1 else f"{report.failed} rows"
-        notes.append(f"{count} failed, and the mean leaves them out.")
+        notes.append(f"{quantity(report.failed, 'row')} failed, which the mean leaves out.")
     if 0 < report.scored < 30:
         notes.append("On so few rows, the interval is wide.")
     return element(
@@ -164,15 +164,16 @@ def report_facts(report: Report) -> dict[str, Content]:
     """Return what a reader asks about a report besides its scores."""
     usage, rows = report.usage, len({row.index for row in report.rows})
     judges = report.judge_usage
+    judge_calls = quantity(judges.calls, "call")
     runs = f", {report.repeats} runs each" if report.repeats > 1 else ""
     return {
         "model": models_text(usage),
         "date": date_text(report.started_at),
-        "data": f"{report.dataset}, {rows} rows{runs}",
+        "data": f"{report.dataset}, {quantity(rows, 'row')}{runs}",
         "cost": cost_text(usage),
         "tokens": f"{usage.input_tokens:,} in, {usage.output_tokens:,} out",
         "calls": f"{usage.calls:,}",
-        "judge": f"{models_text(judges)}, {judges.calls:,} calls, cost {cost_text(judges)}"
+        "judge": f"{models_text(judges)}, {judge_calls}, cost {cost_text(judges)}"
         if judges.calls
         else None,
         "time of a row": f"{report.p50:.2f} s median, {report.p95:.2f} s p95"

@@ -1,5 +1,6 @@
 """Datasets, reports and comparisons in notebooks."""
 
+from dspex.error_text import quantity
 from dspex.language.records.representation import value_cell
 from dspex.learning.evaluation.comparison import Comparison
 from dspex.learning.evaluation.dataset import Dataset
@@ -19,7 +20,7 @@ def dataset_html(dataset: Dataset) -> str:
         for index, example in enumerate(dataset[:_ROWS])
     ]
     more = f"; the first {_ROWS}:" if len(dataset) > _ROWS else ":"
-    count = "1 row" if len(dataset) == 1 else f"{len(dataset):,} rows"
+    count = quantity(len(dataset), "row")
     lead = (element("span", dataset.name, class_="name"), f", {count}{more}")
     return fragment(element("p", *lead), table(("row", *fields), rows))
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.errors import DefinitionError
 from dspex.learning.optimizers.labeled_few_shot import demonstration, labelled_slots
 from dspex.learning.optimizers.options import ASSIGNMENT, DEMOS, SCORE, OptimizerEntry, whole_number
@@ -19,6 +20,7 @@ from dspex.learning.optimizers.proposer import (
 )
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootstrapFewShot:
     """Runs a teacher over the training rows; successful runs become demonstrations.

@@ -3,7 +3,10 @@
 import asyncio
 import threading
 
+from dspex.arguments import checks_names
 
+
+@checks_names
 class Control:
     """Pauses, resumes and cancels a search from any thread; running calls finish first."""
 

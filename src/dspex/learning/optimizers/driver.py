@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from dspex.arguments import checks_names
 from dspex.errors import BudgetError, DefinitionError, ExecutionError
 from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, module_of
@@ -48,6 +49,7 @@ PROBES = 3
 BASELINE = Candidate(label="the program as it is", assignment={})
 
 
+@checks_names
 async def aoptimize(
     program: P,
     optimizer: Optimizer,
@@ -80,6 +82,7 @@ async def aoptimize(
         driver.reserve.release()
 
 
+@checks_names
 def optimize(
     program: P,
     optimizer: Optimizer,
@@ -174,6 +177,7 @@ class _Driver:
             verdict=verdict if isinstance(verdict, Verdict) else None,
             unmet=tuple(unmet),
             kept=kept_reason,
+            tie=self.trials.tie_with(best),
             objective=self.goal.objective,
             estimate=estimate,
             estimated=self.trials.estimates,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
@@ -17,6 +18,19 @@ from dspex.learning.optimizers.limits import (
     worst_of,
 )
 from dspex.learning.optimizers.proposer import Trial
+
+
+class Merit(NamedTuple):
+    """What decides between trials: the limits met, the objective, fewer tokens, then the age."""
+
+    limits: int
+    objective: float
+    tokens: float
+    age: int
+
+    def ties_with(self, other: "Merit") -> bool:
+        """Return whether neither the limits nor the objective decide."""
+        return self[:2] == other[:2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +115,8 @@ class Goal:
             return figures_of(report)
         return figures_of(report, {name: self.worst([report], name) for name in report.metrics})
 
-    def merit(self, trial: Trial, figures: Mapping[str, float]) -> tuple[int, float, int]:
-        """Return the sort key of a trial: limits met, the objective, then the earlier trial."""
+    def merit(self, trial: Trial, figures: Mapping[str, float]) -> "Merit":
+        """Return the sort key of a trial."""
         value = figure_of(figures, self.objective)
         report = trial.report
         if report.failed and report.scored and self.figure in {"usd", "tokens"}:
@@ -110,10 +124,12 @@ class Goal:
             values = values_of(report, self.figure, self.worst([report], self.figure))
             value = -math.fsum(values.values()) / max(len(values), 1)
             value = value if self.objective.startswith("-") else -value
-        return (
-            len(self.limits) - len(self.unmet(figures)),
-            -math.inf if math.isnan(value) else value,
-            -trial.number,
+        tokens = trial.figures.get("tokens", math.nan)
+        return Merit(
+            limits=len(self.limits) - len(self.unmet(figures)),
+            objective=-math.inf if math.isnan(value) else value,
+            tokens=-math.inf if math.isnan(tokens) else -tokens,
+            age=-trial.number,
         )
 
     def unmet(self, figures: Mapping[str, float]) -> list[Limit]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
 from dspex.language.variables import Choice, Constraint, Space, Variable
@@ -37,6 +38,7 @@ from dspex.learning.optimizers.sampler import Sampler
 from dspex.learning.optimizers.surrogate import check_installed
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joint:
     """Searches all variables of a program together, with successive halving on growing minibatches.

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from dspex.arguments import checks_names
 from dspex.errors import ConflictError, StorageError
 
 Entry = Mapping[str, Any]
@@ -51,6 +52,7 @@ class MemoryJournal:
         self._entries.append(entry)
 
 
+@checks_names
 class JsonlJournal:
     """Keeps entries in a file, one line each; one process at a time may have it open.
 

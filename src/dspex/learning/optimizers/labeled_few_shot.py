@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.errors import DefinitionError
 from dspex.execution.adapters import read_row
 from dspex.language.programs import Node
 from dspex.language.records import Example
 from dspex.learning.optimizers.options import (
-    DEMOS,
     TRIALS,
     OptimizerEntry,
     short_text,
@@ -19,7 +19,10 @@ from dspex.learning.optimizers.options import (
 )
 from dspex.learning.optimizers.proposer import Additions, Candidate, Proposer, Result, Task
 
+_MOST = 16  # demonstrations by default, as in dspy
 
+
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabeledFewShot:
     """Tries several random sets of labelled rows as demonstrations.
@@ -28,14 +31,15 @@ class LabeledFewShot:
     that leans to what it saw last then leans to no class for long.
 
     Args:
-        k: demonstrations in all; fewer where there are fewer rows.
+        k: demonstrations in all; by default 16, but at most half of the training rows, so that the
+            others can score them.
         per_class: demonstrations for each class instead; decides over `k`.
         by: the field that holds the class; the only closed choice among the outputs by default.
             Without any, rows are drawn regardless of class.
         candidates: how many sets are tried.
     """
 
-    k: int = 16
+    k: int | None = None
     per_class: int | None = None
     by: str | None = None
     candidates: int = 8
@@ -47,13 +51,15 @@ class LabeledFewShot:
             DefinitionError: no demonstration slot fits the rows, or no row would be left to score
             on.
         """
-        if self.candidates < 1 or self.k < 1 or (self.per_class is not None and self.per_class < 1):
+        if any(
+            count is not None and count < 1 for count in (self.candidates, self.k, self.per_class)
+        ):
             raise DefinitionError(
                 f"k, per_class and candidates are at least 1, but this is {self!r}"
             )
         slots = labelled_slots(task)
         groups = _groups(task, self.by or _class_field(task))
-        count = self.per_class * len(groups) if self.per_class else min(self.k, len(task.train))
+        count = self._count(task, groups)
         if count >= len(task.train):
             raise DefinitionError(
                 f"{count} demonstrations of the {len(task.train)} rows leave none to score on; ask "
@@ -68,11 +74,15 @@ class LabeledFewShot:
 
     def additions(self, task: Task) -> Additions:
         """Return the number of demonstrations in a set."""
-        if self.per_class is None:
-            return Additions(demonstrations=min(self.k, len(task.train)))
-        return Additions(
-            demonstrations=self.per_class * len(_groups(task, self.by or _class_field(task)))
-        )
+        groups = _groups(task, self.by or _class_field(task))
+        return Additions(demonstrations=self._count(task, groups))
+
+    def _count(self, task: Task, groups: Sequence[Sequence[int]]) -> int:
+        if self.per_class is not None:
+            return self.per_class * len(groups)
+        if self.k is not None:
+            return min(self.k, len(task.train))
+        return max(1, min(_MOST, len(task.train) // 2))
 
     def _sets(
         self, task: Task, groups: Sequence[Sequence[int]], *, slots: Sequence[str], count: int
@@ -96,7 +106,7 @@ class LabeledFewShot:
 ENTRY = OptimizerEntry(
     create=LabeledFewShot,
     options={
-        "k": DEMOS,
+        "k": whole_number(1, 256, optional=True),
         "per_class": whole_number(0, 256, optional=True, flag="per_class"),
         "by": short_text(200),
         "candidates": TRIALS,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.errors import DefinitionError
 from dspex.language.variables import Choice, Variable
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot, BootstrapWalk, demonstration_slots
@@ -100,6 +101,7 @@ class PromptOptions:
         return values, self.sets[number].shown
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MIPROv2:
     """Searches instructions written from the data together with bootstrapped demonstrations.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from statistics import fmean
 from typing import Any
 
+from dspex.error_text import quantity
 from dspex.learning.evaluation import Report, Row
 from dspex.learning.evaluation.report_page import (
     confusion_part,
@@ -95,7 +96,7 @@ def lead(outcome: Outcome[Any]) -> list[Content]:
     if not best.candidate.assignment:
         return [
             element("strong", "The unchanged program did best"),
-            f" of {len(outcome.trials)} trials.",
+            f" of {quantity(len(outcome.trials), 'trial')}.",
         ]
     score = "no score" if best.score is None else f"{best.score:.3g}"
     return [
@@ -147,12 +148,14 @@ def verdict_scales(verdict: Verdict) -> Markup:
 
 def _facts(outcome: Outcome[Any]) -> dict[str, Content]:
     spent, first = outcome.spent, outcome.trials[0].report
-    held_out = None if outcome.verdict is None else f"{len(outcome.verdict.before.rows)} rows"
+    held_out = (
+        None if outcome.verdict is None else quantity(len(outcome.verdict.before.rows), "row")
+    )
     return {
         "model": models_text(spent + outcome.best.report.usage),
         "date": date_text(first.started_at),
         "trials": str(len(outcome.trials)),
-        "searched": f"{first.dataset}, {len(first.rows)} rows",
+        "searched": f"{first.dataset}, {quantity(len(first.rows), 'row')}",
         "held out": held_out,
         "objective": outcome.objective or first.metrics[0],
         "cost": cost_text(spent),

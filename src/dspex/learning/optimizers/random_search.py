@@ -5,12 +5,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from dspex.arguments import checks_names
 from dspex.errors import DefinitionError
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot, BootstrapWalk
 from dspex.learning.optimizers.options import TRIALS, OptimizerEntry, whole_number
 from dspex.learning.optimizers.proposer import Additions, Ask, Proposer, Result, Task, Trial
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RandomSearch:
     """Tries many sets of bootstrapped demonstrations, each from the rows in another order.

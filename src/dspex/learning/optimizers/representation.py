@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from dspex.error_text import quantity
 from dspex.learning.optimizers.front import Front
 from dspex.learning.optimizers.outcome_page import (
     lead,
@@ -42,7 +43,7 @@ def front_html(front: Front) -> str:
     names = [name.removeprefix("-") for name in front.objectives]
     rows = [_trial(trial, names) for trial in front]
     head = ("trial", *names, "candidate")
-    about = f"{len(front)} trials that no other beats in {', '.join(front.objectives)}:"
+    about = f"{quantity(len(front), 'trial')} that no other beats in {', '.join(front.objectives)}:"
     return fragment(element("p", about), table(head, rows, numeric=range(1, len(names) + 1)))
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Generic, TypeGuard, TypeVar
 
+from dspex.arguments import checks_names
+from dspex.error_text import quantity
 from dspex.errors import DefinitionError
 from dspex.execution.clients import Budget
 from dspex.execution.modules import Module, module_of
@@ -47,11 +49,12 @@ class Estimate:
     def __str__(self) -> str:
         money = "unknown cost" if self.usd is None else f"${self.usd:.2f}"
         return (
-            f"at most {self.runs} runs, about {self.calls} calls, {self.tokens} tokens, {money}, "
-            f"{self.seconds:.0f} s"
+            f"at most {quantity(self.runs, 'run')}, about {quantity(self.calls, 'call')}, "
+            f"{quantity(self.tokens, 'token')}, {money}, {self.seconds:.0f} s"
         )
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """The settings of a search.
@@ -163,6 +166,7 @@ class Outcome(Generic[P]):
     unmet: tuple[str, ...] = ()
     kept: str | None = None
     objective: str = ""
+    tie: str = ""
 
     @property
     def candidate(self) -> P:
@@ -188,10 +192,13 @@ class Outcome(Generic[P]):
             sentences.append(f"the winner is returned anyway (insists=True); {best}")
         if self.unmet and self.kept is None:
             sentences.insert(0, f"no program within the limits ({', '.join(self.unmet)})")
+        if self.tie:
+            sentences.append(self.tie)
         return "\n".join(sentences)
 
     def __repr__(self) -> str:
-        return f"<Outcome of {len(self.trials)} trials: {' '.join(self.conclusion.splitlines())}>"
+        conclusion = " ".join(self.conclusion.splitlines())
+        return f"<Outcome of {quantity(len(self.trials), 'trial')}: {conclusion}>"
 
     def table(self) -> list[dict[str, Any]]:
         """Return one row for each trial: number, label, score, rows, failures and calls."""
@@ -247,7 +254,8 @@ class Outcome(Generic[P]):
         trials = self._on_all_rows()
         if not (within := [trial for trial in trials if not goal.unmet(self.known(trial))]):
             raise DefinitionError(
-                f"none of {len(trials)} trials on all rows is within {', '.join(limits)}"
+                f"none of {quantity(len(trials), 'trial')} on all rows is within "
+                f"{', '.join(limits)}"
             )
         if not (
             measured := [

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from dspex.error_text import quantity
 from dspex.errors import DefinitionError
 from dspex.learning.evaluation import Dataset, Report
 from dspex.learning.optimizers.limits import Limit
@@ -28,7 +29,7 @@ def search_warnings(
         if not len(rows):
             raise DefinitionError(f"the {label} split has no rows")
         if len(rows) < FEW_ROWS:
-            yield f"{len(rows)} rows of the {label} split are too few to tell anything"
+            yield f"the {label} split is too small to tell anything ({quantity(len(rows), 'row')})"
         elif label == "test":
             yield from _one_class(task, rows, "test")
         inputs = [name for name in task.program.signature.input_fields if name in rows.fields]
@@ -36,12 +37,13 @@ def search_warnings(
             shared = [name for name in inputs if name in earlier_rows.fields]
             if duplicates := earlier_rows.duplicates(rows, fields=shared):
                 yield (
-                    f"{len(duplicates)} rows of the {label} split are {earlier_label} rows too "
-                    f"(the first: row {duplicates[0][1]})"
+                    f"the {earlier_label} rows contain {quantity(len(duplicates), 'row')} of the "
+                    f"{label} split (the first: row {duplicates[0][1]})"
                 )
         splits_so_far[label] = rows
     if len(task.train) < FEW_ROWS:
-        yield f"{len(task.train)} training rows are too few to choose between candidates"
+        few = quantity(len(task.train), "row")
+        yield f"the training split is too small to choose between candidates ({few})"
 
 
 def _one_class(task: Task, rows: Dataset, label: str) -> Iterator[str]:
@@ -59,8 +61,8 @@ def failure_warnings(reports: Mapping[str, Report]) -> Iterator[str]:
         if report.failed:
             first = next(row.error for row in report.rows if row.error is not None)
             yield (
-                f"{report.failed} of {len(report.rows)} rows of {label} failed and count as the "
-                f"worst; the first error was: {first}"
+                f"{report.failed} of {quantity(len(report.rows), 'row')} of {label} failed and "
+                f"count as the worst; the first error was: {first}"
             )
 
 

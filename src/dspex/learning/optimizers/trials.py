@@ -4,10 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dspex.error_text import listing, quantity
 from dspex.errors import ConflictError, DefinitionError
 from dspex.language.records import Usage
 from dspex.language.records.canonical import content_hash
-from dspex.learning.optimizers.goal import Goal
+from dspex.learning.optimizers.goal import Goal, Merit
 from dspex.learning.optimizers.journal import Entry, Journal
 from dspex.learning.optimizers.limits import front
 from dspex.learning.optimizers.proposer import Candidate, Trial
@@ -16,6 +17,7 @@ from dspex.telemetry import Event
 
 # measured values from before a restart; everything else is recomputed from replies
 TIMES = ("p50", "p95")
+_MOST_SHOWN = 3
 
 
 class Trials:
@@ -105,7 +107,7 @@ class Trials:
             message += (
                 f"; best {best.score:.3f} (trial {best.number}), {len(self._front)} on the front"
             )
-        message += f"; {spent.calls} calls" + (
+        message += f"; {quantity(spent.calls, 'call')}" + (
             "" if spent.cost_usd is None else f", ${spent.cost_usd:.4f}"
         )
         attributes: dict[str, object] = {
@@ -131,7 +133,31 @@ class Trials:
             errors = [row.error for trial in self.all for row in trial.report.rows if row.error]
             because = f"; the first error was: {errors[0]}" if errors else ""
             raise DefinitionError(f"none of {len(self.all)} candidates could be scored{because}")
-        return max(eligible, key=lambda trial: self._goal.merit(trial, self.figures(trial)))
+        return max(eligible, key=self._merit)
+
+    def tie_with(self, best: Trial) -> str:
+        """Return which trials are as good as the best one, and why it was chosen; "" if none."""
+        merit = self._merit(best)
+        equals = [
+            trial
+            for trial in self._eligible()
+            if trial is not best and self._merit(trial).ties_with(merit)
+        ]
+        if not equals:
+            return ""
+        numbers = [str(trial.number) for trial in equals[:_MOST_SHOWN]]
+        if len(equals) > _MOST_SHOWN:
+            numbers.append(f"{len(equals) - _MOST_SHOWN} more")
+        others = f"{'trial' if len(equals) == 1 else 'trials'} {listing(numbers)}"
+        as_cheap = [trial for trial in equals if self._merit(trial).tokens == merit.tokens]
+        reason = "uses fewer tokens"
+        if as_cheap:
+            is_all = len(as_cheap) == len(equals)
+            reason = "came first" if is_all else "uses the fewest tokens and came first"
+        return f"trial {best.number} ties with {others}; it {reason}"
+
+    def _merit(self, trial: Trial) -> Merit:
+        return self._goal.merit(trial, self.figures(trial))
 
     def _eligible(self) -> list[Trial]:
         return [trial for trial in self.all if trial.score is not None and trial.candidate.is_final]

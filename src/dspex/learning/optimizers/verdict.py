@@ -7,6 +7,7 @@ from importlib import import_module
 from statistics import fmean
 from typing import Any
 
+from dspex.error_text import quantity
 from dspex.learning.evaluation import Comparison, Report
 from dspex.learning.evaluation.comparison import compare_values
 from dspex.learning.optimizers.goal import Goal
@@ -136,8 +137,8 @@ class Verdict:
         if not (self.before.failed or self.after.failed):
             return limits
         return (
-            f"{limits}; {self.before.failed} rows failed before and {self.after.failed} after, "
-            "counted as the worst"
+            f"{limits}; {quantity(self.before.failed, 'row')} failed before and "
+            f"{self.after.failed} after, counted as the worst"
         )
 
     def _means(self) -> str:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from dspex.errors import ConflictError, DefinitionError
+from dspex.errors import ConflictError, DefinitionError, NotFoundError
 from dspex.execution.retrieval.chunkers import chunker_settings, parse_chunker
 from dspex.operations.collections.collection_storage import CollectionStorage, Index
 from dspex.operations.collections.documents import MAX_DOCUMENTS, is_storable, parse_documents
@@ -35,6 +35,7 @@ from dspex.operations.framework.action import action
 from dspex.operations.framework.audit import AuditEntry
 from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.heavy_work import HeavyWork
+from dspex.operations.framework.missing_rows import missing_row
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Insert, Query, Removals, Update
 from dspex.operations.jobs.actions import (
@@ -109,9 +110,12 @@ def _chunking(settings: dict[str, Any]) -> dict[str, Any]:
 async def _find(
     operations: Operations, collection_id: UUID | None, name: str | None
 ) -> CollectionRecord:
-    collection = await find_collection(
-        operations.store, operations.workspace, collection_id=collection_id, name=name
-    )
+    try:
+        collection = await find_collection(
+            operations.store, operations.workspace, collection_id=collection_id, name=name
+        )
+    except NotFoundError as error:
+        raise await missing_row(operations, COLLECTION, collection_id or str(name)) from error
     if collection.status == "deleting" and operations.action != "delete_collection":
         raise ConflictError(f"the collection {collection.name!r} is being deleted")
     return collection

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from dspex.error_text import quantity
 from dspex.errors import ModelError
 from dspex.execution.clients.embedder import Embedder
 from dspex.execution.retrieval.chunker import Chunker
@@ -105,7 +106,7 @@ class IndexWriter:
         self._run.has_progress = True
         self._chunks += len(chunks)
         self._usage += usage
-        self.report(f"{self._chunks} chunks")
+        self.report(quantity(self._chunks, "chunk"))
 
     async def _embed(self, embedder: Embedder, texts: Sequence[str]) -> tuple[list[bytes], Usage]:
         import numpy as np
@@ -152,6 +153,6 @@ class IndexWriter:
     def summary(self, total: int) -> str:
         """Return what the run has done, for people."""
         return (
-            f"{total} documents: {self._unchanged} unchanged, {self._chunks} chunks stored, "
-            f"{self._embedded} embedded"
+            f"{quantity(total, 'document')}: {self._unchanged} unchanged, "
+            f"{quantity(self._chunks, 'chunk')} stored, {self._embedded} embedded"
         )

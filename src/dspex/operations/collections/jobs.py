@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from dspex.error_text import quantity
 from dspex.errors import ConflictError, DefinitionError, NotFoundError
 from dspex.execution.clients.embedder import Embedder
 from dspex.execution.retrieval.chunkers import parse_chunker
@@ -89,7 +90,8 @@ class IngestionHandler:
             writer.count_documents(published)
             left = await self._store.count(DOCUMENT_VERSION, waiting)
             writer.report(
-                f"{job.documents - left} of {job.documents} documents", total=job.documents
+                f"{job.documents - left} of {quantity(job.documents, 'document')}",
+                total=job.documents,
             )
         collection = await self._collection(job)
         if collection.dimensions is not None or collection.embedder is None:
@@ -179,7 +181,7 @@ class IngestionHandler:
                 await writer.write(versions)
                 after = versions[-1].id
                 writer.documents += len(versions)
-                writer.report(f"{writer.documents} documents rebuilt")
+                writer.report(f"{quantity(writer.documents, 'document')} rebuilt")
             await self._storage.finish_index(index, has_removals=False)
             # documents that came meanwhile are written in another round
             if await self._storage.adopt_index(fence, index, values) is not None:

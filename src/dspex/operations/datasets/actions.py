@@ -11,7 +11,6 @@ from dspex.errors import (
     FieldError,
     InputError,
     InvalidError,
-    NotFoundError,
     SignatureError,
 )
 from dspex.language.signatures import Signature
@@ -24,6 +23,7 @@ from dspex.operations.executions.records import ENDED, EXECUTION, ExecutionRecor
 from dspex.operations.framework.action import action
 from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.heavy_work import HeavyWork, InputLimits
+from dspex.operations.framework.missing_rows import missing_row
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Insert, Query
 from dspex.operations.programs.stored_programs import find_program, program_value
@@ -276,9 +276,7 @@ async def dataset_of(
     }
     rows = await operations.store.select(DATASET, Query(where=where, limit=1))
     if not rows:
-        raise NotFoundError(
-            f"there is no data set {str(dataset_id or name)!r}; `dspex dataset list` lists them"
-        )
+        raise await missing_row(operations, DATASET, dataset_id or str(name), noun="data set")
     return rows[0]
 
 

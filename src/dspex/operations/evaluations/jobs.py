@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from dspex.error_text import quantity
 from dspex.errors import ExecutionError
 from dspex.execution.backends import BackendModule
 from dspex.execution.clients import Budget
@@ -55,7 +56,7 @@ class EvaluationHandler:
             else f"{report.metrics[0]} {report.mean:.3f} {interval}"
         )
         failed = f", {report.failed} failed" if report.failed else ""
-        return Done(values=values, message=f"{mean} over {report.scored} rows{failed}")
+        return Done(values=values, message=f"{mean} over {quantity(report.scored, 'row')}{failed}")
 
     async def _report(
         self, run: JobRun, material: Material, *, data: Dataset, concurrency: int
@@ -129,7 +130,7 @@ class _RowRecorder:
             count = len(self._rows)
             if count % max(1, self._total // _TOLD) == 0 or count == self._total:
                 self._run.report(
-                    f"{count} of {self._total} rows",
+                    f"{count} of {quantity(self._total, 'row')}",
                     done=count,
                     of=self._total,
                     **_figures(self._rows),

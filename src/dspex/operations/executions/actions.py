@@ -20,9 +20,10 @@ from dspex.operations.executions.inputs import (
 from dspex.operations.executions.records import EXECUTION, ExecutionRecord, QuestionRecord
 from dspex.operations.framework.action import action
 from dspex.operations.framework.field_errors import invalid
+from dspex.operations.framework.missing_rows import missing_row
 from dspex.operations.framework.operations import Operations
-from dspex.operations.programs.records import ProgramRecord
-from dspex.operations.programs.stored_programs import find_program, no_program, program_key
+from dspex.operations.programs.records import PROGRAM, ProgramRecord
+from dspex.operations.programs.stored_programs import find_program, program_key
 
 
 @action(EXECUTION, scope="execute")
@@ -41,7 +42,7 @@ async def execute_program(operations: Operations, request: ExecuteProgram) -> Ex
     executor = operations.services[Executor]
     program = await executor.program_cache.program(operations.workspace, key)
     if program is None:
-        raise no_program(key)
+        raise await missing_row(operations, PROGRAM, key)
     options = ExecuteOptions(
         actor=operations.actor.name,
         backend=request.backend,

@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
 
+from dspex.error_text import alternatives
 from dspex.errors import ConflictError, DefinitionError, InternalError
 from dspex.operations.framework.access import Actor, Scope
 from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS, Comparison, kind_of
@@ -250,7 +251,7 @@ class Resource(Generic[E]):
         """
         transition = self.transitions[action]
         if status not in transition.sources:
-            sources = " or ".join(transition.sources)
+            sources = alternatives(transition.sources)
             raise ConflictError(
                 f"{self.name} is {status}: {action} needs it to be {sources}", status=status
             )

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from dspex.clock import Clock
+from dspex.error_text import quantity
 from dspex.errors import ConflictError, NotFoundError
 from dspex.operations.framework.store import Query, Store
 from dspex.operations.jobs.job import JobRecord, JobResource, job_changes
@@ -118,7 +119,8 @@ class OrphanSweeper:
     async def _handle_orphan(self, resource: JobResource[Any], job: JobRecord) -> None:
         values: dict[str, Any] = {"updated_at": self._clock.now()}
         if job.attempts >= self._policy.deaths:
-            message = f"{job.attempts} workers died while they ran this job; it is not tried again"
+            workers = quantity(job.attempts, "worker")
+            message = f"{workers} died while running this job; it is not tried again"
             error = {"code": "worker_lost", "message": message, "retryable": False, "fields": []}
             values |= {
                 "status": resource.step("fail", job.status),
@@ -186,5 +188,7 @@ def why_waiting(
     if limit is not None and running >= limit:
         return f"queue {queue!r} is full: {running} of {limit} run"
     if running >= policy.concurrency * len(able):
-        return f"all workers are busy: {running} jobs run on {len(able)}"
+        return (
+            f"every worker is busy ({quantity(running, 'job')} on {quantity(len(able), 'worker')})"
+        )
     return None

@@ -75,7 +75,7 @@ class OptimizationHandler:
         train, test = _split(material.data, run.job.configuration)
         if test is None:
             run.report(
-                f"{len(train)} rows are too few to hold some out: the winner is not compared with "
+                f"too few rows to hold some out ({len(train)}): the winner is not compared with "
                 "the program"
             )
         is_on_dspy = material.choice.name == "dspy" and run.job.optimizer in DSPY_OPTIMIZERS

@@ -13,6 +13,7 @@ from dspex.errors import (
 from dspex.execution.modules.code import CodeRoot
 from dspex.language.programs import Program
 from dspex.language.signatures import Signature, SignatureLike
+from dspex.operations.framework.missing_rows import missing_row
 from dspex.operations.framework.operations import Operations
 from dspex.operations.programs.program_cache import ProgramCache
 from dspex.operations.programs.program_writer import ProgramWriter
@@ -39,7 +40,7 @@ async def find_program(
     column = "id" if isinstance(key, UUID) else "name"
     record = await operations.store.get(PROGRAM, workspace=operations.workspace, **{column: key})
     if record is None:
-        raise no_program(key)
+        raise await missing_row(operations, PROGRAM, key)
     return record
 
 
@@ -54,14 +55,6 @@ def program_key(program_id: UUID | None, name: str | None) -> UUID | str:
     if name is not None and program_id is None:
         return name
     raise InvalidError("give either the program's id or its name")
-
-
-def no_program(key: UUID | str) -> NotFoundError:
-    """Return the error for a program that does not exist."""
-    return NotFoundError(
-        f"there is no program {key if isinstance(key, UUID) else repr(key)}; `dspex program list` "
-        "lists them"
-    )
 
 
 async def current_version(operations: Operations, program: ProgramRecord) -> ProgramVersionRecord:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from dspex.error_text import alternatives
 from dspex.errors import ConflictError, InvalidError, NotFoundError
 from dspex.operations.framework.store import Query, Update
 from dspex.operations.storage.statements import Dialect, Statement, Statements
@@ -59,7 +60,7 @@ def refusal(change: Update, status: str | None) -> ConflictError | NotFoundError
         return NotFoundError(f"there is no {name} {key!r}")
     if status in change.statuses or not change.statuses:
         return ConflictError(f"the {name} {key!r} has changed meanwhile", status=status)
-    required = " or ".join(change.statuses)
+    required = alternatives(change.statuses)
     return ConflictError(
         f"the {name} {key!r} is {status}: this needs it to be {required}", status=status
     )

@@ -14,6 +14,7 @@ from dspex.errors import ConflictError, ForbiddenError, InvalidError, NotFoundEr
 from dspex.operations.framework.access import DEFAULT_WORKSPACE, SCOPES
 from dspex.operations.framework.action import action
 from dspex.operations.framework.field_errors import field_error, invalid
+from dspex.operations.framework.missing_rows import missing_row
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.policies import OPERATORS, OWN_WORKSPACE, AccessPolicy
 from dspex.operations.framework.resource import Resource, Row
@@ -177,7 +178,7 @@ async def archive_workspace(operations: Operations, request: ArchiveWorkspace) -
     """Archive a workspace: its keys stop working, its rows stay. Only admins of "default" can."""
     workspace = await operations.store.get(WORKSPACE, name=request.name)
     if workspace is None:
-        raise NotFoundError(f"there is no workspace {request.name!r}")
+        raise await missing_row(operations, WORKSPACE, request.name)
     return await _step(operations, WORKSPACE, workspace, "archive")
 
 
@@ -186,7 +187,7 @@ async def reopen_workspace(operations: Operations, request: ReopenWorkspace) -> 
     """Reopen an archived workspace with its rows and keys. Only admins of "default" can."""
     workspace = await operations.store.get(WORKSPACE, name=request.name)
     if workspace is None:
-        raise NotFoundError(f"there is no workspace {request.name!r}")
+        raise await missing_row(operations, WORKSPACE, request.name)
     return await _step(operations, WORKSPACE, workspace, "reopen")
 
 
@@ -212,7 +213,7 @@ async def configure_workspace(
         )
     workspace = await operations.store.get(WORKSPACE, name=request.name)
     if workspace is None:
-        raise NotFoundError(f"there is no workspace {request.name!r}")
+        raise await missing_row(operations, WORKSPACE, request.name)
     values["updated_at"] = operations.clock.now()
     await operations.store.write(Update(resource=WORKSPACE, id=workspace.id, values=values))
     return dataclasses.replace(workspace, **values)
@@ -387,7 +388,7 @@ async def _key(operations: Operations, request: RotateApiKey | RevokeApiKey) -> 
 async def _secret(operations: Operations, name: str) -> SecretRecord:
     record = await operations.store.get(SECRET, workspace=operations.workspace, name=name)
     if record is None:
-        raise NotFoundError(f"there is no secret {name!r}")
+        raise await missing_row(operations, SECRET, name)
     return record
 
 

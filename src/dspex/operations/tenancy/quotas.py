@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dspex.clock import Clock
+from dspex.error_text import quantity
 from dspex.errors import ConflictError, NotFoundError, QuotaError
 from dspex.operations.framework.access import DEFAULT_WORKSPACE
 from dspex.operations.framework.store import Insert, Store, Update
@@ -83,7 +84,7 @@ class Quotas:
             raise _quota_error(
                 workspace,
                 "quota_executions",
-                f"{balance.executions:.0f} executions",
+                quantity(round(balance.executions), "execution"),
                 quota.executions,
             )
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.types import Receive, Scope
 
-from dspex.error_text import shorten, suggest
+from dspex.error_text import alternatives, shorten, suggest
 from dspex.errors import InvalidError
 from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.query_arguments import query_from
@@ -151,7 +151,10 @@ def reject_unknown_fields(value: object, names: Sequence[str]) -> None:
     if isinstance(value, Mapping) and (unknown := value.keys() - set(names)):
         name = min(unknown)
         expected = f"one of: {', '.join(names)}"
-        message = f"there is no such field.{suggest(name, names)}"
+        hint = suggest(name, names) or f" Fields are: {', '.join(names)}."
+        if "inputs" in names and "inputs" not in value:
+            hint = f' Inputs of the program belong in \'inputs\': {{"inputs": {{"{name}": ...}}}}'
+        message = f"there is no such field.{hint}"
         raise invalid(name, value[name], expected, message=message, constraint="type")
 
 
@@ -172,7 +175,7 @@ def as_invalid_error(error: msgspec.ValidationError, body: Any, cls: type) -> In
 def _expected(problem: str, path: str, cls: type) -> str:
     """Return in plain words what msgspec expected at `path`."""
     if kinds := re.match(r"Expected `([^`]+)`", problem):
-        return " or ".join(_KINDS.get(kind, kind) for kind in kinds[1].split(" | "))
+        return alternatives([_KINDS.get(kind, kind) for kind in kinds[1].split(" | ")])
     hint = typing.get_type_hints(cls).get(path)
     if typing.get_origin(hint) is typing.Literal:
         return f"one of: {', '.join(map(str, typing.get_args(hint)))}"

@@ -10,6 +10,7 @@ import click
 
 from dspex.bootstrap import Services
 from dspex.bootstrap.local_jobs import run_here
+from dspex.error_text import quantity
 from dspex.errors import DspexError, InvalidError
 from dspex.execution.retrieval.readers import SourceDocument, matching_files, read_file
 from dspex.execution.retrieval.retriever import MAX_K, SEARCH_MODES
@@ -126,7 +127,7 @@ async def _finish(
             progress.done = row.progress.get("documents", 0) + row.progress.get("unchanged", 0)
             await asyncio.sleep(_LOOK_S)
 
-    with Progress(job.operation, job.documents or None, "documents") as progress:
+    with Progress(job.operation, job.documents or None, "document") as progress:
         follower = asyncio.create_task(follow(progress))
         try:
             return await run_here(services, INGESTION, job.id, code=code_root())
@@ -144,10 +145,11 @@ def _show_jobs(jobs: Sequence[IngestionRecord]) -> int:
     if completed:
         unchanged = sum(job.unchanged or 0 for job in completed)
         documents = sum(job.documents for job in completed)
+        chunks = sum(job.chunks or 0 for job in completed)
         embedded = sum(job.embedded_chunks or 0 for job in completed)
         click.echo(
-            f"{documents} documents: {unchanged} unchanged, "
-            f"{sum(job.chunks or 0 for job in completed)} chunks stored, {embedded} embedded"
+            f"{quantity(documents, 'document')}: {unchanged} unchanged, "
+            f"{quantity(chunks, 'chunk')} stored, {embedded} embedded"
         )
     return 0 if len(completed) == len(jobs) else 1
 

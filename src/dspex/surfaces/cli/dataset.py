@@ -53,7 +53,7 @@ def validate_command(*, as_json: bool, **flags: Any) -> int:
     if as_json:
         show_json(visible_values(check))
     else:
-        click.echo(f"{check.valid_rows} rows fit, {check.invalid_rows} do not")
+        click.echo(f"rows that fit: {check.valid_rows}; rows that do not: {check.invalid_rows}")
         if check.problems:
             click.echo(table(check.problems, ["row", "path", "message"]))
     return 1 if check.invalid_rows else 0

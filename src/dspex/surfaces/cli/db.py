@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from dspex.bootstrap import Services, migrate_database
+from dspex.error_text import quantity
 from dspex.settings import read_settings
 from dspex.surfaces.cli.group import SuggestingGroup
 from dspex.surfaces.cli.options import state_option, warn, with_store
@@ -73,5 +74,7 @@ def prune_command(
         return await services.retention.tick()
 
     deleted = with_store(state_dir, work, keep_days=keep_days, keep_count=keep_count)
-    show_json({"deleted": deleted}) if as_json else click.echo(f"deleted {deleted} executions")
+    show_json({"deleted": deleted}) if as_json else click.echo(
+        f"deleted {quantity(deleted, 'execution')}"
+    )
     return 0

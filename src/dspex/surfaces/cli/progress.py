@@ -6,6 +6,8 @@ import time
 from threading import Event, Lock, Thread
 from typing import Self
 
+from dspex.error_text import quantity
+
 _DELAY_S = 2.0
 _INTERVAL_S = 0.5
 _LOG_INTERVAL_S = 10.0
@@ -21,11 +23,11 @@ class Progress:
     def __init__(
         self, what: str, total: int | None = None, unit: str = "", *, limit_s: float | None = None
     ) -> None:
-        """Take the name of the work, and the number and name of its steps or the limit if known."""
+        """Take the name of the work, and if known the number and noun of its steps, or a limit."""
         self.total = total
         self.done = 0
         self._what = what
-        self._unit = f" {unit}" if unit else ""
+        self._unit = unit
         self._limit_s = limit_s
         self._start = time.monotonic()
         self._is_shown = False
@@ -49,12 +51,15 @@ class Progress:
         """Return the line after so many seconds."""
         if not self.total:
             left = "" if self._limit_s is None else self._left("at most", self._limit_s - seconds)
-            count = f"{self.done}{self._unit}, " if self.done else ""
+            count = f"{self._number(self.done)}, " if self.done else ""
             return f"{self._what}: {count}{seconds:.0f} s{left}"
-        count = f"{self.done} of {self.total}{self._unit}"
+        count = f"{self.done} of {self._number(self.total)}"
         rate = seconds / self.done if self.done else None
         left = "" if rate is None else self._left("about", rate * (self.total - self.done))
         return f"{self._what}: {count}, {seconds:.0f} s{left}"
+
+    def _number(self, count: int) -> str:
+        return quantity(count, self._unit) if self._unit else str(count)
 
     def _left(self, how: str, seconds: float) -> str:
         return f", {how} {max(seconds, 0):.0f} s left"

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
+from dspex.error_text import suggest
 from dspex.errors import InvalidError, NotFoundError
 from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Query
@@ -13,7 +14,7 @@ Select = Callable[[Resource[Any], Query], Awaitable[list[Any]]]
 """Returns the rows of a resource; usually `Operations.list`."""
 _SHORTEST = 6
 _ID_CHARACTERS = frozenset("0123456789abcdef-")
-_RECENT = 1000
+_RECENT, _NAMES = 1000, 100
 
 
 def has_names(resource: Resource[Any]) -> bool:
@@ -43,7 +44,14 @@ async def find_row(select: Select, resource: Resource[Any], text: str) -> Any:
         endings = ", ".join(short_id(row.id) for row in rows[:5])
         raise InvalidError(f"several {plural} end in {text!r}: {endings}; write more of the id")
     if not rows:
-        raise NotFoundError(f"there is no {noun} {text!r}; `list` shows the {plural}")
+        names: list[str] = []
+        if has_names(resource):
+            names = [row.name for row in await select(resource, Query(limit=_NAMES))]
+        hint = suggest(text, sorted(set(names)))
+        list_hint = f"`list` shows the {plural}"
+        raise NotFoundError(
+            f"there is no {noun} {text!r}" + (f".{hint} {list_hint}" if hint else f"; {list_hint}")
+        )
     return rows[0]
 
 

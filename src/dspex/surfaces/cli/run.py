@@ -143,10 +143,7 @@ async def store_target(operations: Operations, target: Target) -> ProgramRecord:
     try:
         return await find_program(operations, name=target.name)
     except NotFoundError as error:
-        raise NotFoundError(
-            f"no stored program is named {target.name!r} (`dspex program list` lists them); to run "
-            "code, write file.py:name"
-        ) from error
+        raise NotFoundError(f"{error.message}; to run code, write file.py:name") from error
 
 
 def summary(execution: ExecutionRecord) -> str:

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,23 +13,30 @@ from typing import Any
 import click
 import msgspec
 
-from dspex.bootstrap import WORKERS, run_executions, run_job_process, run_worker
+from dspex.bootstrap import WORKERS, Services, run_executions, run_job_process, run_worker
 from dspex.bootstrap.logs import set_up_logs
 from dspex.execution.workers import PoolStats
 from dspex.execution.workers.status_file import ProcessStatus, read_statuses
+from dspex.operations.domain import QUEUES
+from dspex.operations.framework.store import Query
+from dspex.operations.jobs.records import JOB_WORKER
 from dspex.settings import read_settings
 from dspex.surfaces.cli.group import SuggestingGroup
 from dspex.surfaces.cli.options import (
     adapter_option,
+    has_database,
     model_option,
     settings_of,
     state_option,
     warn,
+    with_store,
 )
 from dspex.surfaces.cli.output import json_option, say, show_json
-from dspex.surfaces.cli.table import table
+from dspex.surfaces.cli.table import short_id, table
 from dspex.surfaces.cli.targets import code_root
 
+JOB_COLUMNS = ("worker", "host", "pid", "queues", "jobs", "heartbeat")
+_MOST = 1000
 COLUMNS = ("worker", "role", "state", "pid", "memory", "busy", "served", "restarts", "why")
 
 
@@ -116,19 +124,51 @@ def _stop_at_eof(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> No
 @state_option
 @json_option
 def list_command(*, state_dir: Path | None, as_json: bool) -> int:
-    """Show the worker processes of each running dspex (a server or a run) on this state folder."""
+    """Show the workers that run jobs, and those that run programs of servers and commands.
+
+    The first are in the database, from any host; the others belong to the processes of this state
+    folder.
+    """
     folder = read_settings(flags={"state_dir": state_dir}, warn=warn).state_dir / WORKERS
     processes = read_statuses(folder)
+    jobs = with_store(state_dir, _job_workers) if has_database(state_dir) else []
     if as_json:
-        show_json(msgspec.to_builtins(processes))
-    elif not processes:
-        click.echo(
-            f"no running process has workers listed in {folder}; `dspex serve` and runs with "
-            "workers list them"
-        )
-    else:
-        click.echo("\n\n".join(_process_text(process) for process in processes))
+        show_json({"job_workers": jobs, "processes": msgspec.to_builtins(processes)})
+        return 0
+    texts = [_process_text(process) for process in processes]
+    if jobs:
+        head = click.style("workers for jobs", bold=True)
+        texts.insert(0, f"{head}\n{table([_job_worker_row(row) for row in jobs], JOB_COLUMNS)}")
+    click.echo(
+        "\n\n".join(texts)
+        or "no worker is running: `dspex worker start` starts one for jobs, and `dspex serve` and "
+        "runs start them for programs"
+    )
     return 0
+
+
+async def _job_workers(services: Services) -> list[dict[str, Any]]:
+    """Return the workers that run jobs, each with the jobs that it runs."""
+    store = services.operations.store
+    workers = await store.select(JOB_WORKER, Query(where={"status": "alive"}, limit=_MOST))
+    jobs: dict[str, list[str]] = {}
+    for queue, resource in QUEUES.items():
+        running = await store.select(resource, Query(where={"status": "running"}, limit=_MOST))
+        for job in running:
+            jobs.setdefault(job.worker, []).append(f"{queue} {short_id(job.id)}")
+    return [{**JOB_WORKER.values_of(row), "jobs": jobs.get(str(row.id), [])} for row in workers]
+
+
+def _job_worker_row(values: Mapping[str, Any]) -> dict[str, Any]:
+    silence = (datetime.now(UTC) - values["updated_at"]).total_seconds()  # noqa: TID251  # display
+    return {
+        "worker": short_id(values["id"]),
+        "host": values["host"],
+        "pid": values["pid"],
+        "queues": ", ".join(values["queues"]),
+        "jobs": ", ".join(values["jobs"]) or "none",
+        "heartbeat": f"{max(silence, 0):.0f} s ago",
+    }
 
 
 def _process_text(process: ProcessStatus) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from dspex.clock import Clock
+from dspex.error_text import quantity
 
 MAX_BUCKETS: Final = 4096
 WRONG_KEYS_PER_MINUTE: Final = 30
@@ -58,7 +59,7 @@ class RateLimiter:
             burst = _burst(per_minute)
             burst_text = "" if burst == per_minute else f", or {burst:g} at a time"
             raise RateLimited(
-                f"more than {per_minute} requests a minute{burst_text}",
+                f"more than {quantity(per_minute, 'request')} a minute{burst_text}",
                 retry_after_s=(1 - bucket.tokens) * 60 / per_minute,
             )
         bucket.tokens -= 1
@@ -85,7 +86,9 @@ class RateLimiter:
         """
         bucket = self._buckets[key]
         if bucket.running >= at_once:
-            raise RateLimited(f"more than {at_once} requests at once", retry_after_s=1.0)
+            raise RateLimited(
+                f"more than {quantity(at_once, 'request')} at once", retry_after_s=1.0
+            )
         bucket.running += 1
         try:
             yield
