@@ -1,4 +1,4 @@
-"""Jobs that a command waits for: run in this process where no worker takes them."""
+"""Work that a command waits for: done in this process where no worker takes it."""
 
 import os
 import platform
@@ -11,6 +11,10 @@ from dspex.bootstrap.jobs import handlers_of
 from dspex.bootstrap.services import Services, job_policy, new_id
 from dspex.errors import ConflictError, NotFoundError
 from dspex.execution.modules import CodeRoot
+from dspex.execution.workers.orphans import is_running
+from dspex.operations.executions.executor import Executor
+from dspex.operations.executions.records import EXECUTION, ExecutionRecord
+from dspex.operations.executions.resumption import Resumption
 from dspex.operations.framework.store import Insert, Query, Update
 from dspex.operations.jobs import JobRows, JobRunner, OrphanSweeper, WorkerRegistry
 from dspex.operations.jobs.heartbeat import heartbeat
@@ -85,3 +89,20 @@ async def _worker(
         await runner.hand_back()
         with suppress(ConflictError):  # others have declared it dead
             await store.write(stopped)
+
+
+async def continue_here(services: Services, execution: ExecutionRecord) -> ExecutionRecord:
+    """Return a pending execution when it has ended or waits again, if this process continues it.
+
+    Where a worker or a server runs, or the code of the program is elsewhere, it stays pending.
+    """
+    operations = services.operations
+    store = operations.dependencies.store
+    workers = await store.select(JOB_WORKER, Query(where={"status": "alive"}, limit=_AT_ONCE))
+    if any(row.host != platform.node() or is_running(row.pid, 0) for row in workers):
+        return execution
+    resumption = Resumption(
+        store, operations.services[Executor], clock=operations.clock, leaves_foreign=True
+    )
+    await resumption.resume_if_ours(execution)
+    return await store.get(EXECUTION, id=execution.id) or execution

@@ -49,3 +49,29 @@ def test_files_are_added_searched_replaced_and_removed(
     run("collection", "delete", "handbook")
     run("collection", "search", "handbook", "lamps", code=1)
     assert "there is no collection 'handbook'" in capsys.readouterr().err
+
+
+def test_conditions_are_written_as_in_every_list_or_as_json(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"key": f"k{year}", "text": "lamps", "year": year, "topic": "shop"}
+        for year in (2019, 2020, 2021)
+    ]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    run("collection", "create", "years", "--embedder", "none")
+    run("collection", "add", "years", "rows.jsonl")
+    for conditions, keys in (
+        (["year_gte=2020", "topic=shop"], {"k2020", "k2021"}),
+        (["year_in=2019,2021"], {"k2019", "k2021"}),
+        (["year_in=2019", "year_in=2020"], {"k2019", "k2020"}),
+        (['{"year": {"lt": 2020}}'], {"k2019"}),
+        (["topic=office"], set()),
+    ):
+        options = [part for text in conditions for part in ("--where", text)]
+        capsys.readouterr()
+        run("collection", "search", "years", "lamps", "--mode", "lexical", "--json", *options)
+        passages = json.loads(capsys.readouterr().out)["passages"]
+        assert {passage["document"] for passage in passages} == keys
+    run("collection", "search", "years", "lamps", "--where", "year", code=1)
+    assert "--where takes FILTER=VALUE, such as year_gte=2020" in capsys.readouterr().err

@@ -119,7 +119,7 @@ def test_versions_are_listed_compared_and_activated(
         run(capsys, "push", "app.py:qa")
         sys.modules.pop("app", None)
     rows = json.loads(call(capsys, "program", "versions", "qa", "--json")[1])["program_versions"]
-    assert [row["number"] for row in rows] == [2, 1]
+    assert [(row["number"], row["current"]) for row in rows] == [(2, True), (1, False)]
     lines = call(capsys, "program", "diff", "qa", "1", "2")[1].splitlines()
     assert "  - Be brief." in lines
     assert "  + Be kind." in lines

@@ -132,3 +132,20 @@ def test_workers_that_run_jobs_are_listed_with_their_jobs(
     assert [(each["pid"], each["jobs"]) for each in listed["job_workers"]] == [
         (4711, [f"evaluation {job[-8:]}"])
     ]
+
+
+def test_a_watched_job_prints_its_states_as_text(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "qa.py").write_text("import dspex\nqa = dspex.Predict('question -> answer')\n")
+    (folder / "rows.csv").write_text("question,answer\n?,4\n")
+    assert call(capsys, "push", "qa.py:qa")[0] == 0
+    assert call(capsys, "dataset", "add", "rows", "rows.csv")[0] == 0
+    create = ("evaluation", "create", "qa", "--dataset", "rows", "--metric", "f1", "--metrics")
+    created = json.loads(call(capsys, *create, "exact_match,contains", "--json")[1])
+    assert created["metrics"] == ["f1", "exact_match", "contains"]
+    assert call(capsys, "job", "cancel", created["id"])[0] == 0
+    code, out, _ = call(capsys, "job", "watch", created["id"])
+    events = [line.split("  ", 1)[1] for line in out.partition("\n\n")[0].splitlines()]
+    assert (code, events[0].partition(":")[0], events[-1]) == (1, "queued", "cancelled")
+    assert not any("{" in event for event in events)

@@ -142,6 +142,17 @@ class Resumption:
         except Exception:  # noqa: BLE001  # the others must continue
             _log.exception("execution %s cannot be continued", row.id)
 
+    async def resume_if_ours(self, record: ExecutionRecord) -> bool:
+        """Continue a pending execution if its code is here; return whether it is.
+
+        Raises:
+            StorageError: the database is unavailable; it is continued later.
+        """
+        if not await self._is_ours(record):
+            return False
+        await self.resume(record)
+        return True
+
     async def resume(self, record: ExecutionRecord) -> None:
         """Continue an execution that is pending, unless another process does.
 

@@ -14,6 +14,7 @@ from dspex.error_text import quantity
 from dspex.errors import DspexError, InvalidError
 from dspex.execution.retrieval.readers import SourceDocument, matching_files, read_file
 from dspex.execution.retrieval.retriever import MAX_K, SEARCH_MODES
+from dspex.execution.retrieval.where import OPERATORS
 from dspex.operations.collections.actions import (
     add_documents,
     delete_documents,
@@ -186,7 +187,14 @@ def rebuild_command(
 @click.option("--limit", type=click.IntRange(1, MAX_K), default=5, show_default=True)
 @click.option("--mode", type=click.Choice(SEARCH_MODES), default="hybrid", show_default=True)
 @click.option("--weight", type=click.FloatRange(0, 1), default=0.5, show_default=True)
-@click.option("--where", help='Conditions as JSON, such as {"year": {"gte": 2020}}.')
+@click.option(
+    "--where",
+    "filters",
+    multiple=True,
+    metavar="FILTER=VALUE",
+    help="Only documents with such metadata, e.g. topic=shops, year_gte=2020; may be repeated. "
+    "Also one object of JSON.",
+)
 @workspace_option
 @state_option
 @json_option
@@ -194,15 +202,14 @@ def search_command(
     *,
     name: str,
     limit: int,
-    where: str | None,
+    filters: Sequence[str],
     workspace: str | None,
     state_dir: Path | None,
     as_json: bool,
     **values: Any,
 ) -> int:
     """Search a collection by words, by meaning, or both; the best passage comes first."""
-    conditions = {} if where is None else _json("where", where)
-    request = SearchCollection(collection=name, k=limit, where=conditions, **values)
+    request = SearchCollection(collection=name, k=limit, where=_conditions(filters), **values)
 
     async def work(services: Services) -> Any:
         operations = await operations_in(services, workspace)
@@ -258,3 +265,36 @@ def _json(name: str, text: str) -> Any:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise InvalidError(f"--{name}: {text!r} is not JSON ({error})") from error
+
+
+def _conditions(filters: Sequence[str]) -> dict[str, Any]:
+    """Return the conditions that `Where.parse` takes, of FILTER=VALUE texts or of JSON.
+
+    Raises:
+        InvalidError: a text is neither.
+    """
+    conditions: dict[str, Any] = {}
+    for text in filters:
+        if text.lstrip().startswith("{"):
+            conditions |= _json("where", text)
+            continue
+        filter_name, equals, value = text.partition("=")
+        if not equals:
+            raise InvalidError(f"--where takes FILTER=VALUE, such as year_gte=2020, not {text!r}")
+        name, _, operator = filter_name.rpartition("_")
+        if not name or operator not in OPERATORS:
+            name, operator = filter_name, "eq"
+        operators = conditions.setdefault(name, {})
+        parsed = _filter_value(operator, value)
+        operators[operator] = [*operators.get("in", ()), *parsed] if operator == "in" else parsed
+    return conditions
+
+
+def _filter_value(operator: str, text: str) -> Any:
+    """Return a value of JSON, or else the text; "in" takes texts with commas."""
+    if operator == "in" and not text.startswith("["):
+        return [_filter_value("eq", part) for part in text.split(",")]
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return text

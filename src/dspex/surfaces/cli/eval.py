@@ -41,8 +41,11 @@ from dspex.surfaces.cli.targets import Target, code_root, find_target
 _MOST_PLACES = 3
 metric_option = click.option(
     "--metric",
+    "--metrics",
+    "metric",
     multiple=True,
-    help=f"{', '.join(METRICS)} or file.py:function; the first of several is the main one.",
+    help=f"{', '.join(METRICS)} or file.py:function; repeated, or separated by commas. The first "
+    "is the main one.",
 )
 judge_option = click.option(
     "--judge",
@@ -252,7 +255,8 @@ def metrics_of(
         DefinitionError: a metric is unknown, or two metrics have the same name.
     """
     defaults = ("exact_match",) if judge is None else ()
-    metrics = [_metric_of(text, code) for text in texts or defaults]
+    parts = [part.strip() for text in texts or defaults for part in text.split(",")]
+    metrics = [_metric_of(part, code) for part in parts if part]
     names = [metric_name(metric) for metric in metrics]
     names += [] if judge is None else [judge.name]
     if len(set(names)) < len(names):

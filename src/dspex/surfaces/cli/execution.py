@@ -26,8 +26,15 @@ from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Query
 from dspex.operations.programs.stored_programs import find_program
 from dspex.surfaces.cli.nouns import noun_group
-from dspex.surfaces.cli.options import operations_in, state_option, with_store, workspace_option
-from dspex.surfaces.cli.output import fields_text, json_option, say, show_json
+from dspex.surfaces.cli.options import (
+    operations_in,
+    settings_of,
+    state_option,
+    with_services,
+    with_store,
+    workspace_option,
+)
+from dspex.surfaces.cli.output import failure_text, fields_text, json_option, say, show_json
 from dspex.surfaces.cli.references import find_row
 from dspex.surfaces.cli.rows import select_rows, stored_row, stored_rows
 from dspex.surfaces.cli.run import execution_json, summary
@@ -136,10 +143,13 @@ def answer_command(
 ) -> int:
     """Answer the open question of an execution; without values, ask for them at the terminal.
 
-    ID is that of the execution or of the question. A server or worker continues the execution.
+    ID is that of the execution or of the question. A server or worker continues the execution;
+    where none runs, this command does.
     """
 
     async def work(services: Services) -> ExecutionRecord:
+        from dspex.bootstrap.local_jobs import continue_here  # other commands do not load it
+
         operations = await operations_in(services, workspace)
         row = await open_question(operations, execution_id, question)
         if row.execution_id is None:
@@ -148,18 +158,30 @@ def answer_command(
         answer = parse_fields(values, signature.output_fields)
         if not values and has_terminal():
             answer = ask_at_terminal(signature=signature, inputs=row.inputs)
-        return await operations.perform(
+        execution = await operations.perform(
             answer_execution,
             AnswerExecution(execution_id=row.execution_id, question_id=row.id, answer=answer),
         )
+        if execution.status != "pending":
+            return execution
+        return await continue_here(services, execution)
 
-    execution = with_store(state_dir, work)
+    execution = with_services(settings_of(state_dir=state_dir), work)
     if as_json:
         show_json(execution_json(execution))
-    else:
-        click.echo(f"execution is {execution.status} (id {short_id(execution.id)})")
-        if execution.status == "pending":
-            say("a server (`dspex serve`) or a worker (`dspex worker start`) continues it")
+        return 0
+    click.echo(f"execution is {execution.status} (id {short_id(execution.id)})")
+    if execution.outputs is not None:
+        click.echo(fields_text(execution.outputs))
+    elif execution.error is not None:
+        say(failure_text(execution.error["message"], execution.error.get("frames", ())))
+    elif execution.status == "pending":
+        say(
+            "the server or worker of this database continues it; without one, start `dspex serve` "
+            "or `dspex worker start` where the code of the program is"
+        )
+    elif execution.status == "waiting":
+        say("the program asks another question: `dspex inbox` shows it")
     return 0
 
 

@@ -61,8 +61,11 @@ class Parameter:
         flag = f"--{self.name.replace('_', '-')}"
         if self.hint is bool:
             return click.Option([flag], is_flag=True, default=None, help=self._help)
-        kind = _click_type(self.hint)
         complete = complete_row(self.resource)
+        if _is_list_of_texts(self.hint):
+            flags = [*([flag[:-1]] if flag.endswith("s") else []), flag, self.name]
+            return click.Option(flags, multiple=True, help=self._help, shell_complete=complete)
+        kind = _click_type(self.hint)
         return click.Option([flag], type=kind, help=self._help, shell_complete=complete)
 
     @property
@@ -120,7 +123,7 @@ async def input_of(
     fields: dict[str, Any] = {}
     for parameter in parameters:
         value = values.get(parameter.name)
-        if value is None:
+        if value is None or value == ():
             continue
         if parameter.id_field is None:
             fields[parameter.name] = _parse(parameter.name, value, parameter.hint)
@@ -178,10 +181,10 @@ def _description(name: str, hint: Any, *, is_reference: bool) -> str:
         return "Its name or id."
     if name in _HELP:
         return _HELP[name]
+    if _is_list_of_texts(hint):
+        return "One or more: repeated, or separated by commas."
     member = _members(hint)[0]
     origin = typing.get_origin(member) or member
-    if origin is list and typing.get_args(member) in {(str,), ()}:
-        return "One or more, separated by commas."
     if member is datetime:
         return "A time such as 2030-01-31T12:00:00Z."
     if member in {str, int, float, bool} or origin is Literal:
@@ -189,8 +192,16 @@ def _description(name: str, hint: Any, *, is_reference: bool) -> str:
     return "JSON, or @FILE."
 
 
+def _is_list_of_texts(hint: Any) -> bool:
+    member = _members(hint)[0]
+    is_list = (typing.get_origin(member) or member) is list
+    return is_list and typing.get_args(member) in {(str,), ()}
+
+
 def _parse(name: str, value: Any, hint: Any) -> Any:
     """Return the value of an option: text for texts, a list for texts with commas, else JSON."""
+    if isinstance(value, tuple):  # of a repeated option
+        return [part for text in value for part in _parse(name, text, hint)]
     if not isinstance(value, str):
         return value
     if name == "text" and value == "-":

@@ -1,6 +1,5 @@
 """`dspex job`: list, show, watch, pause, resume, requeue and cancel jobs of every kind."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import aclosing
 from operator import itemgetter
@@ -183,8 +182,11 @@ def _progress_text(progress: Mapping[str, Any]) -> str:
 
 
 def _event_text(payload: Mapping[str, Any]) -> str:
-    message = payload.get("message")
-    return str(message) if message else json.dumps(payload, ensure_ascii=False, default=str)
+    """Return what an event says: its message, or else the state, the progress and the reason."""
+    if message := payload.get("message"):
+        return str(message)
+    parts = (payload["status"], _progress_text(payload["progress"] or {}), payload["waiting"])
+    return ": ".join(part for part in parts if part)
 
 
 def _show(values: Mapping[str, Any], *, as_json: bool) -> None:

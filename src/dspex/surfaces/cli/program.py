@@ -41,13 +41,14 @@ def versions_command(
         return program, await operations.list(resource, query)
 
     program, versions = with_store(state_dir, work)
-    rows = [resource.values_of(version) for version in versions]
+    rows = [
+        {**resource.values_of(version), "current": version.id == program.current_version_id}
+        for version in versions
+    ]
     if as_json:
         show_json({resource.plural: rows, "next": None})
         return 0
-    marked = [
-        {**row, "current": "*" if row["id"] == program.current_version_id else ""} for row in rows
-    ]
+    marked = [{**row, "current": "*" if row["current"] else ""} for row in rows]
     click.echo(table(marked, ("number", "current", "made_by", "created_at", "id")))
     return 0
 
