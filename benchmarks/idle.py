@@ -30,7 +30,7 @@ from dspex.testing.postgres import PostgresServer
 
 HERE = Path(__file__).parent
 FOLLOWERS = (1, 10, 100)
-GOALS = {"questions of an idle worker, a second": 120.0, "100 followers to 1": 1.5}
+GOALS = {"questions of an idle worker, a second": 40.0, "100 followers to 1": 1.5}
 
 
 async def transactions(server: PostgresServer, database: str) -> int:

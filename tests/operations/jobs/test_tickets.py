@@ -60,6 +60,10 @@ async def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(
                 for turn in (0, 0, 1) if life == "first" else (2, 3):
                     await asyncio.to_thread(tickets.add, "evaluation", JOB, turn)
                 await asyncio.to_thread(tickets.add, "elsewhere", OTHER, 0)
+                names = [thread.name for thread in threading.enumerate()]
+                assert "queue-worker-evaluation" not in names  # it would poll the database
+                tickets.look("evaluation")
+                tickets.look("elsewhere")
                 await both.wait()
                 first = 0 if life == "first" else 2
                 assert [entry[:3] for entry in sorted(runs, key=lambda entry: entry[2])] == [
@@ -119,6 +123,7 @@ async def test_a_database_that_is_away_is_a_storage_error_whatever_is_asked(
         )
         await asyncio.to_thread(tickets.start, [("evaluation", "evaluation")])
         server.stop("QUIT")
+        tickets.look("evaluation")
         for call in (
             lambda: tickets.add("evaluation", JOB, 0),
             lambda: tickets.find_spent([ticket_of(JOB, 0)]),

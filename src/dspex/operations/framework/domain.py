@@ -12,8 +12,12 @@ from dspex.operations.framework.resource import Resource
 class Domain(Mapping[str, Resource[Any]]):
     """All resources by name and all actions. No resource refers to a later one.
 
-    Tables, API types, routes and documentation are derived from it.
+    Tables, API types, routes and documentation are derived from it, once for each domain: it is
+    equal to itself only.
     """
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def __init__(
         self,

@@ -22,7 +22,8 @@ class JobPolicy:
             at most.
         beat: the time between two heartbeats of a worker.
         dead_after: a worker without a heartbeat for this long is dead.
-        poll: the time between two looks of workers for new and cancelled jobs.
+        poll: the time between two looks of workers for new and cancelled jobs; a worker without
+            jobs waits twice as long.
         stall: a job whose code has kept its process busy for this long without a pause has failed;
             0: never.
         start: how long the process of a job may take to start.

@@ -14,7 +14,7 @@ from dspex.operations.jobs.policy import JobPolicy
 
 
 class QueuedJobs:
-    """Explains why a new job waits; workers find it by its row, four times a second.
+    """Explains why a new job waits; workers find it by its row, at least twice a second.
 
     So no job can be lost between its row and a queue, and the process does not need DBOS. Many
     tasks may use it.

@@ -2,6 +2,7 @@
 
 A ticket is a DBOS workflow for one turn of one job; its id names both, so that creating it twice
 has no effect. Nothing else is kept in DBOS: the job is its row, and its results are in its journal.
+The rows also tell where tickets may wait, so DBOS does not poll: it looks where it is asked to.
 
 DBOS allows one instance in a process, and brings its threads and loop along: so a process that runs
 jobs does nothing else, and the work is done on the loop of the worker, not on a thread of DBOS. It
@@ -18,6 +19,7 @@ from uuid import UUID
 
 from dspex.errors import ConfigurationError, StorageError, boundary
 from dspex.operations.jobs.policy import JobPolicy
+from dspex.operations.jobs.ticket_dispatcher import TicketDispatcher
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -57,9 +59,10 @@ class Tickets:
         self._channels: frozenset[str] = frozenset()
         self._engine: sa.Engine | None = None
         self._client: DBOSClient | None = None
+        self._dispatchers: dict[str, TicketDispatcher] = {}
 
     def start(self, channels: Sequence[tuple[str, str]]) -> None:
-        """Launch DBOS; from now on it hands out what waits under `channels`.
+        """Launch DBOS; from now on `look` hands out what waits under `channels`.
 
         Each comes with the queue that it belongs to.
 
@@ -90,7 +93,7 @@ class Tickets:
         from dbos import DBOS, DBOSClient
         from dbos import DBOSPortableJSONSerializer as Plain
 
-        DBOS(
+        instance = DBOS(
             config={
                 "name": APPLICATION,
                 "system_database_url": _plain_url(self._url),
@@ -104,16 +107,17 @@ class Tickets:
             }
         )
         DBOS.workflow(name=WORKFLOW)(_workflow_of(self._run, self._loop))
-        DBOS.listen_queues([channel for channel, _ in channels])
+        DBOS.listen_queues([])  # a thread for each would poll it four times a second
         DBOS.launch()
         for channel, queue in channels:
-            DBOS.register_queue(
+            registered = DBOS.register_queue(
                 channel,
                 worker_concurrency=self._policy.concurrency,
                 global_concurrency=self._policy.limits.get(queue),
                 polling_interval_sec=self._policy.poll,
                 on_conflict="always_update",
             )
+            self._dispatchers[channel] = TicketDispatcher(instance, registered)
         self._client = DBOSClient(
             system_database_engine=self._engine, serializer=Plain(), application_name=APPLICATION
         )
@@ -131,6 +135,14 @@ class Tickets:
             options["priority"] = 1  # after jobs that have started already
         with self._client_in_use() as client:
             client.enqueue(options, queue, str(job_id), turn)
+
+    def look(self, channel: str) -> None:
+        """Hand out soon what waits in this channel, as far as this worker may run it.
+
+        It does not block. What a limit leaves waits for the next look.
+        """
+        if channel in self._dispatchers:
+            self._dispatchers[channel].look()
 
     def find_spent(self, tickets: Sequence[str]) -> set[str]:
         """Return the tickets that can no longer lead to a run."""
@@ -186,6 +198,9 @@ class Tickets:
         """End DBOS in this process; the runs that it started must have ended."""
         from dbos import DBOS
 
+        for dispatcher in self._dispatchers.values():
+            dispatcher.stop()
+        self._dispatchers = {}
         try:
             if self._client is not None:
                 self._client.destroy()

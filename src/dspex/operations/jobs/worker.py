@@ -208,7 +208,7 @@ class JobWorker:
             queues=config.policy.queues,
             forget_tickets=life.forget_tickets,
         )
-        polls = 0
+        polls, is_busy = 0, True
         while not (stopping.is_set() or self._is_over.is_set()):
             try:
                 await life.processes.watch()
@@ -219,13 +219,15 @@ class JobWorker:
                     stopping.set()
                 await life.discard_lost_tickets()
                 await cleaner.tick()
-                if polls % _HEAL == _HEAL - 1:
+                if polls >= _HEAL:
+                    polls = 0
                     await self._heal(life)
                     await self._notice_changed_code(life)
             except StorageError as error:
                 _log.warning("jobs cannot be checked now: %s", error.message)
-            polls += 1
-            await _either(stopping, self._is_over, within=config.policy.poll)
+            pause = 1 if is_busy else 2
+            polls += pause
+            await _either(stopping, self._is_over, within=pause * config.policy.poll)
 
     async def _heal(self, life: "_Life") -> None:
         """Begin new turns of queued jobs whose tickets led to no run, as after an outage."""
@@ -269,6 +271,7 @@ class _Life:
         if ticket not in self.jobs_by_ticket:
             await asyncio.to_thread(self.tickets.add, channel, job.id, job.turn)
             self.jobs_by_ticket[ticket] = (channel, job)
+        self.tickets.look(channel)
 
     async def forget_tickets(self, before: datetime) -> int:
         return await asyncio.to_thread(self.tickets.forget, before)

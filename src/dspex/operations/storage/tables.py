@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -62,8 +63,9 @@ def tables_of(domain: Domain) -> Mapping[str, sa.Table]:
     return {name: tables[resource.plural] for name, resource in domain.items()}
 
 
+@lru_cache(maxsize=8)  # every opened store needs them five times, and they take 50 ms
 def metadata_of(domain: Domain) -> sa.MetaData:
-    """Return all tables of a database with `domain`."""
+    """Return all tables of a database with `domain`; they are shared, so do not change them."""
     metadata = sa.MetaData(naming_convention=NAMING)
     for resource in domain.values():
         _table(resource, domain, metadata)
