@@ -307,9 +307,9 @@ def test_models_that_modules_bring_are_replayed_and_within_the_budget(rulebook):
                 FEW,
                 train=TRAIN,
                 metric=dspex.exact_match,
-                search=Search(budget=Budget(calls=20), concurrency=1),
+                search=Search(budget=Budget(calls=30), concurrency=1),
             )
         )
-    assert (outcome.stopped or "").startswith("budget: the budget of 20 calls")
-    assert len(model.requests) + len(brought.requests) == outcome.spent.calls == 20
+    assert (outcome.stopped or "").startswith("budget: the budget of 30 calls")
+    assert len(model.requests) + len(brought.requests) == outcome.spent.calls == 30
     assert len(brought.requests) > len(TRAIN)

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 import dspex
-from dspex.errors import DefinitionError, ModelError
+from dspex.errors import BudgetError, DefinitionError, ModelError
 from dspex.execution.clients import Budget, Response
 from dspex.language.records import Example, Usage
 from dspex.learning.evaluation import Report, Row, compare
@@ -235,18 +235,18 @@ def test_budget_for_the_held_out_comparison_is_set_aside(rulebook):
     assert budget.spent.calls == len(model.requests)
 
 
-def test_budget_without_room_for_the_comparison_changes_nothing(rulebook):
+def test_budget_without_room_for_the_comparison_is_refused(rulebook):
     model = rulebook(answer)
-    outcome = optimize(model, says("Good."), test=TEST, budget=Budget(calls=60))
-    assert (outcome.best.number, outcome.verdict, len(model.requests)) == (0, None, 12)
-    assert "72 calls are reserved" in outcome.stopped
-    assert outcome.conclusion == "the unchanged program was the only trial"
+    with pytest.raises(BudgetError, match=r"two on each of 36 held-out rows.* 96 are enough"):
+        optimize(model, says("Good."), test=TEST, budget=Budget(calls=60))
+    assert len(model.requests) == 3
     insisted = optimize(
         rulebook(answer), says("Good."), test=TEST, budget=Budget(calls=60), insists=True
     )
     assert insisted.program.signature.instructions == "Good."
     assert insisted.verdict is None
     assert "there was no comparison on held-out rows" in insisted.conclusion
+    assert insisted.result == "stopped"
 
 
 def test_search_resumed_within_its_budget_ends_as_an_undisturbed_one(rulebook, tmp_path):

@@ -276,7 +276,7 @@ async def test_an_optimization_takes_an_objective_and_limits_and_changes_nothing
         assert row.best["trial"] == 0  # demonstrations cost tokens
 
 
-async def test_an_optimization_whose_budget_does_not_reach_the_comparison_stores_no_version(
+async def test_an_optimization_whose_budget_does_not_reach_the_comparison_is_refused(
     tmp_path: Path,
 ) -> None:
     async with here(tmp_path, SimulatedModel()) as at:
@@ -285,8 +285,9 @@ async def test_an_optimization_whose_budget_does_not_reach_the_comparison_stores
         await a_dataset(store, ROWS)
         request = CreateOptimization(program="qa", dataset="questions", budget={"calls": 30})
         row = await at.ended("create_optimization", request)
-        assert (row.status, row.result_version_id) == ("completed", None), row.error
-        assert "calls are reserved for the comparison on 9 held-out rows" in row.best["stopped"]
+        assert (row.status, row.result_version_id) == ("failed", None)
+        assert row.error["code"] == "budget"
+        assert "two on each of 9 held-out rows take at least 44 calls" in row.error["message"]
 
 
 async def test_without_a_significant_improvement_the_program_stays(tmp_path: Path) -> None:

@@ -190,10 +190,14 @@ def test_optimize_ends_before_its_budget_is_passed(
     del folder
     with served({"m": SimulatedModel(seed=1)}) as server:
         code, out, err = optimize(capsys, f"{server.url}#m", "--max-calls", "60")
-        assert (code, server.calls["m"] <= 60) == (0, True)
-    assert "stopped early: budget: the budget of 60 calls" in err
-    assert "160 calls are reserved for the comparison on 80 held-out rows" in err
-    assert "best: trial 0" in out
+        assert (code, server.calls["m"]) == (1, 3)
+        assert "and two on each of 80 held-out rows" in err
+        enough = re.search(r"(\d+) are enough", err)
+        assert enough is not None
+        most = int(enough[1])
+        code, out, err = optimize(capsys, f"{server.url}#m", "--max-calls", str(most), "--json")
+        assert (code, server.calls["m"] <= 3 + most) == (0, True)
+    assert json.loads(out)["result"] in {"improved", "no significant improvement"}
 
 
 def test_another_winner_is_picked_from_a_finished_search(
@@ -353,7 +357,7 @@ def test_a_journal_of_another_model_is_refused_until_it_is_put_aside(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with served({"m": SimulatedModel(seed=1), "n": SimulatedModel(seed=2)}) as server:
-        files = ["--journal", "j.jsonl", "--max-calls", "40"]
+        files = ["--journal", "j.jsonl", "--max-calls", "400"]
         assert optimize(capsys, f"{server.url}#m", *files)[0] == 0
         before = (folder / "j.jsonl").read_bytes()
         code, _, err = optimize(capsys, f"{server.url}#n", *files)

@@ -15,7 +15,12 @@ from dspex.learning.evaluation import Dataset, Report
 from dspex.learning.evaluation.evaluate import Metrics, metrics_by_name
 from dspex.learning.optimizers.checks import check_models, check_optimizer, check_splits
 from dspex.learning.optimizers.current_values import as_program
-from dspex.learning.optimizers.estimate import Probe, estimate_search
+from dspex.learning.optimizers.estimate import (
+    Probe,
+    additions_of,
+    cost_of_run,
+    estimate_search,
+)
 from dspex.learning.optimizers.identity import check_identity, identity_of
 from dspex.learning.optimizers.journal import MemoryJournal
 from dspex.learning.optimizers.proposer import (
@@ -30,6 +35,7 @@ from dspex.learning.optimizers.proposer import (
     Task,
     Trial,
 )
+from dspex.learning.optimizers.rehearsal import Rehearsal
 from dspex.learning.optimizers.reply_store import ReplyStore
 from dspex.learning.optimizers.reserve import Reserve
 from dspex.learning.optimizers.runner import Runner
@@ -40,6 +46,7 @@ from dspex.learning.optimizers.search_warnings import (
     missed_limit,
     search_warnings,
 )
+from dspex.learning.optimizers.smallest_budget import Plan
 from dspex.learning.optimizers.trials import Trials
 from dspex.learning.optimizers.verdict import Verdict, judge
 from dspex.sync import run
@@ -185,6 +192,7 @@ class _Driver:
             new_calls=self.replies.calls,
             stopped=stop_reason or self._stop_reason(),
             warnings=tuple(self.warnings),
+            incomparable=verdict if isinstance(verdict, str) else None,
         )
 
     async def _run_search(self, proposer: Proposer) -> None:
@@ -266,26 +274,60 @@ class _Driver:
         python_warnings.warn(text, UserWarning, stacklevel=5)
 
     async def _estimate(self, optimizer: Optimizer) -> Estimate | None:
-        """Report what the search may use; None without `on_estimate` or if it was cancelled."""
-        if self.search.on_estimate is None:
+        """Refuse a budget without room for one proposal, and report what the search may use.
+
+        None without `on_estimate`, or if the search was cancelled.
+        """
+        search, rows, cost = self.search, self.rows.of(BASELINE), None
+        budget = search.budget
+        is_limited = (budget.calls, budget.tokens, budget.usd) != (None,) * 3
+        if search.on_estimate is None and not is_limited:
             return None
-        rows = self.rows.of(BASELINE)
+        plan = self._plan(optimizer, rows=len(rows)) if is_limited else None
+        probe = await self._probe(rows, plan)
+        if probe is None:
+            return None
+        if plan is not None:
+            cost = cost_of_run(self.task, additions_of(optimizer, self.task), probe, search=search)
+            plan.check(budget, cost)
+        if search.on_estimate is None:
+            return None
+        self._check_measured(probe.report)
+        estimate = estimate_search(self.task, optimizer, probe, rows=len(rows), search=search)
+        if plan is not None and cost is not None:
+            estimate = replace(estimate, proposals=plan.proposals(budget, cost))
+        search.on_estimate(estimate)
+        return estimate
+
+    async def _probe(self, rows: Dataset, plan: Plan | None) -> Probe | None:
+        """Run the unchanged program on a few rows; their replies are used again."""
+        at_once = self.search.concurrency if self.search.on_estimate is None else 1
         traced = replace(BASELINE, is_traced=True)
-        result = await self.runner.run(traced, rows[:PROBES], concurrency=1)
+        result = await self.replies.in_time(
+            self.runner.run(traced, rows[:PROBES], concurrency=at_once)
+        )
         if self.replies.stop_error is not None:
-            raise self.replies.stop_error
+            error = self.replies.stop_error
+            runs = "" if plan is None else f". Up to the first proposal there are {plan}"
+            raise BudgetError(f"{error.message}{runs}", limit=error.context.get("limit")) from error
         if result is None:
             return None
-        self._check_measured(result.report)
-        probe = Probe(
+        return Probe(
             module=self.runner.module,
             report=result.report,
             calls=result.calls,
             context=self.runner.context,
         )
-        estimate = estimate_search(self.task, optimizer, probe, rows=len(rows), search=self.search)
-        self.search.on_estimate(estimate)
-        return estimate
+
+    def _plan(self, optimizer: Optimizer, *, rows: int) -> Plan | None:
+        """Return the runs up to the first proposal; None if the optimizer proposes nothing."""
+        silent = ScoredRows(self.task.train, self.search, lambda text: None)
+        rehearsal = Rehearsal(optimizer=optimizer, task=self.task, goal=self.goal, rows=silent.of)
+        runs = rehearsal.runs()
+        if runs is None:
+            return None
+        held_out = 0 if self.search.insists else len(self.search.test or ())
+        return Plan(rows=rows, fewest=runs[0], most=runs[1], held_out=held_out)
 
     async def _run_asks(self, asks: Sequence[Ask]) -> list[Result]:
         """Run `asks` at once and return their results in order, up to the first that was cut."""

@@ -10,6 +10,7 @@ from dspex.execution.clients.identity import identify
 from dspex.execution.clients.media_tokens import content_tokens
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module, Predict
+from dspex.language.records import Usage
 from dspex.learning.evaluation import Report
 from dspex.learning.optimizers.proposer import Additions, AdditionsProvider, Call, Optimizer, Task
 from dspex.learning.optimizers.search import Estimate, Search
@@ -31,20 +32,35 @@ class Probe:
     context: RunContext
 
 
-def estimate_search(
-    task: Task, optimizer: Optimizer, probe: Probe, *, rows: int, search: Search
-) -> Estimate:
-    """Return an upper bound: the most expensive run of the probe for each possible run.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCost:
+    """What one run of the program may use in a search, and what it used in the probe.
+
+    `calls`, `tokens` and `usd` are upper bounds, `least` is the cheapest run of the probe, and
+    `question` the tokens of a question of the optimizer. `usd_per_token` is None if no price is
+    known.
+    """
+
+    calls: int
+    tokens: float
+    question: float
+    usd_per_token: float | None
+    least: Usage
+
+    @property
+    def usd(self) -> float | None:
+        """The dollars of the most expensive run."""
+        return None if self.usd_per_token is None else self.usd_per_token * self.tokens
+
+
+def cost_of_run(task: Task, additions: Additions, probe: Probe, *, search: Search) -> RunCost:
+    """Return the most that a run may use: the most expensive run of the probe, and more.
 
     It adds what longer rows cost, and what the optimizer adds to prompts: the longest rows as
     demonstrations, the longest declared texts, its questions, and instructions of up to 250 tokens.
     It cannot foresee replies that are longer, or runs with more calls, than in the probe (a chain
     of thought instead of a plain answer, for example).
     """
-    additions = (
-        optimizer.additions(task) if isinstance(optimizer, AdditionsProvider) else Additions()
-    )
-    runs = rows + optimizer.runs(task, rows) + 2 * len(search.test or ())
     usages = [row.usage + row.judge_usage for row in probe.report.rows]
     calls, tokens = (
         max(1, *(usage.calls for usage in usages)),
@@ -57,22 +73,43 @@ def estimate_search(
     texts = calls * (longest - probed + _longest_texts(task))
     bytes_more = texts + _demonstrations(task, probe, additions, probed=probed)
     each = _tokens_for_a_byte(probe)
-    run = tokens + bytes_more * each + (calls * _INSTRUCTION if additions.questions else 0)
-    question = (_QUESTION + _QUESTION_ROWS * longest) * each + 2 * _INSTRUCTION
-    total = runs * run + additions.questions * max(0.0, question - run)
     costs = [
         usage.cost_usd / usage.total_tokens
         for usage in usages
-        if usage.cost_usd is not None and usage.calls
+        if usage.cost_usd is not None and usage.total_tokens
     ]
+    return RunCost(
+        calls=calls,
+        tokens=tokens + bytes_more * each + (calls * _INSTRUCTION if additions.questions else 0),
+        question=(_QUESTION + _QUESTION_ROWS * longest) * each + 2 * _INSTRUCTION,
+        usd_per_token=max(costs) if len(costs) == len(usages) else None,
+        least=min(usages, key=lambda usage: (usage.calls, usage.total_tokens)),
+    )
+
+
+def additions_of(optimizer: Optimizer, task: Task) -> Additions:
+    """Return what an optimizer adds to prompts and asks; nothing if it does not say."""
+    return optimizer.additions(task) if isinstance(optimizer, AdditionsProvider) else Additions()
+
+
+def estimate_search(
+    task: Task, optimizer: Optimizer, probe: Probe, *, rows: int, search: Search
+) -> Estimate:
+    """Return an upper bound: the most expensive run for each possible run; see `cost_of_run`."""
+    additions = additions_of(optimizer, task)
+    cost = cost_of_run(task, additions, probe, search=search)
+    runs = rows + optimizer.runs(task, rows) + 2 * len(search.test or ())
+    total = runs * cost.tokens + additions.questions * max(0.0, cost.question - cost.tokens)
+    usages = [row.usage + row.judge_usage for row in probe.report.rows]
+    tokens = max(usage.total_tokens for usage in usages)
     return Estimate(
         runs=runs,
-        calls=runs * calls,
+        calls=runs * cost.calls,
         tokens=round(total),
-        usd=max(costs) * total if len(costs) == len(usages) else None,
+        usd=None if cost.usd_per_token is None else cost.usd_per_token * total,
         seconds=max(row.seconds for row in probe.report.rows)
         * runs
-        * (run / tokens if tokens else 1.0),
+        * (cost.tokens / tokens if tokens else 1.0),
     )
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Generic, TypeGuard, TypeVar
+from typing import Any, Generic, Literal, TypeGuard, TypeVar
 
 from dspex.arguments import checks_names
 from dspex.error_text import quantity
@@ -31,13 +31,15 @@ from dspex.learning.optimizers.verdict import Verdict
 from dspex.telemetry import Event
 
 P = TypeVar("P", bound=Module | Program)
+OutcomeKind = Literal["improved", "no significant improvement", "budget too small", "stopped"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """Upper bounds for a search, from a few real runs.
 
-    Calls, tokens, dollars (None: no price is known) and seconds.
+    Calls, tokens, dollars (None: no price is known) and seconds. `proposals` is how many fit into
+    the budget in any case; None without a limit on calls, tokens or dollars.
     """
 
     runs: int
@@ -45,12 +47,16 @@ class Estimate:
     tokens: int
     usd: float | None
     seconds: float
+    proposals: int | None = None
 
     def __str__(self) -> str:
         money = "unknown cost" if self.usd is None else f"${self.usd:.2f}"
+        fit = ""
+        if self.proposals is not None:
+            fit = f"; the budget is for at least {quantity(self.proposals, 'proposal')}"
         return (
             f"at most {quantity(self.runs, 'run')}, about {quantity(self.calls, 'call')}, "
-            f"{quantity(self.tokens, 'token')}, {money}, {self.seconds:.0f} s"
+            f"{quantity(self.tokens, 'token')}, {money}, {self.seconds:.0f} s{fit}"
         )
 
 
@@ -148,6 +154,7 @@ class Outcome(Generic[P]):
     `objective` the figure that was maximized. `trials` are in the order of asking; trial 0 is the
     unchanged program. `new_calls` counts the calls of this run, `spent` also those of earlier runs
     with the same journal. `stopped` is the reason for an early end, `warnings` are about the data.
+    `incomparable` is why the winner could not be compared on the held-out rows.
     `estimated` holds the expected figures by trial number, given all trials; the best was chosen by
     them.
     """
@@ -167,6 +174,27 @@ class Outcome(Generic[P]):
     kept: str | None = None
     objective: str = ""
     tie: str = ""
+    incomparable: str | None = None
+
+    @property
+    def result(self) -> OutcomeKind:
+        """What the search came to.
+
+        "improved": the winner is significantly better on the held-out rows, or, without such rows,
+        better on those of the search. "budget too small": no proposal was scored. "stopped": it was
+        cancelled, or ended before it could compare its winner.
+        """
+        is_better = bool(self.best.candidate.assignment) and self.incomparable is None
+        if self.verdict is not None:
+            is_better = self.verdict.is_better
+        if is_better and not self.unmet:
+            return "improved"
+        if self.stopped == "cancelled":
+            return "stopped"
+        if self.stopped and not any(trial.candidate.is_final for trial in self.trials[1:]):
+            return "budget too small"
+        is_open = bool(self.best.candidate.assignment) and self.incomparable is not None
+        return "stopped" if is_open else "no significant improvement"
 
     @property
     def candidate(self) -> P:
@@ -190,6 +218,8 @@ class Outcome(Generic[P]):
             sentences.append(f"{best}; there was no comparison on held-out rows")
         elif not self.verdict.is_better:
             sentences.append(f"the winner is returned anyway (insists=True); {best}")
+        if self.result == "budget too small":
+            sentences.append("the budget was too small to score one proposal")
         if self.unmet and self.kept is None:
             sentences.insert(0, f"no program within the limits ({', '.join(self.unmet)})")
         if self.tie:

@@ -337,6 +337,7 @@ def _of_outcome(outcome: Outcome[Module], program: Program) -> _SearchResult:
             "label": best.candidate.label,
             "score": best.score,
             "changes": outcome.changes(),
+            "result": outcome.result,
             "stopped": outcome.stopped,
             "warnings": list(outcome.warnings),
             "conclusion": outcome.conclusion,

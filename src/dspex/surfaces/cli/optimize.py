@@ -347,6 +347,7 @@ def _outcome_json(outcome: Outcome[Any]) -> dict[str, Any]:
         "best": outcome.best.number,
         "front": outcome.front_table(),
         "verdict": None if verdict is None else {"better": verdict.is_better, **verdict.to_dict()},
+        "result": outcome.result,
         "conclusion": outcome.conclusion,
         "unmet": list(outcome.unmet),
         "kept": outcome.kept,

@@ -1,0 +1,107 @@
+"""The first proposal of a search, rehearsed with invented results: how many runs it takes.
+
+Proposers are pure, so an optimizer can be started and asked without any cost.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dspex.language.programs import Program
+from dspex.learning.evaluation import Dataset, Report, Row
+from dspex.learning.optimizers.goal import Goal
+from dspex.learning.optimizers.proposer import (
+    Ask,
+    Call,
+    Candidate,
+    Optimizer,
+    Question,
+    Reply,
+    Result,
+    Task,
+    Trial,
+)
+
+_MOST = 1_000_000  # runs, if an optimizer never proposes anything
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """Rehearses searches with one optimizer.
+
+    `rows` returns the rows that a candidate is scored on.
+    """
+
+    optimizer: Optimizer
+    task: Task
+    goal: Goal
+    rows: Callable[[Candidate], Dataset]
+
+    def runs(self) -> tuple[int, int] | None:
+        """Return the fewest and the most runs up to the first proposal that may win.
+
+        They are those of a program that answers every row rightly, and of one that answers none.
+        Questions count as runs. None if the optimizer proposes nothing.
+        """
+        counts = [self._count(is_right=is_right) for is_right in (True, False)]
+        numbers = [count for count in counts if count is not None]
+        return (min(numbers), max(numbers)) if numbers else None
+
+    def _count(self, *, is_right: bool) -> int | None:
+        proposer, runs, number = self.optimizer.start(self.task), 0, 0
+        while runs < _MOST and (asks := proposer.ask(1)):
+            results: list[Result] = []
+            for item in asks:
+                number += 1
+                runs += 1 if isinstance(item, Question) else len(self.rows(item))
+                if isinstance(item, Candidate) and item.is_final:
+                    return runs
+                results.append(self._result(item, number, is_right=is_right))
+            proposer.tell(results)
+        return None
+
+    def _result(self, item: Ask, number: int, *, is_right: bool) -> Result:
+        if isinstance(item, Question):
+            fields = item.module.contract().output_fields
+            return Reply(question=item, outputs={name: f"{name} {number}" for name in fields})
+        rows = self.rows(item)
+        report = self._report(rows, is_right=is_right)
+        return Trial(
+            number=number,
+            candidate=item,
+            report=report,
+            score=float(is_right) if len(rows) else None,
+            figures=self.goal.figures(report),
+            calls=[_calls(self.task.program, row) for row in report.rows] if item.is_traced else (),
+        )
+
+    def _report(self, rows: Dataset, *, is_right: bool) -> Report:
+        fields = self.task.program.signature.output_fields
+        scores = dict.fromkeys(self.goal.metrics, float(is_right))
+        return Report(
+            rows=tuple(
+                Row(
+                    index=index,
+                    example=example,
+                    outputs={name: example[name] for name in fields if name in example},
+                    scores=scores,
+                )
+                for index, example in enumerate(rows)
+            ),
+            metrics=self.goal.metrics,
+            dataset=rows.name,
+            checksum=rows.checksum,
+        )
+
+
+def _calls(program: Program, row: Row) -> list[Call]:
+    """Return one call of each predictor, with the values of the row that it has."""
+    values = {**row.example, **(row.outputs or {})}
+    return [
+        Call(
+            path=node.id,
+            inputs={name: values.get(name) for name in node.signature.input_fields},
+            outputs={name: values.get(name) for name in node.signature.output_fields},
+        )
+        for node in program.root.walk()
+        if node.signature is not None
+    ]
