@@ -311,6 +311,7 @@ def context(
 
     Raises:
         ConfigurationError: a model, embedder or adapter is unknown, or a key is missing.
+        DefinitionError: `answer` is neither a function nor a list.
     """
     prepare()
     change = _changes(model=model, embedder=embedder, adapter=adapter, observer=observer, seed=seed)

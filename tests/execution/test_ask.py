@@ -83,6 +83,39 @@ def test_no_retry_and_no_tool_swallows_the_error():
         agent(question="?")
 
 
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ([{"aproved": True}], "aproved: unknown field. Did you mean 'approved'"),
+        (lambda _question: "yes", "an answer has its fields by name, and this one is 'yes'"),
+        (lambda question: question.inputs["nothing"], "raised KeyError: 'nothing'"),
+    ],
+)
+def test_no_agent_takes_a_mistake_of_the_answer_for_an_observation(answer, reason):
+    def buy(amount: float) -> str:
+        """Buy something."""
+        return dspex.ask(Approval, amount=amount).result().approved
+
+    agent = dspex.ReAct("question -> answer", [buy])
+    model = ScriptedModel("Action[buy](amount=3)")
+    with (
+        dspex.context(model=model, answer=answer),
+        pytest.raises(WaitingForAnswerError) as caught,
+    ):
+        agent(question="?")
+    assert reason in caught.value.message
+    assert caught.value.question.inputs == {"amount": 3.0}
+
+
+@pytest.mark.parametrize("answer", [{"approved": True}, "yes", 5])
+def test_an_answer_that_is_not_a_list_is_refused_at_once(answer):
+    with (
+        pytest.raises(DefinitionError, match="a list of answers, such as"),
+        dspex.context(answer=answer),
+    ):
+        pass
+
+
 def test_the_question_is_a_span_of_the_trace():
     with dspex.context(answer=[{"approved": True}]):
         prediction = Payment()(amount=5)
@@ -92,7 +125,7 @@ def test_the_question_is_a_span_of_the_trace():
 def test_wrong_inputs_answers_and_times_are_typed_errors():
     with (
         dspex.context(answer=lambda _question: {"approved": "perhaps"}),
-        pytest.raises(InputError, match="approved: must be bool"),
+        pytest.raises(WaitingForAnswerError, match="approved: must be bool"),
     ):
         Payment()(amount=5)
     with pytest.raises(InputError, match="amount"):

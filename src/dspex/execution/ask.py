@@ -7,10 +7,10 @@ from typing import Any, Generic
 from typing_extensions import TypeVar
 
 from dspex.error_text import shorten
-from dspex.errors import DefinitionError
+from dspex.errors import DefinitionError, DspexError, InputError
 from dspex.execution.context import current
 from dspex.execution.frame import payload
-from dspex.execution.question import Question, waiting_error
+from dspex.execution.question import AnswerCallback, Question, unfit_answer, waiting_error
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
 from dspex.sync import run
@@ -58,9 +58,9 @@ def ask(
 
     Raises:
         DefinitionError: `ttl` is not positive, or the signature is wrong or has checks of outputs.
-        InputError: the inputs, or the outputs of an answer, do not fit the signature.
+        InputError: the inputs do not fit the signature.
         QuestionExpiredError: nobody answered in time.
-        WaitingForAnswerError: nobody can answer here.
+        WaitingForAnswerError: nobody can answer here, or the answer does not fit the signature.
     """
     shape = Signature.of(signature)
     if ttl is not None and (isinstance(ttl, bool) or not ttl > 0):
@@ -82,16 +82,15 @@ async def answer_to(question: Question) -> dict[str, Any]:
     """Ask a question in the current context, in a span of its own; return the typed outputs.
 
     Raises:
-        InputError: the outputs of the answer do not fit.
         QuestionExpiredError: nobody answered in time.
-        WaitingForAnswerError: nobody can answer here.
+        WaitingForAnswerError: nobody can answer here, or the answer does not fit.
     """
     context = current()
     span = context.begin("question", question.kind)
     if context.records_payloads:
         span.inputs = payload(question.inputs)
     try:
-        outputs: dict[str, Any] = question.signature.validate_outputs(await _answer(question))
+        outputs = _outputs(question, await _answer(question))
     except BaseException as error:
         span.end(error=error)
         raise
@@ -102,8 +101,27 @@ async def answer_to(question: Question) -> dict[str, Any]:
 async def _answer(question: Question) -> Mapping[str, Any]:
     context = current()
     if context.answer is not None:
-        answer = context.answer(question)
-        return await answer if inspect.isawaitable(answer) else answer
+        return await _call_back(context.answer, question)
     if context.frame.durable is not None:
         return await context.frame.durable.ask(question)
     raise waiting_error(question)
+
+
+async def _call_back(callback: AnswerCallback, question: Question) -> Mapping[str, Any]:
+    """Return what the callback answers; no agent may take its mistake for an observation."""
+    try:
+        answer = callback(question)
+        return await answer if inspect.isawaitable(answer) else answer
+    except DspexError:
+        raise
+    except Exception as error:
+        reason = f"the function that answers raised {type(error).__name__}: {error}"
+        raise waiting_error(question, reason) from error
+
+
+def _outputs(question: Question, answer: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        outputs: dict[str, Any] = question.signature.validate_outputs(answer)
+    except InputError as error:
+        raise waiting_error(question, unfit_answer(answer, error)) from error
+    return outputs

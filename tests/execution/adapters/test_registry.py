@@ -12,7 +12,7 @@ import dspex
 from dspex.adapters import ChatAdapter, register_adapter
 from dspex.bootstrap import open_services
 from dspex.bootstrap.checks import checked_settings
-from dspex.errors import ConfigurationError, DefinitionError
+from dspex.errors import AdapterError, ConfigurationError, DefinitionError
 from dspex.execution.adapters.registry import ADAPTERS
 from dspex.execution.backends import IsolatedBackend
 from dspex.execution.context import RunContext
@@ -84,6 +84,31 @@ def test_a_program_with_a_registered_adapter_is_stored_and_built(adapter: Any) -
     program = dspex.Predict("q -> a", adapter=adapter).to_program()
     module = build(Program.from_json(program.to_json()))
     assert module(RunContext(model=ScriptedModel("yes")), q="?").a == "yes"
+
+
+def test_values_that_do_not_fit_are_repaired_in_the_layout_of_an_adapter() -> None:
+    register_adapter(WholeAdapter())
+    model = ScriptedModel("many", "5")
+    assert dspex.Predict("q -> a: int", adapter="whole")(RunContext(model=model), q="?").a == 5
+    assert "a: must be int" in model.requests[1].messages[-1].text
+    model = ScriptedModel("many")
+    with pytest.raises(AdapterError, match=r"a: must be int.*\n.*\n.*layout 'json'"):
+        dspex.Predict("q -> a: int", adapter="whole")(RunContext(model=model), q="?")
+
+
+@pytest.mark.parametrize("outputs", [{"b": 1}, {"a": "x", "b": 1}, {}])
+def test_outputs_of_an_adapter_that_are_not_those_of_the_signature_are_refused(
+    outputs: dict[str, Any],
+) -> None:
+    class Broken(ChatAdapter):
+        name = "broken"
+
+        def parse(self, signature: Any, reply: str) -> dict[str, Any]:
+            return outputs
+
+    predict = dspex.Predict("q -> a", adapter=Broken())
+    with pytest.raises(AdapterError, match=r"b: unknown field|a: required"):
+        predict(RunContext(model=ScriptedModel("yes")), q="?")
 
 
 def test_a_saved_state_and_a_variable_name_it(tmp_path: Path) -> None:

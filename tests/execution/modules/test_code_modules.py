@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from dspex.errors import BudgetError, DefinitionError, ExecutionError
+from dspex.errors import BudgetError, DefinitionError, ExecutionError, WaitingForAnswerError
+from dspex.execution.ask import ask
 from dspex.execution.clients import Budget, Request
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot, Module, build
 from dspex.execution.modules.code_session import observation, read_code
 from dspex.execution.sandbox import SandboxLimits, SandboxResult
+from dspex.execution.tools import Tool, ToolPolicy
 from dspex.language.programs import Program
 from dspex.modules import RLM, CodeAct, ProgramOfThought
 from dspex.testing import ScriptedModel
@@ -78,6 +80,36 @@ def test_code_act_calls_tools_and_keeps_its_names() -> None:
     assert prediction.total == 46
     assert [step["observation"] for step in prediction.trajectory] == ["21", "46"]
     assert "lookup(city): Look up the degrees of a city." in model.requests[0].messages[0].content
+
+
+@pytest.mark.parametrize("sandbox", ["monty", "subprocess"])
+def test_code_cannot_swallow_a_question_that_nobody_answers(sandbox: str) -> None:
+    paid = []
+
+    def pay(amount: float) -> str:
+        """Pay an amount."""
+        paid.append(amount)
+        return "paid"
+
+    def advise(topic: str) -> str:
+        """Ask somebody."""
+        return str(ask("topic -> advice", topic=topic).result().advice)
+
+    code = "try:\n    advise(topic='sofas')\nexcept Exception:\n    pass\npay(amount=4)"
+    model = ScriptedModel(chat(reasoning="-", generated_code=code, finished=True))
+    module = CodeAct("question -> answer", [pay, advise], sandbox=sandbox)
+    with pytest.raises(WaitingForAnswerError) as caught:
+        module(RunContext(model=model), question="?")
+    assert caught.value.question.inputs == {"topic": "sofas"}
+    assert not paid
+
+
+def test_code_act_asks_a_person_before_a_tool_that_needs_approval() -> None:
+    tool = Tool.from_function(lookup, policy=ToolPolicy(approval=True))
+    code = chat(reasoning="-", generated_code="print(lookup(city='Rome'))", finished=True)
+    module = CodeAct("question -> total: int", [tool])
+    with pytest.raises(WaitingForAnswerError, match="'tool': 'lookup'"):
+        module(RunContext(model=ScriptedModel(code)), question="?")
 
 
 def test_code_act_shows_errors_of_tools_and_goes_on() -> None:

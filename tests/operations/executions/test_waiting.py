@@ -249,7 +249,7 @@ async def test_questions_of_parallel_branches_are_in_the_inbox_together(
 async def test_an_answer_is_checked_and_given_once(settings: Settings, code: CodeRoot) -> None:
     async with process(settings, code, reply(amount="12"), serves=False) as server:
         execution = await server.execute("Refund")
-        with pytest.raises(InvalidError) as caught:
+        with pytest.raises(InvalidError, match=r"^the answer does not fit:") as caught:
             await server.answer(execution, approved="perhaps")
         assert {field.path for field in caught.value.fields} == {"approved", "note"}
         [question] = await server.questions()
@@ -268,6 +268,31 @@ async def test_an_answer_is_checked_and_given_once(settings: Settings, code: Cod
             await server.operations.perform(
                 answer_execution, replace(request, answer={"approved": False, "note": ""})
             )
+
+
+async def test_of_equal_answers_at_once_none_is_a_conflict(
+    settings: Settings, code: CodeRoot
+) -> None:
+    async with process(settings, code, reply(amount="12"), serves=False) as server:
+        execution = await server.execute("Refund")
+        [question] = await server.questions()
+        answer = {"approved": True, "note": ""}
+        requests = [
+            AnswerExecution(
+                execution_id=execution.id, answer={**answer, **change}, question_id=question.id
+            )
+            for change in ({}, {}, {"note": "no"}, {})
+        ]
+        results = await asyncio.gather(
+            *(server.operations.perform(answer_execution, request) for request in requests),
+            return_exceptions=True,
+        )
+        assert [isinstance(result, ConflictError) for result in results] == [
+            False,
+            False,
+            True,
+            False,
+        ]
 
 
 async def test_a_question_expires(settings: Settings, code: CodeRoot) -> None:

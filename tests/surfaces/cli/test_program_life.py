@@ -3,10 +3,12 @@
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from dspex.execution.adapters.registry import ADAPTERS
 from dspex.surfaces.cli import main
 from tests.support.answering_server import AnsweringServer
 
@@ -133,3 +135,42 @@ def test_scores_and_searches_act_in_a_workspace(capsys: pytest.CaptureFixture[st
     ]
     assert row["name"] == "qa"
     call(capsys, "optimize", "qa", "rows.csv", *mock, "--option", "k=2", "--option", "candidates=1")
+
+
+ADAPTER = """
+from dspex.adapters import ChatAdapter
+
+
+class WholeAdapter(ChatAdapter):
+    name = "whole"
+
+    def parse(self, signature, reply):
+        return {name: reply for name in signature.output_fields}
+"""
+
+
+@pytest.fixture
+def _no_adapters() -> Iterator[None]:
+    """No adapters of users, before and after a test."""
+    ADAPTERS._custom.clear()
+    yield
+    ADAPTERS._custom.clear()
+    sys.modules.pop("layouts", None)
+
+
+@pytest.mark.usefixtures("_no_adapters")
+def test_a_program_names_an_adapter_of_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("layouts.py").write_text(ADAPTER)
+    Path("app.py").write_text("import dspex\nqa = dspex.Predict('q -> team', adapter='whole')\n")
+    sys.modules.pop("app", None)
+    Path("dspex.toml").write_text('[adapters]\nwhole = "layouts:Whole"\n')
+    with pytest.raises(SystemExit):
+        main(["push", "app.py:qa"])
+    assert "module 'layouts' has no 'Whole'" in capsys.readouterr().err
+    Path("dspex.toml").write_text('[adapters]\nwhole = "layouts:WholeAdapter"\n')
+    assert "version 1" in call(capsys, "push", "app.py:qa")[0]
+    ADAPTERS._custom.clear()
+    sys.modules.pop("app", None)
+    with AnsweringServer({"team": "cards"}) as server:
+        output = call(capsys, "run", "app.py:qa", "q=x", "--model", server.model)[0]
+    assert "[[ ## team ## ]]\ncards" in output  # the whole reply

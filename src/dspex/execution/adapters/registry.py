@@ -50,6 +50,10 @@ class AdapterRegistry(Mapping[str, Adapter]):
                 )
             self._custom[name] = (adapter, target)
 
+    def is_builtin(self, adapter: Adapter) -> bool:
+        """Return whether an adapter is one of dspex."""
+        return self._builtin.get(adapter.name) is adapter
+
     def holds(self, adapter: Adapter) -> bool:
         """Whether an adapter is registered, so that its name is enough to store it."""
         entry = self.get(adapter.name)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dspex.errors import DefinitionError
+from dspex.errors import DefinitionError, WaitingForAnswerError
 from dspex.execution.context import current, use_context
 from dspex.execution.frame import payload
 from dspex.execution.sandbox import (
@@ -30,11 +30,16 @@ _OBSERVED: Final = 4000  # characters of an output that a model is shown
 class CodeSession:
     """A sandbox session of one run; the code ends it by calling `SUBMIT` with the outputs."""
 
-    def __init__(self, session: SandboxSession, name: str, submitted: dict[str, Any]) -> None:
-        """Take the session, the sandbox's name, and where `SUBMIT` puts the outputs."""
+    def __init__(self, session: SandboxSession, name: str, calls: "_HostCalls") -> None:
+        """Take the session, the sandbox's name, and the calls that its code makes."""
         self._session = session
         self._name = name
-        self.submitted = submitted
+        self._calls = calls
+
+    @property
+    def submitted(self) -> dict[str, Any]:
+        """The outputs that the code has submitted."""
+        return self._calls.submitted
 
     async def bind(self, values: Mapping[str, Any]) -> None:
         """Bind JSON values to names of the code."""
@@ -45,6 +50,7 @@ class CodeSession:
 
         Raises:
             SandboxError: the session has ended.
+            WaitingForAnswerError: a tool asked a person, and nobody can answer here.
         """
         context, code = current(), read_code(text)
         span = context.begin("tool", self._name)
@@ -53,6 +59,7 @@ class CodeSession:
         try:
             with use_context(context.below(span)):
                 result = await self._session.run(code, inputs=inputs)
+            self._calls.check()
         except BaseException as error:
             span.end(error=error)
             raise
@@ -73,16 +80,47 @@ async def code_session(
     tools: Mapping[str, SandboxTool] | None = None,
 ) -> AsyncIterator[CodeSession]:
     """Start a sandbox session whose code may call tools, and `SUBMIT(field=value, ...)`."""
-    submitted: dict[str, Any] = {}
-
-    async def submit(*args: Any, **outputs: Any) -> None:
-        values = [value for value in args if isinstance(value, Mapping)]
-        submitted.update({name: part for value in values for name, part in value.items()})
-        submitted.update(outputs)
-
+    calls = _HostCalls()
+    bound = {name: calls.guarded(tool) for name, tool in (tools or {}).items()}
     backend = find_sandbox(sandbox)
-    async with backend.start(tools={**(tools or {}), SUBMIT: submit}, limits=limits) as session:
-        yield CodeSession(session, backend.name, submitted)
+    async with backend.start(tools={**bound, SUBMIT: calls.submit}, limits=limits) as session:
+        yield CodeSession(session, backend.name, calls)
+
+
+class _HostCalls:
+    """The calls that code in a sandbox makes to its host.
+
+    `waiting` is the error of a tool that asked a person whom nobody can reach. The code cannot
+    catch it: no later tool is called, and the run ends with it.
+    """
+
+    def __init__(self) -> None:
+        self.submitted: dict[str, Any] = {}
+        self.waiting: WaitingForAnswerError | None = None
+
+    async def submit(self, *args: Any, **outputs: Any) -> None:
+        """Take the outputs, by name or as objects."""
+        values = [value for value in args if isinstance(value, Mapping)]
+        self.submitted.update({name: part for value in values for name, part in value.items()})
+        self.submitted.update(outputs)
+
+    def check(self) -> None:
+        """Raise the error of a tool that waits for a person, if there is one."""
+        if self.waiting is not None:
+            raise self.waiting
+
+    def guarded(self, tool: SandboxTool) -> SandboxTool:
+        """Return the tool, which is not called any more once a person has to answer."""
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            self.check()
+            try:
+                return await tool(*args, **kwargs)
+            except WaitingForAnswerError as error:
+                self.waiting = error
+                raise
+
+        return call
 
 
 def read_code(text: str) -> str:

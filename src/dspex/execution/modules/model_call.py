@@ -5,9 +5,19 @@ from typing import Any
 
 import msgspec
 
-from dspex.errors import AdapterError, CheckError, DefinitionError, MediaError, boundary
+from dspex.error_text import FieldError
+from dspex.errors import (
+    AdapterError,
+    CheckError,
+    DefinitionError,
+    InputError,
+    MediaError,
+    boundary,
+)
 from dspex.execution.adapters import Adapter, ReplyEvents, StreamingAdapter
 from dspex.execution.adapters.media import instances_in
+from dspex.execution.adapters.registry import ADAPTERS
+from dspex.execution.adapters.turns import unreadable_reply, validate_outputs
 from dspex.execution.clients import LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.clients.modalities import check_media
@@ -31,6 +41,7 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
     model: LanguageModel
     adapter: Adapter
     fallback: AdapterFallback | None = None
+    unfit: tuple[FieldError, ...] = ()  # in the reply before the fallback
     repairs: int = 0
     refusals: int = 0
     attempt: int = 0
@@ -108,6 +119,21 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
         return ReplyEvents(
             emit, self.adapter.splitter(self.signature), path=self.span.path, attempt=self.attempt
         )
+
+    def parse(self, signature: Signature, reply: str) -> dict[str, Any]:
+        """Return the outputs in a reply.
+
+        Raises:
+            AdapterError: the reply does not have them, or they do not fit.
+        """
+        shape = signature if self.cited is None else self.cited.signature
+        try:
+            outputs = self.adapter.parse(shape, reply)
+        except InputError as error:  # of a custom adapter that calls a validator itself
+            raise unreadable_reply(shape, reply, {}, because=error) from error
+        if not ADAPTERS.is_builtin(self.adapter) and outputs.keys() != shape.output_fields.keys():
+            outputs = validate_outputs(shape, reply, outputs)
+        return outputs if self.cited is None else self.cited.resolve(outputs, reply)
 
     def report_fallback(self, reason: str) -> None:
         """Report to the observer that another call follows, and why."""
@@ -244,6 +270,17 @@ def enforce_checks(
         raise CheckError("; ".join(unmet))
     for complaint, _ in complaints:
         note(complaint)
+
+
+def after_fallback(
+    error: AdapterError, fallback: AdapterFallback, unfit: tuple[FieldError, ...]
+) -> AdapterError:
+    """Return the error of the last reply, after what did not fit in the first layout."""
+    combined = error.with_message(
+        f"{fallback.reason}\nAsked again in the layout {fallback.target!r}: {error.message}"
+    )
+    combined.fields = error.fields or unfit
+    return combined
 
 
 def repair_request(request: Request, reply: str, *, error: AdapterError) -> Request:

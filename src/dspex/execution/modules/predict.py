@@ -18,7 +18,12 @@ from dspex.execution.frame import Frame, TraceRecorder
 from dspex.execution.modules.attempts import attempt_context, check_count, together
 from dspex.execution.modules.citations import CitedCall, citation_plan, cite
 from dspex.execution.modules.code import checks_config, with_code
-from dspex.execution.modules.model_call import ModelCall, enforce_checks, repair_request
+from dspex.execution.modules.model_call import (
+    ModelCall,
+    after_fallback,
+    enforce_checks,
+    repair_request,
+)
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
 from dspex.execution.modules.nearest import Demo, NearestDemos, nearest_problem
@@ -394,7 +399,7 @@ class Predict(Module[SignatureT]):
         while True:
             reply = await call.send(request)
             try:
-                outputs = _parse(self.signature, call, reply)
+                outputs = call.parse(self.signature, reply)
                 enforce_checks(self.signature, outputs, call.note)
             except (AdapterError, CheckError) as error:
                 request = self._next_request(call, request, reply, values=values, error=error)
@@ -417,8 +422,11 @@ class Predict(Module[SignatureT]):
             call.repairs += 1
             call.report_fallback(f"repair: {error.message}")
             return repair_request(request, reply, error=error)
-        if call.fallback is not None or isinstance(call.adapter, JSONAdapter | ToolAdapter):
+        if call.fallback is not None:
+            raise after_fallback(error, call.fallback, call.unfit) from error
+        if isinstance(call.adapter, JSONAdapter | ToolAdapter):
             raise error
+        call.unfit = error.fields
         call.fallback = AdapterFallback(
             source=call.adapter.name, target=JSON.name, reason=error.message
         )
@@ -470,12 +478,6 @@ class Predict(Module[SignatureT]):
             json_mode=prompt.json_mode and "json_mode" in capabilities,
             **settings,
         )
-
-
-def _parse(signature: Signature, call: ModelCall, reply: str) -> dict[str, Any]:
-    if call.cited is None:
-        return call.adapter.parse(signature, reply)
-    return call.cited.resolve(call.adapter.parse(call.cited.signature, reply), reply)
 
 
 def _build(node: Node, builder: NodeBuilder) -> Predict:

@@ -90,10 +90,11 @@ def value_text(value: object) -> str:
 
 def fields_text(fields: Iterable[Field], *, full: bool = True) -> str:
     """Return `fields` in the string form, with descriptions and defaults."""
-    return ", ".join(_field_text(field, full=full) for field in fields)
+    return ", ".join(field_text(field, full=full) for field in fields)
 
 
-def _field_text(field: Field, *, full: bool) -> str:
+def field_text(field: Field, *, full: bool = True) -> str:
+    """Return a field in the string form, with its description and default."""
     alias = f" as {_quoted(field.alias)}" if field.alias else ""
     return (
         f"{field.name}{alias}: "

@@ -1,10 +1,11 @@
 """The actions on executions."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from dspex.errors import ConflictError, NotFoundError
+from dspex.errors import ConflictError, InputError, NotFoundError
 from dspex.language.signatures import Signature
 from dspex.operations.executions.execution_recorder import ExecuteOptions
 from dspex.operations.executions.execution_run import ProgramCall
@@ -136,16 +137,31 @@ async def answer_execution(operations: Operations, request: AnswerExecution) -> 
     question = await _question(operations, record, request.question_id)
     if question.kind == "approval":
         operations.actor.require("write", "answering an approval")
-    signature = Signature.from_dict(question.signature)
-    answer = signature.output_validator.dump(signature.validate_outputs(request.answer))
+    answer = _answer_in_json(question, request.answer)
     if question.status == "open":
-        await executor.answer(question, answer, actor=operations.actor.name)
-    elif question.status != "answered" or question.answer != answer:
+        try:
+            await executor.answer(question, answer, actor=operations.actor.name)
+        except ConflictError:  # somebody else was faster, perhaps with the same answer
+            question = await _question(operations, record, question.id)
+            if question.status == "open":
+                raise
+        else:
+            return await operations.row(EXECUTION, request.execution_id)
+    if question.status != "answered" or question.answer != answer:
         raise ConflictError(
             f"the question {str(question.id)!r} is {question.status} already",
             status=question.status,
         )
     return await operations.row(EXECUTION, request.execution_id)
+
+
+def _answer_in_json(question: QuestionRecord, answer: Mapping[str, Any]) -> dict[str, Any]:
+    signature = Signature.from_dict(question.signature)
+    try:
+        return signature.output_validator.dump(signature.validate_outputs(answer))
+    except InputError as error:
+        problems = "\n".join(f"  {field.path}: {field.message}" for field in error.fields)
+        raise error.with_message(f"the answer does not fit:\n{problems}") from None
 
 
 async def _question(

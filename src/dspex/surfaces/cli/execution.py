@@ -201,7 +201,13 @@ async def open_question(
     except NotFoundError:
         question = question or reference
     if question is not None:
-        row: QuestionRecord = await find_row(operations.list, QUESTION, question)
+        try:
+            row: QuestionRecord = await find_row(operations.list, QUESTION, question)
+        except NotFoundError:
+            raise NotFoundError(
+                f"there is no question and no execution {question!r}; `dspex inbox` lists the "
+                "open questions"
+            ) from None
         return row
     rows = await operations.list(QUESTION, Query(where={**where, "status": "open"}))
     if not rows:

@@ -8,10 +8,11 @@ from typing import Any
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
 from dspex.execution.modules import CodeRoot, Module, Predict
+from dspex.execution.modules.adapter_code import load_adapters
 from dspex.execution.modules.builder import load_program
 from dspex.language.programs import Program
 from dspex.language.signatures import Signature
-from dspex.settings import project_folder
+from dspex.settings import project_folder, read_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ def find_target(text: str, code: CodeRoot) -> Target:
     """Return the target of `text`; code is imported from the code root only.
 
     Raises:
+        ConfigurationError: an adapter of the settings cannot be loaded.
         DefinitionError: the file or name does not exist, or is not a program.
     """
     if text.endswith(".json"):
@@ -39,8 +41,14 @@ def find_target(text: str, code: CodeRoot) -> Target:
         return Target(text)
     if place.endswith(".py"):
         place = module_name(Path(place), code)
+    # a program names its adapter when it is built, which is when its file is imported
+    load_adapters(read_settings(warn=_ignore).adapters, code)
     value = code.load(f"{place}:{name}")
     return Target(name, program_of(value, name))
+
+
+def _ignore(_warning: str) -> None:
+    """Warnings of the settings are shown when the command opens its services."""
 
 
 def _load_saved(file: Path) -> Target:

@@ -51,7 +51,7 @@ def parse_fields(
         if type_ is not None and text.startswith("@") and _is_media(type_):
             values[name] = _media(name, Path(text[1:]), is_list=type_.kind == "list")
         else:
-            values[name] = _parse(_content(text), type_)
+            values[name] = parse_value(_content(text), type_)
     return values
 
 
@@ -67,8 +67,8 @@ def _media(field: str, path: Path, *, is_list: bool) -> Any:
     return [value] if is_list else value
 
 
-def _parse(text: str, type_: Type | None) -> Any:
-    """Return the value of an argument; of a type "any or text", only `[` and `{` start JSON."""
+def parse_value(text: str, type_: Type | None) -> Any:
+    """Return the value of a text; of a type "any or text", only `[` and `{` start JSON."""
     if type_ is None or _is_text(type_):
         return text
     kinds = {part.kind for part in type_.args} if type_.kind == "union" else set()
