@@ -53,6 +53,7 @@ FAST = (
 )
 
 
+NONE = r"(?!)"
 # Matrices whose tests start processes: some cases of each stay in their layer, the others are slow.
 MATRICES = {
     "operations/jobs/": (
@@ -62,10 +63,11 @@ MATRICES = {
     "execution/backends/dspy_bridge/": (
         "second",
         re.compile(
-            r"/test_bridge\.py::test_(modules_of_dspy|both_interfaces|a_users_own_module|"
-            r"an_optimizer_of_dspy|evaluation_scores|two_versions)"
+            r"/test_bridge\.py::test_(modules_of_dspy|a_users_own_module|an_optimizer_of_dspy|"
+            r"evaluation_scores|two_versions)"
         ),
     ),
+    "operations/collections/test_kills.py": ("postgres", re.compile(NONE)),
 }
 MARKED = re.compile(r"^pytestmark = .*\bpytest\.mark\.(bridge|full|slow)\b", re.MULTILINE)
 

@@ -5,14 +5,13 @@ import io
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from dspex.session import prepare
 from tests.support.answering_server import AnsweringServer
+from tests.support.command_server import run_dspex
 
 PAGE = Path(__file__).parents[2] / "docs" / "rag.md"
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```output\n(.*?)```)?", re.DOTALL)
@@ -59,13 +58,8 @@ def test_every_command_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def run_line(line: str, model: str) -> str:
-    words = [sys.executable, "-m", *shlex.split(line)]
-    process = subprocess.run(
-        [*words, *(["--model", model] if "push" not in words else [])],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    name, *words = shlex.split(line)
+    assert name == "dspex"
+    process = run_dspex(Path.cwd(), *words, *(["--model", model] if "push" not in words else []))
     assert process.returncode == 0, f"{line}\n{process.stdout}\n{process.stderr}"
     return process.stdout

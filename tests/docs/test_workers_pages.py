@@ -4,7 +4,6 @@ Their examples run, each in a separate process, and print what the page says.
 """
 
 import importlib.util
-import os
 import re
 import shlex
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.answering_server import AnsweringServer
+from tests.support.command_server import run_dspex
 
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLE = re.compile(r"```python\n(.*?)```\n\n```output\n(.*?)```", re.DOTALL)
@@ -60,15 +60,7 @@ def follow(page, folder, model):
         if not words or words[0] != "dspex":
             continue
         command, _, then = " ".join(map(shlex.quote, words[1:])).partition(" '&&' cd ")
-        process = subprocess.run(
-            [sys.executable, "-m", "dspex", *shlex.split(command)],
-            cwd=folder,
-            env={**os.environ, **settings},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        process = run_dspex(folder, *shlex.split(command), **settings)
         assert process.returncode == 0, f"{line}\n{process.stderr}"
         printed.append(process.stdout)
         folder = folder / then
@@ -80,7 +72,7 @@ def test_the_commands_on_workers_run(tmp_path):
     with AnsweringServer({}) as server:
         here, remote, again, workers = follow("workers.md", tmp_path, server.model)
     assert len({here, remote, again}) == 3
-    assert "no running process" in workers
+    assert "no worker is running" in workers
 
 
 @pytest.mark.full

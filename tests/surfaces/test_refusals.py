@@ -1,35 +1,20 @@
 """A server or a worker that cannot start says why in one line, and ends with 1."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from dspex.operations.storage import Database, migrate
+from tests.support.command_server import run_dspex
 
 pytestmark = pytest.mark.full
 STARTS = (("serve", "--port", "0"), ("worker", "start"))
 
 
-def dspex(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dspex", *arguments]
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 def refusal(folder: Path, *arguments: str, **variables: str) -> str:
     """Return the only line of a refused start, besides the one about the new state folder."""
-    process = dspex(folder, *arguments, **variables)
+    process = run_dspex(folder, *arguments, **variables)
     assert (process.returncode, process.stdout) == (1, ""), process
     [line] = [line for line in process.stderr.splitlines() if not line.startswith("created ")]
     return line
@@ -59,7 +44,7 @@ async def test_an_old_schema_is_refused_in_one_line_and_broken_to_the_doctor(
         assert line.startswith("error: the database "), line
         assert "has schema 0001" in line
         assert line.endswith("run `dspex db migrate`")
-    doctor = dspex(tmp_path, "doctor", "--json", DSPEX_DATABASE_URL=empty_postgres_url)
+    doctor = run_dspex(tmp_path, "doctor", "--json", DSPEX_DATABASE_URL=empty_postgres_url)
     data = next(finding for finding in json.loads(doctor.stdout) if finding["what"] == "database")
     assert (doctor.returncode, data["verdict"], data["fix"]) == (
         1,

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.browser import axe_source, chromium, without_chromium
+from tests.support.command_server import run_dspex
 from tests.support.waiting import Child
 
 pytestmark = pytest.mark.full
@@ -48,12 +49,9 @@ def ask(url: str, query: str, **variables: Any) -> Any:
 
 
 def dspex(folder: Path, *arguments: str) -> Any:
-    command = [sys.executable, "-m", "dspex", *arguments, "--json"]
-    return json.loads(
-        subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, check=True, timeout=60
-        ).stdout
-    )
+    process = run_dspex(folder, *arguments, "--json")
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
 
 
 def test_the_server_and_the_command_line_share_one_folder(server: tuple[str, Path, Child]) -> None:

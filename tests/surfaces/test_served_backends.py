@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.answering_server import AnsweringServer
+from tests.support.command_server import run_dspex
 from tests.support.waiting import Child
 
 pytestmark = [
@@ -84,10 +84,8 @@ dspy, half, made_up = Plain("dspy", "dspy"), Plain("dspy", "native"), Plain("moc
 
 
 def workers(folder: Path) -> Any:
-    command = [sys.executable, "-m", "dspex", "worker", "list", "--json"]
-    process = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=True, timeout=60
-    )
+    process = run_dspex(folder, "worker", "list", "--json")
+    assert process.returncode == 0, process.stderr
     return json.loads(process.stdout)["processes"]
 
 
@@ -178,10 +176,7 @@ def test_a_forward_that_is_not_async_calls_its_parts_in_workers_from_a_server(
     ask, folder = server
     (folder / "plain.py").write_text(PLAIN)
     for name in ("dspy", "half", "made_up"):
-        command = [sys.executable, "-m", "dspex", "run", f"plain.py:{name}", "question=?", "--json"]
-        process = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
-        )
+        process = run_dspex(folder, "run", f"plain.py:{name}", "question=?", "--json")
         assert process.returncode == 0, process.stdout + process.stderr
         ran = json.loads(process.stdout)
         assert (ran["backend"], ran["outputs"]) == ("hybrid", {"answer": 7})

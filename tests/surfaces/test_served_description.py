@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
+from tests.support.command_server import run_dspex
 from tests.support.waiting import Child
 
 pytestmark = pytest.mark.full
@@ -21,10 +22,7 @@ PROGRAM = (
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "app.py").write_text(PROGRAM)
-    with Child(
-        [sys.executable, "-m", "dspex", "run", "app.py:shout", "text=x"], cwd=tmp_path
-    ) as run:
-        assert run.process.wait(60) == 0
+    assert run_dspex(tmp_path, "run", "app.py:shout", "text=x").returncode == 0
     with Child([sys.executable, "-m", "dspex", "serve", "--port", "0"], cwd=tmp_path) as child:
         match = re.search(r"http://[\d.:]+", child.wait_for_line("serving http"))
         assert match is not None

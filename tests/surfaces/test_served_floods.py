@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.command_server import run_dspex
 from tests.support.waiting import Child
 
 pytestmark = pytest.mark.full
@@ -30,10 +31,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, int, Child]]:
         limit + "import main; sys.exit(main(['serve', '--port', '0', '--no-worker', '--auth', "
         "'--host', '127.0.0.1']))"
     )
-    key = [sys.executable, "-m", "dspex", "key", "create", "k", "read"]
-    with Child(key, cwd=tmp_path) as child:
-        child.wait_for_line("key: ")
-        child.process.wait(60)
+    assert "key: " in run_dspex(tmp_path, "key", "create", "k", "read").stdout
     with Child([sys.executable, "-c", code], cwd=tmp_path) as child:
         line = child.wait_for_line("serving http")
         match = re.search(r"http://127\.0\.0\.1:(\d+)", line)

@@ -36,7 +36,8 @@ def binaries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [wheel] = folder.glob("*.whl")
     run(sys.executable, "-m", "venv", "--without-pip", environment_folder)
     python = environment_folder / "bin" / "python"
-    install = ("install", "--no-deps", "--no-index", "--quiet", wheel)
+    # modules are compiled at their first import, which compiles those that are used
+    install = ("install", "--no-deps", "--no-index", "--no-compile", "--quiet", wheel)
     run(sys.executable, "-m", "pip", "--python", python, *install)
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
     # the dependencies are those of this environment, whose own dspex no path leads to

@@ -6,9 +6,15 @@ And a second one from a variable.
 import importlib.util
 import os
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+
+from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
+
+OpenBackend = Callable[[DspyConfig], Awaitable[DspyBackend]]
 
 SECOND = "DSPEX_TEST_DSPY_INTERPRETER"
 
@@ -38,3 +44,17 @@ def newest():
 @pytest.fixture
 def folder():
     return str(Path(__file__).parent / "programs")
+
+
+@pytest.fixture(scope="module")
+async def shared_backend() -> AsyncIterator[OpenBackend]:
+    """Opens one backend for each configuration: to import dspy takes longer than most tests."""
+    backends: dict[DspyConfig, DspyBackend] = {}
+    async with AsyncExitStack() as stack:
+
+        async def open_backend(config: DspyConfig) -> DspyBackend:
+            if config not in backends:
+                backends[config] = await stack.enter_async_context(DspyBackend(config))
+            return backends[config]
+
+        yield open_backend

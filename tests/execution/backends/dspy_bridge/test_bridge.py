@@ -37,11 +37,16 @@ POOL = PoolConfig(name="dspy", minimum=1, maximum=1, intensity=Intensity(restart
 EXACT = {"answer": lambda row, found: float(row["answer"] == found["answer"])}["answer"]
 
 
-@asynccontextmanager
-async def open_bridge(interpreter, *, tools=None, pool=POOL, paths=(), **values):
-    config = DspyConfig(interpreter=interpreter, pool=pool, paths=paths)
-    async with asyncio.timeout(120), DspyBackend(config, tools=tools) as bridge:
-        yield bridge, RunContext(model=answering(values or {"answer": 3}))
+@pytest.fixture
+def open_bridge(shared_backend, folder):
+    @asynccontextmanager
+    async def open_bridge(interpreter, **values):
+        async with asyncio.timeout(120):
+            config = DspyConfig(interpreter=interpreter, pool=POOL, paths=(folder,))
+            context = RunContext(model=answering(values or {"answer": 3}))
+            yield await shared_backend(config), context
+
+    return open_bridge
 
 
 class TestContract(OptimizingBackendContract):
@@ -53,7 +58,7 @@ class TestContract(OptimizingBackendContract):
         return DspyBackend(DspyConfig(interpreter=self.interpreter, pool=POOL))
 
 
-async def test_modules_of_dspy_run_on_our_signatures_and_our_model(interpreter):
+async def test_modules_of_dspy_run_on_our_signatures_and_our_model(open_bridge, interpreter):
     async with open_bridge(interpreter) as (bridge, context):
         for kind in ("predict", "chain_of_thought"):
             handle = await bridge.create_program(predicting(backend="dspy", kind=kind))
@@ -70,9 +75,9 @@ async def test_modules_of_dspy_run_on_our_signatures_and_our_model(interpreter):
 
 
 async def test_the_trace_shows_the_modules_inside_the_worker_around_the_calls_that_they_make(
-    interpreter, folder
+    open_bridge, interpreter
 ):
-    async with open_bridge(interpreter, paths=(folder,), answer="yes", trust="high") as (
+    async with open_bridge(interpreter, answer="yes", trust="high") as (
         bridge,
         context,
     ):
@@ -103,8 +108,8 @@ async def test_the_trace_shows_the_modules_inside_the_worker_around_the_calls_th
         assert failed == {"scripted": "ok", "Predict": "error", "Hops": "error", "dspy": "error"}
 
 
-async def test_modules_in_threads_of_dspy_have_their_place_in_the_trace(interpreter, folder):
-    async with open_bridge(interpreter, paths=(folder,), answer="yes") as (bridge, context):
+async def test_modules_in_threads_of_dspy_have_their_place_in_the_trace(open_bridge, interpreter):
+    async with open_bridge(interpreter, answer="yes") as (bridge, context):
         handle = await bridge.create_program(await bridge.import_program("rag:Fan"))
         trace = (await bridge.execute_program(handle, {"question": "?"}, context)).trace
         names = {span.span_id: span.name for span in trace.spans}
@@ -121,7 +126,7 @@ async def test_modules_in_threads_of_dspy_have_their_place_in_the_trace(interpre
 
 @pytest.mark.parametrize("adapter", ["chat", "json", "xml"])
 async def test_a_node_that_dspy_runs_streams_its_fields_into_the_stream_of_the_whole_program(
-    interpreter, adapter
+    open_bridge, interpreter, adapter
 ):
     async with open_bridge(interpreter) as (bridge, _context):
         outer: Any = Module()
@@ -240,7 +245,7 @@ async def test_an_optimizer_copies_its_model_on_both_interfaces(interpreter, int
         assert {request.seed for request in model.requests if request.temperature} == {1}
 
 
-async def test_assigned_instructions_and_demonstrations_reach_the_prompt(interpreter):
+async def test_assigned_instructions_and_demonstrations_reach_the_prompt(open_bridge, interpreter):
     async with open_bridge(interpreter) as (bridge, context):
         program = predicting(backend="dspy")
         changed = Program(
@@ -299,9 +304,9 @@ async def test_tools_of_a_react_program_are_called_in_this_process(interpreter):
 
 
 async def test_a_users_own_module_is_imported_run_streamed_and_given_its_saved_state(
-    interpreter, folder
+    open_bridge, interpreter
 ):
-    async with open_bridge(interpreter, paths=(folder,), answer="yes", trust="high") as (
+    async with open_bridge(interpreter, answer="yes", trust="high") as (
         bridge,
         context,
     ):
@@ -344,13 +349,13 @@ async def test_a_users_own_module_is_imported_run_streamed_and_given_its_saved_s
         ("rag:NOT_A_MODULE", "not a dspy module but int"),
     ],
 )
-async def test_a_target_that_is_no_module_says_so(interpreter, folder, target, why):
-    async with open_bridge(interpreter, paths=(folder,)) as (bridge, _context):
+async def test_a_target_that_is_no_module_says_so(open_bridge, interpreter, target, why):
+    async with open_bridge(interpreter) as (bridge, _context):
         with pytest.raises(DefinitionError, match=why):
             await bridge.import_program(target)
 
 
-async def test_a_program_that_pins_another_version_is_refused(interpreter):
+async def test_a_program_that_pins_another_version_is_refused(open_bridge, interpreter):
     async with open_bridge(interpreter) as (bridge, _context):
         value = Signature("question -> answer")
         node = Node(
@@ -360,7 +365,9 @@ async def test_a_program_that_pins_another_version_is_refused(interpreter):
             await bridge.create_program(Program(name="p", signature=value, root=node))
 
 
-async def test_the_errors_of_the_model_and_of_a_reply_arrive_as_themselves(interpreter):
+async def test_the_errors_of_the_model_and_of_a_reply_arrive_as_themselves(
+    open_bridge, interpreter
+):
     async with open_bridge(interpreter) as (bridge, _context):
         handle = await bridge.create_program(predicting(backend="dspy"))
         error = BudgetError("no money left")
@@ -377,7 +384,7 @@ async def test_the_errors_of_the_model_and_of_a_reply_arrive_as_themselves(inter
 
 @pytest.mark.parametrize("optimizer", ["BootstrapFewShot", "MIPROv2"])
 async def test_an_optimizer_of_dspy_returns_a_better_program_and_tells_its_progress(
-    interpreter, optimizer
+    open_bridge, interpreter, optimizer
 ):
     rows = [{"question": f"q{n}", "answer": 3} for n in range(6)]
     mipro = optimizer == "MIPROv2"
@@ -419,8 +426,10 @@ async def test_evaluation_scores_rows_and_a_failing_row_has_no_score(interpreter
         assert "nonsense" in result[1]["error"]
 
 
-async def test_cancelling_a_long_run_stops_its_model_calls_within_a_second(interpreter, folder):
-    async with open_bridge(interpreter, paths=(folder,)) as (bridge, context):
+async def test_cancelling_a_long_run_stops_its_model_calls_within_a_second(
+    open_bridge, interpreter
+):
+    async with open_bridge(interpreter) as (bridge, context):
         handle = await bridge.create_program(await bridge.import_program("rag:Slow"))
         run = asyncio.create_task(bridge.execute_program(handle, {"question": "?"}, context))
         await eventually(lambda: len(context.model.requests) >= 20)
@@ -441,8 +450,9 @@ async def test_cancelling_a_long_run_stops_its_model_calls_within_a_second(inter
 
 async def test_after_a_crash_the_warm_spare_answers_without_an_import(interpreter, folder):
     pool = PoolConfig(name="dspy", minimum=1, maximum=1, spares=1, intensity=Intensity(restarts=50))
-
-    async with open_bridge(interpreter, paths=(folder,), pool=pool) as (bridge, context):
+    config = DspyConfig(interpreter=interpreter, pool=pool, paths=(folder,))
+    context = RunContext(model=answering({"answer": 3}))
+    async with asyncio.timeout(120), DspyBackend(config) as bridge:
         await eventually(
             lambda: sum(worker.state == "ready" for worker in bridge.stats().workers) == 2
         )
@@ -456,7 +466,7 @@ async def test_after_a_crash_the_warm_spare_answers_without_an_import(interprete
         assert serving == spare  # a spare from before the crash, which has imported dspy already
 
 
-async def test_two_versions_run_side_by_side(interpreter):
+async def test_two_versions_run_side_by_side(open_bridge, interpreter):
     async with (
         open_bridge(interpreter) as (bridge, context),
         DspyBackend(DspyConfig(pool=POOL)) as newest,

@@ -19,14 +19,19 @@ POOL = PoolConfig(name="dspy", minimum=1, maximum=1)
 ANSWER = {"answer": "three", "trust": "low"}
 
 
-@asynccontextmanager
-async def open_rag(interpreter, folder, *, interface="auto"):
-    config = DspyConfig(interpreter=interpreter, pool=POOL, paths=(folder,), interface=interface)
-    async with asyncio.timeout(120), DspyBackend(config) as bridge:
-        yield (
-            bridge,
-            BackendModule(await bridge.import_program("rag:Hops", init={"hops": 1}), bridge),
+@pytest.fixture
+def open_rag(shared_backend):
+    @asynccontextmanager
+    async def open_rag(interpreter, folder, *, interface="auto"):
+        config = DspyConfig(
+            interpreter=interpreter, pool=POOL, paths=(folder,), interface=interface
         )
+        async with asyncio.timeout(120):
+            bridge = await shared_backend(config)
+            program = await bridge.import_program("rag:Hops", init={"hops": 1})
+            yield bridge, BackendModule(program, bridge)
+
+    return open_rag
 
 
 def asked(model):
@@ -35,7 +40,7 @@ def asked(model):
 
 @pytest.mark.parametrize("interface", ["forward", "engine"])
 async def test_assigned_settings_arrive_with_the_calls_of_their_predictor(
-    interpreter, folder, interface
+    open_rag, interpreter, folder, interface
 ):
     async with open_rag(interpreter, folder, interface=interface) as (bridge, rag):
         if interface == "engine" and bridge.version.startswith("3.3"):
@@ -69,7 +74,7 @@ async def test_assigned_settings_arrive_with_the_calls_of_their_predictor(
 
 @pytest.mark.parametrize("interface", ["forward", "engine"])
 async def test_a_predictor_asks_the_model_that_it_is_assigned_as_that_model_can_be_asked(
-    interpreter, folder, interface
+    open_rag, interpreter, folder, interface
 ):
     async with open_rag(interpreter, folder, interface=interface) as (bridge, rag):
         if interface == "engine" and bridge.version.startswith("3.3"):
@@ -102,7 +107,7 @@ async def test_a_predictor_asks_the_model_that_it_is_assigned_as_that_model_can_
         assert state["search"]["lm"] is None
 
 
-async def test_settings_stay_where_an_optimizer_of_dspy_works(newest, folder):
+async def test_settings_stay_where_an_optimizer_of_dspy_works(open_rag, newest, folder):
 
     async with open_rag(newest, folder) as (bridge, rag):
         bound = rag.with_variables(dspex.Float(0, 1, name="search.temperature")).assign(
@@ -148,7 +153,7 @@ async def test_a_program_of_ours_on_dspy_follows_its_variables(newest):
         assert "how many" in second.messages[0].content
 
 
-async def test_places_are_named_where_there_is_none(newest, folder):
+async def test_places_are_named_where_there_is_none(open_rag, newest, folder):
 
     async with open_rag(newest, folder) as (__, rag):
         assert {

@@ -27,11 +27,22 @@ HOME, WORK = {"street": "Elm", "zip": 7}, {"street": "Oak", "zip": 8}
 PICTURE = "data:image/png;base64,iVBORw0KGgo="
 
 
-@asynccontextmanager
-async def open_bridge(*, interpreter, folder, tools=None, interface="auto", **values):
-    config = DspyConfig(interpreter=interpreter, pool=POOL, paths=(folder,), interface=interface)
-    async with asyncio.timeout(120), DspyBackend(config, tools=tools) as bridge:
-        yield bridge, RunContext(model=answering(values))
+@pytest.fixture
+def open_bridge(shared_backend):
+    @asynccontextmanager
+    async def open_bridge(*, interpreter, folder, tools=None, interface="auto", **values):
+        config = DspyConfig(
+            interpreter=interpreter, pool=POOL, paths=(folder,), interface=interface
+        )
+        context = RunContext(model=answering(values))
+        async with asyncio.timeout(120):
+            if tools is None:
+                yield await shared_backend(config), context
+                return
+            async with DspyBackend(config, tools=tools) as bridge:
+                yield bridge, context
+
+    return open_bridge
 
 
 async def run(bridge, context, target, **inputs):
@@ -39,7 +50,9 @@ async def run(bridge, context, target, **inputs):
     return await bridge.execute_program(handle, inputs, context)
 
 
-async def test_models_of_a_users_own_keep_their_types_and_run_both_ways(interpreter, folder):
+async def test_models_of_a_users_own_keep_their_types_and_run_both_ways(
+    open_bridge, interpreter, folder
+):
     boxes = [{"name": "a", "parts": [{"name": "b", "parts": [{"name": "c"}]}]}]
     async with open_bridge(interpreter=interpreter, folder=folder, to=WORK, boxes=boxes) as (
         bridge,
@@ -71,7 +84,9 @@ async def test_models_of_a_users_own_keep_their_types_and_run_both_ways(interpre
         assert (await shipped(home=HOME))["seen"] == "Elm 0"
 
 
-async def test_a_history_is_taken_in_the_shape_of_dspy_and_in_ours(interpreter, folder):
+async def test_a_history_is_taken_in_the_shape_of_dspy_and_in_ours(
+    open_bridge, interpreter, folder
+):
     async with open_bridge(interpreter=interpreter, folder=folder, answer="4") as (bridge, context):
         theirs = [{"question": "1 + 1?", "answer": "2"}]
         texts = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]
@@ -92,7 +107,7 @@ async def test_a_history_is_taken_in_the_shape_of_dspy_and_in_ours(interpreter, 
 
 
 async def test_media_of_dspy_are_media_of_ours_and_a_model_that_takes_text_alone_says_so(
-    interpreter, folder
+    open_bridge, interpreter, folder
 ):
     calls = {"tool_calls": [{"name": "find", "args": {"x": 1}}]}
     async with open_bridge(
@@ -108,7 +123,7 @@ async def test_media_of_dspy_are_media_of_ours_and_a_model_that_takes_text_alone
             await run(bridge, context, "typed:Look", image={"url": PICTURE}, question="what?")
 
 
-async def test_media_reach_the_model_as_parts(interpreter, folder):
+async def test_media_reach_the_model_as_parts(open_bridge, interpreter, folder):
     picture, sound, paper = png(), wav(), pdf()
     inputs = {
         "image": {"url": data_uri(picture, "image/png")},
@@ -133,7 +148,7 @@ async def test_media_reach_the_model_as_parts(interpreter, folder):
         assert link_part in context.model.requests[-1].messages[-1].content
 
 
-async def test_media_reach_the_model_through_an_engine(newest, folder):
+async def test_media_reach_the_model_through_an_engine(open_bridge, newest, folder):
     picture, sound, paper = png(), wav(), pdf()
     inputs = {
         "image": {"url": data_uri(picture, "image/png")},
@@ -153,7 +168,7 @@ async def test_media_reach_the_model_through_an_engine(newest, folder):
         assert [part.data for part in media] == [picture, sound, paper]
 
 
-async def test_dspy_gets_its_own_types_from_a_signature_of_ours(interpreter, folder):
+async def test_dspy_gets_its_own_types_from_a_signature_of_ours(open_bridge, interpreter, folder):
     async with open_bridge(
         interpreter=interpreter, folder=folder, answer="```python\nx = 2\n```"
     ) as (bridge, context):
@@ -175,7 +190,7 @@ async def test_dspy_gets_its_own_types_from_a_signature_of_ours(interpreter, fol
 
 @pytest.mark.parametrize("threshold", [None, 0.5, 0.9])
 async def test_what_counts_as_good_enough_is_decided_by_dspy_on_the_score_itself(
-    interpreter, folder, threshold
+    open_bridge, interpreter, folder, threshold
 ):
     async with open_bridge(interpreter=interpreter, folder=folder, answer=4) as (bridge, context):
         handle = await bridge.create_program(await bridge.import_program("typed:Async"))
@@ -192,7 +207,9 @@ async def test_what_counts_as_good_enough_is_decided_by_dspy_on_the_score_itself
         assert len(demos) == (0 if threshold == 0.9 else 4)  # as in dspy itself
 
 
-async def test_a_module_with_aforward_alone_is_imported_described_and_run(interpreter, folder):
+async def test_a_module_with_aforward_alone_is_imported_described_and_run(
+    open_bridge, interpreter, folder
+):
     async with open_bridge(interpreter=interpreter, folder=folder, answer=4) as (bridge, context):
         program = await bridge.import_program("typed:Async")
         assert list(program.signature.fields) == ["question", "answer"]
@@ -219,7 +236,9 @@ program.save(sys.argv[2])
 """
 
 
-async def test_an_exported_state_is_what_plain_dspy_loads_and_saves(interpreter, folder, tmp_path):
+async def test_an_exported_state_is_what_plain_dspy_loads_and_saves(
+    open_bridge, interpreter, folder, tmp_path
+):
     async with open_bridge(interpreter=interpreter, folder=folder, answer="yes", trust="high") as (
         bridge,
         context,
@@ -265,7 +284,9 @@ async def test_an_exported_state_is_what_plain_dspy_loads_and_saves(interpreter,
         ({"demos": "x"}, "demos"),
     ],
 )
-async def test_a_malformed_state_is_refused_by_naming_what_it_lacks(newest, folder, part, what):
+async def test_a_malformed_state_is_refused_by_naming_what_it_lacks(
+    open_bridge, newest, folder, part, what
+):
     async with open_bridge(interpreter=newest, folder=folder) as (bridge, _context):
         handle = await bridge.create_program(await bridge.import_program("typed:Async"))
         state = await bridge.export_state(handle)
@@ -277,7 +298,7 @@ async def test_a_malformed_state_is_refused_by_naming_what_it_lacks(newest, fold
 
 @pytest.mark.parametrize(("question", "kind"), [("none", "NoneType"), ("text", "str")])
 async def test_a_forward_that_gives_no_prediction_says_what_to_return(
-    newest, folder, question, kind
+    open_bridge, newest, folder, question, kind
 ):
     async with open_bridge(interpreter=newest, folder=folder) as (bridge, context):
         with pytest.raises(
@@ -287,7 +308,7 @@ async def test_a_forward_that_gives_no_prediction_says_what_to_return(
 
 
 async def test_a_tool_of_a_users_module_answers_in_the_parent_where_the_parent_has_one_of_its_name(
-    interpreter, folder
+    open_bridge, interpreter, folder
 ):
     here = {"look_up": lambda word: f"parent {word}"}
     reply = {
@@ -317,7 +338,9 @@ async def test_a_tool_of_a_users_module_answers_in_the_parent_where_the_parent_h
         ("Nothing", "optimizers are: .*GEPA"),
     ],
 )
-async def test_an_optimizer_that_cannot_run_here_says_why(newest, folder, optimizer, why):
+async def test_an_optimizer_that_cannot_run_here_says_why(
+    open_bridge, newest, folder, optimizer, why
+):
     async with open_bridge(interpreter=newest, folder=folder) as (bridge, context):
         handle = await bridge.create_program(await bridge.import_program("typed:Async"))
         work = Optimization(
