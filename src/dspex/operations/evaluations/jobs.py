@@ -1,7 +1,6 @@
 """Evaluations as jobs: rows that are done stay done, whichever worker does the rest."""
 
 import asyncio
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +17,7 @@ from dspex.learning.optimizers import Control, Journal
 from dspex.learning.optimizers.reply_store import ReplyStore
 from dspex.operations.evaluations.job_environment import JobEnvironment, Material
 from dspex.operations.evaluations.records import EVALUATION
+from dspex.operations.evaluations.results import report_values
 from dspex.operations.jobs import Done, JobRun
 
 _TOLD = 20  # progress is reported at most this often
@@ -39,17 +39,7 @@ class EvaluationHandler:
             run, material, data=data, concurrency=settings.get("concurrency") or 8
         )
         interval = report.interval()
-        values = {
-            "rows": [row.to_dict() for row in report.rows],
-            "mean": _number(report.mean),
-            "interval": None
-            if not report.scored
-            else [_number(interval.low), _number(interval.high)],
-            "cost_usd": report.usage.cost_usd,
-            "judge_cost_usd": report.judge_usage.cost_usd if material.has_judge else None,
-            "p50_ms": _number(report.p50 * 1e3),
-            "p95_ms": _number(report.p95 * 1e3),
-        }
+        values = report_values(report, has_judge=material.has_judge)
         mean = (
             "no row could be scored"
             if not report.scored
@@ -167,7 +157,3 @@ def _row(entry: Mapping[str, Any], data: Dataset) -> Row:
         judge_usage=msgspec.convert(entry.get("judge_usage", {}), Usage),
         trace_id=entry["trace_id"],
     )
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -3,7 +3,6 @@
 It makes a new version of the program where it found one.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -31,13 +30,13 @@ from dspex.learning.optimizers import (
 from dspex.learning.optimizers.dspy_options import DSPY_OPTIMIZERS
 from dspex.learning.optimizers.registry import OPTIMIZERS
 from dspex.learning.optimizers.reply_store import ReplyStore
-from dspex.learning.optimizers.trials import TIMES
 from dspex.learning.optimizers.verdict import Verdict, judge
 from dspex.operations.evaluations.job_environment import JobEnvironment, Material
 from dspex.operations.framework.store import Change, Insert, Query, Update
 from dspex.operations.jobs import Done, JobRun
 from dspex.operations.optimizations.optimizer_options import Part, option_problem
 from dspex.operations.optimizations.records import OPTIMIZATION_JOB, OptimizationJobRecord
+from dspex.operations.optimizations.results import outcome_values, verdict_values
 from dspex.operations.programs.records import PROGRAM, PROGRAM_VERSION, ProgramVersionRecord
 
 _ENOUGH = 10  # rows from which on some are held out
@@ -178,7 +177,9 @@ class OptimizationHandler:
             after = await aevaluate(improved, test, material.metrics, context=context)
             judgement = judge(before, after, goal, alpha=search.alpha)
         verdict = judgement if isinstance(judgement, Verdict) else None
-        values = {"best": {"label": f"dspy's {job.optimizer}", "metric": name, **_verdict(verdict)}}
+        values = {
+            "best": {"label": f"dspy's {job.optimizer}", "metric": name, **verdict_values(verdict)}
+        }
         keeps = (
             judgement is not None
             and not (verdict is not None and verdict.is_better)
@@ -327,44 +328,13 @@ def _optimizer(job: OptimizationJobRecord) -> Optimizer:
 
 
 def _of_outcome(outcome: Outcome[Module], program: Program) -> _SearchResult:
-    from pydantic_core import to_jsonable_python
-
-    best, verdict = outcome.best, outcome.verdict
-    values = {
-        "trials": outcome.table(),
-        "best": {
-            "trial": best.number,
-            "label": best.candidate.label,
-            "score": best.score,
-            "changes": outcome.changes(),
-            "result": outcome.result,
-            "stopped": outcome.stopped,
-            "warnings": list(outcome.warnings),
-            "conclusion": outcome.conclusion,
-            "unmet": list(outcome.unmet),
-            "figures": _figures(best),
-            "front": [_without_times(row) for row in outcome.front_table()],
-            "values": to_jsonable_python(dict(best.candidate.assignment)),
-            **_verdict(verdict),
-        },
-    }
     better = replace(program, **_winner(outcome, program))
     is_same = better.content_hash == program.content_hash
     return _SearchResult(
-        program=None if is_same else better, values=values, message=outcome.conclusion
+        program=None if is_same else better,
+        values=outcome_values(outcome),
+        message=outcome.conclusion,
     )
-
-
-def _figures(trial: Trial) -> dict[str, float | None]:
-    """Return the figures of a trial as JSON-ready data."""
-    return _without_times(
-        {name: value if math.isfinite(value) else None for name, value in trial.figures.items()}
-    )
-
-
-def _without_times(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Return figures but for times, which are not the same when a job is resumed."""
-    return {name: value for name, value in figures.items() if name not in TIMES}
 
 
 def _winner(outcome: Outcome[Module], program: Program) -> dict[str, Any]:
@@ -375,12 +345,6 @@ def _winner(outcome: Outcome[Module], program: Program) -> dict[str, Any]:
         "space": winner.space,
         "assignment": winner.assignment,
     }
-
-
-def _verdict(verdict: Verdict | None) -> dict[str, Any]:
-    if verdict is None:
-        return {"verdict": None}
-    return verdict.to_dict()
 
 
 async def _optimizing(material: Material) -> OptimizingBackend:

@@ -2,30 +2,39 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from dspex.bootstrap import Services
 from dspex.error_text import quantity, suggest
-from dspex.errors import DefinitionError, InputError, StorageError
-from dspex.execution.modules import CodeRoot
+from dspex.errors import DefinitionError, DspexError, InputError, StorageError
 from dspex.failures import frames_text
 from dspex.language.records import Usage
 from dspex.language.signatures import Signature
 from dspex.learning.evaluation import Dataset, Metric, Report, aevaluate
 from dspex.learning.evaluation.export import to_csv, to_html, worst_rows
 from dspex.learning.evaluation.judge import JudgeMetric
-from dspex.learning.evaluation.metric import metric_name
-from dspex.learning.evaluation.metrics import METRICS
 from dspex.learning.optimizers.prompts import program_prompts
+from dspex.operations.evaluations.records import EvaluationRecord
+from dspex.operations.evaluations.results import record_evaluation
 from dspex.operations.executions.recorded_module import RecordedModule
 from dspex.operations.programs.stored_programs import find_program, program_value
 from dspex.surfaces.cli.complete import complete_target
 from dspex.surfaces.cli.files import write_text_file
+from dspex.surfaces.cli.metrics import (
+    find_judge,
+    judge_model_option,
+    judge_option,
+    metric_option,
+    metric_targets,
+    metrics_of,
+)
 from dspex.surfaces.cli.options import (
     run_options,
     settings_of,
@@ -35,27 +44,11 @@ from dspex.surfaces.cli.options import (
 )
 from dspex.surfaces.cli.output import say, show_json
 from dspex.surfaces.cli.progress import Progress
-from dspex.surfaces.cli.table import table
+from dspex.surfaces.cli.table import short_id, table
 from dspex.surfaces.cli.targets import Target, code_root, find_target
 
+T = TypeVar("T")
 _MOST_PLACES = 3
-metric_option = click.option(
-    "--metric",
-    "--metrics",
-    "metric",
-    multiple=True,
-    help=f"{', '.join(METRICS)} or file.py:function; repeated, or separated by commas. The first "
-    "is the main one.",
-)
-judge_option = click.option(
-    "--judge",
-    shell_complete=complete_target,
-    help="A program that scores the answers and says why, as a TARGET: another metric, or the "
-    "only one.",
-)
-judge_model_option = click.option(
-    "--judge-model", help="The model of a judge that names none; that of the program by default."
-)
 
 
 @click.command("eval")
@@ -120,40 +113,104 @@ def eval_command(
     judge_target = find_judge(judge, judge_model, code)
     metrics = metrics_of(metric, code, judge=judge_target)
 
-    async def work(services: Services) -> tuple[Report, dict[str, str]]:
-        program = await load_target(services, program_target)
-        warn_of_labels(program.signature, rows)
-        module = RecordedModule(services.operations, program, backend=backend)
-        if judge_target is not None:
-            metrics[judge_target.name] = await _judge_of(services, judge_target, judge_model)
-        with Progress("evaluating", len(rows) * repeats, "row") as progress:
-            report = await aevaluate(
-                module,
-                rows,
-                metrics,
-                context=services.context,
-                concurrency=concurrency,
-                repeats=repeats,
-                on_row=progress.step,
-            )
-        return report, program_prompts(program)
-
-    report, prompts = with_services(
-        settings_of(model=model, adapter=adapter, state_dir=state_dir), work, workspace=workspace
+    request = _Request(
+        target=program_target,
+        rows=rows,
+        metrics=metrics,
+        metric_targets=metric_targets(metric, judge_target),
+        judge=judge_target,
+        judge_model=judge_model,
+        backend=backend,
+        concurrency=concurrency,
+        repeats=repeats,
+    )
+    report, prompts, record = with_services(
+        settings_of(model=model, adapter=adapter, state_dir=state_dir),
+        partial(_score, request),
+        workspace=workspace,
     )
     write(html, lambda: to_html(report, f"{target} on {report.dataset}", prompts=prompts))
     write(csv, lambda: to_csv(report))
-    show_json(report.to_dict()) if as_json else _show(report, html)
+    if as_json:
+        show_json({**report.to_dict(), "evaluation_id": None if record is None else record.id})
+    else:
+        _show(report, html)
+        if record is not None:
+            say(f"stored: dspex evaluation show {short_id(record.id)}")
     unmet = _unmet_limits(report, minimum, max_failed)
     for problem in unmet:
         say(problem)
     return 1 if unmet else 0
 
 
-async def _judge_of(services: Services, target: Target, model: str | None) -> JudgeMetric:
-    program = await load_target(services, target)
-    module = RecordedModule(services.operations, program, model=model)
-    return JudgeMetric.of(module, name=target.name, model=model)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """What is to be scored, and how."""
+
+    target: Target
+    rows: Dataset
+    metrics: dict[str, Metric | JudgeMetric]
+    metric_targets: list[str]
+    judge: Target | None
+    judge_model: str | None
+    backend: str | None
+    concurrency: int
+    repeats: int
+
+
+async def _score(
+    request: _Request, services: Services
+) -> tuple[Report, dict[str, str], EvaluationRecord | None]:
+    """Return the report, the prompts of the program, and the stored evaluation."""
+    program = await load_target(services, request.target)
+    warn_of_labels(program.signature, request.rows)
+    module = RecordedModule(services.operations, program, backend=request.backend)
+    metrics, judge_module, judge = dict(request.metrics), None, request.judge
+    if judge is not None:
+        judge_program = await load_target(services, judge)
+        model = request.judge_model
+        judge_module = RecordedModule(services.operations, judge_program, model=model)
+        metrics[judge.name] = JudgeMetric.of(judge_module, name=judge.name, model=model)
+    with Progress("evaluating", len(request.rows) * request.repeats, "row") as progress:
+        report = await aevaluate(
+            module,
+            request.rows,
+            metrics,
+            context=services.context,
+            concurrency=request.concurrency,
+            repeats=request.repeats,
+            on_row=progress.step,
+        )
+    record = await try_to_store(_store(request, services, report, modules=(module, judge_module)))
+    return report, program_prompts(program), record
+
+
+async def _store(
+    request: _Request,
+    services: Services,
+    report: Report,
+    *,
+    modules: tuple[RecordedModule, RecordedModule | None],
+) -> EvaluationRecord:
+    module, judge = modules
+    return await record_evaluation(
+        services.operations,
+        report,
+        program=await module.stored(),
+        rows=request.rows,
+        metrics=request.metric_targets,
+        judge=None if judge is None else await judge.stored(),
+        configuration={"concurrency": request.concurrency, "repeats": request.repeats},
+    )
+
+
+async def try_to_store(work: Awaitable[T]) -> T | None:
+    """Return what `work` stores; if it cannot be stored, warn, because the result is shown."""
+    try:
+        return await work
+    except DspexError as error:
+        warn(f"the result is not stored: {error.message}")
+        return None
 
 
 def warn_of_labels(signature: Signature, rows: Dataset) -> None:
@@ -233,56 +290,6 @@ async def load_target(services: Services, target: Target) -> Any:
     return await program_value(
         services.operations, await find_program(services.operations, name=target.name)
     )
-
-
-def find_judge(text: str | None, model: str | None, code: CodeRoot) -> Target | None:
-    """Return the target of `--judge`.
-
-    Raises:
-        DefinitionError: it is not a target, or there is a model and no judge.
-    """
-    if text is None and model is not None:
-        raise DefinitionError("--judge-model is the model of --judge; give --judge too")
-    return None if text is None else find_target(text, code)
-
-
-def metrics_of(
-    texts: Sequence[str], code: CodeRoot, *, judge: Target | None = None
-) -> dict[str, Metric | JudgeMetric]:
-    """Return metrics by name; without `texts` and judge, exact_match.
-
-    Raises:
-        DefinitionError: a metric is unknown, or two metrics have the same name.
-    """
-    defaults = ("exact_match",) if judge is None else ()
-    parts = [part.strip() for text in texts or defaults for part in text.split(",")]
-    metrics = [_metric_of(part, code) for part in parts if part]
-    names = [metric_name(metric) for metric in metrics]
-    names += [] if judge is None else [judge.name]
-    if len(set(names)) < len(names):
-        raise DefinitionError(f"two metrics have the same name: {', '.join(names)}")
-    return dict(zip(names, metrics, strict=False))
-
-
-def _metric_of(text: str, code: CodeRoot) -> Metric:
-    """Return a registered metric, or a function from the code root.
-
-    Raises:
-        DefinitionError: the metric is unknown.
-    """
-    if text in METRICS:
-        return METRICS[text]
-    if ":" not in text:
-        raise DefinitionError(
-            f"unknown metric {text!r}; use {', '.join(METRICS)}, or file.py:function"
-        )
-    place, _, name = text.rpartition(":")
-    function: Metric = code.load(f"{place.removesuffix('.py').replace('/', '.')}:{name}")
-    if not callable(function):
-        raise DefinitionError(
-            f"{text!r} is not a function; a metric is a function of (example, prediction)"
-        )
-    return function
 
 
 def select_rows(data: Path, where: tuple[str, ...], *, limit: int | None) -> Dataset:

@@ -2,37 +2,44 @@
 
 import json
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import click
 
 from dspex.bootstrap import Services
-from dspex.error_text import quantity
 from dspex.errors import DefinitionError, StorageError, boundary
 from dspex.execution.backends import BackendModule, Choice
 from dspex.execution.clients import Budget
 from dspex.execution.modules import Module, build
+from dspex.learning.evaluation import Dataset
 from dspex.learning.evaluation.judge import JudgeMetric
 from dspex.learning.optimizers import JsonlJournal, Optimizer, Outcome, Search, aoptimize
 from dspex.learning.optimizers.export import to_csv, to_html
-from dspex.learning.optimizers.labels import short_name
 from dspex.learning.optimizers.limits import parse_pick
 from dspex.learning.optimizers.options import find_problem
 from dspex.learning.optimizers.registry import OPTIMIZERS, optimizers_with
 from dspex.learning.optimizers.search import Estimate
+from dspex.operations.optimizations.results import record_optimization
+from dspex.operations.programs.records import ProgramRecord
+from dspex.operations.programs.stored_programs import record_program
 from dspex.surfaces.cli.complete import complete_target
 from dspex.surfaces.cli.eval import (
     check_writable,
+    load_target,
+    select_rows,
+    try_to_store,
+    write,
+)
+from dspex.surfaces.cli.metrics import (
     find_judge,
     judge_model_option,
     judge_option,
-    load_target,
     metric_option,
+    metric_targets,
     metrics_of,
-    select_rows,
-    write,
 )
 from dspex.surfaces.cli.options import (
     run_options,
@@ -40,14 +47,14 @@ from dspex.surfaces.cli.options import (
     with_services,
     workspace_option,
 )
-from dspex.surfaces.cli.output import say, show_json
+from dspex.surfaces.cli.outcome import show_outcome
+from dspex.surfaces.cli.output import say
 from dspex.surfaces.cli.progress import Progress
 from dspex.surfaces.cli.targets import Target, code_root, find_target
-from dspex.surfaces.cli.trials import front_text, trials_text
 from dspex.surfaces.cli.winner import StoredWinner, is_changed, next_step, store_winner
 from dspex.telemetry import Event
 
-MIN_SHARE = 0.05
+_RECORDED_FLAGS = ("rows", "maximize", "subject_to", "trials", "per_class", "alpha", "seed")
 _ABOVE_0 = click.FloatRange(0, min_open=True)
 
 
@@ -185,10 +192,9 @@ def optimize_command(
     search.goal([*metrics, *([] if judge is None else [judge.name])])
     optimizer = _optimizer(flags)
 
-    async def work(services: Services) -> tuple[Outcome[Any], StoredWinner | None]:
-        choice = services.backends.choose(
-            await load_target(services, program_target), backend=flags["backend"]
-        )
+    async def work(services: Services) -> _Result:
+        program = await load_target(services, program_target)
+        choice = services.backends.choose(program, backend=flags["backend"])
         is_native = choice.name == "native"
         module = build(choice.program, code=code) if is_native else _on_backend(choice)
         if judge is not None:
@@ -196,30 +202,71 @@ def optimize_command(
         outcome = await _optimize(
             module, optimizer, train=train, metric=metrics, context=services.context, search=search
         )
-        if not stores or not is_changed(outcome):
-            return outcome, None
-        made_by, name = f"optimizer {flags['optimizer']}", program_target.name
-        return outcome, await store_winner(services, outcome, name, made_by=made_by)
+        base = await try_to_store(record_program(services.operations, program))
+        winner = None
+        if stores and is_changed(outcome):
+            made_by, name = f"optimizer {flags['optimizer']}", program_target.name
+            winner = await store_winner(services, outcome, name, made_by=made_by)
+        result = _Result(outcome=outcome, winner=winner)
+        return await _record(services, result, base, train=train, flags=flags, judge=judge)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the outcome has them too
-        outcome, stored = with_services(
+        result = with_services(
             settings_of(model=model, adapter=adapter, state_dir=state_dir),
             work,
             workspace=flags["workspace"],
         )
+    outcome, stored = result.outcome, result.winner
     write(out, lambda: outcome.program.to_program(program_target.name).to_json() + "\n")
     write(flags["html"], lambda: to_html(outcome, f"{target} on {train.name}"))
     write(flags["csv"], lambda: to_csv(outcome))
-    if as_json:
-        version = None if stored is None else {"name": stored.name, "version": stored.version}
-        show_json({**_outcome_json(outcome), "stored": version})
-    else:
-        _show(outcome, out, stored)
+    show_outcome(outcome, out, stored, record_id=result.record_id, as_json=as_json)
     file = None if out is None else str(out)
     step = next_step(outcome, target=target, data=str(data), file=file, stored=stored)
     say(f"next: {step}")
     return 1 if outcome.unmet and not search.insists else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Result:
+    """What a search returned, the version that was stored, and the id of the stored job."""
+
+    outcome: Outcome[Any]
+    winner: StoredWinner | None
+    record_id: UUID | None = None
+
+
+async def _record(
+    services: Services,
+    result: _Result,
+    base: ProgramRecord | None,
+    *,
+    train: Dataset,
+    flags: dict[str, Any],
+    judge: Target | None,
+) -> _Result:
+    """Store a search as a completed job; a warning says why it could not be stored.
+
+    `base` is the stored program that it began with, None if that could not be stored.
+    """
+    if base is None:
+        return result
+    limits = {name: flags[f"max_{name}"] for name in ("usd", "tokens", "calls", "seconds")}
+    settings = {name: flags[name] for name in _RECORDED_FLAGS if flags[name]}
+    work = record_optimization(
+        services.operations,
+        result.outcome,
+        program=base,
+        rows=train,
+        metrics=metric_targets(flags["metric"], judge),
+        optimizer=flags["optimizer"],
+        budget={name: limit for name, limit in limits.items() if limit is not None},
+        configuration={**settings, "options": dict(map(_option, flags["options"]))},
+        result=None if result.winner is None else result.winner.id,
+    )
+    job = await try_to_store(work)
+    return result if job is None else replace(result, record_id=job.id)
 
 
 def _on_backend(choice: Choice) -> Module:
@@ -338,55 +385,3 @@ def _journal(flags: dict[str, Any]) -> JsonlJournal:
             path.replace(old)
         say(f"the old journal is {old} now")
     return JsonlJournal(path)
-
-
-def _outcome_json(outcome: Outcome[Any]) -> dict[str, Any]:
-    verdict = outcome.verdict
-    return {
-        "trials": outcome.table(),
-        "best": outcome.best.number,
-        "front": outcome.front_table(),
-        "verdict": None if verdict is None else {"better": verdict.is_better, **verdict.to_dict()},
-        "result": outcome.result,
-        "conclusion": outcome.conclusion,
-        "unmet": list(outcome.unmet),
-        "kept": outcome.kept,
-        "changes": outcome.changes(),
-        "importance": outcome.importance(),
-        "spent": {
-            "calls": outcome.spent.calls,
-            "usd": outcome.spent.cost_usd,
-            "tokens": outcome.spent.total_tokens,
-        },
-        "stopped": outcome.stopped,
-        "warnings": list(outcome.warnings),
-        "program": outcome.program.to_program().content_hash,
-    }
-
-
-def _show(outcome: Outcome[Any], out: Path | None, stored: StoredWinner | None) -> None:
-    rows = [row for row in outcome.table() if outcome.trials[row["trial"]].candidate.is_final]
-    click.echo(trials_text(rows))
-    if front := outcome.front_table():
-        click.echo(f"\n{front_text(front)}")
-    changes = outcome.changes(is_short=True)
-    click.echo(f"\nbest: trial {outcome.best.number}\n{changes}\n\n{outcome.conclusion}")
-    if shares := [
-        f"{short_name(name)} {share:.2f}"
-        for name, share in outcome.importance().items()
-        if share >= MIN_SHARE
-    ]:
-        click.echo(f"importance, as a share of the scores' variance: {', '.join(shares)}")
-    spent = outcome.spent
-    cost = "unknown cost" if spent.cost_usd is None else f"${spent.cost_usd:.4f}"
-    click.echo(
-        f"spent: {quantity(spent.calls, 'call')}, {quantity(spent.total_tokens, 'token')}, {cost}"
-    )
-    for warning in outcome.warnings:
-        say(f"warning: {warning}")
-    if outcome.stopped:
-        say(f"stopped early: {outcome.stopped}")
-    if out is not None:
-        click.echo(f"the program{'' if is_changed(outcome) else ', as it was,'} is in {out}")
-    if stored is not None:
-        click.echo(f"the winner is version {stored.version} of {stored.name}, the current one")

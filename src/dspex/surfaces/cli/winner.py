@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from dspex.bootstrap import Services
 from dspex.errors import NotFoundError
@@ -14,6 +15,7 @@ class StoredWinner:
     """The version that holds a winner, and the one that was current before, if any."""
 
     name: str
+    id: UUID
     version: int
     previous: int | None
 
@@ -36,7 +38,7 @@ async def store_winner(
     program = outcome.program.to_program(name)
     record = await save_program(operations, program, made_by=made_by)
     version = await current_version(operations, record)
-    return StoredWinner(name=name, version=version.number, previous=previous)
+    return StoredWinner(name=name, id=version.id, version=version.number, previous=previous)
 
 
 def next_step(
