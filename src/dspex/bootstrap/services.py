@@ -42,6 +42,7 @@ from dspex.operations.jobs.job_engine import JobEngine
 from dspex.operations.programs.program_cache import ProgramCache
 from dspex.operations.programs.tools import RegisteredTools
 from dspex.operations.storage import Database, SQLEventLog, SQLStore
+from dspex.operations.storage.memory_cache import MIB, MemoryCache
 from dspex.operations.tenancy.keyring import KeyRing
 from dspex.operations.tenancy.reach import check_reach
 from dspex.operations.tenancy.vault import Vault
@@ -152,7 +153,13 @@ async def _dependencies(
         Figures: Lazy(lambda: storage.SQLFigures(database, domain)),
         Removals: Lazy(lambda: storage.SQLRemovals(database, domain)),
         CollectionStorage: Lazy(
-            lambda: storage.SQLCollections(database, domain, clock=clock, new_id=new_id)
+            lambda: storage.SQLCollections(
+                database,
+                domain,
+                clock=clock,
+                new_id=new_id,
+                cache=MemoryCache(settings.search_memory_mib * MIB),
+            )
         ),
         JobEngine: QueuedJobs(store, policy=job_policy(settings), clock=clock, new_id=new_id),
         RegisteredMetrics: RegisteredMetrics(settings.metrics),

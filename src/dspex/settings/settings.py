@@ -38,6 +38,7 @@ class Settings:
     workers: int = 2
     dspy_workers: int = 2
     worker_memory_mb: int = 0
+    search_memory_mib: int = 512
     job_concurrency: int = 4
     evaluation_limit: int = 0
     optimization_limit: int = 0

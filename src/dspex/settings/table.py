@@ -92,6 +92,10 @@ SETTINGS: Mapping[str, Setting] = {
         number(0, 1 << 20),
         "The memory, in MB, at which a worker is replaced (0: no limit).",
     ),
+    "search_memory_mib": Setting(
+        number(0, 1 << 20),
+        "The memory, in MiB, in which a process keeps the collections that it searches (0: none).",
+    ),
     "job_concurrency": Setting(
         number(1, 256),
         "How many jobs of one kind a `dspex worker start` runs at once.",

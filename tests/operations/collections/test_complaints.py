@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from dspex.errors import ConfigurationError, InvalidError, ModelError, NotFoundError
 from dspex.operations.storage import postgres_search
+from dspex.operations.storage.memory_cache import MemoryCache
 from tests.operations.collections.conftest import Desk, OpenDesk, documents
 
 FILTERS: list[tuple[dict[str, Any], set[str]]] = [
@@ -123,7 +124,7 @@ async def test_a_rare_value_finds_as_many_as_there_are(
     open_desk: OpenDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pgvector filters what its index happened to find, and returns 3 of 10."""
-    monkeypatch.setattr(postgres_search, "HNSW_FROM", 100)
+    monkeypatch.setattr(MemoryCache, "fits", lambda *_: False)
     monkeypatch.setattr(postgres_search, "_MAX_EXACT", 5)
     async with open_desk() as desk:
         await desk.perform("create_collection", name="handbook", embedder="hash")

@@ -16,7 +16,7 @@ from dspex.operations.collections.collection_storage import ChunkQuery, Index
 from dspex.operations.collections.records import COLLECTION
 from dspex.operations.domain import DOMAIN
 from dspex.operations.framework.store import Query
-from dspex.operations.storage import SQLCollections, memory_loader, sqlite_search
+from dspex.operations.storage import SQLCollections, memory_loader, sqlite_search, sqlite_words
 from dspex.operations.storage.chunk_memory import ChunkMemory
 from dspex.operations.storage.memory_cache import MemoryCache
 from dspex.operations.storage.metadata_memory import MetadataMemory
@@ -189,4 +189,4 @@ def test_the_lengths_of_texts_are_read_as_fts5_writes_them() -> None:
     for length in lengths:
         connection.execute("INSERT INTO t VALUES (?)", ["x " * length])
     rows = connection.execute("SELECT sz FROM t_docsize ORDER BY id").fetchall()
-    assert [memory_loader.token_count(row[0]) for row in rows] == lengths
+    assert [sqlite_words.token_count(row[0]) for row in rows] == lengths

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dspex import Predict
-from dspex.bootstrap import Services, open_services
+from dspex.bootstrap import Services, new_id, open_services
 from dspex.errors import (
     ConflictError,
     DefinitionError,
@@ -23,6 +23,7 @@ from dspex.execution.modules import CodeRoot
 from dspex.operations.domain import DOMAIN
 from dspex.operations.executions.actions import execute_program
 from dspex.operations.executions.inputs import ExecuteProgram
+from dspex.operations.executions.process_owner import owner_of_this_process
 from dspex.operations.framework.access import Actor
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Query, Update
@@ -199,8 +200,10 @@ async def test_a_program_is_deleted_with_all_that_belongs_to_it(settings: Settin
 async def test_a_program_with_a_running_execution_is_not_deleted(settings: Settings) -> None:
     async with opened(settings) as (operations, _):
         execution = await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+        # that of a live process: maintenance ends those of which no process knows
+        values = {"status": "running", "owner": owner_of_this_process(new_id)}
         await operations.store.write(
-            Update(resource=DOMAIN["execution"], id=execution.id, values={"status": "running"})
+            Update(resource=DOMAIN["execution"], id=execution.id, values=values)
         )
         with pytest.raises(ConflictError, match=f"the execution {execution.id} is running"):
             await do(operations, "delete_program", name="qa")

@@ -316,3 +316,30 @@ def test_a_database_url_is_checked_and_never_shown(
     with pytest.raises(ConfigurationError, match="DSPEX_DATABASE_URL: expected a URL") as caught:
         read_settings({"DSPEX_DATABASE_URL": "mysql://me:geheim@host/db"}, folder=tmp_path)
     assert "geheim" not in str(caught.value)
+
+
+async def test_the_bytes_of_collections_are_counted_on_the_way_forward_and_back(url: str) -> None:
+    async with opened(url) as database:
+        await migrate(database, to="0009")
+        now = f"TIMESTAMPTZ '{NOW}'" if not database.is_sqlite else f"'{NOW[:26]}'"
+        columns = (
+            "id, workspace, created_at, updated_at, lock_version, name, status, dimensions, "
+            "chunking, language, index_id, revision, documents, chunks, characters, "
+            "embedded_tokens, cost_usd"
+        )
+        async with database.writing() as connection:
+            for number, (workspace, dimensions) in enumerate((("a", 10), ("a", "NULL"), ("b", 1))):
+                key = f"019a{number:028x}"
+                values = (
+                    f"'{key}', '{workspace}', {now}, {now}, 0, 'c{number}', 'ready', {dimensions}, "
+                    f"'{{}}', '', '{key}', 1, 1, 3, 100, 0, 0"
+                )
+                statement = f"INSERT INTO collections ({columns}) VALUES ({values})"  # noqa: S608
+                await connection.exec_driver_sql(statement)
+        await migrate(database)
+        query = "SELECT workspace, stored_bytes FROM workspace_usages ORDER BY workspace"
+        assert await rows_of(database, query) == [("a", 320.0), ("b", 112.0)]
+        await migrate(database, to="0009")
+        assert await rows_of(database, query) == [("a", 0.0), ("b", 0.0)]
+        await migrate(database)
+        assert await rows_of(database, query) == [("a", 320.0), ("b", 112.0)]

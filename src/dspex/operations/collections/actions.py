@@ -1,5 +1,6 @@
 """The actions on collections."""
 
+from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
 
@@ -28,6 +29,7 @@ from dspex.operations.collections.records import (
     CollectionRecord,
     DocumentVersionRecord,
     IngestionRecord,
+    stored_bytes,
 )
 from dspex.operations.collections.stored_collections import find_collection
 from dspex.operations.collections.stored_retriever import StoredRetriever
@@ -48,6 +50,7 @@ from dspex.operations.jobs.actions import (
 )
 from dspex.operations.jobs.inputs import JobRef
 from dspex.operations.programs.names import check_name
+from dspex.operations.tenancy.quotas import usage_change
 
 BUSY: Final = ("queued", "running", "paused")
 _LANGUAGES: Final = frozenset(
@@ -128,8 +131,10 @@ async def add_documents(operations: Operations, request: AddDocuments) -> Ingest
     Raises:
         InvalidError: lists the documents that cannot be stored.
         NotFoundError: the collection does not exist.
+        QuotaError: the workspace has used up its quota.
     """
     engine = engine_of(operations)
+    await _admit(operations)
     collection = await _find(operations, request.collection_id, request.collection)
     documents = await operations.services[HeavyWork].run(
         lambda _: parse_documents(request.documents)
@@ -150,6 +155,12 @@ async def add_documents(operations: Operations, request: AddDocuments) -> Ingest
     return await enqueue(operations, INGESTION, job, engine=engine, rows=versions)
 
 
+async def _admit(operations: Operations) -> None:
+    quotas = operations.dependencies.quotas
+    if quotas is not None:
+        await quotas.admit(operations.workspace, executes=False)
+
+
 def _job(operations: Operations, collection: CollectionRecord, **values: Any) -> IngestionRecord:
     return IngestionRecord(
         **operations.new_row(),
@@ -168,8 +179,10 @@ async def rebuild_collection(operations: Operations, request: RebuildCollection)
     Raises:
         InvalidError: the embedder or the chunking is not allowed.
         ConflictError: the collection is being rebuilt already.
+        QuotaError: the workspace has used up its quota.
     """
     engine = engine_of(operations)
+    await _admit(operations)
     collection = await _find(operations, request.collection_id, request.name)
     where = {"collection_id": collection.id, "operation": "rebuild", "status": BUSY}
     if await operations.store.count(INGESTION, where):
@@ -236,6 +249,7 @@ async def search_collection(operations: Operations, request: SearchCollection) -
         name=collection.name,
         mode=request.mode,
         weight=request.weight,
+        row=collection,
     )
     result = await retriever.search(request.query, request.k, request.where)
     note = None
@@ -289,10 +303,15 @@ async def delete_collection(operations: Operations, request: CollectionRef) -> D
     await operations.services[CollectionStorage].drop_indexes(
         collection.id, keep=[], empty=[collection.index_id]
     )
+    collection = await _find(operations, collection.id, None)  # as no job changes it any more
     entry = _entry(operations, collection, {"name": collection.name})
     removed = await operations.services[Removals].remove(
         COLLECTION, collection.id, busy=BUSY, entry=entry
     )
+    with suppress(NotFoundError):  # the workspace does not have counters yet
+        await operations.store.write(
+            usage_change(collection.workspace, size=-stored_bytes(collection))
+        )
     return DeletedCollection(name=collection.name, documents=removed[DOCUMENT.name].rows)
 
 

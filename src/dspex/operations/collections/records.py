@@ -80,12 +80,21 @@ class IngestionRecord(JobRecord):
     cost_usd: float | None = None
 
 
+def stored_bytes(collection: Any) -> int:
+    """Return what a row of a collection counts for in the quota of its workspace.
+
+    A byte for each character of its documents, and those of its vectors.
+    """
+    return int(collection.characters + 4 * collection.chunks * (collection.dimensions or 0))
+
+
 COLLECTION = Resource(
     name="collection",
     plural="collections",
     entity=CollectionRecord,
     unique=(("workspace", "name"),),
     hidden=("workspace", "lock_version", "index_id"),
+    is_counted=False,  # `stored_bytes` is
 )
 DOCUMENT = Resource(
     name="document",
@@ -119,4 +128,5 @@ INGESTION = JobResource(
     owner="collection_id",
     indexes=(("workspace", "id"), ("status",), ("collection_id",)),
     hidden=JOB_HIDDEN,
+    is_counted=False,
 )

@@ -31,7 +31,10 @@ _TRIES: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRetriever:
-    """Searches the collection `name` of a workspace; see `Retriever`."""
+    """Searches the collection `name` of a workspace; see `Retriever`.
+
+    `row` is the collection as the caller has just read it, if so.
+    """
 
     store: Store
     storage: CollectionStorage
@@ -40,6 +43,7 @@ class StoredRetriever:
     name: str
     mode: SearchMode = "hybrid"
     weight: float = 0.5
+    row: CollectionRecord | None = None
 
     async def search(
         self, query: str, k: int = 5, where: Where | Mapping[str, Any] | None = None
@@ -57,15 +61,18 @@ class StoredRetriever:
             raise InputError(
                 f"query: it has {len(query)} characters, more than the {MAX_QUERY} allowed"
             )
+        collection = self.row
         for is_last in (*[False] * _TRIES, True):
-            collection = await find_collection(
-                self.store, self.workspace, collection_id=None, name=self.name
-            )
+            if collection is None:
+                collection = await find_collection(
+                    self.store, self.workspace, collection_id=None, name=self.name
+                )
             try:
                 return await self._search(collection, query, k=k, where=conditions)
             except IndexMovedError:
                 if is_last:
                     raise
+                collection = None
         raise AssertionError  # the last try returns or raises
 
     async def _search(

@@ -27,4 +27,5 @@ EVENT = Resource(
     entity=EventRecord,
     indexes=(("subject_id",),),
     is_audited=False,
+    is_counted=False,
 )

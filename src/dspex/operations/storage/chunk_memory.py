@@ -4,16 +4,14 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dspex.operations.storage.arrays import GrowingArray, Ids, Mask, best_of
-from dspex.operations.storage.view import View, positions_of
+from dspex.operations.storage.arrays import GrowingArray, Ids
+from dspex.operations.storage.view import View, places_of
 
 if TYPE_CHECKING:
     from dspex.operations.storage.metadata_memory import MetadataMemory
+    from dspex.operations.storage.vector_memory import VectorMemory
     from dspex.operations.storage.word_memory import WordMemory
-
-Vectors = NDArray[np.float32]
 
 
 class ChunkMemory:
@@ -28,7 +26,7 @@ class ChunkMemory:
         self.lock = asyncio.Lock()
         self.view: View | None = None
         self.ids = GrowingArray(np.int64)
-        self.vectors: GrowingArray | None = None
+        self.vectors: VectorMemory | None = None
         self.metadata: MetadataMemory | None = None
         self.words: WordMemory | None = None
 
@@ -46,7 +44,7 @@ class ChunkMemory:
         order = None if (ids[1:] > ids[:-1]).all() else np.argsort(ids, kind="stable")
         if len(visible) < len(ids):
             mask = np.zeros(len(ids), dtype=np.bool_)
-            mask[positions_of(ids, order, visible)] = True
+            mask[places_of(ids, order, visible)[0]] = True
         self.view = View(ids, revision, mask, order)
         return self.view
 
@@ -57,17 +55,3 @@ class ChunkMemory:
         if view is None or view.visible is None:
             return False
         return view.count > 10_000 + 2 * int(view.visible.sum())
-
-
-def best_vectors(
-    ids: Ids, vectors: Vectors, query: Vectors, *, limit: int, allowed: Mask | None
-) -> tuple[list[tuple[int, float]], int]:
-    """Return the ids and scores of the best chunks, and how many were ranked."""
-    if allowed is None:
-        return best_of(ids, vectors @ query, limit), len(ids)
-    positions = np.flatnonzero(allowed)
-    if len(positions) > len(ids) // 4:  # copying rows costs more than ranking them
-        scores = (vectors @ query)[positions]
-    else:
-        scores = vectors[positions] @ query
-    return best_of(ids[positions], scores, limit), len(positions)

@@ -164,7 +164,7 @@ class SQLCollections:
             published, obsolete, growth = await self._point(connection, index, versions)
             await self._rows.delete_versions(connection, obsolete)
             if published.visible:
-                await self._rows.grow(connection, index.collection_id, growth)
+                await self._rows.grow(connection, collection, growth)
         return published
 
     async def _point(
@@ -241,7 +241,7 @@ class SQLCollections:
             await connection.execute(
                 self._collections.update().where(rule).values(index_id=index.id, **values)
             )
-            await self._rows.recount(connection, index)
+            await self._rows.recount(connection, collection, index)
         before: UUID = collection.index_id
         return before
 
@@ -297,7 +297,7 @@ class SQLCollections:
         self, collection: CollectionRecord, keys: Sequence[str], entry: AuditEntry
     ) -> int:
         async with self._database.writing() as connection:
-            await self._rows.lock(connection, collection.id)
+            row = await self._rows.lock(connection, collection.id)
             versions = self._versions.c
             growth = await self._rows.delete_documents(connection, collection.id, keys)
             ids = sa.select(versions.id).where(
@@ -306,7 +306,7 @@ class SQLCollections:
             await self._rows.delete_versions(
                 connection, (await connection.execute(ids)).scalars().all()
             )
-            await self._rows.grow(connection, collection.id, growth)
+            await self._rows.grow(connection, row, growth)
             values = {part.name: getattr(entry, part.name) for part in fields(entry)}
             await connection.execute(self._entries.insert().values(**values))
             return -growth.documents
@@ -399,7 +399,7 @@ class SQLCollections:
         )
         async with self._database.reading() as connection:
             if not self._database.is_sqlite:
-                await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                await connection.execution_options(isolation_level="REPEATABLE READ")
             collection = (await connection.execute(query)).first()
             if collection is None or collection.status != "ready":
                 raise NotFoundError("the collection was deleted")

@@ -1,11 +1,13 @@
 """The rows of documents and their versions, inside the transactions of their collection."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dspex.clock import Clock
@@ -16,9 +18,11 @@ from dspex.operations.collections.records import (
     DOCUMENT,
     DOCUMENT_VERSION,
     DocumentVersionRecord,
+    stored_bytes,
 )
 from dspex.operations.storage.chunk_search import ChunkSearch
 from dspex.operations.storage.chunk_tables import CHUNKS
+from dspex.operations.tenancy.usage import WORKSPACE_USAGE, WorkspaceUsageRecord, usage_id
 
 _AT_ONCE: Final = 500
 
@@ -55,6 +59,7 @@ class DocumentRows:
         self._collections = tables[COLLECTION.name]
         self._documents = tables[DOCUMENT.name]
         self._versions = tables[DOCUMENT_VERSION.name]
+        self._usages = tables[WORKSPACE_USAGE.name]
         self._search = search
         self._clock = clock
         self._new_id = new_id
@@ -191,12 +196,12 @@ class DocumentRows:
             await connection.execute(CHUNKS.delete().where(rule))
             await connection.execute(self._versions.delete().where(self._versions.c.id.in_(group)))
 
-    async def grow(self, connection: AsyncConnection, collection_id: UUID, growth: Growth) -> None:
-        """Count a change that searches see."""
+    async def grow(self, connection: AsyncConnection, before: Any, growth: Growth) -> None:
+        """Count a change that searches see; `before` is the locked row of the collection."""
         figures = self._collections.c
         await connection.execute(
             self._collections.update()
-            .where(figures.id == collection_id)
+            .where(figures.id == before.id)
             .values(
                 updated_at=self._clock.now(),
                 revision=figures.revision + 1,
@@ -205,9 +210,34 @@ class DocumentRows:
                 characters=figures.characters + growth.characters,
             )
         )
+        await self._charge(connection, before)
 
-    async def recount(self, connection: AsyncConnection, index: Index) -> None:
-        """Count the chunks of all documents in an index that searches use from now on."""
+    async def _charge(self, connection: AsyncConnection, before: Any) -> None:
+        """Count what a collection has stored since `before` in the usage of its workspace."""
+        query = sa.select(self._collections).where(self._collections.c.id == before.id)
+        size = stored_bytes((await connection.execute(query)).one()) - stored_bytes(before)
+        usage, key = self._usages.c, usage_id(before.workspace)
+        change = self._usages.update().where(usage.id == key)
+        change = change.values(stored_bytes=usage.stored_bytes + size)
+        if size and not (await connection.execute(change)).rowcount:
+            await self._add_usage(connection, before.workspace)
+            await connection.execute(change)
+
+    async def _add_usage(self, connection: AsyncConnection, workspace: str) -> None:
+        insert = sqlite_insert if connection.dialect.name == "sqlite" else postgres_insert
+        now = self._clock.now()
+        row = WorkspaceUsageRecord(
+            id=usage_id(workspace), workspace=workspace, created_at=now, updated_at=now
+        )
+        values = {part.name: getattr(row, part.name) for part in fields(row)}
+        # another process may add it at the same moment
+        await connection.execute(insert(self._usages).values(**values).on_conflict_do_nothing())
+
+    async def recount(self, connection: AsyncConnection, before: Any, index: Index) -> None:
+        """Count the chunks of all documents in an index that searches use from now on.
+
+        `before` is the locked row of the collection.
+        """
         documents = self._documents.c
         count = (
             sa.select(sa.func.count())
@@ -226,3 +256,4 @@ class DocumentRows:
                 chunks=total.scalar_subquery(),
             )
         )
+        await self._charge(connection, before)

@@ -7,8 +7,13 @@ from uuid import UUID
 if TYPE_CHECKING:  # it imports numpy, which belongs to an extra
     from dspex.operations.storage.chunk_memory import ChunkMemory
 
-MAX_BYTES: Final = 512 * 1024 * 1024
+MIB: Final = 1024 * 1024
 _PER_CHUNK: Final = 64  # bytes beside the vector
+
+
+def outline_size(dimensions: int) -> int:
+    """Return how many numbers the outline of a vector has; see `VectorMemory`."""
+    return min(dimensions // 4, 128)
 
 
 class MemoryCache:
@@ -17,7 +22,7 @@ class MemoryCache:
     Three quarters are for vectors; an index may take an eighth for words, and one for metadata.
     """
 
-    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, max_bytes: int = 512 * MIB) -> None:
         """Take the largest size of all indexes together."""
         self._max_bytes = max_bytes
         self._memories: OrderedDict[UUID, ChunkMemory] = OrderedDict()
@@ -29,7 +34,8 @@ class MemoryCache:
 
     def fits(self, count: int, dimensions: int) -> bool:
         """Return whether so many chunks can be kept with vectors of so many dimensions."""
-        return count * (4 * dimensions + _PER_CHUNK) <= self._max_bytes // 4 * 3
+        numbers = dimensions + outline_size(dimensions)
+        return count * (4 * numbers + _PER_CHUNK) <= self._max_bytes // 4 * 3
 
     def memory(self, index_id: UUID) -> "ChunkMemory":
         """Return the memory of an index, empty if it was not searched lately."""

@@ -1,5 +1,6 @@
 """Reads the chunks of an index into memory, and later only what is new."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
@@ -10,16 +11,18 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dspex.operations.collections.collection_storage import Index
-from dspex.operations.storage.arrays import GrowingArray, Ids
-from dspex.operations.storage.chunk_memory import Vectors
+from dspex.operations.storage.arrays import Ids
 from dspex.operations.storage.chunk_search import VISIBLE, Snapshot, StaleViewError, bound
-from dspex.operations.storage.chunk_tables import CHUNKS, search_table
+from dspex.operations.storage.chunk_tables import CHUNKS
 from dspex.operations.storage.memory_cache import MemoryCache
 from dspex.operations.storage.metadata_memory import MetadataMemory
+from dspex.operations.storage.vector_memory import VectorMemory, VectorQuery, Vectors
 from dspex.operations.storage.view import View
 from dspex.operations.storage.word_memory import WordMemory, WordQuery
+from dspex.operations.storage.word_table import WordTable
 
 _AT_ONCE: Final = 2_000
+_COMMON: Final = 500_000  # postings of common terms that are read at first: less than a second
 _decode = msgspec.json.Decoder(list[int]).decode
 
 
@@ -31,13 +34,20 @@ class MemoryLoader:
     """
 
     def __init__(
-        self, cache: MemoryCache, connection: AsyncConnection, index: Index, *, list_function: str
+        self,
+        cache: MemoryCache,
+        connection: AsyncConnection,
+        index: Index,
+        *,
+        table: WordTable,
+        list_function: str,
     ) -> None:
-        """Take the indexes in memory, and the function that makes a JSON list of rows."""
+        """Take the indexes in memory, the table of words, and what makes a JSON list of rows."""
         self._cache = cache
         self._memory = cache.memory(index.id)
         self.connection = connection
         self._index = index
+        self._table = table
         self._list = list_function
 
     async def view(self, snapshot: Snapshot) -> View:
@@ -62,19 +72,25 @@ class MemoryLoader:
         text = (await self.connection.execute(bound(sql, self._index, {}))).scalar_one()
         return np.sort(np.array(_decode(text or "[]"), dtype=np.int64))
 
-    async def vectors(self, view: View, dimensions: int) -> Vectors:
-        """Return the vectors of the chunks of a view; zeros for deleted ones."""
+    async def vectors(self, view: View, vector: Vectors) -> VectorQuery:
+        """Return a query of the chunks of a view; the vectors of deleted ones are zeros."""
         async with self._memory.lock:
             self._check(view)
-            vectors = self._memory.vectors or GrowingArray(np.float32, dimensions)
+            vectors = self._memory.vectors or VectorMemory(len(vector))
             self._memory.vectors = vectors
-            zeros = bytes(4 * dimensions)
-            while vectors.count < view.count:
-                rows = await self._rows(view, vectors.count, column=CHUNKS.c.vector)
-                data = b"".join(zeros if row is None else row for row in rows)
-                vectors.append(np.frombuffer(data, dtype="<f4").reshape(len(rows), dimensions))
+            if vectors.count < view.count:
+                await self._load_vectors(view, vectors, size=len(vector))
+            query = vectors.query(view, vector)
         self._cache.trim()
-        return vectors.rows[: view.count]
+        return query
+
+    async def _load_vectors(self, view: View, vectors: VectorMemory, *, size: int) -> None:
+        zeros = bytes(4 * size)
+        while vectors.count < view.count:
+            rows = await self._rows(view, vectors.count, column=CHUNKS.c.vector)
+            data = b"".join(zeros if row is None else row for row in rows)
+            vectors.append(np.frombuffer(data, dtype="<f4").reshape(len(rows), size))
+        await asyncio.to_thread(vectors.outline)
 
     async def metadata(self, view: View) -> MetadataMemory | None:
         """Return the metadata of the chunks of a view; None if it is too large for the memory."""
@@ -98,14 +114,18 @@ class MemoryLoader:
         return [values.get(key) for key in ids]
 
     async def words(self, view: View, terms: Counter[str]) -> WordQuery:
-        """Return a query of the chunks of a view, after reading from FTS5 what it needs."""
+        """Return a query of the chunks of a view, after reading from the table what it needs."""
         async with self._memory.lock:
             self._check(view)
-            words = self._memory.words or WordMemory(self._cache.part)
-            self._memory.words = words
+            words = self._memory.words
+            common: Sequence[str] = ()
+            if words is None:
+                self._memory.words = words = WordMemory(self._cache.part)
+                most = min(_COMMON, self._cache.part // 24)  # half of the room
+                common = await self._table.common_terms(self.connection, self._index, most=most)
             if words.lengths.count < view.count:
                 await self._load_lengths(view, words)
-            if missing := words.missing(terms, view.count):
+            if missing := words.missing({*terms, *common}, view.count):
                 await self._load_terms(view, words, missing)
             query = words.query(view, terms)
         self._cache.trim()
@@ -113,40 +133,19 @@ class MemoryLoader:
 
     async def _load_lengths(self, view: View, words: WordMemory) -> None:
         ids = view.ids[words.lengths.count :]
-        sql = f"SELECT id, sz FROM {search_table(self._index.id)}_docsize WHERE id >= :first"
-        rows = await self.connection.execute(sa.text(sql).bindparams(first=int(ids.min())))
-        values = {row[0]: token_count(row[1]) for row in rows}
+        first = int(ids.min())
+        values = await self._table.lengths(self.connection, self._index, first=first)
         lengths = [values.get(key, 0) for key in ids.tolist()]
         words.lengths.append(np.array(lengths, dtype=np.int32))
 
     async def _load_terms(self, view: View, words: WordMemory, missing: dict[str, int]) -> None:
-        table = f"temp.terms_{self._index.id.hex}"
-        await self.connection.exec_driver_sql(
-            f"CREATE VIRTUAL TABLE {table} "
-            f"USING fts5vocab('main', '{search_table(self._index.id)}', 'instance')"
-        )
-        values: dict[str, Any] = {}
-        parts: list[str] = []
-        for number, (term, complete) in enumerate(missing.items()):
-            values |= {f"t{number}": term, f"f{number}": int(view.ids[complete:].min())}
-            rule = f"term = :t{number} AND doc >= :f{number}"
-            parts.append(f"SELECT json_group_array(doc) FROM {table} WHERE {rule}")
-        # one statement: each one costs a turn of the thread of the connection
-        sql = sa.text(" UNION ALL ".join(parts)).bindparams(**values)
-        lists = (await self.connection.execute(sql)).scalars().all()
-        for (term, complete), ids in zip(missing.items(), lists, strict=True):
-            positions = view.positions(np.array(_decode(ids), dtype=np.int64))
-            words.add(term, positions[positions >= complete], view.count)
-        await self.connection.exec_driver_sql(f"DROP TABLE {table}")
+        firsts = {term: int(view.ids[complete:].min()) for term, complete in missing.items()}
+        postings = await self._table.postings(self.connection, self._index, firsts)
+        for (term, complete), (ids, counts) in zip(missing.items(), postings, strict=True):
+            positions, present = view.places(ids)
+            is_new = positions >= complete
+            words.add(term, positions[is_new], counts[present][is_new], complete=view.count)
 
     def _check(self, view: View) -> None:
         if self._memory.view is not view:
             raise StaleViewError
-
-
-def token_count(data: bytes) -> int:
-    """Return the length of a text from its form in FTS5: seven bits a byte, the last below 128."""
-    value = 0
-    for byte in data:
-        value = value << 7 | byte & 0x7F
-    return value

@@ -1,8 +1,6 @@
 """Searches in SQLite: FTS5 for words, and vectors in NumPy; no extension has to be loaded."""
 
-import asyncio
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Final
 from uuid import UUID
 
@@ -21,9 +19,10 @@ from dspex.operations.storage.chunk_search import (
 from dspex.operations.storage.chunk_tables import CHUNKS, search_table
 from dspex.operations.storage.conditions import conditions_sql, sqlite_condition
 from dspex.operations.storage.database import Database
-from dspex.operations.storage.exact_search import ExactSearch
 from dspex.operations.storage.memory_cache import MemoryCache
-from dspex.operations.storage.tokenizer import Tokenizer, tokenizer
+from dspex.operations.storage.memory_search import MemorySearch
+from dspex.operations.storage.sqlite_words import FTS5Words
+from dspex.operations.storage.tokenizer import tokenizer
 
 MATCHED: Final = 2_000
 """FTS5 ranks the words of an index of so many chunks; those of a larger one are in memory."""
@@ -36,11 +35,11 @@ class SQLiteSearch:
     """
 
     def __init__(self, database: Database, cache: MemoryCache) -> None:
-        """Take the database and the vectors in memory."""
+        """Take the database and the indexes in memory."""
         self._database = database
-        self._cache = cache
-        self._exact = ExactSearch(cache, sqlite_condition, list_function="json_group_array")
-        self._tokenizers: dict[str, Tokenizer] = {}
+        self._memory = MemorySearch(
+            cache, FTS5Words(), sqlite_condition, list_function="json_group_array"
+        )
 
     async def create(self, connection: AsyncConnection, index: Index) -> None:
         """Make the table; see `ChunkSearch.create`."""
@@ -88,29 +87,10 @@ class SQLiteSearch:
         words = words_of(query.text or "")
         if not words:
             return []
-        is_large = snapshot.chunks > MATCHED and find_spec("numpy") is not None
-        if is_large and self._cache.fits(snapshot.chunks, 0):
-            return await self._scored(connection, query, snapshot, words=words)
+        # FTS5 would read the row of each chunk that has any of the words
+        if snapshot.chunks > MATCHED and self._memory.has_room_for_words(snapshot):
+            return await self._memory.lexical(connection, query, snapshot, words=words)
         return await self._matched(connection, query, words)
-
-    async def _scored(
-        self,
-        connection: AsyncConnection,
-        query: ChunkQuery,
-        snapshot: Snapshot,
-        *,
-        words: Sequence[str],
-    ) -> Ranking:
-        """Rank in memory: FTS5 would read the row of each chunk that has any of the words."""
-        from dspex.operations.storage.word_memory import best_words
-
-        language, loader = query.index.language, self._exact.loader(connection, query.index)
-        if language not in self._tokenizers:
-            self._tokenizers[language] = Tokenizer(language)
-        view = await loader.view(snapshot)
-        word_query = await loader.words(view, self._tokenizers[language].terms(words))
-        allowed = await self._exact.allowed(loader, query, view) if query.where else None
-        return await asyncio.to_thread(best_words, word_query, query.limit, allowed)
 
     async def _matched(
         self, connection: AsyncConnection, query: ChunkQuery, words: Sequence[str]
@@ -131,4 +111,4 @@ class SQLiteSearch:
         self, connection: AsyncConnection, query: ChunkQuery, snapshot: Snapshot
     ) -> DenseRanking:
         """Return the best chunks by their vectors; see `ChunkSearch.dense`."""
-        return await self._exact.dense(connection, query, snapshot)
+        return await self._memory.dense(connection, query, snapshot)

@@ -27,14 +27,23 @@ class View:
 
     def positions(self, ids: Ids) -> NDArray[np.int64]:
         """Return the positions of those ids that are in the memory."""
-        return positions_of(self.ids, self.order, ids)
+        return self.places(ids)[0]
+
+    def places(self, ids: Ids) -> tuple[NDArray[np.int64], Mask]:
+        """Return the positions of those ids that are in the memory, and which ones these are."""
+        return places_of(self.ids, self.order, ids)
 
 
-def positions_of(ids: Ids, order: NDArray[np.int64] | None, keys: Ids) -> NDArray[np.int64]:
-    """Return the positions of those keys that are among ids; `order` sorts the ids."""
+def places_of(
+    ids: Ids, order: NDArray[np.int64] | None, keys: Ids
+) -> tuple[NDArray[np.int64], Mask]:
+    """Return the positions of those keys that are among ids, and which ones these are.
+
+    `order` sorts the ids.
+    """
     if not len(ids):
-        return ids
+        return ids, np.zeros(len(keys), dtype=np.bool_)
     positions = np.minimum(np.searchsorted(ids, keys, sorter=order), len(ids) - 1)
     positions = positions if order is None else order[positions]
-    matches: NDArray[np.int64] = positions[ids[positions] == keys]
-    return matches
+    present: Mask = ids[positions] == keys
+    return positions[present], present

@@ -1,4 +1,4 @@
-"""Words of chunks in memory, ranked by BM25 as FTS5 ranks them, without a look at each row."""
+"""Words of chunks in memory, ranked by BM25 with the formula of FTS5, without reading rows."""
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
@@ -58,17 +58,18 @@ class WordMemory:
         }
         return {term: number for term, number in numbers.items() if number < count}
 
-    def add(self, term: str, positions: NDArray[np.int64], count: int) -> None:
-        """Add the chunks of a term, each as often as it has it: now `count` ones are complete."""
+    def add(
+        self, term: str, positions: NDArray[np.int64], counts: NDArray[np.int64], *, complete: int
+    ) -> None:
+        """Add the chunks of a term, and how often each has it; now `complete` ones are known."""
         if term not in self._postings:
             self._postings[term] = _Postings()
             self._size += self._postings[term].nbytes
         postings = self._postings[term]
         self._size -= postings.nbytes
-        unique, counts = np.unique(positions, return_counts=True)
-        postings.positions.append(unique)
+        postings.positions.append(positions)
         postings.counts.append(counts)
-        postings.complete = count
+        postings.complete = complete
         self._size += postings.nbytes
 
     def query(self, view: "View", terms: Counter[str]) -> "WordQuery":

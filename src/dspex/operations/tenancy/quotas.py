@@ -21,7 +21,7 @@ _NEAR_FRESH_NS: Final = 50_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """The number of executions and MiB of JSON that a workspace may store; 0 means unlimited."""
+    """The number of executions and the MiB that a workspace may store; 0 means unlimited."""
 
     executions: int = 0
     mib: int = 0
@@ -169,7 +169,10 @@ def usage_change(workspace: str, *, executions: int = 0, size: int = 0) -> Updat
 
 
 def _quota_error(workspace: str, limit: str, amount: str, maximum: int) -> QuotaError:  # noqa: PLR0917
-    remedy = "delete old executions (keep_days, keep_count), or ask an operator for a larger quota"
+    remedy = (
+        "delete old executions (keep_days, keep_count) or documents, or ask an operator for a "
+        "larger quota"
+    )
     return QuotaError(
         f"the workspace {workspace!r} stores {amount}, and its {limit} is {maximum}: {remedy}",
         limit=limit,

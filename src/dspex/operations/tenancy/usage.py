@@ -11,10 +11,11 @@ _NAMESPACE: Final = UUID("5d1f3c9e-0a58-4b53-9d58-6f2a1c1a7c11")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceUsageRecord(Row):
-    """The number of executions and the bytes of JSON that a workspace has stored.
+    """The number of executions and the bytes that a workspace has stored.
 
-    The bytes cover inputs, outputs, errors, traces, rows of data sets, and definitions. Retention
-    decreases the counters; events and the audit trail are not counted.
+    The bytes cover inputs, outputs, errors, traces, rows of data sets, definitions, and the
+    documents and vectors of collections. Retention and deletion decrease the counters; events and
+    the audit trail are not counted.
     """
 
     executions: int = 0

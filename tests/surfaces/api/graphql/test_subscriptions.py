@@ -11,6 +11,7 @@ from uuid import UUID
 from dspex import Prediction
 from dspex.execution.backends import Backends, MockBackend, NativeBackend
 from dspex.execution.context import RunContext
+from dspex.operations.collections.inputs import AddDocuments, CreateCollection
 from dspex.operations.domain import DOMAIN
 from dspex.operations.executions.executor import Executor
 from dspex.operations.framework.store import Figures, Update
@@ -311,3 +312,24 @@ async def test_a_subscription_goes_on_behind_rows_that_are_gone_and_texts_that_a
             "executionUpdates": {"execution": {"id": odd["id"], "outputs": {"n": "\ud800"}}}
         }
         assert update == streamed == {"data": expected}
+
+
+async def test_the_progress_of_an_ingestion_can_be_followed(tmp_path: Path) -> None:
+    query = (
+        "subscription($after: ID) { ingestionUpdates(after: $after) "
+        "{ payload ingestion { id status collection { name } } } }"
+    )
+    async with serving(tmp_path, ServerConfig()) as server:
+        await server.perform("create_collection", CreateCollection(name="c", embedder="none"))
+        documents = [{"key": "a", "text": "lamp"}]
+        request = AddDocuments(collection="c", documents=documents)
+        job = await server.perform("add_documents", request)
+        variables = {"after": str(UUID(int=0))}
+        socket = await opened(server)
+        await socket.message()
+        socket.send(id="1", type="subscribe", payload={"query": query, "variables": variables})
+        update = (await socket.message())["payload"]["data"]["ingestionUpdates"]
+        assert update["payload"]["status"] == "queued"
+        assert update["ingestion"]["id"] == str(job.id)
+        assert update["ingestion"]["collection"] == {"name": "c"}
+        await socket.close()

@@ -190,6 +190,7 @@ async def test_metrics_count_requests_executions_and_rows_that_wait(tmp_path: Pa
             'dspex_executions_total{status="completed"} 2',
             'dspex_executions_total{status="failed"} 1',
             'dspex_optimizations{status="queued"} 0',
+            'dspex_ingestions{status="running"} 0',
         ):
             assert line in text.splitlines(), text
 

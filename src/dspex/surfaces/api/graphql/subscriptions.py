@@ -20,11 +20,16 @@ from dspex.surfaces.api.graphql.errors import as_graphql
 from dspex.surfaces.api.graphql.types import SchemaTypes, pascal
 
 RETRY_S = 0.5
-TOPICS = {"execution": "execution", "optimization": "optimization_job", "evaluation": "evaluation"}
+TOPICS = {
+    "execution": "execution",
+    "optimization": "optimization_job",
+    "evaluation": "evaluation",
+    "ingestion": "ingestion",
+}
 
 
 def subscriptions(types: SchemaTypes) -> dict[str, Any]:
-    """Return one field for each topic: executionUpdates, optimizationUpdates, evaluationUpdates."""
+    """Return one field for each topic: executionUpdates, ingestionUpdates and so on."""
     return {
         f"{topic}_updates": _updates(topic, resource, types) for topic, resource in TOPICS.items()
     }
@@ -34,7 +39,7 @@ def _updates(topic: str, resource: str, types: SchemaTypes) -> Any:
     update: Any = _update_type(topic, resource, types)
     target = types.domain[resource]
 
-    async def updates(info: Any, program_id: Any = None, after: Any = None) -> AsyncIterator[Any]:
+    async def entries_of(info: Any, program_id: Any, after: Any) -> AsyncGenerator[Any, None]:
         with as_graphql():
             operations = info.context.operations
             operations.actor.require(target.reading, f"following {target.plural}")
@@ -55,17 +60,30 @@ def _updates(topic: str, resource: str, types: SchemaTypes) -> Any:
                         **{resource: row},
                     )
 
-    updates.__annotations__ = {
+    async def all_updates(info: Any, after: Any = None) -> AsyncIterator[Any]:
+        async with aclosing(entries_of(info, None, after)) as entries:
+            async for entry in entries:
+                yield entry
+
+    async def updates(info: Any, program_id: Any = None, after: Any = None) -> AsyncIterator[Any]:
+        async with aclosing(entries_of(info, program_id, after)) as entries:
+            async for entry in entries:
+                yield entry
+
+    has_program = "program_id" in {part.name for part in target.attributes}
+    resolver = updates if has_program else all_updates
+    resolver.__annotations__ = {
         "info": strawberry.Info[GraphQLContext, None],
-        "program_id": strawberry.ID | None,
+        **({"program_id": strawberry.ID | None} if has_program else {}),
         "after": strawberry.ID | None,
         "return": AsyncIterator[update],
     }
+    which = ", of one program or of all" if has_program else ""
     description = (
         f"Each event of {target.plural.replace('_', ' ')} once, after the cursor `after` or from "
-        "now on, of one program or of all. It continues after an outage of the database."
+        f"now on{which}. It continues after an outage of the database."
     )
-    return strawberry.subscription(resolver=updates, description=description)
+    return strawberry.subscription(resolver=resolver, description=description)
 
 
 async def _follow_patiently(

@@ -26,11 +26,13 @@ _QUEUES = {
     "dspex_executions": "execution",
     "dspex_evaluations": "evaluation",
     "dspex_optimizations": "optimization_job",
+    "dspex_ingestions": "ingestion",
 }
 _OPEN_STATUSES = {
     "execution": ("pending", "running", "waiting"),
     "evaluation": ("queued", "running"),
     "optimization_job": ("queued", "running"),
+    "ingestion": ("queued", "running"),
 }
 
 

@@ -169,8 +169,8 @@ def downgrade() -> None:
     connection = op.get_bind()
     names = sa.inspect(connection).get_table_names()
     for name in names:
-        is_search = name.startswith("chunk_search_") and name.count("_") == 2
-        if is_search:
+        kind = name.removeprefix("chunk_search_").partition("_")[2]
+        if name.startswith("chunk_search_") and kind in {"", "vectors"}:
             op.execute(f'DROP TABLE "{name}"')
     for name in ("chunks", "ingestions", "document_versions", "documents", "collections"):
         op.drop_table(name)

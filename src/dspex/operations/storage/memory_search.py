@@ -1,7 +1,8 @@
-"""Exact search by vectors, which are compared in NumPy."""
+"""Searches of chunks in memory: by words and by vectors, on each database alike."""
 
 import asyncio
-from functools import partial
+from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,51 +17,102 @@ from dspex.operations.storage.chunk_search import (
 )
 from dspex.operations.storage.conditions import Compile, conditions_sql
 from dspex.operations.storage.memory_cache import MemoryCache
+from dspex.operations.storage.word_table import WordTable
 
 if TYPE_CHECKING:  # they import numpy, which belongs to an extra
     from dspex.operations.storage.arrays import Mask
-    from dspex.operations.storage.chunk_memory import Vectors
     from dspex.operations.storage.memory_loader import MemoryLoader
+    from dspex.operations.storage.vector_memory import Vectors
     from dspex.operations.storage.view import View
 
 _PORTION: Final = 5_000
 
 
-class ExactSearch:
-    """Ranks all visible vectors of an index; those of small collections are kept in memory."""
+class MemorySearch:
+    """Ranks the visible chunks of an index exactly, in NumPy.
+
+    What a search needs is read into memory once; vectors that do not fit are read by each search.
+    """
 
     def __init__(
-        self, cache: MemoryCache, compile_condition: Compile, *, list_function: str
+        self,
+        cache: MemoryCache,
+        words: WordTable,
+        compile_condition: Compile,
+        *,
+        list_function: str,
     ) -> None:
-        """Take the indexes in memory, and two things that each database writes in its way."""
+        """Take the indexes in memory, and what each database does in its way."""
         self._cache = cache
+        self._words = words
         self._compile = compile_condition
         self._list_function = list_function
+
+    def has_room_for_words(self, snapshot: Snapshot) -> bool:
+        """Return whether the words of a collection can be ranked here."""
+        return self._cache.fits(snapshot.chunks, 0) and find_spec("numpy") is not None
+
+    def has_room_for_vectors(self, chunks: int, index: Index) -> bool:
+        """Return whether the vectors of a collection can be kept in memory."""
+        return self._cache.fits(chunks, index.dimensions or 0)
 
     def loader(self, connection: AsyncConnection, index: Index) -> "MemoryLoader":
         """Return what reads an index into memory."""
         from dspex.operations.storage.memory_loader import MemoryLoader
 
-        return MemoryLoader(self._cache, connection, index, list_function=self._list_function)
+        return MemoryLoader(
+            self._cache,
+            connection,
+            index,
+            table=self._words,
+            list_function=self._list_function,
+        )
+
+    async def lexical(
+        self,
+        connection: AsyncConnection,
+        query: ChunkQuery,
+        snapshot: Snapshot,
+        *,
+        words: Sequence[str],
+    ) -> Ranking:
+        """Return the best chunks by BM25."""
+        from dspex.operations.storage.word_memory import best_words
+
+        loader = self.loader(connection, query.index)
+        view = await loader.view(snapshot)
+        terms = await self._words.terms(connection, query.index, words)
+        if not terms or not view.count:
+            return []
+        word_query = await loader.words(view, terms)
+        allowed = await self.allowed(loader, query, view) if query.where else None
+        return await asyncio.to_thread(best_words, word_query, query.limit, allowed)
 
     async def dense(
         self, connection: AsyncConnection, query: ChunkQuery, snapshot: Snapshot
     ) -> DenseRanking:
         """Return the best chunks by their vectors; see `ChunkSearch.dense`."""
-        from dspex.operations.storage.chunk_memory import best_vectors
-
-        vector, dimensions = query.vector, query.index.dimensions
-        if vector is None or dimensions is None or not snapshot.chunks:
+        vector = query.vector
+        if vector is None or query.index.dimensions is None or not snapshot.chunks:
             return DenseRanking(ranking=[], scanned=0)
-        if not self._cache.fits(snapshot.chunks, dimensions):
+        if not self.has_room_for_vectors(snapshot.chunks, query.index):
             return await self._in_portions(connection, query, vector)
         loader = self.loader(connection, query.index)
         view = await loader.view(snapshot)
-        vectors = await loader.vectors(view, dimensions)
+        vectors = await loader.vectors(view, vector)
         allowed = await self.allowed(loader, query, view)
-        ranks = partial(best_vectors, view.ids, vectors, allowed=allowed, limit=query.limit)
-        ranking, scanned = await asyncio.to_thread(ranks, vector)
+        ranking, scanned = await asyncio.to_thread(vectors.best, query.limit, allowed)
         return DenseRanking(ranking=ranking, scanned=scanned)
+
+    async def passing(
+        self, connection: AsyncConnection, query: ChunkQuery, snapshot: Snapshot
+    ) -> Sequence[int]:
+        """Return the ids of all visible chunks that meet the conditions."""
+        loader = self.loader(connection, query.index)
+        view = await loader.view(snapshot)
+        allowed = await self.allowed(loader, query, view)
+        ids: list[int] = (view.ids if allowed is None else view.ids[allowed]).tolist()
+        return ids
 
     async def allowed(
         self, loader: "MemoryLoader", query: ChunkQuery, view: "View"
