@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dspex.operations.storage import vector_memory
 from dspex.operations.storage.arrays import Mask, best_of
-from dspex.operations.storage.memory_cache import outline_size
+from dspex.operations.storage.outline_size import outline_size
 from dspex.operations.storage.vector_memory import VectorMemory, Vectors
 from dspex.operations.storage.view import View
 
@@ -37,9 +37,9 @@ def view_of(count: int) -> View:
     return View(np.arange(count, dtype=np.int64) * 3, 1, None, None)
 
 
-def ranked(rows: Vectors, query: Vectors, allowed: Mask | None, limit: int) -> list[int]:
+def ranked(rows: Vectors, query: Vectors, mask: Mask | None, limit: int) -> list[int]:
     scores = (rows.astype(np.float64) @ query).astype(np.float32)
-    positions = np.arange(len(rows)) if allowed is None else np.flatnonzero(allowed)
+    positions = np.arange(len(rows)) if mask is None else np.flatnonzero(mask)
     return [key for key, _ in best_of(positions * 3, scores[positions], limit)]
 
 
@@ -56,20 +56,20 @@ def test_the_best_vectors_are_those_of_a_full_comparison(
 ) -> None:
     rows, query = vectors(seed, count, length=length), vectors(seed + 1, 1)[0]
     rows[:: max(count // 5, 1)] = 0  # deleted ones
-    allowed = None if share is None else np.random.default_rng(seed).random(count) < share
+    mask = None if share is None else np.random.default_rng(seed).random(count) < share
     memory = VectorMemory(DIMENSIONS)
     for first, last in pairwise([0, count // 3, count]):
         memory.append(rows[first:last])
         memory.outline()
-    ranking, scanned = memory.query(view_of(count), query).best(limit, allowed)
-    assert scanned == (count if allowed is None else allowed.sum())
+    ranking, scanned = memory.query(view_of(count), query).best(limit, mask)
+    assert scanned == (count if mask is None else mask.sum())
     scores = dict(zip(range(0, 3 * count, 3), rows @ query, strict=True))
-    expected = ranked(rows, query, allowed, limit)
+    expected = ranked(rows, query, mask, limit)
     assert len({key for key, _ in ranking}) == len(ranking) == len(expected)
     assert [score for _, score in ranking] == pytest.approx(
         [float(scores[key]) for key in expected], abs=1e-5 * length
     )
-    assert all(allowed is None or allowed[key // 3] for key, _ in ranking)
+    assert all(mask is None or mask[key // 3] for key, _ in ranking)
 
 
 def test_an_earlier_view_is_ranked_while_vectors_are_added() -> None:

@@ -82,8 +82,10 @@ class StoredRetriever:
         if mode == "whole":
             passages = await self.storage.texts(index, limit=_WHOLE_LIMIT)
             if passages is not None:
-                kept = tuple(passage for passage in passages if where.is_met_by(passage.metadata))
-                return SearchResult(passages=kept, scanned=len(passages))
+                passing = tuple(
+                    passage for passage in passages if where.is_met_by(passage.metadata)
+                )
+                return SearchResult(passages=passing, scanned=len(passages))
             mode = "hybrid"
         vector, usage = None, Usage()
         if mode != "lexical" and collection.dimensions is not None:

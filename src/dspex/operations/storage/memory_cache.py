@@ -4,16 +4,13 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from dspex.operations.storage.outline_size import outline_size
+
 if TYPE_CHECKING:  # it imports numpy, which belongs to an extra
     from dspex.operations.storage.chunk_memory import ChunkMemory
 
 MIB: Final = 1024 * 1024
 _PER_CHUNK: Final = 64  # bytes beside the vector
-
-
-def outline_size(dimensions: int) -> int:
-    """Return how many numbers the outline of a vector has; see `VectorMemory`."""
-    return min(dimensions // 4, 128)
 
 
 class MemoryCache:

@@ -85,8 +85,8 @@ class MemorySearch:
         if not terms or not view.count:
             return []
         word_query = await loader.words(view, terms)
-        allowed = await self.allowed(loader, query, view) if query.where else None
-        return await asyncio.to_thread(best_words, word_query, query.limit, allowed)
+        mask = await self.mask(loader, query, view) if query.where else None
+        return await asyncio.to_thread(best_words, word_query, query.limit, mask)
 
     async def dense(
         self, connection: AsyncConnection, query: ChunkQuery, snapshot: Snapshot
@@ -100,8 +100,8 @@ class MemorySearch:
         loader = self.loader(connection, query.index)
         view = await loader.view(snapshot)
         vectors = await loader.vectors(view, vector)
-        allowed = await self.allowed(loader, query, view)
-        ranking, scanned = await asyncio.to_thread(vectors.best, query.limit, allowed)
+        mask = await self.mask(loader, query, view)
+        ranking, scanned = await asyncio.to_thread(vectors.best, query.limit, mask)
         return DenseRanking(ranking=ranking, scanned=scanned)
 
     async def passing(
@@ -110,13 +110,11 @@ class MemorySearch:
         """Return the ids of all visible chunks that meet the conditions."""
         loader = self.loader(connection, query.index)
         view = await loader.view(snapshot)
-        allowed = await self.allowed(loader, query, view)
-        ids: list[int] = (view.ids if allowed is None else view.ids[allowed]).tolist()
+        mask = await self.mask(loader, query, view)
+        ids: list[int] = (view.ids if mask is None else view.ids[mask]).tolist()
         return ids
 
-    async def allowed(
-        self, loader: "MemoryLoader", query: ChunkQuery, view: "View"
-    ) -> "Mask | None":
+    async def mask(self, loader: "MemoryLoader", query: ChunkQuery, view: "View") -> "Mask | None":
         """Return which chunks of a view are visible and meet the conditions; None: all."""
         from dspex.operations.storage.arrays import both
 

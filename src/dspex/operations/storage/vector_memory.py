@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dspex.operations.storage.arrays import GrowingArray, Ids, Mask, best_of
-from dspex.operations.storage.memory_cache import outline_size
+from dspex.operations.storage.outline_size import outline_size
 
 if TYPE_CHECKING:
     from dspex.operations.storage.view import View
@@ -157,25 +157,25 @@ class VectorQuery:
     bounds: _Bounds | None
     vector: Vectors
 
-    def best(self, limit: int, allowed: Mask | None) -> tuple[Ranking, int]:
+    def best(self, limit: int, mask: Mask | None) -> tuple[Ranking, int]:
         """Return the ids and scores of the best chunks, and how many were ranked."""
         with _one_thread():
-            return self._best(limit, allowed)
+            return self._best(limit, mask)
 
-    def _best(self, limit: int, allowed: Mask | None) -> tuple[Ranking, int]:
-        count = len(self.ids) if allowed is None else int(allowed.sum())
-        if allowed is not None and count <= _FEW:
-            return self._ranked(np.flatnonzero(allowed), limit), count
+    def _best(self, limit: int, mask: Mask | None) -> tuple[Ranking, int]:
+        count = len(self.ids) if mask is None else int(mask.sum())
+        if mask is not None and count <= _FEW:
+            return self._ranked(np.flatnonzero(mask), limit), count
         if self.bounds is None or count <= 4 * limit:
-            positions = np.arange(len(self.ids)) if allowed is None else np.flatnonzero(allowed)
+            positions = np.arange(len(self.ids)) if mask is None else np.flatnonzero(mask)
             return best_of(self.ids[positions], self._scores()[positions], limit), count
-        return self._bounded(self.bounds, limit, allowed), count
+        return self._bounded(self.bounds, limit, mask), count
 
-    def _bounded(self, bounds: _Bounds, limit: int, allowed: Mask | None) -> Ranking:
+    def _bounded(self, bounds: _Bounds, limit: int, mask: Mask | None) -> Ranking:
         """Rank those whose bound reaches the score of the last of `limit` good ones."""
         upper = bounds.upper(self.vector)
-        if allowed is not None:
-            upper[~allowed] = -np.inf
+        if mask is not None:
+            upper[~mask] = -np.inf
         good = np.argpartition(upper, -4 * limit)[-4 * limit :]
         scores = self.vectors[good] @ self.vector
         positions = np.flatnonzero(upper >= np.partition(scores, -limit)[-limit])

@@ -127,10 +127,10 @@ class WordQuery:
         return weights.astype(np.float32)
 
 
-def best_words(query: WordQuery, limit: int, allowed: Mask | None) -> list[tuple[int, float]]:
+def best_words(query: WordQuery, limit: int, mask: Mask | None) -> list[tuple[int, float]]:
     """Return the ids and scores of the best chunks that have a term."""
     scores = query.scores()
-    if allowed is not None:
-        scores *= allowed
+    if mask is not None:
+        scores *= mask
     matching = np.flatnonzero(scores > 0)
     return best_of(query.view.ids[matching], scores[matching], limit)
