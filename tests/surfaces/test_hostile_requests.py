@@ -48,8 +48,7 @@ class Asker:
         self._port = port
         self._key = key
 
-    def ask(self, attack: Attack) -> int:
-        body = attack.body()
+    def ask(self, attack: Attack, body: bytes | None) -> int:
         if attack.path == "websocket":
             return self._message(body or b"")
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
@@ -101,23 +100,27 @@ def asker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
         _, port, key = child.wait_for_line("ready ").split()
         asker = Asker(int(port), key)
         for attack in hostile_requests.prepared():
-            assert asker.ask(attack) == 200
+            assert asker.ask(attack, attack.body()) == 200
         yield asker
 
 
 def check(asker: Asker, attack: Attack) -> None:
     """Try an attack; of three tries the best counts, because noise only adds."""
-    most_mb = 20 * len(attack.body() or attack.path) / 1024**2 + 50
+    body = attack.body()
+    most_mb = 20 * len(body or attack.path) / 1024**2 + 50
     tries: list[Any] = []
     for _ in range(3):
         asker.measure()
-        assert asker.ask(attack) < 500, attack.name
+        assert asker.ask(attack, body) < 500, attack.name
         tries.append(asker.measure())
-        if tries[-1]["held_ms"] <= HELD_MS * max(1.0, fixed_work_ms() / REFERENCE_MS) and (
-            tries[-1]["grown_mb"] <= most_mb
-        ):
+        if is_short(tries[-1]["held_ms"]) and tries[-1]["grown_mb"] <= most_mb:
             return
     pytest.fail(f"{attack.name}: {tries}, at most {HELD_MS} ms and {most_mb:.0f} MB")
+
+
+def is_short(held_ms: float) -> bool:
+    """Return whether the loop was held for no longer than the limit on this core, now."""
+    return held_ms <= HELD_MS or held_ms <= HELD_MS * fixed_work_ms() / REFERENCE_MS
 
 
 def fixed_work_ms() -> float:

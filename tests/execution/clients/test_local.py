@@ -20,7 +20,15 @@ pytestmark = [
     pytest.mark.full,
     pytest.mark.skipif(not HERE, reason="needs dspex[local]: llama.cpp and the weights"),
 ]
-_SMALL = LocalConfig(chat_template=PLAIN_TEMPLATE, context_length=2048, max_tokens=6)
+# two threads wait for each other in a busy loop, for long where another test has a core
+_SMALL = LocalConfig(chat_template=PLAIN_TEMPLATE, context_length=2048, max_tokens=6, threads=1)
+
+
+class OpenModel(LocalModel):
+    """Stays open: loading the weights takes longer than most tests."""
+
+    async def aclose(self) -> None:
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +37,15 @@ def weights(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(weights) -> LocalModel:
-    return LocalModel(weights, config=_SMALL)
+def model(weights) -> OpenModel:
+    return OpenModel(weights, config=_SMALL)
 
 
 class TestLocal(LanguageModelContract):
     @pytest.fixture(autouse=True)
-    def _weights(self, model):
-        self.model = model
+    def _weights(self, model, weights, request):
+        closes = "after_closing" in request.node.name
+        self.model = LocalModel(weights, config=_SMALL) if closes else model
 
     def make(self) -> LocalModel:
         return self.model

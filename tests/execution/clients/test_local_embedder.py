@@ -25,15 +25,25 @@ def weights(tmp_path_factory) -> Path:
     return model.path
 
 
+class OpenEmbedder(LocalEmbedder):
+    """Stays open: loading the weights takes longer than most tests."""
+
+    async def aclose(self) -> None:
+        pass
+
+
 @pytest.fixture(scope="module")
-def embedder(weights) -> LocalEmbedder:
-    return LocalEmbedder(weights, pooling="mean", context_length=128)
+def embedder(weights) -> OpenEmbedder:
+    # two threads wait for each other in a busy loop, for long where another test has a core
+    return OpenEmbedder(weights, pooling="mean", context_length=128, threads=1)
 
 
 class TestLocal(EmbedderContract):
     @pytest.fixture(autouse=True)
-    def _weights(self, embedder):
-        self.embedder = embedder
+    def _weights(self, embedder, weights, request):
+        closes = "after_closing" in request.node.name
+        options = {"pooling": "mean", "context_length": 128, "threads": 1}
+        self.embedder = LocalEmbedder(weights, **options) if closes else embedder
 
     def make(self) -> LocalEmbedder:
         return self.embedder
