@@ -1,6 +1,7 @@
 """Searches: resuming after kills, joint search, comparison with dspy, and the sampler.
 
-    python benchmarks/optimize.py [--resume-only] [--quick] [--check] [--banking77 [--seed N]]
+    python benchmarks/optimize.py [--resume-only | --race-only] [--quick] [--check]
+    python benchmarks/optimize.py --banking77 [--seed N] [--quick]
 
 Everything but --banking77 ends in one table and in results/optimize.json. With --quick the
 comparisons have too few seeds to be judged: they are shown, and --check tests only the goals that
@@ -15,7 +16,8 @@ need no statistics.
 3. On known functions over mixed, conditional spaces: the sampler of Joint against plain Optuna and
    random sampling, by the regret after 60 evaluations; and the CPU time of the sampler for a trial
    of a search of 200.
-4. With --banking77, and nothing else: searches of at most 300 calls on real data with the local
+4. A random search with and without races (`optimize_race.py`): the calls, and the true accuracy.
+5. With --banking77, and nothing else: searches of at most 300 calls on real data with the local
    model (`optimize_banking77.py`). The results are reported; they have no goals.
 """
 
@@ -40,6 +42,7 @@ from statistics import median
 import optimize_banking77
 import optimize_joint
 import optimize_peer
+import optimize_race
 
 import dspex
 from dspex.language.variables import Boolean, Choice, Space, samples
@@ -319,6 +322,25 @@ def compare_dspy(*, quick: bool) -> Part:
     return result, rows
 
 
+def measure_race(*, quick: bool) -> Part:
+    seeds = optimize_race.QUICK if quick else optimize_race.SEEDS
+    result = asyncio.run(optimize_race.measure(seeds))
+    work = f"race, {seeds} seeds"
+    without = f"without {result['accuracy without']:.3f}: {difference(result)}"
+    saved, is_met = f"{result['saved']:.0%}", result["saved"] >= optimize_race.SAVINGS
+    calls = f"{result['calls']:.0f} calls, without {result['calls without']:.0f}"
+    return result, [
+        Row(
+            f"{work}, accuracy",
+            f"{result['accuracy']:.3f}",
+            without,
+            "at least -0.02",
+            None if quick else result["low"] >= optimize_race.MARGIN,
+        ),
+        Row(f"{work}, calls saved", saved, calls, "at least 30%", None if quick else is_met),
+    ]
+
+
 def measure_sampler(*, quick: bool) -> Part:
     seeds = 2 if quick else 20
     result: dict[str, dict[str, float]] = functions(seeds)
@@ -377,6 +399,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--resume-only", action="store_true", help="only the kills and resumes")
+    parser.add_argument("--race-only", action="store_true", help="only the races")
     parser.add_argument("--banking77", action="store_true", help="only the searches on real data")
     parser.add_argument(
         "--seed",
@@ -394,23 +417,25 @@ def main() -> int:
     if options.banking77:
         on_banking77(quick=options.quick, seeds=options.seed)
         return 0
-    parts = {"resume": measure_resume}
-    if not options.resume_only:
-        parts |= {"functions": measure_sampler, "joint": compare_joint, "dspy": compare_dspy}
+    parts, name = {"resume": measure_resume}, "optimize"
+    if options.race_only:
+        parts, name = {"race": measure_race}, "optimize_race"
+    elif options.resume_only:
+        name = "optimize_resume"
+    else:
+        parts |= {"functions": measure_sampler, "joint": compare_joint, "race": measure_race}
+        parts |= {"dspy": compare_dspy}
     result: dict[str, object] = {"quick": options.quick}
     rows: list[Row] = []
     seconds: dict[str, float] = {}
-    for name, part in parts.items():
+    for label, part in parts.items():
         start = time.perf_counter()
-        result[name], more = part(quick=options.quick)
+        result[label], more = part(quick=options.quick)
         rows += more
-        seconds[name] = round(time.perf_counter() - start, 1)
-        print(f"{name}: {seconds[name]} s", file=sys.stderr, flush=True)
+        seconds[label] = round(time.perf_counter() - start, 1)
+        print(f"{label}: {seconds[label]} s", file=sys.stderr, flush=True)
         goals = {row.work.strip(): row.is_met for row in rows if row.is_met is not None}
-        write_result(
-            "optimize_resume" if options.resume_only else "optimize",
-            result | {"seconds": seconds, "goals": goals},
-        )
+        write_result(name, result | {"seconds": seconds, "goals": goals})
     show(rows)
     return 1 if options.check and not all(goals.values()) else 0
 

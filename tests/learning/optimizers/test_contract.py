@@ -40,6 +40,7 @@ OPTIMIZERS = {name: entry.create() for name, entry in registry.OPTIMIZERS.items(
     "MIPROv2": dspex.MIPROv2(
         trials=6, minibatch=6, full_every=3, instructions=3, sets=3, bootstrap=FEW
     ),
+    "GEPA": dspex.optimizers.GEPA(proposals=6, minibatch=3),
     "Joint": dspex.Joint(trials=6, cohort=3, first_rows=4, instructions=3, sets=2, bootstrap=FEW),
 }
 
@@ -52,7 +53,7 @@ def _model(request):
     prompt = request.messages[-1].content
     if "[[ ## rows ## ]]" in prompt:
         return json.dumps({"description": "short texts"})
-    if "[[ ## tip ## ]]" in prompt:
+    if "[[ ## tip ## ]]" in prompt or "[[ ## feedback ## ]]" in prompt:
         return json.dumps({"instruction": f"Look at the first letter ({len(prompt)})."})
     text = prompt.rpartition("\n")[2]
     helps = "first letter" in request.messages[0].content or len(request.messages) > 3

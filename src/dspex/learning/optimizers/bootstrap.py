@@ -12,6 +12,7 @@ from dspex.learning.optimizers.options import ASSIGNMENT, DEMOS, SCORE, Optimize
 from dspex.learning.optimizers.proposer import (
     Additions,
     Ask,
+    Call,
     Candidate,
     Proposer,
     Result,
@@ -157,14 +158,7 @@ class BootstrapWalk:
 
     def _demos_of(self, trial: Trial) -> Mapping[str, list[dict[str, Any]]]:
         """Return the last call of each predictor in a run, by its slot."""
-        last = {
-            call.path: {**call.inputs, **call.outputs} for calls in trial.calls for call in calls
-        }
-        return {
-            slot: [next(last[path] for path in paths if path in last)]
-            for slot, paths in self._slots.items()
-            if any(path in last for path in paths)
-        }
+        return last_demos([call for calls in trial.calls for call in calls], self._slots)
 
     def candidate(self, label: str) -> Candidate:
         """Return the collected demonstrations, filled up with labelled rows."""
@@ -199,6 +193,18 @@ class BootstrapWalk:
     def _draw(self, count: int, *, seed: int) -> list[int]:
         every = range(len(self._task.train))
         return random.Random(seed).sample(every, min(count, len(every)))
+
+
+def last_demos(
+    calls: Sequence[Call], slots: Mapping[str, Sequence[str]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the last call of a predictor of each slot as its demonstration."""
+    last = {call.path: {**call.inputs, **call.outputs} for call in calls}
+    return {
+        slot: [next(last[path] for path in paths if path in last)]
+        for slot, paths in slots.items()
+        if any(path in last for path in paths)
+    }
 
 
 def demonstration_slots(task: Task) -> dict[str, tuple[str, ...]]:

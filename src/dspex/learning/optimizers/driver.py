@@ -35,10 +35,11 @@ from dspex.learning.optimizers.proposer import (
     Task,
     Trial,
 )
+from dspex.learning.optimizers.race import Race, check_race
 from dspex.learning.optimizers.rehearsal import Rehearsal
 from dspex.learning.optimizers.reply_store import ReplyStore
 from dspex.learning.optimizers.reserve import Reserve
-from dspex.learning.optimizers.runner import Runner
+from dspex.learning.optimizers.runner import Run, Runner
 from dspex.learning.optimizers.scored_rows import ScoredRows
 from dspex.learning.optimizers.search import Estimate, Outcome, Search
 from dspex.learning.optimizers.search_warnings import (
@@ -128,6 +129,8 @@ class _Driver:
             scored=min(scored, search.rows or scored),
         )
         self.goal = search.goal(list(metrics))
+        if search.race:
+            check_race(self.goal)
         self.reserve = Reserve(
             search.budget,
             len(search.test or ()),
@@ -344,14 +347,41 @@ class _Driver:
                 break
             if isinstance(result, Trial):
                 await self._add_trial(result)
-            results.append(result)
+            # an optimizer knows its candidates, also those that were stopped
+            candidate = asks[len(results)]
+            is_trial = isinstance(result, Trial) and isinstance(candidate, Candidate)
+            results.append(replace(result, candidate=candidate) if is_trial else result)
         return results
 
     async def _trial(self, candidate: Candidate, number: int) -> Trial | None:
-        result = await self.runner.run(candidate, self.rows.of(candidate))
+        rows = self.rows.of(candidate)
+        best = self._score_to_beat(candidate)
+        if best is None or not len(rows):
+            result, label = await self.runner.run(candidate, rows), ""
+        else:
+            result, label = await self._race(candidate, rows, best)
         if result is None:
             return None
+        if label:  # scored on some rows only, it may not win
+            candidate = replace(candidate, label=f"{candidate.label}, {label}", is_final=False)
         return self.trials.create(number, candidate, result, on_error=self.search.on_error)
+
+    def _score_to_beat(self, candidate: Candidate) -> float | None:
+        if not (self.search.race and self.trials.all and candidate.is_final):
+            return None
+        return self.trials.best_score()
+
+    async def _race(
+        self, candidate: Candidate, rows: Dataset, best: float
+    ) -> tuple[Run | None, str]:
+        """Run a candidate until it cannot win any more; return the run, and what stopped it."""
+        race = Race(self.goal, best=best, rows=rows, seed=self.search.seed)
+        for part in race.parts():
+            run = await self.runner.run(candidate, part)
+            if run is None:
+                return None, ""
+            race.add(run)
+        return race.result(), f"stopped after {race.progress}" if race.is_lost else ""
 
     async def _add_trial(self, trial: Trial) -> None:
         await self.trials.append(trial)

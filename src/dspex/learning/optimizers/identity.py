@@ -70,6 +70,7 @@ def identity_of(
         "rows": str(search.rows),
         "trials_at_once": str(search.trials_at_once),
         "on_error": str(search.on_error),
+        **({"race": "True"} if search.race else {}),  # journals from before races have none
     }
 
 

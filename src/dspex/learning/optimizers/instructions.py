@@ -43,7 +43,7 @@ class Instructions:
         self._rng = random.Random(f"{task.seed}/instructions")
         self._description: str | None = None
         self._asked: list[tuple[str, Question]] | None = None
-        self._signatures = dict(_instruction_variables(task))
+        self._signatures = dict(instruction_variables(task))
         self.found: dict[str, list[str]] = {
             name: _worth_trying(task, name, signature)
             for name, signature in self._signatures.items()
@@ -101,7 +101,7 @@ class Instructions:
         )
 
 
-def _instruction_variables(task: Task) -> Iterator[tuple[str, Signature]]:
+def instruction_variables(task: Task) -> Iterator[tuple[str, Signature]]:
     """Yield each variable that sets instructions, with the signature that they belong to."""
     nodes = {node.id: node for node in task.program.root.walk()}
     for variable in task.program.space.values():

@@ -8,19 +8,21 @@ from collections.abc import Mapping
 
 from dspex.learning.optimizers import (
     bootstrap,
+    gepa,
     joint,
     labeled_few_shot,
     mipro,
     random_search,
 )
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot
+from dspex.learning.optimizers.gepa import GEPA
 from dspex.learning.optimizers.joint import Joint
 from dspex.learning.optimizers.labeled_few_shot import LabeledFewShot
 from dspex.learning.optimizers.mipro import MIPROv2
 from dspex.learning.optimizers.options import OptimizerEntry
 from dspex.learning.optimizers.random_search import RandomSearch
 
-__all__ = ["BootstrapFewShot", "Joint", "LabeledFewShot", "MIPROv2", "RandomSearch"]
+__all__ = ["GEPA", "BootstrapFewShot", "Joint", "LabeledFewShot", "MIPROv2", "RandomSearch"]
 
 OPTIMIZERS: Mapping[str, OptimizerEntry] = {
     entry.name: entry
@@ -30,6 +32,7 @@ OPTIMIZERS: Mapping[str, OptimizerEntry] = {
         random_search.ENTRY,
         mipro.ENTRY,
         joint.ENTRY,
+        gepa.ENTRY,
     )
 }
 

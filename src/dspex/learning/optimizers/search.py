@@ -86,6 +86,10 @@ class Search:
         control: pauses and cancels from outside.
         concurrency: concurrent model calls.
         trials_at_once: candidates that are asked for and scored together.
+        race: stop a trial as soon as it cannot win any more: its rows are run in random order, and
+            a sequential test is made after each part. A better candidate is stopped with a
+            probability of at most 20%, and seldom if it is much better. For one metric with scores
+            from 0 to 1 and no limits.
         seed: of all random choices; the same seed and the same replies lead to the same program.
         on_trial: called with each finished trial.
         on_progress: called after each trial with an event: a readable message, and the attributes
@@ -108,6 +112,7 @@ class Search:
     control: Control = field(default_factory=Control)
     concurrency: int = 8
     trials_at_once: int = 1
+    race: bool = False
     seed: int = 0
     on_trial: Callable[[Trial], None] | None = None
     on_progress: Callable[[Event], None] | None = None

@@ -159,6 +159,11 @@ class Trials:
     def _merit(self, trial: Trial) -> Merit:
         return self._goal.merit(trial, self.figures(trial))
 
+    def best_score(self) -> float | None:
+        """Return the best objective so far, as measured; None without an eligible trial."""
+        values = [trial.figures[self._goal.figure] for trial in self._eligible()]
+        return max(values, default=None)
+
     def _eligible(self) -> list[Trial]:
         return [trial for trial in self.all if trial.score is not None and trial.candidate.is_final]
 

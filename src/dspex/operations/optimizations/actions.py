@@ -36,6 +36,7 @@ _OPTIMIZATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "seed": int,
     "holdout": (int, float),
     "insist": bool,
+    "race": bool,
     "maximize": str,
     "subject_to": list,
     "alpha": (int, float),

@@ -16,7 +16,8 @@ class CreateOptimization(ProgramOnDataset):
     none), "maximize" (a figure such as "f1" or "-usd"; default: the first metric), "subject_to"
     (limits such as ["exact_match>=0.9", "p95<2s"]), "alpha" (0.05, of the paired test), "on_error"
     (the score of a failed row; default: the worst), "insist" (accept the winner even without a
-    significant improvement), "options" for the optimizer, and "compile" for an optimizer of dspy.
+    significant improvement), "race" (stop a candidate as soon as it cannot win any more), "options"
+    for the optimizer, and "compile" for an optimizer of dspy.
     `budget` may hold "usd", "tokens", "calls" and "seconds" (of work; time in the queue does not
     count).
     """

@@ -107,6 +107,7 @@ class OptimizationHandler:
             rows=settings.get("rows"),
             test=data[1],
             insists=bool(settings.get("insist")),
+            race=bool(settings.get("race")),
             **_goal(settings),
             budget=Budget(**job.budget),
             journal=material.journal,
@@ -147,6 +148,11 @@ class OptimizationHandler:
     ) -> _SearchResult:
         train, test = data
         settings = job.configuration
+        if settings.get("race"):
+            raise DefinitionError(
+                f"dspy's {job.optimizer} scores its candidates itself and cannot race them; leave "
+                "'race' out of the configuration"
+            )
         context = await self._environment.answered(run, answers)
         backend = await _optimizing(material)
         search = Search(test=test, insists=bool(settings.get("insist")), **_goal(settings))
