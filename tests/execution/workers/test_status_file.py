@@ -50,7 +50,7 @@ def test_a_process_tells_of_its_pools_from_the_first_change_to_its_end(tmp_path,
 def test_what_dead_processes_left_is_removed_and_what_is_no_file_of_ours_is_passed_over(tmp_path):
     (tmp_path / "1-x.json").write_text("{")
     (tmp_path / "notes.txt").write_text("mine")
-    mine = {"pid": os.getpid(), "what": "serve", "told_at": "2026-01-01T00:00:00Z"}
+    mine = {"pid": os.getpid(), "what": "serve", "updated_at": "2026-01-01T00:00:00Z"}
     alive = msgspec.convert({**mine, "started": start_time(os.getpid())}, ProcessStatus)
     reused = msgspec.convert(
         {**mine, "started": 1}, ProcessStatus

@@ -41,8 +41,8 @@ class LocalEmbedder(ServerEmbedder):
 
         Args:
             path: the `.gguf` file.
-            pooling: which vectors of its tokens make the vector of a text; by default the file
-                says so. Files of models that generate text do not.
+            pooling: how the vectors of tokens become the vector of a text; by default as the file
+                says. Files of models that generate text do not say it.
             threads: number of computing threads.
             context_length: the most tokens of a text.
         """

@@ -69,20 +69,22 @@ class BestOfN(Module[Outputs]):
         if self.threshold is None:
             outcomes = await together([self._attempt(number, inputs) for number in range(self.n)])
             return max(outcomes, key=lambda pair: pair[0])[1]
-        return await self._until(self.threshold, inputs)
+        return await self._first_above(self.threshold, inputs)
 
-    async def _until(self, threshold: float, inputs: Mapping[str, Any]) -> Prediction[Outputs]:
+    async def _first_above(
+        self, threshold: float, inputs: Mapping[str, Any]
+    ) -> Prediction[Outputs]:
         best: tuple[float, Prediction[Outputs]] | None = None
         failure = ExecutionError("no attempt was made")
         for number in range(self.n):
             try:
-                outcomes = await self._attempt(number, inputs)
+                outcome = await self._attempt(number, inputs)
             except InputError:
                 raise
             except ExecutionError as error:
                 failure = error
                 continue
-            best = outcomes if best is None or outcomes[0] > best[0] else best
+            best = outcome if best is None or outcome[0] > best[0] else best
             if best[0] >= threshold:
                 break
         if best is None:

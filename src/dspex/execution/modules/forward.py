@@ -1,4 +1,4 @@
-"""What `forward` says of a module: the signature of typed parameters, and the call for editors."""
+"""What a module's `forward` declares: a signature from typed parameters, for calls and editors."""
 
 import inspect
 from collections.abc import Callable, Iterator

@@ -91,7 +91,7 @@ class Refine(Module[Outputs]):
         for number in range(self.n):
             calls: list[dict[str, Any]] = []
             context = attempt_context(number, of=self.n, advice=advice, is_silent=True)
-            context = context.listening(on_call=_recording(calls, context.frame.on_call))
+            context = context.listening(on_call=_call_recorder(calls, context.frame.on_call))
             try:
                 prediction: Prediction[Outputs] = await self.module.acall(context, **inputs)
                 reward = await reward_of(self._reward, inputs, prediction)
@@ -162,7 +162,7 @@ class Refine(Module[Outputs]):
         )
 
 
-def _recording(calls: list[dict[str, Any]], outer: CallListener | None) -> CallListener:
+def _call_recorder(calls: list[dict[str, Any]], outer: CallListener | None) -> CallListener:
     """Return a listener that records calls for the advice, and passes them on."""
 
     def listen(path: str, inputs: Mapping[str, object], outputs: Mapping[str, object]) -> None:

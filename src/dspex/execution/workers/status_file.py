@@ -28,7 +28,7 @@ class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     started: int
     what: str
-    told_at: datetime
+    updated_at: datetime
     pools: tuple[PoolStats, ...] = ()
 
 
@@ -84,7 +84,7 @@ class StatusPublisher:
             pid=pid,
             started=started,
             what=what,
-            told_at=self._clock.now(),
+            updated_at=self._clock.now(),
             pools=tuple(self.pools()),
         )
         with contextlib.suppress(OSError):

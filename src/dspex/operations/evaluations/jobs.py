@@ -1,4 +1,4 @@
-"""Evaluations as jobs: rows that are done stay done, whichever worker does the rest."""
+"""Evaluations as jobs: finished rows are kept, and any worker can do the rest."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from dspex.operations.evaluations.records import EVALUATION
 from dspex.operations.evaluations.results import report_values
 from dspex.operations.jobs import Done, JobRun
 
-_TOLD = 20  # progress is reported at most this often
+_REPORTS = 20  # progress is reported at most this often
 
 
 class EvaluationHandler:
@@ -63,16 +63,16 @@ class EvaluationHandler:
                 rows[entry["index"]] = _row(entry, data)
         remaining = [index for index in range(len(data)) if index not in rows]
         if remaining:
-            keeper = _RowRecorder(run, material.journal, rows=rows, total=len(data))
+            recorder = _RowRecorder(run, material.journal, rows=rows, total=len(data))
             module = BackendModule(material.choice.program, material.choice.backend)
-            async with keeper, answers:
+            async with recorder, answers:
                 await aevaluate(
                     module,
                     data.pick(remaining),
                     material.metrics,
                     context=await self._environment.answered(run, answers),
                     concurrency=concurrency,
-                    on_row=lambda row: keeper.put(replace(row, index=remaining[row.index])),
+                    on_row=lambda row: recorder.put(replace(row, index=remaining[row.index])),
                 )
         if lost := [index for index in range(len(data)) if index not in rows]:
             raise ExecutionError(
@@ -118,7 +118,7 @@ class _RowRecorder:
             await self._journal.append(_entry(row))
             self._rows[row.index] = row
             count = len(self._rows)
-            if count % max(1, self._total // _TOLD) == 0 or count == self._total:
+            if count % max(1, self._total // _REPORTS) == 0 or count == self._total:
                 self._run.report(
                     f"{count} of {quantity(self._total, 'row')}",
                     done=count,

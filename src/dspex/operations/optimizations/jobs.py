@@ -1,7 +1,4 @@
-"""Optimizations as jobs: a search that goes on where it was.
-
-It makes a new version of the program where it found one.
-"""
+"""Optimizations as jobs: a search that continues where it stopped, and stores a better version."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,15 +38,12 @@ from dspex.operations.programs.records import PROGRAM, PROGRAM_VERSION, ProgramV
 
 _ENOUGH = 10  # rows from which on some are held out
 _HOLDOUT = 0.3
-_TOLD = 20  # progress reports in one pass over the rows
+_REPORTS = 20  # progress reports in one pass over the rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SearchResult:
-    """A program that is better, and what the row says about it.
-
-    The program is None where the one as it is stays.
-    """
+    """The better program, None if there is none, and the columns and message of the job."""
 
     program: Program | None
     values: Mapping[str, Any]
@@ -57,17 +51,14 @@ class _SearchResult:
 
 
 class OptimizationHandler:
-    """Searches for a better version of a program.
-
-    It does so natively, or by dspy's own optimizer where the program runs there.
-    """
+    """Searches for a better version of a program, here or with dspy's own optimizer."""
 
     def __init__(self, environment: JobEnvironment) -> None:
         """Take the environment of jobs."""
         self._environment = environment
 
     async def __call__(self, run: JobRun, /) -> Done:
-        """Search, or go on with a search, and keep what is better."""
+        """Search, or continue a search, and return the better program."""
         material = await self._environment.material(run, OPTIMIZATION_JOB)
         if not isinstance(run.job, OptimizationJobRecord):
             raise DefinitionError("this job is not an optimization")
@@ -85,8 +76,8 @@ class OptimizationHandler:
             result = await self._natively(run, run.job, material, data=(train, test))
         if result.program is None:
             return Done(values=result.values, message=result.message)
-        changes = _Version(self._environment, run.job, result.program)
-        return Done(values=result.values, changes=changes.made, message=result.message)
+        version = _Version(self._environment, run.job, result.program)
+        return Done(values=result.values, changes=version.changes, message=result.message)
 
     async def _natively(
         self,
@@ -135,9 +126,9 @@ class OptimizationHandler:
         data: tuple[Dataset, Dataset | None],
     ) -> _SearchResult:
         async with await self._answers(job, material) as answers:
-            return await self._found_by_dspy(run, job, material, data=data, answers=answers)
+            return await self._optimize_on_dspy(run, job, material, data=data, answers=answers)
 
-    async def _found_by_dspy(
+    async def _optimize_on_dspy(
         self,
         run: JobRun,
         job: OptimizationJobRecord,
@@ -172,7 +163,7 @@ class OptimizationHandler:
             handle,
             work,
             context,
-            on_progress=lambda event, details: _tell_dspy(run, event, details),
+            on_progress=lambda event, details: _report_dspy(run, event, details),
         )
         judgement: Verdict | str | None = None
         if test is not None:
@@ -248,9 +239,9 @@ class _ProgressReporter:
 
 
 class _Version:
-    """Makes the version that a job has found.
+    """The version with the result of a job, made when the job ends.
 
-    It is asked again where the program has changed meanwhile.
+    It is made again if the program has changed in between.
     """
 
     def __init__(
@@ -260,7 +251,7 @@ class _Version:
         self._job = job
         self._program = program
 
-    async def made(self) -> tuple[Mapping[str, Any], Sequence[Change]]:
+    async def changes(self) -> tuple[Mapping[str, Any], Sequence[Change]]:
         store, job = self._environment.store, self._job
         record = await store.get(PROGRAM, id=job.program_id)
         if record is None:
@@ -268,7 +259,7 @@ class _Version:
         existing = await self._newest(content_hash=self._program.content_hash)
         version = existing or await self._new()
         changes: list[Change] = [] if existing is not None else [Insert(version)]
-        # who has changed the program since the job began is not overruled
+        # a change that somebody has made since the job began stays
         if record.current_version_id == job.program_version_id:
             values = {"current_version_id": version.id, "updated_at": self._environment.clock.now()}
             expected = {"current_version_id": job.program_version_id}
@@ -361,14 +352,14 @@ async def _optimizing(material: Material) -> OptimizingBackend:
     )
 
 
-def _tell_dspy(run: JobRun, event: str, details: Any) -> None:
+def _report_dspy(run: JobRun, event: str, details: Any) -> None:
     if event == "progress" and isinstance(details, Mapping):
         scored = details.get("scored")
         if scored is None:
             run.report(
                 f"{details.get('optimizer', 'dspy')} began on {details.get('examples')} rows"
             )
-        elif scored % max(1, details["examples"] // _TOLD) == 0:
+        elif scored % max(1, details["examples"] // _REPORTS) == 0:
             run.report(
                 f"{scored} predictions scored, mean {details['mean']:.3f}",
                 scored=scored,

@@ -23,9 +23,8 @@ REVISIONS = (
     *sorted(file.stem.partition("_")[0] for file in _FOLDER.glob("versions/[0-9]*.py")),
 )
 HEAD = REVISIONS[-1]
-_ALEMBIC = (
-    threading.Lock()
-)  # its `op` and `context` are one for the whole process: one migration at a time
+# alembic's `op` and `context` are global to the process: one migration at a time
+_ALEMBIC = threading.Lock()
 _RETRY_S = 0.01
 _REVISION = "SELECT version_num FROM alembic_version"
 _TABLE = {
@@ -39,9 +38,9 @@ async def migrate(
 ) -> None:
     """Bring the schema to revision `to`, forward or back.
 
-    A database that is there already costs one query. It happens whole or not at all, and two that
-    migrate one database at once do it once. An embedded database that has another schema is copied
-    beside itself first, while nobody else can write; no copy takes the place of another.
+    It costs one query if the schema is current. A migration succeeds completely or changes nothing,
+    and of several processes only one migrates. A SQLite database with another schema is first
+    copied to a new file in its folder, while nobody else can write.
 
     Raises:
         ConfigurationError: the revision is unknown.
@@ -53,12 +52,12 @@ async def migrate(
     current = await revision(database)
     if current == to == HEAD:
         await settle_positions(database)
-    if _is_there(current, to):
+    if _is_at(current, to):
         return
-    async with _one_at_a_time(), database.migrating() as connection:
+    async with _exclusive(), database.migrating() as connection:
         current = await revision(database)  # another process may have moved it meanwhile
-        _refuse_later(database, current)
-        if _is_there(current, to):
+        _check_not_later(database, current)
+        if _is_at(current, to):
             return
         if current is not None and database.is_sqlite:
             copy = await asyncio.to_thread(_copy_database, database, to)
@@ -67,7 +66,7 @@ async def migrate(
 
 
 @asynccontextmanager
-async def _one_at_a_time() -> AsyncIterator[None]:
+async def _exclusive() -> AsyncIterator[None]:
     """Wait until no other migration runs in this process.
 
     It may run on this event loop or another; the loop is not blocked.
@@ -80,19 +79,19 @@ async def _one_at_a_time() -> AsyncIterator[None]:
         _ALEMBIC.release()
 
 
-def _is_there(current: str | None, to: str) -> bool:
+def _is_at(current: str | None, to: str) -> bool:
     return (current or "base") == to
 
 
 async def require_head(database: Database) -> None:
-    """Return where the schema is the one that this dspex reads.
+    """Raise unless the schema is the one that this dspex reads.
 
     Raises:
-        SchemaError: it is another one; the message says what to do.
+        SchemaError: it is another one; the message says how to fix that.
         StorageError: the database cannot be read.
     """
     current = await revision(database)
-    _refuse_later(database, current)
+    _check_not_later(database, current)
     if current != HEAD:
         had = f"has schema {current}" if current else "has no tables of dspex yet"
         raise SchemaError(
@@ -110,7 +109,7 @@ async def revision(database: Database) -> str | None:
     return str(rows[0][0])
 
 
-def _refuse_later(database: Database, current: str | None) -> None:
+def _check_not_later(database: Database, current: str | None) -> None:
     if current is not None and current > HEAD:
         raise SchemaError(
             f"the database {database.display_url!r} has schema {current}, this dspex reads {HEAD}: "
@@ -119,7 +118,7 @@ def _refuse_later(database: Database, current: str | None) -> None:
 
 
 def _copy_database(database: Database, to: str) -> Path:
-    """Return the file of a whole copy; one that was begun and not ended has another name.
+    """Return the file of a complete copy; an unfinished copy has another name.
 
     Raises:
         StorageError: it cannot be written.
@@ -132,7 +131,7 @@ def _copy_database(database: Database, to: str) -> Path:
         part.unlink(missing_ok=True)
         part.touch(mode=0o600, exist_ok=False)  # as private as the database itself
         with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(part)) as target:
-            source.backup(target)  # a plain copy would miss what is still in the write-ahead log
+            source.backup(target)  # a plain copy would miss the write-ahead log
         return part.rename(copy)
     except (sqlite3.Error, OSError) as error:
         raise database.storage_error("copy", str(error)) from error

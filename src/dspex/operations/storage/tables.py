@@ -91,7 +91,7 @@ def _table(resource: Resource[Any], domain: Domain, metadata: sa.MetaData) -> No
                 nullable=attribute.is_nullable and not is_id,
             )
         )
-    if resource is EVENT:  # what the database itself says of the order of events; see `eventlog`
+    if resource is EVENT:  # the database assigns the order of events; see `event_log`
         columns.append(
             sa.Column(
                 "position", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False

@@ -172,7 +172,7 @@ def _job_worker_row(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _process_text(process: ProcessStatus) -> str:
-    age = (datetime.now(UTC) - process.told_at).total_seconds()  # noqa: TID251  # for display
+    age = (datetime.now(UTC) - process.updated_at).total_seconds()  # noqa: TID251  # for display
     head = (
         click.style(f"dspex {process.what}, pid {process.pid}", bold=True)
         + f", updated {max(age, 0):.1f} s ago"
