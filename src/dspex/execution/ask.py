@@ -8,7 +8,7 @@ from typing_extensions import TypeVar
 
 from dspex.error_text import shorten
 from dspex.errors import DefinitionError, DspexError, InputError
-from dspex.execution.context import current
+from dspex.execution.context import RunContext, current
 from dspex.execution.frame import payload
 from dspex.execution.question import AnswerCallback, Question, unfit_answer, waiting_error
 from dspex.language.records import Prediction
@@ -90,7 +90,7 @@ async def answer_to(question: Question) -> dict[str, Any]:
     if context.records_payloads:
         span.inputs = payload(question.inputs)
     try:
-        outputs = _outputs(question, await _answer(question))
+        outputs = answer_outputs(question, await answer_in(context, question))
     except BaseException as error:
         span.end(error=error)
         raise
@@ -98,8 +98,13 @@ async def answer_to(question: Question) -> dict[str, Any]:
     return outputs
 
 
-async def _answer(question: Question) -> Mapping[str, Any]:
-    context = current()
+async def answer_in(context: RunContext, question: Question) -> Mapping[str, Any]:
+    """Return the answer to a question in a context, as it was given.
+
+    Raises:
+        QuestionExpiredError: nobody answered in time.
+        WaitingForAnswerError: nobody can answer here.
+    """
     if context.answer is not None:
         return await _call_back(context.answer, question)
     if context.frame.durable is not None:
@@ -119,7 +124,12 @@ async def _call_back(callback: AnswerCallback, question: Question) -> Mapping[st
         raise waiting_error(question, reason) from error
 
 
-def _outputs(question: Question, answer: Mapping[str, Any]) -> dict[str, Any]:
+def answer_outputs(question: Question, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the typed outputs of an answer.
+
+    Raises:
+        WaitingForAnswerError: the answer does not fit.
+    """
     try:
         outputs: dict[str, Any] = question.signature.validate_outputs(answer)
     except InputError as error:

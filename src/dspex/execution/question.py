@@ -34,8 +34,13 @@ class DurableRun(Protocol):
     """The memory of a run that may end while it waits, and starts again with the answers.
 
     When it starts again, nothing that has an answer is requested once more. Owned by one event
-    loop.
+    loop. `recalls` is whether it has results of an earlier run.
     """
+
+    @property
+    def recalls(self) -> bool:
+        """Return whether `recall` may have a result."""
+        ...
 
     async def ask(self, question: Question) -> Mapping[str, Any]:
         """Return the answer to a question. Without one, the run is cancelled and waits.

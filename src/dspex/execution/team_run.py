@@ -155,10 +155,17 @@ class TeamRun:
                 self.failure = error
             raise error
         for run in self.runs():
-            run._count(member if run is self else None)  # noqa: SLF001  # the same class
+            run.count_turn()
+        with self._lock:
+            self.route.append(member)
         return key
 
-    def _count(self, member: str | None) -> None:
+    def count_turn(self) -> None:
+        """Count the call of a member of this team, or of a team inside it.
+
+        Raises:
+            BudgetError: the limit on turns is reached.
+        """
         with self._lock:
             if self.limits.turns is not None and self.turns >= self.limits.turns:
                 self.failure = BudgetError(
@@ -167,8 +174,6 @@ class TeamRun:
                 )
                 raise self.failure
             self.turns += 1
-            if member is not None:
-                self.route.append(member)
 
     def end_turn(self, member: str, key: bytes, answer: Prediction) -> None:
         """Record the answer of a member."""
@@ -195,18 +200,16 @@ class TeamRun:
                 raise run.failure
 
     def remaining(self) -> TeamLimits:
-        """Return the turns and the depth that a member has, to be enforced in its process."""
-        turns = [
-            max(1, run.limits.turns - run.turns)
-            for run in self.runs()
-            if run.limits.turns is not None
-        ]
+        """Return the depth that a member has, to be enforced in its process.
+
+        Turns are counted here, see `count_turn`.
+        """
         depths = [
             run.limits.depth - (self.depth - run.depth)
             for run in self.runs()
             if run.limits.depth is not None
         ]
-        return TeamLimits(turns=min(turns, default=None), depth=min(depths, default=None))
+        return TeamLimits(turns=None, depth=min(depths, default=None))
 
 
 class _Results:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from dspex import Predict
 from dspex.errors import (
     BudgetError,
     ExecutionError,
     InputError,
+    ModelUnavailableError,
+    WaitingForAnswerError,
     WorkerLostError,
     WorkerTimeoutError,
 )
@@ -19,6 +22,7 @@ from dspex.execution.backends.outputs import check_outputs, dump_outputs
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import Intensity, PoolConfig
+from dspex.modules import Majority
 from dspex.testing import ScriptedModel
 from dspex.testing.backends import BackendContract, answering
 
@@ -135,3 +139,41 @@ async def test_numbers_that_json_does_not_have_are_errors_and_never_nothing():
             await backend.execute_program(handle, {"question": "?"}, context)
         with pytest.raises(InputError, match=r"question\.a\[0\]: nan"):
             await backend.execute_program(handle, {"question": {"a": [float("nan")]}}, context)
+
+
+async def test_a_model_that_fails_is_a_failed_attempt_as_it_is_natively():
+    async with open_isolated() as (backend, _context):
+        vote = Majority(Predict("question -> answer"), n=3).to_program("vote")
+        for where in (NativeBackend(), backend):
+            model = ScriptedModel(
+                lambda request: (
+                    ModelUnavailableError("away")
+                    if request.rollout == 0
+                    else "[[ ## answer ## ]]\n7"
+                )
+            )
+            handle = await where.create_program(vote)
+            context = RunContext(model=model)
+            assert (await where.execute_program(handle, {"question": "?"}, context)).answer == "7"
+
+
+async def test_questions_of_a_worker_are_answered_here_or_end_the_run():
+    async with open_isolated() as (backend, _context):
+        handle = await backend.create_program(program("Asking"))
+        questions = []
+
+        def answer(question):
+            questions.append(question)
+            return {"sure": "yes"}
+
+        context = RunContext(answer=answer)
+        prediction = await backend.execute_program(handle, {"question": "?"}, context)
+        assert prediction.answer == "True"
+        assert [question.inputs for question in questions] == [{"text": "?"}]
+        assert [span.kind for span in prediction.trace.spans][:2] == ["question", "module"]
+        with pytest.raises(WaitingForAnswerError) as caught:
+            await backend.execute_program(handle, {"question": "?"}, RunContext())
+        assert caught.value.question.inputs == {"text": "?"}
+        wrong = RunContext(answer=lambda _question: {"sure": "perhaps"})
+        with pytest.raises(WaitingForAnswerError, match="perhaps"):
+            await backend.execute_program(handle, {"question": "?"}, wrong)

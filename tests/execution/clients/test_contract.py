@@ -9,7 +9,7 @@ import threading
 import msgspec
 import pytest
 
-from dspex.execution.backends.native_host import WorkerModel
+from dspex.execution.backends.parent import Parent, WorkerModel
 from dspex.execution.clients import Budget, LanguageModel, OpenAIModel, Request
 from dspex.execution.clients.anthropic import AnthropicModel
 from dspex.execution.clients.caching import Caching
@@ -51,7 +51,7 @@ class TestAnswersOfASearch(LanguageModelContract):
         return ReplayedModel(ScriptedModel("Paris", capabilities=["streaming"]), answers)
 
 
-class Parent:
+class ParentCall:
     """Answers as the parent of a worker does."""
 
     def callback(self, command, args):
@@ -64,7 +64,8 @@ class Parent:
 
 class TestParent(LanguageModelContract):
     def make(self) -> LanguageModel:
-        return WorkerModel(Parent(), {"name": "m", "capabilities": ["streaming", "tools"]}, {})
+        about = {"name": "m", "capabilities": ["streaming", "tools"]}
+        return WorkerModel(Parent(ParentCall()), about, {})
 
 
 def test_the_answers_of_a_search_keep_tool_calls_across_restarts(go):

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import warnings
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import numpy
@@ -12,7 +13,9 @@ import pytest
 import dspex
 from dspex import ChainOfThought, Predict
 from dspex.errors import BudgetError, ConfigurationError, DefinitionError, ModelError, VariableError
-from dspex.execution.backends.dspy_bridge.definitions import Functions, lower
+from dspex.execution.backends import IsolatedBackend, NativeBackend
+from dspex.execution.backends.dspy_bridge.definitions import lower
+from dspex.execution.backends.dspy_bridge.functions import Functions
 from dspex.execution.clients import Budget
 from dspex.execution.context import RunContext
 from dspex.execution.modules import build
@@ -174,6 +177,34 @@ def test_dspy_has_no_such_setting() -> None:
     program = Predict("q -> a", demos=DEMOS, nearest=2).on("dspy").to_program()
     with pytest.raises(DefinitionError, match="no `nearest`"):
         lower(program, Functions({}))
+
+
+@pytest.mark.bridge
+async def test_in_a_worker_the_embedder_is_that_of_the_parent() -> None:
+    embedder = CountingEmbedder()
+    for name, default in (("mine", None), (None, embedder)):
+        program = Predict("q -> a", demos=DEMOS, nearest=2, embedder=name).to_program("p")
+        answers = []
+        for backend in (NativeBackend(), IsolatedBackend()):
+            async with AsyncExitStack() as stack:
+                if isinstance(backend, IsolatedBackend):
+                    await stack.enter_async_context(backend)
+                model = ScriptedModel(REPLY)
+                context = RunContext(
+                    model=model,
+                    embedder=default,
+                    embedders={"mine": embedder}.__getitem__,
+                    budget=Budget(tokens=100_000),
+                )
+                handle = await backend.create_program(program)
+                for _ in range(2):  # the second call has the vectors of the demonstrations
+                    embedder.texts.clear()
+                    prediction = await backend.execute_program(handle, {"q": "red"}, context)
+                assert len(embedder.texts) == 1
+                (span,) = (span for span in prediction.trace.spans if span.kind == "retrieval")
+                assert span.usage is not None
+                answers.append(([request.messages for request in model.requests], span.usage))
+        assert answers[0] == answers[1]
 
 
 @pytest.mark.full

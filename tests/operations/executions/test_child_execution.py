@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dspex import Predict
-from dspex.agents import Router, StoredProgram, TeamLimits
+from dspex.agents import Router, StoredProgram, Supervisor, TeamLimits
 from dspex.bootstrap import open_services
 from dspex.errors import ConfigurationError
 from dspex.execution.context import RunContext
@@ -61,7 +61,33 @@ async def test_a_stored_member_is_an_execution_inside_that_of_the_team(settings:
             assert [child.outputs for child in children] == [{"answer": "legal"}]
             assert children[0].status == "completed"
             assert (children[0].usage or {})["calls"] == 1
-            assert (execution.usage or {})["calls"] == 1  # the choice; the rest is the member's
+            assert (execution.usage or {})["calls"] == 2  # the choice and that of the member
+            spans = (execution.trace or {})["spans"]
+            (span,) = (span for span in spans if span["kind"] == "program")
+            assert span["attributes"]["execution_id"] == str(children[0].id)
+            assert span["usage"]["calls"] == 1
+
+
+async def test_what_a_stored_member_that_fails_has_used_counts_for_the_team(
+    settings: Settings,
+) -> None:
+    calls = [{"id": "1", "function": {"name": "law", "arguments": '{"question": "?"}'}}]
+    tool = http_answer({"choices": [{"message": {"content": "", "tool_calls": calls}}]})
+    end = [{"id": "2", "function": {"name": "finish", "arguments": '{"answer": "alone"}'}}]
+    final = http_answer({"choices": [{"message": {"content": "", "tool_calls": end}}]})
+    wrong = [says(other="x"), says(other="x"), says(other="x")]
+    async with LoopbackServer(tool, *wrong, final) as server:
+        served = dataclasses.replace(settings, model=f"{server.url}/v1#m")
+        async with open_services(served) as services:
+            operations = services.operations
+            await create_program(operations, specialist())
+            module = Supervisor("question -> answer", {"law": StoredProgram("law", ASK)})
+            await save_program(operations, module.to_program("team"))
+            request = ExecuteProgram(name="team", inputs={"question": "?"})
+            execution = await execute_program(operations, request)
+            children = await operations.list(EXECUTION, Query(limit=5, where={"status": "failed"}))
+            assert len(children) == 1
+            assert (execution.usage or {})["calls"] == len(server.asked)
 
 
 async def test_limits_of_the_team_hold_in_stored_members(settings: Settings) -> None:

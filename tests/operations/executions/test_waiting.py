@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from dspex.bootstrap import Services, open_services
+from dspex.bootstrap import Services, dspy_bridge, open_services
 from dspex.errors import ConflictError, ForbiddenError, InvalidError
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot
@@ -33,9 +33,14 @@ from dspex.testing import ScriptedModel
 
 EXECUTION, QUESTION, ENTRY = (DOMAIN[name] for name in ("execution", "question", "execution_entry"))
 CODE = '''
+from pathlib import Path
+
 import dspex
 
-CALLS = []
+
+def note(value):
+    with Path(__file__).with_name("calls.txt").open("a") as file:
+        file.write(f"{value} ")
 
 
 class Refund(dspex.Module):
@@ -67,13 +72,13 @@ class Sync(dspex.Module):
 
 def pay(amount: float) -> str:
     """Pay an amount."""
-    CALLS.append(amount)
+    note(amount)
     return f"paid {amount:g}"
 
 
 def look(name: str) -> str:
     """Look something up."""
-    CALLS.append(name)
+    note(name)
     return f"{name} is known"
 
 
@@ -92,6 +97,18 @@ def Agent():
 
 def Careful():
     return agent(approval=is_large, approval_ttl=60)
+
+
+def order(amount: float) -> bool:
+    """Order something, if a person is sure."""
+    note("begin")
+    answer = dspex.ask("amount: float -> sure: bool", amount=amount).result()
+    note("end")
+    return answer.sure
+
+
+def Buyer():
+    return dspex.ReAct("order -> result", [order])
 
 
 class Both(dspex.Module):
@@ -114,6 +131,17 @@ class Both(dspex.Module):
         )
         return {"result": f"{texts[0]} {texts[1]} {texts[2].amount}"}
 '''
+
+
+@pytest.fixture(params=["native", pytest.param("isolated", marks=pytest.mark.bridge)])
+def where(request: pytest.FixtureRequest) -> str:
+    """The backend of the program that asks."""
+    return str(request.param)
+
+
+def calls(code: CodeRoot) -> str:
+    """Return what the tools were called with."""
+    return (code.folder / "calls.txt").read_text().strip()
 
 
 @pytest.fixture
@@ -192,10 +220,10 @@ async def process(
 
 
 async def test_an_answer_continues_an_execution_in_another_process(
-    settings: Settings, code: CodeRoot
+    settings: Settings, code: CodeRoot, where: str
 ) -> None:
     async with process(settings, code, reply(amount="12")) as first:
-        execution = await first.execute("Refund")
+        execution = await first.execute("Refund", backend=where)
         assert (execution.status, execution.outputs) == ("waiting", None)
         assert len(first.executor.runs) == 0
         [question] = await first.questions(status="open")
@@ -217,9 +245,9 @@ async def test_an_answer_continues_an_execution_in_another_process(
         assert await third.operations.dependencies.store.count(ENTRY, {}) == 0
 
 
-async def test_synchronous_code_asks_twice(settings: Settings, code: CodeRoot) -> None:
+async def test_synchronous_code_asks_twice(settings: Settings, code: CodeRoot, where: str) -> None:
     async with process(settings, code) as server:
-        execution = await server.execute("Sync")
+        execution = await server.execute("Sync", backend=where)
         await server.answer(execution, amount="3")
         await server.until(execution.id, "waiting", questions=2)
         await server.answer(execution, sure="false")
@@ -228,10 +256,10 @@ async def test_synchronous_code_asks_twice(settings: Settings, code: CodeRoot) -
 
 
 async def test_questions_of_parallel_branches_are_in_the_inbox_together(
-    settings: Settings, code: CodeRoot
+    settings: Settings, code: CodeRoot, where: str
 ) -> None:
     async with process(settings, code, reply(amount="5")) as server:
-        execution = await server.execute("Both")
+        execution = await server.execute("Both", backend=where)
         questions = {question.inputs["who"]: question for question in await server.questions()}
         assert questions.keys() == {"ann", "bob"}
         with pytest.raises(InvalidError, match="id of one of the open questions"):
@@ -295,9 +323,9 @@ async def test_of_equal_answers_at_once_none_is_a_conflict(
         ]
 
 
-async def test_a_question_expires(settings: Settings, code: CodeRoot) -> None:
+async def test_a_question_expires(settings: Settings, code: CodeRoot, where: str) -> None:
     async with process(settings, code, reply(amount="12"), serves=False) as server:
-        execution = await server.execute("Refund", 30)
+        execution = await server.execute("Refund", 30, backend=where)
         [question] = await server.questions()
         assert question.expires_at is not None
         assert (question.expires_at - question.created_at).total_seconds() == 30
@@ -315,10 +343,10 @@ async def test_a_question_expires(settings: Settings, code: CodeRoot) -> None:
 
 
 async def test_a_waiting_execution_is_cancelled_with_its_questions(
-    settings: Settings, code: CodeRoot
+    settings: Settings, code: CodeRoot, where: str
 ) -> None:
     async with process(settings, code, reply(amount="12")) as server:
-        execution = await server.execute("Refund")
+        execution = await server.execute("Refund", backend=where)
         row = await cancel_execution(server.operations, ExecutionOf(execution_id=execution.id))
         assert row.status == "cancelled"
         assert [question.status for question in await server.questions()] == ["cancelled"]
@@ -331,13 +359,13 @@ def act(tool: str, arguments: str, thought: str = "next") -> str:
 
 
 async def test_an_agent_waits_for_the_approval_of_a_tool(
-    settings: Settings, code: CodeRoot
+    settings: Settings, code: CodeRoot, where: str
 ) -> None:
     replies = (act("look", '{"name": "ann"}'), act("pay", '{"amount": 12}'))
     async with process(settings, code, *replies) as first:
-        execution = await first.execute("Agent")
+        execution = await first.execute("Agent", backend=where)
         assert execution.status == "waiting"
-        assert code.load("asking:CALLS") == ["ann"]
+        assert calls(code) == "ann"
         [question] = await first.questions()
         assert question.kind == "approval"
         assert question.inputs == {"tool": "pay", "arguments": {"amount": 12.0}}
@@ -350,13 +378,15 @@ async def test_an_agent_waits_for_the_approval_of_a_tool(
         await second.answer(execution, approved=True)
         row = await second.until(execution.id, "completed", "failed")
         assert (row.error, (row.outputs or {})["result"]) == (None, "done")
-        assert code.load("asking:CALLS") == ["ann", 12.0]
+        assert calls(code) == "ann 12.0"
         steps = (row.outputs or {})["trajectory"]
         assert [step["observation"] for step in steps[:2]] == ["ann is known", "paid 12"]
         assert len(second.model.requests) == 2
 
 
-async def test_a_rejection_is_what_the_agent_observes(settings: Settings, code: CodeRoot) -> None:
+async def test_a_rejection_is_what_the_agent_observes(
+    settings: Settings, code: CodeRoot, where: str
+) -> None:
     replies = (
         act("pay", '{"amount": 3}'),
         act("pay", '{"amount": 30}'),
@@ -364,7 +394,7 @@ async def test_a_rejection_is_what_the_agent_observes(settings: Settings, code: 
         reply(reasoning="so", result="refused"),
     )
     async with process(settings, code, *replies) as server:
-        execution = await server.execute("Careful")
+        execution = await server.execute("Careful", backend=where)
         [question] = await server.questions()
         assert question.inputs["arguments"] == {"amount": 30.0}
         assert question.expires_at is not None
@@ -375,5 +405,81 @@ async def test_a_rejection_is_what_the_agent_observes(settings: Settings, code: 
             "paid 3",
             "error: pay: a person rejected this call: too much",
         ]
-        assert code.load("asking:CALLS") == [3.0]
+        assert calls(code) == "3.0"
         assert "a person rejected this call: too much" in str(server.model.requests[2].messages)
+
+
+DSPY_CODE = """
+import dspex
+import dspy
+
+
+class Desk(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.draft = dspy.Predict("order -> amount")
+        self.close = dspy.Predict("amount, note -> result")
+
+    def forward(self, order: str):
+        draft = self.draft(order=order)
+        answer = dspex.ask("amount -> approved: bool, note", amount=draft.amount).result()
+        if not answer.approved:
+            return dspy.Prediction(result=f"refused: {answer.note}")
+        return self.close(amount=draft.amount, note=answer.note)
+"""
+
+
+@pytest.mark.full
+async def test_a_dspy_program_waits_and_goes_on_in_another_worker(
+    settings: Settings, code: CodeRoot
+) -> None:
+    pytest.importorskip("dspy")
+    (code.folder / "desk.py").write_text(DSPY_CODE)
+    async with process(settings, code, reply(amount="12")) as first:
+        bridge = await dspy_bridge(first.services.backends)
+        program = await save_program(
+            first.operations, await bridge.import_program("desk:Desk"), backend="dspy"
+        )
+        request = ExecuteProgram(program_id=program.id, inputs={"order": "7"})
+        execution = await execute_program(first.operations, request)
+        assert (execution.status, len(first.model.requests)) == ("waiting", 1)
+    async with process(settings, code, reply(result="paid")) as second:
+        await second.answer(execution, approved=True, note="fine")
+        row = await second.until(execution.id, "completed", "failed")
+        assert (row.error, row.outputs) == (None, {"result": "paid"})
+        assert len(second.model.requests) == 1
+
+
+@pytest.mark.full
+async def test_the_approval_of_a_tool_of_an_agent_on_dspy_waits(
+    settings: Settings, code: CodeRoot
+) -> None:
+    pytest.importorskip("dspy")
+    replies = (act("look", '{"name": "ann"}'), act("pay", '{"amount": 12}'))
+    async with process(settings, code, *replies) as first:
+        execution = await first.execute("Agent", backend="dspy")
+        assert (execution.status, calls(code)) == ("waiting", "ann")
+        [question] = await first.questions()
+        assert (question.kind, question.inputs["tool"]) == ("approval", "pay")
+    replies = (act("finish", "{}"), reply(reasoning="so", result="done"))
+    async with process(settings, code, *replies) as second:
+        await second.answer(execution, approved=True)
+        row = await second.until(execution.id, "completed", "failed")
+        assert (row.error, (row.outputs or {})["result"]) == (None, "done")
+        assert calls(code) == "ann 12.0"
+        assert len(second.model.requests) == 2
+
+
+async def test_a_question_inside_a_tool_of_a_worker_waits_without_the_tool(
+    settings: Settings, code: CodeRoot, where: str
+) -> None:
+    async with process(settings, code, act("order", '{"amount": 12}')) as first:
+        execution = await first.execute("Buyer", backend=where)
+        assert (execution.status, calls(code)) == ("waiting", "begin")
+    replies = (act("finish", "{}"), reply(reasoning="so", result="done"))
+    async with process(settings, code, *replies) as second:
+        await second.answer(execution, sure=True)
+        row = await second.until(execution.id, "completed", "failed")
+        assert (row.error, (row.outputs or {})["result"]) == (None, "done")
+        assert calls(code) == "begin begin end"
+        assert (row.outputs or {})["trajectory"][0]["observation"].lower() == "true"

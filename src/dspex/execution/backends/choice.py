@@ -7,7 +7,7 @@ from typing import Literal
 from dspex.error_text import suggest
 from dspex.errors import FieldError, InputError
 from dspex.execution.backends.backend import Backend
-from dspex.execution.modules.kinds import MODULE_KINDS, kinds_on
+from dspex.execution.modules.kinds import MODULE_KINDS, dspy_problem, kinds_on
 from dspex.language.programs import Node, Program
 
 CACHE_LIMIT = 256
@@ -99,8 +99,7 @@ class Backends(Mapping[str, Backend]):
                 program, name, supports=lambda node: node.kind not in runs_only_elsewhere
             )
         if name == "dspy":
-            kinds = kinds_on(name)
-            program = self._move(program, name, supports=lambda node: node.kind in kinds)
+            program = self._move(program, name, supports=lambda node: not dspy_problem(node))
         mixed = sorted({node.backend for node in program.root.walk()} - {"native"})
         if name in {"native", "dspy"} and mixed:
             name = program.root.backend if program.root.backend != "native" else "hybrid"

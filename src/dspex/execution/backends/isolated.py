@@ -126,6 +126,7 @@ class IsolatedBackend:
         first = len(span.run.spans)
         forwarder = None if context.frame.emit is None else EventForwarder(context.frame.emit)
         answerer = Answerer(context=context, span=span, model=model, forwarder=forwarder)
+        args |= answerer.memory.about()
         why = reason(program, self.name, context)
         try:
             answer = await self._pool.call(
@@ -141,6 +142,8 @@ class IsolatedBackend:
         except BaseException as error:
             span.end(attributes=why, error=error)
             raise
+        finally:
+            answerer.memory.close()
         span.end(attributes=why)
         return Prediction.of_run(outputs, span.run.trace(span.id, first=first))
 

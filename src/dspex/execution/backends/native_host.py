@@ -5,7 +5,7 @@ A worker whose interpreter has dspex loads it by path; nothing in the parent imp
 
 import asyncio
 from collections.abc import Mapping
-from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,29 @@ import msgspec
 from dspex.clock import SystemClock
 from dspex.errors import ExecutionError, NotFoundError
 from dspex.execution.adapters.registry import find_adapter
+from dspex.execution.backends.parent import (
+    Fields,
+    Parent,
+    WorkerEmbedder,
+    WorkerMemory,
+    WorkerModel,
+    WorkerTeam,
+    current_module,
+)
 from dspex.execution.backends.remote import find_non_finite
-from dspex.execution.clients import Capability, Request, Response
 from dspex.execution.context import RunContext
 from dspex.execution.frame import Frame, OpenSpan, TraceRecorder
 from dspex.execution.modules import CodeRoot, Module, Predict, build
 from dspex.execution.modules.adapter_code import load_adapters
 from dspex.execution.modules.instances import with_instances
-from dspex.execution.team_run import TeamLimits, TeamRun
+from dspex.execution.team_run import TeamLimits
 from dspex.language.programs import Program
 from dspex.language.records import Span, SpanKind
 from dspex.language.signatures.codec import plain
 from dspex.language.signatures.instances import as_json, holds_binary
 from dspex.telemetry import Silent, Status, StreamEvent
 
-Fields = dict[str, dict[str, str]]
 LIMIT = 256  # spans in one reply; a program that loops must not fill it
-_current_module: "ContextVar[tuple[int | None, str]]" = ContextVar(
-    "dspex_current_module", default=(None, "")
-)
 
 
 class LocalRun(TraceRecorder):
@@ -43,7 +47,7 @@ class LocalRun(TraceRecorder):
     def begin(self, kind: SpanKind, name: str, *, parent_id: int | None, path: str) -> OpenSpan:
         """Begin a span; see `TraceRecorder.begin`."""
         if kind == "model":
-            _current_module.set((parent_id, path))
+            current_module.set((parent_id, path))
         return super().begin(kind, name, parent_id=parent_id, path=path)
 
     def span_rows(self) -> list[tuple[Any, ...]]:
@@ -63,49 +67,8 @@ def _span_row(span: Span) -> tuple[Any, ...]:
         *times,
         span.error,
         attributes,
+        None if span.usage is None else msgspec.to_builtins(span.usage),
     )
-
-
-class WorkerModel:
-    """The parent's model as a program in a worker sees it, for one call."""
-
-    def __init__(
-        self,
-        call: Any,
-        about: dict[str, Any],
-        fields: Fields,
-        *,
-        model: str | None = None,
-    ) -> None:
-        """Take the call that the program runs for, and the model.
-
-        Args:
-            call: the runtime's call.
-            about: name and capabilities of the model.
-            fields: the output fields of predictors by path, empty without a listener.
-            model: the model string of a module with its own model.
-        """
-        self._model = model
-        self.name: str = about["name"]
-        self.capabilities: frozenset[Capability] = frozenset(about["capabilities"]) - {"streaming"}
-        self._call = call
-        self._fields = fields
-
-    async def complete(self, request: Request) -> Response:
-        """Call the model through the parent, which streams to its own listener."""
-        span, path = _current_module.get()
-        request_data: dict[str, Any] = {
-            "request": msgspec.to_builtins(request),
-            "model": self._model,
-        }
-        request_data |= {"span": span, "path": path}
-        if path in self._fields:
-            request_data["fields"] = self._fields[path]
-        answer = await asyncio.to_thread(self._call.callback, "complete", request_data)
-        return msgspec.convert(answer, Response)
-
-    async def aclose(self) -> None:
-        """Do nothing: the parent owns the model."""
 
 
 class NativeHost:
@@ -157,23 +120,36 @@ class NativeHost:
             part = parts.get(path, module)
             calls.append((path, _plain(part, inputs), _plain(part, outputs)))
 
+        parent = Parent(call)
+
         def model(name: str) -> WorkerModel:
-            return WorkerModel(
-                call, call.callback("model", {"name": name}), fields or {}, model=name
-            )
+            about = parent.ask_now("model", {"name": name})
+            return WorkerModel(parent, about, fields or {}, model=name)
 
         context = RunContext(
-            model=WorkerModel(call, args["model"], fields or {}),
+            model=WorkerModel(parent, args["model"], fields or {}),
+            embedder="default",  # that of the parent
+            embedders=partial(WorkerEmbedder, parent),
             adapter=find_adapter(args.get("adapter")),
             models=model,
             seed=args.get("seed"),
             rollout=args.get("rollout", 0),
             clock=clock,
+            answer=parent.answer,
             frame=Frame(
                 recorder=run,
                 emit=None if fields is None else emit,
                 on_call=note if args.get("note") else None,
-                team=TeamRun(TeamLimits.from_dict(args["team"])) if "team" in args else None,
+                team=(
+                    WorkerTeam(parent, TeamLimits.from_dict(args["team"]))
+                    if "team" in args
+                    else None
+                ),
+                durable=(
+                    WorkerMemory(parent, recalls=args["durable"]["recalls"])
+                    if "durable" in args
+                    else None
+                ),
             ),
         )
         try:

@@ -11,20 +11,25 @@ import msgspec
 from dspex.clock import SystemClock
 from dspex.errors import ConfigurationError, DefinitionError, InputError, ToolError, boundary
 from dspex.execution.backends.event_forwarder import EventForwarder
+from dspex.execution.backends.remote_memory import RemoteMemory
 from dspex.execution.clients import Capability, LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.clients.chat_parts import read_chat_content
+from dspex.execution.clients.embedding_request import EmbedderModel, EmbeddingRequest
 from dspex.execution.clients.modalities import check_media
-from dspex.execution.context import THREE_WAYS, RunContext
+from dspex.execution.context import THREE_WAYS, RunContext, use_context
+from dspex.execution.effects import call_tool
 from dspex.execution.frame import OpenSpan, payload
 from dspex.execution.modules.model_call import with_advice
+from dspex.execution.workers.connection import SilentHandler
 from dspex.language.programs import ModulePath
-from dspex.language.records import Message, Span, SpanKind
+from dspex.language.records import Message, Span, SpanKind, Usage
 from dspex.language.records.message import without_bytes
 from dspex.sync import in_thread
 from dspex.telemetry import Event
 
 Tools = Mapping[str, Callable[..., Any]]
+Rewards = Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Awaitable[float]]]
 _CLOCK = SystemClock()
 Score = float | Mapping[str, Any]
 Metric = Callable[[Mapping[str, Any], Mapping[str, Any]], Score | Awaitable[Score]]
@@ -93,6 +98,30 @@ def check_sendable(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
     return inputs
 
 
+async def embed_for_worker(context: RunContext, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the reply to a worker that has texts to embed: their vectors and the usage."""
+    model = EmbedderModel(context.embedder_for(args["name"]))
+    response = await model.complete(EmbeddingRequest.of(args["texts"], args["kind"]))
+    answer: dict[str, Any] = msgspec.to_builtins(
+        msgspec.structs.replace(response, model=response.label, identity=None)
+    )
+    return answer
+
+
+class LoadHandler(SilentHandler):
+    """Answers a program that embeds texts while it is created, as `dspy.Embeddings` does."""
+
+    def __init__(self, context: RunContext) -> None:
+        """Take the context of whoever creates it."""
+        self._context = context
+
+    async def on_callback(self, command: str, args: Any) -> Any:
+        """Embed; refuse everything else."""
+        if command != "embed":
+            return await super().on_callback(command, args)
+        return await embed_for_worker(self._context, args)
+
+
 class NoModel:
     """The model of a run without one, so that only programs that call a model fail."""
 
@@ -129,41 +158,95 @@ class Answerer:
     span: OpenSpan
     model: LanguageModel
     tools: Tools = field(default_factory=dict)
+    rewards: Rewards = field(default_factory=dict)
     metric: Metric | None = None
     on_progress: Callable[[str, Any], None] = lambda _event, _data: None
     forwarder: EventForwarder | None = None
     reply: str = ""
+    memory: RemoteMemory = field(init=False)
     _span_ids: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Begin without calls in progress."""
+        self.memory = RemoteMemory(self.context)
 
     async def on_callback(self, command: str, args: Any) -> Any:
         """Answer one callback."""
         if self.forwarder is not None:
             await self.forwarder.flush()
-        match command:
-            case "lm":
-                model = (
-                    self.model if args.get("own") is None else self.context.model_for(args["own"])
-                )
-                return await self._complete_chat(
-                    _chat_request(args, self.context, model), model, args
-                )
-            case "complete":
-                model = (
-                    self.model if args["model"] is None else self.context.model_for(args["model"])
-                )
-                response = await self._complete(
-                    msgspec.convert(args["request"], Request), model, args
-                )
-                return msgspec.to_builtins(msgspec.structs.replace(response, identity=None))
-            case "model":
-                return describe_model(self.context.model_for(args["name"]))
-            case "tool":
-                return await self._call_tool(args["name"], args["arguments"])
-            case "metric" if self.metric is not None:
-                return await score_row(self.metric, args["example"], args["prediction"])
-        raise DefinitionError(
-            f"a program in a worker asked for {command!r}, which this run does not offer"
-        )
+        answers: Mapping[str, Callable[[Any], Awaitable[Any]]] = {
+            "lm": self._answer_chat,
+            "complete": self._answer_request,
+            "model": self._describe_model,
+            "embedder": self._describe_embedder,
+            "embed": self._embed,
+            "tool": self._call_tool,
+            "reward": self._reward,
+            "metric": self._score,
+            "turn": self._count_turn,
+            "ask": self._ask,
+            "recall": self.memory.recall,
+            "effect": self.memory.end,
+        }
+        if command not in answers:
+            raise DefinitionError(
+                f"a program in a worker asked for {command!r}, which this run does not offer"
+            )
+        return await answers[command](args)
+
+    async def _answer_chat(self, args: Any) -> dict[str, Any]:
+        model = self.model if args.get("own") is None else self.context.model_for(args["own"])
+        return await self._complete_chat(_chat_request(args, self.context, model), model, args)
+
+    async def _answer_request(self, args: Any) -> Any:
+        model = self.model if args["model"] is None else self.context.model_for(args["model"])
+        response = await self._complete(msgspec.convert(args["request"], Request), model, args)
+        return msgspec.to_builtins(msgspec.structs.replace(response, identity=None))
+
+    async def _describe_model(self, args: Any) -> dict[str, Any]:
+        return describe_model(self.context.model_for(args["name"]))
+
+    async def _describe_embedder(self, args: Any) -> dict[str, Any]:
+        embedder = self.context.embedder_for(args["name"])
+        return {
+            "name": embedder.name,
+            "fingerprint": embedder.fingerprint,
+            "dimensions": embedder.dimensions,
+        }
+
+    async def _embed(self, args: Any) -> Any:
+        """Embed texts; without a `path`, a span of the worker has the usage."""
+        self.context.check()
+        if "path" not in args:
+            return await embed_for_worker(self.context, args)
+        parent, path = self.span_id(args.get("span")), self.full_path(args["path"])
+        span = self.span.run.begin("retrieval", str(args["name"]), parent_id=parent, path=path)
+        try:
+            answer = await embed_for_worker(self.context, args)
+        except BaseException as error:
+            span.end(error=error)
+            raise
+        usage = msgspec.convert(answer["usage"], Usage).of_model(answer["model"])
+        span.end(usage=usage, attributes={"embedder": answer["model"], "texts": len(args["texts"])})
+        return answer
+
+    async def _reward(self, args: Any) -> float:
+        with use_context(self.context.below(self.span)):
+            return await self.rewards[args["place"]](args["inputs"], args["outputs"])
+
+    async def _score(self, args: Any) -> Score:
+        if self.metric is None:
+            raise DefinitionError("a program in a worker asked for a metric, and runs without one")
+        return await score_row(self.metric, args["example"], args["prediction"])
+
+    async def _count_turn(self, _args: Any) -> None:
+        team = self.context.frame.team
+        for run in [] if team is None else team.runs():
+            run.count_turn()
+
+    async def _ask(self, args: Any) -> Any:
+        with use_context(self.context.below(self.span)):
+            return await self.memory.ask(args)
 
     def on_event(self, event: str, data: Any) -> None:
         """Record spans and predictor calls; forward other events to the caller and the observer."""
@@ -172,6 +255,12 @@ class Answerer:
             return
         if event == "calls":
             self._record_calls(data)
+            return
+        if event == "effect_begun":
+            self.memory.begin(data)
+            return
+        if event == "effect_failed":
+            self.memory.fail(data["number"])
             return
         fields = data if isinstance(data, dict) else {"data": data}
         if event == "stream" and self.forwarder is not None:
@@ -274,19 +363,25 @@ class Answerer:
             await events.end()
         return response
 
-    async def _call_tool(self, name: str, arguments: Mapping[str, Any]) -> Any:
+    async def _call_tool(self, args: Any) -> Any:
+        name, arguments = args["name"], args["arguments"]
         tool = self.tools.get(name)
         if tool is None:
             raise ToolError(
                 f"this process has no tool {name!r}; tools are: {', '.join(self.tools) or 'none'}"
             )
-        span = self.span.run.begin("tool", name, parent_id=self.span.id, path=self.span.path)
-        try:
+
+        async def call() -> Any:
             with boundary(ToolError, f"tool {name!r} failed"):
                 if inspect.iscoroutinefunction(tool):
-                    answer = await tool(**arguments)
-                else:
-                    answer = await in_thread(tool, **arguments)
+                    return await tool(**arguments)
+                return await in_thread(tool, **arguments)
+
+        span = self.span.run.begin("tool", name, parent_id=self.span.id, path=self.span.path)
+        context = self.context.below(span)
+        try:
+            with use_context(context):
+                answer = await call_tool(context, name, arguments, call=call)
         except BaseException as error:
             span.end(error=error)
             raise
@@ -306,6 +401,7 @@ class _WorkerSpan(msgspec.Struct, frozen=True, array_like=True):
     end_ns: int
     error: str | None = None
     attributes: dict[str, object] = {}
+    usage: Usage | None = None
 
     def to_span(self, answerer: Answerer, *, trace_id: str, clock_offset: int) -> Span:
         """Return it as a span of this process's trace."""
@@ -321,6 +417,7 @@ class _WorkerSpan(msgspec.Struct, frozen=True, array_like=True):
             status="ok" if self.error is None else "error",
             error=self.error,
             attributes=self.attributes,
+            usage=self.usage,
         )
 
 

@@ -13,6 +13,7 @@ from dspex.execution.modules.reward import (
     check_reward,
     reward_data,
     reward_of,
+    reward_problem,
     stored_reward,
 )
 from dspex.language.programs import ModulePath, Node, Program
@@ -134,5 +135,7 @@ KIND = ModuleKind(
     build=_build,
     create=_create,
     settings=("reward", "n", "threshold", *INNER_SETTINGS),
+    backends=frozenset({"native", "dspy"}),
+    dspy_problem=reward_problem,
     code=functions_in("reward"),
 )

@@ -44,9 +44,13 @@ class CitationPlan(msgspec.Struct):
             sentences=sentences,
         )
 
-    def _sized(self, signature: Signature, size: tuple[int, int]) -> Signature:
+    def unbounded(self, signature: Signature) -> Signature:
+        """Return what a call sends instead of the signature, whatever passages it gets."""
+        return self._sized(signature, None)
+
+    def _sized(self, signature: Signature, size: tuple[int, int] | None) -> Signature:
         for name in self.outputs:
-            signature = signature.with_field(name, _cited_type(*size))
+            signature = signature.with_field(name, _cited_type(size))
         for name in self.inputs:
             signature = signature.with_field(name, "str")
         return signature
@@ -195,9 +199,10 @@ def _cites(type_: Type) -> bool:
     return type_.kind == "Cited" or (type_.kind == "union" and any(map(_cites, type_.args)))
 
 
-def _cited_type(passages: int, sentences: int) -> Type:
-    number = make("int", constraints={"ge": 1, "le": max(passages, 1)})
-    sentence = make("int", constraints={"ge": 1, "le": max(sentences, 1)})
+def _cited_type(size: tuple[int, int] | None) -> Type:
+    """Return the type of what a model writes about so many passages and sentences, at most."""
+    limits = [{} if size is None else {"le": max(number, 1)} for number in size or (0, 0)]
+    number, sentence = [make("int", constraints={"ge": 1, **limit}) for limit in limits]
     text, none = make("str"), make("none")
     source = object_type(
         "Source",
@@ -219,7 +224,7 @@ def _cited_type(passages: int, sentences: int) -> Type:
             ),
         ),
     )
-    rules = {} if passages else {"max_items": 0}
+    rules = {"max_items": 0} if size is not None and not size[0] else {}
     statement = object_type(
         "Statement",
         (

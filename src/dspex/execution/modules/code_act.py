@@ -18,6 +18,7 @@ from dspex.execution.modules.code_session import (
     observation,
     read_code,
     sandbox_config,
+    sandbox_problem,
     without,
 )
 from dspex.execution.modules.module import Module
@@ -164,11 +165,20 @@ def _build(node: Node, builder: NodeBuilder) -> CodeAct:
     return module
 
 
+def _dspy_problem(node: Node) -> str:
+    for tool in node.config.get("tools", ()):
+        if isinstance(tool, str) or tool.keys() - {"target", "source_hash"}:
+            return f"dspy's CodeAct copies the source of functions into its sandbox, not {tool}"
+    return sandbox_problem(node)
+
+
 KIND = ModuleKind(
     name="code_act",
     summary="writes code that calls tools, in turns, and answers",
     build=_build,
     create=lambda signature, settings, name: CodeAct(signature, **settings).to_program(name),
     settings=("tools", "max_iters", "sandbox", "limits", "model", "adapter"),
+    backends=frozenset({"native", "dspy"}),
+    dspy_problem=_dspy_problem,
     code=code_of_tools,
 )

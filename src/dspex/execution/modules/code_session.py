@@ -19,6 +19,7 @@ from dspex.execution.sandbox import (
     find_sandbox,
 )
 from dspex.execution.sandbox.sandbox import SandboxTool
+from dspex.language.programs import Node
 from dspex.language.signatures import Signature
 from dspex.language.signatures.codec import plain
 
@@ -168,6 +169,12 @@ def sandbox_config(
     if limits is not None:
         config["limits"] = dataclasses.asdict(limits)
     return config
+
+
+def sandbox_problem(node: Node) -> str:
+    """Return why dspy cannot run the code of a node, or an empty text if it can."""
+    names = [name for name in ("sandbox", "limits") if node.config.get(name) is not None]
+    return f"dspy runs code in its own interpreter, without `{names[0]}`" if names else ""
 
 
 def limits_of(config: Mapping[str, Any] | SandboxLimits | None) -> SandboxLimits | None:

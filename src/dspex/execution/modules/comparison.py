@@ -133,4 +133,5 @@ KIND = ModuleKind(
         name
     ),
     settings=("n", "model", "adapter", "temperature", "max_tokens"),
+    backends=frozenset({"native", "dspy"}),
 )

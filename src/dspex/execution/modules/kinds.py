@@ -33,7 +33,9 @@ from dspex.execution.modules.agents import (
     team,
 )
 from dspex.execution.modules.agents import map as team_map
+from dspex.execution.modules.citations import citation_plan
 from dspex.execution.modules.module_kind import ModuleKind
+from dspex.language.programs import Node
 
 MODULE_KINDS: Mapping[str, ModuleKind] = {
     kind.name: kind
@@ -78,3 +80,16 @@ def kinds_from_text() -> Mapping[str, ModuleKind]:
 def kinds_on(backend: str) -> frozenset[str]:
     """Return the names of the kinds that a backend can run as a whole."""
     return frozenset(name for name, kind in MODULE_KINDS.items() if backend in kind.backends)
+
+
+def dspy_problem(node: Node) -> str:
+    """Return why dspy cannot run a node with all its parts, or an empty text if it can."""
+    kind = MODULE_KINDS.get(node.kind)
+    if kind is None or "dspy" not in kind.backends:
+        return f"dspy has no counterpart of the kind {node.kind!r}"
+    inner = node.children.get("module")
+    if isinstance(inner, Node) and (problem := dspy_problem(inner)):
+        return problem
+    if isinstance(inner, Node) and inner.signature is not None and citation_plan(inner.signature):
+        return "citations are resolved after each predictor, not inside dspy's modules"
+    return kind.dspy_problem(node)

@@ -99,6 +99,16 @@ class Majority(Module[Outputs]):
         )
 
 
+def _dspy_problem(node: Node) -> str:
+    inner, field = node.children.get("module"), node.config["field"]
+    while isinstance(inner, Node) and inner.signature is None:
+        inner = inner.children.get("module")
+    signature = inner.signature if isinstance(inner, Node) else None
+    output = None if signature is None else signature.output_fields.get(field)
+    is_text = output is None or output.type.kind == "str"
+    return "" if is_text else f"dspy's majority compares texts, and {field!r} is not one"
+
+
 def _create(signature: Signature, settings: Mapping[str, Any], name: str) -> Program:
     options = {key: settings[key] for key in ("n", "field") if key in settings}
     return Majority(inner_module(signature, settings), **options).to_program(name)
@@ -110,4 +120,6 @@ KIND = ModuleKind(
     build=lambda node, builder: Majority(builder.child(node, "module", Module), **node.config),
     create=_create,
     settings=("n", "field", *INNER_SETTINGS),
+    backends=frozenset({"native", "dspy"}),
+    dspy_problem=_dspy_problem,
 )

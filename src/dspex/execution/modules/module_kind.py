@@ -28,7 +28,9 @@ class ModuleKind:
     - `build` returns the module of a node, None if this process cannot run the kind.
     - `create` returns a program of a signature, settings and a name, None if text is not enough;
       `needs` then says what is missing. `settings` are the names of its settings.
-    - `backends` can run a node of this kind as a whole; `dspy_class` is its counterpart in dspy.
+    - `backends` can run a node of this kind as a whole; `dspy_class` is its counterpart in dspy if
+      it reads the states that dspy saves of that class.
+    - `dspy_problem` returns what dspy's class lacks for a node, which then runs here, or "".
     - `replies_with_outputs`: the last reply of the model holds all outputs.
     - `code` yields the configurations of a node that name code, with its source hash.
     """
@@ -41,6 +43,7 @@ class ModuleKind:
     settings: tuple[str, ...] = ()
     backends: frozenset[str] = frozenset({"native"})
     dspy_class: str = ""
+    dspy_problem: Callable[[Node], str] = lambda node: ""
     replies_with_outputs: bool = False
     code: Callable[[Node], Iterable[Mapping[str, Any]]] = lambda node: (node.config,)
 

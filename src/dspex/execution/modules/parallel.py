@@ -89,4 +89,5 @@ KIND = ModuleKind(
     name="parallel",
     summary="runs a module on many rows at once",
     build=lambda node, builder: Parallel(builder.child(node, "module", Module), **node.config),
+    backends=frozenset({"native", "dspy"}),
 )

@@ -18,6 +18,7 @@ from dspex.execution.modules.reward import (
     check_reward,
     reward_data,
     reward_of,
+    reward_problem,
     stored_reward,
 )
 from dspex.language.programs import ModulePath, Node, Program
@@ -184,6 +185,10 @@ def _build(node: Node, builder: NodeBuilder) -> Refine:
     return module
 
 
+def _dspy_problem(node: Node) -> str:
+    return "dspy's Refine has no `goal`" if node.config.get("goal") else reward_problem(node)
+
+
 def _create(signature: Signature, settings: Mapping[str, Any], name: str) -> Program:
     options = {key: settings[key] for key in ("n", "goal") if key in settings}
     return Refine(
@@ -200,5 +205,7 @@ KIND = ModuleKind(
     build=_build,
     create=_create,
     settings=("reward", "threshold", "n", "goal", *INNER_SETTINGS),
+    backends=frozenset({"native", "dspy"}),
+    dspy_problem=_dspy_problem,
     code=functions_in("reward"),
 )

@@ -94,6 +94,11 @@ def reward_data(source: RewardSource, path: ModulePath) -> tuple[dict[str, Any],
     return {"reward": function_config(source, "the reward function")}, {}
 
 
+def reward_problem(node: Node) -> str:
+    """Return why dspy cannot use the reward of a node, or an empty text if it can."""
+    return "dspy's rewards are not modules" if "reward" in node.children else ""
+
+
 def stored_reward(node: Node, builder: NodeBuilder) -> RewardSource:
     """Return the reward of a stored node.
 

@@ -19,6 +19,7 @@ from dspex.execution.modules.code_session import (
     observation,
     read_code,
     sandbox_config,
+    sandbox_problem,
     without,
 )
 from dspex.execution.modules.model_call import complete
@@ -243,4 +244,6 @@ KIND = ModuleKind(
     build=_build,
     create=lambda signature, settings, name: RLM(signature, **settings).to_program(name),
     settings=("max_iters", "max_llm_calls", "sub_model", "sandbox", "limits", "model", "adapter"),
+    backends=frozenset({"native", "dspy"}),
+    dspy_problem=sandbox_problem,
 )

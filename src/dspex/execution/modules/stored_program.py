@@ -21,8 +21,8 @@ class StoredProgram(Module[SignatureT]):
     """Calls the current version of a stored program, as an execution inside the current one.
 
     It needs a server or `dspex run`, whose executions are stored. Limits of teams around it apply
-    to it; its spans and its usage are those of its execution. Programs that call one another
-    endlessly are stopped as teams inside one another are.
+    to it. Its spans are those of its execution, and its usage counts for the caller, too. Programs
+    that call one another endlessly are stopped as teams inside one another are.
     """
 
     def __init__(self, program: str, signature: type[SignatureT] | Signature | str) -> None:

@@ -25,6 +25,7 @@ from dspex.errors import (
     NotJsonError,
     StaleCodeError,
     ToolError,
+    WaitingForAnswerError,
     WorkerError,
     WorkerLostError,
     WorkerProtocolError,
@@ -57,6 +58,7 @@ _ERRORS: Mapping[str, type[DspexError]] = {
         NotJsonError,
         StaleCodeError,
         ToolError,
+        WaitingForAnswerError,
         WorkerError,
     )
 } | {"oversize": FrameTooLargeError, "unknown_command": DefinitionError}
@@ -78,8 +80,6 @@ class CallHandler(Protocol):
 
 class SilentHandler:
     """Ignores events and refuses every callback."""
-
-    __slots__ = ()
 
     async def on_callback(self, command: str, args: Any) -> Any:
         """Refuse."""
@@ -317,6 +317,10 @@ class WorkerConnection(asyncio.BufferedProtocol):
         try:
             answer = await pending.handler.on_callback(message.cmd, message.data)
             self._send({"call": message.call, "ok": answer})
+        except WaitingForAnswerError as error:
+            if not pending.future.done():  # no code in the worker may go on without the answer
+                pending.future.set_exception(error)
+            self._abandon(message.id, pending)
         except Exception as error:  # noqa: BLE001  # every error is the answer to the child
             pending.errors[message.call] = error
             code = error.code if isinstance(error, DspexError) else "callback"

@@ -235,7 +235,9 @@ class Pool:
         with worker.loaded.use(program.handle):
             needs_call = False
             try:
-                await worker.load(program.handle, program.args, seconds=_remaining(deadline))
+                await worker.load(
+                    program.handle, program.args, seconds=_remaining(deadline), handler=handler
+                )
                 needs_call = command != "create_program"
             finally:
                 if (

@@ -190,7 +190,12 @@ class PoolWorker:
             raise
 
     async def load(
-        self, handle: str, args: Mapping[str, Any], *, seconds: float | None = None
+        self,
+        handle: str,
+        args: Mapping[str, Any],
+        *,
+        seconds: float | None = None,
+        handler: CallHandler | None = None,
     ) -> None:
         """Create a program unless it is loaded; unloads the least recently used ones to make room.
 
@@ -202,7 +207,7 @@ class PoolWorker:
                 {unload_task}
             )  # the child runs commands concurrently: a create may overtake a delete
         if handle not in self.loaded:
-            await self.call("create_program", args, seconds=seconds)
+            await self.call("create_program", args, seconds=seconds, handler=handler)
             self.loaded.add(handle)
             for handle_to_drop in self.loaded.take_surplus():
                 unload_task = self._unload_tasks[handle_to_drop] = self._tasks.spawn(

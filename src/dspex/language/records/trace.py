@@ -10,6 +10,7 @@ from dspex.language.records.usage import Usage
 SpanKind = Literal[
     "program", "module", "adapter", "model", "tool", "retrieval", "backend", "question"
 ]
+_SPENDING = frozenset({"model", "retrieval", "program"})
 SpanStatus = Literal["ok", "error", "cancelled"]
 
 
@@ -52,10 +53,10 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def usage(self) -> Usage:
-        """The total usage of all model calls and searches of the run."""
+        """The total usage of all model calls, searches and stored programs of the run."""
         total = Usage()
         for span in self.spans:
-            if span.usage is not None and span.kind in {"model", "retrieval"}:
+            if span.usage is not None and span.kind in _SPENDING:
                 total += span.usage
         return total
 

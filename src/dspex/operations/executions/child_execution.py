@@ -8,9 +8,10 @@ from dspex.errors import DefinitionError, DspexError, ExecutionError
 from dspex.execution.backends import Choice
 from dspex.execution.backends.outputs import check_outputs
 from dspex.execution.context import RunContext, current
-from dspex.language.records import Prediction
+from dspex.language.records import Prediction, Span, Trace, Usage
 from dspex.operations.executions.execution_recorder import ExecuteOptions
 from dspex.operations.executions.executor import Executor
+from dspex.telemetry import Event, Observer
 
 
 def connect_programs(executor: Executor) -> None:
@@ -44,8 +45,16 @@ class WorkspacePrograms:
         if record is None:
             raise DefinitionError(f"there is no stored program {program!r} in this workspace")
         call = _Call(await cache.choice(record, None), inputs)
-        options = ExecuteOptions(actor=f"execution {current().frame.execution_id}")
-        execution = await self._executor.execute(record, dict(inputs), options, call=call.run)
+        context = current()
+        options = ExecuteOptions(actor=f"execution {context.frame.execution_id}")
+        span = context.begin("program", program)
+        try:
+            execution = await self._executor.execute(record, dict(inputs), options, call=call.run)
+        except BaseException as error:
+            span.end(usage=call.usage, error=error)
+            raise
+        attributes: dict[str, object] = {"execution_id": str(execution.id)}
+        span.end(usage=call.usage, attributes=attributes, error=call.error)
         if call.error is not None:
             raise call.error
         if call.prediction is None or execution.status != "completed":
@@ -62,12 +71,14 @@ class _Call:
     def __init__(self, choice: Choice, inputs: Mapping[str, Any]) -> None:
         self._choice = choice
         self._inputs = inputs
+        self.usage = Usage()
         self.prediction: Prediction | None = None
         self.error: DspexError | None = None
 
     async def run(self, context: RunContext) -> Prediction:
         """Run the program on its backend."""
         backend, program = self._choice.backend, self._choice.program
+        context = replace(context, observer=_UsageObserver(context.observer, self))
         try:
             handle = await backend.create_program(program)
             result = await backend.execute_program(handle, self._inputs, context)
@@ -77,3 +88,20 @@ class _Call:
             raise
         self.prediction = Prediction(outputs)
         return result
+
+
+class _UsageObserver:
+    """Adds up what a call uses, also if it fails; forwards all events and spans."""
+
+    def __init__(self, observer: Observer, call: _Call) -> None:
+        self._observer = observer
+        self._call = call
+
+    def on_event(self, event: Event) -> None:
+        """Forward an event."""
+        self._observer.on_event(event)
+
+    def on_span(self, span: Span) -> None:
+        """Count and forward a span."""
+        self._call.usage += Trace(spans=(span,)).usage
+        self._observer.on_span(span)

@@ -97,6 +97,11 @@ class ExecutionJournal:
         for question in questions:
             self._questions[question.key].append(question)
 
+    @property
+    def recalls(self) -> bool:
+        """Return whether there are results of an earlier run; see `DurableRun`."""
+        return bool(self._results)
+
     async def recall(self, kind: EffectKind, key: Callable[[], str]) -> Any:
         """Return the result of an earlier run; see `DurableRun.recall`."""
         if not self._results:

@@ -19,6 +19,7 @@ from dspex.execution.backends.dspy_bridge.saved_programs import (
     read_saved,
 )
 from dspex.execution.backends.outputs import GUESS
+from dspex.execution.context import use_context
 from dspex.execution.modules import CodeRoot
 from dspex.execution.modules.builder import load_program
 from dspex.execution.modules.kinds import MODULE_KINDS
@@ -222,7 +223,8 @@ async def _load_module(
 async def _bridge(services: Services, request: ImportRequest) -> AsyncIterator[DspyBackend]:
     """Yield the bridge to dspy when its worker has started, and show a live line meanwhile."""
     bridge = await dspy_bridge(services.backends)
-    with Progress(f"importing {request.source}", limit_s=bridge.config.seconds):
+    progress = Progress(f"importing {request.source}", limit_s=bridge.config.seconds)
+    with progress, use_context(services.context):  # a module may build an index of embeddings
         yield bridge
 
 

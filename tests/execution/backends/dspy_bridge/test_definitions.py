@@ -8,7 +8,8 @@ from dspex import Predict, Signature
 from dspex.errors import DefinitionError
 from dspex.execution.backends.dspy_bridge import DspyBackend
 from dspex.execution.backends.dspy_bridge.contracts import contract_of
-from dspex.execution.backends.dspy_bridge.definitions import Functions, lower
+from dspex.execution.backends.dspy_bridge.definitions import lower
+from dspex.execution.backends.dspy_bridge.functions import Functions
 from dspex.language.programs import Node, Program
 from dspex.surfaces.cli.values import parse_inputs
 
@@ -31,13 +32,11 @@ def is_short(text: str) -> bool:
     return len(text) < 5
 
 
-@pytest.mark.parametrize(
-    "tool", [{"module": "riddler"}, {"target": "agents:lookup", "source_hash": "", "timeout": 2.0}]
-)
-def test_tools_that_are_modules_or_have_a_policy_are_refused(tool):
+@pytest.mark.parametrize("tool", [{"module": "riddler"}, {"target": "a:b", "init": {"n": 1}}])
+def test_tools_that_are_modules_are_refused(tool):
     signature = Signature("q -> a")
     node = Node(id="self", kind="react", signature=signature, config={"tools": [tool]})
-    with pytest.raises(DefinitionError, match="dspy's tools do not support"):
+    with pytest.raises(DefinitionError, match="dspy's tools are not modules"):
         lower(Program(name="p", signature=signature, root=node), Functions({}))
 
 

@@ -4,12 +4,20 @@ import asyncio
 
 import pytest
 
-from dspex.errors import DspexError, InputError
+from dspex.errors import (
+    BudgetError,
+    ConfigurationError,
+    DefinitionError,
+    DspexError,
+    InputError,
+)
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
 from dspex.execution.backends.dspy_bridge.retriever import DspyRetriever
-from dspex.execution.context import RunContext
+from dspex.execution.clients import Budget
+from dspex.execution.context import RunContext, use_context
 from dspex.execution.modules.retrieve import Retrieve
 from dspex.execution.workers import PoolConfig
+from dspex.models import HashingEmbedder
 from dspex.testing import ScriptedModel
 
 pytestmark = pytest.mark.bridge
@@ -60,3 +68,25 @@ async def test_an_imported_program_keeps_its_retrievers(newest: str, folder: str
     prompt = model.requests[0].messages[-1].content
     assert "You can return a lamp." in prompt
     assert "We accept credit cards." in prompt
+
+
+async def test_embedders_by_name_are_those_of_the_parent(newest: str, folder: str) -> None:
+    embedder = HashingEmbedder(64)
+    budget = Budget(tokens=10_000)
+    context = RunContext(embedders={"openai/mine": embedder}.__getitem__, budget=budget)
+    async with asyncio.timeout(120), DspyBackend(config(newest, folder)) as bridge:
+        retrieve = Retrieve(DspyRetriever("searches:Named", bridge), k=1)
+        with use_context(context):  # the index is built with the program
+            prediction = await retrieve.acall(context, query="return a lamp")
+        assert [passage.text for passage in prediction.passages] == ["You can return a lamp."]
+        spans = [span for span in prediction.trace.spans if span.name == "openai/mine"]
+        assert [(span.kind, span.attributes["texts"]) for span in spans] == [("retrieval", 1)]
+        assert budget.spent.total_tokens >= prediction.usage.total_tokens > 0
+        with pytest.raises(ConfigurationError, match="cannot resolve the embedder 'openai/mine'"):
+            await retrieve.acall(RunContext(), query="return a lamp")
+        wrong = DspyRetriever("searches:Named", bridge, init={"dimensions": 8})
+        with pytest.raises(DefinitionError, match="'mine' has 'dimensions', which the process"):
+            await wrong.search("a")
+        spent = RunContext(embedders=context.embedders, budget=Budget(tokens=1))
+        with pytest.raises(BudgetError):
+            await retrieve.acall(spent, query="a longer query about the return of a lamp")

@@ -8,7 +8,8 @@ import pytest
 from dspex.errors import AdapterError, DefinitionError, InputError
 from dspex.execution.backends import NativeBackend, Optimization
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
-from dspex.execution.backends.dspy_bridge.definitions import Functions, lower
+from dspex.execution.backends.dspy_bridge.definitions import lower
+from dspex.execution.backends.dspy_bridge.functions import Functions
 from dspex.execution.backends.dspy_bridge.schemas import from_wire, to_wire
 from dspex.execution.context import RunContext
 from dspex.execution.workers import PoolConfig

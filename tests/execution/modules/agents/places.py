@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from dspex import Module
 from dspex.agents import Coordination
 from dspex.execution.backends import Backend, HybridBackend, IsolatedBackend
 from dspex.execution.backends.dspy_bridge.backend import DspyBackend, DspyConfig
+from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import Intensity, PoolConfig
 
 PLACES = pytest.mark.parametrize(
@@ -23,6 +25,7 @@ PLACES = pytest.mark.parametrize(
         pytest.param("dspy", marks=pytest.mark.full),
     ],
 )
+CODE = CodeRoot(Path(__file__).parents[4])
 POOL = PoolConfig(name="members", intensity=Intensity(restarts=50))
 
 
@@ -32,19 +35,19 @@ async def opened(place: str) -> AsyncIterator[dict[str, Backend]]:
     if place == "native":
         yield {}
     elif place == "isolated":
-        async with IsolatedBackend(pool=POOL) as backend:
+        async with IsolatedBackend(pool=POOL, code=CODE) as backend:
             yield {"isolated": backend}
     else:
         if importlib.util.find_spec("dspy") is None:
             pytest.skip("dspy is not installed here: pip install 'dspex[dspy]'")
         config = DspyConfig(interpreter=sys.executable, pool=replace(POOL, name="dspy"))
-        async with DspyBackend(config) as backend:
+        async with DspyBackend(config, code=CODE) as backend:
             yield {"dspy": backend}
 
 
 async def run(team: Module, backends: dict[str, Backend], context: Any, **inputs: Any) -> Any:
     """Run a team whose members are on these backends, as a stored program."""
-    hybrid = HybridBackend(backends)
+    hybrid = HybridBackend(backends, code=CODE)
     handle = await hybrid.create_program(team.to_program("team"))
     return await hybrid.execute_program(handle, inputs, context)
 

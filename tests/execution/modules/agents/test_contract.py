@@ -1,6 +1,7 @@
 """What goes wrong in other frameworks: handoffs in odd replies, cycles, cancellation, crashes."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -155,45 +156,77 @@ async def test_after_a_crash_the_answered_calls_are_replayed(place: str, tmp_pat
         assert [SUMS in text for text in asked] == [False, False, True, True]
 
 
-def looking_up(*replies: Any) -> tuple[ScriptedModel, Handoff, list[str]]:
-    """Return a team whose first member is an agent with a tool, and the calls of that tool."""
-    names: list[str] = []
+def lookup(file: str) -> str:
+    """Look up a customer."""
+    Path(file).touch()
+    return "known"
 
-    def lookup(name: str) -> str:
-        """Look up a customer."""
-        names.append(name)
-        return f"{name} is a customer"
 
+def looking_up(*replies: Any, place: str = "native") -> tuple[ScriptedModel, Handoff]:
+    """Return a team whose first member is an agent with a tool; dspy's agents read text."""
     agent = ReAct(with_handoff(ASK, "law", "sums"), [lookup])
     members = {"agent": agent, "law": Predict(Signature(ASK, LAW)), "sums": Predict(ASK)}
-    model = ScriptedModel(*replies, capabilities=["tools"])
-    return model, Handoff(ASK, members), names
+    capabilities: list[Any] = [] if place == "dspy" else ["tools"]
+    return ScriptedModel(*replies, capabilities=capabilities), Handoff(ASK, members)
 
 
 def finish(number: int, **outputs: Any) -> ToolCall:
     return ToolCall(str(number), "finish", outputs)
 
 
-def test_a_tool_call_before_a_handoff_in_one_reply_runs_before_the_handoff() -> None:
-    both = tool_calls(ToolCall("1", "lookup", {"name": "Ada"}), finish(2, handoff="law"))
-    model, handoff, names = looking_up(both, "[[ ## answer ## ]]\n42")
-    prediction = handoff(RunContext(model=model), question="?")
-    assert (prediction.answer, names) == ("42", ["Ada"])
-    assert not [message for message in model.requests[1].messages if message.role == "tool"]
-    kinds = [(span.kind, span.name) for span in prediction.trace.spans]
-    assert kinds.index(("tool", "lookup")) < kinds.index(("module", "Predict"))
+def turn(*calls: tuple[str, str]) -> str:
+    """Return one reply in dspy's form that names several tools."""
+    fields = [
+        f"[[ ## next_tool_name ## ]]\n{name}\n\n[[ ## next_tool_args ## ]]\n{arguments}"
+        for name, arguments in calls
+    ]
+    return "\n\n".join(["[[ ## next_thought ## ]]\nt", *fields])
 
 
-def test_a_tool_call_after_a_handoff_in_one_reply_does_not_run() -> None:
-    both = tool_calls(finish(1, handoff="law"), ToolCall("2", "lookup", {"name": "Ada"}))
-    model, handoff, names = looking_up(both, "[[ ## answer ## ]]\n42")
-    assert handoff(RunContext(model=model), question="?").answer == "42"
-    assert names == []
+ENDS = "[[ ## reasoning ## ]]\nso\n\n[[ ## handoff ## ]]\nlaw\n\n[[ ## answer ## ]]\nnull"
+
+
+@PLACES
+async def test_a_tool_call_before_a_handoff_in_one_reply_runs_before_the_handoff(
+    place: str, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "ada")
+    both = tool_calls(ToolCall("1", "lookup", {"file": file}), finish(2, handoff="law"))
+    replies: list[Any] = [both]
+    if place == "dspy":  # which takes the first tool of a reply
+        first = turn(("lookup", json.dumps({"file": file})), ("finish", "{}"))
+        replies = [first, turn(("finish", "{}")), ENDS]
+    model, handoff = looking_up(*replies, "[[ ## answer ## ]]\n42", place=place)
+    async with opened(place) as backends:
+        context = RunContext(model=model)
+        prediction = await run(placed(handoff, place), backends, context, question="?")
+    assert (prediction.answer, Path(file).exists()) == ("42", True)
+    assert prediction.trace.spans[-1].attributes["route"] == ["agent", "law"]
+    assert not any("lookup" in message.text for message in model.requests[-1].messages)
+    tool = next(span for span in prediction.trace.spans if span.name == "lookup")
+    answers = [span for span in prediction.trace.spans if span.kind == "model"]
+    assert tool.end_ns <= answers[-1].start_ns
+
+
+@PLACES
+async def test_a_tool_call_after_a_handoff_in_one_reply_does_not_run(
+    place: str, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "ada")
+    both = tool_calls(finish(1, handoff="law"), ToolCall("2", "lookup", {"file": file}))
+    replies: list[Any] = [both]
+    if place == "dspy":
+        replies = [turn(("finish", "{}"), ("lookup", json.dumps({"file": file}))), ENDS]
+    model, handoff = looking_up(*replies, "[[ ## answer ## ]]\n42", place=place)
+    async with opened(place) as backends:
+        context = RunContext(model=model)
+        prediction = await run(placed(handoff, place), backends, context, question="?")
+    assert (prediction.answer, Path(file).exists()) == ("42", False)
 
 
 def test_two_handoffs_in_one_reply_are_both_refused_and_the_agent_decides_again() -> None:
     both = tool_calls(finish(1, handoff="law"), finish(2, handoff="sums"))
-    model, handoff, _ = looking_up(both, finish(3, handoff="law"), "[[ ## answer ## ]]\n42")
+    model, handoff = looking_up(both, finish(3, handoff="law"), "[[ ## answer ## ]]\n42")
     prediction = handoff(RunContext(model=model), question="?")
     assert prediction.trace.spans[-1].attributes["route"] == ["agent", "law"]
     results = [message for message in model.requests[1].messages if message.role == "tool"]

@@ -141,6 +141,18 @@ async def test_a_team_in_a_worker_inherits_turns_and_depth() -> None:
             assert len(model.requests) <= 2
 
 
+@pytest.mark.bridge
+async def test_the_turns_of_teams_in_workers_count_for_the_team_here() -> None:
+    inner = Sequence(ASK, {name: Predict(ASK) for name in "abcd"})
+    outer = Sequence(ASK, {"first": inner, "second": inner}, limits=TeamLimits(turns=6))
+    async with opened("isolated") as backends:
+        model = answering({"answer": "42"})
+        with pytest.raises(BudgetError, match="its 6 turns") as failure:
+            await run(placed(outer, "isolated"), backends, RunContext(model=model), question="?")
+        assert failure.value.context["limit"] == "turns"
+        assert len(model.requests) == 4  # 1 + 4 turns; of the second half, only the call of a team
+
+
 def test_members_at_once_keep_to_the_turns() -> None:
     team = Map(
         "items: list[str] -> answer: list[str]",

@@ -15,19 +15,22 @@ from dspex.execution.adapters.xml import XMLAdapter
 from dspex.execution.backends.dspy_bridge.contracts import mismatch_error
 from dspex.execution.backends.outputs import is_guess
 from dspex.execution.frame import payload
+from dspex.execution.modules.citations import CitedCall
 from dspex.execution.modules.kinds import MODULE_KINDS
 from dspex.language.programs import Program
 from dspex.language.signatures import Field
 
 
-def native_error(program: Program, reply: str) -> AdapterError | None:
+def native_error(
+    program: Program, reply: str, cited: CitedCall | None = None
+) -> AdapterError | None:
     """Return the error that the native adapter raises for the last reply, if any."""
     kind = MODULE_KINDS.get(program.root.kind)
     if kind is None or not kind.replies_with_outputs or not reply:
         return None
     adapter = _adapter_for(reply.lstrip()[:1])
     try:
-        adapter.parse(program.signature, reply)
+        adapter.parse(program.signature if cited is None else cited.signature, reply)
     except AdapterError as error:
         return error
     return None
@@ -40,10 +43,10 @@ def _adapter_for(character: str) -> Adapter:
     return JSONAdapter() if character == "{" else ChatAdapter()
 
 
-def read_outputs(program: Program, answer: Any) -> dict[str, Any]:
+def read_outputs(program: Program, answer: Any, cited: CitedCall | None = None) -> dict[str, Any]:
     """Return a worker's outputs under our names, followed by additional fields (a reasoning).
 
-    Outputs are validated like a native reply.
+    Outputs are validated like a native reply, and the citations of `cited` are resolved.
 
     Raises:
         AdapterError: a reply does not fit the signature.
@@ -51,7 +54,7 @@ def read_outputs(program: Program, answer: Any) -> dict[str, Any]:
     """
     if not isinstance(answer, Mapping):
         raise DefinitionError(f"the dspy program returned {answer!r}, which is not a prediction")
-    signature = program.signature
+    signature = program.signature if cited is None else cited.signature
     fields = {field.wire_name: field for field in signature.output_fields.values()}
     values = {
         field.name: _read(field, answer[key]) for key, field in fields.items() if key in answer
@@ -63,6 +66,8 @@ def read_outputs(program: Program, answer: Any) -> dict[str, Any]:
             raise mismatch_error(program, answer, error) from None
     else:
         outputs = validate_outputs(signature, payload(answer), values)
+    if cited is not None:
+        outputs = cited.resolve(outputs, payload(answer))
     if is_guess(program):
         outputs = {name: value for name, value in outputs.items() if name in values}
     return {**outputs, **{key: value for key, value in answer.items() if key not in fields}}

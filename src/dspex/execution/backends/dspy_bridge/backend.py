@@ -24,7 +24,6 @@ from dspex.execution.adapters import read_row
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.dspy_bridge.answers import native_error, read_outputs
 from dspex.execution.backends.dspy_bridge.definitions import (
-    Functions,
     adapter_of,
     lower,
     models_of,
@@ -35,12 +34,14 @@ from dspex.execution.backends.dspy_bridge.definitions import (
     values_of,
     with_learned_values,
 )
+from dspex.execution.backends.dspy_bridge.functions import Callables, Functions
 from dspex.execution.backends.event_forwarder import EventForwarder
 from dspex.execution.backends.handle_cache import HandleCache
 from dspex.execution.backends.optimization import Optimization, Progress
 from dspex.execution.backends.reasons import reason
 from dspex.execution.backends.remote import (
     Answerer,
+    LoadHandler,
     Metric,
     Tools,
     check_sendable,
@@ -48,10 +49,18 @@ from dspex.execution.backends.remote import (
     model_for_run,
     score_row,
 )
-from dspex.execution.context import RunContext, call_guarded
+from dspex.execution.context import RunContext, call_guarded, current
 from dspex.execution.frame import OpenSpan
 from dspex.execution.modules import CodeRoot
-from dspex.execution.workers import LoadRequest, Pool, PoolConfig, PoolStats, WorkerSpec
+from dspex.execution.modules.citations import CitedCall, citation_plan, cite
+from dspex.execution.workers import (
+    CallHandler,
+    LoadRequest,
+    Pool,
+    PoolConfig,
+    PoolStats,
+    WorkerSpec,
+)
 from dspex.language.programs import ROOT, Node, Program
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
@@ -86,7 +95,7 @@ class DspyConfig:
 class _LoadedProgram:
     program: Program
     load_request: LoadRequest
-    tools: Tools
+    callables: Callables
     models: tuple[str, ...]
     adapter: str | None
 
@@ -94,8 +103,8 @@ class _LoadedProgram:
 class DspyBackend:
     """Creates dspy modules from definitions and runs them in workers; models and tools run here.
 
-    Owned by one event loop; `async with` starts and stops its workers. Kinds: predict,
-    chain_of_thought, react, program_of_thought, and `dspy` for a module that a user wrote.
+    Owned by one event loop; `async with` starts and stops its workers. Kinds: those of
+    `kinds_on("dspy")`, among them `dspy` for a module that a user wrote.
     """
 
     name = "dspy"
@@ -164,14 +173,15 @@ class DspyBackend:
         """Create the root of the program as a dspy module; see `Backend.create_program`."""
         handle = Handle(program.content_hash)
         if not self._programs.touch(handle):
-            definition, tools = lower(program, self._functions)
+            definition, callables = lower(program, self._functions)
             args = {"handle": handle, "definition": definition}
             load_request = LoadRequest(handle=handle, args=args)
-            await self._call("create_program", args, program=load_request)
+            handler = LoadHandler(current())
+            await self._call("create_program", args, handler=handler, program=load_request)
             self._programs.put(
                 handle,
                 _LoadedProgram(
-                    program, load_request, tools, models_of(program), adapter_of(program)
+                    program, load_request, callables, models_of(program), adapter_of(program)
                 ),
             )
         return handle
@@ -194,15 +204,18 @@ class DspyBackend:
         signature = loaded.program.signature
         values = check_sendable(signature.validate_inputs(inputs))
         dumped = signature.input_validator.dump(values)
+        cited = None if loaded.program.root.kind == "dspy" else cite(signature, values)
+        if cited is not None:
+            dumped |= {name: cited.inputs[name] for name in cited.plan.inputs}
         args = {
             "inputs": {signature.fields[name].wire_name: value for name, value in dumped.items()}
         }
         recorder = context.frame.recorder
         first = 0 if recorder is None else len(recorder.spans)
         answer, span = await self._run(
-            loaded, "execute_program", args, context=context, events=on_event
+            loaded, "execute_program", args, context=context, events=on_event, cited=cited
         )
-        outputs = read_outputs(loaded.program, answer)
+        outputs = read_outputs(loaded.program, answer, cited)
         return Prediction.of_run(outputs, span.run.trace(span.id, first=first))
 
     async def _call(
@@ -210,7 +223,7 @@ class DspyBackend:
         command: str,
         args: Mapping[str, Any],
         *,
-        handler: Answerer | None = None,
+        handler: CallHandler | None = None,
         program: LoadRequest | None = None,
     ) -> Any:
         """Make one call; retry it once on new workers if the worker has loaded outdated code."""
@@ -233,6 +246,7 @@ class DspyBackend:
         context: RunContext,
         events: Progress | None = None,
         metric: Metric | None = None,
+        cited: CitedCall | None = None,
     ) -> tuple[Any, OpenSpan]:
         model = model_for_run(context, setting(loaded.program.root, "model"))
         adapter = loaded.adapter or context.adapter_for(None, model).name
@@ -243,7 +257,12 @@ class DspyBackend:
             )
         span = context.begin("backend", self.name)
         answerer = Answerer(
-            context=context, span=span, model=model, tools=loaded.tools, metric=metric
+            context=context,
+            span=span,
+            model=model,
+            tools=loaded.callables.tools,
+            rewards=loaded.callables.rewards,
+            metric=metric,
         )
         if events is not None:
             answerer.on_progress = events
@@ -274,10 +293,12 @@ class DspyBackend:
             span.end(attributes=attributes, error=error)
             # dspy 3.3 has no specific error for a wrong choice
             if type(error) in {AdapterError, ExecutionError} and (
-                reply_error := native_error(program, answerer.reply)
+                reply_error := native_error(program, answerer.reply, cited)
             ):
                 raise reply_error from error
             raise
+        finally:
+            answerer.memory.close()
         span.end(attributes=attributes)
         return answer, span
 
@@ -300,6 +321,7 @@ class DspyBackend:
             ExecutionError: the optimizer failed.
         """
         loaded = self._programs.get(handle)
+        _check_no_citations(loaded.program)
         args = {
             "optimizer": work.optimizer,
             "trainset": [read_row(loaded.program.signature, row) for row in work.trainset],
@@ -343,6 +365,7 @@ class DspyBackend:
     ) -> list[dict[str, Any]]:
         """Run a program on every row; a failed row has `error` set and no score."""
         loaded = self._programs.get(handle)
+        _check_no_citations(loaded.program)
         signature = loaded.program.signature
         args = {
             "rows": [read_row(signature, row) for row in rows],
@@ -431,6 +454,7 @@ class DspyBackend:
                     {"handle": handle},
                     program=load_request,
                     seconds=self.config.seconds,
+                    handler=LoadHandler(current()),
                 )
             )
         finally:
@@ -446,6 +470,14 @@ class DspyBackend:
     async def list_programs(self) -> Sequence[Handle]:
         """Return the handles of all programs."""
         return self._programs.handles()
+
+
+def _check_no_citations(program: Program) -> None:
+    if citation_plan(program.signature) is not None:
+        raise DefinitionError(
+            "citations are resolved after each run, and dspy's optimizers and evaluations run in "
+            "the worker: use those of dspex"
+        )
 
 
 def _with_state(config: dict[str, Any], state: Mapping[str, Any] | None) -> dict[str, Any]:

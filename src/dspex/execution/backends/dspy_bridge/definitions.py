@@ -1,17 +1,20 @@
 """Converts programs to definitions for the dspy worker, and its descriptions to programs."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from dspex.errors import DefinitionError
 from dspex.execution.backends.dspy_bridge.contracts import contract_of
+from dspex.execution.backends.dspy_bridge.functions import (
+    FIX,
+    Callables,
+    Functions,
+    required_inputs,
+)
 from dspex.execution.backends.dspy_bridge.schemas import from_wire, full_description, to_wire
-from dspex.execution.backends.remote import Tools
-from dspex.execution.modules import CodeRoot
-from dspex.execution.modules.code import check_source
+from dspex.execution.modules.citations import citation_plan
+from dspex.execution.modules.kinds import dspy_problem
 from dspex.execution.modules.settings import SETTINGS, normalize_setting
 from dspex.language.programs import ROOT, Children, ModulePath, Node, Program
 from dspex.language.signatures import Signature
@@ -20,106 +23,114 @@ from dspex.language.variables import Space, Variable
 _LM_SETTINGS = (*SETTINGS, "rollout_id")
 _SLOTS = {"instructions", "demos", "model", "adapter", *SETTINGS}
 _LEARNED = {"instructions": "text", "demos": "examples"}
-_FIX = "leave it out, or run the program natively"
+_RENAMED = {("rlm", "extract.predict"): "extract"}  # a ChainOfThought here, a Predict there
+_CLASS_SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "program_of_thought": ("max_iters", "interpreter"),
+    "code_act": ("max_iters", "interpreter"),
+    "rlm": ("max_iters", "max_llm_calls", "sub_model", "interpreter"),
+    "best_of_n": ("n", "threshold"),
+    "refine": ("n", "threshold"),
+    "majority": ("n", "field"),
+    "multi_chain_comparison": ("n",),
+    "parallel": ("concurrency",),
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Functions:
-    """The tools of programs: tools given to the backend by name, and functions in the code root."""
-
-    named: Tools
-    code: CodeRoot | None = None
-
-    def of(self, node: Node) -> dict[str, Callable[..., Any]]:
-        """Return the tools of `node` by name.
-
-        Raises:
-            DefinitionError: a tool is unknown.
-            ConflictError: the code of a tool has changed since the program was stored.
-        """
-        tools: dict[str, Callable[..., Any]] = {}
-        for tool in node.config.get("tools", ()):
-            if isinstance(tool, str):
-                if tool not in self.named:
-                    names = ", ".join(self.named) or "none"
-                    raise DefinitionError(
-                        f"the program uses a tool {tool!r}; this backend has: {names}"
-                    )
-                tools[tool] = self.named[tool]
-            elif unknown := sorted(tool.keys() - {"target", "source_hash", "init"}):
-                raise DefinitionError(
-                    f"dspy's tools do not support {', '.join(unknown)} ({tool}): {_FIX}"
-                )
-            elif self.code is None:
-                raise DefinitionError(
-                    f"the tool {tool['target']!r} is code, and code is not loaded here"
-                )
-            else:
-                function = self.code.load(tool["target"])
-                check_source(function, tool)
-                tools[tool["target"].rpartition(":")[2].rpartition(".")[2]] = function
-        return tools
-
-
-def lower(program: Program, functions: Functions) -> tuple[dict[str, Any], Tools]:
-    """Return the definition of the root module for a worker, and the tools that run here.
+def lower(program: Program, functions: Functions) -> tuple[dict[str, Any], Callables]:
+    """Return the definition of the root module for a worker, and the functions that run here.
 
     Raises:
         DefinitionError: dspy does not support a part of the program; the message names it.
     """
-    node = program.root
+    if problem := dspy_problem(program.root):
+        raise DefinitionError(f"{problem}: {FIX}")
+    callables = Callables()
+    definition = _module(program.root, functions, callables, path=ROOT)
+    definition |= {"assigned": _assigned(program), "dspy": program.root.config.get("dspy", "")}
+    if "state" in program.root.config:
+        definition["state"] = program.root.config["state"]
+    return definition, callables
+
+
+def _assigned(program: Program) -> dict[str, dict[str, Any]]:
+    """Return the values of the predictors by place: those that are declared, then the assigned."""
     places: dict[str, dict[str, Any]] = {}
-    for place, values in assignment_by_place(program).items():
+    for place, values in values_by_place(program).items():
         if unknown := [
             slot for slot in values if slot not in _SLOTS and not slot.startswith("fields.")
         ]:
-            raise DefinitionError(f"dspy cannot set {unknown[0]!r} of {place!r}: {_FIX}")
+            raise DefinitionError(f"dspy cannot set {unknown[0]!r} of {place!r}: {FIX}")
         if slots := {
-            slot: _slot_value(node.signature, slot, value)
+            slot: _slot_value(program.root.signature, slot, value)
             for slot, value in values.items()
             if slot != "adapter"
         }:
             places[place] = slots
-    definition: dict[str, Any] = {
-        "kind": node.kind,
-        "assigned": places,
-        "dspy": node.config.get("dspy", ""),
-    }
-    if "state" in node.config:
-        definition["state"] = node.config["state"]
+    return places
+
+
+def _module(
+    node: Node, functions: Functions, callables: Callables, *, path: ModulePath
+) -> dict[str, Any]:
+    """Return the definition of the module at `path` and those inside it."""
+    definition: dict[str, Any] = {"kind": node.kind}
     if node.kind in {"dspy", "dspy_retriever"}:
-        definition |= {
-            name: node.config[name]
-            for name in ("target", "init", "source_hash")
-            if name in node.config
-        }
-        if "target" not in definition:
-            raise DefinitionError(
-                f"the dspy node {node.id!r} has no target; give 'pkg.mod:Name' of its module"
-            )
-        tools = {**functions.named, **functions.of(node)}
-        if tools:
-            definition["offered"] = sorted(tools)
-        return definition, tools
+        return definition | _imported(node, functions, callables)
+    if "reward" in node.config:
+        definition["reward"], reward = functions.reward_of(node)
+        definition["reward"]["place"] = str(path)
+        if reward is not None:
+            callables.rewards[str(path)] = reward
+    inner = node.children.get("module")
+    if isinstance(inner, Node):
+        definition["module"] = _module(inner, functions, callables, path=path.child("module"))
+        settings = _settings(node)
+        if node.kind == "parallel":
+            settings["required"] = required_inputs(node)
+        return definition | {"settings": settings}
+    return definition | _over_signature(node, functions, callables)
+
+
+def _imported(node: Node, functions: Functions, callables: Callables) -> dict[str, Any]:
+    definition: dict[str, Any] = {
+        name: node.config[name] for name in ("target", "init", "source_hash") if name in node.config
+    }
+    if "target" not in definition:
+        raise DefinitionError(
+            f"the dspy node {node.id!r} has no target; give 'pkg.mod:Name' of its module"
+        )
+    tools = {**functions.named, **functions.tools_of(node)[0]}
+    callables.tools.update(tools)
+    return definition | ({"offered": sorted(tools)} if tools else {})
+
+
+def _over_signature(node: Node, functions: Functions, callables: Callables) -> dict[str, Any]:
     if node.signature is None:
         raise DefinitionError(
             f"the node {node.id!r} of kind {node.kind!r} has no signature, so dspy cannot run it"
         )
     if checks := [name for name, _ in node.signature.output_checks]:
         raise DefinitionError(
-            f"dspy does not support checks of outputs, and {', '.join(checks)} has one: {_FIX}"
+            f"dspy does not support checks of outputs, and {', '.join(checks)} has one: {FIX}"
         )
-    tools = functions.of(node)
-    parts = {
-        "signature": to_wire(_signature(node)),
+    signature = _signature(node)
+    plan = citation_plan(signature)
+    definition: dict[str, Any] = {
+        "signature": to_wire(signature if plan is None else plan.unbounded(signature)),
         "settings": _settings(node),
-        "tools": [_describe_tool(name, function) for name, function in tools.items()],
     }
-    return definition | parts, tools
+    if node.kind == "code_act":
+        return definition | {"sources": functions.sources_of(node)}
+    tools, definition["tools"] = functions.tools_of(node)
+    callables.tools.update(tools)
+    return definition
 
 
 def _slot_value(signature: Signature | None, slot: str, value: Any) -> Any:
     """Return an assigned value; a description keeps the constraints that dspy leaves out."""
+    plan = None if signature is None else citation_plan(signature)
+    if slot == "demos" and plan is not None:
+        return [plan.demo(demo) for demo in value]
     name = slot.split(".")[1] if slot.startswith("fields.") else ""
     if signature is None or name not in signature.fields:
         return value
@@ -146,36 +157,30 @@ def _signature(node: Node) -> Signature:
 
 
 def _settings(node: Node) -> dict[str, Any]:
+    """Return the arguments of dspy's class.
+
+    Raises:
+        DefinitionError: the class has no such argument.
+    """
     if node.kind == "react":
         for name in ("max_tokens", "max_usd"):
             if node.config.get(name) is not None:
-                raise DefinitionError(f"dspy's ReAct has no {name!r}: {_FIX}")
+                raise DefinitionError(f"dspy's ReAct has no {name!r}: {FIX}")
         turns = node.config.get("max_turns", node.config.get("max_iters"))
         return {} if turns is None else {"max_iters": turns}
-    if setting(node, "nearest") is not None:
-        raise DefinitionError(f"dspy's modules have no `nearest` demonstrations: {_FIX}")
-    if node.config.get("steps"):
-        raise DefinitionError(f"dspy's ChainOfThought reasons in one text, not in steps: {_FIX}")
-    if node.kind == "program_of_thought":
+    if node.kind in _CLASS_SETTINGS:
         if node.config.get("interpreter", "sandbox") not in {"sandbox", "local"}:
             raise DefinitionError(
                 f"interpreter is 'sandbox' or 'local', not {node.config['interpreter']!r}"
             )
         return {
-            name: node.config[name] for name in ("max_iters", "interpreter") if name in node.config
+            name: node.config[name] for name in _CLASS_SETTINGS[node.kind] if name in node.config
         }
+    if setting(node, "nearest") is not None:
+        raise DefinitionError(f"dspy's modules have no `nearest` demonstrations: {FIX}")
+    if node.config.get("steps"):
+        raise DefinitionError(f"dspy's ChainOfThought reasons in one text, not in steps: {FIX}")
     return {name: value for name in _LM_SETTINGS if (value := setting(node, name)) is not None}
-
-
-def _describe_tool(name: str, function: Callable[..., Any]) -> dict[str, Any]:
-    # a function is a type to pydantic
-    adapter: TypeAdapter[Any] = TypeAdapter(function)  # type: ignore[arg-type]
-    schema = adapter.json_schema()
-    return {
-        "name": name,
-        "desc": (function.__doc__ or name).strip(),
-        "args": schema.get("properties", {}),
-    }
 
 
 def assignment_by_place(program: Program) -> dict[str, dict[str, Any]]:
@@ -203,11 +208,41 @@ def _slot_of(path: str) -> tuple[str, str]:
     return place, slot
 
 
+def values_by_place(program: Program) -> dict[str, dict[str, Any]]:
+    """Return what predictors declare and the program assigns, by place.
+
+    A Predict or ChainOfThought that is the whole program is created with what it declares.
+    """
+    places: dict[str, dict[str, Any]] = {}
+    kind = program.root.kind
+    for path, node in _predictors_in(program.root, ROOT):
+        if kind in {"predict", "chain_of_thought"}:
+            continue
+        if node.config.get("nearest") is not None:
+            raise DefinitionError(f"dspy's modules have no `nearest` demonstrations: {FIX}")
+        values = {
+            slot: normalize_setting(slot, node.config[slot])
+            for slot in ("model", "adapter", *SETTINGS)
+            if node.config.get(slot) is not None
+        }
+        if values:
+            places[_RENAMED.get((kind, str(path)), str(path))] = values
+    for place, values in assignment_by_place(program).items():
+        places.setdefault(_RENAMED.get((kind, place), place), {}).update(values)
+    return places
+
+
+def _predictors_in(node: Node, path: ModulePath) -> Iterator[tuple[ModulePath, Node]]:
+    if node.kind == "predict":
+        yield path, node
+    for name, child in node.children.items():
+        if isinstance(child, Node):
+            yield from _predictors_in(child, path.child(name))
+
+
 def models_of(program: Program) -> tuple[str, ...]:
-    """Return the distinct models that the assignment gives to predictors."""
-    models = [
-        values["model"] for values in assignment_by_place(program).values() if "model" in values
-    ]
+    """Return the distinct models of predictors, apart from the model of the run."""
+    models = [values["model"] for values in values_by_place(program).values() if "model" in values]
     return tuple(dict.fromkeys(models))
 
 
@@ -219,7 +254,7 @@ def adapter_of(program: Program) -> str | None:
     """
     adapters = {
         str(values["adapter"])
-        for values in assignment_by_place(program).values()
+        for values in values_by_place(program).values()
         if "adapter" in values
     }
     if len(adapters) > 1:

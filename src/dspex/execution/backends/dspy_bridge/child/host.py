@@ -9,8 +9,10 @@ from . import compat, programs  # compat first: its error says what to do withou
 from .adapters import ADAPTERS, create_adapter
 from .compat import AdapterParseError, dspy
 from .contracts import inputs_of
+from .embedders import redirect_embedders
 from .model import NamedModel, ParentModel
 from .optimizers import OPTIMIZERS, evaluate, optimize
+from .people import answering
 from .trail import Trail, paths_of
 from .values import Converters, convert_inputs, converters_for, prediction_of
 
@@ -44,6 +46,7 @@ class DspyHost:
         compat.turn_off_caches()
         compat.trace_modules()
         compat.redirect_models(self._model_named)
+        redirect_embedders()
         self._config = config
         self._programs: dict[str, Any] = {}
         self._paths: dict[str, dict[int, str]] = {}
@@ -81,7 +84,8 @@ class DspyHost:
         handle = str(args["handle"])
         if handle not in self._programs:
             with self._lock:  # never import a user's module twice at the same time
-                program = programs.create(args["definition"], self._model_named)
+                with dspy.context(dspex_embedding_call=call):  # an index may be built now
+                    program = programs.create(args["definition"], self._model_named)
                 self._paths.setdefault(handle, paths_of(program))
                 self._converters.setdefault(handle, converters_for(program, inputs_of(program)))
                 self._programs.setdefault(handle, program)
@@ -114,6 +118,7 @@ class DspyHost:
         )
         settings: dict[str, Any] = {
             "dspex_call": call,
+            "dspex_embedding_call": call,
             "dspex_trail": trail,
             "callbacks": [],
             "disable_history": True,
@@ -141,8 +146,10 @@ class DspyHost:
             records_calls=bool(args.get("note")),
         )
         try:
-            with self._settings(call, args, trail):
+            with self._settings(call, args, trail), answering(call):
                 answer = program(**convert_inputs(self._converters[args["handle"]], args["inputs"]))
+                if answer is None and trail.failure is not None:  # no attempt of BestOfN succeeded
+                    raise trail.failure
         finally:
             trail.end()
         return prediction_of(program, answer)

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import importlib
 import inspect
+import linecache
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -16,6 +17,7 @@ from .contracts import contract_of
 from .retrievers import RetrieverProgram
 from .signatures import from_dspy, to_dspy
 from .values import plain
+from .wrappers import Comparison, Majority, Rows, best_of_n, refine
 
 _HASH_NAME = "__dspex_source_hash__"
 
@@ -51,12 +53,7 @@ def create(definition: "dict[str, Any]", model_named: "Callable[[str], Any]") ->
             f"the program needs dspy {definition['dspy']}, this worker has {compat.VERSION}: "
             "run it on a pool whose interpreter has that version"
         )
-    maker = _KINDS.get(definition["kind"])
-    if maker is None:
-        raise DefinitionError(
-            f"dspy has no module of kind {definition['kind']!r}; kinds are: {', '.join(_KINDS)}"
-        )
-    program = maker(definition)
+    program = _module(definition, model_named)
     if definition.get("state"):
         load_state(program, definition["state"])
     predictors = dict(program.named_predictors())
@@ -68,6 +65,20 @@ def create(definition: "dict[str, Any]", model_named: "Callable[[str], Any]") ->
             else:
                 _assign(predictor, slot, value)
     return program
+
+
+def _module(definition: "dict[str, Any]", model_named: "Callable[[str], Any]") -> Any:
+    kind = definition["kind"]
+    if "module" in definition and kind in _WRAPPERS:
+        return _WRAPPERS[kind](definition, _module(definition["module"], model_named))
+    if kind not in _KINDS:
+        raise DefinitionError(
+            f"dspy has no module of kind {kind!r}; kinds are: {', '.join([*_KINDS, *_WRAPPERS])}"
+        )
+    module = _KINDS[kind](definition)
+    if sub_model := definition.get("settings", {}).get("sub_model"):
+        module.sub_lm = model_named(sub_model)
+    return module
 
 
 def load_state(program: Any, state: "dict[str, Any]") -> None:
@@ -119,16 +130,40 @@ def _over_signature(cls: Any, **fixed: Any) -> Any:
     return make
 
 
-def _program_of_thought(definition: "dict[str, Any]") -> Any:
-    settings = dict(definition.get("settings", {}))
-    if settings.pop("interpreter", "sandbox") == "local":
-        if compat.local_interpreter is None:
-            raise DefinitionError(
-                f"dspy {compat.VERSION} has no local interpreter; leave 'interpreter' out, or use "
-                "3.4"
-            )
-        settings["interpreter_factory"] = compat.local_interpreter
-    return dspy.ProgramOfThought(to_dspy(definition["signature"]), **settings)
+def _with_interpreter(cls: Any) -> Any:
+    """Return the maker of a module that runs code: in its sandbox, or in a process of its own."""
+
+    def make(definition: "dict[str, Any]") -> Any:
+        settings = dict(definition.get("settings", {}))
+        settings.pop("sub_model", None)
+        if settings.pop("interpreter", "sandbox") == "local":
+            if compat.local_interpreter is None:
+                raise DefinitionError(
+                    f"dspy {compat.VERSION} has no local interpreter; leave 'interpreter' out, or "
+                    "use 3.4"
+                )
+            settings["interpreter_factory"] = compat.local_interpreter
+        if "sources" in definition:
+            settings["tools"] = [_function(item) for item in definition["sources"]]
+        return cls(to_dspy(definition["signature"]), **settings)
+
+    return make
+
+
+def _function(item: "dict[str, str]") -> Any:
+    """Return a function by its source, which dspy reads again with `inspect`."""
+    name, source = item["name"], item["source"]
+    file = f"<tool {name} {hashlib.blake2b(source.encode(), digest_size=8).hexdigest()}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    namespace: dict[str, Any] = {}
+    try:
+        exec(compile(source, file, "exec"), namespace)  # noqa: S102  # the user's own tool
+    except Exception as error:
+        raise DefinitionError(
+            f"the tool {name!r} does not run alone ({type(error).__name__}: {error}): dspy's "
+            "CodeAct copies the source of a function, without the module around it"
+        ) from error
+    return namespace[name]
 
 
 def _react(definition: "dict[str, Any]") -> Any:
@@ -265,10 +300,19 @@ def _class_of(module: Any) -> Any:
 _KINDS: "dict[str, Any]" = {
     "predict": _over_signature(dspy.Predict),
     "chain_of_thought": _over_signature(dspy.ChainOfThought),
-    "program_of_thought": _program_of_thought,
+    "program_of_thought": _with_interpreter(dspy.ProgramOfThought),
+    "code_act": _with_interpreter(dspy.CodeAct),
+    "rlm": _with_interpreter(dspy.RLM),
+    "multi_chain_comparison": _over_signature(Comparison),
     "react": _react,
     "dspy": _user_module,
     "dspy_retriever": _retriever,
+}
+_WRAPPERS: "dict[str, Any]" = {
+    "best_of_n": best_of_n,
+    "refine": refine,
+    "majority": lambda definition, module: Majority(module, **definition["settings"]),
+    "parallel": lambda definition, module: Rows(module, **definition["settings"]),
 }
 
 

@@ -9,17 +9,21 @@ from . import compat
 from .compat import dspy
 from .values import plain, to_parent
 
+_MARK = "_dspex_path"
 LIMIT = 256  # spans in one reply; a program that loops must not fill it
 _now = time.monotonic_ns  # the same clock in all processes of a machine
 _current_frame: "ContextVar[_Frame | None]" = ContextVar("dspex_here", default=None)
 
 
 def paths_of(program: Any) -> "dict[int, str]":
-    """Return the paths of a program's modules by their ids; copies of modules are not included."""
+    """Return the paths of a program's modules by their ids, and mark them for their copies."""
     paths = {id(module): path.removeprefix("self.") for path, module in program.named_sub_modules()}
     paths |= {
         id(predictor): path for path, predictor in program.named_predictors()
     }  # `d['k']`, not `d[k]`
+    for module in [*(part for _, part in program.named_sub_modules()), program]:
+        if id(module) in paths:
+            vars(module)[_MARK] = paths[id(module)]
     return paths
 
 
@@ -42,10 +46,12 @@ class Trail:
         self._count = itertools.count(1)
         self._spans: list[tuple[Any, ...]] = []
         self._last: dict[int, _Frame] = {}
+        self.failure: BaseException | None = None
 
     def enter(self, module: Any, inputs: "dict[str, Any]") -> "_Frame | None":
         """Record the start of a module; None outside of the program or above the limit."""
-        path = self._paths.get(id(module))
+        is_copy = id(module) not in self._paths  # an attempt of BestOfN, Refine or a vote
+        path = vars(module).get(_MARK) if is_copy else self._paths[id(module)]
         if path is None or (number := next(self._count)) > LIMIT:
             return None
         outer = _current_frame.get() or self._calling_frame()
@@ -53,9 +59,10 @@ class Trail:
         if self._records_calls and isinstance(module, dspy.Predict):
             fields = module.signature.input_fields
             frame.inputs = plain({name: value for name, value in inputs.items() if name in fields})
+        frame.streams = self._streams and not is_copy and isinstance(module, dspy.Predict)
         frame.token = _current_frame.set(frame)
         self._last[id(module)] = frame
-        if self._streams and isinstance(module, dspy.Predict):
+        if frame.streams:
             self._call.emit("stream", {"path": path, "name": frame.name, "state": "begun"})
         return frame
 
@@ -76,12 +83,14 @@ class Trail:
                 message,
             )
         )
-        if not isinstance(frame.module, dspy.Predict) or not (self._streams or self._records_calls):
+        if error is not None:
+            self.failure = error
+        if not isinstance(frame.module, dspy.Predict) or not (frame.streams or self._records_calls):
             return
         answer = to_parent(dict(outputs.items())) if error is None and outputs is not None else None
         if self._records_calls and answer is not None:
             self._predictor_calls.append((frame.path, frame.inputs, answer))
-        if self._streams:
+        if frame.streams:
             self._call.emit(
                 "stream",
                 {"path": frame.path, "name": frame.name, "state": "done", "outputs": answer},
@@ -98,7 +107,7 @@ class Trail:
         if frame is None:
             return {}
         place: dict[str, Any] = {"span": frame.number, "path": frame.path}
-        if self._streams and isinstance(frame.module, dspy.Predict):
+        if frame.streams:
             place["fields"] = {name: name for name in frame.module.signature.output_fields}
         return place
 
@@ -111,7 +120,17 @@ class Trail:
 
 
 class _Frame:
-    __slots__ = ("inputs", "module", "name", "number", "outer", "path", "started_ns", "token")
+    __slots__ = (
+        "inputs",
+        "module",
+        "name",
+        "number",
+        "outer",
+        "path",
+        "started_ns",
+        "streams",
+        "token",
+    )
 
     def __init__(self, number: int, module: Any, *, path: str, outer: "int | None") -> None:
         self.number = number
@@ -120,5 +139,6 @@ class _Frame:
         self.outer = outer
         self.name = type(module).__name__
         self.started_ns = _now()
+        self.streams = False
         self.token: Any = None
         self.inputs: dict[str, Any] = {}
