@@ -65,8 +65,13 @@ class CitationPlan(msgspec.Struct):
         return shown
 
     def demo(self, demo: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a demonstration as the model would answer it."""
-        shown = self.shown_inputs(demo)
+        """Return a demonstration as the model would answer it; stored ones have JSON passages."""
+        passages = {
+            name: [msgspec.convert(plain(item), Passage) for item in demo[name]]
+            for name in self.inputs
+            if isinstance(demo.get(name), list)
+        }
+        shown = self.shown_inputs({**demo, **passages})
         for name in self.outputs:
             if demo.get(name) is not None:
                 shown[name] = _numbers(plain(demo[name]))
