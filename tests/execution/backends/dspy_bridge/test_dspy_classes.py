@@ -110,8 +110,8 @@ def on_dspy(module: Module, **config: Any) -> Program:
     """Return a module as a program whose root runs on dspy, as `--backend dspy` moves it."""
     program = module.to_program("p")
     assert not dspy_problem(program.root)
-    moved = move_nodes(program, "dspy", supports=lambda node: not dspy_problem(node))
-    return replace(moved, root=replace(moved.root, config={**moved.root.config, **config}))
+    mixture = move_nodes(program, "dspy", supports=lambda node: not dspy_problem(node))
+    return replace(mixture, root=replace(mixture.root, config={**mixture.root.config, **config}))
 
 
 async def outcome(
@@ -187,14 +187,14 @@ async def test_rewards_by_an_output_and_settings_of_the_predictor_inside_apply(
 async def test_one_failed_attempt_counts_as_none_and_if_all_fail_the_last_error_is_raised(
     bridge: DspyBackend,
 ) -> None:
-    gone = ModelUnavailableError("gone")
+    error = ModelUnavailableError("gone")
     for create in (best, lambda: Majority(Predict(QA), n=3)):
         program = on_dspy(create())
-        outputs, _ = await outcome(bridge, program, [by_rollout(gone, OF, OF)], QUESTION)
+        outputs, _ = await outcome(bridge, program, [by_rollout(error, OF, OF)], QUESTION)
         assert outputs == {"answer": "of"}
         with pytest.raises(ModelUnavailableError) as failure:
-            await outcome(bridge, program, [lambda _request: gone], QUESTION)
-        assert failure.value is gone
+            await outcome(bridge, program, [lambda _request: error], QUESTION)
+        assert failure.value is error
 
 
 async def test_a_reward_that_fails_is_a_failed_attempt(bridge: DspyBackend) -> None:
@@ -268,9 +268,9 @@ def test_what_the_class_of_dspy_lacks_stays_here_and_is_refused_there(
 ) -> None:
     program = module.to_program("p")
     assert problem in dspy_problem(program.root)
-    moved = move_nodes(program, "dspy", supports=lambda node: not dspy_problem(node))
-    assert moved.root.backend == "native"
-    assert any(node.backend == "dspy" for node in moved.root.walk())  # its predictors
+    mixture = move_nodes(program, "dspy", supports=lambda node: not dspy_problem(node))
+    assert mixture.root.backend == "native"
+    assert any(node.backend == "dspy" for node in mixture.root.walk())  # its predictors
     with pytest.raises(DefinitionError, match="run the program natively"):
         lower(program, Functions({}, CODE))
 

@@ -64,7 +64,7 @@ async def test_the_predictors_inside_run_on_dspy_and_the_answer_is_the_same(
 ) -> None:
     create, replies = CASES[case]
     program = create().to_program("p")
-    moved = move_nodes(
+    mixture = move_nodes(
         program, "dspy", supports=lambda node: node.kind in {"predict", "chain_of_thought"}
     )
     config = DspyConfig(interpreter=newest, pool=POOL)
@@ -72,7 +72,7 @@ async def test_the_predictors_inside_run_on_dspy_and_the_answer_is_the_same(
         outputs: list[Any] = []
         backends: list[tuple[Backend, Program]] = [
             (NativeBackend(code=CODE), program),
-            (HybridBackend({"dspy": bridge}, code=CODE), moved),
+            (HybridBackend({"dspy": bridge}, code=CODE), mixture),
         ]
         for backend, version in backends:
             model = ScriptedModel(*replies)

@@ -17,7 +17,7 @@ from .contracts import contract_of
 from .retrievers import RetrieverProgram
 from .signatures import from_dspy, to_dspy
 from .values import plain
-from .wrappers import Comparison, Majority, Rows, best_of_n, refine
+from .wrappers import DraftComparison, MajorityVote, Rows, best_of_n, refine
 
 _HASH_NAME = "__dspex_source_hash__"
 
@@ -303,7 +303,7 @@ _KINDS: "dict[str, Any]" = {
     "program_of_thought": _with_interpreter(dspy.ProgramOfThought),
     "code_act": _with_interpreter(dspy.CodeAct),
     "rlm": _with_interpreter(dspy.RLM),
-    "multi_chain_comparison": _over_signature(Comparison),
+    "multi_chain_comparison": _over_signature(DraftComparison),
     "react": _react,
     "dspy": _user_module,
     "dspy_retriever": _retriever,
@@ -311,7 +311,7 @@ _KINDS: "dict[str, Any]" = {
 _WRAPPERS: "dict[str, Any]" = {
     "best_of_n": best_of_n,
     "refine": refine,
-    "majority": lambda definition, module: Majority(module, **definition["settings"]),
+    "majority": lambda definition, module: MajorityVote(module, **definition["settings"]),
     "parallel": lambda definition, module: Rows(module, **definition["settings"]),
 }
 

@@ -92,7 +92,7 @@ def _at_once(pairs: "list[tuple[Any, dict[str, Any]]]", threads: int) -> "tuple[
     return predictions, [errors.get(id(inputs)) for _, inputs in pairs]
 
 
-class Majority(dspy.Module):
+class MajorityVote(dspy.Module):
     """`dspy.majority` over several attempts of a module."""
 
     def __init__(self, module: Any, n: int, field: str) -> None:
@@ -112,7 +112,7 @@ class Majority(dspy.Module):
         return next(vote for vote in votes if vote[self.field] == winner)
 
 
-class Comparison(dspy.MultiChainComparison):
+class DraftComparison(dspy.MultiChainComparison):
     """`dspy.MultiChainComparison`, which draws its attempts by `dspy.ChainOfThought` if need be."""
 
     def __init__(self, signature: Any, n: int) -> None:
