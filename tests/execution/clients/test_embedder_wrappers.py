@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 
 from dspex.errors import BudgetError, ModelError, ModelUnavailableError, RateLimitedError
+from dspex.execution.backends.parent import Parent, WorkerEmbedder
+from dspex.execution.backends.remote import embed_for_worker
 from dspex.execution.clients import Budget, Budgeted, Request, Retrying
 from dspex.execution.clients.caching_embedder import CachingEmbedder
 from dspex.execution.clients.cassette import Recording
@@ -16,6 +19,7 @@ from dspex.execution.clients.hashing_embedder import HashingEmbedder
 from dspex.execution.clients.limiting import Limiting
 from dspex.execution.clients.prices import Price
 from dspex.execution.clients.wrapped_embedder import WrappedEmbedder
+from dspex.execution.context import RunContext
 from dspex.language.records import Message
 from dspex.testing import FakeClock
 from dspex.testing.embedders import EmbedderContract
@@ -41,6 +45,22 @@ class CountingEmbedder(HashingEmbedder):
 class TestWrapped(EmbedderContract):
     def make(self) -> WrappedEmbedder:
         return WrappedEmbedder(HashingEmbedder(), Retrying, Limiting)
+
+
+class ParentCall:
+    """Answers as the parent of a worker does."""
+
+    def callback(self, command: str, args: dict[str, Any]) -> Any:
+        embedder = HashingEmbedder()
+        if command == "embedder":
+            return {name: getattr(embedder, name) for name in ("name", "fingerprint", "dimensions")}
+        context = RunContext(embedders=lambda _name: embedder)
+        return asyncio.run(embed_for_worker(context, args))
+
+
+class TestWorkerEmbedder(EmbedderContract):
+    def make(self) -> WorkerEmbedder:
+        return WorkerEmbedder(Parent(ParentCall()), "hashing")
 
 
 class TestCached(EmbedderContract):
