@@ -120,38 +120,12 @@ class NativeHost:
             part = parts.get(path, module)
             calls.append((path, _plain(part, inputs), _plain(part, outputs)))
 
-        parent = Parent(call)
-
-        def model(name: str) -> WorkerModel:
-            about = parent.ask_now("model", {"name": name})
-            return WorkerModel(parent, about, fields or {}, model=name)
-
-        context = RunContext(
-            model=WorkerModel(parent, args["model"], fields or {}),
-            embedder="default",  # that of the parent
-            embedders=partial(WorkerEmbedder, parent),
-            adapter=find_adapter(args.get("adapter")),
-            models=model,
-            seed=args.get("seed"),
-            rollout=args.get("rollout", 0),
-            clock=clock,
-            answer=parent.answer,
-            frame=Frame(
-                recorder=run,
-                emit=None if fields is None else emit,
-                on_call=note if args.get("note") else None,
-                team=(
-                    WorkerTeam(parent, TeamLimits.from_dict(args["team"]))
-                    if "team" in args
-                    else None
-                ),
-                durable=(
-                    WorkerMemory(parent, recalls=args["durable"]["recalls"])
-                    if "durable" in args
-                    else None
-                ),
-            ),
+        frame = Frame(
+            recorder=run,
+            emit=None if fields is None else emit,
+            on_call=note if args.get("note") else None,
         )
+        context = _context(Parent(call), args, fields or {}, frame=frame)
         try:
             prediction = asyncio.run(_acall(module, context, args["inputs"]))
         finally:
@@ -168,6 +142,33 @@ class NativeHost:
 
     def _delete(self, call: Any, args: dict[str, Any]) -> None:
         self._modules.pop(args["handle"], None)
+
+
+def _context(parent: Parent, args: dict[str, Any], fields: Fields, *, frame: Frame) -> RunContext:
+    """Return the context of a run, whose models, embedders and people are those of the parent."""
+
+    def model(name: str) -> WorkerModel:
+        about = parent.ask_now("model", {"name": name})
+        return WorkerModel(parent, about, fields, model=name)
+
+    team = None
+    if "team" in args:
+        team = WorkerTeam(parent, TeamLimits.from_dict(args["team"]))
+    durable = None
+    if "durable" in args:
+        durable = WorkerMemory(parent, recalls=args["durable"]["recalls"])
+    return RunContext(
+        model=WorkerModel(parent, args["model"], fields),
+        embedder="default",  # that of the parent
+        embedders=partial(WorkerEmbedder, parent),
+        adapter=find_adapter(args.get("adapter")),
+        models=model,
+        seed=args.get("seed"),
+        rollout=args.get("rollout", 0),
+        clock=SystemClock(),
+        answer=parent.answer,
+        frame=msgspec.structs.replace(frame, team=team, durable=durable),
+    )
 
 
 def _plain(module: Module, values: Mapping[str, object]) -> dict[str, Any]:

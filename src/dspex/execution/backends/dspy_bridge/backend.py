@@ -49,6 +49,7 @@ from dspex.execution.backends.remote import (
     model_for_run,
     score_row,
 )
+from dspex.execution.clients import LanguageModel
 from dspex.execution.context import RunContext, call_guarded, current
 from dspex.execution.frame import OpenSpan
 from dspex.execution.modules import CodeRoot
@@ -249,12 +250,7 @@ class DspyBackend:
         cited: CitedCall | None = None,
     ) -> tuple[Any, OpenSpan]:
         model = model_for_run(context, setting(loaded.program.root, "model"))
-        adapter = loaded.adapter or context.adapter_for(None, model).name
-        if adapter not in _ADAPTERS:
-            raise DefinitionError(
-                f"dspy does not have the adapter {adapter!r}; use one of "
-                f"{', '.join(_ADAPTERS)} for this node"
-            )
+        adapter = _adapter_for(loaded, context, model)
         span = context.begin("backend", self.name)
         answerer = Answerer(
             context=context,
@@ -470,6 +466,16 @@ class DspyBackend:
     async def list_programs(self) -> Sequence[Handle]:
         """Return the handles of all programs."""
         return self._programs.handles()
+
+
+def _adapter_for(loaded: _LoadedProgram, context: RunContext, model: LanguageModel) -> str:
+    adapter = loaded.adapter or context.adapter_for(None, model).name
+    if adapter not in _ADAPTERS:
+        raise DefinitionError(
+            f"dspy does not have the adapter {adapter!r}; use one of {', '.join(_ADAPTERS)} for "
+            "this node"
+        )
+    return adapter
 
 
 def _check_no_citations(program: Program) -> None:
