@@ -30,6 +30,7 @@ def run_blocks(model: str) -> None:
         assert printed.getvalue() == expected
 
 
+@pytest.mark.full
 def test_every_block_runs_and_prints_what_the_page_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
