@@ -1,13 +1,14 @@
 """Stored collections: ingestion and search, on SQLite and PostgreSQL.
 
-    python benchmarks/retrieval.py [--quick] [--check] [--database sqlite|postgres]
+    python benchmarks/retrieval.py [--quick] [--check] [--database sqlite|postgres] [--memory MIB]
 
 100,000 chunks of 384 dimensions (--quick: 20,000): embeddings of 2,000 questions of customers
 (banking77) by the offline embedder, perturbed with a seed. They are made once and kept in the
 temporary folder; no embedder runs while anything is measured. Chunks are added by jobs, as
 `dspex collection add` does; then all of them once more, which must embed nothing. Recall is that of
 the exact ranking, which NumPy computes. The first search of each kind is reported apart: it reads
-into memory what later ones find there.
+into memory what later ones find there. With `--memory 128` the vectors do not fit there: PostgreSQL
+searches them by HNSW, and SQLite reads them in portions.
 
 The data is in `../shared` beside the repository, or in DSPEX_SHARED.
 """
@@ -228,15 +229,20 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--database", choices=["sqlite", "postgres"])
+    parser.add_argument("--memory", type=int, default=512, help="search_memory_mib")
     options = parser.parse_args()
     count, searches = (20_000, 100) if options.quick else (100_000, 400)
     texts = questions()
     base = base_vectors(texts)
     vectors = perturbed(base, count, 1), perturbed(base, searches, 2)
     failures: list[str] = []
-    results: dict[str, Any] = {"chunks": count}
+    results: dict[str, Any] = {"chunks": count, "memory": options.memory}
     with tempfile.TemporaryDirectory() as folder, PostgresServer(is_durable=True) as server:
-        settings = Settings(state_dir=Path(folder), cache_dir=Path(folder) / "cache")
+        settings = Settings(
+            state_dir=Path(folder),
+            cache_dir=Path(folder) / "cache",
+            search_memory_mib=options.memory,
+        )
         url = server.url(server.make())
         sides = {"sqlite": settings, "postgres": replace(settings, database_url=Secret(url))}
         for database, side in sides.items():

@@ -39,6 +39,39 @@ class GrowingArray:
         self.count = count
 
 
+class GrowingColumns:
+    """A table to which rows are appended, and whose columns lie together in memory.
+
+    The columns that a reader has taken stay as they are.
+    """
+
+    def __init__(self, dtype: Any, width: int) -> None:
+        """Take the type of a number, and the number of columns."""
+        self._buffer: NDArray[Any] = np.empty((width, 0), dtype=dtype)
+        self.count = 0
+
+    @property
+    def columns(self) -> NDArray[Any]:
+        """Return all columns, each as a row."""
+        return self._buffer[:, : self.count]
+
+    @property
+    def nbytes(self) -> int:
+        """Return the size of all columns."""
+        return self.columns.nbytes
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Append rows."""
+        count = self.count + len(rows)
+        if count > self._buffer.shape[1]:
+            shape = (self._buffer.shape[0], count + count // 4)
+            buffer = np.empty(shape, dtype=self._buffer.dtype)
+            buffer[:, : self.count] = self.columns
+            self._buffer = buffer
+        self._buffer[:, self.count : count] = rows.T
+        self.count = count
+
+
 def best_of(ids: Ids, scores: NDArray[Any], limit: int) -> list[tuple[int, float]]:
     """Return the `limit` ids with the highest scores, best first; of equal ones the oldest."""
     if len(ids) > limit:

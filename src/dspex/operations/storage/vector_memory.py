@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dspex.operations.storage.arrays import GrowingArray, Ids, Mask, best_of
+from dspex.operations.storage.arrays import GrowingArray, GrowingColumns, Ids, Mask, best_of
 from dspex.operations.storage.outline_size import outline_size
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class VectorMemory:
         bounds = None
         if outlines is not None and outlines.parts.count >= count:
             bounds = _Bounds(
-                outlines.directions, outlines.parts.rows[:count], outlines.rests.rows[:count]
+                outlines.directions, outlines.parts.columns[:, :count], outlines.rests.rows[:count]
             )
         return VectorQuery(view.ids, self._vectors.rows[:count], bounds, vector)
 
@@ -95,7 +95,7 @@ class _Outlines:
 
     directions: Vectors
     sampled: int
-    parts: GrowingArray
+    parts: GrowingColumns
     rests: GrowingArray
 
     @classmethod
@@ -112,7 +112,7 @@ class _Outlines:
         directions = generator.standard_normal((dimensions, size), dtype=np.float32)
         for _ in range(_ROUNDS):
             directions, _upper = np.linalg.qr(sample.T @ (sample @ directions))
-        return cls(directions, count, GrowingArray(np.float32, size), GrowingArray(np.float32))
+        return cls(directions, count, GrowingColumns(np.float32, size), GrowingArray(np.float32))
 
     @property
     def nbytes(self) -> int:
@@ -143,7 +143,7 @@ class _Bounds:
     def upper(self, vector: Vectors) -> Vectors:
         """Return a number for each chunk that its score does not exceed (Cauchy-Schwarz)."""
         part = vector @ self.directions
-        bounds: Vectors = self.parts @ part
+        bounds: Vectors = np.matmul(part, self.parts, dtype=np.float32)
         bounds += _rest(vector, part) * self.rests
         return bounds
 
