@@ -39,7 +39,8 @@ class Rehearsal:
     def runs(self) -> tuple[int, int] | None:
         """Return the fewest and the most runs up to the first proposal that may win.
 
-        They are those of a program that answers every row rightly, and of one that answers none.
+        They are those of a program that answers almost every row rightly, each trial better than
+        the one before, and of one that answers none.
         Questions count as runs. None if the optimizer proposes nothing.
         """
         counts = [self._count(is_right=is_right) for is_right in (True, False)]
@@ -64,19 +65,20 @@ class Rehearsal:
             fields = item.module.contract().output_fields
             return Reply(question=item, outputs={name: f"{name} {number}" for name in fields})
         rows = self.rows(item)
-        report = self._report(rows, is_right=is_right)
+        score = 1 - 0.01 / (number + 1) if is_right else 0.0
+        report = self._report(rows, score)
         return Trial(
             number=number,
             candidate=item,
             report=report,
-            score=float(is_right) if len(rows) else None,
+            score=score if len(rows) else None,
             figures=self.goal.figures(report),
             calls=[_calls(self.task.program, row) for row in report.rows] if item.is_traced else (),
         )
 
-    def _report(self, rows: Dataset, *, is_right: bool) -> Report:
+    def _report(self, rows: Dataset, score: float) -> Report:
         fields = self.task.program.signature.output_fields
-        scores = dict.fromkeys(self.goal.metrics, float(is_right))
+        scores = dict.fromkeys(self.goal.metrics, score)
         return Report(
             rows=tuple(
                 Row(
