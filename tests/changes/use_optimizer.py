@@ -67,6 +67,8 @@ assert dspex.optimizers.OneTry(times=2).times == 2  # type: ignore[attr-defined]
 assert "OneTry" in dspex.optimizers.__all__
 HELP = help_of("optimize")
 assert "OneTry: Tries one text, as often as it is told to." in HELP, HELP
-assert "How many candidates (LabeledFewShot, RandomSearch, MIPROv2, Joint, OneTry)." in HELP, HELP
+assert (
+    "How many candidates (LabeledFewShot, RandomSearch, MIPROv2, Joint, OneTry, GEPA)." in HELP
+), HELP
 asyncio.run(use_in_jobs())
 asyncio.run(use_over_the_api())

@@ -343,7 +343,7 @@ def test_options_that_an_optimizer_does_not_know_are_refused(
     ]
     code, _, err = call(capsys, *arguments, "--optimizer", "BootstrapFewShot", "--trials", "9")
     assert code != 0
-    assert "an option of --optimizer LabeledFewShot, RandomSearch, MIPROv2, Joint, not" in err
+    assert "an option of --optimizer LabeledFewShot, RandomSearch, MIPROv2, Joint, GEPA, not" in err
     code, _, err = call(capsys, *arguments, "--optimizer", "RandomSearch", "--per-class", "2")
     assert "--per-class is an option of --optimizer LabeledFewShot, not of RandomSearch" in err
     code, _, err = call(capsys, *arguments, "--option", "kk=3")
