@@ -92,3 +92,17 @@ def test_chances_are_equal_for_equal_prompts_and_failures_have_their_rate() -> N
 def test_several_calls_are_one_reply() -> None:
     calls = (ToolCall("1", "a", {}), ToolCall("2", "b", {}))
     assert tool_calls(*calls).tool_calls == calls
+
+
+@pytest.mark.parametrize(
+    ("move", "message"),
+    [
+        ({"anser": "4"}, "`solve` returned 'anser', which the prompt does not ask for. Did you"),
+        (None, "`solve` returned nothing for the prompt"),
+    ],
+)
+def test_a_move_that_answers_nothing_is_an_error_of_the_test(move: Any, message: str) -> None:
+    model = ScriptedModel(simulated_agents(lambda _turn: move))
+    with pytest.raises(AssertionError) as caught:
+        Predict("question -> answer")(RunContext(model=model), question="?")
+    assert message in str(caught.value)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dspex.error_text import suggest
 from dspex.errors import ModelUnavailableError
 from dspex.execution.clients import Request, Response
 from dspex.language.records import ToolCall, Usage
@@ -82,6 +83,16 @@ class AgentTurn:
         return int.from_bytes(digest, "big") / 2**56
 
 
+def check_fields(move: Mapping[str, Any], fields: Sequence[str]) -> None:
+    """Raise `AssertionError` unless a move has only outputs that the prompt asks for."""
+    for name in move:
+        if fields and name not in fields:
+            raise AssertionError(
+                f"`solve` returned {name!r}, which the prompt does not ask for."
+                f"{suggest(name, fields)} It asks for: {', '.join(fields)}"
+            )
+
+
 def simulated_agents(
     solve: Callable[[AgentTurn], Move], *, seed: int = 0, failures: float = 0.0
 ) -> Callable[[Request], Any]:
@@ -104,9 +115,12 @@ def simulated_agents(
         if isinstance(move, Mapping):
             if FINISH in turn.tools:
                 return ToolCall("finish", FINISH, dict(move))
+            check_fields(move, turn.fields)
             return fill_in(request, move)
         if isinstance(move, Sequence) and not isinstance(move, str):
             return tool_calls(*move)
+        if move is None:
+            raise AssertionError(f"`solve` returned nothing for the prompt: {turn.text[:500]}")
         return move
 
     return reply

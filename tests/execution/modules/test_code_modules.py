@@ -1,6 +1,7 @@
 """Modules that run code of a model: what they send, run, read and store."""
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +221,13 @@ def test_a_long_output_is_shown_with_its_middle_left_out() -> None:
     shown = observation(SandboxResult(stdout="a" * 5000 + "b" * 5000))
     assert len(shown) < 4100
     assert "6000 characters left out" in shown
+
+
+@pytest.mark.parametrize("kind", [ProgramOfThought, RLM, partial(CodeAct, tools=[lookup])])
+def test_a_wrong_sandbox_or_limit_is_refused_when_a_module_is_declared(kind: Any) -> None:
+    with pytest.raises(DefinitionError, match=r"unknown sandbox 'mony'. Did you mean 'monty'"):
+        kind("question -> total: int", sandbox="mony")
+    with pytest.raises(DefinitionError, match="a sandbox is the name of one"):
+        kind("question -> total: int", sandbox=5)
+    with pytest.raises(DefinitionError, match="`limits` takes a SandboxLimits"):
+        kind("question -> total: int", limits=5)

@@ -306,3 +306,18 @@ def test_a_prediction_made_by_hand_has_an_empty_trace():
 def test_a_model_string_needs_somebody_to_resolve_it():
     with pytest.raises(ConfigurationError, match="cannot resolve the model string"):
         Predict("q -> a", model="openai/x")(RunContext(), q="q")
+
+
+@pytest.mark.parametrize(
+    ("demos", "message"),
+    [
+        (5, "a list of examples, not 5"),
+        ({"q": "x", "a": "y"}, "a list of examples, not {"),
+        ([5], "examples, each with fields by name, not 5"),
+        ([{"qq": "x"}], "examples with fields of the signature (q, a), not {'qq': 'x'}"),
+    ],
+)
+def test_demonstrations_of_another_form_are_refused(demos, message):
+    with pytest.raises(DefinitionError) as caught:
+        Predict("q -> a", demos=demos)
+    assert message in caught.value.message

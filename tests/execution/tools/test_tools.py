@@ -1,5 +1,6 @@
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
@@ -161,3 +162,21 @@ def test_cancelling_a_tool_is_not_a_tool_error(go):
             await task
 
     go(main())
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ({"approval": "needs_person"}, "`approval` of ToolPolicy takes True, False or a function"),
+        ({"approval": None}, "`approval` of ToolPolicy takes"),
+        ({"approval_ttl": 0}, "`approval_ttl` of ToolPolicy takes a number of seconds above 0"),
+        ({"timeout": 0}, "`timeout` of ToolPolicy takes a number of seconds above 0, not 0"),
+        ({"timeout": "5"}, "`timeout` of ToolPolicy takes a number of seconds above 0, not '5'"),
+        ({"retries": -1}, "`retries` of ToolPolicy takes a whole number from 0, not -1"),
+        ({"permit": True}, "`permit` of ToolPolicy takes a function"),
+    ],
+)
+def test_a_wrong_policy_is_refused_when_it_is_declared(policy: Any, message: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        ToolPolicy(**policy)
+    assert message in caught.value.message

@@ -7,6 +7,7 @@ import pytest
 import dspex
 from dspex import Predict
 from dspex.agents import Router, Sequence, Team
+from dspex.errors import DefinitionError
 from dspex.execution.context import RunContext
 from dspex.language.signatures import Signature
 from dspex.optimizers import Search, TeamWorth, aablate_members, ablate_members, aoptimize
@@ -110,3 +111,8 @@ async def test_a_search_picks_a_team_only_where_it_pays(alone: float, pays: bool
 def test_the_worth_of_a_role_is_measured_like_any_variable() -> None:
     module = Router(ASK, {"law": Predict(Signature(ASK, ROLES["law"]))})
     assert "self.roles.law" in module.variables()
+
+
+def test_only_a_team_has_members_to_leave_out() -> None:
+    with pytest.raises(DefinitionError, match=r"takes a team, such as"):
+        ablate_members(Predict("question -> answer"), rows(2), metric=dspex.exact_match)

@@ -12,6 +12,7 @@ from dspex.execution.modules.agent_text import TextTrajectory
 from dspex.execution.modules.attempts import check_count
 from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code_session import (
+    check_sandbox,
     code_session,
     json_inputs,
     limits_of,
@@ -64,7 +65,7 @@ class CodeAct(Module[SignatureT]):
         self.signature = Signature.of(signature)
         self.tools = tools if isinstance(tools, ToolSet) else ToolSet(tools)
         self.max_iters = check_count("max_iters", max_iters)
-        self._sandbox = sandbox
+        self._sandbox = check_sandbox(sandbox)
         self._limits = limits_of(limits)
         step = (
             self.signature.append(TRAJECTORY, role="input", desc="the code so far and its output")

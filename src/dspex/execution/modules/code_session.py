@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from dspex.error_text import shorten
 from dspex.errors import DefinitionError, WaitingForAnswerError
 from dspex.execution.context import current, use_context
 from dspex.execution.frame import payload
@@ -18,6 +19,7 @@ from dspex.execution.sandbox import (
     SandboxSession,
     find_sandbox,
 )
+from dspex.execution.sandbox.registry import SANDBOXES
 from dspex.execution.sandbox.sandbox import SandboxTool
 from dspex.language.programs import Node
 from dspex.language.signatures import Signature
@@ -177,6 +179,23 @@ def sandbox_problem(node: Node) -> str:
     return f"dspy runs code in its own interpreter, without `{names[0]}`" if names else ""
 
 
+def check_sandbox(sandbox: Sandbox | str | None) -> Sandbox | str | None:
+    """Return a sandbox or its name; nothing is started.
+
+    Raises:
+        DefinitionError: no sandbox has this name, or it is not a sandbox.
+    """
+    if isinstance(sandbox, str):
+        if sandbox not in SANDBOXES:
+            find_sandbox(sandbox)  # raises
+    elif sandbox is not None and not callable(getattr(sandbox, "start", None)):
+        raise DefinitionError(
+            f"a sandbox is the name of one, such as 'monty', or an object with `name` and `start`, "
+            f"not {shorten(sandbox)}"
+        )
+    return sandbox
+
+
 def limits_of(config: Mapping[str, Any] | SandboxLimits | None) -> SandboxLimits | None:
     """Return limits, also from their data.
 
@@ -185,6 +204,11 @@ def limits_of(config: Mapping[str, Any] | SandboxLimits | None) -> SandboxLimits
     """
     if config is None or isinstance(config, SandboxLimits):
         return config
+    if not isinstance(config, Mapping):
+        raise DefinitionError(
+            f"`limits` takes a SandboxLimits, such as SandboxLimits(seconds=5), not "
+            f"{shorten(config)}"
+        )
     names = [field.name for field in dataclasses.fields(SandboxLimits)]
     for name in config:
         if name not in names:

@@ -1,6 +1,6 @@
 """Predict: the module that calls a model once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -131,6 +131,9 @@ class Predict(Module[SignatureT]):
         self._nearest_demos = NearestDemos()
         self.signature: Signature = with_code(Signature.of(signature))
         citation_plan(self.signature)  # raises if there is nothing to cite
+        demos = [*demos] if isinstance(demos, Iterator) else demos
+        if expected := self.unfit("demos", demos):
+            raise DefinitionError(f"`demos` of Predict takes {expected}")
         self.demos = [read_row(self.signature, demo) for demo in demos]
         self.model: LanguageModel | str | None = own_model
         self.adapter = find_adapter(own_adapter)
@@ -145,7 +148,7 @@ class Predict(Module[SignatureT]):
             if value is not None
         }
         settings = {"nearest": self.nearest, "embedder": self.embedder, **self.settings}
-        for slot, value in {"demos": self.demos, **settings}.items():
+        for slot, value in settings.items():
             if expected := self.unfit(slot, value):
                 raise DefinitionError(f"`{slot}` of Predict takes {expected}")
         for slot, variable in self._declared.items():

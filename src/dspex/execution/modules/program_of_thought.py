@@ -11,6 +11,7 @@ from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code_session import (
     SUBMIT,
     CodeSession,
+    check_sandbox,
     code_session,
     json_inputs,
     limits_of,
@@ -64,7 +65,7 @@ class ProgramOfThought(Module[SignatureT]):
         """
         self.signature = Signature.of(signature)
         self.max_iters = check_count("max_iters", max_iters)
-        self._sandbox = sandbox
+        self._sandbox = check_sandbox(sandbox)
         self._limits = limits_of(limits)
         outputs = ", ".join(f"`{name}`" for name in self.signature.output_fields)
         names = list(self.signature.output_fields)

@@ -13,6 +13,7 @@ from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code_session import (
     SUBMIT,
     CodeSession,
+    check_sandbox,
     code_session,
     json_inputs,
     limits_of,
@@ -82,7 +83,7 @@ class RLM(Module[SignatureT]):
         self.max_iters = check_count("max_iters", max_iters)
         self.max_llm_calls = check_count("max_llm_calls", max_llm_calls)
         self.sub_model = sub_model
-        self._sandbox = sandbox
+        self._sandbox = check_sandbox(sandbox)
         self._limits = limits_of(limits)
         outputs = ", ".join(f"`{name}`" for name in self.signature.output_fields)
         self.generate_action: Predict[Any] = Predict(

@@ -1,7 +1,7 @@
 """Validation of a predictor's model, adapter and request settings."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
 from dspex.error_text import shorten, suggest
@@ -99,12 +99,17 @@ def model_string(path: ModulePath, model: LanguageModel | Embedder | str) -> str
 
 def demos_problem(signature: Signature, value: object) -> str:
     """Return what a predictor accepts instead of these demonstrations, empty if they fit."""
-    fields = signature.fields
-    for demo in value if isinstance(value, list | tuple) else ():
-        if not fields.keys() & demo.keys():
-            hint = suggest(next(iter(demo), ""), list(fields))
+    if value is None:
+        return ""
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+        return f"a list of examples, not {shorten(value)}"
+    for demo in value:
+        if not isinstance(demo, Mapping):
+            return f"examples, each with fields by name, not {shorten(demo)}"
+        if not signature.fields.keys() & demo.keys():
+            hint = suggest(next(iter(demo), ""), list(signature.fields))
             return (
-                f"examples with fields of the signature ({', '.join(fields)}), not "
-                f"{shorten(demo)}.{hint}"
+                f"examples with fields of the signature ({', '.join(signature.fields)}), not "
+                f"{shorten(dict(demo))}.{hint}"
             )
     return ""

@@ -30,6 +30,14 @@ Approve = Callable[["Tool", Mapping[str, Any]], Awaitable[None]]
 _CLOCK = SystemClock()
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _unfit_policy(name: str, value: object, takes: str) -> DefinitionError:
+    return DefinitionError(f"`{name}` of ToolPolicy takes {takes}, not {shorten(value)}")
+
+
 class Runnable(Protocol):
     """What `Tool.from_module` takes: a module, or any object with the same two methods."""
 
@@ -59,6 +67,24 @@ class ToolPolicy:
     permit: Permit | None = None
     approval: "bool | Permit" = False
     approval_ttl: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the conditions.
+
+        Raises:
+            DefinitionError: one does not fit.
+        """
+        for name in ("timeout", "approval_ttl"):
+            seconds = getattr(self, name)
+            if seconds is not None and not (_is_number(seconds) and seconds > 0):
+                raise _unfit_policy(name, seconds, "a number of seconds above 0")
+        if not (_is_number(self.retries) and self.retries >= 0 and self.retries % 1 == 0):
+            raise _unfit_policy("retries", self.retries, "a whole number from 0")
+        condition = "a function of the tool's name and the arguments"
+        if self.permit is not None and not callable(self.permit):
+            raise _unfit_policy("permit", self.permit, condition)
+        if not isinstance(self.approval, bool) and not callable(self.approval):
+            raise _unfit_policy("approval", self.approval, f"True, False or {condition}")
 
 
 @checks_names

@@ -93,7 +93,14 @@ async def aablate_members(
         metric: as for `evaluate`.
         single: the single agent; a `Team` has its own.
         context: of the runs.
+
+    Raises:
+        DefinitionError: `team` is not a team.
     """
+    if not isinstance(team, Coordination):
+        raise DefinitionError(
+            f"ablate_members takes a team, such as dspex.agents.Team or Router, not {team!r}"
+        )
     if single is None and isinstance(team, Team):
         single = team.assign(SINGLE)
     whole = await aevaluate(team, rows, metric, context=context)

@@ -276,6 +276,21 @@ def test_a_forward_of_a_member_that_has_not_answered_is_refused() -> None:
     assert "'law', which has not answered" in model.requests[1].messages[-1].text
 
 
+def test_a_forward_of_a_member_that_failed_says_why() -> None:
+    class Broken(Module):
+        signature = ASK
+
+        async def forward(self, question: str) -> Any:
+            raise LookupError("no book")
+
+    model = native(
+        ToolCall("1", "law", {"question": "?"}), ToolCall("2", "finish", {"forward": "law"})
+    )
+    team = Supervisor(ASK, {"law": Broken(), "sums": "You sum."})
+    with pytest.raises(CheckError, match="which failed: law failed: LookupError: no book"):
+        team(RunContext(model=model), question="?")
+
+
 def test_a_supervisor_also_works_in_text() -> None:
     step = "next_thought", "next_tool_name", "next_tool_args"
     replies = [

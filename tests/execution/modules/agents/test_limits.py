@@ -208,3 +208,9 @@ def test_limits_are_checked_and_stored() -> None:
     assert TeamLimits.from_dict(limits.to_dict()) == limits
     team = Handoff(ASK, {"law": "law"}, limits=limits)
     assert team.to_program("t").root.config["limits"] == {"depth": 5, "usd": 0.5}
+
+
+@pytest.mark.parametrize("limits", [5, {"turns": 3}, "turns"])
+def test_limits_of_another_type_are_refused_when_a_team_is_declared(limits: Any) -> None:
+    with pytest.raises(DefinitionError, match=r"takes a TeamLimits, such as"):
+        Router("question -> answer", {"a": "You answer."}, limits=limits)

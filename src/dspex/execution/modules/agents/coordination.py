@@ -73,7 +73,7 @@ class Coordination(Module[SignatureT]):
         self.members = named_members(members, self.signature)
         self.verify = check_verifier(verify)
         self.attempts = check_count("attempts", attempts)
-        self.limits = limits or TeamLimits()
+        self.limits = _check_limits(limits)
         self.roles: dict[str, str] = {}
         self.inactive: frozenset[str] = frozenset()
         self._is_part = False
@@ -107,7 +107,7 @@ class Coordination(Module[SignatureT]):
         return {}
 
     async def _answer(self, context: RunContext, *, values: Mapping[str, Any]) -> Prediction:
-        reason = ""
+        reason, before = "", ""
         for number in range(self.attempts):
             advice = {"": _ADVICE.format(reason=reason)} if reason else {}
             attempt = attempt_context(number, of=self.attempts, context=context, advice=advice)
@@ -115,10 +115,11 @@ class Coordination(Module[SignatureT]):
                 try:
                     return await self._accepted(values)
                 except CheckError as error:
-                    reason = error.message
+                    reason, before = error.message, reason
+        earlier = f"; the one before: {before}" if before not in {"", reason} else ""
         raise CheckError(
             f"none of {self.attempts} answers of {type(self).__name__} was accepted; the last "
-            f"one: {reason}"
+            f"one: {reason}{earlier}"
         )
 
     async def _accepted(self, values: Mapping[str, Any]) -> Prediction:
@@ -348,3 +349,13 @@ def team_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def replace_limits(data: Mapping[str, Any]) -> TeamLimits:
     """Return the default limits, with those in `data` in their place."""
     return TeamLimits.from_dict({**TeamLimits().to_dict(), **data})
+
+
+def _check_limits(limits: TeamLimits | None) -> TeamLimits:
+    if limits is None:
+        return TeamLimits()
+    if not isinstance(limits, TeamLimits):
+        raise DefinitionError(
+            f"`limits` takes a TeamLimits, such as TeamLimits(turns=20), not {shorten(limits)}"
+        )
+    return limits

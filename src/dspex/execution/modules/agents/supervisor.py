@@ -7,6 +7,7 @@ from typing import Any
 from dspex.errors import CheckError, DefinitionError, ToolError
 from dspex.execution.clients import LanguageModel
 from dspex.execution.context import current
+from dspex.execution.modules.agent_loop import TRAJECTORY
 from dspex.execution.modules.agents.coordination import Coordination, team_options
 from dspex.execution.modules.agents.members import Members, delegating, lacks_outputs
 from dspex.execution.modules.agents.settings import team_kind
@@ -109,7 +110,7 @@ class Supervisor(Coordination[SignatureT]):
         team = current().frame.team
         answer = None if team is None else team.answers.get(str(name))
         if answer is None:
-            raise CheckError(f"{FORWARD} names {name!r}, which has not answered")
+            raise CheckError(f"{FORWARD} names {name!r}, {_why_silent(str(name), prediction)}")
         answers = {key: answer[key] for key in self.contract().output_fields if key in answer}
         return {**prediction, **answers}
 
@@ -147,6 +148,16 @@ class Supervisor(Coordination[SignatureT]):
             "max_turns": self.agent.max_turns,
             "tools": [tool_config(tool) for tool in self._tools],
         }
+
+
+def _why_silent(name: str, prediction: Mapping[str, Any]) -> str:
+    """Return why there is no answer of a member: its last error, if it was called."""
+    errors = [
+        step["error"]
+        for step in prediction.get(TRAJECTORY, ())
+        if step["tool"] == name and step["error"]
+    ]
+    return f"which failed: {errors[-1]}" if errors else "which has not answered"
 
 
 def from_node(node: Node, builder: NodeBuilder, members: Mapping[str, Module]) -> Supervisor:
