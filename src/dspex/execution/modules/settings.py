@@ -14,6 +14,7 @@ from dspex.language.programs import ModulePath
 from dspex.language.signatures import Signature
 
 SETTINGS = ("temperature", "max_tokens", "top_p", "stop", "seed")
+CHECKED = (*SETTINGS, "model", "adapter")  # by `setting_problem`
 _RANGES = {
     "temperature": (0.0, math.inf, "a number from 0"),
     "top_p": (0.0, 1.0, "a number from 0 to 1"),

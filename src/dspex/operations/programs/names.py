@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from dspex.error_text import shorten
 from dspex.errors import FieldError, InvalidError
-from dspex.execution.modules.settings import setting_problem
+from dspex.execution.modules.settings import CHECKED, setting_problem
 from dspex.operations.framework.field_errors import field_error
 
 _NAME: Final = re.compile(r"[^\s/\x00-\x1f\x7f]([^/\x00-\x1f\x7f]{0,198}[^\s/\x00-\x1f\x7f])?")
@@ -31,7 +31,8 @@ def check_values(module: str, settings: Mapping[str, Any]) -> None:
         InvalidError: lists every invalid value with its path.
     """
     errors = []
-    for name, value in settings.items():
+    for name in [name for name in (*_VALUES, *CHECKED) if name in settings]:
+        value = settings[name]
         if name in _VALUES:
             fits, expected = _VALUES[name]
             problem = "" if value is None or fits(value) else f"{expected}, not {shorten(value)}"
