@@ -177,6 +177,7 @@ ROOMS = (
     "modules",
     "optimizers",
     "retrieval",
+    "statistics",
     "testing",
     "tools",
     "variables",

@@ -77,9 +77,9 @@ async def test_values_of_a_configuration_are_checked_when_it_is_given(tmp_path: 
     async with serving(tmp_path, ServerConfig()) as server:
         body = {"name": "n", "signature": "q -> a", "configuration": wrong}
         error = await _refused(server, "create_program", body)
-        assert [field["path"] for field in error["fields"]] == [
+        assert {field["path"] for field in error["fields"]} == {
             f"configuration.{name}" for name in wrong
-        ]
+        }
         right = {
             "temperature": 0,
             "max_tokens": 5,

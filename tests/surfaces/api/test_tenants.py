@@ -212,11 +212,13 @@ async def test_no_action_reads_or_changes_rows_of_another_tenant(tmp_path: Path,
         assert all_tenants.calls > 300
 
 
-@pytest.mark.parametrize("field", ["executionUpdates", "evaluationUpdates", "optimizationUpdates"])
+@pytest.mark.parametrize(
+    "field", ["executionUpdates", "evaluationUpdates", "optimizationUpdates", "ingestionUpdates"]
+)
 async def test_no_subscription_tells_of_another_tenant(tmp_path: Path, field: str) -> None:
     assert SCHEMA.subscription_type is not None
     assert field in SCHEMA.subscription_type.fields
-    assert len(SCHEMA.subscription_type.fields) == 3
+    assert len(SCHEMA.subscription_type.fields) == 4
 
     async with serving(tmp_path) as server:
         all_tenants = await tenants(server)

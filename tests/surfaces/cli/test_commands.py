@@ -162,14 +162,15 @@ def test_eval_ends_with_the_three_worst_rows_and_the_report(
 ) -> None:
     arguments = ("eval", target("shout"), "data.csv", "--metric", target("half"))
     _, _, err = call(capsys, *arguments, "--html", "page.html")
-    assert [line.partition(":")[0] for line in err.splitlines()[-5:]] == [
+    assert [line.partition(":")[0] for line in err.splitlines()[-6:]] == [
         "worst rows",
         *(f"  row {index}" for index in (0, 1, 2)),
         "report",
+        "stored",
     ]
-    assert err.endswith("report: page.html\n")
+    assert "\nreport: page.html\n" in err
     _, _, err = call(capsys, *arguments)
-    assert err.endswith("report: --html FILE writes one with every row\n")
+    assert "\nreport: --html FILE writes one with every row\n" in err
 
 
 def test_a_file_that_cannot_be_imported_shows_its_lines(

@@ -56,7 +56,7 @@ def test_a_real_bash_completes_commands_and_options(tmp_path: Path) -> None:
         env=environment,
         cwd=tmp_path,
     )
-    assert result.stdout.split() == ["optimize", "optimization", "--metric"]
+    assert result.stdout.split() == ["optimize", "optimization", "--metric", "--metrics"]
     assert list(tmp_path.iterdir()) == []
 
 

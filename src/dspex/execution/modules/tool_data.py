@@ -1,7 +1,6 @@
 """The tools of an agent as data: import paths of functions, and modules as nodes."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from dspex.errors import DefinitionError
@@ -46,11 +45,12 @@ def tool_of(
         ConflictError: the source of the function has changed.
     """
     tool_name = config.get("name") or config.get("target", "").rpartition(":")[2].rpartition(".")[2]
-    policy = ToolPolicy(**{name: config[name] for name in _PLAIN if name in config})
+    conditions = {name: config[name] for name in (*_PLAIN, *_FUNCTIONS) if name in config}
     for name, what in _FUNCTIONS.items():
-        if isinstance(config.get(name), Mapping):
-            function = load_function(config[name], code, f"{what} of the tool {tool_name!r}")
-            policy = replace(policy, **{name: function})
+        if isinstance(conditions.get(name), Mapping):
+            what_for = f"{what} of the tool {tool_name!r}"
+            conditions[name] = load_function(conditions[name], code, what_for)
+    policy = ToolPolicy(**conditions)
     if "module" in config:
         name = config["module"]
         if name not in modules:
