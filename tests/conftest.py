@@ -120,6 +120,14 @@ def pytest_runtest_setup() -> None:
     copy_schemas()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Adapters that a test, or the code of a page, registers end with it."""
+    registry = sys.modules.get("dspex.execution.adapters.registry")
+    if registry is not None:
+        registry.ADAPTERS._custom.clear()
+
+
 def _is_slow_case(item: pytest.Item, place: str) -> bool:
     parameters = getattr(item, "callspec", None)
     return any(

@@ -49,13 +49,6 @@ class WholeAdapter(ChatAdapter):
         return dict(signature.output_validator(dict.fromkeys(signature.output_fields, reply)))
 
 
-@pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    """The adapters that a test registers, and no longer."""
-    yield
-    ADAPTERS._custom.clear()
-
-
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(state_dir=tmp_path / "state", cache_dir=tmp_path / "cache")

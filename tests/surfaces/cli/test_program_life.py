@@ -151,10 +151,8 @@ class WholeAdapter(ChatAdapter):
 
 @pytest.fixture
 def _no_adapters() -> Iterator[None]:
-    """No adapters of users, before and after a test."""
-    ADAPTERS._custom.clear()
+    """Unload the module of the test's adapter; its registration ends with every test."""
     yield
-    ADAPTERS._custom.clear()
     sys.modules.pop("layouts", None)
 
 
