@@ -38,6 +38,7 @@ DspexError
         UnavailableError
         QuestionExpiredError
     WaitingForAnswerError
+        DivergenceError
     ActionError
         InvalidError
         NotFoundError
@@ -62,14 +63,15 @@ from dspex.error_text import CodeFrame, FieldError, place_of
 __all__ = [
     "ActionError", "AdapterError", "BudgetError", "CheckError", "CircuitOpenError",
     "ConfigurationError", "ConflictError", "ContextTooLongError", "DeadlineError",
-    "DefinitionError", "DspexError", "ExecutionError", "FieldError", "ForbiddenError",
-    "FrameTooLargeError", "InputError", "InternalError", "InvalidError", "MediaError", "ModelError",
-    "ModelTimeoutError", "ModelUnavailableError", "NotFoundError", "NotJsonError",
-    "PoolExhaustedError", "PoolRestingError", "QuestionExpiredError", "QuotaError",
-    "RateLimitedError", "RefusedError", "RepetitionError", "RestartLimitError", "RetrievalError",
-    "SandboxError", "SchemaError", "SignatureError", "StaleCodeError", "StorageError", "ToolError",
-    "UnavailableError", "VariableError", "WaitingForAnswerError", "WorkerError", "WorkerLostError",
-    "WorkerProtocolError", "WorkerStalledError", "WorkerStartError", "WorkerTimeoutError",
+    "DefinitionError", "DivergenceError", "DspexError", "ExecutionError", "FieldError",
+    "ForbiddenError", "FrameTooLargeError", "InputError", "InternalError", "InvalidError",
+    "MediaError", "ModelError", "ModelTimeoutError", "ModelUnavailableError", "NotFoundError",
+    "NotJsonError", "PoolExhaustedError", "PoolRestingError", "QuestionExpiredError",
+    "QuotaError", "RateLimitedError", "RefusedError", "RepetitionError", "RestartLimitError",
+    "RetrievalError", "SandboxError", "SchemaError", "SignatureError", "StaleCodeError",
+    "StorageError", "ToolError", "UnavailableError", "VariableError", "WaitingForAnswerError",
+    "WorkerError", "WorkerLostError", "WorkerProtocolError", "WorkerStalledError",
+    "WorkerStartError", "WorkerTimeoutError",
 ]  # fmt: skip
 
 
@@ -388,6 +390,12 @@ class WaitingForAnswerError(DspexError):
 
     code = "waiting_for_answer"
     question: Any = None
+
+
+class DivergenceError(WaitingForAnswerError):
+    """The program asks something else in each of its runs, so no answer is ever used."""
+
+    code = "divergence"
 
 
 class ActionError(DspexError):

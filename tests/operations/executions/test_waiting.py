@@ -111,6 +111,26 @@ def Buyer():
     return dspex.ReAct("order -> result", [order])
 
 
+class Clock(dspex.Module):
+    """Asks something else in each run."""
+
+    signature = "order -> result"
+
+    def __init__(self, ttl=None):
+        self.ttl = ttl
+
+    async def forward(self, order):
+        note("run")
+        run = len(Path(__file__).with_name("calls.txt").read_text().split())
+        while True:
+            try:
+                answer = await dspex.ask("run: int -> text", run=run, ttl=self.ttl)
+            except dspex.errors.QuestionExpiredError:
+                run += 100
+            else:
+                return {"result": answer.text}
+
+
 class Both(dspex.Module):
     """Asks in two branches at once, while a third one works."""
 
@@ -272,6 +292,25 @@ async def test_questions_of_parallel_branches_are_in_the_inbox_together(
         row = await server.until(execution.id, "completed", "failed")
         assert row.outputs == {"result": "I am ann I am bob 5"}
         assert len(server.model.requests) == 1
+
+
+async def test_a_program_that_asks_something_else_in_each_run_ends_with_the_reason(
+    settings: Settings, code: CodeRoot, where: str
+) -> None:
+    async with process(settings, code) as server:
+        execution = await server.execute("Clock", backend=where)
+        for number in range(3):
+            await server.until(execution.id, "waiting", questions=number + 1)
+            await server.answer(execution, text=str(number))
+        row = await server.until(execution.id, "failed", "completed")
+        assert row.error is not None
+        assert row.error["code"] == "divergence"
+        message = row.error["message"]
+        assert "the program asks {'run': 4}" in message
+        assert "it has not asked again 3 questions, such as {'run': 3} (answered)" in message
+    async with process(settings, code, serves=False) as later:
+        statuses = [question.status for question in await later.questions()]
+        assert sorted(statuses) == ["answered", "answered", "answered", "cancelled"]
 
 
 async def test_an_answer_is_checked_and_given_once(settings: Settings, code: CodeRoot) -> None:

@@ -9,7 +9,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from dspex.errors import ConflictError, QuestionExpiredError
+from dspex.error_text import quantity, shorten
+from dspex.errors import ConflictError, DivergenceError, QuestionExpiredError
 from dspex.execution.clients import LanguageModel, Request, Response, ask
 from dspex.execution.clients.language_model import Emit, emit_whole
 from dspex.execution.clients.request_keys import request_key
@@ -27,6 +28,7 @@ from dspex.operations.executions.records import (
 
 T = TypeVar("T")
 SETTLE_SECONDS: Final = 0.05  # other branches get this long to begin their next call
+UNUSED_QUESTIONS: Final = 3  # after so many, the program will not come back to any of them
 _Call = tuple[EffectKind, Callable[[], str], Callable[[], Any]]
 
 
@@ -84,6 +86,7 @@ class ExecutionJournal:
         self._active: set[_Effect] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._lock = asyncio.Lock()
+        self._has_diverged = asyncio.Event()
         self.is_stored = False
         self.waits_for: list[QuestionRecord] = []
 
@@ -182,6 +185,8 @@ class ExecutionJournal:
     async def _store_question(
         self, question: Question, *, key: str, inputs: dict[str, Any]
     ) -> QuestionRecord:
+        if self._has_diverged.is_set():
+            raise self._divergence(inputs)
         async with self._lock:
             entries, kept = self._entries()
             reason = self._refusal() if not self.is_stored else ""
@@ -208,8 +213,24 @@ class ExecutionJournal:
             effect.waiting += 1
             effect = effect.outer
         self._look()
-        await asyncio.Event().wait()  # until the task is cancelled
-        return {}
+        await self._has_diverged.wait()  # usually until the task is cancelled
+        raise self._divergence(row.inputs)
+
+    def _unused_questions(self) -> list[QuestionRecord]:
+        """Return the closed questions of earlier runs that this run has not asked."""
+        rows = [row for questions in self._questions.values() for row in questions]
+        return [row for row in rows if row.status != "open"]
+
+    def _divergence(self, inputs: Mapping[str, Any]) -> DivergenceError:
+        unused = self._unused_questions()
+        earlier = unused[-1]
+        return DivergenceError(
+            f"the program asks {shorten(inputs)}, but of earlier runs it has not asked again "
+            f"{quantity(len(unused), 'question')}, such as {shorten(earlier.inputs)} "
+            f"({earlier.status}), so it would ask for ever. Up to a question, a program may depend "
+            "only on its inputs, models, tools and answers: get the time or a random number from "
+            "an input or a tool"
+        )
 
     def _look(self) -> None:
         """Suspend the run soon, if nothing is in progress."""
@@ -219,7 +240,11 @@ class ExecutionJournal:
 
     def _suspend_if_settled(self) -> None:
         self._timer = None
-        if self._is_settled():
+        if not self._is_settled():
+            return
+        if len(self._unused_questions()) >= UNUSED_QUESTIONS:
+            self._has_diverged.set()
+        else:
             self._suspend()
 
     def _is_settled(self) -> bool:

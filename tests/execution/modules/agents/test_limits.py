@@ -91,16 +91,25 @@ def test_members_share_tokens_and_dollars_of_the_team() -> None:
         assert 0 < len(model.requests) < 50
 
 
+class Endless(Module):
+    signature = ASK
+
+    async def forward(self, question: str) -> Any:
+        await asyncio.Event().wait()
+
+
 async def test_the_time_of_a_team_ends_its_members() -> None:
-    class Endless(Module):
-        signature = ASK
-
-        async def forward(self, question: str) -> Any:
-            await asyncio.Event().wait()
-
     team = Router(ASK, {"endless": Endless()}, limits=TeamLimits(seconds=0.05))
-    with pytest.raises(DeadlineError):
+    with pytest.raises(BudgetError, match=r"its 0\.05 seconds") as failure:
         await team.acall(RunContext(), question="?")
+    assert not isinstance(failure.value, DeadlineError)
+    assert failure.value.context["limit"] == "seconds"
+
+
+async def test_the_deadline_of_the_caller_is_not_a_limit_of_the_team() -> None:
+    team = Router(ASK, {"endless": Endless()}, limits=TeamLimits(seconds=60))
+    with pytest.raises(DeadlineError):
+        await team.acall(RunContext().within(0.05), question="?")
 
 
 def nested(number: int, **options: Any) -> Module:

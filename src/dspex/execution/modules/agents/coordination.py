@@ -1,12 +1,12 @@
 """Coordination: what all teams have in common, whatever the order in which their members work."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Final, Self
 
 from dspex.error_text import shorten
-from dspex.errors import CheckError, DefinitionError, InputError
+from dspex.errors import BudgetError, CheckError, DeadlineError, DefinitionError, InputError
 from dspex.execution.context import RunContext, call_guarded, current, use_context
 from dspex.execution.modules.agents.members import Members, named_members, wanted
 from dspex.execution.modules.agents.verification import (
@@ -99,7 +99,7 @@ class Coordination(Module[SignatureT]):
         if self.limits.seconds is None:
             prediction = await answer(context)
         else:
-            prediction = await call_guarded(context.within(self.limits.seconds), answer)
+            prediction = await _answer_within(self.limits.seconds, context, answer)
         return RunOutputs(prediction, {"route": list(run.route), **self.span_attributes()})
 
     def span_attributes(self) -> dict[str, object]:
@@ -349,6 +349,26 @@ def team_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def replace_limits(data: Mapping[str, Any]) -> TeamLimits:
     """Return the default limits, with those in `data` in their place."""
     return TeamLimits.from_dict({**TeamLimits().to_dict(), **data})
+
+
+async def _answer_within(
+    seconds: float, context: RunContext, answer: Callable[[RunContext], Awaitable[Prediction]]
+) -> Prediction:
+    """Return the answer, which has to come within `seconds`.
+
+    Raises:
+        BudgetError: it did not.
+        DeadlineError: the caller's own deadline, or that of a member, came earlier.
+    """
+    limited = context.within(seconds)
+    try:
+        return await call_guarded(limited, answer)
+    except DeadlineError as error:
+        is_over = limited.deadline is not None and context.clock.monotonic_ns() >= limited.deadline
+        if limited is context or not is_over:
+            raise
+        message = f"the team has used its {seconds:g} seconds without an answer"
+        raise BudgetError(message, limit="seconds") from error
 
 
 def _check_limits(limits: TeamLimits | None) -> TeamLimits:
