@@ -75,6 +75,27 @@ def test_stored_programs_executions_and_jobs_go_on() -> None:
     assert model.calls - calls < 40  # the paused one keeps the answers that it had
 
 
+def test_trials_of_a_search_become_rows_with_what_is_known_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = FILES.with_name("version_0010") / "search.sqlite3.gz"
+    target = tmp_path / ".dspex" / "dspex.sqlite3"
+    target.parent.mkdir()
+    target.write_bytes(gzip.decompress(packed.read_bytes()))
+    monkeypatch.chdir(tmp_path)
+    cli("db", "migrate")
+    (job,) = rows("job")
+    shown = json.loads(cli("job", "show", job["id"], "--json"))
+    trials = list(reversed(rows("trial")))
+    scores = [trial["score"] for trial in shown["trials"]]
+    assert scores == pytest.approx([6 / 21, 9 / 17, 6 / 17, 7 / 17])
+    assert [trial["figures"]["exact_match"] for trial in trials] == scores
+    assert [trial["number"] for trial in trials if trial["is_on_front"]] == [0, 1, 3]
+    unchanged, best, *others = (trial["assignment"] for trial in trials)
+    assert (unchanged, best, others) == ({}, shown["best"]["values"], [None, None])
+    assert "labelled demonstrations, set 2" in cli("job", "show", job["id"])
+
+
 def test_a_search_is_read_from_its_journal(tmp_path: Path) -> None:
     train, test = dspex.Dataset.from_rows(
         [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(60)]

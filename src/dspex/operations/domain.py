@@ -22,7 +22,7 @@ from dspex.operations.framework.audit import AUDIT_ENTRY
 from dspex.operations.framework.domain import Domain
 from dspex.operations.jobs.job import JobResource
 from dspex.operations.jobs.records import JOB_WORKER
-from dspex.operations.optimizations.records import OPTIMIZATION_JOB
+from dspex.operations.optimizations.records import OPTIMIZATION_JOB, TRIAL
 from dspex.operations.programs.records import PROGRAM, PROGRAM_VERSION, SIGNATURE
 from dspex.operations.tenancy.records import API_KEY, SECRET, WORKSPACE
 from dspex.operations.tenancy.usage import WORKSPACE_USAGE
@@ -71,6 +71,7 @@ DOMAIN = Domain(
     INGESTION,
     EVALUATION,
     OPTIMIZATION_JOB,
+    TRIAL,
     JOB_WORKER,
     EVENT,
     AUDIT_ENTRY,

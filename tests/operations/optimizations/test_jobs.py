@@ -25,11 +25,13 @@ from dspex.operations.domain import DOMAIN, QUEUES
 from dspex.operations.evaluations.inputs import CreateEvaluation, KnownMetrics
 from dspex.operations.framework.access import Actor
 from dspex.operations.framework.operations import Operations
-from dspex.operations.framework.store import Query
+from dspex.operations.framework.store import Insert, Query
 from dspex.operations.jobs import JobPolicy, JobRows, JobRunner
 from dspex.operations.jobs.inputs import JobRef
 from dspex.operations.jobs.job_engine import JobEngine
-from dspex.operations.optimizations.inputs import CreateOptimization
+from dspex.operations.optimizations.inputs import CreateOptimization, FrontOf
+from dspex.operations.optimizations.records import TRIAL, OptimizationJobRecord
+from dspex.operations.optimizations.results import trial_rows
 from dspex.operations.programs.stored_programs import find_program
 from dspex.operations.storage import SQLJournal
 from dspex.settings import Settings
@@ -80,6 +82,16 @@ class Here:
     async def now(self, job: Any) -> Any:
         return await self.operations.store.get(self.operations.store.resource_of(job), id=job.id)
 
+    async def trials(self, job: Any) -> list[dict[str, Any]]:
+        """Return the trials of a job, without what differs between two equal searches."""
+        query = Query(where={"optimization_job_id": job.id}, oldest_first=True, limit=500)
+        rows = await self.operations.store.select(TRIAL, query)
+        own = ("id", "created_at", "updated_at", "optimization_job_id", "program_id")
+        items = [dataclasses.asdict(row) for row in rows]
+        for item in items:
+            assert item["figures"].pop("p50") <= item["figures"].pop("p95")
+        return [{name: value for name, value in item.items() if name not in own} for item in items]
+
     async def program(self, name: str = "qa") -> Any:
         return await find_program(self.operations, name=name)
 
@@ -99,6 +111,25 @@ async def here(
         async with InlineEngine(store, runner) as engine:
             dependencies = services.operations.dependencies.with_services({JobEngine: engine})
             yield Here(services, Operations(dependencies), engine)
+
+
+async def a_search(at: Here, program: Any, **values: Any) -> OptimizationJobRecord:
+    """Store a completed optimization."""
+    store = at.services.operations.dependencies.store
+    data = await a_dataset(store, ROWS)
+    settings = {"configuration": {}, "needs": {}, "progress": {}, "budget": {}, **values}
+    job = OptimizationJobRecord(
+        **at.operations.new_row(),
+        status="completed",
+        program_id=program.id,
+        program_version_id=program.current_version_id,
+        dataset_id=data.id,
+        metrics=["exact_match"],
+        optimizer="Joint",
+        **settings,
+    )
+    await store.write(Insert(job))
+    return job
 
 
 async def test_an_evaluation_on_the_mock_backend_is_a_job(tmp_path: Path) -> None:
@@ -206,14 +237,15 @@ async def test_a_paused_job_goes_on_and_a_cancelled_one_does_not(tmp_path: Path,
         row = await at.now(job)
         assert row.status == "completed"
         assert before == 8
-        calls = model.calls
+        calls, trials = model.calls, await at.trials(row)
     again = SimulatedModel()
     async with here(tmp_path / "other", again) as at:
         store = at.services.operations.dependencies.store
         await a_program(store, backend="native")
         await a_dataset(store, ROWS)
         undisturbed = await at.ended("create_optimization", optimization)
-        assert (undisturbed.trials, undisturbed.best) == (row.trials, row.best)
+        assert undisturbed.best == row.best
+        assert await at.trials(undisturbed) == trials
         assert calls == again.calls
 
 
@@ -234,10 +266,14 @@ async def test_an_optimization_makes_a_version_that_says_who_made_it(
         )
         row = await at.ended("create_optimization", request)
         assert row.status == "completed", row.error
-        assert row.trials[0]["label"] == "the program as it is"
-        assert row.progress["trials"] == len(row.trials)
-        numbers = {trial["trial"] for trial in row.trials}
-        assert {trial["trial"] for trial in row.best["front"]} <= numbers
+        trials = await at.trials(row)
+        assert trials[0]["label"] == "the program as it is"
+        assert trials[0]["assignment"] == {}
+        assert row.progress["trials"] == len(trials)
+        best = trials[row.best["trial"]]
+        assert (best["assignment"], best["figures"]) == (row.best["values"], row.best["figures"])
+        front = {trial["number"] for trial in trials if trial["is_on_front"]}
+        assert {trial["trial"] for trial in row.best["front"]} == front
         assert {"exact_match", "failed", "label"} <= row.best["front"][0].keys()
         assert row.result_version_id is not None, row.best
         result = await store.get(DOMAIN["program_version"], id=row.result_version_id)
@@ -451,3 +487,41 @@ async def test_an_optimizer_of_dspy_is_a_job_that_asks_nothing_twice(
         answers = [entry["key"] for entry in journal if entry["kind"] == "answer"]
         assert len(answers) == len(set(answers))
         assert model.calls - len(answers) <= 8  # what was under way when the model went away
+
+
+async def test_a_front_is_in_the_objectives_of_the_caller(tmp_path: Path) -> None:
+    async with here(tmp_path) as at:
+        store = at.services.operations.dependencies.store
+        program = await a_program(store)
+        job = await a_search(at, program)
+        figures: list[tuple[float | None, float, float]] = [
+            (0.5, 3.0, 0.1), (0.7, 5.0, 0.2), (0.7, 5.0, 0.1), (0.9, 9.0, 0.3), (None, 1.0, 0.1)
+        ]  # fmt: skip
+        columns = [
+            {
+                "number": number,
+                "label": f"t{number}",
+                "score": match,
+                "rows": 9,
+                "failed": 0,
+                "calls": 9,
+                "is_final": number != 3,
+                "is_on_front": False,
+                "figures": {"exact_match": match, "tokens": tokens, "p95": p95},
+            }
+            for number, (match, tokens, p95) in enumerate(figures)
+        ]
+        await store.write(*trial_rows(job, columns, new_id=new_id, now=job.created_at))
+
+        async def numbers(*objectives: str) -> list[int]:
+            request = FrontOf(id=job.id, objectives=[*objectives])
+            front = await at.act("optimization_front", request)
+            return [trial["number"] for trial in front.trials]
+
+        assert await numbers("exact_match") == [1]
+        assert await numbers("exact_match", "-tokens") == [1, 0]
+        assert await numbers("exact_match", "-p95") == [2]
+        assert await numbers("-tokens") == [4]
+        for objectives, message in (([], "at least one"), (["usdd"], "unknown figure 'usdd'")):
+            with pytest.raises(InvalidError, match=message):
+                await numbers(*objectives)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -343,3 +344,46 @@ async def test_the_bytes_of_collections_are_counted_on_the_way_forward_and_back(
         assert await rows_of(database, query) == [("a", 0.0), ("b", 0.0)]
         await migrate(database)
         assert await rows_of(database, query) == [("a", 320.0), ("b", 112.0)]
+
+
+async def test_trials_are_moved_forward_and_back(url: str) -> None:
+    async with opened(url) as database:
+        await with_old_rows(database)
+        await migrate(database, to="0010")
+        now = f"TIMESTAMPTZ '{NOW}'" if not database.is_sqlite else f"'{NOW[:26]}'"
+        job, data = f"019a{8:028x}", f"019a{9:028x}"
+        trials = [
+            {"trial": 0, "label": "as it is", "score": None, "rows": 0, "failed": 9, "calls": 9},
+            {"trial": 1, "label": "other", "score": 0.5, "rows": 8, "failed": 1, "calls": 9},
+        ]
+        best = {"trial": 1, "values": {"self.temperature": 0.5}, "front": [
+            {"trial": 1, "exact_match": 0.5, "label": "other"}
+        ]}  # fmt: skip
+        shared = f"'default', {now}, {now}, 0"
+        columns = "id, workspace, created_at, updated_at, lock_version"
+        statements = (
+            f"INSERT INTO datasets ({columns}, name, version, split, schema, rows, row_count, "  # noqa: S608
+            f"checksum, source) VALUES ('{data}', {shared}, 'd', 1, 'train', '{{}}', '[]', 0, "
+            "'', '')",
+            f"INSERT INTO optimization_jobs ({columns}, program_id, program_version_id, "  # noqa: S608
+            "dataset_id, status, optimizer, metrics, configuration, budget, needs, progress, "
+            f"attempts, actor, turn, trials, best) VALUES ('{job}', {shared}, '{IDS['p']}', "
+            f"'{IDS['v']}', '{data}', 'completed', 'Joint', '[]', '{{}}', '{{}}', '{{}}', '{{}}', "
+            f"1, 'me', 1, '{json.dumps(trials)}', '{json.dumps(best)}')",
+        )
+        async with database.writing() as connection:
+            for statement in statements:
+                await connection.exec_driver_sql(statement)
+        await migrate(database)
+        columns = "number, label, score, rows, failed, calls, is_final, is_on_front"
+        query = f"SELECT {columns} FROM trials ORDER BY id"  # noqa: S608
+        moved = [
+            (0, "as it is", None, 0, 9, 9, False, False),
+            (1, "other", 0.5, 8, 1, 9, True, True),
+        ]
+        assert await rows_of(database, query) == moved
+        await migrate(database, to="0010")
+        [(text,)] = await rows_of(database, "SELECT trials FROM optimization_jobs")
+        assert (json.loads(text) if isinstance(text, str) else text) == trials
+        await migrate(database)
+        assert await rows_of(database, query) == moved

@@ -13,6 +13,7 @@ from dspex.operations.evaluations.records import EVALUATION
 from dspex.operations.framework.store import Insert, Update
 from dspex.operations.jobs.worker_registry import new_worker_row
 from dspex.operations.optimizations.records import OptimizationJobRecord
+from dspex.operations.optimizations.results import trial_rows
 from dspex.settings import Settings
 from tests.operations.jobs.rows import a_job
 from tests.surfaces.cli.test_commands import call
@@ -26,10 +27,15 @@ BEST = {
     "warnings": ["20 rows are few"],
     "front": [{"trial": 1, "exact_match": 0.91234, "usd": None, "label": "temperature=0.4"}],
 }
-TRIALS = [
-    {"trial": 0, "label": "the program as it is", "score": 0.5, "rows": 20, "failed": 0},
-    {"trial": 1, "label": "temperature=0.4", "score": 0.91234, "rows": 20, "failed": 0},
-]
+TRIALS = [("the program as it is", 0.5), ("temperature=0.4", 0.91234)]
+TRIAL_COLUMNS = {
+    "rows": 20,
+    "failed": 0,
+    "calls": 20,
+    "is_final": True,
+    "is_on_front": False,
+    "figures": {},
+}
 
 
 @pytest.fixture
@@ -55,6 +61,12 @@ def _store(folder: Path, *, is_optimization: bool = False, **values: Any) -> str
                 **{**shared, "optimizer": "Joint", "budget": {}, **values, "id": new_id()}
             )
             await rows.write(Insert(search))
+            trials = [
+                {**TRIAL_COLUMNS, "number": number, "label": label, "score": score}
+                for number, (label, score) in enumerate(TRIALS)
+            ]
+            now = search.created_at
+            await rows.write(*trial_rows(search, trials, new_id=new_id, now=now))
             return str(search.id)
 
     return asyncio.run(store())
@@ -63,13 +75,13 @@ def _store(folder: Path, *, is_optimization: bool = False, **values: Any) -> str
 def test_an_optimization_is_shown_with_its_trials_front_and_verdict(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    key = _store(folder, is_optimization=True, status="completed", trials=TRIALS, best=BEST)
+    key = _store(folder, is_optimization=True, status="completed", best=BEST)
     code, out, _ = call(capsys, "job", "show", key)
     assert code == 0
     assert out.split("\n\n", 1)[1].splitlines() == [
-        "trial  label                 score  rows  failed",
-        "0      the program as it is  0.500  20    0",
-        "1      temperature=0.4       0.912  20    0",
+        "trial  label                 score  rows  failed  calls",
+        "0      the program as it is  0.500  20    0       20",
+        "1      temperature=0.4       0.912  20    0       20",
         "",
         "front, the best in one figure or in several at once:",
         "trial  exact_match  usd      label",

@@ -73,7 +73,9 @@ def test_an_optimization_is_stored_with_the_version_that_it_made(
         {"calls": 500},
     )
     assert row["configuration"]["options"] == {"candidates": 2}
-    assert len(row["trials"]) == row["progress"]["trials"] == 3
+    trials = json.loads(call(capsys, "job", "show", row["id"], "--json")[1])["trials"]
+    assert [trial["trial"] for trial in trials] == [0, 1, 2]
+    assert len(listed(capsys, "trial", "trials")) == row["progress"]["trials"] == 3
     versions = json.loads(call(capsys, "program", "versions", "qa", "--json")[1])
     first = versions["program_versions"][-1]
     assert row["program_version_id"] == first["id"]

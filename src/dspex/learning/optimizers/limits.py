@@ -5,11 +5,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Protocol, TypeVar
 
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
 from dspex.learning.evaluation import Report, Row
-from dspex.learning.optimizers.proposer import Trial
 
 BUILT_IN = ("failed", "usd", "tokens", "p50", "p95")  # figures besides the metrics
 WORDS = {"cheapest": "-usd", "fastest": "-p95"}
@@ -168,7 +168,24 @@ def worst_of(
     return max([1.0, *scores]) if is_less_better else min([0.0, *scores])
 
 
-def front(trials: Sequence[Trial], objectives: Sequence[str]) -> list[Trial]:
+class Measured(Protocol):
+    """What a front compares: a trial, or a stored one."""
+
+    @property
+    def number(self) -> int:
+        """Its place in the search."""
+        ...
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """Its figures; NaN where one could not be measured."""
+        ...
+
+
+M = TypeVar("M", bound=Measured)
+
+
+def front(trials: Sequence[M], objectives: Sequence[str]) -> list[M]:
     """Return the trials that no other dominates or equals; the earliest of equal trials."""
     if not objectives:
         raise DefinitionError("name at least one objective, such as 'exact_match' or '-usd'")

@@ -25,10 +25,13 @@ from dspex.operations.jobs.actions import (
 from dspex.operations.jobs.inputs import JobRef
 from dspex.operations.optimizations.inputs import (
     CreateOptimization,
+    FrontOf,
     KnownOptimizers,
+    OptimizationFront,
     OptimizerList,
 )
 from dspex.operations.optimizations.records import OPTIMIZATION_JOB, OptimizationJobRecord
+from dspex.operations.optimizations.stored_trials import front_of, trials_of
 
 _OPTIMIZATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "concurrency": int,
@@ -45,7 +48,7 @@ _OPTIMIZATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "compile": dict,
 }
 
-
+_ON_FRONT = ("number", "label", "score", "rows", "figures")
 _BUDGET: Mapping[str, type | tuple[type, ...]] = {
     "usd": (int, float),
     "tokens": int,
@@ -102,6 +105,30 @@ async def resume_optimization(operations: Operations, request: JobRef) -> Optimi
 async def requeue_optimization(operations: Operations, request: JobRef) -> OptimizationJobRecord:
     """Take a running job from its worker and queue it again; it continues where it stopped."""
     return await requeue_job(operations, OPTIMIZATION_JOB, request.id)
+
+
+@action(OPTIMIZATION_JOB, scope="read")
+async def optimization_front(operations: Operations, request: FrontOf) -> OptimizationFront:
+    """Return the trials of an optimization that no other one beats in all objectives.
+
+    Raises:
+        InvalidError: an objective is not a figure of the trials.
+        NotFoundError: the job does not exist.
+    """
+    job = await operations.row(OPTIMIZATION_JOB, request.id)
+    metrics = [report_name(name) for name in job.metrics]
+    try:
+        front = front_of(await trials_of(operations, job.id), request.objectives, metrics=metrics)
+    except DefinitionError as error:
+        raise invalid(
+            "objectives", request.objectives, "figures of the trials", message=error.message
+        ) from error
+    return OptimizationFront(
+        objectives=request.objectives,
+        trials=[
+            {"id": str(row.id), **{name: getattr(row, name) for name in _ON_FRONT}} for row in front
+        ],
+    )
 
 
 @action(OPTIMIZATION_JOB, scope="read")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from dspex.operations.evaluations.inputs import ProgramOnDataset
 
@@ -25,6 +26,29 @@ class CreateOptimization(ProgramOnDataset):
     optimizer: str = "LabeledFewShot"
     configuration: dict[str, Any] = field(default_factory=dict)
     budget: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontOf:
+    """Ask for the front of a completed optimization in some of the figures of its trials.
+
+    Objectives are such as "exact_match" and "-usd"; a leading minus means that less is better.
+    """
+
+    id: UUID
+    objectives: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizationFront:
+    """The trials that no other one beats in all `objectives`, the best in the first one first.
+
+    Each has id, number, label, score, rows and figures. Trials that may not win are left out, and
+    so are those without one of the objectives.
+    """
+
+    objectives: list[str]
+    trials: list[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

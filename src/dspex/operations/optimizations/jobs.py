@@ -33,7 +33,12 @@ from dspex.operations.framework.store import Change, Insert, Query, Update
 from dspex.operations.jobs import Done, JobRun
 from dspex.operations.optimizations.optimizer_options import Part, option_problem
 from dspex.operations.optimizations.records import OPTIMIZATION_JOB, OptimizationJobRecord
-from dspex.operations.optimizations.results import outcome_values, verdict_values
+from dspex.operations.optimizations.results import (
+    outcome_values,
+    trial_columns,
+    trial_rows,
+    verdict_values,
+)
 from dspex.operations.programs.records import PROGRAM, PROGRAM_VERSION, ProgramVersionRecord
 
 _ENOUGH = 10  # rows from which on some are held out
@@ -43,11 +48,12 @@ _REPORTS = 20  # progress reports in one pass over the rows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SearchResult:
-    """The better program, None if there is none, and the columns and message of the job."""
+    """The better program, None if there is none; columns and message of the job; its trials."""
 
     program: Program | None
     values: Mapping[str, Any]
     message: str
+    trials: Sequence[Mapping[str, Any]] = ()
 
 
 class OptimizationHandler:
@@ -74,10 +80,8 @@ class OptimizationHandler:
             result = await self._with_dspy(run, run.job, material, data=(train, test))
         else:
             result = await self._natively(run, run.job, material, data=(train, test))
-        if result.program is None:
-            return Done(values=result.values, message=result.message)
-        version = _Version(self._environment, run.job, result.program)
-        return Done(values=result.values, changes=version.changes, message=result.message)
+        rows = _ResultRows(self._environment, run.job, result)
+        return Done(values=result.values, changes=rows.changes, message=result.message)
 
     async def _natively(
         self,
@@ -238,26 +242,39 @@ class _ProgressReporter:
         )
 
 
-class _Version:
-    """The version with the result of a job, made when the job ends.
+class _ResultRows:
+    """The trials and the version with the result of a job, made when the job ends.
 
-    It is made again if the program has changed in between.
+    They are made again if the program has changed in between.
     """
 
     def __init__(
-        self, environment: JobEnvironment, job: OptimizationJobRecord, program: Program
+        self, environment: JobEnvironment, job: OptimizationJobRecord, result: _SearchResult
     ) -> None:
         self._environment = environment
         self._job = job
-        self._program = program
+        self._result = result
 
     async def changes(self) -> tuple[Mapping[str, Any], Sequence[Change]]:
+        environment, program = self._environment, self._result.program
+        trials = trial_rows(
+            self._job,
+            self._result.trials,
+            new_id=environment.new_id,
+            now=environment.clock.now(),
+        )
+        if program is None:
+            return {}, trials
+        values, changes = await self._version(program)
+        return values, [*trials, *changes]
+
+    async def _version(self, program: Program) -> tuple[Mapping[str, Any], Sequence[Change]]:
         store, job = self._environment.store, self._job
         record = await store.get(PROGRAM, id=job.program_id)
         if record is None:
             raise ConflictError("the program of this job is gone")
-        existing = await self._newest(content_hash=self._program.content_hash)
-        version = existing or await self._new()
+        existing = await self._newest(content_hash=program.content_hash)
+        version = existing or await self._new(program)
         changes: list[Change] = [] if existing is not None else [Insert(version)]
         # a change that somebody has made since the job began stays
         if record.current_version_id == job.program_version_id:
@@ -271,7 +288,7 @@ class _Version:
         versions = await self._environment.store.select(PROGRAM_VERSION, query)
         return versions[0] if versions else None
 
-    async def _new(self) -> ProgramVersionRecord:
+    async def _new(self, program: Program) -> ProgramVersionRecord:
         newest, now = await self._newest(), self._environment.clock.now()
         return ProgramVersionRecord(
             id=self._environment.new_id(),
@@ -280,9 +297,9 @@ class _Version:
             updated_at=now,
             program_id=self._job.program_id,
             number=1 if newest is None else newest.number + 1,
-            content_hash=self._program.content_hash,
-            definition=self._program.definition(),
-            assignment=dict(self._program.assignment),
+            content_hash=program.content_hash,
+            definition=program.definition(),
+            assignment=dict(program.assignment),
             parent_id=self._job.program_version_id,
             made_by=f"job {self._job.id}",
         )
@@ -331,6 +348,7 @@ def _of_outcome(outcome: Outcome[Module], program: Program) -> _SearchResult:
         program=None if is_same else better,
         values=outcome_values(outcome),
         message=outcome.conclusion,
+        trials=trial_columns(outcome),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from dspex.failures import without_frames
+from dspex.operations.framework.resource import Resource, Row
 from dspex.operations.jobs.job import (
     JOB_HIDDEN,
     JOB_POINTERS,
@@ -16,7 +17,7 @@ from dspex.operations.jobs.job import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizationJobRecord(ProgramJobRecord):
-    """One optimization. `best` and `progress` show its state; all trials are in its journal.
+    """One optimization. `best` and `progress` show its state; its trials are rows of their own.
 
     `program_version_id` is the version that it starts from. `needs` is the code root and revision
     that a worker must have. `result_version_id` is the new program version, or None if no
@@ -26,7 +27,6 @@ class OptimizationJobRecord(ProgramJobRecord):
 
     optimizer: str
     budget: dict[str, Any]
-    trials: list[Any] | None = None
     best: dict[str, Any] | None = None
     result_version_id: UUID | None = None
 
@@ -48,4 +48,41 @@ OPTIMIZATION_JOB = JobResource(
     indexes=(("workspace", "id"), ("status",), ("program_id",)),
     hidden=JOB_HIDDEN,
     redactions={"error": without_frames},
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRecord(Row):
+    """One trial of a completed optimization: what was tried, and its figures.
+
+    `figures` are those that objectives and limits refer to. `score` is the first metric, None if no
+    row could be scored. `rows` were scored, `failed` of the others failed. A trial that is not
+    final may not win; those `is_on_front` no other beats in all metrics and cost. `assignment` has
+    the values of its variables; it is None for trials of earlier versions.
+    """
+
+    optimization_job_id: UUID
+    program_id: UUID
+    number: int
+    label: str
+    score: float | None
+    rows: int
+    failed: int
+    calls: int
+    is_final: bool
+    is_on_front: bool
+    figures: dict[str, Any]
+    assignment: dict[str, Any] | None = None
+
+
+TRIAL = Resource(
+    name="trial",
+    plural="trials",
+    entity=TrialRecord,
+    references={"optimization_job_id": "optimization_job", "program_id": "program"},
+    owner="program_id",
+    unique=(("optimization_job_id", "number"),),
+    indexes=(("workspace", "id"), ("program_id",)),
+    unsorted=("label",),
+    is_audited=False,  # each is a part of the result of its job
 )

@@ -1,16 +1,22 @@
 """The results of optimizations as columns, and as stored jobs that a command has done itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from dspex.learning.evaluation import Dataset
-from dspex.learning.optimizers import Outcome, Trial
+from dspex.learning.optimizers import Outcome
 from dspex.learning.optimizers.trials import TIMES
 from dspex.learning.optimizers.verdict import Verdict
 from dspex.operations.evaluations.results import completed_columns, finite, insert_job
 from dspex.operations.framework.operations import Operations
-from dspex.operations.optimizations.records import OPTIMIZATION_JOB, OptimizationJobRecord
+from dspex.operations.framework.store import Insert
+from dspex.operations.optimizations.records import (
+    OPTIMIZATION_JOB,
+    OptimizationJobRecord,
+    TrialRecord,
+)
 from dspex.operations.programs.records import ProgramRecord
 
 
@@ -20,7 +26,6 @@ def outcome_values(outcome: Outcome[Any]) -> dict[str, Any]:
 
     best, verdict = outcome.best, outcome.verdict
     return {
-        "trials": outcome.table(),
         "best": {
             "trial": best.number,
             "label": best.candidate.label,
@@ -31,12 +36,52 @@ def outcome_values(outcome: Outcome[Any]) -> dict[str, Any]:
             "warnings": list(outcome.warnings),
             "conclusion": outcome.conclusion,
             "unmet": list(outcome.unmet),
-            "figures": _figures(best),
+            "figures": _without_times(_finite(best.figures)),
             "front": [_without_times(row) for row in outcome.front_table()],
             "values": to_jsonable_python(dict(best.candidate.assignment)),
             **verdict_values(verdict),
         },
     }
+
+
+def trial_columns(outcome: Outcome[Any]) -> list[dict[str, Any]]:
+    """Return the columns of each trial that its outcome fills, in the order of the search."""
+    from pydantic_core import to_jsonable_python
+
+    best_ones = {row["trial"] for row in outcome.front_table()}
+    return [
+        {
+            "number": trial.number,
+            "label": trial.candidate.label,
+            "score": trial.score,
+            "rows": trial.report.scored,
+            "failed": trial.report.failed,
+            "calls": trial.report.usage.calls,
+            "is_final": trial.candidate.is_final,
+            "is_on_front": trial.number in best_ones,
+            "figures": _finite(trial.figures),
+            "assignment": to_jsonable_python(dict(trial.candidate.assignment)),
+        }
+        for trial in outcome.trials
+    ]
+
+
+def trial_rows(
+    job: OptimizationJobRecord,
+    columns: Sequence[Mapping[str, Any]],
+    *,
+    new_id: Callable[[], UUID],
+    now: datetime,
+) -> list[Insert]:
+    """Return the trials of a job as rows to store."""
+    shared: dict[str, Any] = {
+        "workspace": job.workspace,
+        "created_at": now,
+        "updated_at": now,
+        "optimization_job_id": job.id,
+        "program_id": job.program_id,
+    }
+    return [Insert(TrialRecord(**shared, **values, id=new_id())) for values in columns]
 
 
 def verdict_values(verdict: Verdict | None) -> dict[str, Any]:
@@ -77,12 +122,16 @@ async def record_optimization(
         result_version_id=result,
     )
     await insert_job(operations, OPTIMIZATION_JOB, job)
+    trials = trial_rows(
+        job, trial_columns(outcome), new_id=operations.new_id, now=operations.clock.now()
+    )
+    await operations.store.write(*trials)
     return job
 
 
-def _figures(trial: Trial) -> dict[str, float | None]:
-    """Return the figures of a trial as JSON-ready data."""
-    return _without_times({name: finite(value) for name, value in trial.figures.items()})
+def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """Return figures as JSON-ready data."""
+    return {name: finite(value) for name, value in figures.items()}
 
 
 def _without_times(figures: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Query
 from dspex.operations.jobs.inputs import JobRef
 from dspex.operations.jobs.job import JobResource
+from dspex.operations.optimizations.records import OPTIMIZATION_JOB
+from dspex.operations.optimizations.stored_trials import trials_of
 from dspex.surfaces.cli.group import SuggestingGroup
 from dspex.surfaces.cli.nouns import limit_option
 from dspex.surfaces.cli.options import (
@@ -36,6 +38,7 @@ _COLUMNS = ("kind", "status", "subject", "progress", "waiting", "created_at", "i
 _SUBJECTS = ("program", "collection")  # what a job works on
 _ENDED = ("completed", "failed", "cancelled")
 _PARTS = ("error", "rows", "trials", "best")
+_TRIAL_COLUMNS = ("label", "score", "rows", "failed", "calls")
 _MOST_ERRORS = 3
 
 
@@ -89,7 +92,7 @@ def show_command(
     async def work(services: Services) -> dict[str, Any]:
         operations = await operations_in(services, workspace)
         resource, job = await _find_job(operations, job_id)
-        return {"kind": resource.queue, **resource.values_of(job)}
+        return await _values(operations, resource, job)
 
     _show(with_store(state_dir, work), as_json=as_json)
     return 0
@@ -115,8 +118,7 @@ def watch_command(*, job_id: str, workspace: str | None, state_dir: Path | None)
                 click.echo(f"{time}  {_event_text(entry.event.payload)}")
                 if entry.event.payload.get("status") in _ENDED:
                     break
-        row = await operations.row(resource, job.id)
-        return {"kind": resource.queue, **resource.values_of(row)}
+        return await _values(operations, resource, await operations.row(resource, job.id))
 
     values = with_store(state_dir, work)
     click.echo()
@@ -161,6 +163,17 @@ async def _find_job(operations: Operations, text: str) -> tuple[JobResource[Any]
         except NotFoundError:
             continue
     raise NotFoundError(f"no job has the id {text!r}; `dspex job list` shows the jobs")
+
+
+async def _values(operations: Operations, resource: JobResource[Any], job: Any) -> dict[str, Any]:
+    """Return what is shown of a job: its attributes, and the trials of an optimization."""
+    values = {"kind": resource.queue, **resource.values_of(job)}
+    if resource is OPTIMIZATION_JOB:
+        values["trials"] = [
+            {"trial": row.number, **{name: getattr(row, name) for name in _TRIAL_COLUMNS}}
+            for row in await trials_of(operations, job.id)
+        ]
+    return values
 
 
 def _progress_text(progress: Mapping[str, Any]) -> str:
