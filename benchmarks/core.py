@@ -151,18 +151,21 @@ def measure(stack: ExitStack, *, quick: bool, peer: str | None) -> Notes:
         both("predict", "predict", (5000, 600))
         both("predict_sync", "predict_sync", (5000, 600))
         both("typed", "typed8", (3000, 150))
-        for _ in range(2):  # what takes a second is done twice: other processes come and go
-            notes.take("server64", "bare", partial(bare, model, 20_000 // few, 64, 0))
-            both("server64", "server", (20_000, 2_000), url=model, concurrency=64)
-            both("evaluate", "evaluate", (2_000, 2_000), url=model, concurrency=64)
-        notes.take("server1000", "bare", partial(bare, model, 10_000 // few, 1000, 200))
-        both("server1000", "server", (10_000, 2_000), concurrency=1000, **slow)
+        notes.take("server64", "bare", partial(bare, model, 20_000 // few, 64, 0))
+        both("server64", "server", (20_000, 2_000), url=model, concurrency=64)
+        both("evaluate", "evaluate", (10_000, 2_000), url=model, concurrency=64)
         us("first_delta", "first_delta", url=stream, calls=300 // few)
         us("calls_1000", "predict", calls=1_000)
         us("calls_100000", "predict", calls=100_000 // few)
-        for size, calls in ((64, 2_000 // few), (5000, 20_000 // few)):
-            us(f"flight_{size}", "server", calls=calls, concurrency=size, **slow)
-            notes.take(f"flight_{size}", "bare", partial(bare, model, calls, size, 200))
+        if quick and number:
+            continue  # the rest takes most of the time
+        notes.take("server1000", "bare", partial(bare, model, 10_000, 1000, 200))
+        both("server1000", "server", (10_000 * few, 2_000), concurrency=1000, **slow)
+        # CPU only, so the few may wait less
+        for size, calls, delay in ((64, 2_000, 20), (5000, 20_000, 200)):
+            url = f"{model}/d{delay}"
+            us(f"flight_{size}", "server", calls=calls // few, concurrency=size, url=url)
+            notes.take(f"flight_{size}", "bare", partial(bare, model, calls // few, size, delay))
     for name, python in (("dspex", sys.executable), ("dspy", peer)):
         if python:
             fresh = Side(stack, python, name)

@@ -22,6 +22,11 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     json_mode: bool = False
     answer_tool: dict[str, Any] | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the call wishes for nothing beside a reply to its messages."""
+        return self.response_schema is None and not self.json_mode and self.answer_tool is None
+
 
 class Adapter(Protocol):
     """Renders prompts and parses replies.

@@ -1,7 +1,7 @@
 """Fields under `[[ ## name ## ]]` headers: a layout that every chat model can follow."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,6 +33,7 @@ class _Plan(msgspec.Struct, frozen=True):
     system: Message
     reminder: str
     input_layout: Layout
+    has_history: bool
     render_outputs: TurnWriter
     readers: dict[str, tuple[str, Reader]]
 
@@ -50,13 +51,15 @@ class ChatAdapter:
     ) -> Prompt:
         """Return the system message, demonstrations and input; see `Adapter.render`."""
         plan = _plan(signature)
-        turns = earlier_turns(
-            signature,
-            demos,
-            inputs,
-            render_inputs=plan.input_layout.content,
-            render_outputs=plan.render_outputs,
-        )
+        turns: Iterable[Message] = ()
+        if demos or plan.has_history:
+            turns = earlier_turns(
+                signature,
+                demos,
+                inputs,
+                render_inputs=plan.input_layout.content,
+                render_outputs=plan.render_outputs,
+            )
         content = plan.input_layout.content(inputs)
         user_content = join_content(content, "\n\n", plan.reminder) if content else plan.reminder
         return Prompt(messages=(plan.system, *turns, Message("user", user_content)))
@@ -108,6 +111,7 @@ def _compile(signature: Signature) -> _Plan:
         system=Message("system", system),
         reminder=f"Answer with {order}, and end with `{_END}`.",
         input_layout=Layout(inputs),
+        has_history=len(inputs) < len(signature.input_fields),
         render_outputs=render_outputs,
         readers={field.wire_name: (field.name, reader_of(field.type)) for field in outputs},
     )

@@ -234,7 +234,7 @@ def usage_of(
 
 
 def _are_counts(parts: Counts) -> bool:
-    return all(0 <= part <= LARGEST for part in parts)
+    return min(parts, default=0) >= 0 and max(parts, default=0) <= LARGEST
 
 
 def arguments_of(text: str | None) -> dict[str, Any]:

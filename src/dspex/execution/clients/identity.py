@@ -1,5 +1,6 @@
 """The identity of a model: the key for caches, recordings, journals, usage and prices."""
 
+from functools import lru_cache
 from typing import Final, Protocol, cast
 
 import msgspec
@@ -34,15 +35,7 @@ class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         It has the form of a model string: "openai/gpt-4o-mini", "http://host/v1#name",
         "/models/x.gguf".
         """
-        text = self.name
-        if self.provider != CUSTOM:
-            if self.base_url.startswith("file://"):
-                text = self.base_url.removeprefix("file://")
-            elif not self.base_url or is_provider_at(self.provider, self.base_url):
-                text = f"{self.provider}/{self.name}"
-            else:
-                text = f"{self.base_url}#{self.name}"
-        return f"{text}@{self.revision}" if self.revision else text
+        return _label(self)
 
     @property
     def price(self) -> Price | None:
@@ -100,3 +93,16 @@ def server_identity(
     return ModelIdentity(
         provider=provider or COMPATIBLE, base_url=address.base_url, name=model, revision=revision
     )
+
+
+@lru_cache(maxsize=1024)  # every call of a model asks for it
+def _label(model: ModelIdentity) -> str:
+    text = model.name
+    if model.provider != CUSTOM:
+        if model.base_url.startswith("file://"):
+            text = model.base_url.removeprefix("file://")
+        elif not model.base_url or is_provider_at(model.provider, model.base_url):
+            text = f"{model.provider}/{model.name}"
+        else:
+            text = f"{model.base_url}#{model.name}"
+    return f"{text}@{model.revision}" if model.revision else text

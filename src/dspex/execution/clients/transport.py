@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+import msgspec
+
 from dspex.errors import DspexError, InternalError, ModelTimeoutError, ModelUnavailableError
 from dspex.execution.clients.address import ServerAddress
 from dspex.execution.clients.deadlines import CallDeadlines
@@ -15,8 +17,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """Status, headers (case-insensitive) and whole body of one HTTP response."""
 
     status: int
@@ -63,14 +64,17 @@ class Transport:
         )
         task = session.deadlines.begin()
         try:
-            async with await session.http.post(
+            response = await session.http.post(
                 url, data=body, headers=headers, allow_redirects=False
-            ) as response:
+            )
+            try:
                 length = response.content_length
                 is_small = length is not None and length <= self.limits.body
                 is_whole = is_small and "content-encoding" not in response.headers
                 content = await response.read() if is_whole else await self._read(response)
                 return Answer(response.status, response.headers, content)
+            finally:
+                response.release()
         except (Exception, asyncio.CancelledError) as error:
             translated = self._translate(error, url, is_over=session.deadlines.is_over(task))
             if translated is error:

@@ -131,7 +131,7 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
             outputs = self.adapter.parse(shape, reply)
         except InputError as error:  # of a custom adapter that calls a validator itself
             raise unreadable_reply(shape, reply, {}, because=error) from error
-        if not ADAPTERS.is_builtin(self.adapter) and outputs.keys() != shape.output_fields.keys():
+        if outputs.keys() != shape.output_fields.keys() and not ADAPTERS.is_builtin(self.adapter):
             outputs = validate_outputs(shape, reply, outputs)
         return outputs if self.cited is None else self.cited.resolve(outputs, reply)
 
@@ -261,6 +261,8 @@ def enforce_checks(
         CheckError: a required check fails.
         DefinitionError: a check raises an error.
     """
+    if not signature.output_checks:
+        return
     complaints = [
         (f"{name}: {complaint}", check.is_required)
         for name, check in signature.output_checks

@@ -464,9 +464,9 @@ class Predict(Module[SignatureT]):
         )
 
     def _request(self, prompt: Prompt, model: LanguageModel, *, seed: int | None) -> Request:
-        capabilities = model.capabilities
-        if not self.settings and seed is None and not capabilities:
+        if not self.settings and seed is None and prompt.is_plain:
             return Request(messages=prompt.messages)
+        capabilities = model.capabilities
         settings = {"seed": seed, **self.settings}
         if "seed" not in capabilities:
             settings.pop("seed")

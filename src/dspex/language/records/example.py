@@ -1,6 +1,6 @@
 """One row of data: values by field name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -47,6 +47,10 @@ class Example(Mapping[str, object]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def items(self) -> ItemsView[str, object]:
+        """Return the fields with their values."""
+        return self._values.items()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Mapping) and self._values == dict(other)

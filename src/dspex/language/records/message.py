@@ -102,8 +102,10 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 def join_content(*pieces: Content) -> Content:
     """Return the pieces as one content: text if all are text, else parts without empty texts."""
-    if all(type(piece) is str for piece in pieces):
-        return "".join(pieces)  # type: ignore[arg-type]  # all of them are text
+    try:
+        return "".join(pieces)  # type: ignore[arg-type]  # the other type raises
+    except TypeError:
+        pass
     parts: list[Part] = []
     for piece in pieces:
         for part in (TextPart(piece),) if isinstance(piece, str) else piece:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from dspex.arguments import checks_names
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError, describe
@@ -216,9 +218,9 @@ class _Scoring:
                 metric.context(self.context)  # opens its model
 
     async def row(self, index: int, example: Example, repeat: int) -> Row:
-        inputs = {
-            name: example[name] for name in self.module.contract().input_fields if name in example
-        }
+        values = example.to_dict()
+        names = self.module.contract().input_fields
+        inputs = {name: values[name] for name in names if name in values}
         context, clock = self.context, self.context.clock
         if repeat:
             context = replace(context, seed=(context.seed or 0) + repeat)
@@ -267,7 +269,7 @@ class _Scoring:
                 break
         scores = {**row.scores, **{name: each.score for name, each in judgements.items()}}
         names = [] if row.error is not None else list(self.metrics)
-        return replace(
+        return msgspec.structs.replace(
             row,
             scores={name: scores[name] for name in names},
             reasons={name: each.reason for name, each in judgements.items() if each.reason},
@@ -277,4 +279,6 @@ class _Scoring:
 
 def _failed(row: Row, error: BaseException, what: str = "") -> Row:
     """Return the row with an error of a user's module, which is its result."""
-    return replace(row, error=f"{what}{describe(error)}", frames=tuple(user_frames(error)))
+    return msgspec.structs.replace(
+        row, error=f"{what}{describe(error)}", frames=tuple(user_frames(error))
+    )

@@ -43,23 +43,26 @@ def score_of(metric: Metric, example: Example, prediction: Prediction) -> float:
     Raises:
         DefinitionError: the metric raised, read a missing field, or did not return a number.
     """
-    name = metric_name(metric)
     try:
         value = metric(example, prediction)
     except (AttributeError, KeyError) as error:
         raise DefinitionError(
-            f"the metric {name!r} reads something that is not there ({describe(error)}): the "
-            f"program produces {_names(prediction)}, and the example has {_names(example)}"
+            f"the metric {metric_name(metric)!r} reads something that is not there "
+            f"({describe(error)}): the program produces {_names(prediction)}, and the example has "
+            f"{_names(example)}"
         ) from error
     except (Exception, SystemExit) as error:
         if type(error) is DefinitionError:  # its message is clear, as in `exact_match`
             raise
         hint = f"; {_SYNC_ONLY}" if isinstance(error, ConfigurationError) else ""
-        raise DefinitionError(f"the metric {name!r} raised: {describe(error)}{hint}") from error
+        raise DefinitionError(
+            f"the metric {metric_name(metric)!r} raised: {describe(error)}{hint}"
+        ) from error
     if (score := finite_score(value)) is not None:
         return score
     raise DefinitionError(
-        f"the metric {name!r} returned {shorten(value)}; return a finite number or a bool"
+        f"the metric {metric_name(metric)!r} returned {shorten(value)}; return a finite number "
+        "or a bool"
     )
 
 

@@ -94,6 +94,8 @@ METRICS: Mapping[str, Metric] = {
 
 
 def _same(expected: object, actual: object) -> bool:
+    if type(expected) is str and type(actual) is str:
+        return expected.strip() == actual.strip()
     try:
         expected_value, actual_value = plain(_answer(expected)), plain(_answer(actual))
     except ValueError:  # the class has no JSON form

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from importlib import import_module
 from statistics import fmean, variance
 from typing import Any
+
+import msgspec
 
 from dspex.error_text import CodeFrame, quantity, suggest
 from dspex.errors import DefinitionError
@@ -19,8 +21,7 @@ from dspex.learning.statistics import Interval, mean_interval
 from dspex.learning.statistics.intervals import percentile
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One run of an example: outputs and scores by metric, or an error.
 
     `index` is the position in the dataset; `repeat` counts the runs of one example from 0.
@@ -34,13 +35,13 @@ class Row:
     repeat: int = 0
     example: Example
     outputs: Mapping[str, object] | None = None
-    scores: Mapping[str, float] = field(default_factory=dict)
-    reasons: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, float] = {}
+    reasons: Mapping[str, str] = {}
     error: str | None = None
     frames: tuple[CodeFrame, ...] = ()
     seconds: float = 0.0
-    usage: Usage = field(default_factory=Usage)
-    judge_usage: Usage = field(default_factory=Usage)
+    usage: Usage = Usage()
+    judge_usage: Usage = Usage()
     trace_id: str = ""
 
     @property

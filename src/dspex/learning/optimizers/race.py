@@ -4,6 +4,8 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import msgspec
+
 from dspex.errors import DefinitionError
 from dspex.learning.evaluation import Dataset
 from dspex.learning.optimizers.goal import Goal
@@ -83,7 +85,7 @@ def _join(runs: Sequence[Run], places: Sequence[int], rows: Dataset) -> Run:
     order = sorted(range(len(places)), key=lambda number: places[number])
     report = replace(
         runs[0].report,
-        rows=tuple(replace(results[n], index=ranks[places[n]]) for n in order),
+        rows=tuple(msgspec.structs.replace(results[n], index=ranks[places[n]]) for n in order),
         dataset=picked.name,
         checksum=picked.checksum,
         seconds=sum(run.report.seconds for run in runs),

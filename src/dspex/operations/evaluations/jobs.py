@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -72,7 +71,9 @@ class EvaluationHandler:
                     material.metrics,
                     context=await self._environment.answered(run, answers),
                     concurrency=concurrency,
-                    on_row=lambda row: recorder.put(replace(row, index=remaining[row.index])),
+                    on_row=lambda row: recorder.put(
+                        msgspec.structs.replace(row, index=remaining[row.index])
+                    ),
                 )
         if lost := [index for index in range(len(data)) if index not in rows]:
             raise ExecutionError(
