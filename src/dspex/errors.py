@@ -43,6 +43,7 @@ DspexError
         InvalidError
         NotFoundError
         ConflictError
+            NotBetterError
         ForbiddenError
         QuotaError
     StorageError
@@ -420,6 +421,12 @@ class ConflictError(ActionError):
     """The thing exists already, or is in a state that does not allow this."""
 
     code = "conflict"
+
+
+class NotBetterError(ConflictError):
+    """A trial is not significantly better than the program on rows that its search did not see."""
+
+    code = "not_better"
 
 
 class ForbiddenError(ActionError):

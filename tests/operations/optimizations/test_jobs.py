@@ -113,10 +113,12 @@ async def here(
             yield Here(services, Operations(dependencies), engine)
 
 
-async def a_search(at: Here, program: Any, **values: Any) -> OptimizationJobRecord:
+async def a_search(
+    at: Here, program: Any, *, rows: Any = ROWS, **values: Any
+) -> OptimizationJobRecord:
     """Store a completed optimization."""
     store = at.services.operations.dependencies.store
-    data = await a_dataset(store, ROWS)
+    data = await a_dataset(store, rows)
     settings = {"configuration": {}, "needs": {}, "progress": {}, "budget": {}, **values}
     job = OptimizationJobRecord(
         **at.operations.new_row(),

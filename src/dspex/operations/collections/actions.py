@@ -152,7 +152,9 @@ async def add_documents(operations: Operations, request: AddDocuments) -> Ingest
         )
         for document in documents
     ]
-    return await enqueue(operations, INGESTION, job, engine=engine, rows=versions)
+    return await enqueue(
+        operations, INGESTION, job, engine=engine, changes=[*map(Insert, versions)]
+    )
 
 
 async def _admit(operations: Operations) -> None:

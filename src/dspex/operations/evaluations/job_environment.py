@@ -10,7 +10,7 @@ from dspex.clock import Clock
 from dspex.errors import DspexError, InternalError, NotFoundError
 from dspex.execution.backends import BackendModule, Backends, Choice
 from dspex.execution.context import RunContext
-from dspex.execution.modules import CodeRoot, Module
+from dspex.execution.modules import CodeRoot, Module, build
 from dspex.language.programs import Program
 from dspex.learning.evaluation import Dataset, Metric
 from dspex.learning.evaluation.judge import JudgeMetric
@@ -80,7 +80,7 @@ class JobEnvironment:
         data = await self.store.get(DATASET, id=job.dataset_id)
         if record is None or version is None or data is None:
             raise NotFoundError("the program or the data set of this job is gone")
-        program = _program_of(version)
+        program = program_of(version)
         return Material(
             record=record,
             program=program,
@@ -90,6 +90,12 @@ class JobEnvironment:
             journal=RunJournal(self.open_journal(resource, job.id, job.turn), run),
             has_judge=job.judge_version_id is not None,
         )
+
+    def module(self, choice: Choice) -> Module:
+        """Return a program as a module that runs where its choice of a backend says."""
+        if choice.name == "native":
+            return build(choice.program, code=self.code)
+        return BackendModule(choice.program, choice.backend)
 
     async def _judge(self, job: ProgramJobRecord) -> Callable[[str], JudgeMetric]:
         """Return the function that makes the judge of a job a metric of this name.
@@ -105,7 +111,7 @@ class JobEnvironment:
         def judge(name: str) -> JudgeMetric:
             if version is None or record is None:
                 raise NotFoundError(f"the judge {name!r} of this job is gone")
-            choice = self.backends.choose(_program_of(version), stored=record.backend)
+            choice = self.backends.choose(program_of(version), stored=record.backend)
             module: Module = BackendModule(choice.program, choice.backend)
             return JudgeMetric.of(module, name=name, model=job.judge_model)
 
@@ -133,7 +139,8 @@ class JobEnvironment:
         )
 
 
-def _program_of(version: ProgramVersionRecord) -> Program:
+def program_of(version: ProgramVersionRecord) -> Program:
+    """Return the program of a stored version."""
     return Program.from_dict({"definition": version.definition, "assignment": version.assignment})
 
 

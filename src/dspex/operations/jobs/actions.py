@@ -9,8 +9,7 @@ from dspex.error_text import suggest
 from dspex.errors import ConfigurationError
 from dspex.operations.framework.field_errors import invalid
 from dspex.operations.framework.operations import Operations
-from dspex.operations.framework.resource import Row
-from dspex.operations.framework.store import Insert
+from dspex.operations.framework.store import Change, Insert
 from dspex.operations.jobs.job import JobRecord, JobResource, job_changes, status_event
 from dspex.operations.jobs.job_engine import JobEngine
 
@@ -92,11 +91,11 @@ async def enqueue(
     job: J,
     *,
     engine: JobEngine,
-    rows: Sequence[Row] = (),
+    changes: Sequence[Change] = (),
 ) -> J:
-    """Write a new job with `rows` and hand it to the engine; return its row as it is then."""
+    """Write a new job with `changes` and hand it to the engine; return its row as it is then."""
     await operations.store.write(
-        *map(Insert, rows),
+        *changes,
         Insert(job),
         status_event(job, resource, id=operations.new_id(), now=job.created_at),
     )

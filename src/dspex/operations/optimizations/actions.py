@@ -29,7 +29,9 @@ from dspex.operations.optimizations.inputs import (
     KnownOptimizers,
     OptimizationFront,
     OptimizerList,
+    PromoteTrial,
 )
+from dspex.operations.optimizations.promotion_job import promote
 from dspex.operations.optimizations.records import OPTIMIZATION_JOB, OptimizationJobRecord
 from dspex.operations.optimizations.stored_trials import front_of, trials_of
 
@@ -81,6 +83,20 @@ async def create_optimization(
     _check_goal(request.configuration, columns["metrics"])
     job = OptimizationJobRecord(**columns, optimizer=request.optimizer, budget=dict(request.budget))
     return await enqueue(operations, OPTIMIZATION_JOB, job, engine=engine)
+
+
+@action(OPTIMIZATION_JOB, scope="write")
+async def promote_trial(operations: Operations, request: PromoteTrial) -> OptimizationJobRecord:
+    """Make a trial the current version if it is better on rows that are new to it, as a job.
+
+    The same request returns the same job.
+
+    Raises:
+        NotBetterError: the trial was compared on these rows already, and is not better.
+        ConflictError: it is being compared on other rows.
+        InvalidError: it may not win, or no rows were held out.
+    """
+    return await promote(operations, request, engine=engine_of(operations))
 
 
 @action(OPTIMIZATION_JOB, scope="execute")

@@ -1,10 +1,20 @@
 """The inputs of actions on optimizations."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from dspex.operations.evaluations.inputs import ProgramOnDataset
+
+_ENOUGH: Final = 10  # rows from which on some are held out
+_HOLDOUT: Final = 0.3
+
+
+def held_out_share(rows: int, settings: Mapping[str, Any]) -> float:
+    """Return the share of the rows that a search holds out."""
+    share: float = settings.get("holdout", _HOLDOUT)
+    return share if rows >= _ENOUGH else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +36,19 @@ class CreateOptimization(ProgramOnDataset):
     optimizer: str = "LabeledFewShot"
     configuration: dict[str, Any] = field(default_factory=dict)
     budget: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromoteTrial:
+    """Make a trial the current version of its program if it is better on rows that it did not see.
+
+    These are by default those that its search held out, or else the rows of a data set (the newest
+    of its name) without those of the search.
+    """
+
+    trial_id: UUID
+    dataset_id: UUID | None = None
+    dataset: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,15 +1,15 @@
 """Optimizations as jobs: a search that continues where it stopped, and stores a better version."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
-from dspex.errors import ConflictError, DefinitionError
+from dspex.errors import DefinitionError
 from dspex.execution.backends import BackendModule, LazyBackend, Optimization, OptimizingBackend
 from dspex.execution.backends.remote import Score
 from dspex.execution.clients import Budget
 from dspex.execution.context import RunContext
-from dspex.execution.modules import Module, build
+from dspex.execution.modules import Module
 from dspex.language.programs import Program
 from dspex.language.records import Example, Prediction
 from dspex.language.signatures import Signature
@@ -29,31 +29,19 @@ from dspex.learning.optimizers.registry import OPTIMIZERS
 from dspex.learning.optimizers.reply_store import ReplyStore
 from dspex.learning.optimizers.verdict import Verdict, judge
 from dspex.operations.evaluations.job_environment import JobEnvironment, Material
-from dspex.operations.framework.store import Change, Insert, Query, Update
 from dspex.operations.jobs import Done, JobRun
+from dspex.operations.optimizations.held_out import answers_of, goal_of, split, with_values_of
 from dspex.operations.optimizations.optimizer_options import Part, option_problem
+from dspex.operations.optimizations.promotion import TrialCheck
 from dspex.operations.optimizations.records import OPTIMIZATION_JOB, OptimizationJobRecord
 from dspex.operations.optimizations.results import (
     outcome_values,
     trial_columns,
-    trial_rows,
     verdict_values,
 )
-from dspex.operations.programs.records import PROGRAM, PROGRAM_VERSION, ProgramVersionRecord
+from dspex.operations.optimizations.search_result import ResultRows, SearchResult
 
-_ENOUGH = 10  # rows from which on some are held out
-_HOLDOUT = 0.3
 _REPORTS = 20  # progress reports in one pass over the rows
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _SearchResult:
-    """The better program, None if there is none; columns and message of the job; its trials."""
-
-    program: Program | None
-    values: Mapping[str, Any]
-    message: str
-    trials: Sequence[Mapping[str, Any]] = ()
 
 
 class OptimizationHandler:
@@ -68,20 +56,28 @@ class OptimizationHandler:
         material = await self._environment.material(run, OPTIMIZATION_JOB)
         if not isinstance(run.job, OptimizationJobRecord):
             raise DefinitionError("this job is not an optimization")
-        train, test = _split(material.data, run.job.configuration)
+        if run.job.trial_id is not None:
+            check = TrialCheck(self._environment, run, job=run.job, material=material)
+            result = await check.result()
+        else:
+            result = await self._search(run, run.job, material)
+        rows = ResultRows(self._environment, run.job, result)
+        return Done(values=result.values, changes=rows.changes, message=result.message)
+
+    async def _search(
+        self, run: JobRun, job: OptimizationJobRecord, material: Material
+    ) -> SearchResult:
+        train, test = split(material.data, job.configuration)
         if test is None:
             run.report(
                 f"too few rows to hold some out ({len(train)}): the winner is not compared with "
                 "the program"
             )
-        is_on_dspy = material.choice.name == "dspy" and run.job.optimizer in DSPY_OPTIMIZERS
-        _check_options(run.job, on_dspy=is_on_dspy)
+        is_on_dspy = material.choice.name == "dspy" and job.optimizer in DSPY_OPTIMIZERS
+        _check_options(job, on_dspy=is_on_dspy)
         if is_on_dspy:
-            result = await self._with_dspy(run, run.job, material, data=(train, test))
-        else:
-            result = await self._natively(run, run.job, material, data=(train, test))
-        rows = _ResultRows(self._environment, run.job, result)
-        return Done(values=result.values, changes=rows.changes, message=result.message)
+            return await self._with_dspy(run, job, material, data=(train, test))
+        return await self._natively(run, job, material, data=(train, test))
 
     async def _natively(
         self,
@@ -90,20 +86,15 @@ class OptimizationHandler:
         material: Material,
         *,
         data: tuple[Dataset, Dataset | None],
-    ) -> _SearchResult:
-        settings, program = job.configuration, material.choice.program
-        is_here = material.choice.name == "native"
-        module: Module = (
-            build(program, code=self._environment.code)
-            if is_here
-            else BackendModule(program, material.choice.backend)
-        )
+    ) -> SearchResult:
+        settings = job.configuration
+        module = self._environment.module(material.choice)
         search = Search(
             rows=settings.get("rows"),
             test=data[1],
             insists=bool(settings.get("insist")),
             race=bool(settings.get("race")),
-            **_goal(settings),
+            **goal_of(settings),
             budget=Budget(**job.budget),
             journal=material.journal,
             control=Control(),
@@ -128,8 +119,8 @@ class OptimizationHandler:
         material: Material,
         *,
         data: tuple[Dataset, Dataset | None],
-    ) -> _SearchResult:
-        async with await self._answers(job, material) as answers:
+    ) -> SearchResult:
+        async with await answers_of(job, material) as answers:
             return await self._optimize_on_dspy(run, job, material, data=data, answers=answers)
 
     async def _optimize_on_dspy(
@@ -140,7 +131,7 @@ class OptimizationHandler:
         *,
         data: tuple[Dataset, Dataset | None],
         answers: ReplyStore,
-    ) -> _SearchResult:
+    ) -> SearchResult:
         train, test = data
         settings = job.configuration
         if settings.get("race"):
@@ -150,7 +141,7 @@ class OptimizationHandler:
             )
         context = await self._environment.answered(run, answers)
         backend = await _optimizing(material)
-        search = Search(test=test, insists=bool(settings.get("insist")), **_goal(settings))
+        search = Search(test=test, insists=bool(settings.get("insist")), **goal_of(settings))
         goal = search.goal(list(material.metrics))
         name = (
             goal.objective if goal.objective in material.metrics else next(iter(material.metrics))
@@ -189,19 +180,7 @@ class OptimizationHandler:
         message = str(verdict) if verdict is not None else f"dspy's {job.optimizer} made a program"
         if isinstance(judgement, str):
             message = f"{message}, and it could not be compared on the held-out rows: {judgement}"
-        return _SearchResult(program=None if keeps else better, values=values, message=message)
-
-    async def _answers(self, job: OptimizationJobRecord, material: Material) -> ReplyStore:
-        concurrency = job.configuration.get("concurrency") or 8
-        budget = Budget(**job.budget)
-        answers = ReplyStore(
-            material.journal, budget=budget, control=Control(), concurrency=concurrency
-        )
-        for entry in await material.journal.entries():
-            if entry["kind"] in {"answer", "lost"}:
-                answers.restore(entry)
-        budget.begin(answers.elapsed)
-        return answers
+        return SearchResult(program=None if keeps else better, values=values, message=message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,83 +221,6 @@ class _ProgressReporter:
         )
 
 
-class _ResultRows:
-    """The trials and the version with the result of a job, made when the job ends.
-
-    They are made again if the program has changed in between.
-    """
-
-    def __init__(
-        self, environment: JobEnvironment, job: OptimizationJobRecord, result: _SearchResult
-    ) -> None:
-        self._environment = environment
-        self._job = job
-        self._result = result
-
-    async def changes(self) -> tuple[Mapping[str, Any], Sequence[Change]]:
-        environment, program = self._environment, self._result.program
-        trials = trial_rows(
-            self._job,
-            self._result.trials,
-            new_id=environment.new_id,
-            now=environment.clock.now(),
-        )
-        if program is None:
-            return {}, trials
-        values, changes = await self._version(program)
-        return values, [*trials, *changes]
-
-    async def _version(self, program: Program) -> tuple[Mapping[str, Any], Sequence[Change]]:
-        store, job = self._environment.store, self._job
-        record = await store.get(PROGRAM, id=job.program_id)
-        if record is None:
-            raise ConflictError("the program of this job is gone")
-        existing = await self._newest(content_hash=program.content_hash)
-        version = existing or await self._new(program)
-        changes: list[Change] = [] if existing is not None else [Insert(version)]
-        # a change that somebody has made since the job began stays
-        if record.current_version_id == job.program_version_id:
-            values = {"current_version_id": version.id, "updated_at": self._environment.clock.now()}
-            expected = {"current_version_id": job.program_version_id}
-            changes.append(Update(resource=PROGRAM, id=record.id, values=values, expected=expected))
-        return {"result_version_id": version.id}, changes
-
-    async def _newest(self, **where: Any) -> ProgramVersionRecord | None:
-        query = Query(where={"program_id": self._job.program_id, **where}, limit=1)
-        versions = await self._environment.store.select(PROGRAM_VERSION, query)
-        return versions[0] if versions else None
-
-    async def _new(self, program: Program) -> ProgramVersionRecord:
-        newest, now = await self._newest(), self._environment.clock.now()
-        return ProgramVersionRecord(
-            id=self._environment.new_id(),
-            workspace=self._job.workspace,
-            created_at=now,
-            updated_at=now,
-            program_id=self._job.program_id,
-            number=1 if newest is None else newest.number + 1,
-            content_hash=program.content_hash,
-            definition=program.definition(),
-            assignment=dict(program.assignment),
-            parent_id=self._job.program_version_id,
-            made_by=f"job {self._job.id}",
-        )
-
-
-def _split(data: Dataset, settings: Mapping[str, Any]) -> tuple[Dataset, Dataset | None]:
-    share = settings.get("holdout", _HOLDOUT)
-    if not share or len(data) < _ENOUGH:
-        return data, None
-    test, train = data.split(share, seed=settings.get("seed") or 0)
-    return train, test
-
-
-def _goal(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a search is after, as far as the settings of a job say it."""
-    values = {name: settings.get(name) for name in ("maximize", "subject_to", "alpha", "on_error")}
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def _check_options(job: OptimizationJobRecord, *, on_dspy: bool) -> None:
     """Refuse what callers may not say to the optimizer that runs here.
 
@@ -341,25 +243,15 @@ def _optimizer(job: OptimizationJobRecord) -> Optimizer:
         raise DefinitionError(f"{job.optimizer} does not take these options: {error}") from error
 
 
-def _of_outcome(outcome: Outcome[Module], program: Program) -> _SearchResult:
-    better = replace(program, **_winner(outcome, program))
+def _of_outcome(outcome: Outcome[Module], program: Program) -> SearchResult:
+    better = with_values_of(outcome.program, program)
     is_same = better.content_hash == program.content_hash
-    return _SearchResult(
+    return SearchResult(
         program=None if is_same else better,
         values=outcome_values(outcome),
         message=outcome.conclusion,
         trials=trial_columns(outcome),
     )
-
-
-def _winner(outcome: Outcome[Module], program: Program) -> dict[str, Any]:
-    winner = outcome.program.to_program(program.name)
-    return {
-        "signature": winner.signature,
-        "root": winner.root,
-        "space": winner.space,
-        "assignment": winner.assignment,
-    }
 
 
 async def _optimizing(material: Material) -> OptimizingBackend:

@@ -21,14 +21,16 @@ class OptimizationJobRecord(ProgramJobRecord):
 
     `program_version_id` is the version that it starts from. `needs` is the code root and revision
     that a worker must have. `result_version_id` is the new program version, or None if no
-    significantly better one was found. `turn`, `worker`, `retry_at` and `attempts` are as in an
-    evaluation.
+    significantly better one was found. With `trial_id`, the job does not search: it compares this
+    trial with the program on rows that the search of the trial did not see. `turn`, `worker`,
+    `retry_at` and `attempts` are as in an evaluation.
     """
 
     optimizer: str
     budget: dict[str, Any]
     best: dict[str, Any] | None = None
     result_version_id: UUID | None = None
+    trial_id: UUID | None = None
 
 
 OPTIMIZATION_JOB = JobResource(
@@ -43,7 +45,7 @@ OPTIMIZATION_JOB = JobResource(
         "dataset_id": "dataset",
         "result_version_id": "program_version",
     },
-    pointers=JOB_POINTERS,
+    pointers={**JOB_POINTERS, "trial_id": "trial"},
     owner="program_id",
     indexes=(("workspace", "id"), ("status",), ("program_id",)),
     hidden=JOB_HIDDEN,
@@ -58,7 +60,8 @@ class TrialRecord(Row):
     `figures` are those that objectives and limits refer to. `score` is the first metric, None if no
     row could be scored. `rows` were scored, `failed` of the others failed. A trial that is not
     final may not win; those `is_on_front` no other beats in all metrics and cost. `assignment` has
-    the values of its variables; it is None for trials of earlier versions.
+    the values of its variables; it is None for trials of earlier versions. `promotion_id` is the
+    job that checks or has checked whether it may become a version.
     """
 
     optimization_job_id: UUID
@@ -73,6 +76,7 @@ class TrialRecord(Row):
     is_on_front: bool
     figures: dict[str, Any]
     assignment: dict[str, Any] | None = None
+    promotion_id: UUID | None = None
 
 
 TRIAL = Resource(
@@ -80,6 +84,7 @@ TRIAL = Resource(
     plural="trials",
     entity=TrialRecord,
     references={"optimization_job_id": "optimization_job", "program_id": "program"},
+    pointers={"promotion_id": "optimization_job"},
     owner="program_id",
     unique=(("optimization_job_id", "number"),),
     indexes=(("workspace", "id"), ("program_id",)),

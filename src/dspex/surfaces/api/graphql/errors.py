@@ -108,6 +108,7 @@ ERROR_TYPES = (
     _error("InvalidError", "The input is wrong; `fields` says where and what would be right."),
     _error("NotFoundError", "There is no such row in this workspace."),
     _error("ConflictError", "The row is in another state, or exists already."),
+    _error("NotBetterError", "The trial is not better on rows that its search did not see."),
     _error("ForbiddenError", "The key lacks a scope."),
     _error("QuotaError", "The workspace has stored as much as it may."),
 )
