@@ -66,13 +66,13 @@ __all__ = [
     "ConfigurationError", "ConflictError", "ContextTooLongError", "DeadlineError",
     "DefinitionError", "DivergenceError", "DspexError", "ExecutionError", "FieldError",
     "ForbiddenError", "FrameTooLargeError", "InputError", "InternalError", "InvalidError",
-    "MediaError", "ModelError", "ModelTimeoutError", "ModelUnavailableError", "NotFoundError",
-    "NotJsonError", "PoolExhaustedError", "PoolRestingError", "QuestionExpiredError",
-    "QuotaError", "RateLimitedError", "RefusedError", "RepetitionError", "RestartLimitError",
-    "RetrievalError", "SandboxError", "SchemaError", "SignatureError", "StaleCodeError",
-    "StorageError", "ToolError", "UnavailableError", "VariableError", "WaitingForAnswerError",
-    "WorkerError", "WorkerLostError", "WorkerProtocolError", "WorkerStalledError",
-    "WorkerStartError", "WorkerTimeoutError",
+    "MediaError", "ModelError", "ModelTimeoutError", "ModelUnavailableError", "NotBetterError",
+    "NotFoundError", "NotJsonError", "PoolExhaustedError", "PoolRestingError",
+    "QuestionExpiredError", "QuotaError", "RateLimitedError", "RefusedError", "RepetitionError",
+    "RestartLimitError", "RetrievalError", "SandboxError", "SchemaError", "SignatureError",
+    "StaleCodeError", "StorageError", "ToolError", "UnavailableError", "VariableError",
+    "WaitingForAnswerError", "WorkerError", "WorkerLostError", "WorkerProtocolError",
+    "WorkerStalledError", "WorkerStartError", "WorkerTimeoutError",
 ]  # fmt: skip
 
 
