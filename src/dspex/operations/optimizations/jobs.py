@@ -39,7 +39,7 @@ from dspex.operations.optimizations.results import (
     trial_columns,
     verdict_values,
 )
-from dspex.operations.optimizations.search_result import ResultRows, SearchResult
+from dspex.operations.optimizations.search_result import OptimizationResult, ResultRows
 
 _REPORTS = 20  # progress reports in one pass over the rows
 
@@ -66,7 +66,7 @@ class OptimizationHandler:
 
     async def _search(
         self, run: JobRun, job: OptimizationJobRecord, material: Material
-    ) -> SearchResult:
+    ) -> OptimizationResult:
         train, test = split(material.data, job.configuration)
         if test is None:
             run.report(
@@ -86,7 +86,7 @@ class OptimizationHandler:
         material: Material,
         *,
         data: tuple[Dataset, Dataset | None],
-    ) -> SearchResult:
+    ) -> OptimizationResult:
         settings = job.configuration
         module = self._environment.module(material.choice)
         search = Search(
@@ -119,7 +119,7 @@ class OptimizationHandler:
         material: Material,
         *,
         data: tuple[Dataset, Dataset | None],
-    ) -> SearchResult:
+    ) -> OptimizationResult:
         async with await answers_of(job, material) as answers:
             return await self._optimize_on_dspy(run, job, material, data=data, answers=answers)
 
@@ -131,7 +131,7 @@ class OptimizationHandler:
         *,
         data: tuple[Dataset, Dataset | None],
         answers: ReplyStore,
-    ) -> SearchResult:
+    ) -> OptimizationResult:
         train, test = data
         settings = job.configuration
         if settings.get("race"):
@@ -180,7 +180,7 @@ class OptimizationHandler:
         message = str(verdict) if verdict is not None else f"dspy's {job.optimizer} made a program"
         if isinstance(judgement, str):
             message = f"{message}, and it could not be compared on the held-out rows: {judgement}"
-        return SearchResult(program=None if keeps else better, values=values, message=message)
+        return OptimizationResult(program=None if keeps else better, values=values, message=message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,10 +243,10 @@ def _optimizer(job: OptimizationJobRecord) -> Optimizer:
         raise DefinitionError(f"{job.optimizer} does not take these options: {error}") from error
 
 
-def _of_outcome(outcome: Outcome[Module], program: Program) -> SearchResult:
+def _of_outcome(outcome: Outcome[Module], program: Program) -> OptimizationResult:
     better = with_values_of(outcome.program, program)
     is_same = better.content_hash == program.content_hash
-    return SearchResult(
+    return OptimizationResult(
         program=None if is_same else better,
         values=outcome_values(outcome),
         message=outcome.conclusion,

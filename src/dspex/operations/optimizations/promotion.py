@@ -24,7 +24,7 @@ from dspex.operations.optimizations.records import (
     TrialRecord,
 )
 from dspex.operations.optimizations.results import verdict_values
-from dspex.operations.optimizations.search_result import SearchResult
+from dspex.operations.optimizations.search_result import OptimizationResult
 from dspex.operations.programs.records import PROGRAM_VERSION
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class TrialCheck:
         self._job = job
         self._material = material
 
-    async def result(self) -> SearchResult:
+    async def result(self) -> OptimizationResult:
         """Return the trial as the better program.
 
         Raises:
@@ -74,7 +74,7 @@ class TrialCheck:
         if program.content_hash == self._material.program.content_hash:
             message = f"{label}, is the current version already"
             best = {**shown, "conclusion": message}
-            return SearchResult(program=program, values={"best": best}, message=message)
+            return OptimizationResult(program=program, values={"best": best}, message=message)
         rows = _unseen(self._material.data, origin)
         self._run.report(f"{label}, is compared with the program on {quantity(len(rows), 'row')}")
         search = Search(**goal_of(self._job.configuration))
@@ -86,7 +86,7 @@ class TrialCheck:
         if not verdict.is_better:
             self._run.report(str(verdict), verdict=result)
             raise NotBetterError(f"{label}, does not become a version: {verdict}")
-        return SearchResult(
+        return OptimizationResult(
             program=program, values={"best": {**shown, **result}}, message=str(verdict)
         )
 

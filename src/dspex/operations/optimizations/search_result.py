@@ -14,7 +14,7 @@ from dspex.operations.programs.records import PROGRAM, PROGRAM_VERSION, ProgramV
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchResult:
+class OptimizationResult:
     """The better program, None if there is none; columns and message of the job; its trials."""
 
     program: Program | None
@@ -30,7 +30,7 @@ class ResultRows:
     """
 
     def __init__(
-        self, environment: JobEnvironment, job: OptimizationJobRecord, result: SearchResult
+        self, environment: JobEnvironment, job: OptimizationJobRecord, result: OptimizationResult
     ) -> None:
         """Take the environment of jobs, the job, and its result."""
         self._environment = environment
