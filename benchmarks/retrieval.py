@@ -1,6 +1,7 @@
 """Stored collections: ingestion and search, on SQLite and PostgreSQL.
 
     python benchmarks/retrieval.py [--quick] [--check] [--database sqlite|postgres] [--memory MIB]
+    python benchmarks/retrieval.py --million [COUNT] [--check] [--database sqlite|postgres]
 
 100,000 chunks of 384 dimensions (--quick: 20,000): embeddings of 2,000 questions of customers
 (banking77) by the offline embedder, perturbed with a seed. They are made once and kept in the
@@ -9,6 +10,9 @@ temporary folder; no embedder runs while anything is measured. Chunks are added 
 the exact ranking, which NumPy computes. The first search of each kind is reported apart: it reads
 into memory what later ones find there. With `--memory 128` the vectors do not fit there: PostgreSQL
 searches them by HNSW, and SQLite reads them in portions.
+
+`--million` adds a million tiny documents without vectors instead, and measures what memory that
+takes: it may not grow with their number.
 
 The data is in `../shared` beside the repository, or in DSPEX_SHARED.
 """
@@ -19,11 +23,13 @@ import csv
 import json
 import os
 import random
+import resource
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +54,7 @@ from dspex.testing.postgres import PostgresServer
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("DSPEX_SHARED", HERE.parents[1] / "shared"))
 DIMENSIONS, K, AT_ONCE = 384, 10, 5_000
+TINY_AT_ONCE, MOST_GROWTH_MB = 10_000, 64
 FIRST = 5  # searches that are not counted
 P95_MS = {"sqlite": 60.0, "postgres": 20.0}
 RARE: Mapping[str, Any] = {"percent": 7}
@@ -122,7 +129,15 @@ class Side:
         self.texts = texts
         self.documents, self.queries = vectors
 
-    async def measure(self) -> dict[str, float]:
+    async def measure(self, *, tiny: int | None) -> dict[str, float]:
+        async with self.opened():
+            if tiny:
+                return await self.add_tiny(tiny)
+            return {**await self.add(), **await self.searches()}
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Open the database in this process; the embedder is that of the benchmark."""
         async with open_services(self.settings) as services:
             embedders = OneEmbedder(StoredVectors(self.documents, self.queries))
             dependencies = services.operations.dependencies.with_services(
@@ -140,9 +155,12 @@ class Side:
             storage = dependencies.services[CollectionStorage]
             handler = IngestionHandler(dependencies.store, storage, embedders)
             self.runner = JobRunner(rows, handlers={"ingestion": handler}, policy=policy)
-            figures = await self.add()
-            for name, values in SEARCHES.items():
-                figures |= await self.search(name, **values)
+            yield
+
+    async def searches(self) -> dict[str, float]:
+        figures: dict[str, float] = {}
+        for name, values in SEARCHES.items():
+            figures |= await self.search(name, **values)
         return figures
 
     async def add(self) -> dict[str, float]:
@@ -161,14 +179,45 @@ class Side:
         }
 
     async def add_part(self, first: int) -> Any:
-        documents = [
-            {
-                "key": str(number),
-                "text": f"{self.texts[number % len(self.texts)]} {number}",
-                "metadata": {"percent": number % 100},
-            }
-            for number in range(first, min(first + AT_ONCE, len(self.documents)))
-        ]
+        return await self.add_documents(
+            [
+                {
+                    "key": str(number),
+                    "text": f"{self.texts[number % len(self.texts)]} {number}",
+                    "metadata": {"percent": number % 100},
+                }
+                for number in range(first, min(first + AT_ONCE, len(self.documents)))
+            ]
+        )
+
+    async def add_tiny(self, count: int) -> dict[str, float]:
+        """Add documents of two words, and search them."""
+        collection = CreateCollection(name="benchmark", embedder="none")
+        await self.operations.perform(actions.create_collection, collection)
+        sizes, start = [], time.perf_counter()
+        for first in range(0, count, TINY_AT_ONCE):
+            await self.add_documents(
+                [
+                    {"key": str(number), "text": f"lamp {number}"}
+                    for number in range(first, min(first + TINY_AT_ONCE, count))
+                ]
+            )
+            sizes.append(peak_mb())
+        seconds = time.perf_counter() - start
+        for query in (f"{count - 1}", "lamp"):
+            request = SearchCollection(collection="benchmark", query=query, mode="lexical")
+            result = await self.operations.perform(actions.search_collection, request)
+            assert result.collection.documents == count, result.collection
+            assert result.passages, query
+        return {
+            "seconds": seconds,
+            "chunks a second": count / seconds,
+            "memory after 20,000, MB": sizes[min(1, len(sizes) - 1)],
+            "memory after all, MB": sizes[-1],
+            "memory after searches, MB": peak_mb(),
+        }
+
+    async def add_documents(self, documents: Sequence[Mapping[str, Any]]) -> Any:
         request = AddDocuments(collection="benchmark", documents=documents)
         job = await self.operations.perform(actions.add_documents, request)
         await self.runner.run("ingestion", job.id, job.turn)
@@ -208,6 +257,17 @@ class Side:
         return {int(n) * step + first for n in np.argpartition(scores, -K)[-K:]}
 
 
+def peak_mb() -> float:
+    """Return the most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def problems_of_tiny(database: str, figures: Mapping[str, float]) -> list[str]:
+    growth = figures["memory after all, MB"] - figures["memory after 20,000, MB"]
+    text = f"{database}: memory grows by less than {MOST_GROWTH_MB} MB while documents are added"
+    return [text] if growth > MOST_GROWTH_MB else []
+
+
 def problems(database: str, figures: Mapping[str, float]) -> list[str]:
     rare, limit = "dense, 1% pass", P95_MS[database]
     checks = {
@@ -230,13 +290,14 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--database", choices=["sqlite", "postgres"])
     parser.add_argument("--memory", type=int, default=512, help="search_memory_mib")
+    parser.add_argument("--million", type=int, nargs="?", const=1_000_000, metavar="COUNT")
     options = parser.parse_args()
     count, searches = (20_000, 100) if options.quick else (100_000, 400)
     texts = questions()
     base = base_vectors(texts)
     vectors = perturbed(base, count, 1), perturbed(base, searches, 2)
     failures: list[str] = []
-    results: dict[str, Any] = {"chunks": count, "memory": options.memory}
+    results: dict[str, Any] = {"chunks": options.million or count, "memory": options.memory}
     with tempfile.TemporaryDirectory() as folder, PostgresServer(is_durable=True) as server:
         settings = Settings(
             state_dir=Path(folder),
@@ -249,15 +310,15 @@ def main() -> int:
             if options.database not in {None, database}:
                 continue
             asyncio.run(migrated(side))
-            figures = asyncio.run(Side(side, texts, vectors).measure())
-            print(f"\n{database}, {count} chunks")
+            figures = asyncio.run(Side(side, texts, vectors).measure(tiny=options.million))
+            print(f"\n{database}, {options.million or count} chunks")
             for name, value in figures.items():
                 print(f"  {name:28} {value:10.3f}")
-            failures += problems(database, figures)
+            failures += (problems_of_tiny if options.million else problems)(database, figures)
             results[database] = figures
     folder_of_results = HERE / "results"
     folder_of_results.mkdir(exist_ok=True)
-    file = folder_of_results / "retrieval.json"
+    file = folder_of_results / f"retrieval{'_million' if options.million else ''}.json"
     file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(*(f"NOT REACHED: {failure}" for failure in failures), sep="\n")
     return 1 if options.check and failures else 0

@@ -54,6 +54,34 @@ async def test_terms_and_how_often_each_chunk_has_them(open_desk: OpenDesk) -> N
             assert part.ids.tolist() == [last]
 
 
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [
+        ("chair", "path"),
+        ("example", "address"),
+        ("19", "hyphen"),
+        ("day", "hyphen"),
+        ("readme", "file"),
+        ("cafe", "accent"),
+        ("CAFÉ", "accent"),
+        ("cafe\u0301", "accent"),
+        ("ähre", "umlaut"),
+    ],
+)
+async def test_each_database_divides_words_alike(open_desk: OpenDesk, word: str, key: str) -> None:
+    texts = {
+        "path": "lamp/chair and/or sofa",
+        "address": "shop@example.com",
+        "hyphen": "covid-19 on a 14-day tour",
+        "file": "readme.txt",
+        "accent": "Café",
+        "umlaut": "Ähre",
+    }
+    async with open_desk() as desk:
+        await create(desk, texts, "en")
+        assert await desk.keys("handbook", word, mode="lexical") == [key]
+
+
 def bm25(texts: dict[str, str], query: str, *, distinct: bool) -> list[tuple[str, float]]:
     """Return the keys of texts with their scores, as the paper computes them."""
     terms = {key: Counter(re.findall(r"\w+", text)) for key, text in texts.items()}

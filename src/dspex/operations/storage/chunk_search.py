@@ -1,6 +1,6 @@
 """Searches of one index in one database: by words, and by vectors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -39,6 +39,10 @@ class DenseRanking:
     exact: bool = True
 
 
+RankVectors = Callable[[], DenseRanking]
+"""Ranks the best chunks by their vectors; needs no database, so a thread may run it."""
+
+
 class ChunkSearch(Protocol):
     """The tables in which an index is searched. Each method is part of a transaction."""
 
@@ -72,8 +76,8 @@ class ChunkSearch(Protocol):
 
     async def dense(
         self, connection: AsyncConnection, query: ChunkQuery, snapshot: Snapshot
-    ) -> DenseRanking:
-        """Return the best chunks by their vectors."""
+    ) -> RankVectors:
+        """Read what a ranking by vectors needs, and return what makes it."""
         ...
 
 

@@ -1,5 +1,6 @@
 """The port `CollectionStorage`: chunks of collections in SQLite or PostgreSQL."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import fields
@@ -329,12 +330,7 @@ class SQLCollections:
     async def _matches_now(
         self, connection: AsyncConnection, query: ChunkQuery, snapshot: Snapshot
     ) -> ChunkMatches:
-        lexical: Ranking = []
-        dense = DenseRanking(ranking=[], scanned=None)
-        if query.text is not None:
-            lexical = await self._search.lexical(connection, query, snapshot)
-        if query.vector is not None:
-            dense = await self._search.dense(connection, query, snapshot)
+        lexical, dense = await self._rankings(connection, query, snapshot)
         ranking = lexical or dense.ranking
         if lexical and dense.ranking:
             keys = [[key for key, _ in each] for each in (lexical, dense.ranking)]
@@ -344,6 +340,23 @@ class SQLCollections:
             scanned=dense.scanned,
             exact=dense.exact,
         )
+
+    async def _rankings(
+        self, connection: AsyncConnection, query: ChunkQuery, snapshot: Snapshot
+    ) -> tuple[Ranking, DenseRanking]:
+        """Rank by words and by vectors, these in a thread while words are read."""
+        if query.vector is None:
+            lexical = await self._search.lexical(connection, query, snapshot)
+            return lexical, DenseRanking(ranking=[], scanned=None)
+        rank = await self._search.dense(connection, query, snapshot)
+        if query.text is None:
+            return [], await asyncio.to_thread(rank)
+        dense = asyncio.create_task(asyncio.to_thread(rank))
+        try:
+            lexical = await self._search.lexical(connection, query, snapshot)
+        finally:
+            await dense
+        return lexical, dense.result()
 
     async def texts(self, index: Index, *, limit: int) -> Sequence[Passage] | None:
         """Return all documents; see `CollectionStorage.texts`."""

@@ -1,8 +1,10 @@
 """One database: its engine, its settings, and its errors as `StorageError`."""
 
 import json
+import math
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "forei
 
 # An arbitrary number: migrations of a PostgreSQL database hold this advisory lock.
 _LOCK = 7204107
+_PAUSE = 1.0  # seconds
 _EMBEDDED = "sqlite+aiosqlite:///"
 
 
@@ -61,12 +64,12 @@ class Database:
 
         options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": json.loads}
         if isinstance(self.driver, PostgresDriver):
-            return create_async_engine(
-                "postgresql+asyncpg://",
-                async_creator=self.driver.connect,
-                pool_pre_ping=True,
-                **options,
+            engine = create_async_engine(
+                "postgresql+asyncpg://", async_creator=self.driver.connect, **options
             )
+            sa.event.listen(engine.sync_engine, "checkin", _note_use)
+            sa.event.listen(engine.sync_engine, "checkout", _check_connection)
+            return engine
         engine = create_async_engine(self.url, **options)
         sa.event.listen(engine.sync_engine, "connect", _set_pragmas)
         sa.event.listen(engine.sync_engine, "begin", _begin)
@@ -186,6 +189,26 @@ class Database:
             raise self.storage_error(operation, str(error.orig)) from error
         except (SQLAlchemyError, OSError) as error:
             raise self.storage_error(operation, str(error)) from error
+
+
+def _note_use(_connection: Any, record: Any) -> None:
+    record.info["used"] = time.monotonic()
+
+
+def _check_connection(connection: Any, record: Any, _proxy: Any) -> None:
+    """Let the pool replace a lost connection; the server is only asked after a pause.
+
+    Asking takes four messages, longer than most statements.
+    """
+    import sqlalchemy as sa
+
+    if not connection.driver_connection.is_closed():
+        if time.monotonic() - record.info.get("used", math.inf) < _PAUSE:
+            return
+        with suppress(sa.exc.DBAPIError, connection.dbapi.Error):
+            connection.ping()
+            return
+    raise sa.exc.DisconnectionError("the connection is lost")
 
 
 _FIXES = {

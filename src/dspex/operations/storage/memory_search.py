@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,7 @@ from dspex.operations.storage.chunk_search import (
     VISIBLE,
     DenseRanking,
     Ranking,
+    RankVectors,
     Snapshot,
     bound,
 )
@@ -90,19 +92,24 @@ class MemorySearch:
 
     async def dense(
         self, connection: AsyncConnection, query: ChunkQuery, snapshot: Snapshot
-    ) -> DenseRanking:
-        """Return the best chunks by their vectors; see `ChunkSearch.dense`."""
+    ) -> RankVectors:
+        """Return what ranks the best chunks by their vectors; see `ChunkSearch.dense`."""
         vector = query.vector
         if vector is None or query.index.dimensions is None or not snapshot.chunks:
-            return DenseRanking(ranking=[], scanned=0)
+            return partial(DenseRanking, ranking=[], scanned=0)
         if not self.has_room_for_vectors(snapshot.chunks, query.index):
-            return await self._in_portions(connection, query, vector)
+            ranking, scanned = await self._in_portions(connection, query, vector)
+            return partial(DenseRanking, ranking=ranking, scanned=scanned)
         loader = self.loader(connection, query.index)
         view = await loader.view(snapshot)
         vectors = await loader.vectors(view, vector)
         mask = await self.mask(loader, query, view)
-        ranking, scanned = await asyncio.to_thread(vectors.best, query.limit, mask)
-        return DenseRanking(ranking=ranking, scanned=scanned)
+
+        def rank() -> DenseRanking:
+            ranking, scanned = vectors.best(query.limit, mask)
+            return DenseRanking(ranking=ranking, scanned=scanned)
+
+        return rank
 
     async def passing(
         self, connection: AsyncConnection, query: ChunkQuery, snapshot: Snapshot
@@ -140,7 +147,7 @@ class MemorySearch:
 
     async def _in_portions(
         self, connection: AsyncConnection, query: ChunkQuery, vector: "Vectors"
-    ) -> DenseRanking:
+    ) -> tuple[Ranking, int]:
         """Rank a collection that is too large for the memory, a portion at a time."""
         import numpy as np
 
@@ -156,7 +163,7 @@ class MemorySearch:
             page = {**values, "after": after, "portion": _PORTION}
             rows = (await connection.execute(bound(statement, query.index, page))).all()
             if not rows:
-                return DenseRanking(ranking=best, scanned=scanned)
+                return best, scanned
             data = b"".join(row[1] for row in rows)
             scores = np.frombuffer(data, dtype="<f4").reshape(len(rows), len(vector)) @ vector
             ids = np.array([*(key for key, _ in best), *(row[0] for row in rows)], dtype=np.int64)

@@ -1,9 +1,11 @@
 """Searches in PostgreSQL: tsvector for words, and vectors in memory or by pgvector."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 from uuid import UUID
 
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dspex.errors import ConfigurationError
@@ -12,16 +14,17 @@ from dspex.operations.collections.collection_storage import ChunkQuery, Index
 from dspex.operations.storage.chunk_search import (
     DenseRanking,
     Ranking,
+    RankVectors,
     Snapshot,
     bound,
 )
-from dspex.operations.storage.chunk_tables import search_table
+from dspex.operations.storage.chunk_tables import CHUNKS, search_table
 from dspex.operations.storage.conditions import conditions_sql, postgres_condition
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.memory_cache import MemoryCache
 from dspex.operations.storage.memory_search import MemorySearch
 from dspex.operations.storage.postgres_vectors import PostgresVectors
-from dspex.operations.storage.postgres_words import TSVectorWords, configuration
+from dspex.operations.storage.postgres_words import TSVectorWords, configuration, plain_text
 
 REMEDIES: Final = (
     "Raise `search_memory_mib` so that they fit into memory; or a superuser of the database runs "
@@ -60,12 +63,21 @@ class PostgresSearch:
 
     async def add(self, connection: AsyncConnection, index: Index, *, after: int) -> None:
         """Add new chunks; see `ChunkSearch.add`."""
+        query = sa.select(CHUNKS.c.id, CHUNKS.c.text).where(
+            CHUNKS.c.index_id == index.id, CHUNKS.c.id > after
+        )
+        rows = (await connection.execute(query)).all()
         sql = (
             f"INSERT INTO {search_table(index.id)} (chunk_id, version_id, metadata, words) "
-            f"SELECT id, version_id, metadata, to_tsvector('{configuration(index)}', text) "
-            "FROM chunks WHERE index_id = :index_id AND id > :after"
+            "SELECT c.id, c.version_id, c.metadata, "
+            f"to_tsvector('{configuration(index)}', t.words) "
+            "FROM unnest(CAST(:ids AS bigint[]), CAST(:texts AS text[])) AS t (id, words) "
+            "JOIN chunks AS c ON c.id = t.id"
         )
-        await connection.execute(bound(sql, index, {"after": after}))
+        texts = [plain_text(index, row.text) for row in rows]
+        await connection.execute(
+            bound(sql, index, {"ids": [row.id for row in rows], "texts": texts})
+        )
         await self._vectors.add(connection, index, after=after)
 
     async def remove(
@@ -100,7 +112,7 @@ class PostgresSearch:
             return []
         if self._memory.has_room_for_words(snapshot):
             return await self._memory.lexical(connection, query, snapshot, words=words)
-        text = " | ".join(f"'{word}'" for word in words)
+        text = " | ".join(f"'{word}'" for word in plain_text(query.index, " ".join(words)).split())
         conditions, values = conditions_sql(query.where, "s.metadata", postgres_condition)
         terms = f"to_tsquery('{configuration(query.index)}', :words)"
         sql = (
@@ -115,10 +127,10 @@ class PostgresSearch:
 
     async def dense(
         self, connection: AsyncConnection, query: ChunkQuery, snapshot: Snapshot
-    ) -> DenseRanking:
-        """Return the best chunks by their vectors; see `ChunkSearch.dense`."""
+    ) -> RankVectors:
+        """Return what ranks the best chunks by their vectors; see `ChunkSearch.dense`."""
         if query.vector is None or query.index.dimensions is None:
-            return DenseRanking(ranking=[], scanned=0)
+            return partial(DenseRanking, ranking=[], scanned=0)
         has_room = self._memory.has_room_for_vectors(snapshot.chunks, query.index)
         if has_room or not await self._vectors.has_index(connection, query.index):
             if not has_room and snapshot.chunks > _MAX_PORTIONS:
@@ -127,6 +139,13 @@ class PostgresSearch:
                     f"read. {REMEDIES}"
                 )
             return await self._memory.dense(connection, query, snapshot)
+        ranking = await self._by_pgvector(connection, query, snapshot)
+        return lambda: ranking
+
+    async def _by_pgvector(
+        self, connection: AsyncConnection, query: ChunkQuery, snapshot: Snapshot
+    ) -> DenseRanking:
+        """Let the database rank what the memory has no room for."""
         if query.where:
             ids = await self._memory.passing(connection, query, snapshot)
             if len(ids) <= _MAX_EXACT:

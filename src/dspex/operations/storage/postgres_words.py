@@ -1,5 +1,6 @@
 """Words of chunks that PostgreSQL has indexed as tsvector; see `WordTable`."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -8,6 +9,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dspex.execution.retrieval.words import remove_accents, split_words
 from dspex.operations.collections.collection_storage import Index
 from dspex.operations.storage.chunk_tables import search_table
 from dspex.operations.storage.word_table import Postings
@@ -38,6 +40,17 @@ def configuration(index: Index) -> str:
     return _CONFIGURATIONS.get(index.language, "simple")
 
 
+def plain_text(index: Index, text: str) -> str:
+    """Return the words of a text, divided as FTS5 divides them.
+
+    The parser of PostgreSQL would make one term of "lamp/chair", an address, or the "-19" in
+    "covid-19". Stems of other languages than English depend on accents.
+    """
+    if configuration(index) in {"english", "simple"}:
+        return " ".join(split_words(remove_accents(text)))
+    return " ".join(split_words(unicodedata.normalize("NFC", text)))
+
+
 class TSVectorWords:
     """Reads the terms, lengths and postings of a column of type tsvector.
 
@@ -52,7 +65,9 @@ class TSVectorWords:
             "SELECT lexeme, cardinality(positions) "
             f"FROM unnest(to_tsvector('{configuration(index)}', :words))"
         )
-        rows = await connection.execute(sa.text(sql).bindparams(words=" ".join(words)))
+        rows = await connection.execute(
+            sa.text(sql).bindparams(words=plain_text(index, " ".join(words)))
+        )
         return Counter({row[0]: row[1] for row in rows})
 
     async def common_terms(

@@ -11,8 +11,8 @@ from dspex.execution.retrieval.words import words_of
 from dspex.operations.collections.collection_storage import ChunkQuery, Index
 from dspex.operations.storage.chunk_search import (
     VISIBLE,
-    DenseRanking,
     Ranking,
+    RankVectors,
     Snapshot,
     bound,
 )
@@ -109,6 +109,6 @@ class SQLiteSearch:
 
     async def dense(
         self, connection: AsyncConnection, query: ChunkQuery, snapshot: Snapshot
-    ) -> DenseRanking:
-        """Return the best chunks by their vectors; see `ChunkSearch.dense`."""
+    ) -> RankVectors:
+        """Return what ranks the best chunks by their vectors; see `ChunkSearch.dense`."""
         return await self._memory.dense(connection, query, snapshot)

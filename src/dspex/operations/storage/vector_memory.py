@@ -21,6 +21,8 @@ Ranking = list[tuple[int, float]]
 OUTLINED: Final = 10_000
 """Vectors of an index with so many chunks have outlines; those of a smaller one need none."""
 _FEW: Final = 4_000  # vectors whose copies are ranked faster than all outlines
+_COPIED: Final = 512  # vectors that are copied at once
+_NO_SCORES: Final = np.empty(0, dtype=np.float32)
 _SAMPLE: Final = 4_096
 _ROUNDS: Final = 3
 _SLACK: Final = 1e-5  # of squared lengths; far more than what rounding can change
@@ -184,7 +186,10 @@ class VectorQuery:
         return self._ranked(positions, limit)
 
     def _ranked(self, positions: NDArray[np.int64], limit: int) -> Ranking:
-        return best_of(self.ids[positions], self.vectors[positions] @ self.vector, limit)
+        # copies that stay in the cache of the processor take half of the time
+        parts = [positions[first : first + _COPIED] for first in range(0, len(positions), _COPIED)]
+        scores = [self.vectors[part] @ self.vector for part in parts]
+        return best_of(self.ids[positions], np.concatenate([*scores, _NO_SCORES]), limit)
 
     def _scores(self) -> Vectors:
         scores: Vectors = self.vectors @ self.vector

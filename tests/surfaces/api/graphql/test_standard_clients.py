@@ -13,6 +13,7 @@ from gql.transport.aiohttp import AIOHTTPTransport
 from gql.transport.exceptions import TransportQueryError
 from gql.transport.websockets import WebsocketsTransport
 
+from dspex.operations.collections.inputs import CreateCollection
 from tests.surfaces.api.client import serving
 from tests.surfaces.api.connections.wire import wired
 
@@ -20,6 +21,15 @@ pytestmark = pytest.mark.full
 RUN = (
     "mutation Execute($input: ExecuteProgramInput!) { executeProgram(input: $input) { status "
     "outputs } }"
+)
+ADD = (
+    'mutation { addDocuments(input: {collection: "c", documents: [{key: "a", text: "lamp"}]}) '
+    "{ id status } }"
+)
+PAUSE = "mutation Pause($id: UUID!) { pauseIngestion(input: {id: $id}) { status } }"
+FOLLOW_INGESTIONS = (
+    'subscription { ingestionUpdates(after: "00000000-0000-7000-8000-000000000000") '
+    "{ ingestion { id status operation collection { name } } payload } }"
 )
 FOLLOW = (
     'subscription { executionUpdates(after: "00000000-0000-7000-8000-000000000000") { execution { '
@@ -49,6 +59,34 @@ async def test_gql_reads_the_schema_checks_against_it_and_follows(tmp_path: Path
         async with Client(transport=http) as session:
             with pytest.raises(TransportQueryError, match="needs the scope 'admin'"):
                 await session.execute(gql("{ auditEntries { totalCount } }"))
+
+
+async def test_gql_follows_an_ingestion_while_it_is_added_and_paused(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server, wired(app=server.app) as wire:
+        await server.perform("create_collection", CreateCollection(name="c", embedder="none"))
+        headers = {"authorization": f"Bearer {await server.give_key('k', 'read', 'write')}"}
+        url = f"127.0.0.1:{wire.port}/graphql"
+        http = AIOHTTPTransport(f"http://{url}", headers=headers)
+        socket = WebsocketsTransport(f"ws://{url}", headers=headers)
+        async with (
+            Client(transport=http, fetch_schema_from_transport=True) as session,
+            Client(transport=socket, fetch_schema_from_transport=True) as follower,
+        ):
+            job = (await session.execute(gql(ADD)))["addDocuments"]
+            events = follower.subscribe(gql(FOLLOW_INGESTIONS))
+            event = (await anext(events))["ingestionUpdates"]
+            assert event["payload"]["status"] == job["status"].lower() == "queued"
+            assert event["ingestion"]["id"] == job["id"]
+            assert event["ingestion"]["collection"] == {"name": "c"}
+            pause = gql(PAUSE)
+            pause.variable_values = {"id": job["id"]}
+            assert await session.execute(pause) == {"pauseIngestion": {"status": "PAUSED"}}
+            event = (await anext(events))["ingestionUpdates"]
+            assert (event["payload"]["status"], event["ingestion"]["status"]) == (
+                "paused",
+                "PAUSED",
+            )
+            await events.aclose()
 
 
 PACKAGES = {
