@@ -167,7 +167,7 @@ def test_searches_rank_as_bm25s_and_an_exact_comparison_do(
         desk = runner.run(stack.enter_async_context(open_desk()))
         is_sqlite = desk.services.data.is_sqlite
 
-        @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
         @given(rows=rows, queries=st.lists(pieces, min_size=1, max_size=2))
         def check(rows: Any, queries: list[list[str]]) -> None:
             texts = [
