@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dspex.execution.clients.hashing_embedder import HashingEmbedder
 from dspex.execution.retrieval.fusion import fuse
-from dspex.execution.retrieval.words import remove_accents, split_words
+from dspex.execution.retrieval.words import remove_accents, split_words, words_of
 from dspex.operations.storage import sqlite_search
 from tests.operations.collections.conftest import Desk, OpenDesk
 
@@ -89,7 +89,9 @@ def joined(pieces: Sequence[str], separator: str, *, repeats: bool) -> str:
 def scores_by_bm25s(texts: Mapping[str, str], query: str) -> dict[str, float]:
     """Return the scores of texts that have a word of the query, as bm25s computes them."""
     words = {key: words_of_text(text) for key, text in texts.items()}
-    terms = sorted({*words_of_text(query)} & {word for row in words.values() for word in row})
+    # "café" and "cafe" are two words of a query, and one term
+    query_words = [word for each in words_of(query) for word in words_of_text(each)]
+    terms = [word for word in query_words if any(word in row for row in words.values())]
     if not terms:
         return {}
     index = bm25s.BM25(method="robertson", k1=1.2, b=0.75, dtype="float64")

@@ -83,7 +83,8 @@ def _condition(name: str, operator: object, value: Any) -> Condition:
     path = f"where.{name}"
     if operator not in OPERATORS:
         hint = suggest(operator, OPERATORS) if isinstance(operator, str) else ""
-        raise _invalid(f"{path}.{operator}", operator, f"one of: {', '.join(OPERATORS)}.{hint}")
+        expected = f"one of: {', '.join(OPERATORS)}{hint and f'.{hint}'}"
+        raise _invalid(f"{path}.{operator}", operator, expected)
     if operator == "in":
         if not isinstance(value, list | tuple) or not 0 < len(value) <= MAX_MEMBERS:
             raise _invalid(f"{path}.in", value, f"a list of 1 to {MAX_MEMBERS} values")
