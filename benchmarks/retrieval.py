@@ -217,7 +217,7 @@ class Side:
             "memory after searches, MB": peak_mb(),
         }
 
-    async def add_documents(self, documents: Sequence[Mapping[str, Any]]) -> Any:
+    async def add_documents(self, documents: list[dict[str, Any]]) -> Any:
         request = AddDocuments(collection="benchmark", documents=documents)
         job = await self.operations.perform(actions.add_documents, request)
         await self.runner.run("ingestion", job.id, job.turn)

@@ -156,7 +156,7 @@ class Documents:
                 rankings.append(list(ranking))
             hybrid = await self.ranking("hybrid", query, k=50, weight=0.3, where=where)
             if rankings[0]:
-                assert hybrid == pytest.approx(dict(fuse(*rankings, 0.3)))
+                assert hybrid == pytest.approx(dict(fuse(rankings[0], rankings[1], 0.3)))
 
 
 def test_searches_rank_as_bm25s_and_an_exact_comparison_do(
