@@ -347,7 +347,7 @@ def local_model(vectors: StoredVectors, articles: int, count: int) -> dict[str, 
     return {"rows": count, **{name: report.report.mean_of(name) for name in names}}
 
 
-def shown(figures: dict[str, Any]) -> str:
+def figures_text(figures: dict[str, Any]) -> str:
     """Return figures as text; a table of searches is one."""
     if "table" not in figures:
         return ", ".join(f"{name} {value}" for name, value in figures.items())
@@ -414,7 +414,7 @@ def main() -> int:
             "goals": [{"goal": text, "reached": ok} for text, ok in goals],
             "seconds": time.perf_counter() - start,
         }
-        print(f"\n{name} ({results[name]['seconds']:.0f} s): {shown(figures)}\n")
+        print(f"\n{name} ({results[name]['seconds']:.0f} s): {figures_text(figures)}\n")
         for text, ok in goals:
             print(f"{'reached' if ok else 'MISSED '}  {text}")
             is_reached = is_reached and ok

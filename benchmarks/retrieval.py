@@ -130,13 +130,13 @@ class Side:
         self.documents, self.queries = vectors
 
     async def measure(self, *, tiny: int | None) -> dict[str, float]:
-        async with self.opened():
+        async with self.session():
             if tiny:
                 return await self.add_tiny(tiny)
             return {**await self.add(), **await self.searches()}
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
+    async def session(self) -> AsyncIterator[None]:
         """Open the database in this process; the embedder is that of the benchmark."""
         async with open_services(self.settings) as services:
             embedders = OneEmbedder(StoredVectors(self.documents, self.queries))

@@ -73,17 +73,17 @@ def words_of_text(text: str) -> list[str]:
     return split_words(remove_accents(text))
 
 
-def joined(pieces: Sequence[str], separator: str, *, repeats: bool) -> str:
+def text_of(pieces: Sequence[str], separator: str, *, repeats: bool) -> str:
     """Return a text of pieces; without `repeats`, those with a word of an earlier one are left out.
 
     PostgreSQL counts the different words of a text as its length.
     """
-    chosen: list[str] = []
+    parts: list[str] = []
     for piece in pieces:
-        words = words_of_text(separator.join([*chosen, piece]))
+        words = words_of_text(separator.join([*parts, piece]))
         if repeats or len(words) == len(set(words)):
-            chosen.append(piece)
-    return separator.join(chosen)
+            parts.append(piece)
+    return separator.join(parts)
 
 
 def scores_by_bm25s(texts: Mapping[str, str], query: str) -> dict[str, float]:
@@ -173,7 +173,7 @@ def test_searches_rank_as_bm25s_and_an_exact_comparison_do(
         @given(rows=rows, queries=st.lists(pieces, min_size=1, max_size=2))
         def check(rows: Any, queries: list[list[str]]) -> None:
             texts = [
-                (f"d{number}", joined(pieces, separator, repeats=is_sqlite), metadata)
+                (f"d{number}", text_of(pieces, separator, repeats=is_sqlite), metadata)
                 for number, pieces, separator, metadata in rows
             ]
             documents = Documents(desk, f"c{next(numbers)}")
