@@ -255,9 +255,8 @@ def __getattr__(name: str) -> object:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'dspex' has no attribute {name!r}")
-    if home.startswith(
-        ("dspex.execution.modules", "dspex.execution.collection")
-    ):  # they may carry names of models and embedders, which the session resolves
+    # they may carry names of models and embedders, which the session resolves
+    if home.startswith(("dspex.execution.modules", "dspex.execution.collection")):
         import_module("dspex.session").prepare()
     value = globals()[name] = getattr(import_module(home), name)
     return value

@@ -74,7 +74,7 @@ def frames_of(error: BaseException | None) -> list[CodeFrame]:
     for link in causes_of(error):
         lines = [_frame(step) for step in _user_steps(link, MOST_FRAMES)]
         frames += [line for line in lines if line not in frames[-1:]]
-        if isinstance(link, SyntaxError) and link.filename and _is_users(link.filename):
+        if isinstance(link, SyntaxError) and link.filename and _is_user_code(link.filename):
             file, code = os.path.basename(link.filename), (link.text or "").strip()
             frames.append(
                 CodeFrame(file=file, line=link.lineno or 0, function="<module>", code=code)
@@ -112,7 +112,7 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
 def _user_steps(error: BaseException | None, most: int) -> Sequence[TracebackType]:
     steps, step = deque[TracebackType](maxlen=most), error.__traceback__ if error else None
     while step is not None:
-        if _is_users(step.tb_frame.f_code.co_filename):
+        if _is_user_code(step.tb_frame.f_code.co_filename):
             steps.append(step)
         step = step.tb_next
     return steps
@@ -135,7 +135,7 @@ def _place(step: TracebackType) -> tuple[str, str]:
     return "/".join(parts[-depth:]), getattr(code, "co_qualname", code.co_name)
 
 
-def _is_users(file: str) -> bool:
+def _is_user_code(file: str) -> bool:
     is_installed = any(
         f"{os.sep}{folder}{os.sep}" in file for folder in ("site-packages", "dist-packages")
     )
@@ -151,10 +151,8 @@ def shorten(value: object, limit: int = 200) -> str:
         return f"{value[: limit - 20]!r}... ({len(value)} characters)"
     try:
         text = "".join(_pieces(value, limit + 1))
-    except (
-        RecursionError,
-        ValueError,
-    ):  # nested too deeply, or a number of more digits than Python writes
+    except (RecursionError, ValueError):
+        # nested too deeply, or a number of more digits than Python writes
         return f"<{type(value).__name__}, too deep or too large to show>"
     if len(text) <= limit:
         return text

@@ -1,9 +1,9 @@
 """Models and embedders: clients, and wrappers around any of them.
 
-Wrappers add caching, limits, retries, budgets or recording.
-A model string such as "openai/gpt-4o-mini" is enough in most places; a client is built by hand for
-a custom server or to be wrapped: `Caching(Retrying(OpenAIModel("name",
-base_url="http://host/v1")))`. Embedders are wrapped by `WrappedEmbedder` and `CachingEmbedder`.
+A model string such as "openai/gpt-4o-mini" is enough in most places. Build a client for a custom
+server, or to add caching, limits, retries, budgets or recording with a wrapper:
+`Caching(Retrying(OpenAIModel("name", base_url="http://host/v1")))`. Embedders are wrapped by
+`WrappedEmbedder` and `CachingEmbedder`.
 """
 
 from dspex.execution.clients.anthropic import AnthropicModel

@@ -134,9 +134,8 @@ class _Host:
             self._loop.call_soon_threadsafe(self._start, future, context=contextvars.copy_context())
         try:
             return future.result()
-        except (
-            concurrent.futures.CancelledError
-        ):  # an ordinary exception, which user code might catch
+        except concurrent.futures.CancelledError:
+            # an ordinary exception, which user code might catch
             raise asyncio.CancelledError from None
 
     def _start(self, future: "concurrent.futures.Future[Any]") -> None:
@@ -202,8 +201,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         coroutine.close()
         raise ConfigurationError(
             "a synchronous call inside dspex's own event loop would never end: write `await "
-            "program.acall(...)` "
-            "(or `await` the function) here instead"
+            "program.acall(...)` (or `await` the function) here instead"
         )
     return _daemon.run(coroutine)
 

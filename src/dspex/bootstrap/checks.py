@@ -26,8 +26,7 @@ def checked_settings(
 
     Raises:
         ConfigurationError: lists all problems: those of `read_settings`, an unknown model or
-        adapter,
-            and a domain, redaction hook or metric that cannot be imported.
+            adapter, and a domain, redaction hook or metric that cannot be imported.
     """
     return read_settings(flags=flags, checks=lambda settings: _problems(settings, code), warn=warn)
 

@@ -172,9 +172,8 @@ class KeyedModels:
         self._default_model: LanguageModel | None = None
         self._read_ns = 0
         self._cache: OrderedDict[str, _CachedModels] = OrderedDict()
-        self._transport = SharedTransport(
-            quotes_errors=False
-        )  # for all workspaces, so that evicted models hold no connections
+        # for all workspaces, so that evicted models hold no connections
+        self._transport = SharedTransport(quotes_errors=False)
 
     async def start(self) -> LanguageModel | None:
         """Read the secrets of the server, and return the model of the settings.

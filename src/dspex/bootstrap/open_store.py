@@ -191,9 +191,8 @@ class OpenStore:
     ) -> None:
         self._is_active = False
         update_default(self._deactivate)
-        with contextlib.suppress(
-            ValueError
-        ):  # closed in another context than opened, as fixtures of tests are
+        # closed in another context than opened, as fixtures of tests are
+        with contextlib.suppress(ValueError):
             self._contexts.close()
         await self._close()
 

@@ -1,4 +1,4 @@
-"""`dspex.ask`: ask a person, and go on with the answer."""
+"""`dspex.ask`: ask a person, and continue with the answer."""
 
 import inspect
 from collections.abc import Coroutine, Generator, Mapping
@@ -45,11 +45,10 @@ def ask(
     Write `answer = await dspex.ask("question -> approved: bool", question="...")`, or in
     synchronous code `dspex.ask(...).result()`.
 
-    On a server, the execution waits, for days if necessary: it ends in this process, and any
-    server or worker runs the program again from its beginning once there is an answer. Replies of
-    models, results of tools and earlier answers are then taken from its journal. So what the
-    program does between two questions should depend on nothing else, such as the time. Elsewhere,
-    `dspex.context(answer=...)` answers.
+    On a server, the execution waits, for days if necessary: it ends in this process, and once there
+    is an answer, any server or worker runs the program again from its beginning. Model replies,
+    tool results and earlier answers then come from its journal, so the program must not depend on
+    anything else that changes, such as the time. Elsewhere, `dspex.context(answer=...)` answers.
 
     Args:
         signature: the inputs that are shown, and the outputs that the answer has.
@@ -99,7 +98,7 @@ async def answer_to(question: Question) -> dict[str, Any]:
 
 
 async def answer_in(context: RunContext, question: Question) -> Mapping[str, Any]:
-    """Return the answer to a question in a context, as it was given.
+    """Return the answer to a question in a context, not yet validated.
 
     Raises:
         QuestionExpiredError: nobody answered in time.
@@ -113,7 +112,7 @@ async def answer_in(context: RunContext, question: Question) -> Mapping[str, Any
 
 
 async def _call_back(callback: AnswerCallback, question: Question) -> Mapping[str, Any]:
-    """Return what the callback answers; no agent may take its mistake for an observation."""
+    """Return the callback's answer; its errors end the run instead of becoming observations."""
     try:
         answer = callback(question)
         return await answer if inspect.isawaitable(answer) else answer

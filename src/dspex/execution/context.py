@@ -58,8 +58,8 @@ class RunContext:
     """What the caller wishes of a run; immutable and safe to share.
 
     - `models` resolves the model strings that modules carry, `embedders` the names of embedders and
-      `collections` those of stored collections; `wrapper` wraps every model of the
-      run, whoever names it, see `with_wrapper`.
+      `collections` those of stored collections; `wrapper` wraps every model of the run, wherever it
+      is named; see `with_wrapper`.
     - `programs` executes stored programs; see `StoredProgram`.
     - `records_payloads`: spans of model calls keep messages and replies (cut at 64 KiB).
     - `rollout` numbers the attempts of `Retry`, so that no attempt gets a cached reply of another.

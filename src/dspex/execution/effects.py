@@ -1,4 +1,4 @@
-"""Calls that a durable run makes once: tools and searches."""
+"""Tool calls and searches, which a durable run makes only once."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -22,12 +22,12 @@ async def call_tool(
     *,
     call: Callable[[], Awaitable[Any]],
 ) -> Any:
-    """Return the result of `call`, the call of a tool, or in a durable run the one that it had.
+    """Call a tool; in a durable run that made this call before, return its recorded result.
 
-    A `ToolError` is a result, too. A repeated result is JSON.
+    A `ToolError` is recorded like a result. A recorded result is JSON.
 
     Raises:
-        ToolError: the tool failed, now or before.
+        ToolError: the tool failed, now or in the recorded call.
     """
     durable = context.frame.durable
     if durable is None:
@@ -52,7 +52,7 @@ async def search_once(
     query: Mapping[str, Any],
     search: Callable[[], Awaitable[Passages]],
 ) -> Passages:
-    """Return the result of a search, or in a durable run the one that it had for this query."""
+    """Search; in a durable run that made this query before, return its recorded result."""
     durable = context.frame.durable
     if durable is None:
         return await search()

@@ -42,9 +42,8 @@ class PostgresServer:
         return f"postgresql://postgres@/{database}?host={self.folder}"
 
     def __enter__(self) -> Self:
-        self.folder = Path(
-            tempfile.mkdtemp(prefix="dspex-pg-", dir="/tmp")
-        )  # a socket's path is short
+        # a socket's path is short
+        self.folder = Path(tempfile.mkdtemp(prefix="dspex-pg-", dir="/tmp"))
         if self._user is not None:
             shutil.chown(self.folder, self._user)
         self._binaries = self._readable_binaries()

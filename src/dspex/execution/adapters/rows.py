@@ -48,9 +48,8 @@ def _reader(field: Field) -> _ReadValue:
             data = validator.dump(validator({field.name: value}))[field.name]
         except InputError:
             return text
-        is_short_form = isinstance(value, str) and isinstance(
-            data, dict | list
-        )  # of a document, for example
+        # of a document, for example
+        is_short_form = isinstance(value, str) and isinstance(data, dict | list)
         return text if is_short_form else data
 
     return read

@@ -41,8 +41,7 @@ def _missing(settings: Mapping[str, Any]) -> str | None:
     if settings["dspy_interpreter"] is None and importlib.util.find_spec("dspy") is None:
         return (
             "needs the package dspy, which is not installed: pip install 'dspex[dspy]' (dspy 3.4 "
-            "brings litellm "
-            "along), or set DSPEX_DSPY_INTERPRETER to a Python that has it"
+            "brings litellm along), or set DSPEX_DSPY_INTERPRETER to a Python that has it"
         )
     return None
 

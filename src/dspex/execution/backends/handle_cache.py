@@ -47,11 +47,9 @@ class HandleCache(Generic[T]):
         Raises:
             NotFoundError: there is none.
         """
-        entry = self._entries.pop(handle, None)
-        if entry is None:
+        if not self.touch(handle):
             raise NotFoundError(f"this backend holds no program {handle!r}; create it first")
-        self._entries[handle] = entry
-        return entry[1]
+        return self._entries[handle][1]
 
     def delete(self, handle: Handle) -> None:
         """Remove the value for `handle`.

@@ -104,9 +104,8 @@ class IsolatedBackend:
             )
         program, load_request = self._programs.get(handle)
         attempt = context.rollout
-        context = (
-            replace(context, rollout=0) if attempt else context
-        )  # the worker continues from there
+        # the worker continues from there
+        context = replace(context, rollout=0) if attempt else context
         validator = program.signature.input_validator
         model, adapter = model_for_run(context, None), _adapter_name(context)
         args = {

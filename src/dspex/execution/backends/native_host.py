@@ -106,9 +106,8 @@ class NativeHost:
         fields: Fields | None = _fields(module) if args.get("stream") else None
 
         async def emit(event: StreamEvent) -> None:
-            if (
-                isinstance(event, Status) and event.state != "again"
-            ):  # the parent sees other events itself
+            # the parent sees other events itself
+            if isinstance(event, Status) and event.state != "again":
                 call.emit(
                     "stream",
                     {"path": event.path, "name": event.name, "state": event.state, "outputs": {}},

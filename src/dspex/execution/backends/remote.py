@@ -282,9 +282,8 @@ class Answerer:
             self.context.say(Event(name="log", message=f"the worker sent invalid spans: {error}"))
             return
         run = self.span.run
-        clock_offset = (
-            run.clock.monotonic_ns() - _CLOCK.monotonic_ns()
-        )  # the caller may use another clock
+        # the caller may use another clock
+        clock_offset = run.clock.monotonic_ns() - _CLOCK.monotonic_ns()
         for item in items:
             run.add(item.to_span(self, trace_id=run.trace_id, clock_offset=clock_offset))
 

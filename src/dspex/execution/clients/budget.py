@@ -32,7 +32,7 @@ _UNBILLED = frozenset({500, 503, 529})  # statuses from 500 on that gateways do 
 
 
 class Spend(msgspec.Struct, frozen=True):
-    """Calls, and the most tokens, dollars and seconds that they use."""
+    """Calls, and upper bounds of the tokens, dollars and seconds that they use."""
 
     calls: int = 0
     tokens: int = 0
@@ -166,10 +166,8 @@ class Budget:
 
     def count(self, source: object, entries: int) -> None:
         """Remember how many entries of a record are booked here, to avoid booking them twice."""
-        self._entry_counts[id(source)] = (
-            source,
-            entries,
-        )  # keep the object alive, so that its id stays unique
+        # keep the object alive, so that its id stays unique
+        self._entry_counts[id(source)] = (source, entries)
 
     def keep(self, amount: Spend) -> None:
         """Withhold `amount` for later use, replacing the earlier amount; no call waits for it."""
@@ -417,8 +415,7 @@ class Budget:
     def _refuse(self, unit: str, limit: float, *, used: float, amount: float) -> None:
         raise BudgetError(
             f"the budget of {limit:g} {unit} does not allow this call: {used:g} are spent or "
-            "reserved, and it may use "
-            f"{amount:g}",
+            f"reserved, and it may use {amount:g}",
             limit=unit,
         )
 

@@ -60,9 +60,8 @@ class ResponseStore:
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch(
-                mode=0o600
-            )  # it holds prompts; SQLite creates its other files with the same mode
+            # it holds prompts; SQLite creates its other files with the same mode
+            self.path.touch(mode=0o600)
             connection = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")

@@ -140,8 +140,7 @@ class ModelEndpoint:
         )
         return ModelError(
             f"{self.url} answered with something that is not a model reply: {error}, in "
-            f"{len(body)} bytes{start}. "
-            "Check that the URL ends in the API version (such as /v1)"
+            f"{len(body)} bytes{start}. Check that the URL ends in the API version (such as /v1)"
         )
 
     def truncated_error(self) -> ModelError:

@@ -7,9 +7,8 @@ from typing import Final
 from dspex.errors import ModelError
 
 ACCEPTED: Final = "gzip, deflate"
-_STEP: Final = (
-    1024 * 1024
-)  # decoded bytes at a time; between steps the event loop may run other tasks
+# decoded bytes at a time; between steps the event loop may run other tasks
+_STEP: Final = 1024 * 1024
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _PLAIN: Final = frozenset({"", "identity"})
 
@@ -56,9 +55,8 @@ class Inflator:
                 yield content
 
     def _begin(self, part: bytes) -> "zlib._Decompress":
-        is_zlib = (
-            part[0] & 0x0F == 8
-        )  # RFC 9110 means zlib by "deflate"; some servers send bare deflate data
+        # RFC 9110 means zlib by "deflate"; some servers send bare deflate data
+        is_zlib = part[0] & 0x0F == 8
         bare = zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS
         self._decoder = zlib.decompressobj(bare if self._encoding == "deflate" else _GZIP)
         return self._decoder

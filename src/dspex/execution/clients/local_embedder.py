@@ -44,7 +44,7 @@ class LocalEmbedder(ServerEmbedder):
             pooling: how the vectors of tokens become the vector of a text; by default as the file
                 says. Files of models that generate text do not say it.
             threads: number of computing threads.
-            context_length: the most tokens of a text.
+            context_length: the maximum number of tokens in a text.
         """
         self.path = Path(path)
         identity = ModelIdentity(

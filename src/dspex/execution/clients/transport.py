@@ -161,8 +161,7 @@ class Transport:
             limit = self.limits
             return ModelTimeoutError(
                 f"no answer from {url} in time (the limits: {limit.connect:g} s to connect, "
-                f"{limit.read:g} s of "
-                f"silence, {limit.total:g} s in all)"
+                f"{limit.read:g} s of silence, {limit.total:g} s in all)"
             )
         if isinstance(error, aiohttp.ClientError | OSError | ValueError):
             detail = _detail(error)

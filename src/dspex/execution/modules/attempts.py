@@ -53,10 +53,10 @@ def attempt_context(
 
     Args:
         number: the number of the attempt.
-        of: how many attempts there are at most; attempts of nested modules stay distinct.
+        of: the maximum number of attempts; attempts of nested modules stay distinct.
         context: the context of the call that makes the attempts, by default the current one.
-        advice: what predictors are told, by path; the key "" is for all of them.
-        is_silent: whether listeners to the run hear nothing of the attempt.
+        advice: text for the prompts of predictors, by path; the key "" is for all of them.
+        is_silent: whether streams get no events from the attempt.
     """
     context = context or current()
     frame = context.frame

@@ -26,8 +26,8 @@ class BestOfN(Module[Outputs]):
     """Runs a module `n` times with new requests and returns the prediction with the best reward.
 
     Without `threshold` all attempts run at once; with it they run one after the other, and the
-    first whose reward reaches it is returned. An attempt that fails counts as none. A search does
-    not change a reward that is a module. Listeners to a stream do not hear the attempts.
+    first whose reward reaches it is returned. A failed attempt is skipped. A search does not change
+    a reward that is a module. Streams get no events from the attempts.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class BestOfN(Module[Outputs]):
             reward: a function of (inputs, prediction), a module whose inputs are inputs or outputs
                 of `module` and whose last output that is a number is the reward, or the name of an
                 output of `module` that is a number.
-            n: the most attempts.
-            threshold: the reward that is good enough.
+            n: the maximum number of attempts.
+            threshold: the lowest reward that ends the attempts.
 
         Raises:
             DefinitionError: `n` or `reward` is invalid.

@@ -47,9 +47,8 @@ class CodeRoot:
         if str(self.folder) not in sys.path:
             sys.path.insert(0, str(self.folder))
         with watch(self.folder).lock:
-            if (
-                module_name not in sys.modules
-            ):  # code outside the folder is not even imported: an import can do anything
+            # code outside the folder is not even imported: an import can do anything
+            if module_name not in sys.modules:
                 with boundary(DefinitionError, f"cannot import {module_name!r} from the code root"):
                     spec = importlib.util.find_spec(module_name.partition(".")[0])
                 self._check_place(target, [] if spec is None else _locations(spec))
@@ -123,8 +122,7 @@ class CodeRoot:
         ):
             raise DefinitionError(
                 f"{target!r} lies outside the code root, the folder that dspex was started in: it "
-                "is "
-                f"{Path(places[0]).name if places[0] else 'a part of Python'!r}"
+                f"is {Path(places[0]).name if places[0] else 'a part of Python'!r}"
             )
 
 
@@ -246,8 +244,7 @@ def _load_check(check: FieldCheck, code: CodeRoot | None, field: str) -> Callabl
     if code is None:
         raise DefinitionError(
             f"the check {check.target!r} of {field!r} is code, and code is not loaded here: build "
-            "the program in the "
-            "folder that holds it"
+            "the program in the folder that holds it"
         )
     function: Callable[..., Any] = code.load(check.target)
     return function
@@ -292,9 +289,8 @@ def check_source(
         return
     if file_hash(code) == expected:
         raise ConflictError(
-            f"this process loaded {config['target']!r} before its file was edited, and the "
-            "program was stored from "
-            "the edited file; restart this process"
+            f"this process loaded {config['target']!r} before its file was edited, and the program "
+            "was stored from the edited file; restart this process"
         )
     raise ConflictError(
         f"the code of {config['target']!r} has changed since the program was stored; store it again"

@@ -40,10 +40,10 @@ CODE, FINISHED = "generated_code", "finished"
 class CodeAct(Module[SignatureT]):
     """Works in turns: the model writes code that calls tools, and sees what it printed.
 
-    The code of all turns shares one sandbox session; tools run on the host. When the model says
-    that it is finished, a last call extracts the answer from the course. The predictors and their
-    fields are named as in dspy. Source: Wang et al., "Executable Code Actions Elicit Better LLM
-    Agents", 2024.
+    The code of all turns shares one sandbox session; tools run on the host. When the model reports
+    that it is finished, a last call extracts the answer from the trajectory. The predictors and
+    their fields are named as in dspy. Source: Wang et al., "Executable Code Actions Elicit Better
+    LLM Agents", 2024.
     """
 
     def __init__(
@@ -103,20 +103,20 @@ class CodeAct(Module[SignatureT]):
             SandboxError: the sandbox cannot be started, or its session ended by a limit.
         """
         values = self.signature.validate_inputs(inputs)
-        course, steps = TextTrajectory(), []
+        trajectory, steps = TextTrajectory(), []
         tools = {name: self._callable(name) for name in self.tools}
         async with code_session(self._sandbox, self._limits, tools) as session:
             await session.bind(json_inputs(values))
             for _ in range(self.max_iters):
-                step = await course.ask(self.codeact, current(), values)
+                step = await trajectory.ask(self.codeact, current(), values)
                 code = read_code(str(step[CODE]))
                 result = await session.run(code)
-                course.add("", code, observation(result))
+                trajectory.add("", code, observation(result))
                 error = None if result.fault is None else str(result.fault)
                 steps.append({"code": code, "observation": observation(result), "error": error})
                 if step[FINISHED] and result.fault is None:
                     break
-        answer = await course.ask(self.extractor, current(), values)
+        answer = await trajectory.ask(self.extractor, current(), values)
         return {**answer, TRAJECTORY: steps}
 
     def _callable(self, name: str) -> SandboxTool:

@@ -49,8 +49,7 @@ def from_dspy_state(module: Module, state: Mapping[str, Any]) -> None:
     if parts.keys() != predictors.keys():
         raise DefinitionError(
             f"the state is of a program with the predictors {', '.join(parts) or 'none'}; this "
-            "module has "
-            f"{', '.join(predictors) or 'none'}"
+            f"module has {', '.join(predictors) or 'none'}"
         )
     states = {path: _parse_state(predictors[path], path, part) for path, part in parts.items()}
     for path, part in states.items():

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, Protocol, Self
 
@@ -22,6 +21,7 @@ from dspex.language.records.prediction import Outputs
 from dspex.language.signatures.signature import UNNAMED
 from dspex.language.variables import Assignment, Constraint, Space, Variable
 from dspex.language.variables.sampling import explain_refusal
+from dspex.notebook import lazy_html
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -299,9 +299,7 @@ class Module(RunnableModule[Outputs], SlotHolder):
         parts = ", ".join(name for name, _ in self.children())
         return f"<{type(self).__name__}{f': {parts}' if parts else ''}>"
 
-    def _repr_html_(self) -> str:
-        markup: str = import_module("dspex.execution.modules.representation").module_html(self)
-        return markup
+    _repr_html_ = lazy_html("dspex.execution.modules.representation:module_html")
 
     def shared(self) -> Sequence[object]:
         """Return the values that a copy shares with this module: immutable ones and resources."""

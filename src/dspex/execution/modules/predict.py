@@ -75,7 +75,7 @@ class Predict(Module[SignatureT]):
         adapter: "chat", "json", "tools", "xml" or an adapter object; by default that of the
             context.
         temperature: the randomness of the reply, from 0 (always the most likely token).
-        max_tokens: the most tokens of the reply.
+        max_tokens: the maximum number of tokens in the reply.
         top_p: sample only from the most likely tokens with this probability together, from 0 to 1.
         stop: texts that end the reply.
         seed: the seed of the sampling, if the model accepts one; by default that of the context.
@@ -220,7 +220,7 @@ class Predict(Module[SignatureT]):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Load signature, demonstrations and settings; model or adapter objects and checks stay."""
         stored = Signature.from_dict(state["signature"])
-        current = self.signature.fields
+        current = self.signature.fields  # has the code of types and checks, a file only their names
         fields = [
             replace(
                 field,
@@ -230,7 +230,7 @@ class Predict(Module[SignatureT]):
                 checks=current[name].checks if name in current else (),
             )
             for name, field in stored.fields.items()
-        ]  # Python classes of types and checks are code: a file has only their names
+        ]
         self.signature = Signature.from_fields(stored.name, fields, stored.instructions)
         self.demos = [read_row(self.signature, demo) for demo in state["demos"]]
         config = dict(state["config"])

@@ -52,9 +52,10 @@ class ReAct(Module[SignatureT]):
     Args:
         signature: inputs and outputs of the whole agent.
         tools: tools and typed functions.
-        max_turns: the most turns; then the model has to answer from the trajectory.
-        max_tokens: the most tokens of all calls inside; then a `BudgetError` ends the run.
-        max_usd: the most dollars, likewise.
+        max_turns: the maximum number of turns; then the model answers from the trajectory.
+        max_tokens: the maximum number of tokens of all calls inside; above it, a `BudgetError`
+            ends the run.
+        max_usd: the maximum cost in dollars, in the same way.
         model: a model or model string; by default the model of the context.
         adapter: as for `Predict`; used for models that do not call tools natively.
 

@@ -61,7 +61,7 @@ class Refine(Module[Outputs]):
             module: the module to run.
             reward: a function of (inputs, prediction), a module, or the name of an output.
             threshold: the reward that is good enough.
-            n: the most attempts.
+            n: the maximum number of attempts.
             goal: what the reward measures, for the model that advises; by default the instructions
                 of the module's signature.
 

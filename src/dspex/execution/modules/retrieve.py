@@ -63,7 +63,7 @@ class Retrieve(Module):
 
         Args:
             collection: a `Collection`, the name of a stored one, or any retriever.
-            k: the largest number of passages.
+            k: the maximum number of passages.
             mode: "lexical", "dense", "hybrid" or "whole"; see `Searchable.retriever`.
             weight: the share of the dense ranking in hybrid search, from 0 to 1.
             where: conditions on the metadata; see `Where.parse`.

@@ -31,7 +31,7 @@ class Retry(Module[Outputs]):
         attempts: int = 3,
         accept: Callable[[Prediction[Outputs]], bool] | None = None,
     ) -> None:
-        """Take the module, the most attempts, and the test of an answer.
+        """Take the module, the maximum number of attempts, and the test of an answer.
 
         As in the checks of an output, an answer is not accepted if `accept` returns False, or
         raises `ValueError` or `AssertionError`; the text of the exception is the reason.

@@ -68,8 +68,8 @@ class RLM(Module[SignatureT]):
 
         Args:
             signature: inputs and outputs of the whole module.
-            max_iters: the most turns; then a last call answers from the history.
-            max_llm_calls: the most sub-calls of one run.
+            max_iters: the maximum number of turns; then a last call answers from the history.
+            max_llm_calls: the maximum number of sub-calls in one run.
             sandbox: as for `ProgramOfThought`.
             limits: what the code may use.
             model: the model that writes the code, as for `Predict`.

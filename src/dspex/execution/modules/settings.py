@@ -91,9 +91,8 @@ def model_string(path: ModulePath, model: LanguageModel | Embedder | str) -> str
     if credentials_of(model):
         raise DefinitionError(
             f"the model of {str(path)!r} is a URL with credentials, which would be stored with the "
-            "program; write "
-            f"{without_credentials(model)!r} and set DSPEX_API_KEY, or set the model by "
-            "dspex.configure"
+            f"program; write {without_credentials(model)!r} and set DSPEX_API_KEY, or set the "
+            "model by dspex.configure"
         )
     return model
 

@@ -35,8 +35,9 @@ class RecursiveChunker:
     """Divides at empty lines, then lines, sentences and words; the default.
 
     Args:
-        tokens: the most tokens of a chunk.
-        overlap: the most tokens that a chunk repeats from the one before; at most half of `tokens`.
+        tokens: the maximum number of tokens in a chunk.
+        overlap: the maximum number of tokens that a chunk repeats from the one before; at most half
+            of `tokens`.
     """
 
     method: ClassVar[str] = "recursive"

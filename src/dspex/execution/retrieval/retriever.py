@@ -1,7 +1,6 @@
 """The protocol of retrievers: one async call from a query to passages."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module
 from typing import Any, Literal, Protocol, get_args, overload, runtime_checkable
 
 import msgspec
@@ -11,6 +10,7 @@ from dspex.errors import FieldError, InputError
 from dspex.execution.clients.embedder import Embedder
 from dspex.execution.retrieval.where import Where
 from dspex.language.records import Passage, Usage
+from dspex.notebook import lazy_html
 
 SearchMode = Literal["lexical", "dense", "hybrid", "whole"]
 SEARCH_MODES: tuple[SearchMode, ...] = get_args(SearchMode)
@@ -30,9 +30,7 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     scanned: int | None = None
     usage: Usage = Usage()
 
-    def _repr_html_(self) -> str:
-        markup: str = import_module("dspex.execution.retrieval.representation").search_html(self)
-        return markup
+    _repr_html_ = lazy_html("dspex.execution.retrieval.representation:search_html")
 
     def __len__(self) -> int:
         """Return the number of passages, which may be smaller than the `k` asked for."""
@@ -69,7 +67,7 @@ class Retriever(Protocol):
 
         Args:
             query: the text to look for.
-            k: the largest number of passages, at least 1.
+            k: the maximum number of passages, at least 1.
             where: conditions on the metadata; only passages that meet them are ranked.
 
         Raises:
@@ -108,7 +106,7 @@ class Searchable(Protocol):
                 documents as passages if they are short together, otherwise it is hybrid.
             weight: the share of the dense ranking in hybrid search, from 0 to 1.
             chunking: settings of a chunker, by default those of the collection.
-            embedder: the embedder that the string `embedder` names.
+            embedder: the embedder that resolves the string in the property `embedder`.
 
         Raises:
             DefinitionError: the collection cannot be searched in this way.

@@ -1,7 +1,7 @@
-"""The sandbox "deno": CPython in WebAssembly (Pyodide), in a deno that may do nothing.
+"""The sandbox "deno": CPython in WebAssembly (Pyodide), in a deno process without permissions.
 
-The process gets no permission but to read the files of Pyodide: it has no files of the host, no
-network, no environment and no other processes. It needs no network either.
+The process may only read the files of Pyodide: it has no access to other files, the network, the
+environment or other processes, and it needs none.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class DenoSandbox:
     def __init__(
         self, *, deno: Path | None = None, pyodide: Path | None = None, spares: int = 1
     ) -> None:
-        """Take the program and the folder of the npm package "pyodide", and the spare processes.
+        """Take the program, the folder of the npm package "pyodide", and the number of spares.
 
         By default, the program is searched beside Python and in PATH; the package in the
         `node_modules` of the working folder, of those above it, and of Python's environment.
@@ -98,7 +98,7 @@ class DenoSandbox:
             await asyncio.to_thread(self._remove_folder)
 
     def _take(self) -> "DenoProcess":
-        """Return a process, a spare one if there is one; start those that are missing."""
+        """Return a process, a spare one if there is one; start the missing spares."""
         with self._lock:
             if not self._command:
                 self._prepare()
@@ -115,10 +115,10 @@ class DenoSandbox:
             return process
 
     def _prepare(self) -> None:
-        """Set the command of sessions; keep a snapshot of Pyodide in a folder for them.
+        """Set the command that starts sessions, from a snapshot of Pyodide where possible.
 
-        Pyodide loads ten times faster from its memory of a moment ago. A version that cannot make
-        a snapshot loads in full.
+        Pyodide loads ten times faster from a snapshot of its memory. A version that cannot make
+        one loads in full.
         """
         deno, pyodide = self._deno or find_deno(), self._pyodide or find_pyodide()
         folder = Path(tempfile.mkdtemp(prefix="dspex-deno-"))
@@ -222,7 +222,9 @@ class DenoProcess:
         left = self._limits.files_kib * 1024
         data = message.get("files")
         for name, text in list(data.items())[:MOST_FILES] if isinstance(data, dict) else ():
-            with contextlib.suppress(SandboxError, ValueError, TypeError):  # it is the code's
+            with contextlib.suppress(
+                SandboxError, ValueError, TypeError
+            ):  # names and contents come from the code
                 check_file_name(name)
                 content = base64.b64decode(text, validate=True)
                 if len(content) <= left:

@@ -50,7 +50,7 @@ class MontySandbox:
     is_safe = True
 
     def __init__(self, *, processes: int | None = None) -> None:
-        """Take the most processes, by default one for each core."""
+        """Take the maximum number of processes, by default one for each core."""
         self._processes = processes
         self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[Any]] = (
             WeakKeyDictionary()

@@ -53,7 +53,7 @@ class CodeRunner:
     """The names of one session."""
 
     def __init__(self, tools: Iterable[str], limit: int, exchange: Exchange) -> None:
-        """Take the names of the tools, and the most characters of a run's output."""
+        """Take the names of the tools, and the maximum number of characters of a run's output."""
         self._limit = limit
         self._names: dict[str, Any] = {"__name__": "__main__"}
         self._names |= {name: HostTool(name, exchange) for name in tools}

@@ -58,8 +58,7 @@ class CircuitBreaker:
         if self.state == "open" or self._active_probes + self._successes >= self._config.probes:
             raise CircuitOpenError(
                 f"the workers failed {self._config.failures} times in a row; the next calls are "
-                "admitted in "
-                f"{max(wait, 0):.1f} s",
+                f"admitted in {max(wait, 0):.1f} s",
                 retry_after=max(wait, 0.0),
             )
         self._active_probes += 1

@@ -159,9 +159,8 @@ class Pool:
         if self._failure is None or isinstance(self._failure, PoolRestingError):
             self._failure = WorkerLostError(f"pool {self.config.name!r} has ended")
         self._queue.fail(self._failure)
-        await asyncio.gather(
-            *self._start_tasks, return_exceptions=True
-        )  # a cancelled start would lose its worker
+        # a cancelled start would lose its worker
+        await asyncio.gather(*self._start_tasks, return_exceptions=True)
         await self._tasks.cancel()
         await self._supervisor.stop()
         self._finish()
@@ -206,9 +205,8 @@ class Pool:
                         seconds=seconds,
                     ) from None
             raise
-        except (
-            DspexError
-        ):  # the worker replied: an error in the program is not a failure of the worker
+        except DspexError:
+            # the worker replied: an error in the program is not a failure of the worker
             self._breaker.record_success()
             raise
         else:
@@ -240,9 +238,8 @@ class Pool:
                 )
                 needs_call = command != "create_program"
             finally:
-                if (
-                    not needs_call
-                ):  # no reply will free the slot, so give it to the next call in the queue
+                # no reply will free the slot, so give it to the next call in the queue
+                if not needs_call:
                     self._queue.serve(self._choose_worker)
             if not needs_call:
                 return program.handle
@@ -437,9 +434,8 @@ class Pool:
         self._serving.clear()
         self._failure = None
         start_task = self._tasks.spawn(self._supervisor.start())
-        self._start_tasks.add(
-            start_task
-        )  # `stop` waits for it: a cancelled start would lose its workers
+        # `stop` waits for it: a cancelled start would lose its workers
+        self._start_tasks.add(start_task)
         start_task.add_done_callback(self._start_tasks.discard)
         try:
             await asyncio.shield(start_task)

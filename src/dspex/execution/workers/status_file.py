@@ -115,10 +115,8 @@ def read_statuses(folder: Path) -> list[ProcessStatus]:
     for file in files:
         try:
             status = msgspec.json.decode(file.read_bytes(), type=ProcessStatus)
-        except (
-            OSError,
-            msgspec.DecodeError,
-        ):  # the process ended meanwhile, or the file is not ours
+        except (OSError, msgspec.DecodeError):
+            # the process ended meanwhile, or the file is not ours
             continue
         if is_running(status.pid, status.started):
             statuses.append(status)

@@ -259,8 +259,7 @@ class WorkerSupervisor:
         limit = self._policy.intensity
         self._failure = RestartLimitError(
             f"supervisor {self.name!r} gave up: its children failed more than {limit.restarts} "
-            "times in "
-            f"{limit.seconds:g} s, last {slot.spec.name!r}: {error.message}",
+            f"times in {limit.seconds:g} s, last {slot.spec.name!r}: {error.message}",
             last=error,
         )
         await self._stop_children()

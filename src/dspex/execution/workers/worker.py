@@ -203,9 +203,8 @@ class PoolWorker:
             DspexError: the error that the child returned.
         """
         if (unload_task := self._unload_tasks.get(handle)) is not None:
-            await asyncio.wait(
-                {unload_task}
-            )  # the child runs commands concurrently: a create may overtake a delete
+            # the child runs commands concurrently: a create may overtake a delete
+            await asyncio.wait({unload_task})
         if handle not in self.loaded:
             await self.call("create_program", args, seconds=seconds, handler=handler)
             self.loaded.add(handle)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib import import_module
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ from dspex.language.records.canonical import content_hash
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment, Space
 from dspex.language.variables.sampling import explain_refusal
+from dspex.notebook import lazy_html
 
 FORMAT = 1
 
@@ -121,9 +121,7 @@ class Program:
                 f"this is not a stored program: it is not JSON: {error}"
             ) from error
 
-    def _repr_html_(self) -> str:
-        markup: str = import_module("dspex.language.programs.representation").program_html(self)
-        return markup
+    _repr_html_ = lazy_html("dspex.language.programs.representation:program_html")
 
     @cached_property
     def content_hash(self) -> str:

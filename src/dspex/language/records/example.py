@@ -1,8 +1,9 @@
 """One row of data: values by field name."""
 
 from collections.abc import ItemsView, Iterator, Mapping
-from importlib import import_module
 from typing import Any
+
+from dspex.notebook import lazy_html
 
 
 class Example(Mapping[str, object]):
@@ -57,9 +58,7 @@ class Example(Mapping[str, object]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _repr_html_(self) -> str:
-        markup: str = import_module("dspex.language.records.representation").example_html(self)
-        return markup
+    _repr_html_ = lazy_html("dspex.language.records.representation:example_html")
 
     def __repr__(self) -> str:
         return f"Example({', '.join(f'{name}={value!r}' for name, value in self._values.items())})"

@@ -1,8 +1,9 @@
 """A passage: a part of a document that a search returned."""
 
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
+
+from dspex.notebook import lazy_html
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,4 @@ class Passage:
     start: int | None = None
     end: int | None = None
 
-    def _repr_html_(self) -> str:
-        markup: str = import_module("dspex.language.records.representation").passage_html(self)
-        return markup
+    _repr_html_ = lazy_html("dspex.language.records.representation:passage_html")

@@ -1,7 +1,6 @@
 """The typed outputs of a module, with usage and trace."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, Generic, Never, cast
 
@@ -10,6 +9,7 @@ from typing_extensions import TypeVar
 
 from dspex.language.records.trace import Trace
 from dspex.language.records.usage import Usage
+from dspex.notebook import lazy_html
 
 Outputs = TypeVar("Outputs", default=Any, covariant=True)
 """The signature class whose outputs a module predicts; `Any` if it has none."""
@@ -132,9 +132,7 @@ class Prediction(Mapping[str, object], Generic[Outputs]):
     def __len__(self) -> int:
         return len(self._outputs)
 
-    def _repr_html_(self) -> str:
-        markup: str = import_module("dspex.language.records.representation").prediction_html(self)
-        return markup
+    _repr_html_ = lazy_html("dspex.language.records.representation:prediction_html")
 
     def __repr__(self) -> str:
         return (

@@ -1,11 +1,11 @@
 """The trace of a run: a tree of finished spans."""
 
-from importlib import import_module
 from typing import Literal
 
 import msgspec
 
 from dspex.language.records.usage import Usage
+from dspex.notebook import lazy_html
 
 SpanKind = Literal[
     "program", "module", "adapter", "model", "tool", "retrieval", "backend", "question"
@@ -60,9 +60,7 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
                 total += span.usage
         return total
 
-    def _repr_html_(self) -> str:
-        markup: str = import_module("dspex.language.records.representation").trace_html(self)
-        return markup
+    _repr_html_ = lazy_html("dspex.language.records.representation:trace_html")
 
     def to_json(self) -> str:
         """Return the trace as JSON text; `from_json` is its inverse."""

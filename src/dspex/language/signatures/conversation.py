@@ -52,7 +52,7 @@ class Session:
         return history_of(self.turns, self.summary)
 
     def append(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> "Session":
-        """Return the session with one more turn; one that has expired begins anew."""
+        """Return the session with one more turn; an expired session starts over."""
         before = replace(self, turns=(), summary="") if self.is_expired else self
         inputs = {name: value for name, value in inputs.items() if not isinstance(value, History)}
         turns = (*before.turns, (inputs, dict(outputs)))
@@ -66,7 +66,7 @@ class Session:
         """
         if not isinstance(keep, int) or isinstance(keep, bool) or keep < 0:
             raise DefinitionError(f"`keep` is a whole number from 0, not {keep!r}")
-        turns = self.turns[len(self.turns) - keep :] if keep < len(self.turns) else self.turns
+        turns = self.turns[max(0, len(self.turns) - keep) :]
         return replace(self, turns=tuple(turns), summary=summary or self.summary)
 
 

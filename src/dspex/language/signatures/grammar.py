@@ -185,9 +185,8 @@ class _Parser:
         while True:
             token = self.peek()
             if self.accept("?"):
-                while self.accept(
-                    "?"
-                ):  # repeated marks mean the same, and each would walk the whole type
+                # repeated marks mean the same, and each would walk the whole type
+                while self.accept("?"):
                     pass
                 type_ = union(type_, make("none"))
             elif self.accept("["):

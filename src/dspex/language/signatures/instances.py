@@ -44,11 +44,8 @@ def with_json_values(
         for name in {field.name, field.wire_name} & changed.keys():
             try:
                 changed[name] = to_json_data(changed[name], keeps_bytes=holds_binary(field.type))
-            except (
-                ValueError,
-                TypeError,
-                RecursionError,
-            ):  # without a JSON form, the first error is reported
+            except (ValueError, TypeError, RecursionError):
+                # without a JSON form, the first error is reported
                 return None
     return changed
 

@@ -72,11 +72,8 @@ def _candidates(pattern: str, number: int, min_length: int) -> Iterator[str]:
 
     try:
         tree = _parser.parse(pattern)
-    except (
-        re.error,
-        RecursionError,
-        OverflowError,
-    ):  # a pattern that only the linear-time engine knows
+    except (re.error, RecursionError, OverflowError):
+        # a pattern that only the linear-time engine knows
         return
     for extra in count():
         try:

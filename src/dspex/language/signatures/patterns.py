@@ -79,7 +79,7 @@ def engine_pattern(pattern: str) -> str:
         SignatureError: as for `check_pattern`, or the engine does not support the pattern.
     """
     check_pattern(pattern)
-    for text in (pattern, _translation(_parse(pattern), pattern)):
+    for text in (pattern, _translation(_parse(pattern))):
         if text is not None and _is_accepted(text):
             return text
     raise SignatureError(
@@ -106,9 +106,8 @@ LONGEST_TEXT: Final = 4 * 1024 * 1024
 def _parse(pattern: str) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", FutureWarning
-            )  # about brackets inside classes, which are literal here
+            # about brackets inside classes, which are literal here
+            warnings.simplefilter("ignore", FutureWarning)
             return _parser.parse(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise SignatureError(f"{shorten(pattern)} is not a regular expression: {error}") from None
@@ -168,7 +167,7 @@ def _node_states(operator: str, argument: Any) -> int:
     return _ANY_STATES if operator in {"ANY", "NOT_LITERAL", "NEGATE", "RANGE"} else 1
 
 
-def _translation(tree: Any, pattern: str) -> str | None:
+def _translation(tree: Any) -> str | None:
     """Return the pattern in the engine's notation: other escapes, and brackets inside classes."""
     flags = "".join(letter for flag, letter in _FLAGS.items() if tree.state.flags & flag)
     try:

@@ -64,9 +64,8 @@ class SchemaCheck:
             return "contains half a surrogate pair, which is not valid text"
         except ValueError as error:  # a value that JSON cannot represent
             return f"is not JSON: {error!s:.200}"
-        if (
-            steps > _MAX_EXPLAINED_STEPS or self._cost.is_recursive
-        ):  # only the verdict has a bounded cost there
+        # only the verdict has a bounded cost there
+        if steps > _MAX_EXPLAINED_STEPS or self._cost.is_recursive:
             return "does not fit its schema"
         texts = []
         for fault in self._validator.iter_errors(value):

@@ -49,8 +49,7 @@ class SchemaDocument:
 
         Raises:
             SignatureError: it is not a schema, has an unknown reference, or is too large; the
-            message has the
-                path.
+                message contains the path.
         """
         self.foreign = foreign or {}
         self.parts = 0

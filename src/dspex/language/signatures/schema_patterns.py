@@ -20,9 +20,8 @@ def without_look_ahead(pattern: str) -> list[dict[str, Any]]:
 
     Only look-ahead at the very beginning, after `^`, for the whole pattern, is rewritten.
     """
-    pattern = _RANGE_OF_CLASS.sub(
-        r"\1\\-", pattern
-    )  # JSON Schema: a hyphen after a class is literal
+    # JSON Schema: a hyphen after a class is literal
+    pattern = _RANGE_OF_CLASS.sub(r"\1\\-", pattern)
     rest, parts = pattern[1:], []
     while pattern.startswith("^") and (ahead := _AHEAD.match(rest)):
         end = _end_of_group(rest)

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, Self, Union, Unpack, cast
 
@@ -29,6 +28,7 @@ from dspex.language.signatures.field_options import (
 from dspex.language.signatures.grammar import parse
 from dspex.language.signatures.tokens import fail
 from dspex.language.signatures.validation import Mode, Validator
+from dspex.notebook import lazy_html
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -481,9 +481,7 @@ class Signature:
     def _parts(self) -> tuple[str, tuple[Field, ...], str]:
         raise AttributeError("the signature is not initialised")
 
-    def _repr_html_(self) -> str:
-        markup: str = import_module("dspex.language.signatures.representation").signature_html(self)
-        return markup
+    _repr_html_ = lazy_html("dspex.language.signatures.representation:signature_html")
 
     def __repr__(self) -> str:
         return f"<Signature {self.name}: {self}>"

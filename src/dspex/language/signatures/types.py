@@ -103,8 +103,7 @@ def make(
 
     Raises:
         SignatureError: the kind is unknown, it has too many arguments, or a constraint is unknown
-        or
-            has a wrong value. `context["constraint"]` names that constraint.
+            or has a wrong value. `context["constraint"]` names that constraint.
     """
     kind = ALIASES.get(name, name)
     if kind not in KINDS or kind == "ref":
@@ -212,8 +211,7 @@ def tagged(type_: Type, tag: str) -> Type:
 
     Raises:
         SignatureError: a member of the union is not an object, or its tag is missing, is not a
-        choice of
-            strings, or is not unique.
+            choice of strings, or is not unique.
     """
     if type_.kind != "union":
         raise SignatureError(f"tag={tag!r} needs a union of at least two objects", constraint="tag")

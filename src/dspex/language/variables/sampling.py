@@ -49,7 +49,7 @@ def samples(
         return (_radical_inverse(number, bases[name]) + shifts[name]) % 1.0
 
     while True:
-        yield _first_allowed(space, lambda: assignment_at(space, place), step=advance)
+        yield _first_allowed(lambda: assignment_at(space, place), step=advance)
 
 
 def assignment_at(space: Space, place: Callable[[str], float]) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _rounds(variable: Variable, rng: random.Random) -> Iterator[float]:
 
 
 def _first_allowed(
-    space: Space, draw: Callable[[], dict[str, Any]], *, step: Callable[[], None]
+    draw: Callable[[], dict[str, Any]], *, step: Callable[[], None]
 ) -> dict[str, Any]:
     refusals: Counter[str] = Counter()
     for _ in range(TRIES):

@@ -34,9 +34,8 @@ class Space(Mapping[str, Variable]):
 
         Raises:
             VariableError: two variables share a name, an expression reads an unknown variable,
-            variables depend
-                on each other in a cycle, or a condition compares a variable with a value that it
-                never has.
+                variables depend on each other in a cycle, or a condition compares a variable with
+                a value that it never has.
         """
         self._set(variables, constraints)
         check_conditions(self._variables, self._constraints)
@@ -153,8 +152,7 @@ class Space(Mapping[str, Variable]):
 
         Raises:
             VariableError: a value does not fit, a constraint refuses the assignment, or constraints
-            undo each
-                other's rewrites; the message names them.
+                undo each other's rewrites; the message names them.
         """
         assigned = self.normalize(assignment)
         results, passes = [self._fill(assigned)], list[list[str]]()

@@ -18,6 +18,7 @@ Level = Literal["parametric", "structural", "architectural"]
 KINDS: tuple[str, ...] = get_args(VariableKind)
 _NUMBERS = frozenset({"float", "integer"})
 _CHOICES = frozenset({"choice", "module"})
+# the kinds that each optional attribute applies to
 _HAVE: dict[str, frozenset[str]] = {
     **dict.fromkeys(("low", "high", "log"), _NUMBERS),
     "step": frozenset({"integer"}),
@@ -25,7 +26,7 @@ _HAVE: dict[str, frozenset[str]] = {
     "options": _CHOICES | {"text", "examples"},
     "weights": _CHOICES | {"text"},
     "compute": frozenset({"composite"}),
-}  # the kinds that each optional attribute applies to
+}
 _TEXTS = ("name", "desc")
 _LISTS = ("paths", "options", "weights")
 

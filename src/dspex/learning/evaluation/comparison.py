@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from statistics import fmean
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ from dspex.errors import DefinitionError
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.report import Report
 from dspex.learning.statistics import Interval, bootstrap, mcnemar, sign_flip
+from dspex.notebook import lazy_html
 
 SMALL_DIFFERENCE = 0.01
 
@@ -58,11 +58,7 @@ class Comparison:
             "left_out": self.left_out,
         }
 
-    def _repr_html_(self) -> str:
-        markup: str = import_module("dspex.learning.evaluation.representation").comparison_html(
-            self
-        )
-        return markup
+    _repr_html_ = lazy_html("dspex.learning.evaluation.representation:comparison_html")
 
     def __str__(self) -> str:
         left_out = f", {self.left_out} failed rows left out" if self.left_out else ""

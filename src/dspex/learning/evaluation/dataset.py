@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any, overload
 
@@ -18,6 +17,7 @@ from dspex.language.records import Example
 from dspex.language.records.canonical import content_hash, list_hash
 from dspex.language.signatures import Signature, SignatureLike
 from dspex.learning.evaluation.plain import plain
+from dspex.notebook import lazy_html
 
 
 @checks_names
@@ -70,9 +70,7 @@ class Dataset(Sequence[Example]):
             return Dataset(examples=self.examples[index], name=self.name)
         return self.examples[index]
 
-    def _repr_html_(self) -> str:
-        markup: str = import_module("dspex.learning.evaluation.representation").dataset_html(self)
-        return markup
+    _repr_html_ = lazy_html("dspex.learning.evaluation.representation:dataset_html")
 
     def __repr__(self) -> str:
         return f"Dataset({self.name!r}, {quantity(len(self), 'row')} of {', '.join(self.fields)})"

@@ -58,9 +58,8 @@ def to_csv(report: Report) -> str:
 
 def _csv_line(cells: Sequence[object]) -> str:
     target = io.StringIO()
-    csv.writer(target, lineterminator="\r\n").writerow(
-        cells
-    )  # the \r makes the writer quote cells with a bare \r
+    # the \r makes the writer quote cells with a bare \r
+    csv.writer(target, lineterminator="\r\n").writerow(cells)
     return target.getvalue().removesuffix("\r\n") + "\n"
 
 

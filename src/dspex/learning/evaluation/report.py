@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from importlib import import_module
 from statistics import fmean, variance
 from typing import Any
 
@@ -19,6 +18,7 @@ from dspex.learning.evaluation.metric import Metric, metric_name, score_of
 from dspex.learning.evaluation.plain import plain
 from dspex.learning.statistics import Interval, mean_interval
 from dspex.learning.statistics.intervals import percentile
+from dspex.notebook import lazy_html
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,9 +212,7 @@ class Report:
             "rows": [row.to_dict() for row in self.rows],
         }
 
-    def _repr_html_(self) -> str:
-        markup: str = import_module("dspex.learning.evaluation.representation").report_html(self)
-        return markup
+    _repr_html_ = lazy_html("dspex.learning.evaluation.representation:report_html")
 
     def __repr__(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""

@@ -121,9 +121,7 @@ class AssignmentGenerator:
     def mutate(self, parents: AssignmentTable, *, count: int, scale: float) -> AssignmentTable:
         """Return up to `count` mutants of each parent: one or two values differ.
 
-        Numbers move by about `scale`.
-
-        Variables that become active by the change are drawn at random.
+        Numbers move by about `scale`. Variables that the change activates are drawn at random.
         """
         np, rng = self._np, self._rng
         rows = np.repeat(parents.places, count, axis=0)

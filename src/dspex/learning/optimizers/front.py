@@ -1,9 +1,9 @@
 """The trials of a search that no other one beats."""
 
 from collections.abc import Iterable, Sequence
-from importlib import import_module
 
 from dspex.learning.optimizers.proposer import Trial
+from dspex.notebook import lazy_html
 
 
 class Front(list[Trial]):
@@ -14,6 +14,4 @@ class Front(list[Trial]):
         super().__init__(trials)
         self.objectives = tuple(objectives)
 
-    def _repr_html_(self) -> str:
-        markup: str = import_module("dspex.learning.optimizers.representation").front_html(self)
-        return markup
+    _repr_html_ = lazy_html("dspex.learning.optimizers.representation:front_html")

@@ -5,7 +5,6 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any, Generic, Literal, TypeGuard, TypeVar
 
 from dspex.arguments import checks_names
@@ -28,6 +27,7 @@ from dspex.learning.optimizers.prompts import prompt_diff
 from dspex.learning.optimizers.proposer import Trial
 from dspex.learning.optimizers.scatter_plot import Point, scatter
 from dspex.learning.optimizers.verdict import Verdict
+from dspex.notebook import lazy_html
 from dspex.telemetry import Event
 
 P = TypeVar("P", bound=Module | Program)
@@ -404,9 +404,7 @@ class Outcome(Generic[P]):
             for name, report in reports.items()
         }
 
-    def _repr_html_(self) -> str:
-        markup: str = import_module("dspex.learning.optimizers.representation").outcome_html(self)
-        return markup
+    _repr_html_ = lazy_html("dspex.learning.optimizers.representation:outcome_html")
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

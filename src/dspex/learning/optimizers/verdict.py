@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from statistics import fmean
 from typing import Any
 
@@ -13,6 +12,7 @@ from dspex.learning.evaluation.comparison import compare_values
 from dspex.learning.optimizers.goal import Goal
 from dspex.learning.optimizers.limits import Limit, figure_of, values_of
 from dspex.learning.statistics import mean_interval
+from dspex.notebook import lazy_html
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +112,7 @@ class Verdict:
             **self.comparison.to_dict(),
         }
 
-    def _repr_html_(self) -> str:
-        markup: str = import_module("dspex.learning.optimizers.representation").verdict_html(self)
-        return markup
+    _repr_html_ = lazy_html("dspex.learning.optimizers.representation:verdict_html")
 
     def __str__(self) -> str:
         conclusion = "significantly better" if self.is_better else "no significant improvement"

@@ -22,9 +22,8 @@ def sign_flip(differences: Sequence[float], *, seed: int = 0) -> float:
     observed one.
     """
     nonzero = [difference for difference in differences if difference]
-    observed = abs(math.fsum(nonzero)) - 1e-10 * math.fsum(
-        map(abs, nonzero)
-    )  # sums in another order may differ a little
+    # sums in another order may differ a little
+    observed = abs(math.fsum(nonzero)) - 1e-10 * math.fsum(map(abs, nonzero))
     if not nonzero:
         return 1.0
     if len(nonzero) <= EXACT_PAIRS:

@@ -21,9 +21,8 @@ class JobModel:
         self.model = model
         self.name = model.name
         self.identity = identify(model)
-        self.capabilities = model.capabilities - {
-            "streaming"
-        }  # whoever listens hears an answer whole
+        # listeners get each reply at once, not in chunks
+        self.capabilities = model.capabilities - {"streaming"}
         self._run = run
 
     async def complete(self, request: Request) -> Response:

@@ -211,9 +211,8 @@ def _log_end(record: ExecutionRecord, program: str) -> None:
         "duration_ms": round(record.duration_ms or 0.0, 3),
         "code": None if record.error is None else record.error["code"],
     }
-    _log.info(
-        "execution ended", extra=fields
-    )  # without the error message, which may contain inputs
+    # without the error message, which may contain inputs
+    _log.info("execution ended", extra=fields)
 
 
 class _CollectingObserver:

@@ -390,8 +390,7 @@ class Executor:
         if original.inputs_hash != record.inputs_hash:
             raise ConflictError(
                 f"the idempotency key {original.idempotency_key!r} belongs to an execution with "
-                "other inputs; "
-                "use another key",
+                "other inputs; use another key",
                 execution_id=str(original.id),
             )
         result = await self.wait_until_ended(original, seconds=seconds)

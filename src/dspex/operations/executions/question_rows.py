@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from dspex.clock import Clock
@@ -21,10 +21,17 @@ from dspex.operations.executions.records import (
     QuestionRecord,
 )
 from dspex.operations.framework.field_errors import invalid
-from dspex.operations.framework.resource import Resource
-from dspex.operations.framework.store import Change, Figures, Insert, Match, Query, Store, Update
+from dspex.operations.framework.store import (
+    Change,
+    Figures,
+    Insert,
+    Match,
+    Query,
+    Store,
+    Update,
+    each_row,
+)
 
-E = TypeVar("E")
 MAX_RESTARTS = 5
 _PAGE = 200
 _TRIES = 5
@@ -52,21 +59,14 @@ class QuestionRows:
 
     async def entries(self, execution_id: UUID) -> list[ExecutionEntryRecord]:
         """Return the results that an execution has so far, oldest first."""
-        return await self._all(EXECUTION_ENTRY, {"execution_id": execution_id})
+        query = Query(where={"execution_id": execution_id}, limit=_PAGE, oldest_first=True)
+        return [row async for row in each_row(self._store, EXECUTION_ENTRY, query)]
 
     async def questions(self, execution_id: UUID, **where: Any) -> list[QuestionRecord]:
         """Return the questions of an execution, oldest first."""
-        return await self._all(QUESTION, {"execution_id": execution_id, **where})
-
-    async def _all(self, resource: Resource[E], where: Mapping[str, Any]) -> list[E]:
-        rows: list[E] = []
-        while True:
-            after = None if not rows else getattr(rows[-1], "id", None)
-            query = Query(where=where, after=after, limit=_PAGE, oldest_first=True)
-            page = await self._store.select(resource, query)
-            rows += page
-            if len(page) < _PAGE:
-                return rows
+        where["execution_id"] = execution_id
+        query = Query(where=where, limit=_PAGE, oldest_first=True)
+        return [row async for row in each_row(self._store, QUESTION, query)]
 
     def new_question(
         self, record: ExecutionRecord, question: Question, *, key: str, inputs: dict[str, Any]

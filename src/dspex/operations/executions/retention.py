@@ -18,7 +18,7 @@ from dspex.operations.executions.records import (
 )
 from dspex.operations.executions.session_records import SESSION, SESSION_TURN
 from dspex.operations.framework.resource import Resource
-from dspex.operations.framework.store import Figures, Match, Query, Store
+from dspex.operations.framework.store import Figures, Match, Query, Store, each_row
 from dspex.operations.programs.records import PROGRAM, ProgramRecord
 from dspex.operations.tenancy.quotas import usage_change
 from dspex.operations.tenancy.records import WORKSPACE, WorkspaceRecord
@@ -57,18 +57,11 @@ class Retention:
 
     async def tick(self) -> int:
         """Delete expired executions in all workspaces; return how many."""
-        total, after = 0, None
-        tenants = await self._workspaces()
-        while True:
-            page = await self._store.select(
-                PROGRAM, Query(after=after, limit=_PAGE, oldest_first=True)
-            )
-            total += sum(
-                [await self._prune(program, tenants.get(program.workspace)) for program in page]
-            )
-            if len(page) < _PAGE:
-                break
-            after = page[-1].id
+        query = Query(limit=_PAGE, oldest_first=True)
+        workspaces = {row.name: row async for row in each_row(self._store, WORKSPACE, query)}
+        total = 0
+        async for program in each_row(self._store, PROGRAM, query):
+            total += await self._prune(program, workspaces.get(program.workspace))
         for resource in (QUESTION, EXECUTION_ENTRY):  # of executions that are gone
             await self._figures().prune(
                 resource, {"execution_id": None}, before=self._id_at(0), keep=None
@@ -83,18 +76,6 @@ class Retention:
             turns = {"session_id": session.id}
             await self._figures().prune(SESSION_TURN, turns, before=_NEWEST, keep=None)
             await self._figures().prune(SESSION, {"id": session.id}, before=_NEWEST, keep=None)
-
-    async def _workspaces(self) -> dict[str, WorkspaceRecord]:
-        workspaces: dict[str, WorkspaceRecord] = {}
-        after = None
-        while True:
-            page = await self._store.select(
-                WORKSPACE, Query(after=after, limit=_PAGE, oldest_first=True)
-            )
-            workspaces |= {row.name: row for row in page}
-            if len(page) < _PAGE:
-                return workspaces
-            after = page[-1].id
 
     def _limits(self, program: ProgramRecord, workspace: WorkspaceRecord | None) -> tuple[int, int]:
         days, count = self._days, self._count

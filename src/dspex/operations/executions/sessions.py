@@ -1,4 +1,4 @@
-"""Stored conversations: what an execution in a session is given, and the turn that it adds."""
+"""Stored conversations: the history that an execution in a session gets, and the turn it adds."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -49,7 +49,7 @@ class Sessions:
         Raises:
             NotFoundError: the session does not exist in this workspace.
             ConflictError: it has expired.
-            InvalidError: the signature has no input of the type History, or it is given.
+            InvalidError: the signature has no input of the type History, or `inputs` contain it.
         """
         session = await self._store.get(SESSION, workspace=workspace, id=key)
         if session is None:
@@ -70,9 +70,9 @@ class Sessions:
     async def changes(
         self, record: ExecutionRecord, outputs: Mapping[str, Any], signature: Signature
     ) -> tuple[Change, ...]:
-        """Return the changes that add the turn of an execution that is completed.
+        """Return the changes that add the turn of a completed execution to its session.
 
-        None if it is in no session, or its session was deleted or has expired meanwhile.
+        Empty if it is not in a session, or its session was deleted or has expired.
         """
         session = None
         if record.session_id is not None:
@@ -119,7 +119,7 @@ def turn_changes(
 
 
 def expiry(ttl: float | None, now: datetime) -> datetime | None:
-    """Return when a session expires whose last turn is now."""
+    """Return when a session whose last turn is `now` expires."""
     return None if ttl is None else now + timedelta(seconds=ttl)
 
 

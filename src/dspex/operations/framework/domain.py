@@ -58,8 +58,7 @@ class Domain(Mapping[str, Resource[Any]]):
 
         Raises:
             DefinitionError: a name is taken or reserved for lists and their filters, or a resource
-            refers
-                to a resource that is not defined before it.
+                refers to a resource that is not defined before it.
         """
         names = {
             *self,

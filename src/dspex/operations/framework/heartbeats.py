@@ -39,7 +39,7 @@ class HeartbeatWatch(Generic[K]):
     """Measures silence by the local clock alone, so no two clocks are compared; see `LookTimer`."""
 
     def __init__(self, clock: Clock, *, longest_look: float) -> None:
-        """Take the clock, and the most seconds that count between two looks."""
+        """Take the clock, and the maximum of seconds that count between two checks."""
         self._timer = LookTimer(clock, longest=longest_look)
         self._observations: dict[K, _Observation] = {}
 

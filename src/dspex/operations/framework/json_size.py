@@ -15,10 +15,8 @@ def size_of(value: Any) -> int:
         return 0
     try:
         return len(_encode(value))
-    except (
-        UnicodeEncodeError,
-        OverflowError,
-    ):  # half of a surrogate pair, a number of more than 64 bits: stored, too
+    except (UnicodeEncodeError, OverflowError):
+        # half of a surrogate pair, a number of more than 64 bits: stored, too
         return _length(value)
     except (TypeError, ValueError, RecursionError):
         return 0

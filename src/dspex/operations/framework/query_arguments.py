@@ -28,7 +28,7 @@ def query_from(
     in `_in` may be repeated; any other parameter is given once.
 
     Raises:
-        InvalidError: a name is unknown, or its value is invalid; the message has the name.
+        InvalidError: a name is unknown, or its value is invalid; the message contains the name.
     """
     texts: dict[str, str] = {}
     members: dict[str, list[str]] = {}
@@ -69,8 +69,7 @@ def where_of(
 
     Raises:
         InvalidError: a filter is unknown, or its value is not valid for the attribute; the message
-        has
-            the filter.
+            names the filter.
     """
     where: dict[str, list[tuple[Comparison, Any]]] = {}
     for name, value in dict(values).items():

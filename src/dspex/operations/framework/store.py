@@ -1,7 +1,7 @@
 """The interfaces that actions need from a database."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
@@ -139,11 +139,21 @@ class Store(Protocol):
 
         Raises:
             ConflictError: a unique group exists already, or a row is not in the state that an
-            update
-                requires.
+                update requires.
             NotFoundError: the row of an update does not exist.
         """
         ...
+
+
+async def each_row(store: Store, resource: Resource[E], query: Query) -> AsyncIterator[E]:
+    """Yield all rows that `query` selects by age; reads them in pages of `query.limit`."""
+    while True:
+        page: Sequence[Any] = await store.select(resource, query)
+        for row in page:
+            yield row
+        if len(page) < query.limit:
+            return
+        query = replace(query, after=page[-1].id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

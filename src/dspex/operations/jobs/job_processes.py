@@ -81,7 +81,7 @@ class JobProcesses:
             _log.warning("no process for jobs can be started: %s", error)
 
     async def run(self, queue: str, job_id: UUID, turn: int) -> str:
-        """Run one turn of a job, and return what became of it in one word."""
+        """Run one turn of a job, and return its outcome in one word."""
         resource = self._policy.queues[queue]
         if self._is_leaving:
             return await self._rows.refuse(resource, job_id, turn)
@@ -188,9 +188,8 @@ class JobProcesses:
                 return
             message = (
                 "the code of this job (its program or a metric) gave no control back for "
-                f"{policy.stall:g} s and was "
-                "stopped; make it faster or asynchronous, or raise DSPEX_JOB_STALL_SECONDS, and "
-                "resume the job"
+                f"{policy.stall:g} s and was stopped; make it faster or asynchronous, or raise "
+                "DSPEX_JOB_STALL_SECONDS, and resume the job"
             )
             self._end(process.abort(WorkerStalledError(message)))
         elif policy.longest_run and running.seconds > policy.longest_run:

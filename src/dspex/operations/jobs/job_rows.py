@@ -18,8 +18,8 @@ from dspex.operations.jobs.policy import JobPolicy, serves
 
 HANDED_BACK = "handed back by a worker that stopped"
 Code = Callable[[], tuple[str, str]]
-"""Returns the name of the code root and its revision as it is now."""
-_AGAIN = 5.0  # seconds until a job is offered again whose code is not here
+"""Returns the name of the code root and its current revision."""
+_RETRY_SECONDS = 5.0  # until a job whose code is not here is offered again
 _TRIES = 5
 _RUNNING = ("running",)
 _log = logging.getLogger("dspex.jobs")
@@ -43,7 +43,7 @@ class JobRows:
         worker: str = "",
         code: Code | None = None,
     ) -> None:
-        """Take the collaborators; `worker` takes the jobs, and `code` is the code that it has."""
+        """Take the collaborators; `worker` is the name of the worker, `code` describes its code."""
         self._store = store
         self._policy = policy
         self._clock = clock
@@ -52,7 +52,7 @@ class JobRows:
         self._code = code
 
     async def take(self, resource: JobResource[Any], job_id: UUID, turn: int) -> JobRecord | None:
-        """Start a job that is queued at this turn; return its new row, or None if it is not.
+        """Start a job that is queued at this turn; return its new row, or None if it is not queued.
 
         Raises:
             StorageError: the row could not be read or written, and is unchanged.
@@ -66,7 +66,7 @@ class JobRows:
             and not serves(row.needs, *await asyncio.to_thread(self._code))
         ):
             # the files have changed since the worker registered
-            await self.refuse(resource, job_id, turn, wait=_AGAIN)
+            await self.refuse(resource, job_id, turn, wait=_RETRY_SECONDS)
             return None
         now = self._clock.now()
         values: dict[str, Any] = {
@@ -126,7 +126,7 @@ class JobRows:
         return row is not None and row.status == "running"
 
     async def complete(self, resource: JobResource[Any], run: JobRun, result: Done) -> str:
-        """Write the result of a run; return in one word what became of the job."""
+        """Write the result of a run; return the outcome of the job in one word."""
         now = self._clock.now()
         for _ in range(_TRIES):
             further, changes = ({}, []) if result.changes is None else await result.changes()
@@ -152,7 +152,7 @@ class JobRows:
     async def fail(self, resource: JobResource[Any], run: JobRun, error: DspexError) -> str:
         """Write the error of a run; if a retry may help, queue the job again.
 
-        It returns in one word what became of the job.
+        It returns the outcome of the job in one word.
         """
         may_help = error.is_retryable or isinstance(error, StorageError)
         if error.public_message != error.message:  # the row has other readers than the log
@@ -186,7 +186,7 @@ class JobRows:
         wait: float = 0.0,
         attempts: int | None = None,
     ) -> str:
-        """Queue the job of a run again, due after `wait` seconds; return what became of it.
+        """Queue the job of a run again, due after `wait` seconds; return its outcome.
 
         `attempts` replaces the number of attempts, which by default does not count this run.
         """
@@ -221,7 +221,7 @@ class JobRows:
         error: DspexError,
         has_progress: bool,
     ) -> str:
-        """Write how a job ended whose process is gone, unless it has ended or runs elsewhere."""
+        """Record the failure of a job whose process is gone, unless it ended or runs elsewhere."""
         job = await self._read(resource, job_id, turn)
         if job is None or job.status == "queued":
             return (
@@ -234,7 +234,7 @@ class JobRows:
         return await self.fail(resource, run, error)
 
     async def give_back(self, resource: JobResource[Any], job_id: UUID, turn: int) -> str:
-        """Queue a job again whose process did not end in time when its worker stopped."""
+        """Queue a job again whose process did not end in time after its worker stopped."""
         job = await self._read(resource, job_id, turn)
         if job is None or job.status == "queued":
             return "stopped" if job is None else await self.refuse(resource, job_id, turn)

@@ -41,7 +41,7 @@ class JobRunner:
         self.running: dict[UUID, tuple[JobResource[Any], JobRun]] = {}
 
     async def run(self, queue: str, job_id: UUID, turn: int) -> str:
-        """Run a job if it is still queued at this turn, and return what became of it in one word.
+        """Run a job if it is still queued at this turn, and return its outcome in one word.
 
         Raises:
             StorageError: the row could not be read or written, and is unchanged.

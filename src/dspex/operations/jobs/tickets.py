@@ -1,12 +1,12 @@
-"""DBOS, which hands out jobs: to each worker as many as it may run, each one to one worker.
+"""DBOS, which distributes jobs: each to one worker, and to a worker as many as it may run.
 
 A ticket is a DBOS workflow for one turn of one job; its id names both, so that creating it twice
 has no effect. Nothing else is kept in DBOS: the job is its row, and its results are in its journal.
-The rows also tell where tickets may wait, so DBOS does not poll: it looks where it is asked to.
+The rows also show where tickets may wait, so DBOS does not poll: it looks where it is asked to.
 
-DBOS allows one instance in a process, and brings its threads and loop along: so a process that runs
-jobs does nothing else, and the work is done on the loop of the worker, not on a thread of DBOS. It
-is imported when `start` is called (2 s).
+DBOS allows one instance per process, with its own threads and loop. So a process that runs jobs
+does nothing else, and jobs run on the worker's loop, not on a thread of DBOS. Importing DBOS takes
+2 s, so `start` does it.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ _log = logging.getLogger("dspex.jobs")
 class Tickets:
     """One life of DBOS in this process. `start`, `stop` and the rest block; call them in a thread.
 
-    Whatever DBOS and its driver raise is a `StorageError` here: their database is ours.
+    Errors of DBOS and its driver become `StorageError`s: their database is ours.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Tickets:
         loop: asyncio.AbstractEventLoop,
         policy: JobPolicy,
     ) -> None:
-        """Take the database, who this worker is, and what runs a job on `loop`."""
+        """Take the database, the id of this worker, and the function that runs a job on `loop`."""
         self._url = url
         self._executor = executor
         self._run = run
@@ -62,9 +62,9 @@ class Tickets:
         self._dispatchers: dict[str, TicketDispatcher] = {}
 
     def start(self, channels: Sequence[tuple[str, str]]) -> None:
-        """Launch DBOS; from now on `look` hands out what waits under `channels`.
+        """Launch DBOS; from now on `look` distributes the tickets that wait in `channels`.
 
-        Each comes with the queue that it belongs to.
+        `channels` are pairs of a channel and the queue that it belongs to.
 
         Raises:
             ConfigurationError: DBOS is not installed, or cannot use the database.
@@ -137,9 +137,9 @@ class Tickets:
             client.enqueue(options, queue, str(job_id), turn)
 
     def look(self, channel: str) -> None:
-        """Hand out soon what waits in this channel, as far as this worker may run it.
+        """Distribute the waiting tickets of this channel, within the limits of this worker.
 
-        It does not block. What a limit leaves waits for the next look.
+        It does not block. Tickets above a limit wait for the next look.
         """
         if channel in self._dispatchers:
             self._dispatchers[channel].look()
@@ -216,7 +216,7 @@ class Tickets:
 
     @contextmanager
     def _client_in_use(self) -> "Iterator[DBOSClient]":
-        """Give the client to the block, and raise errors there as errors of the database."""
+        """Yield the client; raise errors inside the block as `StorageError`."""
         if self._client is None:
             raise StorageError("the queue of this worker is closed")
         with boundary(StorageError, "the queue of jobs cannot be used"):
@@ -252,7 +252,7 @@ def make_engine(url: str, *, locks_early: bool = True) -> "sa.Engine":
     plain = _plain_url(url)
     if not plain.startswith("sqlite"):
         engine = sa.create_engine(plain, pool_size=5, max_overflow=5, pool_pre_ping=True)
-        sa.event.listen(engine, "connect", _limit_patience)
+        sa.event.listen(engine, "connect", _limit_idle_transactions)
         return engine
     engine = sa.create_engine(plain, pool_size=5, max_overflow=5)
 
@@ -274,7 +274,7 @@ def make_engine(url: str, *, locks_early: bool = True) -> "sa.Engine":
     return engine
 
 
-def _limit_patience(connection: Any, _record: object) -> None:
+def _limit_idle_transactions(connection: Any, _record: object) -> None:
     # not as an option of the connection, which a pooler before the database would refuse
     with connection.cursor() as cursor:
         cursor.execute("SET idle_in_transaction_session_timeout = 3000")

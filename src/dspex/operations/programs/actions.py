@@ -264,9 +264,8 @@ async def configure_program(operations: Operations, request: ConfigureProgram) -
         raise InvalidError(f"give at least one of {', '.join(names)}")
     for is_last in (*[False] * _TRIES, True):
         program = await find_program(operations, request.program_id, request.name)
-        expected = {
-            "updated_at": program.updated_at
-        }  # unlike other changes, executions do not touch it
+        # unlike other changes, executions do not touch it
+        expected = {"updated_at": program.updated_at}
         try:
             return await _update_program(
                 operations,

@@ -78,9 +78,8 @@ class ProgramWriter:
         problems = _Problems()
         with problems.collect():
             check_name(request.name)
-        signature = Signature(
-            "input -> output", name="Unknown"
-        )  # a stand-in, so that the other checks can run
+        # a stand-in, so that the other checks can run
+        signature = Signature("input -> output", name="Unknown")
         with problems.collect():
             signature = await self._signature_of(request)
         with problems.collect():

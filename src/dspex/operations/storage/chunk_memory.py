@@ -50,7 +50,7 @@ class ChunkMemory:
 
     @property
     def is_mostly_hidden(self) -> bool:
-        """Return whether it is time to begin anew."""
+        """Return whether it is time to start over."""
         view = self.view
         if view is None or view.visible is None:
             return False

@@ -32,9 +32,8 @@ async def ensure_tables(database: Database, domain: Domain) -> None:
     if differences:
         raise SchemaError(
             f"the database {database.display_url!r} does not fit the resources of this domain: "
-            f"{'; '.join(differences)}. "
-            "Change the tables by hand (ALTER TABLE), or drop those without rows that matter: "
-            "they are made again"
+            f"{'; '.join(differences)}. Change the tables by hand (ALTER TABLE), or drop those "
+            "without rows that matter: they are made again"
         )
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from dspex.operations.storage.driver import Driver
 
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "foreign_keys=ON")
-
-
 # An arbitrary number: migrations of a PostgreSQL database hold this advisory lock.
 _LOCK = 7204107
 _PAUSE = 1.0  # seconds
@@ -149,9 +147,8 @@ class Database:
                         f"the migration would leave references to nothing: {broken[:3]}"
                     )
         finally:
-            await (
-                self.engine.dispose()
-            )  # no later user of this connection may find the references unchecked
+            # later users of this connection must not find foreign keys switched off
+            await self.engine.dispose()
 
     async def aclose(self) -> None:
         """Finish the pending writes, and close all connections."""

@@ -44,7 +44,7 @@ class MemorySearch:
         *,
         list_function: str,
     ) -> None:
-        """Take the indexes in memory, and what each database does in its way."""
+        """Take the indexes in memory, and the parts that differ between databases."""
         self._cache = cache
         self._words = words
         self._compile = compile_condition

@@ -1,4 +1,4 @@
-"""Changes of many callers, merged as far as their order allows."""
+"""Changes of many callers, merged where their order does not matter."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -8,8 +8,8 @@ from dspex.operations.framework.store import Insert, Update
 from dspex.operations.storage.statements import Statements
 from dspex.operations.storage.write_groups import Step, Write
 
-# how many updates one row represents; an increment is named "+attribute", and the value that a
-# conditional update expects is named "=attribute"
+# The key of the number of updates that one row represents. An increment has the key "+attribute",
+# the value that a conditional update expects "=attribute".
 COUNT = "#"
 
 _Place = tuple[str, UUID]
@@ -18,7 +18,7 @@ _UNTOUCHED: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Updates for one statement: of one resource, the same attributes, and the same states."""
+    """What updates have in common that one statement makes: resource, attributes and states."""
 
     statements: Statements[Any]
     values: tuple[str, ...]
@@ -47,7 +47,7 @@ class MergedWrites:
         self.updates: dict[Shape, dict[UUID, dict[str, Any]]] = {}
         self._touched: dict[_Place, Shape | None] = {}
 
-    def takes(self, steps: Write) -> bool:
+    def try_add(self, steps: Write) -> bool:
         """Add a write if it is compatible with the group; return whether it was added.
 
         Otherwise add nothing.

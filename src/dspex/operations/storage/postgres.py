@@ -30,9 +30,8 @@ _BY_ID = "".join(
 _CONNECT_SECONDS, _COMMAND_SECONDS = 10.0, 60.0
 _SHARED = (
     "a pooler such as pgbouncer shares sessions of PostgreSQL between its clients, from "
-    "transaction to transaction; "
-    "dspex needs sessions for itself: let DSPEX_DATABASE_URL name the server itself, or set "
-    "pool_mode=session there"
+    "transaction to transaction; dspex needs sessions for itself: let DSPEX_DATABASE_URL name the "
+    "server itself, or set pool_mode=session there"
 )
 
 
@@ -202,11 +201,11 @@ class PostgresDriver:
         outcomes: list[Exception | None] = []
         together = MergedWrites()
         for steps in writes:
-            if together.takes(steps):
+            if together.try_add(steps):
                 continue
             outcomes += await self._commit(together)
             together = MergedWrites()
-            if not together.takes(steps):
+            if not together.try_add(steps):
                 outcomes.append(await self._apply_singly(steps))
         return outcomes + await self._commit(together)
 
@@ -252,7 +251,7 @@ class PostgresDriver:
                 raise
         else:
             return
-        # The connection was lost, and the statement may have been committed. It takes effect
+        # The connection was lost, and the statement may have been committed. It try_add effect
         # completely or not at all, and only we insert these ids: one of them proves the commit.
         try:
             connection = await self._write_connection()

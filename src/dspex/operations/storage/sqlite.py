@@ -1,6 +1,6 @@
 """SQLite without threads in the way.
 
-Statements take microseconds, and whatever takes longer is done elsewhere.
+Statements take microseconds, and whatever try_add longer is done elsewhere.
 """
 
 import asyncio
@@ -100,7 +100,7 @@ class SQLiteDriver:
             connection = self._connection()
             self._check_place()
             merging = MergedWrites()
-            if all(merging.takes(steps) for steps in writes):
+            if all(merging.try_add(steps) for steps in writes):
                 try:
                     await self._transaction(connection, lambda: _execute_merge(connection, merging))
                 except sqlite3.OperationalError:

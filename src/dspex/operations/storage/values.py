@@ -26,10 +26,8 @@ def json_text(value: object) -> str:
     """
     try:
         text = _encode(value).decode()
-    except (
-        UnicodeEncodeError,
-        OverflowError,
-    ):  # half of a surrogate pair; a number of more than 64 bits
+    except (UnicodeEncodeError, OverflowError):
+        # half of a surrogate pair; a number of more than 64 bits
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
@@ -62,9 +60,8 @@ def moment_text(value: datetime) -> str:
     return _text_of_moment(moment(value))
 
 
-@lru_cache(
-    maxsize=1024
-)  # the rows of one change share their times; only those in UTC come here: equal ones are one
+# the rows of one change share their times; only times in UTC come here, so equal ones are the same
+@lru_cache(maxsize=1024)
 def _text_of_moment(value: datetime) -> str:
     return value.isoformat(" ", "microseconds")[:26]
 

@@ -40,7 +40,7 @@ class WordMemory:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        """Take the largest size of the chunks of terms."""
+        """Take the maximum size of the postings in bytes."""
         self.lengths = GrowingArray(np.int32)
         self._max_bytes = max_bytes
         self._postings: OrderedDict[str, _Postings] = OrderedDict()
@@ -61,7 +61,7 @@ class WordMemory:
     def add(
         self, term: str, positions: NDArray[np.int64], counts: NDArray[np.int64], *, complete: int
     ) -> None:
-        """Add the chunks of a term, and how often each has it; now `complete` ones are known."""
+        """Add the positions of chunks with a term and its counts; covers `complete` chunks."""
         if term not in self._postings:
             self._postings[term] = _Postings()
             self._size += self._postings[term].nbytes
@@ -73,7 +73,7 @@ class WordMemory:
         self._size += postings.nbytes
 
     def query(self, view: "View", terms: Counter[str]) -> "WordQuery":
-        """Return a query by terms that are complete for a view, and forget what is too much."""
+        """Return a query by terms that are complete for a view; evict terms above the limit."""
         entries: list[_Entry] = []
         for term, times in terms.items():
             postings = self._postings[term]
@@ -96,14 +96,14 @@ class _Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WordQuery:
-    """Terms to rank the chunks of a view by; a thread may do that."""
+    """Terms to rank the chunks of a view by; `scores` may run on any thread."""
 
     view: "View"
     lengths: NDArray[np.int32]
     entries: Sequence[_Entry]
 
     def scores(self) -> NDArray[np.float64]:
-        """Return the score of each chunk; 0 for those without any of the terms, and unseen ones."""
+        """Return the score of each chunk; 0 for those without the terms, and invisible ones."""
         scores = np.zeros(self.view.count)
         for entry in self.entries:
             revision, weights = entry.postings.weights or (None, None)
@@ -117,8 +117,8 @@ class WordQuery:
         """Return what a term adds to the score of each of its chunks."""
         visible, positions, counts = self.view.visible, entry.positions, entry.counts
         lengths = self.lengths if visible is None else self.lengths[visible]
-        seen = len(positions) if visible is None else int(visible[positions].sum())
-        rarity = np.log((len(lengths) - seen + 0.5) / (seen + 0.5))
+        count = len(positions) if visible is None else int(visible[positions].sum())
+        rarity = np.log((len(lengths) - count + 0.5) / (count + 0.5))
         share = self.lengths[positions] / max(float(lengths.mean()), 1.0)
         weights = counts * (_K1 + 1) / (counts + _K1 * (1 - _B + _B * share))
         weights *= max(float(rarity), _LEAST_WEIGHT)

@@ -176,18 +176,14 @@ async def create_workspace(operations: Operations, request: CreateWorkspace) -> 
 @action(WORKSPACE, scope="admin", policies=(OPERATORS,))
 async def archive_workspace(operations: Operations, request: ArchiveWorkspace) -> WorkspaceRecord:
     """Archive a workspace: its keys stop working, its rows stay. Only admins of "default" can."""
-    workspace = await operations.store.get(WORKSPACE, name=request.name)
-    if workspace is None:
-        raise await missing_row(operations, WORKSPACE, request.name)
+    workspace = await _workspace(operations, request.name)
     return await _step(operations, WORKSPACE, workspace, "archive")
 
 
 @action(WORKSPACE, scope="admin", policies=(OPERATORS,))
 async def reopen_workspace(operations: Operations, request: ReopenWorkspace) -> WorkspaceRecord:
     """Reopen an archived workspace with its rows and keys. Only admins of "default" can."""
-    workspace = await operations.store.get(WORKSPACE, name=request.name)
-    if workspace is None:
-        raise await missing_row(operations, WORKSPACE, request.name)
+    workspace = await _workspace(operations, request.name)
     return await _step(operations, WORKSPACE, workspace, "reopen")
 
 
@@ -211,9 +207,7 @@ async def configure_workspace(
         raise ConflictError(
             f"the workspace {DEFAULT_WORKSPACE!r} is configured by the settings of the server"
         )
-    workspace = await operations.store.get(WORKSPACE, name=request.name)
-    if workspace is None:
-        raise await missing_row(operations, WORKSPACE, request.name)
+    workspace = await _workspace(operations, request.name)
     values["updated_at"] = operations.clock.now()
     await operations.store.write(Update(resource=WORKSPACE, id=workspace.id, values=values))
     return dataclasses.replace(workspace, **values)
@@ -223,7 +217,7 @@ async def configure_workspace(
 async def create_api_key(operations: Operations, request: CreateApiKey) -> IssuedKey:
     """Create an API key; its text is only in this reply and never shown again."""
     _check_name(request.name)
-    workspace = await _workspace(operations, request.workspace)
+    workspace = await _workspace_of_key(operations, request.workspace)
     if not request.scopes:
         raise _invalid("scopes", request.scopes, f"at least one of: {', '.join(SCOPES)}")
     for scope in request.scopes:
@@ -264,9 +258,8 @@ async def rotate_api_key(operations: Operations, request: RotateApiKey) -> Issue
     """Replace the text of the key with this name; the old text stops working within a second."""
     record = await _key(operations, request)
     text, key_hash = operations.services[Vault].new_key(record.id)
-    before = {
-        "hash": record.hash
-    }  # of two concurrent rotations one fails, so that no caller gets a key that does not work
+    # of two concurrent rotations one fails, so that no caller gets a key that does not work
+    before = {"hash": record.hash}
     return IssuedKey(
         api_key=await _step(operations, API_KEY, record, "rotate", expected=before, hash=key_hash),
         key=text,
@@ -325,7 +318,14 @@ def _secret_columns(operations: Operations, request: CreateSecret | RotateSecret
     return {"reference": request.reference, "ciphertext": None}
 
 
-async def _workspace(operations: Operations, name: str | None) -> str:
+async def _workspace(operations: Operations, name: str) -> WorkspaceRecord:
+    workspace = await operations.store.get(WORKSPACE, name=name)
+    if workspace is None:
+        raise await missing_row(operations, WORKSPACE, name)
+    return workspace
+
+
+async def _workspace_of_key(operations: Operations, name: str | None) -> str:
     if name is None or name == operations.workspace:
         return operations.workspace
     _require_operator(operations, "a key for another workspace")

@@ -10,14 +10,10 @@ from dspex.operations.framework.access import DEFAULT_WORKSPACE, Actor
 
 _PROSE = {"demos", "instructions"}  # texts for the model, never resolved as addresses
 _HOLDERS = (str, dict, list)
-
-
 NOT_ALLOWED = (
     "may be chosen by admins of the workspace 'default' only: it is named by URL or path, or is "
-    "the server's own "
-    "Ollama (ollama/NAME). Every workspace may choose models of providers, and of servers at the "
-    "hosts in the setting "
-    "`model_hosts` (DSPEX_MODEL_HOSTS)"
+    "the server's own Ollama (ollama/NAME). Every workspace may choose models of providers, and of "
+    "servers at the hosts in the setting `model_hosts` (DSPEX_MODEL_HOSTS)"
 )
 
 
@@ -71,9 +67,8 @@ def check_credentials(place: str, text: str) -> None:
     if is_model and credentials_of(text):
         raise InvalidError(
             f"{place}: credentials in a model's URL would be stored with it; write "
-            f"{without_credentials(text)!r}, and "
-            "store the key as the secret DSPEX_API_KEY of the workspace (dspex secret create, "
-            "create_secret)"
+            f"{without_credentials(text)!r}, and store the key as the secret DSPEX_API_KEY of the "
+            "workspace (dspex secret create, create_secret)"
         )
 
 

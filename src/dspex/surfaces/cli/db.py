@@ -32,9 +32,8 @@ def migrate_command(*, to: str | None, state_dir: Path | None, as_json: bool) ->
     The database is that of DSPEX_DATABASE_URL, or the file in the state folder. Going back to an
     older schema drops the data that it cannot hold. A SQLite file is copied first.
     """
-    settings = read_settings(
-        flags={"state_dir": state_dir}, warn=warn
-    )  # a host that only migrates needs no code
+    # a host that only migrates needs no code
+    settings = read_settings(flags={"state_dir": state_dir}, warn=warn)
     options = {} if to is None else {"to": to}
     database, before, now = run(migrate_database(settings, say=say, **options))
     if as_json:

@@ -29,7 +29,7 @@ class FieldPrinter:
         self._written = ""
 
     async def emit(self, event: StreamEvent) -> None:
-        """Print what an event adds; another reply with the same field begins anew."""
+        """Print what an event adds; another reply with the same field starts over."""
         if not isinstance(event, FieldDelta) or event.field not in self.names:
             return
         source = (event.path, event.attempt)

@@ -171,8 +171,7 @@ async def _load_saved(services: Services, request: ImportRequest, code: CodeRoot
         keys = ", ".join(key for key in state if key != "metadata")
         raise DefinitionError(
             f"{request.source!r} is a state of dspy ({keys}), which names no fields: name its "
-            "program with "
-            "--into file.py:Name, or with --signature 'question -> answer' --module "
+            "program with --into file.py:Name, or with --signature 'question -> answer' --module "
             "chain_of_thought"
         )
     if request.into is None and request.signature is not None:

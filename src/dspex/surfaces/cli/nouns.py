@@ -72,8 +72,8 @@ def noun_group(
     """Return the group of the resource `name`; a command added later replaces a derived one.
 
     `columns` are those of `list`, by default the short attributes; a resource that the rows refer
-    to stands for the name of its row. `of_all`: without --workspace,
-    `list` and `show` read the rows of all workspaces.
+    to stands for the name of its row. With `of_all`, `list` and `show` read the rows of all
+    workspaces unless --workspace names one.
     """
     resource = domain[name]
     plural = resource.plural.replace("_", " ")

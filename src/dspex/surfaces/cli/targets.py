@@ -81,8 +81,7 @@ def program_of(value: Any, name: str) -> Program:
         )
     raise DefinitionError(
         f"{name!r} is {type(value).__name__}; a target is a Signature class, a Module (or a class "
-        "of one that needs no "
-        "arguments), or a Program"
+        "of one that needs no arguments), or a Program"
     )
 
 

@@ -188,8 +188,7 @@ def _process_text(process: ProcessStatus) -> str:
 def _pool_text(pool: PoolStats) -> str:
     head = (
         f"pool {pool.name}: circuit {pool.breaker}, {pool.queued} queued, {pool.answered} "
-        "answered, "
-        f"{pool.failed} failed, {pool.rejected} rejected, {pool.restarts} restarts"
+        f"answered, {pool.failed} failed, {pool.rejected} rejected, {pool.restarts} restarts"
     )
     rows = [
         {

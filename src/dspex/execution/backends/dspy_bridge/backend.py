@@ -394,8 +394,7 @@ class DspyBackend:
 
         Raises:
             DefinitionError: the target cannot be imported or is not a dspy module, or the state
-                belongs
-                to another program.
+                belongs to another program.
         """
         config: dict[str, Any] = {
             "target": target,

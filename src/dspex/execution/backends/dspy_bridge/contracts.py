@@ -27,9 +27,8 @@ def contract_of(described: Mapping[str, Any], target: str) -> tuple[Signature, s
     """
     contract = described["contract"]
     input_names = {item["name"] for item in contract["inputs"]}
-    items = [
-        item for item in contract["outputs"] if item["name"] not in input_names
-    ]  # names are unique
+    # names are unique
+    items = [item for item in contract["outputs"] if item["name"] not in input_names]
     outputs = [field for item in items if (field := _output(item, is_sure=not contract["guess"]))]
     if not outputs:
         raise DefinitionError(
@@ -45,8 +44,7 @@ def contract_of(described: Mapping[str, Any], target: str) -> tuple[Signature, s
     except SignatureError as error:
         raise DefinitionError(
             f"the contract of {target} cannot be read from its code: {error.message}; pass its "
-            "signature, "
-            f"{_signature_hint(described, [field.name for field in outputs])}"
+            f"signature, {_signature_hint(described, [field.name for field in outputs])}"
         ) from error
     return signature, GUESS if contract["guess"] else FROM_CODE
 

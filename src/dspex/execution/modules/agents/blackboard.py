@@ -122,13 +122,12 @@ class Blackboard(Coordination[SignatureT]):
 
 def from_node(node: Node, builder: NodeBuilder, members: Mapping[str, Module]) -> Blackboard:
     """Return the team of a stored node, with its members."""
-    team = Blackboard(
+    return Blackboard(
         builder.signature(node),
         members,
         until=node.config["until"],
         **team_options(node, builder),
-    )
-    return team.restore_team(node)
+    ).restore_team(node)
 
 
 KIND = team_kind(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, Self
 from dspex.error_text import shorten
 from dspex.errors import BudgetError, CheckError, DeadlineError, DefinitionError, InputError
 from dspex.execution.context import RunContext, call_guarded, current, use_context
-from dspex.execution.modules.agents.members import Members, named_members, wanted
+from dspex.execution.modules.agents.members import Members, inputs_for, named_members
 from dspex.execution.modules.agents.verification import (
     Verifier,
     check_verifier,
@@ -44,7 +44,9 @@ class Coordination(Module[SignatureT]):
     """
 
     kind: ClassVar[str]
-    repeats: ClassVar[int] = 0  # repetitions that the team is told about before one ends the run
+    repeats: ClassVar[int] = (
+        0  # repetitions that are reported to the team before the next one ends the run
+    )
     shows_roles: ClassVar[bool] = False
 
     def __init__(
@@ -63,8 +65,8 @@ class Coordination(Module[SignatureT]):
             members: modules by name. A text instead of a module is the role of a `Predict`.
             verify: checks each answer: a function of (inputs, prediction), or a module with a truth
                 value as output; see `verification.objection`.
-            attempts: the most answers, if one is refused.
-            limits: of one run, which all members share.
+            attempts: the maximum number of answers, if `verify` refuses some.
+            limits: the limits of one run, which all members share.
 
         Raises:
             DefinitionError: an argument does not fit.
@@ -147,7 +149,7 @@ class Coordination(Module[SignatureT]):
         """Call a member with those of `values` that are its inputs, as one turn.
 
         Args:
-            name: of the member.
+            name: the name of the member.
             values: inputs and results so far.
             mark: calls with different marks are never repetitions of each other.
 
@@ -159,7 +161,7 @@ class Coordination(Module[SignatureT]):
         run = context.frame.team
         if run is None:
             raise DefinitionError("members can be called only while their team runs")
-        inputs = wanted(module, values)
+        inputs = inputs_for(module, values)
         key = run.begin_turn(name, inputs, f"{context.rollout} {mark}")
         prediction = await module.acall(context, **inputs)
         run.end_turn(name, key, prediction)

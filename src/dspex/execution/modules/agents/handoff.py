@@ -7,9 +7,9 @@ from dspex.errors import CheckError, DefinitionError
 from dspex.execution.modules.agents.coordination import Coordination, team_options
 from dspex.execution.modules.agents.members import (
     Members,
-    delegating,
-    lacks_outputs,
+    delegation_signature,
     missing_inputs,
+    missing_outputs,
 )
 from dspex.execution.modules.agents.settings import team_kind
 from dspex.execution.modules.agents.verification import Verifier
@@ -34,7 +34,7 @@ def with_handoff(signature: type[Any] | Signature | str, *names: str) -> Signatu
         DefinitionError: the signature has one of these fields.
     """
     desc = f"the colleague who should answer, by what `{COLLEAGUES}` says; none if you answer"
-    return delegating(Signature.of(signature), HANDOFF, names, desc=desc).append(
+    return delegation_signature(Signature.of(signature), HANDOFF, names, desc=desc).append(
         COLLEAGUES, "dict[str, str]", role="input", desc="what each colleague is for"
     )
 
@@ -113,7 +113,7 @@ class Handoff(Coordination[SignatureT]):
             inputs = [*self.contract().input_fields, *_FIELDS]
             if missing := missing_inputs(contract, inputs):
                 return f"{name!r} needs the input {missing[0]!r}"
-            if missing := lacks_outputs(contract, self.contract()):
+            if missing := missing_outputs(contract, self.contract()):
                 return f"{name!r} does not give {missing[0]!r}"
         return ""
 
@@ -130,13 +130,12 @@ def _member(signature: Signature, member: Module | str, names: list[str]) -> Mod
 
 def from_node(node: Node, builder: NodeBuilder, members: Mapping[str, Module]) -> Handoff:
     """Return the team of a stored node, with its members."""
-    team = Handoff(
+    return Handoff(
         builder.signature(node),
         members,
         start=node.config["start"],
         **team_options(node, builder),
-    )
-    return team.restore_team(node)
+    ).restore_team(node)
 
 
 KIND = team_kind(

@@ -7,7 +7,12 @@ from typing import Any
 from dspex.error_text import shorten
 from dspex.errors import DefinitionError, ExecutionError, boundary
 from dspex.execution.modules.agents.coordination import Coordination, team_options
-from dspex.execution.modules.agents.members import Members, lacks_outputs, missing_inputs, wanted
+from dspex.execution.modules.agents.members import (
+    Members,
+    inputs_for,
+    missing_inputs,
+    missing_outputs,
+)
 from dspex.execution.modules.agents.settings import team_kind
 from dspex.execution.modules.agents.verification import Verifier
 from dspex.execution.modules.attempts import all_at_once, check_count
@@ -54,15 +59,15 @@ class Map(Coordination[SignatureT]):
         Args:
             signature: inputs and outputs of the team.
             members: the members, or one module.
-            over: the input whose items are worked on one by one; None for the inputs as a whole.
-            item: the input of the members that is one item.
+            over: the input whose items the members get one by one; None for the inputs as a whole.
+            item: the name of the member input that gets one item.
             reduce: a function from the predictions, in order, to the outputs; or a module with the
                 input `answers`, a list of their outputs (each a single value if there is only one),
                 and with inputs of the team.
             concurrency: how many members work at once.
             verify: checks each answer; see `Coordination`.
-            attempts: the most answers, if one is refused.
-            limits: of one run.
+            attempts: the maximum number of answers, if `verify` refuses some.
+            limits: the limits of one run.
 
         Raises:
             DefinitionError: `over` is not an input, or `reduce` does not take the answers.
@@ -86,10 +91,10 @@ class Map(Coordination[SignatureT]):
 
     async def coordinate(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Call the members and reduce their answers; see `Coordination.coordinate`."""
-        room = asyncio.Semaphore(self.concurrency)
+        slots = asyncio.Semaphore(self.concurrency)
 
         async def work(name: str, inputs: Mapping[str, Any], mark: str) -> Prediction:
-            async with room:
+            async with slots:
                 return await self.call(name, inputs, mark=mark)
 
         rows = [values] if self.over is None else self._rows(values)
@@ -114,7 +119,7 @@ class Map(Coordination[SignatureT]):
         names = list(self.contract().output_fields)
         if isinstance(self.reduce, Module):
             answers = [_answer(prediction) for prediction in predictions]
-            return await self.reduce.acall(**wanted(self.reduce, {**values, ANSWERS: answers}))
+            return await self.reduce.acall(**inputs_for(self.reduce, {**values, ANSWERS: answers}))
         if self.reduce is not None:
             with boundary(ExecutionError, "`reduce` of Map"):
                 return self.reduce(predictions)
@@ -129,7 +134,7 @@ class Map(Coordination[SignatureT]):
             contract = self.members[name].contract()
             if missing := missing_inputs(contract, names):
                 return f"{name!r} needs the input {missing[0]!r}"
-            if self.reduce is None and (missing := lacks_outputs(contract, self.contract())):
+            if self.reduce is None and (missing := missing_outputs(contract, self.contract())):
                 return f"{name!r} does not give {missing[0]!r}, and there is no `reduce`"
         return ""
 
@@ -162,7 +167,7 @@ def from_node(node: Node, builder: NodeBuilder, members: Mapping[str, Module]) -
         reduce = builder.child(node, "reduce", Module)
     elif reduce is not None:
         reduce = load_function(reduce, builder.code, "`reduce` of Map")
-    team = Map(
+    return Map(
         builder.signature(node),
         members,
         over=config["over"],
@@ -170,8 +175,7 @@ def from_node(node: Node, builder: NodeBuilder, members: Mapping[str, Module]) -
         concurrency=config["concurrency"],
         reduce=reduce,
         **team_options(node, builder),
-    )
-    return team.restore_team(node)
+    ).restore_team(node)
 
 
 KIND = team_kind(

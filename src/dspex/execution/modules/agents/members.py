@@ -52,10 +52,10 @@ def named_members(members: Members, signature: Signature | None) -> dict[str, Mo
 def members_from_settings(
     settings: Mapping[str, Any], signature: Signature
 ) -> dict[str, Module | str]:
-    """Return the members that the setting `members` describes: a role, or an object, by name.
+    """Return the members that the setting `members` describes, by name.
 
-    An object has the keys of `MEMBER_SETTINGS`; `signature` is the team's by default, `program` is
-    the name of a stored program that is the member.
+    Each is described by its role or by an object with the keys of `MEMBER_SETTINGS`; `signature` is
+    the team's by default, `program` is the name of a stored program that is the member.
 
     Raises:
         DefinitionError: a member is described wrongly; the message names it.
@@ -91,8 +91,8 @@ def members_from_settings(
     return modules
 
 
-def wanted(module: Module, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that are inputs of a module."""
+def inputs_for(module: Module, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the values that are inputs of `module`."""
     return {name: values[name] for name in module.contract().input_fields if name in values}
 
 
@@ -105,7 +105,7 @@ def missing_inputs(contract: Signature, names: Sequence[str]) -> list[str]:
     ]
 
 
-def lacks_outputs(contract: Signature, of: Signature) -> list[str]:
+def missing_outputs(contract: Signature, of: Signature) -> list[str]:
     """Return the required outputs of the signature `of` that `contract` does not have."""
     return [
         name
@@ -114,8 +114,10 @@ def lacks_outputs(contract: Signature, of: Signature) -> list[str]:
     ]
 
 
-def delegating(signature: Signature, field: str, names: Sequence[str], *, desc: str) -> Signature:
-    """Return a signature whose outputs may be absent if the output `field` names a member.
+def delegation_signature(
+    signature: Signature, field: str, names: Sequence[str], *, desc: str
+) -> Signature:
+    """Return a signature whose outputs may be absent when the output `field` names a member.
 
     Checks of outputs are left out; the team enforces them.
 

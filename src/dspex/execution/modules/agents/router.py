@@ -6,7 +6,7 @@ from typing import Any
 from dspex.errors import CheckError, DefinitionError
 from dspex.execution.clients import LanguageModel
 from dspex.execution.modules.agents.coordination import Coordination, team_options
-from dspex.execution.modules.agents.members import Members, lacks_outputs, missing_inputs
+from dspex.execution.modules.agents.members import Members, missing_inputs, missing_outputs
 from dspex.execution.modules.agents.settings import team_kind
 from dspex.execution.modules.agents.verification import Verifier
 from dspex.execution.modules.module import Module
@@ -78,7 +78,7 @@ def peer_problem(team: Coordination[Any], names: list[str]) -> str:
         contract = team.members[name].contract()
         if missing := missing_inputs(contract, list(team.contract().input_fields)):
             return f"{name!r} needs the input {missing[0]!r}"
-        if missing := lacks_outputs(contract, team.contract()):
+        if missing := missing_outputs(contract, team.contract()):
             return f"{name!r} does not give {missing[0]!r}"
     return ""
 

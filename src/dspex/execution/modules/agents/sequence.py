@@ -63,8 +63,9 @@ class Sequence(Coordination[SignatureT]):
 
 def from_node(node: Node, builder: NodeBuilder, members: Mapping[str, Module]) -> Sequence:
     """Return the team of a stored node, with its members."""
-    team = Sequence(builder.signature(node), members, **team_options(node, builder))
-    return team.restore_team(node)
+    return Sequence(builder.signature(node), members, **team_options(node, builder)).restore_team(
+        node
+    )
 
 
 KIND = team_kind(

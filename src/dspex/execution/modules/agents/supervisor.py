@@ -9,7 +9,7 @@ from dspex.execution.clients import LanguageModel
 from dspex.execution.context import current
 from dspex.execution.modules.agent_loop import TRAJECTORY
 from dspex.execution.modules.agents.coordination import Coordination, team_options
-from dspex.execution.modules.agents.members import Members, delegating, lacks_outputs
+from dspex.execution.modules.agents.members import Members, delegation_signature, missing_outputs
 from dspex.execution.modules.agents.settings import team_kind
 from dspex.execution.modules.agents.verification import Verifier
 from dspex.execution.modules.chain_of_thought import ChainOfThought
@@ -76,11 +76,11 @@ class Supervisor(Coordination[SignatureT]):
             signature: inputs and outputs of the team.
             members: the members, each of which becomes a tool.
             tools: functions that the agent may call itself.
-            max_turns: the most turns of the agent.
+            max_turns: the maximum number of turns of the agent.
             model: the model of the agent.
             verify: checks each answer; see `Coordination`.
-            attempts: the most answers, if one is refused.
-            limits: of one run.
+            attempts: the maximum number of answers, if `verify` refuses some.
+            limits: the limits of one run.
 
         Raises:
             DefinitionError: a tool is a module, or has the name of a member.
@@ -92,10 +92,10 @@ class Supervisor(Coordination[SignatureT]):
         names = [
             name
             for name, module in self.members.items()
-            if not lacks_outputs(module.contract(), self.signature)
+            if not missing_outputs(module.contract(), self.signature)
         ]
         self.agent: ReAct[Any] = ReAct(
-            delegating(self.signature, FORWARD, names, desc=_DESC),
+            delegation_signature(self.signature, FORWARD, names, desc=_DESC),
             self._all_tools(),
             max_turns=max_turns,
             model=model,

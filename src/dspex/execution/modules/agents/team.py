@@ -9,7 +9,7 @@ from dspex.errors import DefinitionError
 from dspex.execution.modules.agents import blackboard, handoff, router, sequence, supervisor
 from dspex.execution.modules.agents import map as team_map
 from dspex.execution.modules.agents.coordination import Coordination, team_options
-from dspex.execution.modules.agents.members import Members, wanted
+from dspex.execution.modules.agents.members import Members, inputs_for
 from dspex.execution.modules.agents.settings import team_kind
 from dspex.execution.modules.agents.verification import Verifier
 from dspex.execution.modules.inner import INNER_SETTINGS, inner_module
@@ -69,8 +69,8 @@ class Team(Coordination[SignatureT]):
                 members in place of their own. By default all ways that suit the members.
             default: "single", or one of the coordinations.
             verify: checks each answer; see `Coordination`.
-            attempts: the most answers, if one is refused.
-            limits: of one run.
+            attempts: the maximum number of answers, if `verify` refuses some.
+            limits: the limits of one run.
 
         Raises:
             DefinitionError: a coordination is unknown or does not suit the members, or there is
@@ -121,7 +121,7 @@ class Team(Coordination[SignatureT]):
     async def coordinate(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Work in the chosen way; see `Coordination.coordinate`."""
         if self._choice == SINGLE or not self.active():
-            return await self.single.acall(**wanted(self.single, values))
+            return await self.single.acall(**inputs_for(self.single, values))
         if problem := self.problem():
             raise DefinitionError(f"these members cannot work by {self._choice!r}: {problem}")
         return await self.coordinations[self._choice].coordinate(values)

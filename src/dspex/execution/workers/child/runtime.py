@@ -63,9 +63,8 @@ def serve(options: "dict[str, Any]", create: "Callable[[], Any]") -> int:
     become_subreaper()
     sockets = [socket.socket(fileno=options[name]) for name in ("channel", "health")]
     for item in sockets:
-        item.set_inheritable(
-            False
-        )  # processes that the program starts must not keep the channel open
+        # processes that the program starts must not keep the channel open
+        item.set_inheritable(False)
         item.settimeout(None)
     runtime = Runtime(sockets[0], options)
     threading.Thread(

@@ -70,11 +70,8 @@ def become_subreaper() -> None:
         import ctypes
 
         ctypes.CDLL(None, use_errno=True).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    except (
-        ImportError,
-        OSError,
-        AttributeError,
-    ):  # a Python without ctypes: the mark still finds them
+    except (ImportError, OSError, AttributeError):
+        # a Python without ctypes: the mark still finds them
         return
 
 
@@ -103,9 +100,8 @@ def main() -> None:
     """Wait for the end of the parent, then kill all processes with the mark."""
     parent, mark = os.getppid(), sys.argv[1].encode()
     while os.getppid() == parent:
-        if select.select([0], [], [], _POLL_SECONDS)[
-            0
-        ]:  # nobody writes to the pipe, so readable means closed
+        # nobody writes to the pipe, so readable means closed
+        if select.select([0], [], [], _POLL_SECONDS)[0]:
             break
     kill_marked(mark)
 

@@ -76,7 +76,7 @@ class GraphQLContext:
         return row
 
     async def load_all(self, resource: Resource[Any], keys: Collection[UUID]) -> Sequence[Any]:
-        """Return those rows with these ids that exist, and keep them.
+        """Return the existing rows with these ids, and cache them.
 
         Raises:
             InvalidError: all rows of the request together exceed the size limit.
@@ -90,7 +90,7 @@ class GraphQLContext:
         return [self.rows[key] for key in keys if key in self.rows]
 
     async def perform(self, action: Action[Any, Any], input: object) -> Any:
-        """Perform an action; rows are read anew after it, because it may change them.
+        """Perform an action, which may change rows: those read before are read again after it.
 
         Raises:
             ActionError: see `Operations.perform`.
@@ -105,7 +105,7 @@ class GraphQLContext:
         )
 
     def renew(self) -> None:
-        """Start anew for the next event of a subscription."""
+        """Start over for the next event of a subscription."""
         self.forget()
         self._bytes_left = self._max_bytes
 

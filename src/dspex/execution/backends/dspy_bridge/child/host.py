@@ -34,8 +34,7 @@ class CodeSandboxError(RuntimeError):
     def __init__(self, cause: Exception) -> None:
         super().__init__(
             "the sandbox for generated code needs deno: pip install deno, beside dspy. At its "
-            "first use deno fetches "
-            f"pyodide and a library from the network. It said: {cause}"
+            f"first use deno fetches pyodide and a library from the network. It said: {cause}"
         )
 
 
@@ -101,9 +100,8 @@ class DspyHost:
 
     def _import_state(self, call: Any, args: "dict[str, Any]") -> None:
         program = self._get(args["handle"])
-        programs.load_state(
-            program.deepcopy(), args["state"]
-        )  # on a copy first: a load may fail halfway
+        # on a copy first: a load may fail halfway
+        programs.load_state(program.deepcopy(), args["state"])
         programs.load_state(program, args["state"])
 
     @contextmanager
@@ -131,9 +129,8 @@ class DspyHost:
                 error.code = "adapter"  # the parent maps errors by their code
                 raise
             except RuntimeError as error:
-                if (
-                    type(error).__name__ == "CodeInterpreterError"
-                ):  # 3.3 and 3.4 define it in different modules
+                # 3.3 and 3.4 define it in different modules
+                if type(error).__name__ == "CodeInterpreterError":
                     raise CodeSandboxError(error) from error
                 raise
 

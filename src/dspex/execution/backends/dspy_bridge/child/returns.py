@@ -126,9 +126,8 @@ class Returns:
                 isinstance(node.value, ast.Constant) and node.value.value is None
             ):
                 continue
-            if self._is_own_call(
-                node.value
-            ):  # a recursive call returns what the other statements return
+            # a recursive call returns what the other statements return
+            if self._is_own_call(node.value):
                 continue
             shape = self.shape(node.value)
             if shape is None:

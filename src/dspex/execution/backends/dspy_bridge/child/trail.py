@@ -18,9 +18,8 @@ _current_frame: "ContextVar[_Frame | None]" = ContextVar("dspex_here", default=N
 def paths_of(program: Any) -> "dict[int, str]":
     """Return the paths of a program's modules by their ids, and mark them for their copies."""
     paths = {id(module): path.removeprefix("self.") for path, module in program.named_sub_modules()}
-    paths |= {
-        id(predictor): path for path, predictor in program.named_predictors()
-    }  # `d['k']`, not `d[k]`
+    # `d['k']`, not `d[k]`
+    paths |= {id(predictor): path for path, predictor in program.named_predictors()}
     for module in [*(part for _, part in program.named_sub_modules()), program]:
         if id(module) in paths:
             vars(module)[_MARK] = paths[id(module)]

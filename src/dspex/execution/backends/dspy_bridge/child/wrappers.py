@@ -1,4 +1,4 @@
-"""dspy's modules that run another one several times, and those that it has as functions."""
+"""dspy modules that run another module several times."""
 
 from typing import Any
 
@@ -71,7 +71,7 @@ def _attempts(definition: "dict[str, Any]") -> "dict[str, Any]":
 
 
 def _attempt(module: Any, number: int) -> Any:
-    """Return a copy of a module whose requests are new ones, as BestOfN makes it."""
+    """Return a copy of a module whose requests are new ones, in the same way as dspy.BestOfN."""
     lm = module.get_lm() or dspy.settings.lm
     copy = module.deepcopy()
     copy.set_lm(lm.copy(rollout_id=lm.kwargs.get("rollout_id", 0) + number, temperature=1.0))
@@ -92,6 +92,16 @@ def _at_once(pairs: "list[tuple[Any, dict[str, Any]]]", threads: int) -> "tuple[
     return predictions, [errors.get(id(inputs)) for _, inputs in pairs]
 
 
+def _successes(module: Any, count: int, inputs: "dict[str, Any]") -> "list[Any]":
+    """Return the predictions of `count` attempts at once; raise the last error if all failed."""
+    pairs = [(_attempt(module, number), dict(inputs)) for number in range(count)]
+    predictions, errors = _at_once(pairs, count)
+    successes = [prediction for prediction in predictions if prediction is not None]
+    if not successes:
+        raise next(error for error in reversed(errors) if error is not None)
+    return successes
+
+
 class MajorityVote(dspy.Module):
     """`dspy.majority` over several attempts of a module."""
 
@@ -103,17 +113,13 @@ class MajorityVote(dspy.Module):
 
     def forward(self, **inputs: Any) -> Any:
         """Run the attempts at once and vote."""
-        pairs = [(_attempt(self.module, number), dict(inputs)) for number in range(self.n)]
-        predictions, errors = _at_once(pairs, self.n)
-        votes = [prediction for prediction in predictions if prediction is not None]
-        if not votes:
-            raise next(error for error in reversed(errors) if error is not None)
+        votes = _successes(self.module, self.n, inputs)
         winner = dspy.majority(votes, field=self.field)[self.field]
         return next(vote for vote in votes if vote[self.field] == winner)
 
 
 class DraftComparison(dspy.MultiChainComparison):
-    """`dspy.MultiChainComparison`, which draws its attempts by `dspy.ChainOfThought` if need be."""
+    """`dspy.MultiChainComparison`, with attempts of `dspy.ChainOfThought` unless it gets some."""
 
     def __init__(self, signature: Any, n: int) -> None:
         super().__init__(signature, M=n)
@@ -122,12 +128,8 @@ class DraftComparison(dspy.MultiChainComparison):
     def forward(self, completions: Any = None, **inputs: Any) -> Any:
         """Compare the completions, or those of as many attempts."""
         if completions is None:
-            pairs = [(_attempt(self.draft, number), dict(inputs)) for number in range(self.M)]
-            drafts, errors = _at_once(pairs, self.M)
-            completions = [draft for draft in drafts if draft is not None]
-            if not completions:
-                raise next(error for error in reversed(errors) if error is not None)
-            completions = [completions[number % len(completions)] for number in range(self.M)]
+            drafts = _successes(self.draft, self.M, inputs)
+            completions = [drafts[number % len(drafts)] for number in range(self.M)]
         self._check(completions)
         return super().forward(completions, **inputs)
 
