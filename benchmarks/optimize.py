@@ -104,9 +104,8 @@ def resume(kills: int) -> dict[str, object]:
             process.communicate()
             if is_alive:
                 killed_at.append(answers.now())
-                repeats.append(
-                    starts.now() - answers.now()
-                )  # begun and not answered, in all lives so far
+                # begun and not answered, in all lives so far
+                repeats.append(starts.now() - answers.now())
         answered = answers.now()
         last = json.loads(start_search(journal, calls).communicate()[0])
         entries = [json.loads(line) for line in journal.read_bytes().splitlines()]
@@ -266,8 +265,7 @@ def measure_resume(*, quick: bool) -> Part:
         Row("  answered calls asked again", str(again), goal="0", is_met=again == 0),
         Row(
             "  calls under way repeated",
-            f"{result['calls repeated in all']}, at most {most} for a "
-                    "kill",
+            f"{result['calls repeated in all']}, at most {most} for a kill",
             goal=f"at most {CONCURRENCY} for a kill", is_met=most <= CONCURRENCY,
         ),
     ]  # fmt: skip

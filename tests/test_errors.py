@@ -75,12 +75,10 @@ def caught(function: Any, *arguments: Any) -> Exception:
 
 
 def test_the_deepest_line_of_the_user_is_named(code):
+    # the library's own lines are left out
     for function, place in (
         (lambda: code.work.Deep().run(), "shop/work.py:5 in key"),
-        (
-            lambda: code.work.parse("{"),
-            "shop/work.py:8 in parse",
-        ),  # the library's own lines are left out
+        (lambda: code.work.parse("{"), "shop/work.py:8 in parse"),
         (code.above, "shop/work.py:5 in key"),
         (code.work.caused, "shop/work.py:25 in caused"),
     ):

@@ -176,9 +176,8 @@ def test_a_store_that_a_lifespan_opened_records_every_request() -> None:
     with TestClient(app) as client:
         for path in ("awaited", "in_a_thread", "configured"):
             assert client.get(path).text == "yes"
-        with pytest.raises(
-            ConfigurationError, match=r"await module\.acall"
-        ):  # it would wait for itself for ever
+        # it would wait for itself for ever
+        with pytest.raises(ConfigurationError, match=r"await module\.acall"):
             client.get("blocking")
         assert client.get("rows").json() == ["configured", "in a thread", "awaited"]
     assert current().record is None

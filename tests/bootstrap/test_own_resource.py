@@ -75,10 +75,8 @@ async def test_one_file_becomes_a_table_graphql_rest_and_an_audit_trail(
     domain = domain_of(settings, code)
     engine = Engine(core_schema(make_schema(domain)))
 
-    for title in (
-        "one",
-        "two",
-    ):  # the table is made at the first start, and compared at the second
+    # the table is made at the first start, and compared at the second
+    for title in ("one", "two"):
         async with open_services(settings, code=code) as services:
             request = GraphQLRequest(OPEN, {"input": {"title": title}})
             result = await engine.run(request, GraphQLContext(services.operations))

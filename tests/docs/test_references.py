@@ -75,9 +75,8 @@ def test_commands_and_variables_exist(page: Path) -> None:
     for fence in re.findall(r"```(?:ba)?sh\n(.*?)```", text, re.DOTALL):
         commands += re.findall(r"^(?:DSPEX_\S+ )*dspex ([a-z]+)", fence, re.MULTILINE)
     with cli.make_context("dspex", ["doctor"]) as context:
-        assert set(commands) - {"ticket"} <= set(
-            cli.list_commands(context)
-        )  # examples/own_resource
+        # examples/own_resource
+        assert set(commands) - {"ticket"} <= set(cli.list_commands(context))
     settings = {f"DSPEX_{name.upper()}" for name in config_schema()["properties"]}
     variables = set(re.findall(r"DSPEX_[A-Z_]+[A-Z]", text)) - {"DSPEX_NAME"}
     assert variables <= settings | OTHER_VARIABLES

@@ -74,10 +74,9 @@ class Browser:
         self._send("Runtime.evaluate", expression=axe)
         return list(
             self.run(
-                "for (const fold of document.querySelectorAll('details')) fold.open = true;"
-                "const result = await axe.run(document);"
-                "return result.violations.map((v) => [v.id, v.nodes.length, v.nodes[0].html, "
-                "v.nodes[0].failureSummary]);"
+                "for (const fold of document.querySelectorAll('details')) fold.open = true;const "
+                "result = await axe.run(document);return result.violations.map((v) => [v.id, "
+                "v.nodes.length, v.nodes[0].html, v.nodes[0].failureSummary]);"
             )
         )
 

@@ -37,10 +37,9 @@ REPLY = "[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]"
 SIGNATURES = {
     "plain": "question -> answer",
     "typed": "items: list[A{x: int} | B{y: int}]? , talk: History?, numbers: list[int]?, map: "
-    "dict[str, int]?, "
-    "tree: N{v: (A{a: N} | B{b: N} | int)}?, word: str[pattern='^(a{1,20}){1,20}$']?, free: any?, "
-    "vector: embedding?, "
-    "choice: Literal['a', 'b']?, once: list[any][unique=true]?, data: binary? -> answer",
+    "dict[str, int]?, tree: N{v: (A{a: N} | B{b: N} | int)}?, word: "
+    "str[pattern='^(a{1,20}){1,20}$']?, free: any?, vector: embedding?, choice: Literal['a', "
+    "'b']?, once: list[any][unique=true]?, data: binary? -> answer",
 }
 _MB = 1024
 

@@ -66,11 +66,8 @@ PARSED: tuple[Any, ...] = (
     '{"n": 1}', "None",
 )  # fmt: skip
 # where dspy reads something else on purpose of nobody: (type, reply), the reason why not here
-_COPIED = [
-    "Literal['a']",
-    "str[a]",
-    "Literal[a]",
-]  # broken JSON is mended to a list of what is in its brackets
+# broken JSON is mended to a list of what is in its brackets
+_COPIED = ["Literal['a']", "str[a]", "Literal[a]"]
 _DIFFERENT = {
     *((name, reply) for name in ("texts", "literals", "any") for reply in _COPIED),
     # no text, where none may be given

@@ -276,9 +276,8 @@ def test_a_key_that_the_server_repeats_is_never_shown(go, provider):
     refused, answered, unreadable, failed = go(main())
     assert not any(key in text for text in (refused, answered, unreadable, failed))
     assert all("(secret)" in text for text in (refused, answered))
-    assert (
-        "in 8 bytes" in unreadable
-    )  # of a server that may be anything, nothing of what is no reply is quoted
+    # of a server that may be anything, nothing of what is no reply is quoted
+    assert "in 8 bytes" in unreadable
 
 
 def sent(go, kind, whole) -> dict:

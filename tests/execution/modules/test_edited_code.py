@@ -108,9 +108,8 @@ def test_a_part_in_another_file_is_compared_too(root):
     first = root.load(f"{module}:Whole")().to_program("p")
     assert build(first, code=root)(text="a").result == "a1"
     write(root, "parts", PART, mark="2")
-    with pytest.raises(
-        ConflictError, match="Part"
-    ):  # what is loaded, and what the file holds, differ from each other
+    # what is loaded, and what the file holds, differ from each other
+    with pytest.raises(ConflictError, match="Part"):
         build(Program.from_dict(_with_source(first.to_dict(), "0" * 64)), code=root)
     second = stored_elsewhere(root, f"{module}:Whole")
     assert build(second, code=root)(text="a").result == "a2"

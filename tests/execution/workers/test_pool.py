@@ -513,11 +513,8 @@ async def test_a_worker_gives_up_the_programs_that_nobody_asks_for_and_never_one
         busy = asyncio.create_task(run("busy", "sleep", seconds=1.5))
         await asyncio.sleep(0)
         names = [f"p{n}" for n in range(12)]
-        for name in [
-            *names,
-            "p0",
-            "p11",
-        ]:  # p0 is created again, even while its deletion is pending
+        # p0 is created again, even while its deletion is pending
+        for name in [*names, "p0", "p11"]:
             assert await run(name) == name
         await asyncio.gather(*(run(name) for name in names * 3))
         await eventually(lambda: all(worker.busy <= 1 for worker in pool.stats().workers))

@@ -52,9 +52,8 @@ def test_what_dead_processes_left_is_removed_and_what_is_no_file_of_ours_is_pass
     (tmp_path / "notes.txt").write_text("mine")
     mine = {"pid": os.getpid(), "what": "serve", "updated_at": "2026-01-01T00:00:00Z"}
     alive = msgspec.convert({**mine, "started": start_time(os.getpid())}, ProcessStatus)
-    reused = msgspec.convert(
-        {**mine, "started": 1}, ProcessStatus
-    )  # the pid now belongs to another process
+    # the pid now belongs to another process
+    reused = msgspec.convert({**mine, "started": 1}, ProcessStatus)
     for name, status in (("2-1.json", alive), ("3-1.json", reused)):
         (tmp_path / name).write_bytes(msgspec.json.encode(status))
     assert read_statuses(tmp_path) == [alive]

@@ -290,9 +290,8 @@ class _Fixed:
 
 
 def test_limits_come_before_the_objective_and_trials_can_be_picked_afterwards(rulebook):
-    demos = [
-        [dict(row) for row in TRAIN[:n]] for n in (1, 9)
-    ]  # the second shows c0: right, and dear
+    # the second shows c0: right, and dear
+    demos = [[dict(row) for row in TRAIN[:n]] for n in (1, 9)]
     metrics = {"right": dspex.exact_match, "short": lambda example, prediction: 1.0}
 
     def search(**more):

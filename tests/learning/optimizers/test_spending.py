@@ -218,9 +218,8 @@ def test_a_trial_that_the_budget_cuts_short_does_not_count_though_the_program_go
     outcome = start(Search(budget=Budget(calls=calls), concurrency=3))
     assert outcome.stopped
     assert outcome.spent.calls == calls
-    assert all(
-        trial.report.usage.calls for trial in outcome.trials
-    )  # none of them was answered without the model
+    # none of them was answered without the model
+    assert all(trial.report.usage.calls for trial in outcome.trials)
     with pytest.raises(BudgetError, match="too small for one candidate"):
         start(Search(budget=Budget(calls=19)))
 
@@ -265,9 +264,8 @@ def test_a_budget_counts_each_call_once_though_the_search_is_started_again(ruleb
         assert limited.budget.spent.calls == outcome.spent.calls == len(model.requests)
     larger = replace(limited, budget=Budget(calls=90))
     _search(model, larger)
-    assert larger.budget.spent.calls == len(
-        model.requests
-    )  # another budget counts what was spent before
+    # another budget counts what was spent before
+    assert larger.budget.spent.calls == len(model.requests)
 
 
 def test_time_between_two_starts_of_a_search_does_not_count(rulebook):

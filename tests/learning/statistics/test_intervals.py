@@ -26,9 +26,8 @@ MORE = [0.1 * (n * n % 11) for n in range(1, 30)]
 
 
 def test_wilson_agrees_with_published_values():
-    interval = wilson(
-        8, 10
-    )  # Newcombe 1998, Stat. Med. 17: table I for other counts; this one by its formula
+    # Newcombe 1998, Stat. Med. 17: table I for other counts; this one by its formula
+    interval = wilson(8, 10)
     assert (interval.low, interval.high) == pytest.approx((0.4902, 0.9433), abs=5e-4)
     assert wilson(0, 10).low == 0.0
     assert wilson(10, 10).high == 1.0

@@ -92,9 +92,8 @@ async def test_a_cursor_gives_all_behind_it_across_pages(tmp_path: Path) -> None
     async with feeding(tmp_path / "db") as (feed, store, _):
         events = [event(n) for n in range(450)]
         await store.write(*map(Insert, events))
-        behind = feed.follow(
-            "default", "execution", after=str(events[9].id)
-        )  # an event's id is a cursor too
+        # an event's id is a cursor too
+        behind = feed.follow("default", "execution", after=str(events[9].id))
         assert await take(behind, 440) == list(range(10, 450))
         assert await take(feed.follow("default", "execution", after=str(UUID(int=0))), 450) == list(
             range(450)
@@ -232,9 +231,8 @@ async def test_a_cursor_of_postgresql_misses_nothing_that_is_committed_late(
         await store.write(Insert(event(2)))
         log, where = SQLEventLog(database), {"workspace": "default", "topic": "execution"}
         look = await log.read(Place(0, LAST), where, limit=PAGE)
-        assert [entry.payload["n"] for _, entry in look.events] == [
-            0
-        ]  # 2 is there, and could be overtaken
+        # 2 is there, and could be overtaken
+        assert [entry.payload["n"] for _, entry in look.events] == [0]
         assert look.is_waiting
         assert len(await store.select(EVENT, Query())) == 2
         assert not next_one.done()
@@ -369,9 +367,8 @@ async def test_events_restored_from_another_server_do_not_hold_up_what_comes(
 
     async with over(settings, poll=0.02) as (feed, store, database):
         await store.write(Insert(event(0)), Insert(event(1)))
-        async with (
-            database.writing() as connection
-        ):  # as a dump of a server with many more transactions has them
+        # as a dump of a server with many more transactions has them
+        async with database.writing() as connection:
             await connection.exec_driver_sql('UPDATE events SET "position" = "position" + 1000000')
         await migrate(database)
         await store.write(Insert(event(2)))

@@ -74,9 +74,8 @@ async def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(
                 names = [ticket_of(JOB, first), ticket_of(OTHER, 0)]
                 await eventually(partial(is_spent, tickets, names, {names[0]}))
                 await asyncio.to_thread(tickets.discard, ["nobody"])
-                await asyncio.to_thread(
-                    tickets.discard, []
-                )  # DBOS takes an empty list for all of them
+                # DBOS takes an empty list for all of them
+                await asyncio.to_thread(tickets.discard, [])
                 assert await asyncio.to_thread(tickets.find_spent, []) == set()
                 assert await asyncio.to_thread(tickets.find_spent, [names[1]]) == set()
                 now = SystemClock().now()
@@ -95,8 +94,7 @@ async def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(
     connection = sqlite3.connect(tmp_path / "dspex.sqlite3")
     query = (
         "select application_version, serialization, workflow_input.inputs, executor_id from "
-        "workflow_status "
-        "join workflow_input using (workflow_uuid)"
+        "workflow_status join workflow_input using (workflow_uuid)"
     )
     rows = connection.execute(query).fetchall()
     assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
@@ -156,9 +154,8 @@ def test_connections_for_dbos_have_our_settings(tmp_path: Path) -> None:
             sqlite3.connect(tmp_path / "some.sqlite3", timeout=0) as blocker,
             pytest.raises(sqlite3.OperationalError),
         ):
-            blocker.execute(
-                "begin immediate"
-            )  # a transaction holds the lock from its first statement on
+            # a transaction holds the lock from its first statement on
+            blocker.execute("begin immediate")
         blocker.close()
     engine.dispose()
 

@@ -98,10 +98,8 @@ class World:
             row = await self.row(job)
             raise AssertionError(
                 f"the job is {row.status} (turn {row.turn}, attempts {row.attempts}, waiting: "
-                f"{row.waiting}, worker "
-                f"{row.worker}), its events: {await self.statuses(job)}, alive: "
-                f"{await self.workers()}, "
-                f"{sum(self.model.answered.values())} answers"
+                f"{row.waiting}, worker {row.worker}), its events: {await self.statuses(job)}, "
+                f"alive: {await self.workers()}, {sum(self.model.answered.values())} answers"
             ) from None
 
     async def workers(self, status: str = "alive") -> list[Any]:
@@ -221,9 +219,8 @@ async def test_survivors_take_the_jobs_of_the_dead_and_of_the_stopped(
             )
             assert len({entry["key"] for entry in entries if entry["kind"] == "answer"}) == 20
             assert sum(entry["kind"] == "answer" for entry in entries) == 20
-            assert (
-                sum(at.model.asked.values()) <= 22
-            )  # what was under way at the kill and at the stop
+            # what was under way at the kill and at the stop
+            assert sum(at.model.asked.values()) <= 22
             dead = await at.workers("dead")
             assert {worker.pid for worker in dead} == {
                 child.process.pid for child in children if child.process.poll() is not None
@@ -369,9 +366,8 @@ async def test_a_job_whose_metric_blocks_is_ended_and_keeps_no_other_from_runnin
                 await at.act("cancel_evaluation", JobRef(id=stuck.id))
 
                 async def is_quiet() -> bool:
-                    return (
-                        len(process_tree(row.pid)) <= 3
-                    )  # the watchdog, and one process that waits for a job
+                    # the watchdog, and one process that waits for a job
+                    return len(process_tree(row.pid)) <= 3
 
                 await eventually(is_quiet, within=20)
             else:

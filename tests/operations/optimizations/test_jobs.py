@@ -219,10 +219,8 @@ async def test_a_paused_job_goes_on_and_a_cancelled_one_does_not(tmp_path: Path,
         store = at.services.operations.dependencies.store
         await a_program(store, backend="native")
         await a_dataset(store, ROWS)
-        settings = {
-            "concurrency": 1,
-            "options": {"k": 2},
-        }  # so that no answer is on its way when it is stopped
+        # so that no answer is on its way when it is stopped
+        settings = {"concurrency": 1, "options": {"k": 2}}
         optimization = CreateOptimization(program="qa", dataset="questions", configuration=settings)
         job = await at.act("create_optimization", optimization)
         await reached.wait()
@@ -477,9 +475,8 @@ async def test_an_optimizer_of_dspy_is_a_job_that_asks_nothing_twice(
         row = await at.ended("create_optimization", request)
         assert row.status == "completed", row.error
         assert row.attempts == 2
-        assert ("scored" in row.progress) == (
-            optimizer != "LabeledFewShot"
-        )  # it chooses, and scores nothing
+        # it chooses, and scores nothing
+        assert ("scored" in row.progress) == (optimizer != "LabeledFewShot")
         result = await store.get(DOMAIN["program_version"], id=row.result_version_id)
         assert result is not None
         if optimizer != "MIPROv2":  # its best may be one without demonstrations

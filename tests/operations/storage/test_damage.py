@@ -79,9 +79,8 @@ async def test_a_damaged_file_is_refused_and_its_copy_serves_again(
         with pytest.raises(StorageError, match=r"damaged|migrate|does not exist"):
             await store.select(SIGNATURE, Query(limit=1000))
         with pytest.raises(StorageError):
-            await store.write(
-                Insert(signature(version=1))
-            )  # taken already, if its index could be read
+            # taken already, if its index could be read
+            await store.write(Insert(signature(version=1)))
     if file.is_dir():
         file.rmdir()
     for rest in tmp_path.glob("db-*"):

@@ -102,9 +102,8 @@ async def test_events_keep_their_order_on_the_way_forward_and_back(url: str) -> 
             for n in (2, 1):
                 await connection.exec_driver_sql(statement % (f"019a{n:028x}", n, IDS["e"]))
         await migrate(database)
-        async with (
-            database.writing() as connection
-        ):  # made before the others, and committed after them
+        # made before the others, and committed after them
+        async with database.writing() as connection:
             await connection.exec_driver_sql(statement % (f"019a{0:028x}", 3, IDS["e"]))
         ordered = 'SELECT topic FROM events ORDER BY "position", id'
         assert await rows_of(database, ordered) == [("1",), ("2",), ("3",)]
@@ -182,9 +181,8 @@ def test_new_databases_are_migrated_at_the_same_time_in_one_process(tmp_path: Pa
 async def test_a_failing_migration_changes_nothing(url: str) -> None:
     async with opened(url) as database:
         await migrate(database, to="0001")
-        async with (
-            database.writing() as connection
-        ):  # in the way of the last table but one that 0002 makes
+        # in the way of the last table but one that 0002 makes
+        async with database.writing() as connection:
             await connection.exec_driver_sql("CREATE TABLE audit_entries (id integer)")
         with pytest.raises(StorageError, match="audit_entries"):
             await migrate(database)

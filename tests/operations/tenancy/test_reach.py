@@ -126,9 +126,8 @@ async def test_a_tenants_program_of_before_reaches_nothing_and_reads_nothing_bac
         await services.operations.perform(
             _ACTIONS["create_workspace"], CreateWorkspace(name="tenant")
         )
-        await create(
-            inside, f"{server.url}/v1#m"
-        )  # on the machine itself: stored, as by an earlier version
+        # on the machine itself: stored, as by an earlier version
+        await create(inside, f"{server.url}/v1#m")
         execution = await execute_program(inside, ExecuteProgram(name="p", inputs={"q": "?"}))
         assert execution.status == "failed"
         assert "model_hosts" in str(execution.error)

@@ -128,14 +128,12 @@ async def test_a_workspace_runs_under_its_own_key_and_others_under_the_servers(
         await at.act("one", "create_secret", CreateSecret(name=KEY, text="key-of-one"))
         await at.until(lambda: at.used("one"), "key-of-one")
         await at.until(lambda: at.used("default"), "key-of-the-server")
-        assert (
-            await at.used("two") == "key-of-the-server"
-        )  # the model is the one that the server was started with
+        # the model is the one that the server was started with
+        assert await at.used("two") == "key-of-the-server"
         assert await at.used("default", "named") == "key-of-the-server"
         assert await at.used("one", "named") == "key-of-one"
-        assert (
-            await at.used("two", "named") is None
-        )  # whose server this is, only the workspace knows
+        # whose server this is, only the workspace knows
+        assert await at.used("two", "named") is None
         await at.act("one", "rotate_secret", RotateSecret(name=KEY, text="key-of-one-anew"))
         (tmp_path / "held").write_text("key-of-the-server-anew\n")
         await at.until(lambda: at.used("one"), "key-of-one-anew")

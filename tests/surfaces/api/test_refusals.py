@@ -27,10 +27,8 @@ async def test_a_program_has_a_name_by_which_it_can_be_called(tmp_path: Path, na
     async with serving(tmp_path, ServerConfig()) as server:
         error = await _refused(server, "create_program", {"name": name, "signature": "q -> a"})
         assert error["type"] == "InvalidError"
-        assert [field["path"] for field in error["fields"]] in (
-            ["name"],
-            [],
-        )  # U+0000 is refused in any text
+        # U+0000 is refused in any text
+        assert [field["path"] for field in error["fields"]] in (["name"], [])
         await server.give_program("größer als 50%")
         path = "/v1/programs/größer als 50%/execute"
         assert (await server.ask("POST", path, body={"inputs": {"q": "?"}})).status == 200

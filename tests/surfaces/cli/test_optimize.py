@@ -99,10 +99,8 @@ def test_what_optimize_wrote_is_a_target_and_is_imported_and_loaded(
         question = "question=question 1"
         plain = json.loads(call(capsys, "run", f"{_name(folder)}.py:answer", question, *model)[1])
         ran = json.loads(call(capsys, "run", "better.json", question, *model)[1])
-        assert (ran["status"], ran["program_id"]) == (
-            "completed",
-            plain["program_id"],
-        )  # a version of the same program
+        # a version of the same program
+        assert (ran["status"], ran["program_id"]) == ("completed", plain["program_id"])
         assert call(capsys, "eval", "better.json", "rows.csv", "--limit", "3", *model)[0] == 0
         request = call(capsys, "prompt", "better.json", question, *model)[1]
         assert request != call(capsys, "prompt", f"{_name(folder)}.py:answer", question, *model)[1]
@@ -229,9 +227,8 @@ def test_another_winner_is_picked_from_a_finished_search(
         )
         data = json.loads(out)
         assert code == 0
-        assert (
-            server.calls["m"] - call_count <= 80
-        )  # held-out rows of the one that was picked, and nothing else
+        # held-out rows of the one that was picked, and nothing else
+        assert server.calls["m"] - call_count <= 80
         assert data["verdict"]["objective"] == "-tokens"
         assert data["verdict"]["limits"][0].startswith("exact_match>=0.3")
         assert data["best"] in {line["trial"] for line in data["front"]}

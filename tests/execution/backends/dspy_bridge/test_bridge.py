@@ -403,9 +403,8 @@ async def test_an_optimizer_of_dspy_returns_a_better_program_and_tells_its_progr
             handle, work, context, on_progress=lambda _, data: events.append(data)
         )
         assert better.assignment["self.instructions"]
-        assert (
-            mipro or better.assignment["self.demos"]
-        )  # MIPROv2 keeps the first of equal candidates
+        # MIPROv2 keeps the first of equal candidates
+        assert mipro or better.assignment["self.demos"]
         assert events[0]["optimizer"] == optimizer
         assert events[-1]["scored"] >= 2
         again = await bridge.create_program(better)

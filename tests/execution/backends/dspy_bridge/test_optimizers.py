@@ -344,6 +344,5 @@ async def test_a_program_of_thought_runs_the_code_that_the_model_writes(newest):
         )
         assert result.answer == 42
         assert len(model.requests) == 2
-        assert (
-            "42" in model.requests[-1].messages[-1].content
-        )  # the answer comes from the output of the code
+        # the answer comes from the output of the code
+        assert "42" in model.requests[-1].messages[-1].content

@@ -163,9 +163,8 @@ async def test_guesses_are_limited_and_lock_out_no_good_key_of_the_same_address(
         for name in names:
             await server.give_key(name, "read")
         assert {await _status(server, f"dspx_{n:032x}_x") for n in range(20)} == {401, 429}
-        assert {await _status(server, name) for name in names * 20} == {
-            200
-        }  # none of them was seen before
+        # none of them was seen before
+        assert {await _status(server, name) for name in names * 20} == {200}
         assert await _status(server, f"dspx_{0:032x}_x") == 429
         forged = await server.ask(
             "GET", "/v1/programs", key=f"dspx_{0:032x}_x", x_forwarded_for="10.0.0.1"
@@ -247,9 +246,8 @@ async def test_a_page_may_run_its_own_script_and_ask_its_own_server_only(
             assert policy[directive] == f"'sha256-{digest}'"
         assert policy["connect-src"] == "'self'"
         page = answer.body.decode()
-        assert not re.findall(
-            r"\son[a-z]+=|style=|<script |<link", page
-        )  # what the policy would stop
+        # what the policy would stop
+        assert not re.findall(r"\son[a-z]+=|style=|<script |<link", page)
 
 
 async def test_a_header_that_decides_something_is_there_once(tmp_path: Path) -> None:

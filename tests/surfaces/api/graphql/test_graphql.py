@@ -197,11 +197,8 @@ async def test_connections_are_sorted_and_narrowed_by_what_the_resource_says(
 
         assert await names("NAME_ASC") == ["a", "b", "c"]
         assert await names("EXECUTION_COUNT_DESC") == ["a", "b", "c"]
-        assert await names("LAST_EXECUTED_AT_ASC") == [
-            "b",
-            "a",
-            "c",
-        ]  # what has never run comes last
+        # what has never run comes last
+        assert await names("LAST_EXECUTED_AT_ASC") == ["b", "a", "c"]
         assert await names("LAST_EXECUTED_AT_DESC") == ["a", "b", "c"]
         assert await names("NAME_DESC", executionCountGte=1) == ["b", "a"]
         assert await names("NAME_ASC", nameIn=["c", "a"], statusIn=["READY"]) == ["a", "c"]

@@ -42,9 +42,8 @@ class Shipping(dspy.Module):
 
     def forward(self, customer):
         result = self.ship(customer=customer)
-        street = (
-            customer.work.street if customer.work else customer.home.street
-        )  # models, not dicts
+        # models, not dicts
+        street = customer.work.street if customer.work else customer.home.street
         return dspy.Prediction(
             to=result.to, boxes=result.boxes, seen=f"{street} {len(customer.others)}"
         )
