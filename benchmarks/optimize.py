@@ -1,15 +1,16 @@
 """Searches: resuming after kills, joint search, comparison with dspy, and the sampler.
 
-    python benchmarks/optimize.py [--resume-only | --race-only] [--quick] [--check]
+    python benchmarks/optimize.py [--quick] [--check]
+    python benchmarks/optimize.py --resume-only | --race-only | --reflective-only [...]
     python benchmarks/optimize.py --banking77 [--seed N] [--quick]
 
 Everything but --banking77 ends in one table and in results/optimize.json. With --quick the
 comparisons have too few seeds to be judged: they are shown, and --check tests only the goals that
 need no statistics.
 
-1. A search of more than 200 trials is killed with SIGKILL at 20 random points and resumed each
-   time. It has to end with the same program and trials table as an undisturbed one, repeat no
-   committed call, and repeat at most `concurrency` calls for each kill.
+1. Searches of Joint (more than 200 trials), GEPA and SIMBA are killed with SIGKILL at 20 random
+   points each, and resumed each time. They have to end with the same program and trials table as
+   undisturbed ones, repeat no committed call, and repeat at most `concurrency` calls for a kill.
 2. On simulated models with known response surfaces: Joint against tuning the same variables one
    after the other (`optimize_joint.py`), and the optimizers against dspy's own at equal model calls
    (`optimize_peer.py`, needs dspy).
@@ -17,7 +18,9 @@ need no statistics.
    random sampling, by the regret after 60 evaluations; and the CPU time of the sampler for a trial
    of a search of 200.
 4. A random search with and without races (`optimize_race.py`): the calls, and the true accuracy.
-5. With --banking77, and nothing else: searches of at most 300 calls on real data with the local
+5. Native GEPA and SIMBA against dspy's at equal calls, reflections included, and against the
+   program as it is where rules help and there are no demonstrations (`optimize_reflective.py`).
+6. With --banking77, and nothing else: searches of at most 300 calls on real data with the local
    model (`optimize_banking77.py`). The results are reported; they have no goals.
 """
 
@@ -43,6 +46,7 @@ import optimize_banking77
 import optimize_joint
 import optimize_peer
 import optimize_race
+import optimize_reflective
 
 import dspex
 from dspex.language.variables import Boolean, Choice, Space, samples
@@ -54,13 +58,14 @@ KILLS = 20
 JOINT_SEEDS = 40
 
 
-def start_search(journal: Path, calls: Path) -> subprocess.Popen:
+def start_search(journal: Path, calls: Path, optimizer: str) -> subprocess.Popen:
     command = [
         sys.executable,
         str(ROOT / "benchmarks" / "optimize_run.py"),
         str(journal),
         str(calls),
         str(CONCURRENCY),
+        optimizer,
     ]
     return subprocess.Popen(command, stdout=subprocess.PIPE)
 
@@ -83,12 +88,12 @@ class Lines:
         return self.count
 
 
-def resume(kills: int) -> dict[str, object]:
+def resume(kills: int, optimizer: str) -> dict[str, object]:
     """Kill one search repeatedly, and compare its result with an undisturbed one."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         whole = json.loads(
-            start_search(place / "whole.jsonl", place / "whole.calls").communicate()[0]
+            start_search(place / "whole.jsonl", place / "whole.calls", optimizer).communicate()[0]
         )
         total = Lines(place / "whole.calls").now()
         points = sorted(random.Random(5).sample(range(1, total), kills))
@@ -96,7 +101,7 @@ def resume(kills: int) -> dict[str, object]:
         answers, starts = Lines(journal, b'"kind":"answer"'), Lines(calls)
         killed_at, repeats = [], [0]
         for point in points:
-            process = start_search(journal, calls)
+            process = start_search(journal, calls, optimizer)
             while answers.now() < point and process.poll() is None:
                 time.sleep(0.005)
             is_alive = process.poll() is None
@@ -107,7 +112,7 @@ def resume(kills: int) -> dict[str, object]:
                 # begun and not answered, in all lives so far
                 repeats.append(starts.now() - answers.now())
         answered = answers.now()
-        last = json.loads(start_search(journal, calls).communicate()[0])
+        last = json.loads(start_search(journal, calls, optimizer).communicate()[0])
         entries = [json.loads(line) for line in journal.read_bytes().splitlines()]
         keys = Counter(entry["key"] for entry in entries if entry["kind"] == "answer")
         return {
@@ -252,23 +257,32 @@ Part = tuple[dict[str, object], list[Row]]
 
 
 def measure_resume(*, quick: bool) -> Part:
-    result = resume(3 if quick else KILLS)
+    parts = {name: _measure_resume(name, quick=quick) for name in ("Joint", "GEPA", "SIMBA")}
+    return (
+        {name: result for name, (result, _) in parts.items()},
+        [row for _, rows in parts.values() for row in rows],
+    )
+
+
+def _measure_resume(optimizer: str, *, quick: bool) -> Part:
+    result = resume(3 if quick else KILLS, optimizer)
     is_same = bool(result["same program"] and result["same trials table"])
     again, most = (
         result["committed calls asked again"],
         result["calls repeated by one kill at most"],
     )
-    work = f"search of {result['trials']} trials, {result['kills']} times kill -9"
+    work = f"{optimizer} of {result['trials']} trials, {result['kills']} times kill -9"
+    goal = "program and table as undisturbed"
     return result, [
-        Row(work, "the same" if is_same else "another end", goal="program and table as "
-                "undisturbed", is_met=is_same),
-        Row("  answered calls asked again", str(again), goal="0", is_met=again == 0),
+        Row(work, "the same" if is_same else "another end", goal=goal, is_met=is_same),
+        Row(f"  answered calls asked again, {optimizer}", str(again), goal="0", is_met=again == 0),
         Row(
-            "  calls under way repeated",
+            f"  calls under way repeated, {optimizer}",
             f"{result['calls repeated in all']}, at most {most} for a kill",
-            goal=f"at most {CONCURRENCY} for a kill", is_met=most <= CONCURRENCY,
+            goal=f"at most {CONCURRENCY} for a kill",
+            is_met=most <= CONCURRENCY,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def difference(row: dict[str, float]) -> str:
@@ -317,6 +331,40 @@ def compare_dspy(*, quick: bool) -> Part:
                 None if quick else row["low"] >= -0.02,
             )
         )
+    return result, rows
+
+
+def compare_reflective(*, quick: bool) -> Part:
+    if importlib.util.find_spec("dspy") is None:
+        reason = "dspy is not installed (pip install 'dspex[dspy]')"
+        return {"skipped": reason}, [Row("GEPA and SIMBA against dspy's", f"skipped: {reason}")]
+    seeds = optimize_reflective.QUICK if quick else optimize_reflective.WORK
+    result = asyncio.run(optimize_reflective.measure(seeds))
+    rows = []
+    for work, count in seeds.items():
+        row = result[work]
+        rows.append(
+            Row(
+                f"native {work}, {count} seeds, {row['our calls']:.0f} and "
+                f"{row['their calls']:.0f} calls",
+                f"{row['ours']:.3f}",
+                f"dspy {row['theirs']:.3f}: {difference(row)}",
+                "at least -0.02",
+                None if quick else row["low"] >= optimize_reflective.MARGIN,
+            )
+        )
+        if work.endswith("rules"):
+            better = row["better than as it is"]
+            least = 0.9 * count
+            rows.append(
+                Row(
+                    f"  {work}, better than the program as it is",
+                    f"on {better} of {count} seeds",
+                    f"{row['as it is']:.3f}",
+                    "on 18 of 20",
+                    None if quick else better >= least,
+                )
+            )
     return result, rows
 
 
@@ -398,6 +446,9 @@ def main() -> int:
     )
     parser.add_argument("--resume-only", action="store_true", help="only the kills and resumes")
     parser.add_argument("--race-only", action="store_true", help="only the races")
+    parser.add_argument(
+        "--reflective-only", action="store_true", help="only GEPA and SIMBA against dspy's"
+    )
     parser.add_argument("--banking77", action="store_true", help="only the searches on real data")
     parser.add_argument(
         "--seed",
@@ -418,11 +469,13 @@ def main() -> int:
     parts, name = {"resume": measure_resume}, "optimize"
     if options.race_only:
         parts, name = {"race": measure_race}, "optimize_race"
+    elif options.reflective_only:
+        parts, name = {"reflective": compare_reflective}, "optimize_reflective"
     elif options.resume_only:
         name = "optimize_resume"
     else:
         parts |= {"functions": measure_sampler, "joint": compare_joint, "race": measure_race}
-        parts |= {"dspy": compare_dspy}
+        parts |= {"dspy": compare_dspy, "reflective": compare_reflective}
     result: dict[str, object] = {"quick": options.quick}
     rows: list[Row] = []
     seconds: dict[str, float] = {}

@@ -2,9 +2,10 @@
 
 benchmarks/optimize.py kills and resumes it.
 
-    python benchmarks/optimize_run.py JOURNAL CALLS CONCURRENCY
+    python benchmarks/optimize_run.py JOURNAL CALLS CONCURRENCY OPTIMIZER
 
-Appends a line to CALLS when a call starts; prints the outcome as JSON.
+OPTIMIZER is Joint, GEPA or SIMBA. Appends a line to CALLS when a call starts; prints the outcome as
+JSON.
 """
 
 import asyncio
@@ -49,15 +50,21 @@ def program() -> dspex.Module:
     )
 
 
-async def main(journal: str, calls: str, concurrency: int) -> None:
-    recipe = dspex.Joint(trials=140, cohort=10, first_rows=5, keep=3, instructions=1, sets=3)
+RECIPES = {
+    "Joint": dspex.Joint(trials=140, cohort=10, first_rows=5, keep=3, instructions=1, sets=3),
+    "GEPA": dspex.optimizers.GEPA(proposals=80),
+    "SIMBA": dspex.optimizers.SIMBA(steps=8, minibatch=12, candidates=4),
+}
+
+
+async def main(journal: str, calls: str, concurrency: int, optimizer: str) -> None:
     with (
         dspex.optimizers.JsonlJournal(journal) as open_journal,
         dspex.context(model=Counted(calls)),
     ):
         outcome = await dspex.aoptimize(
             program(),
-            recipe,
+            RECIPES[optimizer],
             train=dspex.Dataset.from_rows(ROWS),
             metric=dspex.exact_match,
             search=dspex.Search(
@@ -75,4 +82,4 @@ async def main(journal: str, calls: str, concurrency: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]))

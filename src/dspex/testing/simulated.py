@@ -91,7 +91,7 @@ class SimulatedModel:
         return f"{text}\n\n[[ ## completed ## ]]", tokens
 
     def _value(self, field: str, draw: float) -> str:
-        if "instruction" in field:
+        if "instruction" in field or field == "rule":
             return self._proposals[int(draw * len(self._proposals))]
         return "Numbered questions with numbered answers."
 

@@ -41,6 +41,7 @@ OPTIMIZERS = {name: entry.create() for name, entry in registry.OPTIMIZERS.items(
         trials=6, minibatch=6, full_every=3, instructions=3, sets=3, bootstrap=FEW
     ),
     "GEPA": dspex.optimizers.GEPA(proposals=6, minibatch=3),
+    "SIMBA": dspex.optimizers.SIMBA(steps=2, minibatch=6, candidates=3),
     "Joint": dspex.Joint(trials=6, cohort=3, first_rows=4, instructions=3, sets=2, bootstrap=FEW),
 }
 
@@ -53,6 +54,8 @@ def _model(request):
     prompt = request.messages[-1].content
     if "[[ ## rows ## ]]" in prompt:
         return json.dumps({"description": "short texts"})
+    if "[[ ## worse_run ## ]]" in prompt:
+        return json.dumps({"rule": f"Look at the first letter ({len(prompt)})."})
     if "[[ ## tip ## ]]" in prompt or "[[ ## feedback ## ]]" in prompt:
         return json.dumps({"instruction": f"Look at the first letter ({len(prompt)})."})
     text = prompt.rpartition("\n")[2]

@@ -8,7 +8,8 @@ import pytest
 import dspex
 from dspex.errors import BudgetError, DefinitionError
 from dspex.execution.clients import Budget
-from dspex.learning.optimizers import JsonlJournal, Search
+from dspex.learning.optimizers import JsonlJournal, Search, Task
+from dspex.learning.optimizers.gepa import _Evolution, _Member
 from dspex.optimizers import GEPA
 from dspex.sync import run
 
@@ -87,9 +88,47 @@ def test_reflections_are_within_the_budget(rulebook):
     outcome = _search(model, GEPA(proposals=12, demonstrations=0), budget=Budget(calls=70))
     assert len(model.requests) == outcome.spent.calls <= 70
     with pytest.raises(BudgetError, match="too small for one candidate"):
-        _search(rulebook(_reflecting), GEPA(demonstrations=0), budget=Budget(calls=40))
+        _search(rulebook(_reflecting), GEPA(demonstrations=0), budget=Budget(calls=30))
 
 
 def test_wrong_numbers_are_refused(rulebook):
     with pytest.raises(DefinitionError, match="proposals and minibatch are at least 1"):
         _search(rulebook(_reflecting), GEPA(minibatch=0))
+
+
+def test_every_variable_gets_its_turn_beside_merges(rulebook):
+    """Every fourth proposal may merge; with four variables, none loses its turns to that."""
+
+    def answer(request):
+        letter = request.messages[-1].text.rpartition("\n")[2][0]
+        return json.dumps({"label": letter if (request.temperature or 0) > 0.7 else "a"})
+
+    program = dspex.OneOf(
+        *(dspex.Predict("text -> label", temperature=dspex.Float(0, 1.4)) for _ in range(3))
+    )
+    outcome = _search(rulebook(answer), GEPA(proposals=16, demonstrations=0), program)
+    labels = " ".join(trial.candidate.label for trial in outcome.trials)
+    for name in program.variables():
+        if name.endswith("temperature") or name == "self.self":
+            assert name.removeprefix("self.") in labels
+
+
+def test_a_parent_without_a_mistake_is_not_reflected_on(rulebook):
+    def answer(request):
+        assert "[[ ## feedback ## ]]" not in request.messages[-1].text
+        return json.dumps({"label": request.messages[-1].text.rpartition("\n")[2][0]})
+
+    outcome = _search(rulebook(answer), GEPA(proposals=8, demonstrations=0))
+    assert outcome.spent.calls == len(TRAIN)
+
+
+def test_programs_that_others_surpass_are_not_changed_any_more():
+    members = [
+        _Member(label="poor", scores={"x": 1.0, "y": 0.0, "z": 0.0}),
+        _Member(label="good", scores={"x": 1.0, "y": 1.0, "z": 0.0}),
+        _Member(label="other", scores={"x": 0.0, "y": 0.0, "z": 1.0}),
+    ]
+    task = Task(program=dspex.Predict(Sort).to_program(), train=TRAIN)
+    evolution = _Evolution(GEPA(), task)
+    evolution._pool = members
+    assert {evolution._choose().label for _ in range(50)} == {"good", "other"}

@@ -249,7 +249,9 @@ async def test_a_paused_job_goes_on_and_a_cancelled_one_does_not(tmp_path: Path,
         assert calls == again.calls
 
 
-@pytest.mark.parametrize("optimizer", ["LabeledFewShot", "BootstrapFewShot", "MIPROv2", "GEPA"])
+@pytest.mark.parametrize(
+    "optimizer", ["LabeledFewShot", "BootstrapFewShot", "MIPROv2", "GEPA", "SIMBA"]
+)
 async def test_an_optimization_makes_a_version_that_says_who_made_it(
     tmp_path: Path, optimizer: str
 ) -> None:

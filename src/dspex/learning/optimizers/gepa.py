@@ -1,20 +1,20 @@
 """Reflective evolution over all variables of a program."""
 
-import json
+import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 from dspex.errors import DefinitionError
 from dspex.execution.modules import Predict
 from dspex.language.signatures import Signature
-from dspex.language.variables.sampling import options, value_at
-from dspex.learning.evaluation import Row
+from dspex.language.variables.sampling import value_at
 from dspex.learning.optimizers.bootstrap import last_demos
 from dspex.learning.optimizers.current_values import current_values
 from dspex.learning.optimizers.instructions import instruction_variables
-from dspex.learning.optimizers.labels import short_name
+from dspex.learning.optimizers.labels import short_name, value_text
 from dspex.learning.optimizers.options import DEMOS, SIZE, TRIALS, OptimizerEntry
 from dspex.learning.optimizers.proposer import (
     Additions,
@@ -27,6 +27,7 @@ from dspex.learning.optimizers.proposer import (
     Task,
     Trial,
 )
+from dspex.learning.optimizers.reflection import changeable_variables, feedback, row_scores
 
 _MERGE_EVERY = 4
 _REFLECT = Signature(
@@ -94,6 +95,11 @@ class _Member:
     scores: Mapping[str, float] = field(default_factory=dict)
     label: str = "the program as it is"
 
+    @property
+    def mean(self) -> float:
+        """The mean score."""
+        return fmean(self.scores.values()) if self.scores else -math.inf
+
 
 class _Evolution:
     """Goes through the stages of each proposal: parent on few rows, reflection, child, all rows."""
@@ -103,10 +109,10 @@ class _Evolution:
         self._task = task
         self._rng = random.Random(f"{task.seed}/gepa")
         self._signatures = dict(instruction_variables(task))
-        self._names = self._variables()
+        self._names = changeable_variables(task, demonstrations=recipe.demonstrations)
         self._values = current_values(task.program)
         self._pool: list[_Member] = []
-        self._count = 0
+        self._count = self._turn = 0
         self._parent = self._child = _Member()
         self._rows: tuple[int, ...] = ()
         self._trial: Trial | None = None
@@ -114,21 +120,6 @@ class _Evolution:
         self._next: Ask | None = Candidate(
             label="the program as it is, row by row", assignment={}, is_final=False
         )
-
-    def _variables(self) -> list[str]:
-        names = [
-            name
-            for name, variable in self._task.program.space.items()
-            if name in self._signatures
-            or (variable.kind == "examples" and variable.paths and self._recipe.demonstrations)
-            or (variable.is_searchable and len(options(variable)) != 1)
-        ]
-        if not names:
-            raise DefinitionError(
-                f"nothing in {self._task.program.name!r} can vary: declare a variable, or allow "
-                "demonstrations"
-            )
-        return names
 
     def ask(self, count: int) -> Sequence[Ask]:
         if self._next is None and self._count < self._recipe.proposals:
@@ -155,7 +146,7 @@ class _Evolution:
     def _begin(self) -> Candidate | None:
         """Return the run of the next parent on a few rows that it does not show."""
         self._parent, self._trial = self._choose(), None
-        self._variable = self._names[self._count % len(self._names)]
+        self._variable = self._names[self._turn % len(self._names)]
         self._count += 1
         rows = [row for row in range(len(self._task.train)) if row not in self._parent.shown]
         self._rows = tuple(self._rng.sample(rows, min(self._recipe.minibatch, len(rows))))
@@ -171,27 +162,41 @@ class _Evolution:
         )
 
     def _choose(self) -> _Member:
-        """Return a member that is the best on some row, more often the more rows."""
-        keys = {key for member in self._pool for key in member.scores}
-        wins = [0] * len(self._pool)
-        for key in keys:
-            scores = [member.scores.get(key, -1e9) for member in self._pool]
-            for number, score in enumerate(scores):
-                wins[number] += score == max(scores)
-        return self._rng.choices(self._pool, weights=wins if any(wins) else None, k=1)[0]
+        """Return a member that is the best on some row, more often the more rows.
+
+        Members without a row on which no better one is as good are left out.
+        """
+        holders: dict[str, set[int]] = {}
+        for key in {key for member in self._pool for key in member.scores}:
+            scores = [member.scores.get(key, -math.inf) for member in self._pool]
+            holders[key] = {n for n, score in enumerate(scores) if score == max(scores)}
+        members = set(range(len(self._pool)))
+        for number in sorted(members, key=lambda number: self._pool[number].mean):
+            rows = [rivals & members for rivals in holders.values() if number in rivals]
+            if len(members) > 1 and all(len(rivals) > 1 for rivals in rows):
+                members.remove(number)
+        wins = [sum(number in rivals for rivals in holders.values()) for number in sorted(members)]
+        weights = wins if any(wins) else None
+        return self._pool[self._rng.choices(sorted(members), weights=weights, k=1)[0]]
 
     def _change(self, trial: Trial) -> Ask | None:
         """Return what changes one variable of the parent, given its run on a few rows."""
         self._trial = trial
-        if len(self._pool) > 1 and self._count % _MERGE_EVERY == 0:
-            return self._merge()
+        if self._count % _MERGE_EVERY == 0 and (merged := self._merge()) is not None:
+            return merged
+        self._turn += 1
         variable = self._task.program.space[self._variable]
         if self._variable in self._signatures:
-            return self._question(trial)
+            return self._question(trial) if self._has_faults(trial) else None
         if variable.kind == "examples":
             return self._demonstrate(trial)
         value = value_at(variable, self._rng.random())
-        return self._try({self._variable: value}, what=str(value))
+        return self._try({self._variable: value}, what=value_text(value))
+
+    def _has_faults(self, trial: Trial) -> bool:
+        """Whether a row failed, or scored less than 1 or than the best row that is known."""
+        best = max([1.0, *(score for member in self._pool for score in member.scores.values())])
+        return any(row.score is None or row.score < best for row in trial.report.rows)
 
     def _merge(self) -> Ask | None:
         partner = self._choose()
@@ -201,7 +206,7 @@ class _Evolution:
             for name in names
             if name in (source := self._rng.choice((self._parent, partner))).assignment
         }
-        if values in (self._parent.assignment, partner.assignment):
+        if any(values == member.assignment for member in self._pool):
             return None
         shown = self._parent.shown | partner.shown
         return self._child_of(values, shown, label=f"{self._parent.label} and {partner.label}")
@@ -212,14 +217,14 @@ class _Evolution:
         inputs = {
             "step": f"{signature}; it belongs to {self._task.program.signature}",
             "current_instruction": str(current or signature.instructions),
-            "feedback": "\n".join(_feedback(row) for row in trial.report.rows),
+            "feedback": "\n".join(feedback(row) for row in trial.report.rows),
         }
         module = Predict(_REFLECT, temperature=1.0)
         return Question(module=module, inputs=inputs, salt=f"proposal {self._count}")
 
     def _demonstrate(self, trial: Trial) -> Ask | None:
         """Return the parent with its best run as a further demonstration."""
-        scores = _scores(trial)
+        scores = row_scores(trial)
         if not scores or max(scores.values()) <= 0:
             return None
         best = max(scores, key=lambda place: scores[place])
@@ -257,38 +262,24 @@ class _Evolution:
         )
 
     def _is_better(self, trial: Trial) -> bool:
-        """Whether the child does better than its parent on the rows of both, or shows a new row."""
-        if self._trial is None or trial.candidate.rows is None:
+        """Whether the child does better than its parent on the rows of both.
+
+        A child that shows a new row may do as well, if the parent made no mistake.
+        """
+        if self._trial is None:
             return False
-        before = {self._rows[place]: score for place, score in _scores(self._trial).items()}
-        after = {trial.candidate.rows[place]: score for place, score in _scores(trial).items()}
-        gain = sum(after.get(row, 0.0) - before.get(row, 0.0) for row in trial.candidate.rows)
-        return gain > 0 or (gain == 0 and self._child.shown != self._parent.shown)
+        before, after = _by_row(self._trial), _by_row(trial)
+        keys = [repr(row.example) for row in trial.report.rows]
+        gain = sum(after.get(key, 0.0) - before.get(key, 0.0) for key in keys)
+        is_new = self._child.shown != self._parent.shown
+        return gain > 0 or (gain == 0 and is_new and not self._has_faults(self._trial))
 
     def _add(self, trial: Trial) -> None:
-        scores = {
-            repr(trial.report.rows[place].example): score for place, score in _scores(trial).items()
-        }
         member = self._child if self._pool else _Member()
-        self._pool.append(
-            _Member(
-                assignment=member.assignment,
-                shown=member.shown,
-                scores=scores,
-                label=member.label,
-            )
-        )
+        self._pool.append(replace(member, scores=_by_row(trial)))
 
 
-def _scores(trial: Trial) -> dict[int, float]:
-    """Return the first metric of each row by its place; a failed row has none."""
-    scores = {place: row.score for place, row in enumerate(trial.report.rows)}
-    return {place: score for place, score in scores.items() if score is not None}
-
-
-def _feedback(row: Row) -> str:
-    """Return what a reflection reads of a row, as JSON."""
-    data: dict[str, Any] = {"row": row.example.to_dict(), "answer": row.outputs}
-    data |= {"score": row.score} if row.error is None else {"error": row.error}
-    data |= {"reasons": dict(row.reasons)} if row.reasons else {}
-    return json.dumps(data, ensure_ascii=False, default=str)
+def _by_row(trial: Trial) -> dict[str, float]:
+    """Return the first metric of each row; a failed row has none."""
+    rows = trial.report.rows
+    return {repr(rows[place].example): score for place, score in row_scores(trial).items()}

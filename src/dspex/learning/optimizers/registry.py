@@ -13,6 +13,7 @@ from dspex.learning.optimizers import (
     labeled_few_shot,
     mipro,
     random_search,
+    simba,
 )
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot
 from dspex.learning.optimizers.gepa import GEPA
@@ -21,8 +22,17 @@ from dspex.learning.optimizers.labeled_few_shot import LabeledFewShot
 from dspex.learning.optimizers.mipro import MIPROv2
 from dspex.learning.optimizers.options import OptimizerEntry
 from dspex.learning.optimizers.random_search import RandomSearch
+from dspex.learning.optimizers.simba import SIMBA
 
-__all__ = ["GEPA", "BootstrapFewShot", "Joint", "LabeledFewShot", "MIPROv2", "RandomSearch"]
+__all__ = [
+    "GEPA",
+    "SIMBA",
+    "BootstrapFewShot",
+    "Joint",
+    "LabeledFewShot",
+    "MIPROv2",
+    "RandomSearch",
+]
 
 OPTIMIZERS: Mapping[str, OptimizerEntry] = {
     entry.name: entry
@@ -33,6 +43,7 @@ OPTIMIZERS: Mapping[str, OptimizerEntry] = {
         mipro.ENTRY,
         joint.ENTRY,
         gepa.ENTRY,
+        simba.ENTRY,
     )
 }
 

@@ -45,20 +45,31 @@ class Rehearsal:
         """
         counts = [self._count(is_right=is_right) for is_right in (True, False)]
         numbers = [count for count in counts if count is not None]
-        return (min(numbers), max(numbers)) if numbers else None
+        fewest = min((different for different, _ in numbers), default=0)
+        return (fewest, max(runs for _, runs in numbers)) if numbers else None
 
-    def _count(self, *, is_right: bool) -> int | None:
+    def _count(self, *, is_right: bool) -> tuple[int, int] | None:
+        """Return the runs that differ from each other, and all runs."""
         proposer, runs, number = self.optimizer.start(self.task), 0, 0
+        unchanged = Candidate(label="", assignment={})
+        known = self._keys(unchanged)
+        before = len(known)
         while runs < _MOST and (asks := proposer.ask(1)):
             results: list[Result] = []
             for item in asks:
                 number += 1
+                known |= {str(number)} if isinstance(item, Question) else self._keys(item)
                 runs += 1 if isinstance(item, Question) else len(self.rows(item))
                 if isinstance(item, Candidate) and item.is_final:
-                    return runs
+                    return len(known) - before, runs
                 results.append(self._result(item, number, is_right=is_right))
             proposer.tell(results)
         return None
+
+    def _keys(self, candidate: Candidate) -> set[str]:
+        """Return what tells the runs of a candidate apart from others, for each of its rows."""
+        run = repr((sorted(candidate.assignment.items()), candidate.temperature, candidate.salt))
+        return {f"{run} {example!r}" for example in self.rows(candidate)}
 
     def _result(self, item: Ask, number: int, *, is_right: bool) -> Result:
         if isinstance(item, Question):
