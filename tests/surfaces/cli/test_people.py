@@ -21,6 +21,16 @@ async def refund(order: str) -> str:
     \"\"\"Refund an order.\"\"\"
     answer = await dspex.ask("order -> approved: bool, reason: str = ''", order=order)
     return f"{answer.approved} {answer.reason}"
+
+
+class Chat(dspex.Module):
+    signature = "question, history: History -> answer"
+
+    def forward(self, question, history):
+        return {"answer": f"turn {len(history.messages) // 2}"}
+
+
+chat = Chat()
 """
 SHAPE = Signature(
     "q -> team: Literal['cards', 'payments'], days: int[ge=1] \"until then\", urgent: bool = false"
@@ -95,6 +105,23 @@ def test_an_answer_at_a_terminal_is_a_text_and_never_a_file(
     typed("@secret", "-")
     answer = terminal.ask_at_terminal(signature=Signature("q -> a, b"), inputs={"q": "?"})
     assert answer == {"a": "@secret", "b": "-"}
+
+
+def test_a_session_keeps_the_turns_of_several_commands(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, created, _ = call(capsys, "session", "create", "--ttl", "3600", "--json")
+    session = json.loads(created)["id"]
+    assert code == 0
+    for number, reference in enumerate((session, session[-8:])):
+        options = ("--session", reference, "--json")
+        code, shown, errors = call(capsys, "run", "people.py:chat", "question=?", *options)
+        assert code == 0, errors
+        assert json.loads(shown)["outputs"] == {"answer": f"turn {number}"}
+    assert json.loads(call(capsys, "session", "show", session, "--json")[1])["turn_count"] == 2
+    code, _, errors = call(capsys, "run", "people.py:chat", "question=?", "--session", "nobody")
+    assert code == 1
+    assert "there is no session 'nobody'" in errors
 
 
 @pytest.mark.full

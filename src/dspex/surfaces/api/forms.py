@@ -15,7 +15,7 @@ from dspex.surfaces.api.responses import RequestError
 
 FORM: Final = b"multipart/form-data"
 _MAX_PARTS: Final = 256
-_OPTIONS: Final = frozenset({"timeout", "backend"})
+_OPTIONS: Final = frozenset({"timeout", "backend", "session_id"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,8 @@ class FormPart:
 def execute_form(body: bytes, content_type: bytes) -> dict[str, Any]:
     """Return the JSON form of a request to execute a program.
 
-    The part `inputs` is a JSON object; `timeout` and `backend` are as in the JSON body. Every other
-    part is an input: a file is a picture, recording or file, anything else a text. Several parts
+    The part `inputs` is a JSON object; `timeout`, `backend` and `session_id` are as in the JSON
+    body. Every other part is an input: a file is a picture, recording or file, anything else a text. Several parts
     with one name are a list.
 
     Raises:

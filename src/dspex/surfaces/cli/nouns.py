@@ -116,7 +116,7 @@ def _action_command(action: Action[Any, Any], domain: Domain) -> click.Command:
     """Return the command of an action: what it needs are arguments, all else are options."""
     parameters = parameters_of(action, domain)
     inputs: list[click.Parameter] = [
-        each.argument() if number == 0 or each.is_required else each.option()
+        each.argument() if each.is_required or (number == 0 and each.resource) else each.option()
         for number, each in enumerate(parameters)
     ]
     names = {each.name for each in parameters}

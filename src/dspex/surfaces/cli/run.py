@@ -4,7 +4,8 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 import click
 
@@ -18,6 +19,7 @@ from dspex.language.signatures.content import Cited
 from dspex.operations.executions.execution_recorder import ExecuteOptions
 from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.records import ExecutionRecord
+from dspex.operations.executions.session_records import SESSION
 from dspex.operations.framework.operations import Operations
 from dspex.operations.programs.records import ProgramRecord
 from dspex.operations.programs.stored_programs import find_program, program_value, record_program
@@ -31,6 +33,7 @@ from dspex.surfaces.cli.options import (
     workspace_option,
 )
 from dspex.surfaces.cli.output import failure_text, say, show_json
+from dspex.surfaces.cli.references import find_row
 from dspex.surfaces.cli.table import short_id
 from dspex.surfaces.cli.targets import Target, code_root, find_target
 from dspex.surfaces.cli.terminal_answer import answer_at_terminal, has_terminal
@@ -43,6 +46,11 @@ from dspex.surfaces.cli.values import parse_inputs
 @click.option(
     "--inputs", "file", type=click.Path(path_type=Path), help="A JSON file with the inputs."
 )
+@click.option(
+    "--session",
+    metavar="ID",
+    help="The conversation to continue, see `dspex session create`; a completed run adds a turn.",
+)
 @workspace_option
 @run_options
 def run_command(
@@ -53,6 +61,7 @@ def run_command(
     backend: str | None,
     model: str | None,
     adapter: str | None,
+    session: str | None,
     workspace: str | None,
     state_dir: Path | None,
     as_json: bool,
@@ -77,7 +86,11 @@ def run_command(
             )
         if has_terminal() and not as_json:
             _extend_context(operations.services[Executor], _answering)
-        options = ExecuteOptions(actor=operations.actor.name, backend=backend)
+        options = ExecuteOptions(
+            actor=operations.actor.name,
+            backend=backend,
+            session_id=None if session is None else await _session_id(operations, session),
+        )
         return program, await operations.services[Executor].execute(record, inputs, options)
 
     settings = settings_of(model=model, adapter=adapter, state_dir=state_dir)
@@ -99,6 +112,15 @@ def run_command(
         error = execution.error or {"message": execution.status}
         say(f"{failure_text(error['message'], error.get('frames', ()))}\n\n{summary(execution)}")
     return 0 if execution.status in {"completed", "waiting"} else 1
+
+
+async def _session_id(operations: Operations, text: str) -> UUID:
+    """Return the id of the session that `text` names.
+
+    Raises:
+        NotFoundError: there is no such session.
+    """
+    return cast("UUID", (await find_row(operations.list, SESSION, text)).id)
 
 
 def _readable(program: Program, outputs: Mapping[str, Any]) -> dict[str, Any]:

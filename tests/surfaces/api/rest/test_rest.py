@@ -5,6 +5,7 @@ import json
 import sqlite3
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -46,9 +47,26 @@ async def test_a_program_is_executed_once_for_one_idempotency_key(tmp_path: Path
         assert "workspace" not in stored.json
 
 
+async def test_a_program_gets_the_turns_of_the_session_in_the_body(tmp_path: Path) -> None:
+    async with serving(tmp_path, ServerConfig()) as server:
+        signature = "q, history: History -> n: int"
+        program = {"name": "chat", "signature": signature, "backend": "mock"}
+        await server.ask("POST", "/v1/actions/create_program", body=program)
+        session = (await server.ask("POST", "/v1/actions/create_session", body={})).json["id"]
+        path, body = "/v1/programs/chat/execute", {"inputs": {"q": "?"}, "session_id": session}
+        for turns in range(2):
+            execution = await server.ask("POST", path, body=body)
+            assert len(execution.json["inputs"]["history"]["messages"]) == 2 * turns
+        stored = await server.ask("GET", f"/v1/sessions/{session}")
+        assert stored.json["turn_count"] == 2
+        unknown = await server.ask("POST", path, body={**body, "session_id": str(UUID(int=1))})
+        assert unknown.status == 404
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "fields"),
     [
+        ("/v1/programs/n/execute", {"inputs": {"q": "?"}, "session_id": "1"}, 422, ["session_id"]),
         ("/v1/programs/n/execute", {"inputs": {"k": 1}}, 422, ["q", "k"]),
         ("/v1/programs/n/execute", {"inputs": {"q": "?"}, "timeout": -1}, 422, ["timeout"]),
         ("/v1/programs/n/execute", {"inputs": {"q": "?"}, "surprise": 1}, 422, ["surprise"]),

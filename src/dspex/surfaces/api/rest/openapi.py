@@ -58,6 +58,7 @@ _FORM: Schema = {
         "inputs": {"type": "object", "description": "Inputs that are not files, as JSON."},
         "timeout": {"type": "number", "description": "As in the JSON body."},
         "backend": {"type": "string", "description": "As in the JSON body."},
+        "session_id": {"type": "string", "description": "As in the JSON body."},
     },
     "additionalProperties": {"type": "string", "contentMediaType": "application/octet-stream"},
 }
@@ -203,6 +204,13 @@ def execution_body(inputs: Schema) -> Schema:
             "backend": {
                 "type": ["string", "null"],
                 "description": f"The backend of this run. {_backends()}.",
+            },
+            "session_id": {
+                "type": ["string", "null"],
+                "format": "uuid",
+                "description": (
+                    "The session whose conversation the program gets; a completed run adds a turn."
+                ),
             },
         },
     }

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from starlette.routing import Route
@@ -48,6 +49,7 @@ class ExecuteBody(msgspec.Struct, forbid_unknown_fields=True):
     inputs: dict[str, Any]
     timeout: float | None = None
     backend: str | None = None
+    session_id: UUID | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +156,7 @@ def _execute(api: ApiContext) -> Handler:
             inputs=values.inputs,
             backend=values.backend,
             timeout=values.timeout,
+            session_id=values.session_id,
             idempotency_key=_idempotency_key(scope),
         )
         with watch_client(receive) as watch:
