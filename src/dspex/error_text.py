@@ -191,17 +191,19 @@ def _pieces(value: object, room: int) -> Iterator[str]:
     yield end
 
 
-def suggest(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
+def suggest(
+    name: str, known: Mapping[str, object] | Sequence[str], *, similarity: float = 0.6
+) -> str:
     """Return `" Did you mean 'x'?"` where one of `known` is close to `name`, else "".
 
-    The work it takes is bounded.
+    The work it takes is bounded. `similarity` is that of `difflib`, from 0 to 1.
     """
     from difflib import get_close_matches  # costs 3 ms and is needed only when something is wrong
 
     if len(name) > _LONGEST_NAME:
         return ""
     close = (word for word in known if abs(len(word) - len(name)) <= 2 + len(name) // 2)
-    matches = get_close_matches(name, list(islice(close, _MOST_NAMES)), n=1, cutoff=0.6)
+    matches = get_close_matches(name, list(islice(close, _MOST_NAMES)), n=1, cutoff=similarity)
     return f" Did you mean {matches[0]!r}?" if matches else ""
 
 

@@ -315,9 +315,14 @@ def test_a_model_string_needs_somebody_to_resolve_it():
         ({"q": "x", "a": "y"}, "a list of examples, not {"),
         ([5], "examples, each with fields by name, not 5"),
         ([{"qq": "x"}], "examples with fields of the signature (q, a), not {'qq': 'x'}"),
+        (
+            [{"question": "x"}, {"questoin": "x", "answer": "y"}],
+            "examples with fields of the signature: {'questoin': 'x', 'answer': 'y'} has "
+            "'questoin', which is not one. Did you mean 'question'?",
+        ),
     ],
 )
 def test_demonstrations_of_another_form_are_refused(demos, message):
     with pytest.raises(DefinitionError) as caught:
-        Predict("q -> a", demos=demos)
+        Predict("question -> answer" if "question" in message else "q -> a", demos=demos)
     assert message in caught.value.message

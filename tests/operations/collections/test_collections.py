@@ -53,7 +53,12 @@ async def test_a_deleted_document_is_gone_from_every_ranking(open_desk: OpenDesk
         assert await desk.keys("handbook", "lamp", mode="lexical") == ["returns"]
         assert "returns" in await desk.keys("handbook", "lamp", mode="dense")
         result = await desk.perform("delete_documents", collection="handbook", keys=["returns"])
-        assert (result.deleted, result.collection.documents) == (1, 2)
+        assert (result.deleted, result.unknown, result.collection.documents) == (1, [], 2)
+        again = await desk.perform(
+            "delete_documents", collection="handbook", keys=["returns", "nobody"]
+        )
+        assert (again.deleted, again.unknown) == (0, ["nobody", "returns"])
+        assert again.collection.revision == result.collection.revision
         for mode in ("lexical", "dense", "hybrid", "whole"):
             assert "returns" not in await desk.keys("handbook", "lamp", mode=mode)
 

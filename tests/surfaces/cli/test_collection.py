@@ -46,8 +46,12 @@ def test_files_are_added_searched_replaced_and_removed(
     assert "four days" in capsys.readouterr().out
     run("collection", "remove", "handbook", "handbook/delivery.md")
     run("collection", "search", "handbook", "lamps", "--mode", "lexical")
-    assert "deleted: 1" in (output := capsys.readouterr()).out
+    assert "1 document deleted; handbook has 1 document" in (output := capsys.readouterr()).out
     assert "four days" not in output.out
+    run("collection", "remove", "handbook", "handbook/delivery.md", code=1)
+    output = capsys.readouterr()
+    assert "0 documents deleted; handbook has 1 document" in output.out
+    assert "there is no document 'handbook/delivery.md'" in output.err
     run("collection", "delete", "handbook")
     run("collection", "search", "handbook", "lamps", code=1)
     assert "there is no collection 'handbook'" in capsys.readouterr().err

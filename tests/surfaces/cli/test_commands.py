@@ -24,6 +24,12 @@ class Sort(dspex.Signature):
 sort = dspex.Predict(Sort)
 number = 3
 
+def lookup(city: str) -> str:
+    """Look up the weather of a city."""
+    return city
+
+agent = dspex.ReAct("text -> result", [lookup])
+
 @dspex.program
 def shout(text: str, times: int = 1) -> str:
     """Shout."""
@@ -336,7 +342,10 @@ def test_a_file_outside_the_code_root_is_refused(
 
 
 def test_prompt_shows_what_would_be_sent_and_stores_nothing(
-    target: Any, folder: Path, capsys: pytest.CaptureFixture[str]
+    target: Any,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     code, out, _ = call(capsys, "prompt", target("sort"), "text=hello")
     assert code == 0
@@ -346,6 +355,11 @@ def test_prompt_shows_what_would_be_sent_and_stores_nothing(
     )
     assert [message["role"] for message in request["messages"]] == ["system", "user"]
     assert not (folder / ".dspex").exists()
+    monkeypatch.setenv("OPENAI_API_KEY", "unused")
+    agent = target("agent"), "text=hello", "--model", "openai/gpt-4o-mini"
+    out = call(capsys, "prompt", *agent)[1]
+    assert '--- tool lookup ---\nLook up the weather of a city.\n{\n  "type": "object"' in out
+    assert "--- tool finish ---" in out
     assert (
         "answered without calling a model"
         in call(capsys, "prompt", target("shout"), "text=hello")[2]

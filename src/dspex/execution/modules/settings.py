@@ -112,4 +112,20 @@ def demos_problem(signature: Signature, value: object) -> str:
                 f"examples with fields of the signature ({', '.join(signature.fields)}), not "
                 f"{shorten(dict(demo))}.{hint}"
             )
+        if misspelled := _misspelled(signature, demo):
+            return f"examples with fields of the signature: {misspelled}"
+    return ""
+
+
+def _misspelled(signature: Signature, demo: Mapping[str, Any]) -> str:
+    """Return what is wrong if a name of `demo` is nearly that of a field that it lacks.
+
+    Other names are allowed: rows of data have further columns.
+    """
+    missing = [name for name in signature.fields if name not in demo]
+    for name in demo:
+        if name in signature.fields:
+            continue
+        if hint := suggest(name, missing, similarity=0.82):
+            return f"{shorten(dict(demo))} has {name!r}, which is not one.{hint}"
     return ""

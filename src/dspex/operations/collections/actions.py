@@ -283,7 +283,9 @@ async def delete_documents(operations: Operations, request: DeleteDocuments) -> 
     if deleted:
         await storage.finish_index(Index.of(collection), has_removals=True)
     return DeletedDocuments(
-        collection=await _find(operations, collection.id, None), deleted=deleted
+        collection=await _find(operations, collection.id, None),
+        deleted=len(deleted),
+        unknown=sorted({*request.keys} - {*deleted}),
     )
 
 

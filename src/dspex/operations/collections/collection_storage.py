@@ -194,8 +194,8 @@ class CollectionStorage(Protocol):
 
     async def delete_documents(
         self, collection: CollectionRecord, keys: Sequence[str], entry: AuditEntry
-    ) -> int:
-        """Delete documents with their versions, pending ones too; return how many there were."""
+    ) -> Sequence[str]:
+        """Delete documents with their versions, pending ones too; return the keys there were."""
         ...
 
     async def search(self, query: ChunkQuery) -> ChunkMatches:

@@ -103,10 +103,11 @@ class CollectionMatches:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletedDocuments:
-    """How many documents were deleted."""
+    """How many documents were deleted; `unknown` are the keys of which there was no document."""
 
     collection: CollectionRecord
     deleted: int
+    unknown: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -290,27 +290,28 @@ class SQLCollections:
 
     async def delete_documents(
         self, collection: CollectionRecord, keys: Sequence[str], entry: AuditEntry
-    ) -> int:
+    ) -> list[str]:
         """Delete documents; see `CollectionStorage.delete_documents`."""
         return await unbroken(self._delete_documents(collection, keys, entry))
 
     async def _delete_documents(
         self, collection: CollectionRecord, keys: Sequence[str], entry: AuditEntry
-    ) -> int:
+    ) -> list[str]:
         async with self._database.writing() as connection:
             row = await self._rows.lock(connection, collection.id)
             versions = self._versions.c
-            growth = await self._rows.delete_documents(connection, collection.id, keys)
+            deleted, growth = await self._rows.delete_documents(connection, collection.id, keys)
             ids = sa.select(versions.id).where(
                 versions.collection_id == collection.id, versions.key.in_(keys)
             )
             await self._rows.delete_versions(
                 connection, (await connection.execute(ids)).scalars().all()
             )
-            await self._rows.grow(connection, row, growth)
+            if deleted:
+                await self._rows.grow(connection, row, growth)
             values = {part.name: getattr(entry, part.name) for part in fields(entry)}
             await connection.execute(self._entries.insert().values(**values))
-            return -growth.documents
+            return deleted
 
     async def search(self, query: ChunkQuery) -> ChunkMatches:
         """Return the best chunks; see `CollectionStorage.search`."""

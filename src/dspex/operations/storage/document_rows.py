@@ -172,18 +172,19 @@ class DocumentRows:
 
     async def delete_documents(
         self, connection: AsyncConnection, collection_id: UUID, keys: Sequence[str]
-    ) -> Growth:
-        """Delete documents by key; their versions stay."""
+    ) -> tuple[list[str], Growth]:
+        """Delete documents by key and return the keys of those there were; their versions stay."""
         documents = self._documents.c
         rule = documents.collection_id == collection_id, documents.key.in_(keys)
-        figures = (
-            sa.func.count(),
-            sa.func.sum(documents.chunks),
-            sa.func.sum(documents.characters),
-        )
-        row = (await connection.execute(sa.select(*figures).where(*rule))).one()
+        columns = sa.select(documents.key, documents.chunks, documents.characters)
+        rows = (await connection.execute(columns.where(*rule))).all()
         await connection.execute(self._documents.delete().where(*rule))
-        return Growth(documents=-row[0], chunks=-(row[1] or 0), characters=-(row[2] or 0))
+        growth = Growth(
+            documents=-len(rows),
+            chunks=-sum(row.chunks for row in rows),
+            characters=-sum(row.characters for row in rows),
+        )
+        return [row.key for row in rows], growth
 
     async def delete_versions(self, connection: AsyncConnection, ids: Sequence[UUID]) -> None:
         """Delete versions with all their chunks."""

@@ -248,7 +248,10 @@ def remove_command(
     state_dir: Path | None,
     as_json: bool,
 ) -> int:
-    """Delete documents by their keys, with their chunks and vectors."""
+    """Delete documents by their keys, with their chunks and vectors.
+
+    The exit code is 1 if there is no document with one of the keys.
+    """
 
     async def work(services: Services) -> Any:
         operations = await operations_in(services, workspace)
@@ -256,8 +259,15 @@ def remove_command(
             delete_documents, DeleteDocuments(collection=name, keys=list(keys))
         )
 
-    show_result(delete_documents, with_store(state_dir, work), as_json=as_json)
-    return 0
+    result = with_store(state_dir, work)
+    if as_json:
+        show_result(delete_documents, result, as_json=True)
+    else:
+        rest = quantity(result.collection.documents, "document")
+        click.echo(f"{quantity(result.deleted, 'document')} deleted; {name} has {rest}")
+        for key in result.unknown:
+            say(f"there is no document {key!r}")
+    return 1 if result.unknown else 0
 
 
 def _json(name: str, text: str) -> Any:

@@ -81,13 +81,22 @@ def prompt_command(
         show_json(msgspec.to_builtins(request))
         return 0
     for message in request.messages:
-        click.echo(f"{click.style(f'--- {message.role} ---', bold=True)}\n{message.text}\n")
+        _show_part(message.role, f"{message.text}\n")
+    for tool in request.tools:
+        _show_part(f"tool {tool.name}", f"{tool.description}\n{_json_text(tool.parameters)}\n")
+    if request.tools and request.tool_choice != "auto":
+        _show_part("choice of tools", f"{request.tool_choice}\n")
     if request.response_schema is not None:
-        schema = msgspec.json.format(
-            msgspec.json.encode(request.response_schema), indent=2
-        ).decode()
-        click.echo(f"{click.style('--- schema of the reply ---', bold=True)}\n{schema}")
+        _show_part("schema of the reply", _json_text(request.response_schema))
     return 0
+
+
+def _show_part(title: str, text: str) -> None:
+    click.echo(f"{click.style(f'--- {title} ---', bold=True)}\n{text}")
+
+
+def _json_text(value: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
 async def _capture_request(
