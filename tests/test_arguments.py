@@ -1,6 +1,7 @@
 """Misspelled arguments of the public classes and functions."""
 
 import inspect
+from typing import Any
 
 import pytest
 
@@ -55,13 +56,35 @@ async def test_misspelled_argument_of_a_coroutine_is_refused():
         await dspex.aevaluate(metrik=1)  # type: ignore[call-arg]
 
 
-def test_type_errors_inside_the_call_and_of_positions_stay():
+PREDICT: Any = dspex.Predict
+REACT: Any = dspex.ReAct
+RETRY: Any = dspex.Retry
+LIMITS: Any = agents.TeamLimits
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: PREDICT(), r"Predict needs signature\. It takes: signature, "),
+        (lambda: REACT(), r"ReAct needs signature and tools\. "),
+        (lambda: REACT("q -> a"), r"ReAct needs tools\. "),
+        (
+            lambda: RETRY(PREDICT("q -> a"), 3),
+            "Retry takes only module by position, not 3 too; write it by name",
+        ),
+        (lambda: LIMITS(3), "TeamLimits takes nothing by position, not 3 too"),
+    ],
+)
+def test_missing_and_superfluous_arguments_are_named(call, message):
+    with pytest.raises(DefinitionError, match=message):
+        call()
+
+
+def test_type_errors_inside_the_call_stay():
     @checks_names
     def length(text, *, unit=""):
         return len(text), unit
 
     with pytest.raises(TypeError, match="has no len"):
         length(5)
-    with pytest.raises(TypeError, match="positional"):
-        length("a", "b")  # type: ignore[call-arg]
     assert length("abc", unit="m") == (3, "m")

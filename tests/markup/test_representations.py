@@ -30,6 +30,10 @@ EXPECTED = {
     "passage": ("rule 7", "source", "document", "page 7", "characters 0 to"),
     "search": ("3 passages of 12 chunks", "page 7", "score"),
     "collection": ("handbook", "12 documents; the first 8:", "page 0"),
+    "space": ("3 variables", "self.temperature", "default"),
+    "usage": ("1 call",),
+    "rag": ("right", "ignored", "in answer over"),
+    "worth": ("single agent", "tokens a row", "law", "sums", "needed: it answers"),
     "front": ("no other beats in exact_match, -usd", "the program as it is"),
 }
 

@@ -1,13 +1,16 @@
 """A report, an outcome and what notebooks show, large enough to look at."""
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import dspex
 from dspex.error_text import CodeFrame
 from dspex.language.records import Usage
 from dspex.learning.evaluation import Report, Row
+from dspex.learning.evaluation.rag import RagReport
 from dspex.learning.optimizers import Outcome
+from dspex.learning.optimizers.team_worth import TeamWorth, Worth
 from dspex.testing import SimulatedModel
 
 FRAME = CodeFrame(file="app.py", line=12, function="pay", code="return RATES[text]['rate']")
@@ -53,6 +56,16 @@ def _row(n: int) -> Row:
         seconds=0.4 + n % 11 / 10,
         usage=usage,
     )
+
+
+def _with_scores(names: tuple[str, str]) -> Report:
+    """Return the sample report with other names of its metrics."""
+    report = sample_report()
+    rows = [
+        replace(row, scores=dict(zip(names, row.scores.values(), strict=False)))
+        for row in report.rows
+    ]
+    return replace(report, rows=tuple(rows), metrics=names)
 
 
 def questions(count: int, first: int = 0) -> dspex.Dataset:
@@ -102,4 +115,14 @@ def notebook_values() -> dict[str, Any]:
         "passage": passages[0],
         "search": passages,
         "collection": handbook,
+        "space": outcome.program.variables(),
+        "usage": prediction.usage,
+        "rag": RagReport(_with_scores(("answer", "retrieved")), 0.5),
+        "worth": TeamWorth(
+            team=sample_report(),
+            single=sample_report(),
+            gain=Worth(comparison=outcome.verdict.comparison, tokens=120.0),
+            members={"law": Worth(comparison=outcome.verdict.comparison, tokens=-3.0)},
+            needed={"sums": "it answers"},
+        ),
     }

@@ -39,6 +39,7 @@ from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Figures, Removals
 from dspex.operations.jobs import JobPolicy, QueuedJobs
 from dspex.operations.jobs.job_engine import JobEngine
+from dspex.operations.programs.named_settings import ModelNames
 from dspex.operations.programs.program_cache import ProgramCache
 from dspex.operations.programs.tools import RegisteredTools
 from dspex.operations.storage import Database, SQLEventLog, SQLStore
@@ -46,7 +47,7 @@ from dspex.operations.storage.memory_cache import MIB, MemoryCache
 from dspex.operations.tenancy.keyring import KeyRing
 from dspex.operations.tenancy.reach import check_reach
 from dspex.operations.tenancy.vault import Vault
-from dspex.session import ModelResolver
+from dspex.session import ModelResolver, check_embedder, check_model
 from dspex.settings import Settings
 from dspex.telemetry import Observer, Silent
 
@@ -164,6 +165,7 @@ async def _dependencies(
         JobEngine: QueuedJobs(store, policy=job_policy(settings), clock=clock, new_id=new_id),
         RegisteredMetrics: RegisteredMetrics(settings.metrics),
         RegisteredTools: RegisteredTools(settings.tools),
+        ModelNames: ModelNames({"model": check_model, "embedder": check_embedder}),
         Vault: vault_of(settings),
     }
     dependencies = Dependencies(

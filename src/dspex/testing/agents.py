@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dspex.error_text import suggest
-from dspex.errors import ModelUnavailableError
+from dspex.errors import DefinitionError, ModelUnavailableError
 from dspex.execution.clients import Request, Response
 from dspex.language.records import ToolCall, Usage
 from dspex.testing.layouts import fill_in, input_value, output_fields
@@ -105,7 +105,15 @@ def simulated_agents(
         solve: returns what the agent does in one turn.
         seed: of `AgentTurn.chance`.
         failures: the probability that the model cannot be reached.
+
+    Raises:
+        DefinitionError: `failures` is not a probability.
     """
+    if not isinstance(failures, int | float) or not 0 <= failures <= 1:
+        raise DefinitionError(
+            "`failures` is the probability that a call fails, a number from 0 to 1, not "
+            f"{failures!r}"
+        )
 
     def reply(request: Request) -> Any:
         turn = AgentTurn(request, seed)

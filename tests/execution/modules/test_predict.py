@@ -4,7 +4,7 @@ from typing import Any, Literal
 import pytest
 
 import dspex
-from dspex import Module, Output, Predict, Prediction, Signature
+from dspex import Module, Output, Predict, Prediction, ReAct, Signature
 from dspex.errors import (
     AdapterError,
     ConfigurationError,
@@ -14,8 +14,9 @@ from dspex.errors import (
 )
 from dspex.execution.adapters import ChatAdapter
 from dspex.execution.context import RunContext
+from dspex.learning.evaluation.retrieval_metrics import recall_at
 from dspex.telemetry import Collecting
-from dspex.testing import FakeClock, ScriptedModel
+from dspex.testing import FakeClock, ScriptedModel, simulated_agents
 
 CHAT = "[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]"
 
@@ -326,3 +327,19 @@ def test_demonstrations_of_another_form_are_refused(demos, message):
     with pytest.raises(DefinitionError) as caught:
         Predict("question -> answer" if "question" in message else "q -> a", demos=demos)
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("create", "message"),
+    [
+        (lambda: Predict("q -> a", repairs=-1), "repairs must be a whole number from 0, not -1"),
+        (lambda: ReAct("q -> a", [], max_turns=0), "max_turns must be a whole number from 1"),
+        (lambda: ReAct("q -> a", [], max_usd=-1), "`max_usd` of ReAct is a number above 0, not -1"),
+        (lambda: ReAct("q -> a", 5), "tools are a list of functions and tools, not 5"),
+        (lambda: simulated_agents(dict, failures=2), "`failures` is the probability .* not 2"),
+        (lambda: recall_at(0), "at least 1, not 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_where_they_are_declared(create, message):
+    with pytest.raises(DefinitionError, match=message):
+        create()

@@ -155,6 +155,8 @@ def test_presets_and_outer_variables_bind() -> None:
     assert ask.assign({"retrieve.config.k": 7}).retrieve.k == 7
     with pytest.raises(VariableError, match="a whole number from 1 to 1000"):
         Retrieve(handbook(), k=Integer(0, 3))
+    with pytest.raises(DefinitionError, match="takes a Collection, the name of a stored one"):
+        RAG("question -> answer", 5)  # type: ignore[arg-type]
     with pytest.raises(DefinitionError, match="`mode` of Retrieve takes one of: lexical"):
         Retrieve(handbook(), mode="sparse")
     with pytest.raises(DefinitionError, match="a number from 0 to 1"):

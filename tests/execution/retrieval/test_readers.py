@@ -46,14 +46,22 @@ def test_text_and_markdown_are_one_document_with_their_path_as_key(tmp_path: Pat
 def test_rows_of_a_table_are_documents() -> None:
     table = b"id,text,year\na,First.,2020\nb,Second.,2021\n"
     assert parse_file("rows.csv", table) == [
-        SourceDocument(key="a", text="First.", metadata={"year": "2020"}),
-        SourceDocument(key="b", text="Second.", metadata={"year": "2021"}),
+        SourceDocument(key="a", text="First.", metadata={"year": 2020}),
+        SourceDocument(key="b", text="Second.", metadata={"year": 2021}),
     ]
     assert parse_file("rows.jsonl", b'{"name": "Lamp", "price": 3}\n') == [
         SourceDocument(
             key="rows.jsonl#1", text="name: Lamp\nprice: 3", metadata={"name": "Lamp", "price": 3}
         )
     ]
+
+
+def test_columns_of_numbers_in_a_csv_are_numbers() -> None:
+    table = b"id,year,price,code,mixed,empty\n1,2020,1.50,007,3,\n2,,-2,008,a,\n"
+    first, second = parse_file("rows.csv", table)
+    assert first.metadata == {"year": 2020, "price": 1.5, "code": "007", "mixed": "3", "empty": ""}
+    assert second.metadata == {"price": -2, "code": "008", "mixed": "a", "empty": ""}
+    assert first.text == "year: 2020\nprice: 1.50\ncode: 007\nmixed: 3\nempty: "
 
 
 def test_a_page_has_its_visible_text_and_title() -> None:

@@ -211,3 +211,10 @@ async def test_a_renamed_judge_keeps_its_name_in_a_job(tmp_path: Path) -> None:
         await at.engine.finished(row.id)
         row = await at.now(row)
     assert row.rows[0]["scores"] == {"right": 0.25}
+
+
+async def test_a_metric_is_named_once(tmp_path: Path) -> None:
+    async with judged_here(tmp_path) as at:
+        request = CreateEvaluation(**ON_QUESTIONS, metrics=["exact_match", "f1", "exact_match"])
+        with pytest.raises(InvalidError, match=r"is already metrics\[0\]: name it once"):
+            await at.ended("create_evaluation", request)

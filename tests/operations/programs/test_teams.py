@@ -84,6 +84,12 @@ async def test_mistakes_are_refused_with_their_place(settings: Settings) -> None
             ({"members": ROLES, "limits": {"turn": 3}}, "a team has no limit 'turn'"),
             ({"members": ROLES, "attempts": 0}, "attempts must be a whole number from 1"),
             ({"members": ROLES, "until": "done"}, "a router takes no 'until'"),
+            ({"members": {"a": {"strategy": "react"}}}, "the member 'a': .* needs `tools`"),
+            ({"members": {"a": {"max_turns": 3}}}, "the member 'a': 'max_turns' is a setting of"),
+            (
+                {"members": {"a": {"model": "openia/gpt"}}},
+                r"configuration\.members\.a\.model: unknown model .* Did you mean 'openai'",
+            ),
         ]:
             with pytest.raises(InvalidError, match=message):
                 await create_program(services.operations, team("router", **configuration))

@@ -77,6 +77,41 @@ async def test_an_agent_of_registered_tools_is_created_and_runs(
         assert b"Paris: 21 degrees" in server.asked[1].body
 
 
+async def test_supervisors_and_members_use_registered_tools(
+    settings: Settings, code: CodeRoot
+) -> None:
+    registered = dataclasses.replace(settings, tools={"weather": "support_tools:lookup"})
+    turns = [
+        call("weather", {"city": "Paris"}),
+        call("expert", {"question": "?"}),
+        call("weather", {"city": "Rome"}),
+        call("finish", {"degrees": 7}),
+        call("finish", {"forward": "expert"}),
+    ]
+    async with (
+        LoopbackServer(*turns) as server,
+        open_services(registered, code=code) as services,
+    ):
+        model = f"{server.url}/v1#m"
+        expert = {"role": "You know.", "tools": ["weather"], "max_turns": 2, "model": model}
+        team = agent(["weather"], members={"expert": expert}, model=model)
+        await create_program(services.operations, dataclasses.replace(team, module="supervisor"))
+        execution = await execute_program(
+            services.operations, ExecuteProgram(name="agent", inputs={"question": "?"})
+        )
+        assert (execution.outputs or {}).get("degrees") == 7, execution.error
+        assert b"Paris: 21 degrees" in server.asked[1].body
+        assert b"Rome: 21 degrees" in server.asked[3].body
+        bad = {"expert": {"role": "You know.", "tools": ["wether"]}}
+        with pytest.raises(InvalidError, match="Did you mean 'weather'") as raised:
+            await create_program(
+                services.operations,
+                dataclasses.replace(agent(["weather"], members=bad), name="b", module="supervisor"),
+            )
+        [problem] = raised.value.fields
+        assert problem.path == "configuration.members.expert.tools[0]"
+
+
 @pytest.mark.parametrize(
     ("tools", "path", "message"),
     [

@@ -28,14 +28,14 @@ def check_module(owner: str, module: object) -> None:
         )
 
 
-def check_count(name: str, count: int) -> int:
+def check_count(name: str, count: int, *, least: int = 1) -> int:
     """Return a number of attempts.
 
     Raises:
-        DefinitionError: it is not a whole number from 1; the message has the name.
+        DefinitionError: it is not a whole number from `least`; the message has the name.
     """
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise DefinitionError(f"{name} must be a whole number from 1, not {count!r}")
+    if not isinstance(count, int) or isinstance(count, bool) or count < least:
+        raise DefinitionError(f"{name} must be a whole number from {least}, not {count!r}")
     return count
 
 

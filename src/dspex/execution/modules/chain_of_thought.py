@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.execution.adapters import Adapter
 from dspex.execution.clients import LanguageModel
 from dspex.execution.clients.embedder import Embedder
@@ -16,6 +17,7 @@ from dspex.language.signatures import Signature
 from dspex.language.variables import Variable
 
 
+@checks_names
 class ChainOfThought(Module[SignatureT]):
     """Adds the output `reasoning` before the other outputs, so that the model reasons first.
 

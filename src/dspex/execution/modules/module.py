@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, Protocol, Self
 
-from dspex.arguments import check_names
+from dspex.arguments import check_arguments
 from dspex.errors import VariableError
 from dspex.execution.modules.code import code_config, constructor_arguments
 from dspex.execution.modules.defaults import values_beside_slots
@@ -116,8 +116,8 @@ class Module(RunnableModule[Outputs], SlotHolder):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Check and record the constructor arguments: a stored program is rebuilt from them."""
-        if kwargs:
-            check_names(cls.__init__, kwargs, name=cls.__name__)
+        if args or kwargs:  # a copy is made without
+            check_arguments(cls.__init__, args, kwargs, name=cls.__name__)
         instance = super().__new__(cls)
         instance._declaration = Declaration(args=args, kwargs=kwargs)
         return instance

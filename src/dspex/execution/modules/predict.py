@@ -7,6 +7,7 @@ from typing import Any, Self
 import msgspec
 from typing_extensions import TypeVar
 
+from dspex.arguments import checks_names
 from dspex.error_text import shorten
 from dspex.errors import AdapterError, CheckError, DefinitionError
 from dspex.execution.adapters import Adapter, JSONAdapter, Prompt, ToolAdapter, read_row
@@ -58,6 +59,7 @@ async def _report_outputs(
         await frame.emit(Status(path, "Predict", "done"))
 
 
+@checks_names
 class Predict(Module[SignatureT]):
     """Renders signature, demonstrations and inputs, calls the model, and parses typed outputs.
 
@@ -137,11 +139,10 @@ class Predict(Module[SignatureT]):
         self.demos = [read_row(self.signature, demo) for demo in demos]
         self.model: LanguageModel | str | None = own_model
         self.adapter = find_adapter(own_adapter)
-        self.repairs = repairs
+        self.repairs = check_count("repairs", repairs, least=0)
         self.n = check_count("n", n)
-        self.foreign: Mapping[
-            str, Any
-        ] = {}  # parts of an imported dspy state without a counterpart here
+        # parts of an imported dspy state without a counterpart here
+        self.foreign: Mapping[str, Any] = {}
         self.settings = {
             name: normalize_setting(name, value)
             for name, value in values.items()
@@ -318,8 +319,8 @@ class Predict(Module[SignatureT]):
         """
         adapter = context.adapter_for(self.adapter, context.model_for(self.model))
         values = self.signature.input_validator(inputs)
-        demos = self.demos[: self.nearest]
-        return self._prompt(adapter, values, cite(self.signature, values), demos=demos), adapter
+        cited, demos = cite(self.signature, values), self.demos[: self.nearest]
+        return self._prompt(adapter, values, cited, demos=demos), adapter
 
     async def acall(
         self, context: RunContext | None = None, /, **inputs: Any

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from dspex.arguments import checks_names
 from dspex.errors import DefinitionError
 from dspex.execution.clients import LanguageModel
 from dspex.execution.modules.chain_of_thought import ChainOfThought
@@ -21,6 +22,7 @@ from dspex.language.variables import Variable
 _PASSAGES: Final = "passages"
 
 
+@checks_names
 class RAG(Module[SignatureT]):
     """Retrieves passages for the first input that is a text, and answers by `ChainOfThought`.
 

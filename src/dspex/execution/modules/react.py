@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from dspex.arguments import checks_names
 from dspex.errors import DefinitionError
 from dspex.execution.adapters import Adapter
 from dspex.execution.clients import LanguageModel, ToolSpec
@@ -19,6 +20,7 @@ from dspex.execution.modules.agent_loop import (
     ToolCaller,
 )
 from dspex.execution.modules.agent_text import TextTrajectory, with_action_form
+from dspex.execution.modules.attempts import check_count
 from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code import checks_config
 from dspex.execution.modules.module import Module
@@ -34,6 +36,7 @@ from dspex.language.variables import Variable
 _TOOLS = "The tools are:"
 
 
+@checks_names
 class ReAct(Module[SignatureT]):
     """Works in turns: the model reasons, calls a tool, and reads its result, until it can answer.
 
@@ -82,7 +85,10 @@ class ReAct(Module[SignatureT]):
     ) -> None:
         self.signature = Signature.of(signature)
         self.tools = _check_tools(tools if isinstance(tools, ToolSet) else ToolSet(tools))
-        self.max_turns = max_turns
+        self.max_turns = check_count("max_turns", max_turns)
+        for name, limit in (("max_tokens", max_tokens), ("max_usd", max_usd)):
+            if limit is not None and (not isinstance(limit, int | float) or limit <= 0):
+                raise DefinitionError(f"`{name}` of ReAct is a number above 0, not {limit!r}")
         self.max_tokens = max_tokens
         self.max_usd = max_usd
         self.react = Predict(

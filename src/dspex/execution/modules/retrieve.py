@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
+from dspex.arguments import checks_names
 from dspex.error_text import shorten
 from dspex.errors import DefinitionError, InputError, RetrievalError, boundary
 from dspex.execution.context import RunContext, current
@@ -37,6 +38,7 @@ _REWRITE = "question -> query"
 _REWRITE_TASK = "Write the search query that finds the passages which answer the question."
 
 
+@checks_names
 class Retrieve(Module):
     """Searches a collection: from a query to `passages`.
 
@@ -113,6 +115,11 @@ class Retrieve(Module):
         for name in _SLOTS:
             if expected := self.unfit(f"config.{name}", getattr(self, name)):
                 raise DefinitionError(f"`{name}` of Retrieve takes {expected}")
+        if not isinstance(self.collection, str | Searchable | Retriever):
+            raise DefinitionError(
+                "`collection` of Retrieve takes a Collection, the name of a stored one, or a "
+                f"retriever (with `name` and `search`), not {shorten(self.collection)}"
+            )
         is_plain = not isinstance(self.collection, str | Searchable)
         settings = (self.mode, self.weight, self.chunking)
         if is_plain and (settings != ("hybrid", 0.5, None) or self._declared.keys() & {"mode"}):

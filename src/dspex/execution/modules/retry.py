@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.error_text import shorten
 from dspex.errors import AdapterError, CheckError, ExecutionError, InputError, boundary
 from dspex.execution.modules.attempts import attempt_context, check_count, check_module
@@ -17,6 +18,7 @@ from dspex.language.signatures import Signature
 _ADVICE = "An earlier attempt at this failed: {reason}\nDo not repeat the mistake."
 
 
+@checks_names
 class Retry(Module[Outputs]):
     """Runs a module again if it fails or its answer is not accepted.
 

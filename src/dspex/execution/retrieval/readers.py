@@ -2,6 +2,7 @@
 
 import glob
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from dspex.execution.retrieval.row_files import decode_text, file_bytes, parse_r
 MAX_FILE_BYTES: Final = 64 * 1024**2
 _KEYS: Final = ("key", "id")
 _TEXT: Final = "text"
+_NUMBER: Final = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d{1,15})?")
 
 
 class SourceDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -91,6 +93,25 @@ def document_of_row(row: Mapping[str, Any], *, default_key: str) -> SourceDocume
     return SourceDocument(key=key, text=text, metadata=metadata)
 
 
+def _with_numbers(documents: Iterable[SourceDocument]) -> list[SourceDocument]:
+    """Return documents of a CSV file with numbers in the metadata that are numbers.
+
+    A CSV file holds only text. A column is numbers if each of its values is one, as JSON writes it,
+    or empty (then the document lacks it), so that "007" and a column of mixed codes stay text.
+    """
+    documents = list(documents)
+    for column in [column for column in documents[0].metadata if _are_numbers(column, documents)]:
+        for document in documents:
+            if text := document.metadata.pop(column, ""):
+                document.metadata[column] = float(text) if "." in text else int(text)
+    return documents
+
+
+def _are_numbers(column: str, documents: Iterable[SourceDocument]) -> bool:
+    texts = [text for document in documents if (text := document.metadata.get(column))]
+    return bool(texts) and all(map(_NUMBER.fullmatch, texts))
+
+
 def matching_files(pattern: str | Path) -> Iterator[Path]:
     """Yield the files that a path, a pattern or a folder means.
 
@@ -145,6 +166,10 @@ def _read_rows(path: Path, data: bytes) -> Iterator[SourceDocument]:
         raise DefinitionError(f"{path}: this file has no rows")
 
 
+def _read_csv(path: Path, data: bytes) -> list[SourceDocument]:
+    return _with_numbers(_read_rows(path, data))
+
+
 def _read_pdf(path: Path, data: bytes) -> Iterator[SourceDocument]:
     try:
         from pypdf import PdfReader
@@ -171,7 +196,7 @@ READERS: Mapping[str, FileReader] = {
         FileReader(name="text", suffixes=(".txt", ".text", ".log", ".rst"), read=_read_text),
         FileReader(name="markdown", suffixes=(".md", ".markdown"), read=_read_text),
         FileReader(name="html", suffixes=(".html", ".htm"), read=_read_html),
-        FileReader(name="csv", suffixes=(".csv",), read=_read_rows),
+        FileReader(name="csv", suffixes=(".csv",), read=_read_csv),
         FileReader(name="jsonl", suffixes=(".jsonl",), read=_read_rows),
         FileReader(name="pdf", suffixes=(".pdf",), read=_read_pdf),
     )

@@ -49,6 +49,7 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
         return self.passages[index]
 
 
+@runtime_checkable
 class Retriever(Protocol):
     """Finds passages for a query; safe to share between tasks.
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from dspex.arguments import checks_names
-from dspex.error_text import suggest
+from dspex.error_text import shorten, suggest
 from dspex.errors import DefinitionError, ToolError
 from dspex.execution.clients import ToolSpec
 from dspex.execution.tools.tool import Approve, Tool, ToolPolicy
@@ -28,6 +28,8 @@ class ToolSet(Mapping[str, Tool]):
         Raises:
             DefinitionError: two tools have the same name, or a policy names an unknown tool.
         """
+        if isinstance(tools, str | Mapping) or not isinstance(tools, Iterable):
+            raise DefinitionError(f"tools are a list of functions and tools, not {shorten(tools)}")
         self._tools: dict[str, Tool] = {}
         for tool in map(Tool.of, tools):
             if tool.name in self._tools:

@@ -40,6 +40,13 @@ def prediction_html(prediction: Prediction) -> str:
     )
 
 
+def usage_html(usage: Usage) -> str:
+    """Return calls, tokens and cost, in all and by model."""
+    rows = [("all" if usage.by_model else "", usage), *usage.by_model.items()]
+    cells = [(name, usage_text(part)) for name, part in rows]
+    return fragment(table(("model", "usage"), cells))
+
+
 def example_html(example: Example) -> str:
     """Return the fields with their values."""
     rows = [(name, value_cell(value)) for name, value in example.items()]

@@ -1,5 +1,7 @@
 """The usage of model calls: tokens, calls and cost."""
 
+from importlib import import_module
+
 import msgspec
 
 
@@ -38,6 +40,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             else self.cost_usd + other.cost_usd,
             by_model=models,
         )
+
+    def _repr_html_(self) -> str:
+        module = import_module("dspex.language.records.representation")
+        markup: str = module.usage_html(self)
+        return markup
 
     @property
     def total_tokens(self) -> int:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from typing import Any
 
 from dspex.arguments import checks_names
@@ -60,6 +61,11 @@ class Space(Mapping[str, Variable]):
         variables = sorted(variables, key=lambda variable: places.get(variable.name, len(places)))
         space._set(variables, constraints)  # noqa: SLF001  # a second constructor
         return space
+
+    def _repr_html_(self) -> str:
+        module = import_module("dspex.language.variables.representation")
+        markup: str = module.space_html(self)
+        return markup
 
     def _set(self, variables: Iterable[Variable], constraints: Iterable[Constraint]) -> None:
         self._variables: dict[str, Variable] = {}

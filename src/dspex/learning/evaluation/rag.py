@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from typing import Any, Literal
 
 from dspex.execution.context import RunContext
@@ -61,6 +62,11 @@ class RagReport:
         for row, case in zip(data["rows"], self.cases, strict=True):
             row["case"] = case
         return {**data, "cases": self.counts}
+
+    def _repr_html_(self) -> str:
+        module = import_module("dspex.learning.evaluation.representation")
+        markup: str = module.rag_report_html(self)
+        return markup
 
     def __repr__(self) -> str:
         cases = ", ".join(f"{count} {case}" for case, count in self.counts.items())

@@ -5,6 +5,7 @@ from dspex.language.records.representation import value_cell
 from dspex.learning.evaluation.comparison import Comparison
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.export import worst_rows
+from dspex.learning.evaluation.rag import RagReport
 from dspex.learning.evaluation.report import Report
 from dspex.learning.evaluation.report_page import metrics_table, report_facts, report_lead
 from dspex.markup import Markup, element, facts, folded, fragment, interval_drawing, table
@@ -27,14 +28,25 @@ def dataset_html(dataset: Dataset) -> str:
 
 def report_html(report: Report) -> str:
     """Return the mean with its interval, all metrics, facts, and the worst rows, folded."""
+    return fragment(*report_content(report))
+
+
+def report_content(report: Report) -> tuple[Markup | None, ...]:
+    """Return the parts of `report_html`."""
     worst = worst_rows(report)
     lines = [element("li", line, class_="value") for line in worst]
-    return fragment(
+    return (
         element("p", *report_lead(report), class_="lead"),
         metrics_table(report) if report.scored else None,
         folded("the worst rows", element("ul", lines)) if lines else None,
         folded("facts", facts(report_facts(report))),
     )
+
+
+def rag_report_html(rag: RagReport) -> str:
+    """Return how many rows each case has, then the report."""
+    cases = [(case, str(count)) for case, count in rag.counts.items()]
+    return fragment(table(("case", "rows"), cases), *report_content(rag.report))
 
 
 def comparison_html(comparison: Comparison) -> str:

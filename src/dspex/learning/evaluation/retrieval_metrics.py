@@ -30,8 +30,14 @@ __all__ = [
 _Figure = Callable[[Sequence[float], Sequence[float]], float]
 
 
+def _check_cutoff(k: int) -> None:
+    if not isinstance(k, int) or k < 1:
+        raise DefinitionError(f"the number of passages to look at is at least 1, not {k!r}")
+
+
 def recall_at(k: int) -> Metric:
     """Return the metric: the share of what is relevant among the first `k`."""
+    _check_cutoff(k)
     return _metric(
         f"recall@{k}", lambda gains, ideal: sum(gain > 0 for gain in gains[:k]) / len(ideal)
     )
@@ -39,11 +45,13 @@ def recall_at(k: int) -> Metric:
 
 def hit_at(k: int) -> Metric:
     """Return the metric: 1 if anything relevant is among the first `k`, else 0."""
+    _check_cutoff(k)
     return _metric(f"hit@{k}", lambda gains, _: float(any(gain > 0 for gain in gains[:k])))
 
 
 def ndcg_at(k: int) -> Metric:
     """Return the metric: normalized discounted cumulative gain (Järvelin and Kekäläinen, 2002)."""
+    _check_cutoff(k)
     return _metric(f"ndcg@{k}", lambda gains, ideal: _dcg(gains[:k]) / _dcg(ideal[:k]))
 
 

@@ -13,6 +13,7 @@ from dspex.learning.optimizers.outcome_page import (
 )
 from dspex.learning.optimizers.proposer import Trial
 from dspex.learning.optimizers.search import Outcome
+from dspex.learning.optimizers.team_worth import TeamWorth, tokens_of_row
 from dspex.learning.optimizers.verdict import Verdict
 from dspex.markup import Content, badge, element, folded, fragment, preformatted, table
 
@@ -50,3 +51,23 @@ def front_html(front: Front) -> str:
 def _trial(trial: Trial, names: list[str]) -> tuple[Content, ...]:
     figures = (f"{trial.figures[name]:.4g}" for name in names)
     return (str(trial.number), *figures, trial.candidate.label)
+
+
+def team_worth_html(worth: TeamWorth) -> str:
+    """Return the scores of team and single agent, and what each member adds."""
+    reports = {"team": worth.team, "single agent": worth.single}
+    scores = [
+        (name, f"{report.mean:.3f}", f"{tokens_of_row(report):.0f}")
+        for name, report in reports.items()
+        if report is not None
+    ]
+    gains = {} if worth.gain is None else {"the team against the single agent": worth.gain}
+    parts = {**gains, **worth.members, **worth.needed}
+    rows = [
+        (name, f"needed: {part}" if isinstance(part, str) else str(part))
+        for name, part in parts.items()
+    ]
+    return fragment(
+        table(("", "score", "tokens a row"), scores, numeric=(1, 2)),
+        table(("member", "what it adds"), rows) if rows else None,
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from dspex.errors import DefinitionError
@@ -66,10 +67,15 @@ class TeamWorth:
             "needed": dict(self.needed),
         }
 
+    def _repr_html_(self) -> str:
+        module = import_module("dspex.learning.optimizers.representation")
+        markup: str = module.team_worth_html(self)
+        return markup
+
     def __str__(self) -> str:
-        lines = [f"team: {self.team.mean:.3f}, {_tokens(self.team):.0f} tokens a row"]
+        lines = [f"team: {self.team.mean:.3f}, {tokens_of_row(self.team):.0f} tokens a row"]
         if self.single is not None:
-            tokens = _tokens(self.single)
+            tokens = tokens_of_row(self.single)
             lines.append(f"single agent: {self.single.mean:.3f}, {tokens:.0f} tokens a row")
             lines.append(f"the team against it: {self.gain}")
         lines += [f"{name}: {worth}" for name, worth in self.members.items()]
@@ -138,8 +144,9 @@ def ablate_members(
 
 
 def _worth(whole: Report, rest: Report) -> Worth:
-    return Worth(comparison=compare(whole, rest), tokens=_tokens(whole) - _tokens(rest))
+    return Worth(comparison=compare(whole, rest), tokens=tokens_of_row(whole) - tokens_of_row(rest))
 
 
-def _tokens(report: Report) -> float:
+def tokens_of_row(report: Report) -> float:
+    """Return the tokens that a row costs on average."""
     return report.usage.total_tokens / max(len(report.rows), 1)

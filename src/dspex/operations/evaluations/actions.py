@@ -188,6 +188,11 @@ def _stored_metrics(operations: Operations, request: ProgramOnDataset) -> list[A
     metrics = names or ([] if judges else ["exact_match"])
     result: list[Any] = []
     for number, metric in enumerate(metrics):
+        if metric in metrics[:number]:
+            message = f"{metric!r} is already metrics[{metrics.index(metric)}]: name it once"
+            raise invalid(
+                f"metrics[{number}]", metric, "another metric", message=message, constraint="job"
+            )
         target = registered.get(metric) if isinstance(metric, str) else None
         problem = check_metric(target or metric, code)
         if target is None and isinstance(metric, str) and metric not in METRICS:

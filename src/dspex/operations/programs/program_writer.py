@@ -26,6 +26,7 @@ from dspex.operations.framework.input_errors import input_errors_as_invalid
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Change, Insert, Query, Update
 from dspex.operations.programs.inputs import CreateProgram
+from dspex.operations.programs.named_settings import resolve_names
 from dspex.operations.programs.names import check_name, check_values
 from dspex.operations.programs.records import (
     PROGRAM,
@@ -36,7 +37,6 @@ from dspex.operations.programs.records import (
     SignatureRecord,
     SignatureStatus,
 )
-from dspex.operations.programs.tools import tools_named
 from dspex.operations.tenancy.reach import check_definition
 
 T = TypeVar("T")
@@ -96,15 +96,16 @@ class ProgramWriter:
         for name in (*STORAGE_SETTINGS, *problems.names_under("configuration.")):
             settings.pop(name, None)  # do not report the same problems again when building
         kind = MODULE_KINDS.get(request.module)
-        if kind is not None and "tools" in kind.settings:
-            names, settings["tools"] = settings.get("tools"), []
-            with problems.collect():
-                settings["tools"] = tools_named(self._operations, names)
+        known = () if kind is None else kind.settings
+        resolved = None
+        with problems.collect():
+            resolved = resolve_names(self._operations, settings, known=known)
         program = None
         with problems.collect():
-            program = await self._heavy.run(
-                lambda _: _build(request, signature, settings, backend=backend)
-            )
+            if resolved is not None:
+                program = await self._heavy.run(
+                    lambda _: _build(request, signature, resolved, backend=backend)
+                )
         problems.raise_if_any()
         if program is None:
             raise InternalError("a program without problems was not built")

@@ -19,8 +19,8 @@ class RegisteredTools:
     targets: Mapping[str, str]
 
 
-def tools_named(operations: Operations, names: Any) -> list[Tool]:
-    """Return registered tools.
+def tools_named(operations: Operations, names: Any, path: str) -> list[Tool]:
+    """Return registered tools; `path` is the place of `names` in the request.
 
     Raises:
         InvalidError: `names` is not a list of registered names, or the code of one cannot be
@@ -33,7 +33,6 @@ def tools_named(operations: Operations, names: Any) -> list[Tool]:
         else ('none is registered; add some to [tools] in dspex.toml: lookup = "app.py:lookup"')
     )
     expected = f"a list of names of tools ({known})"
-    path = "configuration.tools"
     if not isinstance(names, list) or not names:
         raise invalid(path, names, expected, constraint="definition")
     code = operations.services.get(CodeRoot)

@@ -53,8 +53,8 @@ def execute_form(body: bytes, content_type: bytes) -> dict[str, Any]:
     """Return the JSON form of a request to execute a program.
 
     The part `inputs` is a JSON object; `timeout`, `backend` and `session_id` are as in the JSON
-    body. Every other part is an input: a file is a picture, recording or file, anything else a text. Several parts
-    with one name are a list.
+    body. Every other part is an input: a file is a picture, recording or file, anything else a
+    text. Several parts with one name are a list.
 
     Raises:
         RequestError: the body is not a form.

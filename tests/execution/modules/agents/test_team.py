@@ -194,7 +194,7 @@ def test_a_team_is_created_from_text() -> None:
     assert isinstance(module, Team)
     assert type(module.single).__name__ == "ChainOfThought"
     with pytest.raises(DefinitionError, match="settings of a Predict"):
-        create(Signature(ASK), {**settings, "single": {"tools": []}}, "t")
+        create(Signature(ASK), {**settings, "single": {"tool": []}}, "t")
 
 
 @PLACES

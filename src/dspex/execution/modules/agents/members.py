@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from dspex.error_text import shorten, suggest
 from dspex.errors import DefinitionError
-from dspex.execution.modules.inner import INNER_SETTINGS, inner_module
+from dspex.execution.modules.inner import AGENT_SETTINGS, inner_module, member_module
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.stored_program import StoredProgram
 from dspex.language.signatures import Signature, Type
@@ -15,7 +15,7 @@ from dspex.language.signatures.types import union
 Members = Mapping[str, Module | str] | Sequence[Module]
 """Modules by name; a text is the role of a `Predict` of the team's signature."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-MEMBER_SETTINGS: Final = ("signature", "role", "program", *INNER_SETTINGS)
+MEMBER_SETTINGS: Final = ("signature", "role", "program", *AGENT_SETTINGS)
 
 
 def named_members(members: Members, signature: Signature | None) -> dict[str, Module]:
@@ -85,9 +85,11 @@ def members_from_settings(
         if "program" in options:
             modules[name] = StoredProgram(str(options["program"]), contract)
             continue
-        modules[name] = inner_module(
-            contract, {key: options[key] for key in options if key in INNER_SETTINGS}
-        )
+        settings = {key: options[key] for key in options if key in AGENT_SETTINGS}
+        try:
+            modules[name] = member_module(contract, settings)
+        except DefinitionError as error:
+            raise error.with_message(f"the member {name!r}: {error.message}") from error
     return modules
 
 

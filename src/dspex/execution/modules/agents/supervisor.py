@@ -86,7 +86,7 @@ class Supervisor(Coordination[SignatureT]):
             DefinitionError: a tool is a module, or has the name of a member.
         """
         super().__init__(signature, members, verify=verify, attempts=attempts, limits=limits)
-        self._tools: Sequence[Tool] = [Tool.of(tool) for tool in tools]
+        self._tools: Sequence[Tool] = [*ToolSet(tools).values()]
         if modules := [tool.name for tool in self._tools if tool.module is not None]:
             raise DefinitionError(f"the tool {modules[0]!r} is a module: make it a member")
         names = [
@@ -178,6 +178,6 @@ KIND = team_kind(
     Supervisor,
     from_node,
     summary="an agent that calls its members as tools, and answers or forwards their answers",
-    settings=("max_turns", "model"),
+    settings=("tools", "max_turns", "model"),
     lists=("tools",),
 )

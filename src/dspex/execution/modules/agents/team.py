@@ -12,7 +12,7 @@ from dspex.execution.modules.agents.coordination import Coordination, team_optio
 from dspex.execution.modules.agents.members import Members, inputs_for
 from dspex.execution.modules.agents.settings import team_kind
 from dspex.execution.modules.agents.verification import Verifier
-from dspex.execution.modules.inner import INNER_SETTINGS, inner_module
+from dspex.execution.modules.inner import AGENT_SETTINGS, inner_module, member_module
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import NodeBuilder
 from dspex.execution.modules.predict import SignatureT
@@ -293,12 +293,12 @@ def _restore(node: Node, builder: NodeBuilder, members: Mapping[str, Module]) ->
 
 def _from_settings(signature: Signature, members: Members, **settings: Any) -> Team:
     single = settings.pop(SINGLE, {})
-    if not isinstance(single, Mapping) or single.keys() - set(INNER_SETTINGS):
+    if not isinstance(single, Mapping) or single.keys() - set(AGENT_SETTINGS):
         raise DefinitionError(
-            f"`{SINGLE}` is an object with settings of a Predict, not {single!r}; they are: "
-            f"{', '.join(INNER_SETTINGS)}"
+            f"`{SINGLE}` is an object with settings of a Predict or an agent, not {single!r}; they "
+            f"are: {', '.join(AGENT_SETTINGS)}"
         )
-    return Team(signature, members, single=inner_module(signature, single), **settings)
+    return Team(signature, members, single=member_module(signature, single), **settings)
 
 
 KIND = team_kind(
