@@ -32,7 +32,7 @@ from dspex.errors import BudgetError, DspexError, RepetitionError
 from dspex.execution.backends import HybridBackend, IsolatedBackend
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
 from dspex.execution.context import RunContext
-from dspex.execution.workers import Intensity, PoolConfig
+from dspex.execution.workers import BreakerConfig, Intensity, PoolConfig
 from dspex.optimizers import Search, aablate_members, aoptimize
 from dspex.testing import AgentTurn, ScriptedModel, by_role, simulated_agents
 from dspex.tools import ToolCall
@@ -309,6 +309,7 @@ class Place:
             maximum=2,
             spares=1,
             intensity=Intensity(restarts=10_000, seconds=1.0),
+            breaker=BreakerConfig(seconds=1.0),  # by default it is open for twice the storm
         )
         if self.name == "dspy":
             return DspyBackend(DspyConfig(pool=pool))
@@ -337,7 +338,8 @@ async def chaos(place: Place, seconds: float, seed: int) -> dict[str, Any]:
                     outcomes["right" if answer.answer == "42" else "WRONG"] += 1
                 except DspexError as error:
                     outcomes[error.code] += 1
-                    await asyncio.sleep(0.01)
+                    # a client waits as long as it is told, so that a refusal counts once
+                    await asyncio.sleep(error.context.get("retry_after") or 0.01)
                 except Exception as error:  # noqa: BLE001  # what a run must not raise
                     outcomes[f"UNTYPED {type(error).__name__}"] += 1
 

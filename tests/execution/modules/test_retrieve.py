@@ -156,7 +156,7 @@ def test_presets_and_outer_variables_bind() -> None:
     with pytest.raises(VariableError, match="a whole number from 1 to 1000"):
         Retrieve(handbook(), k=Integer(0, 3))
     with pytest.raises(DefinitionError, match="takes a Collection, the name of a stored one"):
-        RAG("question -> answer", 5)  # type: ignore[arg-type]
+        RAG("question -> answer", 5)
     with pytest.raises(DefinitionError, match="`mode` of Retrieve takes one of: lexical"):
         Retrieve(handbook(), mode="sparse")
     with pytest.raises(DefinitionError, match="a number from 0 to 1"):
