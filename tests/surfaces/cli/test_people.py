@@ -110,14 +110,14 @@ def test_an_answer_at_a_terminal_is_a_text_and_never_a_file(
 def test_a_session_keeps_the_turns_of_several_commands(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, created, _ = call(capsys, "session", "create", "--ttl", "3600", "--json")
-    session = json.loads(created)["id"]
+    code, output, _ = call(capsys, "session", "create", "--ttl", "3600", "--json")
+    session = json.loads(output)["id"]
     assert code == 0
     for number, reference in enumerate((session, session[-8:])):
         options = ("--session", reference, "--json")
-        code, shown, errors = call(capsys, "run", "people.py:chat", "question=?", *options)
+        code, output, errors = call(capsys, "run", "people.py:chat", "question=?", *options)
         assert code == 0, errors
-        assert json.loads(shown)["outputs"] == {"answer": f"turn {number}"}
+        assert json.loads(output)["outputs"] == {"answer": f"turn {number}"}
     assert json.loads(call(capsys, "session", "show", session, "--json")[1])["turn_count"] == 2
     code, _, errors = call(capsys, "run", "people.py:chat", "question=?", "--session", "nobody")
     assert code == 1

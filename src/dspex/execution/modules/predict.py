@@ -141,8 +141,7 @@ class Predict(Module[SignatureT]):
         self.adapter = find_adapter(own_adapter)
         self.repairs = check_count("repairs", repairs, least=0)
         self.n = check_count("n", n)
-        # parts of an imported dspy state without a counterpart here
-        self.foreign: Mapping[str, Any] = {}
+        self.foreign: Mapping[str, Any] = {}  # of an imported dspy state, without a counterpart
         self.settings = {
             name: normalize_setting(name, value)
             for name, value in values.items()

@@ -57,8 +57,8 @@ async def test_a_program_gets_the_turns_of_the_session_in_the_body(tmp_path: Pat
         for turns in range(2):
             execution = await server.ask("POST", path, body=body)
             assert len(execution.json["inputs"]["history"]["messages"]) == 2 * turns
-        stored = await server.ask("GET", f"/v1/sessions/{session}")
-        assert stored.json["turn_count"] == 2
+        row = await server.ask("GET", f"/v1/sessions/{session}")
+        assert row.json["turn_count"] == 2
         unknown = await server.ask("POST", path, body={**body, "session_id": str(UUID(int=1))})
         assert unknown.status == 404
 
