@@ -1,7 +1,4 @@
-"""The dspy side of the comparison.
-
-Cases on standard input, what dspy made of them on standard output.
-"""
+"""The dspy side of the comparison: reads cases from standard input, writes the results of dspy."""
 
 import json
 import os
@@ -57,8 +54,8 @@ def answer_length(_args, prediction):
     return float(len(prediction.answer))
 
 
-def compared():
-    """Return a comparison of two completions that the caller has."""
+def comparison():
+    """Return a MultiChainComparison of two completions that the caller passes."""
     compare = dspy.MultiChainComparison("question -> answer", M=2)
     completions = [
         dspy.Prediction(reasoning=f"because {text}", answer=text) for text in ("one", "two")
@@ -95,7 +92,7 @@ def outputs(module, adapter, replies):
         "refine": lambda: dspy.Refine(
             dspy.Predict("question -> answer"), N=2, reward_fn=answer_length, threshold=3.0
         ),
-        "compare": compared,
+        "compare": comparison,
         "majority": majority,
     }[module]()
     inputs = {"text": "t"} if module == "typed" else {"question": "q"}
@@ -139,16 +136,16 @@ def saved():
 
 
 if __name__ == "__main__":
-    given = json.load(sys.stdin)
+    cases = json.load(sys.stdin)
     if sys.argv[1:] == ["load"]:
         program = Both()
-        program.load_state({name: part for name, part in given.items() if name != "metadata"})
+        program.load_state({name: part for name, part in cases.items() if name != "metadata"})
         sys.stdout.write(json.dumps(program.dump_state(), default=dict))
     else:
         sys.stdout.write(
             json.dumps(
                 {
-                    "outputs": {name: outputs(*case) for name, case in given.items()},
+                    "outputs": {name: outputs(*case) for name, case in cases.items()},
                     "state": saved(),
                 }
             )

@@ -86,8 +86,8 @@ SETTINGS: Mapping[str, Setting] = {
         '"process" runs code programs in workers; by default only servers beyond loopback do so.',
     ),
     "dspy_interpreter": Setting(INTERPRETER, "A Python with dspy, if not the one that runs dspex."),
-    "workers": Setting(number(1, 256), "The most workers for code programs."),
-    "dspy_workers": Setting(number(1, 256), "The most workers with dspy."),
+    "workers": Setting(number(1, 256), "The maximum number of workers for code programs."),
+    "dspy_workers": Setting(number(1, 256), "The maximum number of workers with dspy."),
     "worker_memory_mb": Setting(
         number(0, 1 << 20),
         "The memory, in MB, at which a worker is replaced (0: no limit).",
@@ -102,19 +102,19 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "evaluation_limit": Setting(
         number(0, 1 << 16),
-        "The most evaluations of all workers together (0: no limit).",
+        "The maximum number of evaluations of all workers together (0: no limit).",
     ),
     "optimization_limit": Setting(
         number(0, 1 << 16),
-        "The most optimizations of all workers together (0: no limit).",
+        "The maximum number of optimizations of all workers together (0: no limit).",
     ),
     "job_stall_seconds": Setting(
         number(0, 86_400),
-        "A job is stopped if its code blocks for so many seconds (0: never).",
+        "A job is stopped if its code blocks for this many seconds (0: never).",
     ),
     "job_seconds": Setting(
         number(0, 31_536_000),
-        "A job is stopped after so many seconds (0: never).",
+        "A job is stopped after this many seconds (0: never).",
     ),
     "keep_job_days": Setting(
         number(0, 36_500),

@@ -82,7 +82,7 @@ def test_sign_flip_does_not_depend_on_the_unit(scale):
     assert sign_flip([0.1 * scale] * 8) == 2 / 2**8
 
 
-def test_what_is_no_share_is_refused():
+def test_invalid_shares_samples_and_confidences_are_refused():
     for wrong in (
         lambda: wilson(5, 4),
         lambda: wilson(3, 4, confidence=95),

@@ -1,6 +1,6 @@
-"""The journal of a job in the database keeps what every journal has to.
+"""The journal of a job in the database fulfils the contract of journals.
 
-It refuses who is not at the job's turn.
+It also refuses entries from an outdated turn of the job.
 """
 
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ class TestSQLJournal(JournalContract):
             await database.aclose()
 
 
-async def test_who_is_not_at_the_jobs_turn_adds_nothing(on_each_database: Settings) -> None:
+async def test_an_outdated_turn_of_a_job_adds_nothing(on_each_database: Settings) -> None:
     database = database_of(on_each_database)
     await migrate(database)
     store = SQLStore(database, DOMAIN)

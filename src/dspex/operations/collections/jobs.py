@@ -1,4 +1,4 @@
-"""Ingestion and rebuilding as jobs: what is embedded and stored stays so, whoever does the rest."""
+"""Ingestion and rebuilding as jobs; a job that is interrupted keeps what it has stored."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -66,7 +66,7 @@ class WorkspacePrograms:
 
 
 class _Call:
-    """One call, with its result, whatever of it is stored, or its error, in its class."""
+    """One call: its full result, even if only a part is stored, or its error, in its own class."""
 
     def __init__(self, choice: Choice, inputs: Mapping[str, Any]) -> None:
         self._choice = choice

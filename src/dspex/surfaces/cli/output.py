@@ -23,7 +23,7 @@ def show_json(value: object) -> None:
 
 
 def json_form(value: object) -> str:
-    """Return what stands in JSON for a time, an id or another value that it does not have."""
+    """Return the JSON text of a time, an id or another value of a type that JSON does not have."""
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 

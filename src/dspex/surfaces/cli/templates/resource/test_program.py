@@ -1,4 +1,4 @@
-"""`pytest` runs these tests, `pytest --dspex-model NAME` also the one of quality."""
+"""`pytest` runs these tests, `pytest --dspex-model NAME` also the quality test."""
 
 from pathlib import Path
 
