@@ -378,7 +378,7 @@ def joint_part(vectors: StoredVectors, *, is_quick: bool) -> Outcome:
 
 
 def local_part(vectors: StoredVectors, *, is_quick: bool) -> Outcome:
-    return local_model(vectors, *((ARTICLES // 2, 4) if is_quick else (ARTICLES, 40))), []
+    return local_model(vectors, *((ARTICLES // 2, 4) if is_quick else (ARTICLES, 12))), []
 
 
 PARTS: dict[str, Part] = {
