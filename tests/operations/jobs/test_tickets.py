@@ -125,6 +125,7 @@ async def test_a_database_that_is_away_is_a_storage_error_whatever_is_asked(
         for call in (
             lambda: tickets.add("evaluation", JOB, 0),
             lambda: tickets.find_spent([ticket_of(JOB, 0)]),
+            tickets.find_holders,
             lambda: tickets.discard(["somebody"]),
             lambda: tickets.forget(SystemClock().now()),
         ):

@@ -13,17 +13,22 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
+import sqlalchemy as sa
 
 from dspex.bootstrap import Services, open_services
 from dspex.clock import SystemClock
 from dspex.execution.clients import Request, Response
 from dspex.execution.modules import CodeRoot
-from dspex.operations.domain import DOMAIN
+from dspex.operations.domain import DOMAIN, QUEUES
 from dspex.operations.evaluations.inputs import CreateEvaluation
 from dspex.operations.framework.store import Query
+from dspex.operations.jobs import JobPolicy
 from dspex.operations.jobs.inputs import JobRef
+from dspex.operations.jobs.policy import channel_of
+from dspex.operations.jobs.tickets import Tickets, make_engine
 from dspex.operations.storage import SQLJournal
 from dspex.settings import Secret, Settings
 from dspex.testing import SimulatedModel
@@ -274,6 +279,36 @@ async def test_a_job_is_paused_resumed_handed_back_and_cancelled_from_another_pr
             await at.act("cancel_evaluation", JobRef(id=second.id))
             await eventually(is_silent, within=1.0)
             assert (await at.row(second)).status == "cancelled"
+
+
+async def test_a_job_runs_whose_ticket_was_with_a_worker_that_a_server_declared_dead(
+    on_each_database: Settings, tmp_path: Path
+) -> None:
+    """It died before the job began, and whoever declares it dead has no tickets to discard."""
+
+    async def run(_queue: str, _job_id: UUID, _turn: int) -> str:
+        return "completed"
+
+    async with world(on_each_database, tmp_path, seconds=0) as at:
+        job = await at.row(await at.job(concurrency=4))
+        url, channel = at.services.data.url, channel_of("evaluation", job.needs)
+        policy = JobPolicy(queues=QUEUES)
+        loop = asyncio.get_running_loop()
+        tickets = Tickets(url, executor="other", run=run, loop=loop, policy=policy)
+        await asyncio.to_thread(tickets.start, [(channel, "evaluation")])
+        await asyncio.to_thread(tickets.add, channel, job.id, job.turn)
+        assert await asyncio.to_thread(tickets.find_holders) == set()
+        engine = make_engine(url)
+        table = "workflow_status" if engine.name == "sqlite" else "dbos.workflow_status"
+        with engine.begin() as connection:
+            connection.execute(
+                sa.text(f"UPDATE {table} SET status = 'PENDING', executor_id = 'dead'")  # noqa: S608
+            )
+        engine.dispose()
+        assert await asyncio.to_thread(tickets.find_holders) == {"dead"}
+        await asyncio.to_thread(tickets.stop)
+        with at.worker():
+            await at.until_status(job, "completed")
 
 
 IDLE = """import asyncio

@@ -152,6 +152,12 @@ class Tickets:
             rows = client.list_workflows(workflow_ids=list(tickets), **_BARE)
         return set(tickets) - {row.workflow_id for row in rows if row.status not in _SPENT}
 
+    def find_holders(self) -> set[str]:
+        """Return the workers to which tickets were handed out that have led to no end."""
+        with self._client_in_use() as client:
+            rows = client.list_workflows(name=WORKFLOW, status="PENDING", **_BARE)
+        return {row.executor_id for row in rows if row.executor_id is not None}
+
     def discard(self, executors: Sequence[str]) -> None:
         """Cancel the tickets of dead workers.
 

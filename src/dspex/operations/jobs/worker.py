@@ -23,7 +23,7 @@ from dspex.operations.jobs.job_process import Command, JobProcess
 from dspex.operations.jobs.job_processes import JobProcesses, supervision
 from dspex.operations.jobs.job_rows import JobRows
 from dspex.operations.jobs.leftovers import LeftoverCleaner, Leftovers
-from dspex.operations.jobs.orphan_sweeper import OrphanSweeper
+from dspex.operations.jobs.orphan_sweeper import OrphanSweeper, live_workers
 from dspex.operations.jobs.policy import JobPolicy, channel_of
 from dspex.operations.jobs.records import JOB_WORKER, JobWorkerRecord
 from dspex.operations.jobs.tickets import Tickets, ticket_of
@@ -217,7 +217,7 @@ class JobWorker:
                     is_busy = await config.more_work() or is_busy
                 if self._ends_idle and not is_busy:
                     stopping.set()
-                await life.discard_lost_tickets()
+                await self._discard_lost_tickets(life)
                 await cleaner.tick()
                 if polls >= _HEAL:
                     polls = 0
@@ -228,6 +228,20 @@ class JobWorker:
             pause = 1 if is_busy else 2
             polls += pause
             await _either(stopping, self._is_over, within=pause * config.policy.poll)
+
+    async def _discard_lost_tickets(self, life: "_Life") -> None:
+        """Discard the tickets of dead workers, at the start and whenever others start or end.
+
+        Whoever declares a worker dead may be a server, which has no tickets, or die itself.
+        """
+        alive = life.registry.alive
+        if alive == life.alive:
+            return
+        holders = await asyncio.to_thread(life.tickets.find_holders)
+        # read afterwards: a worker has its row before its first ticket
+        dead = holders - {str(worker.id) for worker in await live_workers(self._config.store)}
+        await asyncio.to_thread(life.tickets.discard, sorted(dead))
+        life.alive = alive
 
     async def _heal(self, life: "_Life") -> None:
         """Begin new turns of queued jobs whose tickets led to no run, as after an outage."""
@@ -264,6 +278,7 @@ class _Life:
         self.code = code
         self.channels = _channels(queues, code)
         self.jobs_by_ticket: dict[str, tuple[str, JobRecord]] = {}
+        self.alive: frozenset[UUID] = frozenset()  # when lost tickets were last discarded
         self.tickets: Tickets
 
     async def add_ticket(self, channel: str, job: JobRecord) -> None:
@@ -275,12 +290,6 @@ class _Life:
 
     async def forget_tickets(self, before: datetime) -> int:
         return await asyncio.to_thread(self.tickets.forget, before)
-
-    async def discard_lost_tickets(self) -> None:
-        if self.registry.dead_workers:
-            dead = [str(key) for key in self.registry.dead_workers]
-            await asyncio.to_thread(self.tickets.discard, dead)
-            del self.registry.dead_workers[: len(dead)]
 
 
 def _channels(queues: Iterable[str], code: tuple[str, str]) -> list[tuple[str, str]]:

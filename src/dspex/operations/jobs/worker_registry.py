@@ -1,6 +1,7 @@
 """Which workers are alive: each sends heartbeats, and notices when others stop."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from uuid import UUID
 
 from dspex.clock import Clock
@@ -28,7 +29,7 @@ class WorkerRegistry:
         self._clock = clock
         self._me = me
         self._watch: HeartbeatWatch[UUID] = HeartbeatWatch(clock, longest_look=2 * policy.beat)
-        self.dead_workers: list[UUID] = []
+        self.alive: frozenset[UUID] = frozenset()
 
     async def tick(self) -> bool:
         """Send a heartbeat and check the others; return whether this worker counts as alive.
@@ -39,6 +40,7 @@ class WorkerRegistry:
         if self._me is not None and not await self._beat(self._me):
             return False
         rows = await self._store.select(JOB_WORKER, Query(where={"status": "alive"}, limit=1000))
+        self.alive = frozenset(row.id for row in rows)
         others = [row for row in rows if row.id != self._me]
         silence = self._watch.look({row.id: row.beats for row in others})
         for row in others:
@@ -68,11 +70,8 @@ class WorkerRegistry:
             statuses=("alive",),
             expected={"beats": row.beats},
         )
-        try:
+        with suppress(ConflictError):  # it has sent a heartbeat, or another process was faster
             await self._store.write(dead)
-        except ConflictError:
-            return  # it has sent a heartbeat, or another process was faster
-        self.dead_workers.append(row.id)
 
 
 def new_worker_row(
