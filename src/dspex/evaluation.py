@@ -7,10 +7,11 @@ the same dataset.
 
 import dspex.learning.evaluation.metrics as metrics  # in this form pyright follows `__all__`
 from dspex.execution.backends import BackendModule
+from dspex.learning.evaluation.breakdown import agreement, pass_rate, slices
 from dspex.learning.evaluation.comparison import Comparison, MajorityClass, compare, majority_class
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.evaluate import aevaluate, evaluate
-from dspex.learning.evaluation.judge import Judge
+from dspex.learning.evaluation.judge import Groundedness, Judge, SemanticF1
 from dspex.learning.evaluation.metric import Metric
 from dspex.learning.evaluation.metrics import *  # noqa: F403  # whatever is registered
 from dspex.learning.evaluation.progress_display import ProgressDisplay
@@ -22,6 +23,7 @@ __all__ = [
     "BackendModule",
     "Comparison",
     "Dataset",
+    "Groundedness",
     "Interval",
     "Judge",
     "MajorityClass",
@@ -30,14 +32,18 @@ __all__ = [
     "RagReport",
     "Report",
     "Row",
+    "SemanticF1",
     "aevaluate",
     "aevaluate_rag",
+    "agreement",
     "bootstrap",
     "compare",
     "constant",
     "evaluate",
     "evaluate_rag",
     "majority_class",
+    "pass_rate",
+    "slices",
     "wilson",
 ]
 __all__ += metrics.__all__

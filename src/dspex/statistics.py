@@ -24,6 +24,7 @@ from dspex.learning.statistics import (
 )
 from dspex.learning.statistics.effects import cliff_delta, cohen_h, hedges_g, paired_d
 from dspex.learning.statistics.intervals import newcombe
+from dspex.learning.statistics.kappa import kappa
 from dspex.learning.statistics.mean_tests import t_test, welch_test
 from dspex.learning.statistics.power import (
     discordance_power,
@@ -46,6 +47,7 @@ __all__ = [
     "discordance_power",
     "hedges_g",
     "holm",
+    "kappa",
     "mcnemar",
     "mean_interval",
     "mean_power",

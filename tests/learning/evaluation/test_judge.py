@@ -86,11 +86,37 @@ def test_any_program_with_a_number_or_a_bool_is_a_judge() -> None:
 
 
 @pytest.mark.parametrize(
+    ("recall", "precision", "expected"), [(0.5, 1.0, 2 / 3), (1.0, 1.0, 1.0), (0.0, 1.0, 0.0)]
+)
+def test_the_score_of_semantic_f1_is_the_mean_of_both_parts(
+    recall: float, precision: float, expected: float
+) -> None:
+    parts = {"reason": "so", "recall": recall, "precision": precision}
+    reply = "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in parts.items())
+    judge = dspex.evaluation.SemanticF1(model=ScriptedModel(reply))
+    rows = dspex.Dataset.from_rows([{"question": "q", "answer": "a"}])
+    with dspex.context(model=ScriptedModel("[[ ## answer ## ]]\nb")):
+        report = dspex.evaluate(dspex.Predict("question -> answer"), rows, judge)
+    assert report.mean == pytest.approx(expected)
+
+
+def test_groundedness_reads_the_passages_of_the_answer() -> None:
+    model = ScriptedModel("[[ ## reason ## ]]\nso\n\n[[ ## score ## ]]\n0.5")
+    judge = dspex.evaluation.Groundedness(model=model)
+    rows = dspex.Dataset.from_rows([{"question": "q", "passages": "lamps are blue"}])
+    with dspex.context(model=ScriptedModel("[[ ## answer ## ]]\nblue")):
+        report = dspex.evaluate(dspex.Predict("question, passages -> answer"), rows, judge)
+    assert report.mean == 0.5
+    assert "lamps are blue" in str(model.requests[0].messages[-1].content)
+
+
+@pytest.mark.parametrize(
     ("signature", "score", "reason"),
     [
         ("outputs -> score: float, certainty: float, reason", "score", "reason"),
         ("outputs -> points: Literal[1, 2, 3], because", "points", "because"),
         ("outputs -> polite: bool", "polite", None),
+        ("outputs -> recall: float, precision: float", "precision recall", None),
         ("outputs -> note, reason, points: int[ge=1, le=5]", "points", "reason"),
     ],
 )
@@ -99,7 +125,7 @@ def test_score_and_reason_are_found_among_the_outputs(
 ) -> None:
     from dspex.learning.evaluation.judge import judge_outputs
 
-    assert judge_outputs(dspex.Signature(signature), "j") == (score, reason)
+    assert judge_outputs(dspex.Signature(signature), "j") == (tuple(score.split()), reason)
 
 
 @pytest.mark.parametrize(

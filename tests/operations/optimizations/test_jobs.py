@@ -158,6 +158,28 @@ async def test_an_evaluation_on_the_mock_backend_is_a_job(tmp_path: Path) -> Non
         assert [entry.action for entry in audit] == ["create_evaluation"]
 
 
+async def test_an_evaluation_has_the_breakdown_that_it_asks_for(tmp_path: Path) -> None:
+    rows = [{**row, "topic": "ab"[n % 2], "human": n % 3 == 0} for n, row in enumerate(ROWS)]
+    async with here(tmp_path) as at:
+        store = at.services.operations.dependencies.store
+        await a_program(store)
+        await a_dataset(store, rows)
+        on = {"program": "qa", "dataset": "questions"}
+        settings = {"slice_by": "topic", "pass_at": 0.5, "label": "human"}
+        row = await at.ended("create_evaluation", CreateEvaluation(**on, configuration=settings))
+        assert row.status == "completed", row.error
+        slices = row.breakdown["slices"]["exact_match"]
+        assert [(part["value"], part["scored"], part["mean"]) for part in slices] == [
+            ("a", 15, 0.0),
+            ("b", 15, 0.0),
+        ]
+        assert row.breakdown["pass_rates"]["exact_match"]["share"] == 0.0
+        assert row.breakdown["agreement"]["exact_match"]["false_failures"] == 10
+        request = CreateEvaluation(**on, configuration={"slice_by": "topics"})
+        with pytest.raises(InvalidError, match=r"'topics'.*Did you mean 'topic'"):
+            await at.act("create_evaluation", request)
+
+
 async def test_an_evaluation_goes_on_where_it_was_and_asks_nothing_twice(tmp_path: Path) -> None:
     whole, model = SimulatedModel(), SimulatedModel()
     count = iter(range(1000))

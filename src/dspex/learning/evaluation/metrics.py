@@ -12,6 +12,7 @@ import msgspec
 from dspex.errors import DefinitionError
 from dspex.language.records import Example, Prediction
 from dspex.language.signatures.content import Cited
+from dspex.learning.evaluation.answer_metrics import answer_match, passage_match
 from dspex.learning.evaluation.metric import Metric, metric_name
 from dspex.learning.evaluation.plain import plain
 from dspex.learning.evaluation.retrieval_metrics import (
@@ -24,12 +25,14 @@ from dspex.learning.evaluation.retrieval_metrics import (
 )
 
 __all__ = [
+    "answer_match",
     "average_precision",
     "contains",
     "exact_match",
     "f1",
     "hit_at",
     "ndcg_at",
+    "passage_match",
     "recall_at",
     "reciprocal_rank",
     "supported",
@@ -83,6 +86,8 @@ METRICS: Mapping[str, Metric] = {
         exact_match,
         contains,
         f1,
+        answer_match,
+        passage_match,
         supported,
         *(recall_at(k) for k in (1, 5, 10)),
         *(hit_at(k) for k in (1, 5, 10)),

@@ -136,7 +136,7 @@ def _metric_identity(metric: Metric) -> str:
 
 def _judge_identity(judge: JudgeMetric, context: RunContext) -> str:
     labels = sorted({_label(model) for model in _models(judge.module, judge.context(context))})
-    return content_hash([as_program(judge.module).content_hash, judge.score, labels])
+    return content_hash([as_program(judge.module).content_hash, ", ".join(judge.scores), labels])
 
 
 def source_of(metric: Metric) -> list[Any]:

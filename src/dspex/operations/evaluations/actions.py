@@ -10,10 +10,11 @@ from dspex.execution.modules.code import CodeRoot
 from dspex.language.programs import Program
 from dspex.language.signatures import Signature
 from dspex.learning.evaluation import Dataset
+from dspex.learning.evaluation.breakdown import check_columns
 from dspex.learning.evaluation.judge import check_judge_inputs, judge_outputs
 from dspex.learning.evaluation.metrics import METRICS
 from dspex.operations.datasets.actions import dataset_of
-from dspex.operations.datasets.records import DatasetRecord
+from dspex.operations.datasets.records import DATASET, DatasetRecord
 from dspex.operations.evaluations.code_revision import needs_of
 from dspex.operations.evaluations.inputs import (
     CreateEvaluation,
@@ -44,7 +45,13 @@ from dspex.operations.jobs.inputs import JobRef
 from dspex.operations.programs.records import PROGRAM, ProgramVersionRecord
 from dspex.operations.programs.stored_programs import current_version, find_program, program_value
 
-_EVALUATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {"concurrency": int, "limit": int}
+_EVALUATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
+    "concurrency": int,
+    "limit": int,
+    "slice_by": str,
+    "pass_at": (int, float),
+    "label": str,
+}
 
 
 @action(EVALUATION, scope="execute")
@@ -53,6 +60,13 @@ async def create_evaluation(operations: Operations, request: CreateEvaluation) -
     engine = engine_of(operations)
     check_settings("configuration", request.configuration, _EVALUATION_SETTINGS)
     columns = await job_columns(operations, request, configuration=request.configuration)
+    data = await operations.row(DATASET, columns["dataset_id"])
+    try:
+        check_columns(Dataset.from_rows(data.rows).fields, request.configuration)
+    except DefinitionError as error:
+        raise invalid(
+            "configuration", request.configuration, "fields of the rows", message=error.message
+        ) from error
     job = EvaluationRecord(**columns)
     return await enqueue(operations, EVALUATION, job, engine=engine)
 

@@ -25,8 +25,10 @@ class CreateEvaluation(ProgramOnDataset):
     `metrics` are names of `known_metrics`; on the machine itself also "module:function" in the code
     root. `judge` is a stored program that scores the answers; it is the last metric, and runs on
     `judge_model` unless it has a model. The first metric is the main one; without metrics it is the
-    judge, or else exact_match. `configuration` may hold "concurrency" (8) and "limit" (the maximum
-    number of rows).
+    judge, or else exact_match. `configuration` may hold "concurrency" (8), "limit" (the maximum
+    number of rows), "slice_by" (a field of the rows, for the mean of each of its values), "pass_at"
+    (a score, for the share of rows that reach it) and "label" (a field in which people have rated
+    the answers, for the agreement of the metrics with it).
     """
 
     configuration: dict[str, Any] = field(default_factory=dict)

@@ -38,7 +38,7 @@ class EvaluationHandler:
             run, material, data=data, concurrency=settings.get("concurrency") or 8
         )
         interval = report.interval()
-        values = report_values(report, has_judge=material.has_judge)
+        values = report_values(report, has_judge=material.has_judge, configuration=settings)
         mean = (
             "no row could be scored"
             if not report.scored

@@ -20,12 +20,14 @@ class EvaluationRecord(ProgramJobRecord):
     `waiting` is the reason why a queued job does not run yet. `turn` counts how often the job was
     queued; writes for an earlier turn are rejected. `worker` is the current or last worker. A
     queued job with `retry_at` waits until then. `attempts` counts starts since the last request.
+    `breakdown` has the slices, pass rates and agreement that its configuration asks for, by metric.
     `cost_usd` and the times are those of the program, `judge_cost_usd` is that of its judge.
     """
 
     rows: list[Any] | None = None
     mean: float | None = None
     interval: list[Any] | None = None
+    breakdown: dict[str, Any] | None = None
     cost_usd: float | None = None
     judge_cost_usd: float | None = None
     p50_ms: float | None = None

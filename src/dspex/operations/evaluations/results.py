@@ -1,10 +1,11 @@
 """The results of evaluations as columns, and as stored jobs that a command has done itself."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dspex.learning.evaluation import Dataset, Report
+from dspex.learning.evaluation.breakdown import breakdown
 from dspex.operations.datasets.actions import CreateDataset, Split, create_dataset
 from dspex.operations.datasets.records import DATASET, DatasetRecord
 from dspex.operations.evaluations.records import EVALUATION, EvaluationRecord
@@ -14,13 +15,17 @@ from dspex.operations.jobs.job import JobRecord, JobResource, status_event
 from dspex.operations.programs.records import ProgramRecord
 
 
-def report_values(report: Report, *, has_judge: bool) -> dict[str, Any]:
+def report_values(
+    report: Report, *, has_judge: bool, configuration: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the columns of an evaluation that its report fills."""
     interval = report.interval()
+    parts = {name: configuration.get(name) for name in ("slice_by", "pass_at", "label")}
     return {
         "rows": [row.to_dict() for row in report.rows],
         "mean": finite(report.mean),
         "interval": [finite(interval.low), finite(interval.high)] if report.scored else None,
+        "breakdown": breakdown(report, **parts) or None,
         "cost_usd": report.usage.cost_usd,
         "judge_cost_usd": report.judge_usage.cost_usd if has_judge else None,
         "p50_ms": finite(report.p50 * 1e3),
@@ -54,7 +59,7 @@ async def record_evaluation(
     progress = {"done": len(report.rows), "of": len(report.rows), "failed": failed}
     job = EvaluationRecord(
         **await completed_columns(operations, program=program, rows=rows, split="test"),
-        **report_values(report, has_judge=judge is not None),
+        **report_values(report, has_judge=judge is not None, configuration=configuration),
         metrics=[*metrics],
         judge_version_id=None if judge is None else judge.current_version_id,
         configuration=configuration,

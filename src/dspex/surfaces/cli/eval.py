@@ -18,6 +18,7 @@ from dspex.failures import frames_text
 from dspex.language.records import Usage
 from dspex.language.signatures import Signature
 from dspex.learning.evaluation import Dataset, Metric, Report, aevaluate
+from dspex.learning.evaluation.breakdown import breakdown, check_columns
 from dspex.learning.evaluation.export import to_csv, to_html, worst_rows
 from dspex.learning.evaluation.judge import JudgeMetric
 from dspex.learning.optimizers.prompts import program_prompts
@@ -25,6 +26,7 @@ from dspex.operations.evaluations.records import EvaluationRecord
 from dspex.operations.evaluations.results import record_evaluation
 from dspex.operations.executions.recorded_module import RecordedModule
 from dspex.operations.programs.stored_programs import find_program, program_value
+from dspex.surfaces.cli.breakdown import breakdown_tables
 from dspex.surfaces.cli.complete import complete_target
 from dspex.surfaces.cli.files import write_text_file
 from dspex.surfaces.cli.metrics import (
@@ -70,6 +72,15 @@ _MOST_PLACES = 3
     help="How often to run each row.",
 )
 @click.option(
+    "--slice-by", metavar="COLUMN", help="Show the mean for each value of this column as well."
+)
+@click.option("--pass-at", type=float, help="Show the share of rows with at least this score.")
+@click.option(
+    "--label",
+    metavar="COLUMN",
+    help="Compare the metrics with this column, in which people have rated the answers.",
+)
+@click.option(
     "--html", type=click.Path(path_type=Path), help="Write a page with all rows to this file."
 )
 @click.option("--csv", type=click.Path(path_type=Path), help="Write all rows to this file.")
@@ -95,6 +106,9 @@ def eval_command(
     limit: int | None,
     concurrency: int,
     repeats: int,
+    slice_by: str | None,
+    pass_at: float | None,
+    label: str | None,
     html: Path | None,
     csv: Path | None,
     minimum: float | None,
@@ -123,7 +137,13 @@ def eval_command(
         backend=backend,
         concurrency=concurrency,
         repeats=repeats,
+        parts={
+            name: value
+            for name, value in (("slice_by", slice_by), ("pass_at", pass_at), ("label", label))
+            if value is not None
+        },
     )
+    check_columns(rows.fields, request.parts)
     report, prompts, record = with_services(
         settings_of(model=model, adapter=adapter, state_dir=state_dir),
         partial(_score, request),
@@ -132,9 +152,14 @@ def eval_command(
     write(html, lambda: to_html(report, f"{target} on {report.dataset}", prompts=prompts))
     write(csv, lambda: to_csv(report))
     if as_json:
-        show_json({**report.to_dict(), "evaluation_id": None if record is None else record.id})
+        parts = breakdown(report, **request.parts)
+        show_json(
+            {**report.to_dict(), **parts, "evaluation_id": None if record is None else record.id}
+        )
     else:
         _show(report, html)
+        for part in breakdown_tables(breakdown(report, **request.parts)):
+            click.echo(f"\n{part}")
         if record is not None:
             say(f"stored: dspex evaluation show {short_id(record.id)}")
     unmet = _unmet_limits(report, minimum, max_failed)
@@ -156,6 +181,7 @@ class _Request:
     backend: str | None
     concurrency: int
     repeats: int
+    parts: dict[str, Any]
 
 
 async def _score(
@@ -200,7 +226,8 @@ async def _store(
         rows=request.rows,
         metrics=request.metric_targets,
         judge=None if judge is None else await judge.stored(),
-        configuration={"concurrency": request.concurrency, "repeats": request.repeats},
+        configuration={"concurrency": request.concurrency, "repeats": request.repeats}
+        | request.parts,
     )
 
 

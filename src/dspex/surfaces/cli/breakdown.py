@@ -1,0 +1,54 @@
+"""Slices, pass rates and agreement of an evaluation as tables of the terminal."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dspex.surfaces.cli.table import table
+
+
+def breakdown_tables(parts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a table for each part that `breakdown` has returned."""
+    if slices := parts.get("slices"):
+        rows = [
+            {"metric": name, **each, "mean": _number(each["mean"]), "interval": _range(each)}
+            for name, values in slices.items()
+            for each in values
+        ]
+        yield _table(rows, interval="95% interval")
+    if rates := parts.get("pass_rates"):
+        rows = [
+            {
+                "metric": name,
+                "passes at": f"{rate['threshold']:g}",
+                "share": _number(rate["share"]),
+                "interval": _range(rate),
+            }
+            for name, rate in rates.items()
+        ]
+        yield _table(rows, interval="95% interval")
+    if agreements := parts.get("agreement"):
+        rows = [
+            {
+                **each,
+                "metric": name,
+                "kappa": _number(each["kappa"]),
+                "agree": _number(each["share"]),
+            }
+            for name, each in agreements.items()
+        ]
+        columns = ("metric", "kappa", "agree", "pairs", "false_passes", "false_failures")
+        yield table(rows, columns)
+
+
+def _table(rows: list[dict[str, Any]], *, interval: str) -> str:
+    shown = [{interval if name == "interval" else name: row[name] for name in row} for row in rows]
+    return table(shown, list(shown[0]))
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"
+
+
+def _range(part: Mapping[str, Any]) -> str:
+    low, high = part["interval"]
+    return "unknown" if low is None else f"[{low:.2f}, {high:.2f}]"
