@@ -85,14 +85,14 @@ def test_trials_of_a_search_become_rows_with_what_is_known_of_them(
     monkeypatch.chdir(tmp_path)
     cli("db", "migrate")
     (job,) = rows("job")
-    shown = json.loads(cli("job", "show", job["id"], "--json"))
+    details = json.loads(cli("job", "show", job["id"], "--json"))
     trials = list(reversed(rows("trial")))
-    scores = [trial["score"] for trial in shown["trials"]]
+    scores = [trial["score"] for trial in details["trials"]]
     assert scores == pytest.approx([6 / 21, 9 / 17, 6 / 17, 7 / 17])
     assert [trial["figures"]["exact_match"] for trial in trials] == scores
     assert [trial["number"] for trial in trials if trial["is_on_front"]] == [0, 1, 3]
     unchanged, best, *others = (trial["assignment"] for trial in trials)
-    assert (unchanged, best, others) == ({}, shown["best"]["values"], [None, None])
+    assert (unchanged, best, others) == ({}, details["best"]["values"], [None, None])
     assert "labelled demonstrations, set 2" in cli("job", "show", job["id"])
 
 

@@ -101,8 +101,8 @@ async def test_a_trial_that_is_not_better_is_refused_with_the_figures(tmp_path: 
         assert len(await versions(at)) == 1
         with pytest.raises(NotBetterError, match="no significant improvement on 30"):
             await at.act("promote_trial", request)
-        resumed = await at.ended("resume_optimization", JobRef(id=job.id))
-        assert resumed.error["code"] == "not_better"
+        again = await at.ended("resume_optimization", JobRef(id=job.id))
+        assert again.error["code"] == "not_better"
 
 
 async def test_each_further_comparison_on_the_same_rows_is_stricter(tmp_path: Path) -> None:

@@ -375,13 +375,13 @@ async def test_trials_are_moved_forward_and_back(url: str) -> None:
         await migrate(database)
         columns = "number, label, score, rows, failed, calls, is_final, is_on_front"
         query = f"SELECT {columns} FROM trials ORDER BY id"  # noqa: S608
-        moved = [
+        expected = [
             (0, "as it is", None, 0, 9, 9, False, False),
             (1, "other", 0.5, 8, 1, 9, True, True),
         ]
-        assert await rows_of(database, query) == moved
+        assert await rows_of(database, query) == expected
         await migrate(database, to="0010")
         [(text,)] = await rows_of(database, "SELECT trials FROM optimization_jobs")
         assert (json.loads(text) if isinstance(text, str) else text) == trials
         await migrate(database)
-        assert await rows_of(database, query) == moved
+        assert await rows_of(database, query) == expected

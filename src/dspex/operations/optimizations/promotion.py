@@ -70,10 +70,10 @@ class TrialCheck:
         origin = await self._origin()
         program = self._candidate(origin)
         label = f"trial {origin.trial.number}, {origin.trial.label}"
-        shown: dict[str, Any] = {"trial": origin.trial.number, "label": origin.trial.label}
+        subject: dict[str, Any] = {"trial": origin.trial.number, "label": origin.trial.label}
         if program.content_hash == self._material.program.content_hash:
             message = f"{label}, is the current version already"
-            best = {**shown, "conclusion": message}
+            best = {**subject, "conclusion": message}
             return OptimizationResult(program=program, values={"best": best}, message=message)
         rows = _unseen(self._material.data, origin)
         self._run.report(f"{label}, is compared with the program on {quantity(len(rows), 'row')}")
@@ -87,7 +87,7 @@ class TrialCheck:
             self._run.report(str(verdict), verdict=result)
             raise NotBetterError(f"{label}, does not become a version: {verdict}")
         return OptimizationResult(
-            program=program, values={"best": {**shown, **result}}, message=str(verdict)
+            program=program, values={"best": {**subject, **result}}, message=str(verdict)
         )
 
     async def _origin(self) -> _Origin:

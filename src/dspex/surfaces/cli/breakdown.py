@@ -41,8 +41,8 @@ def breakdown_tables(parts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _table(rows: list[dict[str, Any]], *, interval: str) -> str:
-    shown = [{interval if name == "interval" else name: row[name] for name in row} for row in rows]
-    return table(shown, list(shown[0]))
+    body = [{interval if name == "interval" else name: row[name] for name in row} for row in rows]
+    return table(body, list(body[0]))
 
 
 def _number(value: float | None) -> str:
