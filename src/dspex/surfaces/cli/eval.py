@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -137,11 +137,7 @@ def eval_command(
         backend=backend,
         concurrency=concurrency,
         repeats=repeats,
-        parts={
-            name: value
-            for name, value in (("slice_by", slice_by), ("pass_at", pass_at), ("label", label))
-            if value is not None
-        },
+        parts=_parts(slice_by=slice_by, pass_at=pass_at, label=label),
     )
     check_columns(rows.fields, request.parts)
     report, prompts, record = with_services(
@@ -151,21 +147,35 @@ def eval_command(
     )
     write(html, lambda: to_html(report, f"{target} on {report.dataset}", prompts=prompts))
     write(csv, lambda: to_csv(report))
-    if as_json:
-        parts = breakdown(report, **request.parts)
-        show_json(
-            {**report.to_dict(), **parts, "evaluation_id": None if record is None else record.id}
-        )
-    else:
-        _show(report, html)
-        for part in breakdown_tables(breakdown(report, **request.parts)):
-            click.echo(f"\n{part}")
-        if record is not None:
-            say(f"stored: dspex evaluation show {short_id(record.id)}")
+    _show(report, html, parts=request.parts, record=record, as_json=as_json)
     unmet = _unmet_limits(report, minimum, max_failed)
     for problem in unmet:
         say(problem)
     return 1 if unmet else 0
+
+
+def _parts(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _show(
+    report: Report,
+    html: Path | None,
+    *,
+    parts: Mapping[str, Any],
+    record: EvaluationRecord | None,
+    as_json: bool,
+) -> None:
+    data = breakdown(report, **parts)
+    if as_json:
+        key = None if record is None else record.id
+        show_json({**report.to_dict(), **data, "evaluation_id": key})
+        return
+    _show_report(report, html)
+    for text in breakdown_tables(data):
+        click.echo(f"\n{text}")
+    if record is not None:
+        say(f"stored: dspex evaluation show {short_id(record.id)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,7 +354,7 @@ def _cost(usage: Usage) -> str:
     return "unknown" if usage.cost_usd is None else f"${usage.cost_usd:.6f}"
 
 
-def _show(report: Report, html: Path | None) -> None:
+def _show_report(report: Report, html: Path | None) -> None:
     usage = report.usage
     cost = _cost(usage)
     judges = {"judge cost": _cost(report.judge_usage)} if report.judge_usage.calls else {}
