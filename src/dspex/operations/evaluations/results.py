@@ -87,11 +87,13 @@ async def completed_columns(
     }
 
 
-async def insert_job(operations: Operations, resource: JobResource[Any], job: JobRecord) -> None:
-    """Store a completed job with the event that reports it."""
+async def insert_job(
+    operations: Operations, resource: JobResource[Any], job: JobRecord, *parts: Insert
+) -> None:
+    """Store a completed job with its parts and the event that reports it: all or nothing."""
     now = operations.clock.now()
     event = status_event(job, resource, id=operations.new_id(), now=now)
-    await operations.store.write(Insert(job), event)
+    await operations.store.write(Insert(job), *parts, event)
 
 
 async def _stored_rows(operations: Operations, rows: Dataset, split: Split) -> DatasetRecord:

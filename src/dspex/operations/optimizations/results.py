@@ -121,11 +121,10 @@ async def record_optimization(
         started_at=outcome.trials[0].report.started_at,
         result_version_id=result,
     )
-    await insert_job(operations, OPTIMIZATION_JOB, job)
     trials = trial_rows(
         job, trial_columns(outcome), new_id=operations.new_id, now=operations.clock.now()
     )
-    await operations.store.write(*trials)
+    await insert_job(operations, OPTIMIZATION_JOB, job, *trials)
     return job
 
 
