@@ -19,7 +19,7 @@ def test_an_optimizer_touches_its_file_and_the_registry(tmp_path: Path) -> None:
     registry, line = "learning/optimizers/registry.py", "from dspex.learning.optimizers.o"
     source.replace(registry, "    mipro,\n", "    mipro,\n    one_try,\n")
     source.replace(registry, f"{line}ptions", f"{line}ne_try import OneTry\n{line}ptions")
-    source.replace(registry, '"MIPROv2", ', '"MIPROv2", "OneTry", ')
+    source.replace(registry, '    "MIPROv2",\n', '    "MIPROv2",\n    "OneTry",\n')
     source.replace(
         registry, "        joint.ENTRY,\n", "        joint.ENTRY,\n        one_try.ENTRY,\n"
     )

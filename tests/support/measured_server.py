@@ -81,7 +81,7 @@ async def _prepared(services: Services) -> str:
         await create_program(
             services.operations, CreateProgram(name=name, signature=signature, backend="mock")
         )
-        settings = {"model": "scripted/hostile"}
+        settings = {"model": "openai/hostile"}
         program = CreateProgram(name=f"native {name}", signature=signature, configuration=settings)
         await create_program(services.operations, program)
     action = next(action for action in DOMAIN.actions if action.name == "create_api_key")
@@ -102,7 +102,7 @@ def main() -> None:
     async def opened() -> AsyncIterator[Services]:
         async with open_services(settings, serves=False) as services:
             models: Any = services.context.models
-            models._local["scripted/hostile"] = ScriptedModel(REPLY)  # no provider is called
+            models._local["openai/hostile"] = ScriptedModel(REPLY)  # no provider is called
             services.operations.services[Executor].input_limits = InputLimits()
             key = await _prepared(services)
             beating = asyncio.create_task(meter.beat())

@@ -4,6 +4,8 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 import dspex
 from dspex.error_text import CodeFrame
 from dspex.language.records import Usage
@@ -62,7 +64,7 @@ def _with_scores(names: tuple[str, str]) -> Report:
     """Return the sample report with other names of its metrics."""
     report = sample_report()
     rows = [
-        replace(row, scores=dict(zip(names, row.scores.values(), strict=False)))
+        msgspec.structs.replace(row, scores=dict(zip(names, row.scores.values(), strict=False)))
         for row in report.rows
     ]
     return replace(report, rows=tuple(rows), metrics=names)

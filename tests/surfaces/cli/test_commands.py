@@ -326,7 +326,7 @@ def test_an_unknown_target_says_how_targets_look(
     )
     name = (folder / "link.txt").read_text()
     assert (
-        "(it has: Sort, shout, fail, picky, sort, number)"
+        "(it has: Sort, shout, fail, picky, sort, number, agent)"
         in call(capsys, "run", f"{name}.py", "text=hi")[2]
     )
 
