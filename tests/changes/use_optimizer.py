@@ -13,6 +13,7 @@ import pytest
 import dspex.optimizers
 from dspex.errors import InvalidError
 from dspex.operations.optimizations.inputs import CreateOptimization
+from dspex.operations.optimizations.stored_trials import trials_of
 from dspex.testing import SimulatedModel
 from tests.changes.changed_source import help_of
 from tests.operations.jobs.rows import a_dataset, a_program
@@ -45,7 +46,8 @@ async def use_in_jobs() -> None:
 
         row = await optimize(2)
         assert row.status == "completed", row.error
-        assert [trial["label"] for trial in row.trials][1:] == ["one try"] * 2
+        trials = await trials_of(at.services.operations, row.id)
+        assert [trial.label for trial in trials][1:] == ["one try"] * 2
         with pytest.raises(InvalidError, match="0 is not a whole number from 1 to 1000"):
             await optimize(0)
 
