@@ -1,9 +1,9 @@
 """What the bridge to dspy costs, against dspy in this process in the same run.
 
 1. Added CPU per call, parent and child together, on a one-field program, one call at a time. Goal:
-   at most 2 x 194 us, twice what the bare wire with one callback cost in the first study. The bare
-   wire of this run is beside it: its own cost is about 120 us where both processes share a core,
-   300 us on idle cores, which every message has to wake.
+   at most twice what the bare wire with one callback costs in the same run. That cost 194 us in the
+   first study; it is about 120 us where both processes share a core, 300 us on idle cores, which
+   every message has to wake, and more on slower machines.
 2. Throughput on a program with 8 typed JSON fields: 2 workers against threads in one process. Goal:
    at least 1.5x.
 3. The first call after a crash, with a warm spare. Goal: no import in it (under 0.5 s).
@@ -30,7 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 RESULT = Path(__file__).parent / "results" / "bridge.json"
-BARE_WIRE_US = 194
+WIRES = 2  # what the bridge may add, in bare wires of the same run
 EIGHT = (
     "text -> a: str, b: int, c: float, d: bool, e: list[str], f: list[int], g: dict[str, float], "
     "h: Literal['x', 'y']"
@@ -292,8 +292,8 @@ def main():
         ("over the bridge, parent, CPU us a call", columns[2], ""),
         ("over the bridge, child, CPU us a call", columns[3], ""),
         ("  of it the bare wire, both sides", columns[4], ""),
-        ("added by the bridge, CPU us a call", middle(overheads), f"<= {2 * BARE_WIRE_US}"),
-        ("  in bare wires of this run", round(wires, 2), ""),
+        ("added by the bridge, CPU us a call", middle(overheads), ""),
+        ("  in bare wires of this run", round(wires, 2), f"<= {WIRES}"),
         (
             "8 JSON fields, dspy in process with threads, calls/s",
             round(middle(rate[0] for rate in rates)),
@@ -309,7 +309,7 @@ def main():
     RESULT.write_text(
         json.dumps({"quick": options.quick, "rows": [list(row) for row in rows]}, indent=1) + "\n"
     )
-    missed = middle(overheads) > 2 * BARE_WIRE_US or middle(ratios) < 1.5 or max(crashes) >= 0.5
+    missed = wires > WIRES or middle(ratios) < 1.5 or max(crashes) >= 0.5
     print("goals missed" if missed else "all goals met")
     sys.exit(options.check and missed)
 
