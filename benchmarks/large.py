@@ -76,9 +76,9 @@ async def measure(settings: Settings, count: int) -> dict[str, float]:
     async with open_services(settings, serves=False) as services:
         models: Any = services.context.models
         # a scripted model under a model string, so that no provider is called
-        models._local["scripted/paris"] = ScriptedModel(REPLY)  # noqa: SLF001
+        models._local["openai/paris"] = ScriptedModel(REPLY)  # noqa: SLF001
         request = CreateProgram(
-            name="triage", signature="question -> answer", configuration={"model": "scripted/paris"}
+            name="triage", signature="question -> answer", configuration={"model": "openai/paris"}
         )
         program = await create_program(services.operations, request)
         await execute_many(services)

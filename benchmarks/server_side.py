@@ -52,7 +52,7 @@ async def _prepare(services: Services, key: str | None) -> str:
     if key is not None:
         return key
     program_request = CreateProgram(
-        name="triage", signature="question -> answer", configuration={"model": "scripted/paris"}
+        name="triage", signature="question -> answer", configuration={"model": "openai/paris"}
     )
     await create_program(services.operations, program_request)
     action = next(action for action in DOMAIN.actions if action.name == "create_api_key")
@@ -80,7 +80,7 @@ def main() -> None:
         async with open_services(settings, serves=False) as services:
             models: Any = services.context.models
             # a scripted model under a model string, so that no provider is called
-            models._local["scripted/paris"] = ScriptedModel(REPLY)  # noqa: SLF001
+            models._local["openai/paris"] = ScriptedModel(REPLY)  # noqa: SLF001
             key = await _prepare(services, rest[0] if rest else None)
             print("ready", listener.getsockname()[1], key, flush=True)
             dependencies = services.operations.dependencies
