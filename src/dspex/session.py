@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from dspex.arguments import checks_names
 from dspex.error_text import shorten, suggest
 from dspex.errors import ConfigurationError
@@ -278,7 +280,7 @@ def configure(
     change = _changes(model=model, embedder=embedder, adapter=adapter, observer=observer, seed=seed)
     if store is not None:
         importlib.import_module("dspex.bootstrap.process_store").record_process(store)
-    update_default(lambda default: replace(default, **change))
+    update_default(lambda default: msgspec.structs.replace(default, **change))
 
 
 @contextmanager
@@ -319,7 +321,7 @@ def context(
         change["budget"] = budget
     if answer is not None:
         change["answer"] = answer if callable(answer) else answers_in_order(answer)
-    new_context = replace(current(), **change)
+    new_context = msgspec.structs.replace(current(), **change)
     if cancellation is not None:
         new_context = new_context.cancelled_by(cancellation)
     with use_context(new_context if timeout is None else new_context.within(timeout)) as inside:
@@ -333,7 +335,7 @@ def prepare() -> None:
         lambda default: (
             default
             if default.models
-            else replace(default, models=resolver, embedders=resolver.embedder)
+            else msgspec.structs.replace(default, models=resolver, embedders=resolver.embedder)
         )
     )
 

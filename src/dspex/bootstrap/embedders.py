@@ -1,6 +1,6 @@
 """The embedders of stored collections, and the collections of running programs."""
 
-from dataclasses import replace
+import msgspec
 
 from dspex.execution.clients.embedder import Embedder
 from dspex.execution.context import DEFAULT_EMBEDDER, RunContext
@@ -50,7 +50,7 @@ def connect_collections(
                 name=name,
             )
 
-        return replace(context, collections=find)
+        return msgspec.structs.replace(context, collections=find)
 
     executor.context_provider = context_for
     return embedders

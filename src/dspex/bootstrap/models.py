@@ -202,7 +202,9 @@ class KeyedModels:
             model = _resolve_or_fail_later(models, self._settings.model)
         if model is context.model and models is context.models:
             return context
-        return replace(context, model=model, models=models, embedders=models.embedder)
+        return msgspec.structs.replace(
+            context, model=model, models=models, embedders=models.embedder
+        )
 
     async def aclose(self) -> None:
         """Close the connections of all models."""

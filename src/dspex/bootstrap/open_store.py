@@ -12,6 +12,8 @@ from typing import Any, Self, TypeVar
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
+import msgspec
+
 from dspex.errors import (
     ConfigurationError,
     ExecutionError,
@@ -146,7 +148,7 @@ class OpenStore:
 
     def __enter__(self) -> Self:
         run(self._open())
-        self._contexts.enter_context(use_context(replace(current(), record=self)))
+        self._contexts.enter_context(use_context(msgspec.structs.replace(current(), record=self)))
         return self
 
     def __exit__(
@@ -178,7 +180,7 @@ class OpenStore:
 
     async def __aenter__(self) -> Self:
         await self._open()
-        self._contexts.enter_context(use_context(replace(current(), record=self)))
+        self._contexts.enter_context(use_context(msgspec.structs.replace(current(), record=self)))
         self._is_active = True
         update_default(self._activate)
         return self
@@ -199,13 +201,15 @@ class OpenStore:
     def _activate(self, default: RunContext) -> RunContext:
         """Return the process default with this store, for tasks that do not inherit our context."""
         self._outer = default.record if isinstance(default.record, OpenStore) else None
-        return replace(default, record=self)
+        return msgspec.structs.replace(default, record=self)
 
     def _deactivate(self, default: RunContext) -> RunContext:
         """Return the process default without this store, unless another store has replaced it."""
         if default.record is not self:
             return default
-        return replace(default, record=None if self._outer is None else self._outer.nearest_open())
+        return msgspec.structs.replace(
+            default, record=None if self._outer is None else self._outer.nearest_open()
+        )
 
     def nearest_open(self) -> "OpenStore | None":
         """Return this store, or if it is closed the nearest outer one that is open, if any."""
@@ -337,7 +341,7 @@ class _RecordedRun:
     async def call(self, recorded: RunContext) -> Prediction:
         """Call the module in the context and with the inputs of the caller."""
         observers = _ObserverPair(self._context.observer, recorded.observer)
-        inner = replace(
+        inner = msgspec.structs.replace(
             self._context.part_of(recorded.frame.execution_id),
             record=None,
             observer=observers,

@@ -9,12 +9,12 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from dspex.clock import Clock, SystemClock
 from dspex.errors import ConfigurationError, DeadlineError
@@ -53,8 +53,7 @@ THREE_WAYS = """no model is set. Set one in one of three ways:
 The command line and the server take --model, DSPEX_MODEL, or `model = ...` in dspex.toml."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunContext:
+class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller wishes of a run; immutable and safe to share.
 
     - `models` resolves the model strings that modules carry, `embedders` the names of embedders and
@@ -116,6 +115,10 @@ class RunContext:
             return replace(self, wrapper=wrapper)
         return replace(self, wrapper=lambda model: wrapper(inner(model)))
 
+    def answered_by(self, answer: AnswerCallback) -> "RunContext":
+        """Return the context in which `answer` answers the questions of `ask`."""
+        return replace(self, answer=answer)
+
     def cancelled_by(self, cancellation: "Cancellation") -> "RunContext":
         """Return the context of runs that `cancellation` cancels."""
         frame = self._frame_with(is_guarded=False)
@@ -167,7 +170,7 @@ class RunContext:
         return recorder.begin(kind, name, parent_id=frame.span_id, path=frame.path or str(ROOT))
 
     def _frame_with(self, **changes: Any) -> Frame:
-        return msgspec.structs.replace(self.frame, **changes)
+        return replace(self.frame, **changes)
 
     def check(self) -> None:
         """Raise if the run is cancelled or its deadline has passed.
@@ -370,7 +373,7 @@ async def call_guarded(
         DeadlineError: the deadline passed before the answer.
     """
     context.check()
-    inside = replace(context, frame=msgspec.structs.replace(context.frame, is_guarded=True))
+    inside = replace(context, frame=replace(context.frame, is_guarded=True))
     task = asyncio.current_task()
     with ExitStack() as stack:
         if context.cancellation is not None and task is not None:

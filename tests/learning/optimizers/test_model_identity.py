@@ -1,7 +1,6 @@
 """A search knows its models by their identities: each is asked, and answers for itself."""
 
 import json
-from dataclasses import replace
 
 import msgspec
 import pytest
@@ -68,7 +67,7 @@ def _letter(text):
 def searched(models, journal):
     program = dspex.Predict("text -> label", model=dspex.OneOf(*models, name="server"))
     search = Search(journal=journal)
-    context = replace(current(), models=models.__getitem__)
+    context = msgspec.structs.replace(current(), models=models.__getitem__)
     work = dspex.aoptimize(
         program, EachServer(), train=TRAIN, metric=dspex.exact_match, context=context, search=search
     )

@@ -2,9 +2,9 @@
 
 import math
 import sys
-from dataclasses import replace
 from fractions import Fraction
 
+import msgspec
 import pytest
 
 import dspex
@@ -157,7 +157,7 @@ def test_a_model_that_may_be_chosen_and_has_no_key_is_missed_before_any_call():
             FEW,
             train=TRAIN,
             metric=dspex.exact_match,
-            context=replace(current(), models=opened),
+            context=msgspec.structs.replace(current(), models=opened),
         )
         with pytest.raises(ConfigurationError, match="needs an API key"):
             run(work)

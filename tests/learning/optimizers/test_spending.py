@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from typing import Literal
 
+import msgspec
 import pytest
 
 import dspex
@@ -162,7 +163,7 @@ def test_time_is_kept_for_the_comparison_on_held_out_rows(rulebook):
     )
     search = Search(budget=Budget(seconds=50, clock=clock), concurrency=1, test=test)
     with dspex.context(model=model):
-        context = replace(current(), clock=clock)
+        context = msgspec.structs.replace(current(), clock=clock)
         outcome = run(
             dspex.aoptimize(
                 dspex.Predict(Sort),

@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from dspex.bootstrap import Services, open_services
@@ -81,7 +82,7 @@ async def test_patterns_are_redacted_in_inputs_outputs_and_every_text_of_the_tra
         )
         executor = services.operations.services[Executor]
         model = ScriptedModel(f"[[ ## answer ## ]]\nyour card is {SECRET}")
-        executor._context = dataclasses.replace(executor._context, model=model)
+        executor._context = msgspec.structs.replace(executor._context, model=model)
         operations = services.operations
         await create_program(operations, CreateProgram(name="qa", signature="card: str -> answer"))
         execution = await execute_program(

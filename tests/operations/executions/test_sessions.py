@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from dspex.bootstrap import Services, open_services
@@ -51,7 +51,7 @@ class Chat:
         self.model = ScriptedModel("[[ ## answer ## ]]\nfirst", "[[ ## answer ## ]]\nsecond")
 
         async def provide(_workspace: str, context: RunContext) -> RunContext:
-            return replace(context, model=self.model)
+            return msgspec.structs.replace(context, model=self.model)
 
         services.operations.services[Executor].context_provider = provide
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from dspex.bootstrap import Services, dspy_bridge, open_services
@@ -193,7 +194,7 @@ class Process:
         self._code = code
 
         async def provide(_workspace: str, context: RunContext) -> RunContext:
-            return replace(context, model=model)
+            return msgspec.structs.replace(context, model=model)
 
         self.executor.context_provider = provide
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from dspex.bootstrap import Services, new_id, open_services
@@ -103,7 +104,7 @@ async def here(
     settings = Settings(state_dir=folder / "state", cache_dir=folder / "cache", **options)
     async with open_services(settings, code=code) as process:
         services = dataclasses.replace(
-            process, context=dataclasses.replace(process.context, model=model)
+            process, context=msgspec.structs.replace(process.context, model=model)
         )
         store = services.operations.dependencies.store
         rows = JobRows(store, policy=POLICY, clock=SystemClock(), new_id=new_id)

@@ -67,7 +67,7 @@ class HybridBackend:
         module = self._modules.get(handle)
         frame = msgspec.structs.replace(context.frame, loop=asyncio.get_running_loop())
         return await module.acall(
-            replace(context, frame=frame), **await with_instances(module, inputs)
+            msgspec.structs.replace(context, frame=frame), **await with_instances(module, inputs)
         )
 
     async def delete_program(self, handle: Handle) -> None:

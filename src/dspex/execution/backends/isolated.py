@@ -3,10 +3,11 @@
 import random
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import msgspec
 
 from dspex.errors import ConfigurationError
 from dspex.execution.adapters.registry import ADAPTERS
@@ -105,7 +106,7 @@ class IsolatedBackend:
         program, load_request = self._programs.get(handle)
         attempt = context.rollout
         # the worker continues from there
-        context = replace(context, rollout=0) if attempt else context
+        context = msgspec.structs.replace(context, rollout=0) if attempt else context
         validator = program.signature.input_validator
         model, adapter = model_for_run(context, None), _adapter_name(context)
         args = {

@@ -3,8 +3,9 @@
 import ast
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from dspex.errors import AdapterError, ContextTooLongError
 from dspex.execution.adapters import Adapter
@@ -69,7 +70,7 @@ def with_action_form(
     resolved = context.adapter_for(adapter, context.model_for(model))
     if adapter is not None or type(resolved) is not ChatAdapter:
         return context
-    return replace(context, adapter=_ActionAdapter())
+    return msgspec.structs.replace(context, adapter=_ActionAdapter())
 
 
 class _ActionAdapter(ChatAdapter):

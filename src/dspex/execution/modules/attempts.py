@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -64,7 +63,7 @@ def attempt_context(
         frame = msgspec.structs.replace(frame, advice={**frame.advice, **advice})
     if is_silent:
         frame = msgspec.structs.replace(frame, emit=None)
-    return replace(context, rollout=context.rollout * of + number, frame=frame)
+    return msgspec.structs.replace(context, rollout=context.rollout * of + number, frame=frame)
 
 
 async def all_at_once(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

@@ -336,7 +336,7 @@ class Predict(Module[SignatureT]):
                 return prediction
             if objections := memo.objections(self, inputs):
                 frame = msgspec.structs.replace(frame, objections=objections)
-                context = replace(context, frame=frame)
+                context = msgspec.structs.replace(context, frame=frame)
         run = frame.recorder or TraceRecorder(context.observer, context.clock, {id(self): _ROOT})
         first = len(run.spans)
         path = run.paths.get(id(self), "Predict")

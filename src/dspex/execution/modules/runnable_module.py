@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Never
 
@@ -106,7 +106,9 @@ class RunnableModule(Generic[Outputs]):
         try:
             if emit is not None:
                 await emit(Status(path, name, "begun"))
-            result = await self.run_in_context(replace(context, frame=inner), inputs)
+            result = await self.run_in_context(
+                msgspec.structs.replace(context, frame=inner), inputs
+            )
         except BaseException as error:
             span.end(error=error)
             raise

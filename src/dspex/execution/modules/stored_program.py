@@ -1,7 +1,6 @@
 """StoredProgram: call a stored program by its name, as an execution of its own."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -45,7 +44,7 @@ class StoredProgram(Module[SignatureT]):
             )
         team = TeamRun(TeamLimits(turns=None), context.frame.team)
         frame = msgspec.structs.replace(context.frame, team=team)
-        with use_context(replace(context, frame=frame)):
+        with use_context(msgspec.structs.replace(context, frame=frame)):
             prediction = await context.programs(self.program, values)
         outputs = {name: prediction[name] for name in self.signature.output_fields}
         return RunOutputs(outputs, {"program": self.program})

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -223,7 +223,7 @@ class _Scoring:
         inputs = {name: values[name] for name in names if name in values}
         context, clock = self.context, self.context.clock
         if repeat:
-            context = replace(context, seed=(context.seed or 0) + repeat)
+            context = msgspec.structs.replace(context, seed=(context.seed or 0) + repeat)
         started = clock.monotonic_ns()
         try:
             prediction = await self.module.acall(context, **inputs)

@@ -2,8 +2,10 @@
 
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
+
+import msgspec
 
 from dspex.error_text import shorten
 from dspex.errors import DefinitionError, ExecutionError
@@ -130,7 +132,8 @@ class JudgeMetric:
         """
         if self.model is None:
             return context
-        return replace(context, model=replace(context, wrapper=None).model_for(self.model))
+        unwrapped = msgspec.structs.replace(context, wrapper=None)
+        return msgspec.structs.replace(context, model=unwrapped.model_for(self.model))
 
     async def judge(
         self, example: Example, prediction: Prediction, *, contract: Signature, context: RunContext

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from dspex.clock import Clock
 from dspex.errors import DspexError, InternalError, NotFoundError
@@ -121,7 +123,7 @@ class JobEnvironment:
         """Return a context whose calls end with the run, and end it where the model is away."""
         context = await self.context_provider(run.job.workspace, self.context)
         resolve = context.models
-        return replace(
+        return msgspec.structs.replace(
             context,
             model=None if context.model is None else JobModel(context.model, run),
             models=None if resolve is None else lambda text: JobModel(resolve(text), run),
@@ -132,7 +134,7 @@ class JobEnvironment:
         """Return such a context in which, besides, no call is made that the journal can answer."""
         context = await self.stoppable(run)
         resolve = context.models
-        return replace(
+        return msgspec.structs.replace(
             context,
             model=None if context.model is None else ReplayedModel(context.model, answers),
             models=None if resolve is None else lambda text: ReplayedModel(resolve(text), answers),

@@ -1,8 +1,9 @@
 """Stored programs that other programs call: each call is an execution inside the current one."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from dspex.errors import DefinitionError, DspexError, ExecutionError
 from dspex.execution.backends import Choice
@@ -20,7 +21,7 @@ def connect_programs(executor: Executor) -> None:
 
     async def context_for(workspace: str, context: RunContext) -> RunContext:
         context = await provider(workspace, context)
-        return replace(context, programs=WorkspacePrograms(executor, workspace))
+        return msgspec.structs.replace(context, programs=WorkspacePrograms(executor, workspace))
 
     executor.context_provider = context_for
 
@@ -78,7 +79,7 @@ class _Call:
     async def run(self, context: RunContext) -> Prediction:
         """Run the program on its backend."""
         backend, program = self._choice.backend, self._choice.program
-        context = replace(context, observer=_UsageObserver(context.observer, self))
+        context = msgspec.structs.replace(context, observer=_UsageObserver(context.observer, self))
         try:
             handle = await backend.create_program(program)
             result = await backend.execute_program(handle, self._inputs, context)

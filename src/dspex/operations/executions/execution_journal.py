@@ -3,7 +3,6 @@
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
@@ -121,24 +120,19 @@ class ExecutionJournal:
         encode: Callable[[T], Any],
     ) -> T:
         """Make a call and remember its result; see `DurableRun.perform`."""
-        with self._in_progress():
-            result = await call
-            self._unsaved.append((kind, key, lambda: encode(result)))
-            if self.is_stored:
-                await self._save()
-        return result
-
-    @contextmanager
-    def _in_progress(self) -> Any:
         effect = _Effect(_effect.get())
         token = _effect.set(effect)
         self._active.add(effect)
         try:
-            yield
+            result = await call
+            self._unsaved.append((kind, key, lambda: encode(result)))
+            if self.is_stored:
+                await self._save()
         finally:
             _effect.reset(token)
             self._active.discard(effect)
             self._look()
+        return result
 
     async def _save(self) -> None:
         """Store results that may be stored as they are; the others stay in this process."""

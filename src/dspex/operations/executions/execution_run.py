@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -116,7 +115,7 @@ class ExecutionRun:
         return await self._close(values, prediction)
 
     async def _call_program(self, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
-        observed_context = replace(
+        observed_context = msgspec.structs.replace(
             context, observer=_CollectingObserver(context.observer, self._spans)
         )
         self._stages.enter("definition")

@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from dspex.clock import Clock
 from dspex.errors import (
     ConflictError,
@@ -428,7 +430,7 @@ class Executor:
         outer = current()
         context = await self.context_provider(record.workspace, self._context)
         if model is not None:
-            context = replace(context, model=context.model_for(model))
+            context = msgspec.structs.replace(context, model=context.model_for(model))
         if seconds is not None:
             context = context.within(seconds)
         if outer.frame.execution_id is not None and outer.deadline is not None:
@@ -438,7 +440,9 @@ class Executor:
         if outer.frame.team is not None:
             for run in reversed(outer.frame.team.runs()):
                 context = context.within_team(run)
-            context = replace(context, rollout=outer.rollout).advised(outer.frame.advice)
+            context = msgspec.structs.replace(context, rollout=outer.rollout).advised(
+                outer.frame.advice
+            )
         return context.part_of(record.id)
 
 

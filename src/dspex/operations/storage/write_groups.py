@@ -35,9 +35,9 @@ class _Waiting:
 class WriteGroups:
     """Takes the writes of all tasks of one loop, and applies all pending ones together.
 
-    No write waits for others. The steps of a write take effect completely or not at all, whatever
-    happens to the rest of its group. Writes are applied in the order of their arrival, at most
-    `LIMIT` at a time.
+    A write waits only for one turn of the loop, in which others join its group. The steps of a
+    write take effect completely or not at all, whatever happens to the rest of its group. Writes
+    are applied in the order of their arrival, at most `LIMIT` at a time.
     """
 
     def __init__(self, apply: Apply) -> None:
@@ -79,6 +79,7 @@ class WriteGroups:
     async def _drain(self) -> None:
         try:
             while self._waiting:
+                await asyncio.sleep(0)  # writes of the tasks that run next join this group
                 portion = [self._waiting.popleft() for _ in range(min(LIMIT, len(self._waiting)))]
                 group = [waiting for waiting in portion if not waiting.done.done()]
                 if group:

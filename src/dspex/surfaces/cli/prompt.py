@@ -134,7 +134,7 @@ async def _capture_request(
                 program = await program_value(operations, record)
             provide = operations.services[Executor].context_provider
             context = await provide(operations.workspace, services.context)
-        context = replace(
+        context = msgspec.structs.replace(
             context,
             model=capturing_model(settings.model)
             if settings.model

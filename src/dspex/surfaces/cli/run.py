@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
@@ -151,7 +150,7 @@ def _extend_context(executor: Executor, change: Callable[[RunContext], RunContex
 
 
 def _answering(context: RunContext) -> RunContext:
-    return replace(context, answer=answer_at_terminal)
+    return context.answered_by(answer_at_terminal)
 
 
 async def store_target(operations: Operations, target: Target) -> ProgramRecord:

@@ -3,7 +3,6 @@
 import importlib
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import Any
 
 
@@ -13,5 +12,4 @@ def answering(call: Any) -> "AbstractContextManager[Any]":
         return nullcontext()
     parent = importlib.import_module("dspex.execution.backends.parent").Parent(call)
     context = importlib.import_module("dspex.execution.context")
-    changed = replace(context.current(), answer=parent.answer)
-    return context.use_context(changed)
+    return context.use_context(context.current().answered_by(parent.answer))
