@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from html import escape as _escape
-from xml.sax.saxutils import quoteattr
 
 _NAMED = {"lt": "<", "gt": ">", "amp": "&", "quot": '"', "apos": "'"}
 _ENTITY = re.compile(r"&(?:(lt|gt|amp|quot|apos)|#(\d{1,7})|#x([0-9A-Fa-f]{1,6}));")
@@ -14,6 +13,7 @@ _TAG = re.compile(
 _KEY = re.compile(r"\skey\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
 _NAME = re.compile(r"[^\W\d][\w.\-]*")
 _SURROGATES = range(0xD800, 0xE000)
+_BREAKS = {ord(sign): f"&#{ord(sign)};" for sign in "\t\n\r"}  # a reader takes them as spaces
 ENTRY = "entry"
 """The tag of a dict entry, and of a member whose name cannot be a tag; `key` has its name."""
 
@@ -49,7 +49,8 @@ def element(name: str, content: str, *, key: str | None = None) -> str:
     """Return an element; with a key, or a name that cannot be a tag, it is an entry."""
     if key is None and _NAME.fullmatch(name):
         return f"<{name}>{content}</{name}>"
-    return f"<{ENTRY} key={quoteattr(name if key is None else key)}>{content}</{ENTRY}>"
+    attribute = _escape(name if key is None else key).translate(_BREAKS)
+    return f'<{ENTRY} key="{attribute}">{content}</{ENTRY}>'
 
 
 class XMLElement:
