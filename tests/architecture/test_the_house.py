@@ -24,6 +24,13 @@ def test_no_module_is_longer_than_500_lines() -> None:
     assert not long
 
 
+def test_no_comment_follows_a_closing_bracket() -> None:
+    """Such a comment makes the formatter break a statement that fits on one line."""
+    comment = re.compile(r"^ *[\])}]+:?,? +#(?! fmt| noqa| type)", re.MULTILINE)
+    files = [*FILES, *TESTS.rglob("*.py")]
+    assert [file.name for file in files if comment.search(file.read_text(encoding="utf-8"))] == []
+
+
 def test_only_sqlite_opens_the_files_of_a_database() -> None:
     """Closing another descriptor of such a file drops all locks that the process holds on it."""
     readers = {"open", "read_bytes", "read_text", "write_bytes", "write_text", "copy", "copyfile"}

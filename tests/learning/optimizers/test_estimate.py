@@ -75,10 +75,8 @@ def test_no_search_uses_more_than_was_estimated(optimizer):
             12,
         ),
         (Joint(trials=12, cohort=4, first_rows=50, instructions=1, sets=1), 12),
-        (
-            Joint(trials=30, cohort=4, first_rows=3, keep=2, instructions=1, sets=1),
-            12,
-        ),  # more than there are points
+        # more trials than there are points
+        (Joint(trials=30, cohort=4, first_rows=3, keep=2, instructions=1, sets=1), 12),
     ],
 )
 def test_joint_runs_no_more_often_than_it_says_however_its_cohorts_fall_out(recipe, rows):

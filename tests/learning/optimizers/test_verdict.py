@@ -393,10 +393,8 @@ def test_same_rows_in_validation_and_test_and_one_class_only_are_warned_about(ru
             {"temperature": 0.9},
             dspex.Float(0, 1, name="h", default=0.3, paths=("self.temperature",)),
         ),
-        (
-            {"temperature": 0.9},
-            dspex.Float(0, 0.5, name="h", paths=("self.temperature",)),
-        ),  # does not hold it
+        # the range does not hold it
+        ({"temperature": 0.9}, dspex.Float(0, 0.5, name="h", paths=("self.temperature",))),
         ({}, dspex.Float(0, 1, name="h", paths=("self.temperature",))),  # left to the provider
     ],
 )

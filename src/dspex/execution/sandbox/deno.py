@@ -222,9 +222,8 @@ class DenoProcess:
         left = self._limits.files_kib * 1024
         data = message.get("files")
         for name, text in list(data.items())[:MOST_FILES] if isinstance(data, dict) else ():
-            with contextlib.suppress(
-                SandboxError, ValueError, TypeError
-            ):  # names and contents come from the code
+            # names and contents come from the code
+            with contextlib.suppress(SandboxError, ValueError, TypeError):
                 check_file_name(name)
                 content = base64.b64decode(text, validate=True)
                 if len(content) <= left:

@@ -179,9 +179,8 @@ class BootstrapWalk:
 
     def _fill(self, room: int) -> list[int]:
         rest = [index for index in self._order if index not in self._demos_by_row]
-        usable = max(
-            0, min(room, len(rest) - max(1, len(self._task.train) // 4))
-        )  # rows to score on have to remain
+        to_score_on = max(1, len(self._task.train) // 4)
+        usable = max(0, min(room, len(rest) - to_score_on))
         return random.Random(0).sample(rest, usable)
 
     def _shown(self) -> frozenset[int]:

@@ -84,9 +84,8 @@ def _per_row(trial: Trial, at_once: int) -> tuple[float, float, float, float]:
     report, rows = trial.report, max(1, trial.report.scored)
     usage = report.usage + report.judge_usage
     alone = sum(row.seconds for row in report.rows)
-    seconds = (
-        max(report.seconds, alone / at_once) / rows
-    )  # stored replies count with the time that they took
+    # stored replies count with the time that they took
+    seconds = max(report.seconds, alone / at_once) / rows
     return (
         max(1.0, usage.calls / rows),
         usage.total_tokens / rows,
