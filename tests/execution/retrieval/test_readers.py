@@ -1,6 +1,7 @@
 """Readers of files: documents, and errors that name the file."""
 
 import io
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,12 @@ def test_a_file_that_cannot_be_read_is_an_error_that_names_it(
     with pytest.raises(DefinitionError) as raised:
         parse_file(name, data, limit=100 if len(data) == 101 else 10_000)
     assert message in str(raised.value)
+
+
+def test_the_reader_of_pdfs_prints_nothing_by_itself() -> None:
+    with pytest.raises(DefinitionError):
+        parse_file("a.pdf", b"%PDF-1.4 garbage")
+    assert logging.getLogger("pypdf").handlers
 
 
 def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:

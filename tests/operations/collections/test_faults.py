@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from dspex.errors import ConfigurationError, ContextTooLongError, ModelTimeoutError
+from dspex.errors import ConfigurationError, ContextTooLongError, ModelError, ModelTimeoutError
 from dspex.execution.clients.embedder import EmbeddingKind, Embeddings
 from dspex.execution.clients.hashing_embedder import HashingEmbedder
-from dspex.operations.collections.records import INGESTION
+from dspex.operations.collections import index_writer
+from dspex.operations.collections.records import DOCUMENT_VERSION, INGESTION
 from dspex.operations.storage import memory_search, postgres_search
 from dspex.operations.storage.memory_cache import MemoryCache
 from tests.operations.collections.conftest import Desk, OpenDesk, documents
@@ -76,6 +77,32 @@ def _running() -> Any:
     return Query(where={"status": "running"}, limit=2)
 
 
+async def test_a_hung_embedder_fails_the_job_once_and_says_what_to_do(
+    open_desk: OpenDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_desk() as desk:
+        await filled(desk, a="old lamp")
+        hung: Any = WaitingEmbedder(desk.embedder.inner)
+        desk.embedder.inner = hung
+        monkeypatch.setattr(index_writer, "_LONGEST_S", 0.2)
+        many = documents(a="new lamp", **MANY)
+        job = await desk.perform("add_documents", collection="handbook", documents=many)
+        assert (job.status, job.attempts) == ("failed", 1)
+        message = job.error["message"]
+        assert "the embedder 'recording' is too slow for" in message
+        assert "no answer after 0.2 s" in message
+        assert "resume this job" in message
+        assert "rebuild the collection" in message
+        keys = await desk.keys("handbook", "lamp", mode="lexical", k=400)
+        assert len(keys) == len({*keys})
+        assert "a" in keys
+        monkeypatch.undo()
+        hung.goes_on.set()
+        job = await desk.perform("resume_ingestion", id=job.id)
+        assert (job.status, job.error) == ("completed", None)
+        assert len(await desk.keys("handbook", "lamp", mode="dense", k=400)) == 301
+
+
 async def test_an_embedder_without_an_answer_fails_the_job_and_the_search_with_its_error(
     open_desk: OpenDesk,
 ) -> None:
@@ -86,12 +113,29 @@ async def test_an_embedder_without_an_answer_fails_the_job_and_the_search_with_i
         job = await desk.perform(
             "add_documents", collection="handbook", documents=documents(a="new lamp")
         )
-        assert (job.status, job.error["message"]) == ("failed", error.message)
+        assert (job.status, job.attempts) == ("failed", 1)  # each attempt would wait that long
+        assert error.message in job.error["message"]
         desk.embedder.inner = _Silent(desk.embedder.inner, error)
         for mode in ("dense", "hybrid"):
             with pytest.raises(ModelTimeoutError, match="did not answer within 60 s"):
                 await desk.keys("handbook", "lamp", mode=mode)
         assert await desk.keys("handbook", "lamp", mode="lexical") == ["a"]
+
+
+async def test_a_failed_ingestion_can_be_cancelled_which_discards_its_texts(
+    open_desk: OpenDesk,
+) -> None:
+    async with open_desk() as desk:
+        await filled(desk, a="old lamp")
+        desk.embedder.error = ModelError("the embedder is down")
+        job = await desk.perform(
+            "add_documents", collection="handbook", documents=documents(a="new lamp", b="chair")
+        )
+        assert job.status == "failed"
+        assert await desk.operations.store.count(DOCUMENT_VERSION, {}) == 3
+        assert (await desk.perform("cancel_ingestion", id=job.id)).status == "cancelled"
+        assert await desk.operations.store.count(DOCUMENT_VERSION, {}) == 1
+        assert await desk.keys("handbook", "old", mode="lexical") == ["a"]
 
 
 class _Silent(HashingEmbedder):

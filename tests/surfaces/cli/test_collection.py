@@ -81,3 +81,54 @@ def test_conditions_are_written_as_in_every_list_or_as_json(
         assert {passage["document"] for passage in passages} == keys
     run("collection", "search", "years", "lamps", "--where", "year", code=1)
     assert "--where takes FILTER=VALUE, such as year_gte=2020" in capsys.readouterr().err
+
+
+def test_chunking_is_a_method_json_or_a_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "chunks.json").write_text('{"method": "sentences", "tokens": 100}')
+    forms = {
+        "c0": ("markdown", "markdown", 200),
+        "c1": ('{"tokens": 50}', "recursive", 50),
+        "c2": ("@chunks.json", "sentences", 100),
+    }
+    for name, (text, method, tokens) in forms.items():
+        options = ("--embedder", "none", "--chunking", text)
+        run("collection", "create", name, "--json", *options)
+        chunking = json.loads(capsys.readouterr().out)["chunking"]
+        assert (chunking["method"], chunking["tokens"]) == (method, tokens)
+    run("collection", "rebuild", "c0", "--chunking", "sentences")
+    run("collection", "show", "c0", "--json")
+    output = capsys.readouterr().out
+    assert '"sentences"' in output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--chunking", "{bad"], "--chunking: '{bad' is not JSON"),
+        (["--chunking", "markdwn"], "methods are: recursive, sentences, markdown, code. Did you"),
+        (["--chunking", "@nothing.json"], "cannot read 'nothing.json'"),
+        (["--language", "xx"], "'xx' is not one of da, de"),
+        (["--embedder", "offlin"], "Did you mean 'offline'?"),
+    ],
+)
+def test_a_wrong_setting_of_a_new_collection_names_what_is_right(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("collection", "create", "handbook", *options, code=1)
+    assert message in capsys.readouterr().err
+
+
+def test_a_failed_ingestion_says_how_to_continue_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "long.md").write_text("lamp and chair " * 400)
+    run("collection", "create", "handbook", "--chunking", '{"tokens": 2000}')
+    run("collection", "add", "handbook", "long.md", code=1)
+    error = capsys.readouterr().err
+    assert "510" in error
+    job = error.partition("`dspex job cancel ")[2].partition("`")[0]
+    assert f"`dspex job resume {job}` continues it" in error
+    run("job", "cancel", job)
+    assert "cancelled" in capsys.readouterr().out

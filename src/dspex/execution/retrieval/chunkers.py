@@ -169,7 +169,7 @@ def parse_chunker(settings: "Chunker | Mapping[str, Any] | str | None") -> Chunk
         hint = suggest(str(method), list(CHUNKERS))
         raise DefinitionError(
             f"unknown method of chunking {shorten(method)}; methods are: {', '.join(CHUNKERS)}"
-            f"{hint}"
+            f"{hint and f'.{hint}'}"
         )
     if unknown := values.keys() - {"tokens", "overlap"}:
         raise DefinitionError(

@@ -2,6 +2,7 @@
 
 import glob
 import io
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from dspex.execution.retrieval.row_files import decode_text, file_bytes, parse_r
 MAX_FILE_BYTES: Final = 64 * 1024**2
 _KEYS: Final = ("key", "id")
 _TEXT: Final = "text"
+_QUIET: Final = logging.NullHandler()
 _NUMBER: Final = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d{1,15})?")
 
 
@@ -177,6 +179,7 @@ def _read_pdf(path: Path, data: bytes) -> Iterator[SourceDocument]:
         raise ConfigurationError(
             f"{path}: a PDF is read by pypdf; install it with: pip install 'dspex[embed]'"
         ) from error
+    logging.getLogger("pypdf").addHandler(_QUIET)  # otherwise it prints what the error says
     try:
         pages = [page.extract_text() for page in PdfReader(io.BytesIO(data)).pages]
     except Exception as error:  # pypdf raises anything on a corrupt file

@@ -83,8 +83,8 @@ def _condition(name: str, operator: object, value: Any) -> Condition:
     path = f"where.{name}"
     if operator not in OPERATORS:
         hint = suggest(operator, OPERATORS) if isinstance(operator, str) else ""
-        expected = f"one of: {', '.join(OPERATORS)}{hint and f'.{hint}'}"
-        raise _invalid(f"{path}.{operator}", operator, expected)
+        expected = f"one of: {', '.join(OPERATORS)}"
+        raise _invalid(f"{path}.{operator}", operator, expected, hint=hint)
     if operator == "in":
         if not isinstance(value, list | tuple) or not 0 < len(value) <= MAX_MEMBERS:
             raise _invalid(f"{path}.in", value, f"a list of 1 to {MAX_MEMBERS} values")
@@ -108,8 +108,8 @@ def _scalar(path: str, value: Any) -> Scalar:
     raise _invalid(path, value, "a text, a number, true, false or null")
 
 
-def _invalid(path: str, value: object, expected: str) -> InputError:
-    message = f"{path}: expected {expected}, got {shorten(value)}"
+def _invalid(path: str, value: object, expected: str, *, hint: str = "") -> InputError:
+    message = f"{path}: expected {expected}, got {shorten(value)}{hint and f'.{hint}'}"
     return InputError(
         message,
         errors=[

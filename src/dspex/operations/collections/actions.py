@@ -70,7 +70,7 @@ async def create_collection(operations: Operations, request: CreateCollection) -
     check_name(request.name)
     if request.language not in _LANGUAGES:
         codes = ", ".join(sorted(_LANGUAGES - {""}))
-        raise invalid("language", request.language, f"empty or one of {codes}")
+        raise invalid("language", request.language, f"one of {codes}, or empty")
     where = {"workspace": operations.workspace, "name": request.name}
     if await operations.store.count(COLLECTION, where):
         raise ConflictError(

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from dspex.error_text import quantity
-from dspex.errors import ModelError
-from dspex.execution.clients.embedder import Embedder
+from dspex.errors import ModelError, ModelTimeoutError
+from dspex.execution.clients.embedder import Embedder, Embeddings
 from dspex.execution.retrieval.chunker import Chunker
 from dspex.language.records import Usage
 from dspex.operations.collections.collection_storage import (
@@ -24,6 +24,7 @@ from dspex.operations.jobs import JobRun
 
 _CHUNKS: Final = 256  # embedded and stored together
 _LONG: Final = 50_000  # characters that are divided in a thread
+_LONGEST_S: Final = 600.0  # of embedding one batch
 
 
 class IndexWriter:
@@ -111,7 +112,7 @@ class IndexWriter:
     async def _embed(self, embedder: Embedder, texts: Sequence[str]) -> tuple[list[bytes], Usage]:
         import numpy as np
 
-        embeddings = await embedder.embed(texts, kind="document")
+        embeddings = await embed_documents(embedder, texts)
         vectors = np.ascontiguousarray(embeddings.vectors, dtype="<f4")
         if vectors.shape != (len(texts), self._index.dimensions):
             raise ModelError(
@@ -156,3 +157,25 @@ class IndexWriter:
             f"{quantity(total, 'document')}: {self._unchanged} unchanged, "
             f"{quantity(self._chunks, 'chunk')} stored, {self._embedded} embedded"
         )
+
+
+async def embed_documents(embedder: Embedder, texts: Sequence[str]) -> Embeddings:
+    """Return the embeddings of a batch.
+
+    Raises:
+        ModelError: the embedder failed. If it is too slow, trying again by itself would only make
+            people wait that long once more, so that error is not one that a retry may help.
+    """
+    try:
+        async with asyncio.timeout(_LONGEST_S):
+            return await embedder.embed(texts, kind="document")
+    except (TimeoutError, ModelTimeoutError) as error:
+        detail = f"no answer after {_LONGEST_S:g} s"
+        if isinstance(error, ModelTimeoutError):
+            detail = error.message
+        raise ModelError(
+            f"the embedder {embedder.name!r} is too slow for {quantity(len(texts), 'text')}: "
+            f"{detail}. Searches find what they found before. Check the embedder and resume this "
+            "job, which continues where it stopped; or rebuild the collection with a faster "
+            "embedder or smaller chunks first"
+        ) from error

@@ -15,7 +15,7 @@ from dspex.operations.collections.collection_storage import (
     IndexMovedError,
 )
 from dspex.operations.collections.embedders import CollectionEmbedders
-from dspex.operations.collections.index_writer import IndexWriter
+from dspex.operations.collections.index_writer import IndexWriter, embed_documents
 from dspex.operations.collections.records import (
     COLLECTION,
     DOCUMENT,
@@ -192,5 +192,5 @@ async def dimensions_of(embedder: Embedder) -> int:
     """Return the number of dimensions; a server is asked for a vector if it is unknown."""
     if embedder.dimensions is not None:
         return embedder.dimensions
-    embeddings = await embedder.embed(["dimensions"])
+    embeddings = await embed_documents(embedder, ["dimensions"])
     return int(embeddings.vectors.shape[1])

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from dspex.operations.framework.attribute_kinds import Count
-from dspex.operations.framework.resource import Resource, Row
+from dspex.operations.framework.resource import Resource, Row, Transition
 from dspex.operations.jobs.job import JOB_HIDDEN, JOB_STEPS, JobRecord, JobResource
 
 
@@ -88,6 +88,7 @@ def stored_bytes(collection: Any) -> int:
     return int(collection.characters + 4 * collection.chunks * (collection.dimensions or 0))
 
 
+_CANCEL = Transition((*JOB_STEPS["cancel"].sources, "failed"), "cancelled")  # it discards texts
 COLLECTION = Resource(
     name="collection",
     plural="collections",
@@ -123,7 +124,7 @@ INGESTION = JobResource(
     plural="ingestions",
     entity=IngestionRecord,
     queue="ingestion",
-    transitions=JOB_STEPS,
+    transitions={**JOB_STEPS, "cancel": _CANCEL},
     references={"collection_id": "collection"},
     owner="collection_id",
     indexes=(("workspace", "id"), ("status",), ("collection_id",)),

@@ -12,23 +12,27 @@ from dspex.bootstrap import Services
 from dspex.bootstrap.local_jobs import run_here
 from dspex.error_text import quantity
 from dspex.errors import DspexError, InvalidError
+from dspex.execution.retrieval.chunkers import CHUNKERS
 from dspex.execution.retrieval.readers import SourceDocument, matching_files, read_file
 from dspex.execution.retrieval.retriever import MAX_K, SEARCH_MODES
 from dspex.execution.retrieval.where import OPERATORS
 from dspex.operations.collections.actions import (
     add_documents,
+    create_collection,
     delete_documents,
     rebuild_collection,
     search_collection,
 )
 from dspex.operations.collections.inputs import (
     AddDocuments,
+    CreateCollection,
     DeleteDocuments,
     RebuildCollection,
     SearchCollection,
 )
 from dspex.operations.collections.records import INGESTION, IngestionRecord
 from dspex.operations.framework.operations import Operations
+from dspex.surfaces.cli.files import read_text_file
 from dspex.surfaces.cli.nouns import noun_group, show_result, visible_values
 from dspex.surfaces.cli.options import operations_in, state_option, with_store, workspace_option
 from dspex.surfaces.cli.output import json_option, say, show_json
@@ -38,10 +42,51 @@ from dspex.surfaces.cli.targets import code_root
 
 _DOCUMENTS, _CHARACTERS = 1_000, 4_000_000  # of one request
 _LOOK_S = 0.5
+_EMBEDDER = (
+    "Such as offline, openai/text-embedding-3-small or http://host/v1#name; none: words only."
+)
+_LANGUAGE = "A code such as en, by which words are reduced to their stems; by default none is."
 collection_command = noun_group(
     "collection",
     columns=("name", "status", "documents", "chunks", "embedder", "created_at", "id"),
 )
+chunking_option = click.option(
+    "--chunking",
+    metavar="METHOD|JSON|@FILE",
+    help=f'{", ".join(CHUNKERS)}, or settings: {{"method": "sentences", "tokens": 100}}.',
+)
+
+
+@collection_command.command("create")
+@click.argument("name")
+@click.option("--embedder", help=f"{_EMBEDDER} By default that of the settings, or offline.")
+@chunking_option
+@click.option("--language", default="", help=_LANGUAGE)
+@workspace_option
+@state_option
+@json_option
+def create_command(
+    *,
+    name: str,
+    embedder: str | None,
+    chunking: str | None,
+    language: str,
+    workspace: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> int:
+    """Create an empty collection; `dspex collection add NAME FILES` fills it."""
+
+    async def work(services: Services) -> Any:
+        operations = await operations_in(services, workspace)
+        settings = {} if chunking is None else _chunking(chunking)
+        request = CreateCollection(
+            name=name, embedder=embedder, chunking=settings, language=language
+        )
+        return await operations.perform(create_collection, request)
+
+    show_result(create_collection, with_store(state_dir, work), as_json=as_json)
+    return 0
 
 
 @collection_command.command("add")
@@ -143,6 +188,11 @@ def _show_jobs(jobs: Sequence[IngestionRecord]) -> int:
         if job.status != "completed":
             reason = (job.error or {}).get("message", "")
             say(f"the ingestion {job.id} is {job.status}{reason and f': {reason}'}")
+        if job.status == "failed":
+            say(
+                f"`dspex job resume {job.id}` continues it, in a worker (`dspex worker start`); "
+                f"`dspex job cancel {job.id}` gives it up"
+            )
     if completed:
         unchanged = sum(job.unchanged or 0 for job in completed)
         documents = sum(job.documents for job in completed)
@@ -157,8 +207,8 @@ def _show_jobs(jobs: Sequence[IngestionRecord]) -> int:
 
 @collection_command.command("rebuild")
 @click.argument("name")
-@click.option("--embedder", help="The new embedder, such as offline.")
-@click.option("--chunking", help='JSON, such as {"method": "sentences", "tokens": 100}.')
+@click.option("--embedder", help=f"{_EMBEDDER} By default the same.")
+@chunking_option
 @workspace_option
 @state_option
 def rebuild_command(
@@ -173,7 +223,7 @@ def rebuild_command(
 
     async def work(services: Services) -> IngestionRecord:
         operations = await operations_in(services, workspace)
-        settings = None if chunking is None else _json("chunking", chunking)
+        settings = None if chunking is None else _chunking(chunking)
         request = RebuildCollection(name=name, embedder=embedder, chunking=settings)
         job = await operations.perform(rebuild_collection, request)
         return await _finish(services, operations, job)
@@ -184,9 +234,23 @@ def rebuild_command(
 @collection_command.command("search")
 @click.argument("name")
 @click.argument("query")
-@click.option("--limit", type=click.IntRange(1, MAX_K), default=5, show_default=True)
-@click.option("--mode", type=click.Choice(SEARCH_MODES), default="hybrid", show_default=True)
-@click.option("--weight", type=click.FloatRange(0, 1), default=0.5, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, MAX_K), default=5, show_default=True, help="Passages to show."
+)
+@click.option(
+    "--mode",
+    type=click.Choice(SEARCH_MODES),
+    default="hybrid",
+    show_default=True,
+    help="By words (lexical), by meaning (dense), or both; whole: all documents, if they are few.",
+)
+@click.option(
+    "--weight",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="The share of meaning in hybrid search.",
+)
 @click.option(
     "--where",
     "filters",
@@ -268,6 +332,16 @@ def remove_command(
         for key in result.unknown:
             say(f"there is no document {key!r}")
     return 1 if result.unknown else 0
+
+
+def _chunking(text: str) -> dict[str, Any]:
+    """Return settings of a chunker, of its method or of JSON."""
+    if text.startswith("@"):
+        text = read_text_file(Path(text[1:]))
+    if not text.lstrip().startswith("{"):
+        return {"method": text.strip()}
+    settings: dict[str, Any] = _json("chunking", text)
+    return settings
 
 
 def _json(name: str, text: str) -> Any:
