@@ -131,7 +131,7 @@ def test_a_page_shows_the_api_in_a_browser(
 @pytest.mark.slow
 @without_chromium
 @pytest.mark.parametrize("is_dark", [False, True])
-@pytest.mark.parametrize("path", ["/explorer", "/docs"])
+@pytest.mark.parametrize("path", ["/explorer", "/docs", "/feedback"])
 def test_axe_finds_no_violations_in_the_pages_of_the_server(
     server: tuple[str, Path, Child],
     tmp_path_factory: pytest.TempPathFactory,

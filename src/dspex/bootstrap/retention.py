@@ -10,6 +10,7 @@ from dspex.errors import ConfigurationError, ConflictError, StorageError
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot
 from dspex.operations.domain import QUEUES
+from dspex.operations.evaluations.feedback_records import ANNOTATION, FEEDBACK
 from dspex.operations.executions.executor import Executor, StorageLimits
 from dspex.operations.executions.maintenance import Maintenance
 from dspex.operations.executions.redaction import (
@@ -82,6 +83,7 @@ def retention_of(
         store,
         figures,
         jobs=QUEUES.values(),
+        parts=(FEEDBACK, ANNOTATION),
         clock=clock,
         days=settings.keep_days,
         count=settings.keep_count,

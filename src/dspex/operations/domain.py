@@ -13,6 +13,7 @@ from dspex.operations.collections.records import (
     INGESTION,
 )
 from dspex.operations.datasets.records import DATASET
+from dspex.operations.evaluations.feedback_records import ANNOTATION, FEEDBACK
 from dspex.operations.evaluations.records import EVALUATION
 from dspex.operations.events.records import EVENT
 from dspex.operations.executions.records import EXECUTION, EXECUTION_ENTRY, PROCESS, QUESTION
@@ -32,6 +33,7 @@ def _actions() -> tuple[Action[Any, Any], ...]:
     from dspex.operations.collections import actions as collection_actions
     from dspex.operations.datasets import actions as dataset_actions
     from dspex.operations.evaluations import actions as evaluation_actions
+    from dspex.operations.evaluations import annotation_actions, feedback_actions
     from dspex.operations.executions import actions as execution_actions
     from dspex.operations.executions import program_metrics, session_actions
     from dspex.operations.optimizations import actions as optimization_actions
@@ -46,6 +48,8 @@ def _actions() -> tuple[Action[Any, Any], ...]:
         dataset_actions,
         collection_actions,
         evaluation_actions,
+        feedback_actions,
+        annotation_actions,
         optimization_actions,
         tenancy_actions,
     )
@@ -64,6 +68,8 @@ DOMAIN = Domain(
     QUESTION,
     EXECUTION_ENTRY,
     SESSION_TURN,
+    FEEDBACK,
+    ANNOTATION,
     DATASET,
     COLLECTION,
     DOCUMENT,

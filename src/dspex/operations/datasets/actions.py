@@ -8,8 +8,6 @@ from uuid import UUID
 from dspex.errors import (
     ConflictError,
     DefinitionError,
-    FieldError,
-    InputError,
     InvalidError,
     SignatureError,
 )
@@ -18,11 +16,12 @@ from dspex.language.signatures.cancellable_run import CancellableRun
 from dspex.language.signatures.effort import size_of
 from dspex.learning.evaluation import Dataset
 from dspex.operations.datasets.records import DATASET, DatasetRecord
+from dspex.operations.datasets.row_errors import row_errors
 from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.records import ENDED, EXECUTION, ExecutionRecord
 from dspex.operations.framework.action import action
 from dspex.operations.framework.field_errors import invalid
-from dspex.operations.framework.heavy_work import HeavyWork, InputLimits
+from dspex.operations.framework.heavy_work import HeavyWork
 from dspex.operations.framework.missing_rows import missing_row
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Insert, Query
@@ -112,10 +111,13 @@ async def create_dataset(operations: Operations, request: CreateDataset) -> Data
     Raises:
         InvalidError: the name is empty, or the rows are not a list of objects.
     """
-    return await _store(operations, request, source="rows")
+    return await store_dataset(operations, request, source="rows")
 
 
-async def _store(operations: Operations, request: CreateDataset, *, source: str) -> DatasetRecord:
+async def store_dataset(
+    operations: Operations, request: CreateDataset, *, source: str
+) -> DatasetRecord:
+    """Store rows with their `source`; see `create_dataset`."""
     if not request.name.strip():
         raise invalid("name", request.name, "a name with at least one visible character")
     if request.split not in {"train", "validation", "test"}:
@@ -200,7 +202,7 @@ async def dataset_from_executions(
     dataset_request = CreateDataset(
         name=request.name, rows=rows[: request.limit], split=request.split
     )
-    return await _store(operations, dataset_request, source=f"executions of {program.name}")
+    return await store_dataset(operations, dataset_request, source=f"executions of {program.name}")
 
 
 @action(DATASET, scope="read")
@@ -219,7 +221,7 @@ async def validate_dataset(operations: Operations, request: ValidateDataset) -> 
         invalid_rows = 0
         for number, row in enumerate(data.rows):
             work.step()
-            errors = _row_errors(
+            errors = row_errors(
                 signature, row, work=work, most=operations.services[Executor].input_limits
             )
             invalid_rows += bool(errors)
@@ -295,35 +297,6 @@ async def _signature(operations: Operations, request: ValidateDataset) -> Signat
         return await operations.services[HeavyWork].run(lambda _: Signature(text))
     except SignatureError as error:
         raise invalid("signature", text, f"a signature ({error.message})") from error
-
-
-def _row_errors(  # a row and the limits of checking it
-    signature: Signature, row: Mapping[str, Any], *, work: CancellableRun, most: InputLimits | None
-) -> list[FieldError]:
-    errors: list[FieldError] = []
-    inputs = {name: row[name] for name in signature.input_fields if name in row}
-    outputs = {name: row[name] for name in signature.output_fields if name in row}
-    for validator, values in (
-        (signature.input_validator, inputs),
-        (signature.output_validator, outputs),
-    ):
-        try:
-            amount = validator.amount(values)
-            if most is not None:
-                most.check(amount)
-            if validator.is_quick(amount):
-                validator(values)
-            else:
-                validator.run_cancellable(values, work.fresh())
-        except InputError as error:
-            errors += [
-                field
-                for field in error.fields
-                if validator is signature.input_validator
-                or field.field in outputs
-                or field.constraint == "work"
-            ]
-    return errors
 
 
 def _schema(rows: Sequence[Mapping[str, Any]], work: CancellableRun) -> dict[str, Any]:

@@ -149,6 +149,11 @@ class ExecutionRecorder:
         stored: dict[str, Any] = self.stored_columns(record, {"inputs": inputs})["inputs"]
         return stored
 
+    def redacted_outputs(self, outputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return outputs that people write as the redaction of this process stores them."""
+        stored: Mapping[str, Any] = self._payload_policy.prepare("stored", {"outputs": outputs})
+        return dict(stored["outputs"])
+
     def waiting_problem(self, record: ExecutionRecord, inputs: Mapping[str, Any]) -> str:
         """Return why an execution with these inputs cannot wait for people, or an empty text."""
         if record.payloads == "withheld":

@@ -17,6 +17,7 @@ from dspex.operations.executions.records import (
     QUESTION,
 )
 from dspex.operations.executions.session_records import SESSION, SESSION_TURN
+from dspex.operations.framework.attribute_kinds import ATTRIBUTE_KINDS
 from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Figures, Match, Query, Store, each_row
 from dspex.operations.programs.records import PROGRAM, ProgramRecord
@@ -43,11 +44,16 @@ class Retention:
         figures: Callable[[], Figures],
         *,
         jobs: Iterable[Resource[Any]],
+        parts: Iterable[Resource[Any]] = (),
         clock: Clock,
         days: int = 0,
         count: int = 0,
     ) -> None:
-        """Take the collaborators, the kinds of jobs, and the default limits."""
+        """Take the collaborators, the kinds of jobs, and the default limits.
+
+        `parts` are resources whose rows are deleted after the execution that they are about.
+        """
+        self._parts = [*parts]
         self._jobs = [job for job in jobs if "program_id" in job.references]
         self._store = store
         self._figures = figures
@@ -94,10 +100,11 @@ class Retention:
         deleted, size = await self._figures().prune(
             EXECUTION, where, before=before, keep=count or None, sized=LONG
         )
+        size += sum([await self._prune_part(part, program) for part in self._parts])
         rows = await self._store.select(
             EXECUTION, Query(where={"program_id": program.id}, limit=1, oldest_first=True)
         )
-        if deleted:
+        if deleted or size:
             with suppress(NotFoundError):  # the workspace does not have counters yet
                 await self._store.write(
                     usage_change(program.workspace, executions=-deleted, size=-size)
@@ -106,6 +113,16 @@ class Retention:
             oldest = rows[0].id if rows else self._id_at(0)
             await self._figures().prune(EVENT, event_where, before=oldest, keep=None)
         return deleted
+
+    async def _prune_part(self, part: Resource[Any], program: ProgramRecord) -> int:
+        """Delete the rows that were about deleted executions of a program; return their bytes."""
+        documents = [each for each in part.attributes if ATTRIBUTE_KINDS[each.kind].is_document]
+        where = {"program_id": program.id, "execution_id": None}
+        sized = tuple(each.name for each in documents)
+        pruned = await self._figures().prune(
+            part, where, before=self._id_at(0), keep=None, sized=sized
+        )
+        return pruned.size
 
     async def _has_active_job(self, program: ProgramRecord) -> bool:
         where = {"program_id": program.id, "status": _ACTIVE}

@@ -1,4 +1,4 @@
-"""Hashes API keys and encrypts secrets with the server key."""
+"""Hashes API keys, encrypts secrets and signs links with the server key."""
 
 import hashlib
 import hmac
@@ -17,7 +17,7 @@ _NONCE = 12
 
 
 class Vault:
-    """Hashes API keys and encrypts secrets with one key.
+    """Hashes API keys, encrypts secrets and signs links with one key.
 
     The key is loaded at the first use and never shown. All servers on one database need the same
     key; hashes and ciphertexts name the key that made them.
@@ -64,6 +64,10 @@ class Vault:
     def matches(self, text: str, expected: str) -> bool:
         """Return whether `expected` is the hash of `text`; compares in constant time."""
         return hmac.compare_digest(self.hash(text), expected)
+
+    def sign(self, data: bytes, *, purpose: bytes) -> bytes:
+        """Return the HMAC (SHA-256) of `data`; signatures for one purpose do not fit another."""
+        return hmac.digest(self._derive(purpose), data, "sha256")
 
     def seal(self, text: str, *, label: str) -> str:
         """Return `text` encrypted (AES-256-GCM) and bound to `label`.

@@ -20,6 +20,7 @@ from dspex.operations.framework.access import Actor
 from dspex.operations.framework.domain import Domain
 from dspex.surfaces.api import graphql
 from dspex.surfaces.api.connection_watch import ConnectionWatch
+from dspex.surfaces.api.feedback import feedback_route
 from dspex.surfaces.api.gateway import (
     Authenticator,
     Gateway,
@@ -71,6 +72,7 @@ def application(
         execute,
         *_graphql_routes(api, authenticator),
         *page_routes(),
+        feedback_route(api, authenticator),
         *health_routes(api),
         *rest_routes,
     ]

@@ -14,8 +14,8 @@ from dspex.surfaces.api.gateway import BROWSER_HEADERS
 from dspex.surfaces.api.responses import send_bytes
 from dspex.surfaces.api.rest.routes import route
 
-PAGES: Final = ("/explorer", "/docs")
-"""The paths of pages; each is a file in `static`, for GraphQL and for REST."""
+PAGES: Final = ("/explorer", "/docs", "/feedback")
+"""The paths of pages, each a file in `static`: GraphQL, REST, and the feedback of end users."""
 _BLOCK: Final = rb"<%b>(.*?)</%b>"
 
 

@@ -47,8 +47,8 @@ class Parameter:
 
     @property
     def is_required(self) -> bool:
-        """Whether the action cannot do without it; a row may be optional, so it does not tell."""
-        return self.default is REQUIRED and self.resource is None
+        """Whether the action cannot do without it."""
+        return self.default is REQUIRED
 
     def argument(self) -> click.Argument:
         """Return the argument that gives its value."""
@@ -96,13 +96,16 @@ def parameters_of(action: Action[Any, Any], domain: Domain) -> list[Parameter]:
                 Parameter(
                     name=name.removesuffix("_id") if name != "id" else action.resource.name,
                     hint=str,
+                    default=_default(part),
                     id_field=name,
                     resource=resource,
                 )
             )
             continue
-        used.add(other)
-        parameters.append(Parameter(name=other, hint=str, id_field=name, resource=resource))
+        used.add(other)  # one of both is enough, so neither is required
+        parameters.append(
+            Parameter(name=other, hint=str, default=None, id_field=name, resource=resource)
+        )
     return parameters
 
 

@@ -50,7 +50,7 @@ async def test_only_a_whole_and_active_key_is_let_in(tmp_path: Path) -> None:
 
 async def test_health_and_pages_need_no_key_and_everything_else_does(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
-        for path in ("/healthz", "/readyz", "/explorer", "/docs", "/v1/openapi.json"):
+        for path in ("/healthz", "/readyz", "/explorer", "/docs", "/feedback", "/v1/openapi.json"):
             assert (await server.ask("GET", path)).status == 200
         for path in ("/metrics", "/v1/programs", "/v1/nothing", "/graphql", "/"):
             assert (await server.ask("GET", path)).status == (307 if path == "/" else 401)
@@ -231,7 +231,7 @@ async def test_every_answer_tells_browsers_not_to_frame_sniff_or_run_anything(
             assert "unsafe" not in policy, path
 
 
-@pytest.mark.parametrize("path", ["/explorer", "/docs"])
+@pytest.mark.parametrize("path", ["/explorer", "/docs", "/feedback"])
 async def test_a_page_may_run_its_own_script_and_ask_its_own_server_only(
     tmp_path: Path, path: str
 ) -> None:

@@ -9,12 +9,16 @@ from typing import Any, Final
 from dspex.bootstrap import Services
 from dspex.clock import Clock
 from dspex.errors import StorageError
+from dspex.operations.evaluations.feedback_links import LinkClaims, read_token
 from dspex.operations.framework.access import GUEST, Actor
 from dspex.operations.tenancy.keyring import Holder
+from dspex.operations.tenancy.vault import Vault
 from dspex.surfaces.api.gateway.configuration import ServerConfig
 from dspex.surfaces.api.gateway.rate_limits import RateLimited, RateLimiter
 
 INTERVAL_S: Final = 0.5
+LINK_PER_MINUTE: Final = 30
+LINK_AT_ONCE: Final = 4
 KEY_ENDED: Final = "this key is unknown, revoked or expired"
 KEY_CHANGED: Final = "what this key allows has changed; subscribe again"
 
@@ -68,6 +72,23 @@ class Authenticator:
             self.rates.count_wrong_key(peer)
             raise Unauthenticated(KEY_ENDED)
         return holder
+
+    @contextmanager
+    def link_call(self, token: str, *, peer: str) -> Iterator[LinkClaims]:
+        """Return what a signed link allows, and count its use while the block lasts.
+
+        Raises:
+            Unauthenticated: this server did not sign it, or it has expired.
+            RateLimited: the link is used too often, or too many wrong ones came from `peer`.
+        """
+        claims = read_token(token, self.services().operations.services[Vault])
+        if claims is None or claims.expires_at <= self.clock.now():
+            self.rates.count_wrong_key(peer)
+            raise Unauthenticated("this link is not valid, or has expired")
+        key = f"link {claims.link_id}"
+        self.rates.take(key, per_minute=LINK_PER_MINUTE)
+        with self.rates.running(key, at_once=LINK_AT_ONCE):
+            yield claims
 
     @contextmanager
     def count_call(self, holder: Holder) -> Iterator[None]:

@@ -32,7 +32,7 @@ BROWSER_HEADERS: Final = (
 )
 """Browsers may do nothing with a response. An HTML page sets `browser_headers` in its scope."""
 PUBLIC_PATHS: Final = frozenset(
-    {"/", "/explorer", "/docs", "/healthz", "/readyz", "/v1/openapi.json"}
+    {"/", "/explorer", "/docs", "/feedback", "/healthz", "/readyz", "/v1/openapi.json"}
 )
 PERSONAL_PATHS: Final = frozenset({"/v1/openapi.json"})
 """Public paths that say more to the holder of a key."""
@@ -119,11 +119,11 @@ class Gateway:
                 413, f"a body has at most {self._config.body_bytes} bytes", code="too_large"
             )
         key = _key(headers)
-        if not self._config.needs_key or _is_public(scope["path"], key):
-            scope["actor"] = GUEST
-            await self._run(scope, receive, send)
-            return
         try:
+            if not self._config.needs_key or _is_public(scope["path"], key):
+                scope["actor"] = GUEST
+                await self._run(scope, receive, send)
+                return
             holder = await self._authenticator.authenticate(key, peer=_peer(scope))
             scope["actor"] = holder.actor
             with self._authenticator.count_call(holder):
