@@ -33,6 +33,8 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "lookup": lambda value, table, default: table.get(str(value), default),
     "join": lambda separator, *parts: separator.join(str(part) for part in parts),
 }
+_OF_NUMBERS = frozenset({"-", "*", "/", "//", "%"})  # texts would be repeated or formatted
+_LARGEST, _LONGEST = 2**1023, 100_000
 
 
 @dataclass(frozen=True, slots=True, eq=True)
@@ -71,12 +73,20 @@ class Expression:
                 )
             return values[self.args[0]]
         parts = [part(values) if isinstance(part, Expression) else part for part in self.args]
+        if self.op in _OF_NUMBERS and not all(isinstance(part, int | float) for part in parts):
+            raise VariableError(f"{self} is of numbers, not of {shorten(parts)}")
         try:
-            return _OPERATIONS[self.op](*parts)
+            result = _OPERATIONS[self.op](*parts)
         except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
             raise VariableError(
                 f"{self} cannot be computed from {shorten(parts)}: {error}"
             ) from error
+        is_long = isinstance(result, str | list) and len(result) > _LONGEST
+        if is_long or (isinstance(result, int) and abs(result) > _LARGEST):
+            raise VariableError(
+                f"{self} is too large: a number is at most 2^1023, a text {_LONGEST} characters"
+            )
+        return result
 
     def variables(self) -> Iterator[str]:
         """Yield the names of the variables that it reads."""

@@ -12,7 +12,7 @@ from dspex.clock import Clock
 from dspex.errors import DspexError, InternalError, NotFoundError
 from dspex.execution.backends import BackendModule, Backends, Choice
 from dspex.execution.context import RunContext
-from dspex.execution.modules import CodeRoot, Module, build
+from dspex.execution.modules import CodeRoot, Module
 from dspex.language.programs import Program
 from dspex.learning.evaluation import Dataset, Metric
 from dspex.learning.evaluation.judge import JudgeMetric
@@ -26,6 +26,7 @@ from dspex.operations.executions.executor import ContextProvider
 from dspex.operations.framework.store import Store
 from dspex.operations.jobs import JobRun
 from dspex.operations.jobs.job import JobResource, ProgramJobRecord
+from dspex.operations.programs.declarations import module_of
 from dspex.operations.programs.records import (
     PROGRAM,
     PROGRAM_VERSION,
@@ -95,9 +96,7 @@ class JobEnvironment:
 
     def module(self, choice: Choice) -> Module:
         """Return a program as a module that runs where its choice of a backend says."""
-        if choice.name == "native":
-            return build(choice.program, code=self.code)
-        return BackendModule(choice.program, choice.backend)
+        return module_of(choice, self.code)
 
     async def _judge(self, job: ProgramJobRecord) -> Callable[[str], JudgeMetric]:
         """Return the function that makes the judge of a job a metric of this name.

@@ -12,6 +12,7 @@ from dspex.operations.evaluations.actions import job_columns
 from dspex.operations.evaluations.metrics import report_name
 from dspex.operations.framework.action import action
 from dspex.operations.framework.field_errors import invalid
+from dspex.operations.framework.heavy_work import HeavyWork
 from dspex.operations.framework.operations import Operations
 from dspex.operations.jobs.actions import (
     cancel_job,
@@ -34,6 +35,9 @@ from dspex.operations.optimizations.inputs import (
 from dspex.operations.optimizations.promotion_job import promote
 from dspex.operations.optimizations.records import OPTIMIZATION_JOB, OptimizationJobRecord
 from dspex.operations.optimizations.stored_trials import front_of, trials_of
+from dspex.operations.programs.declarations import check_declarations, read_declarations
+from dspex.operations.programs.program_cache import ProgramCache
+from dspex.operations.programs.stored_programs import find_program
 
 _OPTIMIZATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "concurrency": int,
@@ -79,7 +83,8 @@ async def create_optimization(
     check_settings("configuration", request.configuration, _OPTIMIZATION_SETTINGS)
     _check_options(request)
     check_settings("budget", request.budget, _BUDGET)
-    columns = await job_columns(operations, request, configuration=request.configuration)
+    settings = {**request.configuration, **await _declarations(operations, request)}
+    columns = await job_columns(operations, request, configuration=settings)
     _check_goal(request.configuration, columns["metrics"])
     job = OptimizationJobRecord(**columns, optimizer=request.optimizer, budget=dict(request.budget))
     return await enqueue(operations, OPTIMIZATION_JOB, job, engine=engine)
@@ -167,6 +172,17 @@ async def known_optimizers(operations: Operations, request: KnownOptimizers) -> 
             if entry.name.startswith(request.starts_with)
         ]
     )
+
+
+async def _declarations(operations: Operations, request: CreateOptimization) -> Mapping[str, Any]:
+    """Return the variables and constraints of a request as they are stored, after a check."""
+    declarations = read_declarations(request.variables, request.constraints)
+    if not declarations:
+        return {}
+    program = await find_program(operations, request.program_id, request.program)
+    choice = await operations.services[ProgramCache].choice(program, None)
+    await operations.services[HeavyWork].run(lambda _: check_declarations(choice, declarations))
+    return {"variables": request.variables, "constraints": request.constraints}
 
 
 def _check_goal(settings: Mapping[str, Any], metrics: list[Any]) -> None:

@@ -1,18 +1,16 @@
 """The rows that a search does not see, and what the comparison on them needs."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from dspex.execution.clients import Budget
-from dspex.execution.modules import Module
-from dspex.language.programs import Program
 from dspex.learning.evaluation import Dataset
 from dspex.learning.optimizers import Control
 from dspex.learning.optimizers.reply_store import ReplyStore
 from dspex.operations.evaluations.job_environment import Material
 from dspex.operations.optimizations.inputs import held_out_share
 from dspex.operations.optimizations.records import OptimizationJobRecord
+from dspex.operations.programs.declarations import Declaration, read_declarations
 
 
 def split(data: Dataset, settings: Mapping[str, Any]) -> tuple[Dataset, Dataset | None]:
@@ -30,6 +28,11 @@ def goal_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def declarations_of(settings: Mapping[str, Any]) -> tuple[Declaration, ...]:
+    """Return the variables and constraints that a job declares beside those of its program."""
+    return read_declarations(settings.get("variables"), settings.get("constraints"))
+
+
 async def answers_of(job: OptimizationJobRecord, material: Material) -> ReplyStore:
     """Return the replies of earlier runs of a job, within its budget."""
     concurrency = job.configuration.get("concurrency") or 8
@@ -42,15 +45,3 @@ async def answers_of(job: OptimizationJobRecord, material: Material) -> ReplySto
             answers.restore(entry)
     budget.begin(answers.elapsed)
     return answers
-
-
-def with_values_of(module: Module, program: Program) -> Program:
-    """Return `program` as `module`, which was made from it and then assigned values."""
-    winner = module.to_program(program.name)
-    return replace(
-        program,
-        signature=winner.signature,
-        root=winner.root,
-        space=winner.space,
-        assignment=winner.assignment,
-    )

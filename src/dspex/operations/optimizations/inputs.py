@@ -29,11 +29,14 @@ class CreateOptimization(ProgramOnDataset):
     (the score of a failed row; default: the worst), "insist" (accept the winner even without a
     significant improvement), "race" (stop a candidate as soon as it cannot win any more), "options"
     for the optimizer, and "compile" for an optimizer of dspy.
-    `budget` may hold "usd", "tokens", "calls" and "seconds" (of work; time in the queue does not
-    count).
+    `variables` and `constraints` are searched beside those of the program, and replace variables of
+    the same places; see `create_program`. `budget` may hold "usd", "tokens", "calls" and "seconds"
+    (of work; time in the queue does not count).
     """
 
     optimizer: str = "LabeledFewShot"
+    variables: list[Any] | None = None
+    constraints: list[Any] | None = None
     configuration: dict[str, Any] = field(default_factory=dict)
     budget: dict[str, Any] = field(default_factory=dict)
 

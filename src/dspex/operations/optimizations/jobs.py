@@ -30,7 +30,7 @@ from dspex.learning.optimizers.reply_store import ReplyStore
 from dspex.learning.optimizers.verdict import Verdict, judge
 from dspex.operations.evaluations.job_environment import JobEnvironment, Material
 from dspex.operations.jobs import Done, JobRun
-from dspex.operations.optimizations.held_out import answers_of, goal_of, split, with_values_of
+from dspex.operations.optimizations.held_out import answers_of, declarations_of, goal_of, split
 from dspex.operations.optimizations.optimizer_options import Part, option_problem
 from dspex.operations.optimizations.promotion import TrialCheck
 from dspex.operations.optimizations.records import OPTIMIZATION_JOB, OptimizationJobRecord
@@ -40,6 +40,7 @@ from dspex.operations.optimizations.results import (
     verdict_values,
 )
 from dspex.operations.optimizations.search_result import OptimizationResult, ResultRows
+from dspex.operations.programs.declarations import with_declarations, with_values_of
 
 _REPORTS = 20  # progress reports in one pass over the rows
 
@@ -88,7 +89,7 @@ class OptimizationHandler:
         data: tuple[Dataset, Dataset | None],
     ) -> OptimizationResult:
         settings = job.configuration
-        module = self._environment.module(material.choice)
+        module = self._module(job, material)
         search = Search(
             rows=settings.get("rows"),
             test=data[1],
@@ -110,7 +111,12 @@ class OptimizationHandler:
             context=await self._environment.stoppable(run),
             search=search,
         )
-        return _of_outcome(outcome, material.program)
+        return _of_outcome(outcome, with_values_of(module, material.program))
+
+    def _module(self, job: OptimizationJobRecord, material: Material) -> Module:
+        """Return the program with the variables that the job declares."""
+        module = self._environment.module(material.choice)
+        return with_declarations(module, declarations_of(job.configuration))
 
     async def _with_dspy(
         self,
@@ -153,7 +159,8 @@ class OptimizationHandler:
             options=settings.get("options") or {},
             compile=settings.get("compile") or {},
         )
-        handle = await backend.create_program(material.choice.program)
+        program = with_values_of(self._module(job, material), material.choice.program)
+        handle = await backend.create_program(program)
         better = await backend.optimize_program(
             handle,
             work,
@@ -162,9 +169,7 @@ class OptimizationHandler:
         )
         judgement: Verdict | str | None = None
         if test is not None:
-            original, improved = (
-                BackendModule(each, backend) for each in (material.choice.program, better)
-            )
+            original, improved = (BackendModule(each, backend) for each in (program, better))
             before = await aevaluate(original, test, material.metrics, context=context)
             after = await aevaluate(improved, test, material.metrics, context=context)
             judgement = judge(before, after, goal, alpha=search.alpha)

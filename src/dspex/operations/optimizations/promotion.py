@@ -16,7 +16,7 @@ from dspex.operations.evaluations.job_environment import JobEnvironment, Materia
 from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Store
 from dspex.operations.jobs import JobRun
-from dspex.operations.optimizations.held_out import answers_of, goal_of, split, with_values_of
+from dspex.operations.optimizations.held_out import answers_of, declarations_of, goal_of, split
 from dspex.operations.optimizations.records import (
     OPTIMIZATION_JOB,
     TRIAL,
@@ -25,6 +25,7 @@ from dspex.operations.optimizations.records import (
 )
 from dspex.operations.optimizations.results import verdict_values
 from dspex.operations.optimizations.search_result import OptimizationResult
+from dspex.operations.programs.declarations import with_declarations, with_values_of
 from dspex.operations.programs.records import PROGRAM_VERSION
 
 T = TypeVar("T")
@@ -103,8 +104,9 @@ class TrialCheck:
         )
 
     def _candidate(self, origin: _Origin) -> Program:
-        module = self._module(origin.program).assign(origin.trial.assignment or {})
-        return with_values_of(module, origin.program)
+        declarations = declarations_of(origin.search.configuration)
+        module = with_declarations(self._module(origin.program), declarations)
+        return with_values_of(module.assign(origin.trial.assignment or {}), origin.program)
 
     def _module(self, program: Program) -> Module:
         choice = self._environment.backends.choose(program, stored=self._material.record.backend)

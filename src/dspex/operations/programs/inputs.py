@@ -12,7 +12,9 @@ class CreateProgram:
     `module` is a kind of module that needs no code, such as predict or chain_of_thought.
     `configuration` holds settings of the module (temperature, max_tokens, model, adapter) and may
     hold "instructions", "demos", and "isolation": "process" to run it in a worker. The program is
-    ready at once; a `draft` can run only after `initialize_program`.
+    ready at once; a `draft` can run only after `initialize_program`. `variables` and `constraints`
+    are what an optimizer may vary, as `program.variables().to_dict()` writes them: objects such as
+    {"name": "heat", "kind": "float", "low": 0, "high": 1, "paths": ["self.temperature"]}.
     """
 
     name: str
@@ -22,3 +24,5 @@ class CreateProgram:
     configuration: dict[str, Any] = field(default_factory=dict)
     instructions: str | None = None
     draft: bool = False
+    variables: list[Any] | None = None
+    constraints: list[Any] | None = None

@@ -17,6 +17,7 @@ from dspex.errors import (
     SignatureError,
 )
 from dspex.execution.backends import Backends
+from dspex.execution.modules import build
 from dspex.execution.modules.kinds import MODULE_KINDS, kinds_from_text
 from dspex.language.programs import Program
 from dspex.language.signatures import Signature, SignatureLike
@@ -25,6 +26,12 @@ from dspex.operations.framework.heavy_work import HeavyWork
 from dspex.operations.framework.input_errors import input_errors_as_invalid
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Change, Insert, Query, Update
+from dspex.operations.programs.declarations import (
+    check_declarations,
+    read_declarations,
+    with_declarations,
+    with_values_of,
+)
 from dspex.operations.programs.inputs import CreateProgram
 from dspex.operations.programs.named_settings import resolve_names
 from dspex.operations.programs.names import check_name, check_values
@@ -104,7 +111,11 @@ class ProgramWriter:
         with problems.collect():
             if resolved is not None:
                 program = await self._heavy.run(
-                    lambda _: _build(request, signature, resolved, backend=backend)
+                    lambda _: self._declared(
+                        request,
+                        _build(request, signature, resolved, backend=backend),
+                        backend=backend,
+                    )
                 )
         problems.raise_if_any()
         if program is None:
@@ -129,6 +140,16 @@ class ProgramWriter:
         raise ConflictError(
             f"a program named {request.name!r} exists already; choose another name, or execute it"
         )
+
+    def _declared(
+        self, request: CreateProgram, program: Program | None, *, backend: str
+    ) -> Program | None:
+        """Return a program with the variables that a request declares."""
+        declarations = read_declarations(request.variables, request.constraints)
+        if program is None or not declarations:
+            return program
+        check_declarations(self._backends.choose(program, stored=backend), declarations)
+        return with_values_of(with_declarations(build(program), declarations), program)
 
     async def save(
         self, program: Program, *, backend: str, made_by: str = "user", activate: bool = True

@@ -8,6 +8,7 @@ from dspex.execution.clients.providers import self_hosted_url
 from dspex.language.programs import Program
 from dspex.operations.framework.access import DEFAULT_WORKSPACE, Actor
 
+_PARTS = ("configuration", "judge_model", "embedder", "variables", "constraints")
 _PROSE = {"demos", "instructions"}  # texts for the model, never resolved as addresses
 _HOLDERS = (str, dict, list)
 NOT_ALLOWED = (
@@ -31,9 +32,7 @@ def check_reach(actor: Actor, request: object, hosts: frozenset[str] = frozenset
         InvalidError: a URL contains credentials.
     """
     is_free = actor.key_id is None or (actor.may("admin") and actor.workspace == DEFAULT_WORKSPACE)
-    parts = {
-        part: getattr(request, part, None) for part in ("configuration", "judge_model", "embedder")
-    }
+    parts = {part: getattr(request, part, None) for part in _PARTS}
     for name, value in _addresses(parts):
         check_credentials(name, value)
         is_restricted = "://" in value or is_restricted_model(value)
