@@ -14,7 +14,7 @@ from dspex.execution.retrieval.chunkers import (
 )
 from dspex.execution.retrieval.fusion import fuse
 from dspex.execution.retrieval.readers import SourceDocument, parse_file, read_files
-from dspex.execution.retrieval.retriever import Retriever, Searchable, SearchResult
+from dspex.execution.retrieval.retriever import Reranker, Retriever, Searchable, SearchResult
 from dspex.execution.retrieval.where import Condition, Where
 from dspex.language.records.passage import Passage
 from dspex.language.signatures.content import Cited
@@ -28,6 +28,7 @@ __all__ = [
     "MarkdownChunker",
     "Passage",
     "RecursiveChunker",
+    "Reranker",
     "Retriever",
     "SearchResult",
     "Searchable",

@@ -83,6 +83,13 @@ def test_the_registry_has_them_by_name() -> None:
     assert names <= METRICS.keys()
 
 
+def test_every_cutoff_has_a_name() -> None:
+    assert METRICS["recall@4"] is recall_at(4)
+    assert {"hit@2", "ndcg@3", "recall@999999"}.isdisjoint(list(METRICS))
+    assert all(name in METRICS for name in ("hit@2", "ndcg@3", "recall@999999"))
+    assert not any(name in METRICS for name in ("recall@0", "recall@", "f1@2", "recall@1000000"))
+
+
 def test_reports_have_intervals_of_them() -> None:
     texts = {"lamps": "Return a lamp.", "cards": "Pay by card."}
     retrieve = Retrieve(Collection.from_texts(texts, embedder="hash"), mode="lexical", k=1)

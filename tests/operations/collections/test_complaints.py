@@ -201,6 +201,7 @@ async def test_an_empty_collection_and_a_long_query_are_answered_clearly(
                 "search_collection", collection="empty", query="lamp", mode=mode
             )
             assert (result.passages, result.exact) == ([], True)
+            assert result.note == "the collection has no documents"
         with pytest.raises(InvalidError, match="more than the 20000 allowed"):
             await desk.keys("empty", "x" * 20_001)
         huge = [{"key": "a", "text": "x" * 10_000_001}]

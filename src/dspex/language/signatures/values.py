@@ -106,7 +106,9 @@ def check_media_url(value: Any) -> Any:
     url = value["url"] if isinstance(value, Mapping) else value.url
     if not is_url(url):
         raise PydanticCustomError(
-            "media_url", "expected a URL such as https://... or data:..., because no path is read"
+            "media_url",
+            "expected a URL such as https://... or data:..., because no path is read (in Python, "
+            "Image(PATH) reads a file, and so does FIELD=@PATH on the command line)",
         )
     return value
 

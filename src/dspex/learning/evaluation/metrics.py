@@ -13,9 +13,10 @@ from dspex.errors import DefinitionError
 from dspex.language.records import Example, Prediction
 from dspex.language.signatures.content import Cited
 from dspex.learning.evaluation.answer_metrics import answer_match, passage_match
-from dspex.learning.evaluation.metric import Metric, metric_name
+from dspex.learning.evaluation.metric import Metric
 from dspex.learning.evaluation.plain import plain
 from dspex.learning.evaluation.retrieval_metrics import (
+    MetricRegistry,
     average_precision,
     hit_at,
     ndcg_at,
@@ -80,9 +81,8 @@ def f1(example: Example, prediction: Prediction) -> float:
     return sum(_f1(_text(example[name]), _text(prediction[name])) for name in common) / len(common)
 
 
-METRICS: Mapping[str, Metric] = {
-    metric_name(metric): metric
-    for metric in (
+METRICS: Mapping[str, Metric] = MetricRegistry(
+    (
         exact_match,
         contains,
         f1,
@@ -95,7 +95,7 @@ METRICS: Mapping[str, Metric] = {
         average_precision,
         ndcg_at(10),
     )
-}
+)
 
 
 def _same(expected: object, actual: object) -> bool:

@@ -6,8 +6,10 @@ passage. `pytrec_eval` gives the same figures.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, Final
 
 import msgspec
 
@@ -16,7 +18,7 @@ from dspex.errors import DefinitionError
 from dspex.execution.retrieval.sentences import sentence_spans
 from dspex.language.records import Example, Prediction
 from dspex.language.signatures.content import Cited
-from dspex.learning.evaluation.metric import Metric
+from dspex.learning.evaluation.metric import Metric, metric_name
 
 __all__ = [
     "average_precision",
@@ -27,32 +29,72 @@ __all__ = [
     "supported",
 ]
 
-_Figure = Callable[[Sequence[float], Sequence[float]], float]
+
+class MetricRegistry(Mapping[str, Metric]):
+    """Metrics by name; those of the first `k` results have one for every `k`, such as recall@4."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        """Take the metrics that are listed."""
+        self._metrics = {metric_name(metric): metric for metric in metrics}
+
+    def __getitem__(self, name: str) -> Metric:
+        """Return the metric of a name."""
+        match = _NAME.fullmatch(name)
+        return self._metrics[name] if match is None else _at(match[1], int(match[2]))
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names that are listed."""
+        return iter(self._metrics)
+
+    def __len__(self) -> int:
+        """Return the number of listed metrics."""
+        return len(self._metrics)
 
 
-def _check_cutoff(k: int) -> None:
+def _recall(gains: Sequence[float], ideal: Sequence[float], k: int) -> float:
+    return sum(gain > 0 for gain in gains[:k]) / len(ideal)
+
+
+def _hit(gains: Sequence[float], _ideal: Sequence[float], k: int) -> float:
+    return float(any(gain > 0 for gain in gains[:k]))
+
+
+def _ndcg(gains: Sequence[float], ideal: Sequence[float], k: int) -> float:
+    return _dcg(gains[:k]) / _dcg(ideal[:k])
+
+
+_CUTOFFS: Final = {"recall": _recall, "hit": _hit, "ndcg": _ndcg}
+_NAME: Final = re.compile(rf"({'|'.join(_CUTOFFS)})@([1-9]\d{{0,5}})")
+
+
+@cache
+def _at(kind: str, k: int) -> Metric:
+    def score(example: Example, prediction: Prediction) -> float:
+        return _CUTOFFS[kind](*_judged(example, prediction), k)
+
+    score.__name__ = score.__qualname__ = f"{kind}@{k}"
+    return score
+
+
+def _checked(kind: str, k: int) -> Metric:
     if not isinstance(k, int) or k < 1:
         raise DefinitionError(f"the number of passages to look at is at least 1, not {k!r}")
+    return _at(kind, k)
 
 
 def recall_at(k: int) -> Metric:
     """Return the metric: the share of what is relevant among the first `k`."""
-    _check_cutoff(k)
-    return _metric(
-        f"recall@{k}", lambda gains, ideal: sum(gain > 0 for gain in gains[:k]) / len(ideal)
-    )
+    return _checked("recall", k)
 
 
 def hit_at(k: int) -> Metric:
     """Return the metric: 1 if anything relevant is among the first `k`, else 0."""
-    _check_cutoff(k)
-    return _metric(f"hit@{k}", lambda gains, _: float(any(gain > 0 for gain in gains[:k])))
+    return _checked("hit", k)
 
 
 def ndcg_at(k: int) -> Metric:
     """Return the metric: normalized discounted cumulative gain (Järvelin and Kekäläinen, 2002)."""
-    _check_cutoff(k)
-    return _metric(f"ndcg@{k}", lambda gains, ideal: _dcg(gains[:k]) / _dcg(ideal[:k]))
+    return _checked("ndcg", k)
 
 
 def reciprocal_rank(example: Example, prediction: Prediction) -> float:
@@ -85,14 +127,6 @@ def supported(example: Example, prediction: Prediction) -> float:
     counts = [(len(list(sentence_spans(item.text))), bool(item.sources)) for item in statements]
     total = sum(count for count, _ in counts)
     return sum(count for count, has_source in counts if has_source) / total if total else 1.0
-
-
-def _metric(name: str, figure: _Figure) -> Metric:
-    def score(example: Example, prediction: Prediction) -> float:
-        return figure(*_judged(example, prediction))
-
-    score.__name__ = score.__qualname__ = name
-    return score
 
 
 def _judged(example: Example, prediction: Prediction) -> tuple[list[float], list[float]]:

@@ -254,8 +254,8 @@ async def search_collection(operations: Operations, request: SearchCollection) -
         row=collection,
     )
     result = await retriever.search(request.query, request.k, request.where)
-    note = None
-    if len(result) < request.k and request.mode != "whole":
+    note = None if result or collection.documents else "the collection has no documents"
+    if note is None and len(result) < request.k and request.mode != "whole":
         fitting = " that meets the conditions" if request.where else ""
         note = f"fewer than {request.k}: the collection has no other passage{fitting}"
         if request.mode == "lexical":

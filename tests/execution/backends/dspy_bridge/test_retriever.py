@@ -1,6 +1,7 @@
 """Retrievers of dspy in a worker, and imported programs that keep theirs."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -90,3 +91,27 @@ async def test_embedders_by_name_are_those_of_the_parent(newest: str, folder: st
         spent = RunContext(embedders=context.embedders, budget=Budget(tokens=1))
         with pytest.raises(BudgetError):
             await retrieve.acall(spent, query="a longer query about the return of a lamp")
+
+
+async def test_a_server_of_colbert_searches(newest: str, folder: str) -> None:
+    requests: list[str] = []
+    rows = [{"text": "You can return a lamp.", "pid": 7, "rank": 1, "score": 21.5}]
+    body = json.dumps({"topk": rows}).encode()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append((await reader.readuntil(b"\r\n\r\n")).decode().split()[1])
+        head = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    async with (
+        asyncio.timeout(120),
+        await asyncio.start_server(answer, "127.0.0.1", 0) as server,
+        DspyBackend(config(newest, folder)) as bridge,
+    ):
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/search"
+        colbert = DspyRetriever("dspy:ColBERTv2", bridge, init={"url": url})
+        (passage,) = await colbert.search("return a lamp", 3)
+    assert (passage.text, passage.id, passage.score) == ("You can return a lamp.", "7", 21.5)
+    assert requests == ["/search?query=return+a+lamp&k=3"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,15 +43,10 @@ async def looking(folder: Path, **config: Any) -> AsyncIterator[tuple[Server, Sc
         provide = executor.context_provider
 
         async def provide_model(workspace: str, context: Any) -> Any:
-            provided = await provide(workspace, context)
-            return type(provided)(**{**fields(provided), "model": model})
+            return msgspec.structs.replace(await provide(workspace, context), model=model)
 
         executor.context_provider = provide_model
         yield server, model
-
-
-def fields(context: Any) -> dict[str, Any]:
-    return {name: getattr(context, name) for name in type(context).__dataclass_fields__}
 
 
 def form(*parts: tuple[str, bytes, str], boundary: str = "xyz") -> bytes:
@@ -115,6 +111,22 @@ async def test_a_stored_execution_holds_the_hash_and_cannot_be_retried(tmp_path:
         refusal = await server.ask("POST", "/v1/actions/retry_execution", body=retry)
         assert (refusal.status, refusal.json["error"]["type"]) == (409, "ConflictError")
         assert "are redacted" in refusal.json["error"]["message"]
+
+
+async def test_graphql_takes_a_picture_as_a_data_uri(tmp_path: Path) -> None:
+    query = """mutation($inputs: JSON!) {
+      executeProgram(input: {name: "look", inputs: $inputs}) { status outputs }
+    }"""
+    url = f"data:image/png;base64,{base64.b64encode(png(5, 5)).decode()}"
+    async with looking(tmp_path) as (server, model):
+        for photo in (url, {"url": url}):
+            answer = await server.graphql(query, inputs={"photo": photo, "q": "?"})
+            assert answer["data"]["executeProgram"] == {
+                "status": "COMPLETED",
+                "outputs": {"a": "yes"},
+            }
+            content = model.requests[-1].messages[-1].content
+            assert ImagePart(media_type="image/png", data=png(5, 5)) in content
 
 
 async def test_small_inputs_are_stored_whole(tmp_path: Path) -> None:
