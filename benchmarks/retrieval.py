@@ -11,8 +11,9 @@ the exact ranking, which NumPy computes. The first search of each kind is report
 into memory what later ones find there. With `--memory 128` the vectors do not fit there: PostgreSQL
 searches them by HNSW, and SQLite reads them in portions.
 
-`--million` adds a million tiny documents without vectors instead, and measures what memory that
-takes: it may not grow with their number.
+`--million` adds a million tiny documents instead, with vectors of 16 dimensions by the embedder
+that hashes words, and measures what memory that takes: it may not grow with their number. Progress
+is printed, with CPU seconds, which other programs do not change.
 
 The data is in `../shared` beside the repository, or in DSPEX_SHARED.
 """
@@ -37,7 +38,9 @@ from typing import Any
 import numpy as np
 
 from dspex.bootstrap import new_id, open_services
-from dspex.execution.clients.embedder import EmbeddingKind, Embeddings
+from dspex.execution.clients.embedder import Embedder, EmbeddingKind, Embeddings
+from dspex.execution.clients.hashing_embedder import HashingEmbedder
+from dspex.execution.retrieval.retriever import SearchMode
 from dspex.language.records import Usage
 from dspex.operations.collections import actions
 from dspex.operations.collections.collection_storage import CollectionStorage
@@ -54,7 +57,8 @@ from dspex.testing.postgres import PostgresServer
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("DSPEX_SHARED", HERE.parents[1] / "shared"))
 DIMENSIONS, K, AT_ONCE = 384, 10, 5_000
-TINY_AT_ONCE, MOST_GROWTH_MB = 10_000, 64
+TINY_AT_ONCE, TINY_DIMENSIONS, MOST_GROWTH_MB = 10_000, 16, 64
+TINY_MODES: tuple[SearchMode, ...] = ("lexical", "dense", "hybrid")
 FIRST = 5  # searches that are not counted
 P95_MS = {"sqlite": 60.0, "postgres": 20.0}
 RARE: Mapping[str, Any] = {"percent": 7}
@@ -106,10 +110,10 @@ class StoredVectors:
 class OneEmbedder:
     default = "stored"
 
-    def __init__(self, embedder: StoredVectors) -> None:
+    def __init__(self, embedder: Embedder) -> None:
         self.embedder_of_all = embedder
 
-    async def embedder(self, _workspace: str, _name: str) -> StoredVectors:
+    async def embedder(self, _workspace: str, _name: str) -> Embedder:
         return self.embedder_of_all
 
 
@@ -130,16 +134,17 @@ class Side:
         self.documents, self.queries = vectors
 
     async def measure(self, *, tiny: int | None) -> dict[str, float]:
-        async with self.session():
+        vectors = StoredVectors(self.documents, self.queries)
+        async with self.session(HashingEmbedder(TINY_DIMENSIONS) if tiny else vectors):
             if tiny:
                 return await self.add_tiny(tiny)
             return {**await self.add(), **await self.searches()}
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[None]:
-        """Open the database in this process; the embedder is that of the benchmark."""
+    async def session(self, embedder: Embedder) -> AsyncIterator[None]:
+        """Open the database in this process; all collections have this embedder."""
         async with open_services(self.settings) as services:
-            embedders = OneEmbedder(StoredVectors(self.documents, self.queries))
+            embedders = OneEmbedder(embedder)
             dependencies = services.operations.dependencies.with_services(
                 {CollectionEmbedders: embedders}
             )
@@ -173,6 +178,7 @@ class Side:
             seconds.append(time.perf_counter() - start)
             embedded.append(sum(job.embedded_chunks for job in jobs))
         assert embedded == [len(self.documents), 0], embedded
+        print(f"{len(self.documents)} chunks are stored", flush=True)
         return {
             "added, chunks a second": len(self.documents) / seconds[0],
             "unchanged, chunks a second": len(self.documents) / seconds[1],
@@ -192,9 +198,9 @@ class Side:
 
     async def add_tiny(self, count: int) -> dict[str, float]:
         """Add documents of two words, and search them."""
-        collection = CreateCollection(name="benchmark", embedder="none")
+        collection = CreateCollection(name="benchmark", embedder="hash")
         await self.operations.perform(actions.create_collection, collection)
-        sizes, start = [], time.perf_counter()
+        sizes, start, cpu = [], time.perf_counter(), time.process_time()
         for first in range(0, count, TINY_AT_ONCE):
             await self.add_documents(
                 [
@@ -203,14 +209,23 @@ class Side:
                 ]
             )
             sizes.append(peak_mb())
-        seconds = time.perf_counter() - start
+            if len(sizes) % 10 == 0:
+                seconds, used = time.perf_counter() - start, time.process_time() - cpu
+                print(
+                    f"{len(sizes) * TINY_AT_ONCE} documents: {seconds:.0f} s, {used:.0f} s of CPU, "
+                    f"{sizes[-1]:.1f} MB",
+                    flush=True,
+                )
+        seconds, used = time.perf_counter() - start, time.process_time() - cpu
         for query in (f"{count - 1}", "lamp"):
-            request = SearchCollection(collection="benchmark", query=query, mode="lexical")
-            result = await self.operations.perform(actions.search_collection, request)
-            assert result.collection.documents == count, result.collection
-            assert result.passages, query
+            for mode in TINY_MODES:
+                request = SearchCollection(collection="benchmark", query=query, mode=mode)
+                result = await self.operations.perform(actions.search_collection, request)
+                assert result.collection.documents == count, result.collection
+                assert result.passages, (query, mode)
         return {
             "seconds": seconds,
+            "CPU seconds of this process": used,
             "chunks a second": count / seconds,
             "memory after 20,000, MB": sizes[min(1, len(sizes) - 1)],
             "memory after all, MB": sizes[-1],
@@ -295,7 +310,7 @@ def main() -> int:
     count, searches = (20_000, 100) if options.quick else (100_000, 400)
     texts = questions()
     base = base_vectors(texts)
-    stored = 1 if options.million else count  # tiny documents have no vectors
+    stored = 1 if options.million else count
     vectors = perturbed(base, stored, 1), perturbed(base, searches, 2)
     failures: list[str] = []
     results: dict[str, Any] = {"chunks": options.million or count, "memory": options.memory}

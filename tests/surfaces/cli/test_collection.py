@@ -41,7 +41,9 @@ def test_files_are_added_searched_replaced_and_removed(
     (folder / "handbook" / "delivery.md").write_text("Deliveries of lamps take four days.")
     run("collection", "add", "handbook", "handbook/*s.md", "handbook/delivery.md")
     assert "2 documents: 1 unchanged, 1 chunk stored, 1 embedded" in capsys.readouterr().out
-    run("collection", "rebuild", "handbook", "--embedder", "none")
+    run("collection", "rebuild", "handbook", "--embedder", "none", "--json")
+    (job,) = json.loads(capsys.readouterr().out)
+    assert (job["operation"], job["status"], job["chunks"]) == ("rebuild", "completed", 2)
     run("collection", "search", "handbook", "lamps", "--mode", "lexical")
     assert "four days" in capsys.readouterr().out
     run("collection", "remove", "handbook", "handbook/delivery.md")

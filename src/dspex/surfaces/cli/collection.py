@@ -94,8 +94,14 @@ def create_command(
 @click.argument("files", nargs=-1, required=True)
 @workspace_option
 @state_option
+@json_option
 def add_command(
-    *, name: str, files: Sequence[str], workspace: str | None, state_dir: Path | None
+    *,
+    name: str,
+    files: Sequence[str],
+    workspace: str | None,
+    state_dir: Path | None,
+    as_json: bool,
 ) -> int:
     """Add the documents in FILES (text, Markdown, HTML, csv, jsonl, PDF) to a collection.
 
@@ -116,7 +122,7 @@ def add_command(
     jobs = with_store(state_dir, work)
     for failure in failures:
         say(f"{click.style('error:', fg='red', bold=True)} {failure}")
-    return max(1 if failures else 0, _show_jobs(jobs))
+    return max(1 if failures else 0, _show_jobs(jobs, as_json=as_json))
 
 
 def _document(document: SourceDocument) -> dict[str, Any]:
@@ -182,7 +188,7 @@ async def _finish(
             await asyncio.gather(follower, return_exceptions=True)
 
 
-def _show_jobs(jobs: Sequence[IngestionRecord]) -> int:
+def _show_jobs(jobs: Sequence[IngestionRecord], *, as_json: bool) -> int:
     completed = [job for job in jobs if job.status == "completed"]
     for job in jobs:
         if job.status != "completed":
@@ -193,7 +199,9 @@ def _show_jobs(jobs: Sequence[IngestionRecord]) -> int:
                 f"`dspex job resume {job.id}` continues it, in a worker (`dspex worker start`); "
                 f"`dspex job cancel {job.id}` gives it up"
             )
-    if completed:
+    if as_json:
+        show_json([visible_values(job) for job in jobs])
+    elif completed:
         unchanged = sum(job.unchanged or 0 for job in completed)
         documents = sum(job.documents for job in completed)
         chunks = sum(job.chunks or 0 for job in completed)
@@ -211,6 +219,7 @@ def _show_jobs(jobs: Sequence[IngestionRecord]) -> int:
 @chunking_option
 @workspace_option
 @state_option
+@json_option
 def rebuild_command(
     *,
     name: str,
@@ -218,6 +227,7 @@ def rebuild_command(
     chunking: str | None,
     workspace: str | None,
     state_dir: Path | None,
+    as_json: bool,
 ) -> int:
     """Divide and embed all documents again; searches use the old index until then."""
 
@@ -228,7 +238,7 @@ def rebuild_command(
         job = await operations.perform(rebuild_collection, request)
         return await _finish(services, operations, job)
 
-    return _show_jobs([with_store(state_dir, work)])
+    return _show_jobs([with_store(state_dir, work)], as_json=as_json)
 
 
 @collection_command.command("search")
