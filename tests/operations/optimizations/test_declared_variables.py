@@ -64,6 +64,19 @@ async def test_a_search_varies_what_it_declares_and_the_version_keeps_it(tmp_pat
         program = await program_value(at.operations, await at.program())
         assert program.assignment["heat"] == 0.9
         assert program.space["heat"].paths == ("self.temperature",)
+        assert max(row.best["importance"], key=row.best["importance"].get) == "heat"
+
+
+async def test_a_job_stores_what_each_value_of_its_winner_adds(tmp_path: Path) -> None:
+    async with here(tmp_path, ScriptedModel(reply)) as at:
+        store = at.services.operations.dependencies.store
+        await a_program(store, backend="native")
+        await a_dataset(store, ROWS)
+        settings = {"holdout": 0.5, "options": {"trials": 6}, "rows": 20, "ablate": True}
+        row = await at.ended("create_optimization", search_over(HEAT, configuration=settings))
+        ablation = row.best["ablation"]
+        assert ablation.keys() == row.best["values"].keys()
+        assert (ablation["heat"]["pairs"], ablation["heat"]["low"] > 0) == (30, True)
 
 
 async def test_a_search_that_finds_nothing_better_declares_nothing(tmp_path: Path) -> None:
@@ -244,3 +257,4 @@ async def test_space_and_values_go_along_to_an_optimizer_of_dspy(tmp_path: Path)
         program = await program_value(at.operations, await at.program())
         assert {"heat", "room", "self.demos"} <= program.space.keys()
         assert program.assignment["self.demos"]
+        assert "+++ self, after" in row.best["prompt_changes"]

@@ -84,6 +84,31 @@ def test_an_optimization_is_stored_with_the_version_that_it_made(
     assert "trial 0 ties with trials 1 and 2" in shown
 
 
+def test_a_stored_optimization_shows_importance_ablation_and_the_prompts(
+    target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = target.partition(".")[0]
+    rate = "def rate(row, reply, calls=[0]): calls[0] += 1; return min(1.0, calls[0] / 60)\n"
+    Path(f"{module}.py").write_text(CODE + rate)
+    code, out, err = call(
+        capsys,
+        *("optimize", target, "data.csv", "--backend", "mock", "--metric", f"{module}.py:rate"),
+        *("--where", "split=train", "--test", "split=test", "--insist", "--store", "--ablate"),
+        *("--optimizer", "LabeledFewShot", "--option", "candidates=2"),
+    )
+    assert code == 0, out + err
+    assert "the winner against itself without each value" in out
+    (row,) = listed(capsys, "optimization", "optimization_jobs")
+    assert row["best"]["ablation"].keys() == row["best"]["values"].keys() == {"self.demos"}
+    assert row["best"]["importance"].keys() >= {"self.demos"}
+    code, text, _ = call(capsys, "optimization", "show", row["id"])
+    assert code == 0
+    for part in ("without each value", "prompts:", "+++ self, after", "demos  "):
+        assert part in text, part
+    stored = json.loads(call(capsys, "optimization", "show", row["id"], "--json")[1])
+    assert stored["best"]["prompt_changes"] == row["best"]["prompt_changes"] != ""
+
+
 def test_what_cannot_be_stored_is_shown_and_warned_about(
     target: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

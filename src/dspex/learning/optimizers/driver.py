@@ -2,7 +2,7 @@
 
 import asyncio
 import warnings as python_warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -11,8 +11,9 @@ from dspex.errors import BudgetError, DefinitionError, ExecutionError
 from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, module_of
 from dspex.language.programs import Program
-from dspex.learning.evaluation import Dataset, Report
+from dspex.learning.evaluation import Comparison, Dataset, Report
 from dspex.learning.evaluation.evaluate import Metrics, metrics_by_name
+from dspex.learning.optimizers.ablation import ablate_winner
 from dspex.learning.optimizers.checks import check_models, check_optimizer, check_splits
 from dspex.learning.optimizers.current_values import as_program
 from dspex.learning.optimizers.estimate import (
@@ -176,6 +177,7 @@ class _Driver:
         best = self._best()
         unmet = self._unmet(best)
         verdict = await self._verdict(best, unmet)
+        ablation = await self._ablation(best, verdict)
         self._warn_of_failures(best, verdict if isinstance(verdict, Verdict) else None)
         kept_reason = self._reason_kept(best, verdict, unmet)
         better: P = program.assign(best.candidate.assignment)  # type: ignore[assignment]
@@ -196,6 +198,7 @@ class _Driver:
             stopped=stop_reason or self._stop_reason(),
             warnings=tuple(self.warnings),
             incomparable=verdict if isinstance(verdict, str) else None,
+            ablation=ablation,
         )
 
     async def _run_search(self, proposer: Proposer) -> None:
@@ -444,6 +447,24 @@ class _Driver:
         return judge(
             before, after, self.goal, alpha=self.search.alpha, seed=self.search.seed, unmet=unmet
         )
+
+    async def _ablation(
+        self, best: Trial, verdict: Verdict | str | None
+    ) -> Mapping[str, Comparison]:
+        """Compare the winner with itself without each value, if that is wanted."""
+        if not self.search.ablate:
+            return {}
+        comparisons, problem = await ablate_winner(
+            best,
+            self.task.train if self.search.test is None else self.search.test,
+            runner=self.runner,
+            replies=self.replies,
+            whole=verdict.after if isinstance(verdict, Verdict) else None,
+            alpha=self.search.alpha,
+        )
+        if problem:
+            self._warn(problem)
+        return comparisons
 
     def _reason_kept(
         self, best: Trial, verdict: Verdict | str | None, unmet: Sequence[str]

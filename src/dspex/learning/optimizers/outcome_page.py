@@ -51,6 +51,7 @@ def outcome_page(outcome: Outcome[Any], title: str) -> str:
         section("Trials and held-out rows", plot_figure(outcome)),
         section("What changed", preformatted(outcome.changes(is_short=True), is_diff=True)),
         _importance(outcome),
+        _ablation(outcome),
         section("Prompts", *_prompts(outcome), class_="prompts"),
         _held_out_rows(outcome.verdict),
         section("All trials", _trials(outcome)),
@@ -201,6 +202,17 @@ def _importance(outcome: Outcome[Any]) -> Markup:
     ]
     head = ("variable", "share of the scores' variance", "0 to 1")
     return section("What mattered", table(head, rows, numeric=(1,)))
+
+
+def _ablation(outcome: Outcome[Any]) -> Markup:
+    if not outcome.ablation:
+        return Markup()
+    rows = [
+        (short_name(name), f"{each.difference:+.3f}", str(each.interval), f"{each.p_value:.2g}")
+        for name, each in outcome.ablation.items()
+    ]
+    head = ("value of", "difference that it makes", "95% interval", "p")
+    return section("What each value is worth", table(head, rows, numeric=(1, 2, 3)))
 
 
 def _prompts(outcome: Outcome[Any]) -> Iterator[Content]:

@@ -14,7 +14,7 @@ from dspex.execution.clients import Budget
 from dspex.execution.modules import Module, module_of
 from dspex.language.programs import Program
 from dspex.language.records import Example, Usage
-from dspex.learning.evaluation import Dataset
+from dspex.learning.evaluation import Comparison, Dataset
 from dspex.learning.optimizers.control import Control
 from dspex.learning.optimizers.current_values import as_program, current_values
 from dspex.learning.optimizers.front import Front
@@ -90,6 +90,8 @@ class Search:
             a sequential test is made after each part. A better candidate is stopped with a
             probability of at most 20%, and seldom if it is much better. For one metric with scores
             from 0 to 1 and no limits.
+        ablate: compare the winner with itself without each of its values, on the held-out rows or
+            else the training rows; for `Outcome.ablation`, and as far as the budget goes.
         seed: of all random choices; the same seed and the same replies lead to the same program.
         on_trial: called with each finished trial.
         on_progress: called after each trial with an event: a readable message, and the attributes
@@ -113,6 +115,7 @@ class Search:
     concurrency: int = 8
     trials_at_once: int = 1
     race: bool = False
+    ablate: bool = False
     seed: int = 0
     on_trial: Callable[[Trial], None] | None = None
     on_progress: Callable[[Event], None] | None = None
@@ -160,6 +163,7 @@ class Outcome(Generic[P]):
     unchanged program. `new_calls` counts the calls of this run, `spent` also those of earlier runs
     with the same journal. `stopped` is the reason for an early end, `warnings` are about the data.
     `incomparable` is why the winner could not be compared on the held-out rows.
+    `ablation` has the difference that each value of the winner makes, if the search ablated it.
     `estimated` holds the expected figures by trial number, given all trials; the best was chosen by
     them.
     """
@@ -180,6 +184,7 @@ class Outcome(Generic[P]):
     objective: str = ""
     tie: str = ""
     incomparable: str | None = None
+    ablation: Mapping[str, Comparison] = field(default_factory=dict)
 
     @property
     def result(self) -> OutcomeKind:

@@ -46,6 +46,7 @@ _OPTIMIZATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "holdout": (int, float),
     "insist": bool,
     "race": bool,
+    "ablate": bool,
     "maximize": str,
     "subject_to": list,
     "alpha": (int, float),

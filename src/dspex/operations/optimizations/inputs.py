@@ -27,8 +27,9 @@ class CreateOptimization(ProgramOnDataset):
     none), "maximize" (a figure such as "f1" or "-usd"; default: the first metric), "subject_to"
     (limits such as ["exact_match>=0.9", "p95<2s"]), "alpha" (0.05, of the paired test), "on_error"
     (the score of a failed row; default: the worst), "insist" (accept the winner even without a
-    significant improvement), "race" (stop a candidate as soon as it cannot win any more), "options"
-    for the optimizer, and "compile" for an optimizer of dspy.
+    significant improvement), "race" (stop a candidate as soon as it cannot win any more), "ablate"
+    (compare the winner with itself without each of its values), "options" for the optimizer, and
+    "compile" for an optimizer of dspy.
     `variables` and `constraints` are searched beside those of the program, and replace variables of
     the same places; see `create_program`. `budget` may hold "usd", "tokens", "calls" and "seconds"
     (of work; time in the queue does not count).

@@ -25,6 +25,7 @@ from dspex.learning.optimizers import (
     aoptimize,
 )
 from dspex.learning.optimizers.dspy_options import DSPY_OPTIMIZERS
+from dspex.learning.optimizers.prompts import prompt_diff
 from dspex.learning.optimizers.registry import OPTIMIZERS
 from dspex.learning.optimizers.reply_store import ReplyStore
 from dspex.learning.optimizers.verdict import Verdict, judge
@@ -95,6 +96,7 @@ class OptimizationHandler:
             test=data[1],
             insists=bool(settings.get("insist")),
             race=bool(settings.get("race")),
+            ablate=bool(settings.get("ablate")),
             **goal_of(settings),
             budget=Budget(**job.budget),
             journal=material.journal,
@@ -140,11 +142,12 @@ class OptimizationHandler:
     ) -> OptimizationResult:
         train, test = data
         settings = job.configuration
-        if settings.get("race"):
-            raise DefinitionError(
-                f"dspy's {job.optimizer} scores its candidates itself and cannot race them; leave "
-                "'race' out of the configuration"
-            )
+        for part in ("race", "ablate"):
+            if settings.get(part):
+                raise DefinitionError(
+                    f"dspy's {job.optimizer} scores its candidates itself and cannot {part} them; "
+                    f"leave {part!r} out of the configuration"
+                )
         context = await self._environment.answered(run, answers)
         backend = await _optimizing(material)
         search = Search(test=test, insists=bool(settings.get("insist")), **goal_of(settings))
@@ -167,16 +170,17 @@ class OptimizationHandler:
             context,
             on_progress=lambda event, details: _report_dspy(run, event, details),
         )
+        modules = [BackendModule(each, backend) for each in (program, better)]
         judgement: Verdict | str | None = None
         if test is not None:
-            original, improved = (BackendModule(each, backend) for each in (program, better))
-            before = await aevaluate(original, test, material.metrics, context=context)
-            after = await aevaluate(improved, test, material.metrics, context=context)
+            before, after = [
+                await aevaluate(module, test, material.metrics, context=context)
+                for module in modules
+            ]
             judgement = judge(before, after, goal, alpha=search.alpha)
         verdict = judgement if isinstance(judgement, Verdict) else None
-        values = {
-            "best": {"label": f"dspy's {job.optimizer}", "metric": name, **verdict_values(verdict)}
-        }
+        best = {"label": f"dspy's {job.optimizer}", "metric": name, **verdict_values(verdict)}
+        values = {"best": {**best, "prompt_changes": prompt_diff(modules[0], modules[1])}}
         keeps = (
             judgement is not None
             and not (verdict is not None and verdict.is_better)

@@ -19,6 +19,10 @@ from dspex.operations.jobs.job import (
 class OptimizationJobRecord(ProgramJobRecord):
     """One optimization. `best` and `progress` show its state; its trials are rows of their own.
 
+    `best` has, among others, the changes of the winner, `importance` (each variable's share of the
+    scores' variance), `prompt_changes` (a diff), and, if the job ablates, `ablation`: the winner
+    compared with itself without each value.
+
     `program_version_id` is the version that it starts from. `needs` is the code root and revision
     that a worker must have. `result_version_id` is the new program version, or None if no
     significantly better one was found. With `trial_id`, the job does not search: it compares this

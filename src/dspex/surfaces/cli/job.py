@@ -32,7 +32,7 @@ from dspex.surfaces.cli.output import failure_text, fields_text, json_option, sh
 from dspex.surfaces.cli.references import find_row
 from dspex.surfaces.cli.rows import names_of
 from dspex.surfaces.cli.table import table, time_text
-from dspex.surfaces.cli.trials import front_text, trials_text
+from dspex.surfaces.cli.trials import front_text, trials_text, worth_texts
 
 _COLUMNS = ("kind", "status", "subject", "progress", "waiting", "created_at", "id")
 _SUBJECTS = ("program", "collection")  # what a job works on
@@ -231,6 +231,9 @@ def _parts(values: Mapping[str, Any]) -> Iterator[str]:
         yield front_text(front)
     if best:
         yield _best_text(best)
+        yield from worth_texts(best.get("importance") or {}, best.get("ablation") or {})
+        if prompts := best.get("prompt_changes"):
+            yield f"prompts:\n{prompts}"
 
 
 def _best_text(best: Mapping[str, Any]) -> str:

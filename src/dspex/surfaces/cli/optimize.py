@@ -164,6 +164,9 @@ _ABOVE_0 = click.FloatRange(0, min_open=True)
 @click.option(
     "--insist", is_flag=True, help="Keep the winner even without a significant improvement."
 )
+@click.option(
+    "--ablate", is_flag=True, help="Measure what each value of the winner adds, within the budget."
+)
 @click.option("--race", is_flag=True, help="Stop a candidate as soon as it cannot win any more.")
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -340,6 +343,7 @@ def _search(flags: dict[str, Any], data: Path) -> Search:
         test=datasets.get("test"),
         insists=flags["insist"],
         race=flags["race"],
+        ablate=flags["ablate"],
         alpha=flags["alpha"],
         maximize=maximize,
         subject_to=subject_to,

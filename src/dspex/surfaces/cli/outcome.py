@@ -8,13 +8,10 @@ import click
 
 from dspex.error_text import quantity
 from dspex.learning.optimizers import Outcome
-from dspex.learning.optimizers.labels import short_name
 from dspex.surfaces.cli.output import say, show_json
 from dspex.surfaces.cli.table import short_id
-from dspex.surfaces.cli.trials import front_text, trials_text
+from dspex.surfaces.cli.trials import front_text, trials_text, worth_texts
 from dspex.surfaces.cli.winner import StoredWinner, is_changed
-
-MIN_SHARE = 0.05
 
 
 def _json(outcome: Outcome[Any]) -> dict[str, Any]:
@@ -30,6 +27,7 @@ def _json(outcome: Outcome[Any]) -> dict[str, Any]:
         "kept": outcome.kept,
         "changes": outcome.changes(),
         "importance": outcome.importance(),
+        "ablation": {name: each.to_dict() for name, each in outcome.ablation.items()},
         "spent": {
             "calls": outcome.spent.calls,
             "usd": outcome.spent.cost_usd,
@@ -66,12 +64,9 @@ def _show(outcome: Outcome[Any], out: Path | None, stored: StoredWinner | None) 
         click.echo(f"\n{front_text(front)}")
     changes = outcome.changes(is_short=True)
     click.echo(f"\nbest: trial {outcome.best.number}\n{changes}\n\n{outcome.conclusion}")
-    if shares := [
-        f"{short_name(name)} {share:.2f}"
-        for name, share in outcome.importance().items()
-        if share >= MIN_SHARE
-    ]:
-        click.echo(f"importance, as a share of the scores' variance: {', '.join(shares)}")
+    ablation = {name: each.to_dict() for name, each in outcome.ablation.items()}
+    for text in worth_texts(outcome.importance(), ablation):
+        click.echo(text)
     spent = outcome.spent
     cost = "unknown cost" if spent.cost_usd is None else f"${spent.cost_usd:.4f}"
     click.echo(
