@@ -145,6 +145,9 @@ def test_patterns_and_folders_give_each_file_once(
     assert keys == ["handbook/b.md", "handbook/a.md", "handbook/sub/c.txt"]
     with pytest.raises(DefinitionError, match=r"none/\*\.md: there is no such file"):
         list(read_files("none/*.md"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DefinitionError, match="empty: no file in this folder can be read; suffixe"):
+        list(read_files("empty"))
 
 
 def test_every_suffix_has_one_reader() -> None:

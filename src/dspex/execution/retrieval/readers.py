@@ -121,12 +121,14 @@ def matching_files(pattern: str | Path) -> Iterator[Path]:
         DefinitionError: nothing matches.
     """
     path = Path(pattern)
+    problem = "there is no such file, and no file matches the pattern"
     if path.is_dir():
         paths = [item for item in sorted(path.rglob("*")) if item.suffix.lower() in _BY_SUFFIX]
+        problem = f"no file in this folder can be read; suffixes are: {_SUFFIXES}"
     else:
         paths = [path] if path.exists() else [Path(name) for name in _glob(str(pattern))]
     if not paths:
-        raise DefinitionError(f"{pattern}: there is no such file, and no file matches the pattern")
+        raise DefinitionError(f"{pattern}: {problem}")
     yield from paths
 
 
@@ -138,9 +140,7 @@ def _reader_of(path: Path) -> FileReader:
     reader = _BY_SUFFIX.get(path.suffix.lower())
     if reader is None:
         kind = f"a {path.suffix} file" if path.suffix else "a file without extension"
-        raise DefinitionError(
-            f"{path}: {kind} cannot be read; suffixes are: {', '.join(sorted(_BY_SUFFIX))}"
-        )
+        raise DefinitionError(f"{path}: {kind} cannot be read; suffixes are: {_SUFFIXES}")
     return reader
 
 
@@ -205,3 +205,4 @@ READERS: Mapping[str, FileReader] = {
     )
 }
 _BY_SUFFIX = {suffix: reader for reader in READERS.values() for suffix in reader.suffixes}
+_SUFFIXES = ", ".join(sorted(_BY_SUFFIX))

@@ -9,6 +9,7 @@ from typing import Any, Final
 from dspex.error_text import quantity
 from dspex.errors import ModelError, ModelTimeoutError
 from dspex.execution.clients.embedder import Embedder, Embeddings
+from dspex.execution.clients.embedding_request import divide, join
 from dspex.execution.retrieval.chunker import Chunker
 from dspex.language.records import Usage
 from dspex.operations.collections.collection_storage import (
@@ -24,7 +25,7 @@ from dspex.operations.jobs import JobRun
 
 _CHUNKS: Final = 256  # embedded and stored together
 _LONG: Final = 50_000  # characters that are divided in a thread
-_LONGEST_S: Final = 600.0  # of embedding one batch
+_LONGEST_S: Final = 600.0  # of one request to the embedder
 
 
 class IndexWriter:
@@ -160,12 +161,17 @@ class IndexWriter:
 
 
 async def embed_documents(embedder: Embedder, texts: Sequence[str]) -> Embeddings:
-    """Return the embeddings of a batch.
+    """Return the embeddings of texts, which are sent in parts that each have a time limit.
 
     Raises:
         ModelError: the embedder failed. If it is too slow, trying again by itself would only make
             people wait that long once more, so that error is not one that a retry may help.
     """
+    parts = [await _embed_part(embedder, part) for part in divide(texts)]
+    return join(parts, embedder.name, embedder.dimensions)
+
+
+async def _embed_part(embedder: Embedder, texts: Sequence[str]) -> Embeddings:
     try:
         async with asyncio.timeout(_LONGEST_S):
             return await embedder.embed(texts, kind="document")
