@@ -71,7 +71,7 @@ class Parameter:
     @property
     def _help(self) -> str:
         parts = [_description(self.name, self.hint, is_reference=self.resource is not None)]
-        if self.default not in (REQUIRED, None, False, {}, []):
+        if self.default not in (REQUIRED, None, False, "", {}, []):
             parts.append(f"Default: {_text(self.default)}.")
         return " ".join(part for part in parts if part)
 

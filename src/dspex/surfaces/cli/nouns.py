@@ -28,10 +28,11 @@ from dspex.surfaces.cli.options import (
     workspace_option,
 )
 from dspex.surfaces.cli.output import fields_text, json_option, say, show_json
-from dspex.surfaces.cli.references import has_names
+from dspex.surfaces.cli.references import has_names, noun_of
 from dspex.surfaces.cli.rows import (
     Names,
     names_of,
+    query_after,
     query_of,
     select_rows,
     show_rows,
@@ -41,7 +42,6 @@ from dspex.surfaces.cli.rows import (
 from dspex.surfaces.cli.table import short_id
 from dspex.surfaces.cli.targets import code_root
 
-_NOUNS = {"api_key": "key", "optimization_job": "optimization"}
 _FIRST = ("name", "version", "kind", "status", "waiting")
 _LAST = ("created_at", "id")
 _DELETE = "delete"
@@ -58,12 +58,7 @@ sort_option = click.option(
 limit_option = click.option(
     "--limit", type=click.IntRange(1, MAX_PAGE), default=20, show_default=True, help="Rows to show."
 )
-after_option = click.option("--after", help="The cursor at the end of the last page.")
-
-
-def noun_of(resource: Resource[Any]) -> str:
-    """Return the name of a resource on the command line."""
-    return _NOUNS.get(resource.name, resource.name.replace("_", "-"))
+after_option = click.option("--after", help="The id of the last row of the page before.")
 
 
 def noun_group(
@@ -168,13 +163,14 @@ def _list_command(
         as_json: bool,
         **references: str | None,
     ) -> int:
-        pairs = [*filters, *([] if after is None else [f"after={after}"])]
-        query = query_of(resource, pairs, sort, limit=limit)
+        query = query_of(resource, filters, sort, limit=limit)
         of = [(named[name], text) for name, text in references.items() if text is not None]
         scope: dict[str, Any] = {"workspace": workspace, "of_all": of_all}
         names: Names = {}
 
         async def select(services: Services, resource: Resource[Any], query: Query) -> list[Any]:
+            if after is not None:
+                query = await query_after(services, resource, query, after, **scope)
             rows = await select_rows(services, resource, query, of=of, **scope)
             shown = [named[column] for column in columns if column in named]
             names.update(await names_of(services, shown, rows, **scope))

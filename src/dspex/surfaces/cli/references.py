@@ -15,6 +15,12 @@ Select = Callable[[Resource[Any], Query], Awaitable[list[Any]]]
 _SHORTEST = 6
 _ID_CHARACTERS = frozenset("0123456789abcdef-")
 _RECENT, _NAMES = 1000, 100
+_NOUNS = {"api_key": "key", "optimization_job": "optimization"}
+
+
+def noun_of(resource: Resource[Any]) -> str:
+    """Return the name of a resource on the command line."""
+    return _NOUNS.get(resource.name, resource.name.replace("_", "-"))
 
 
 def has_names(resource: Resource[Any]) -> bool:
@@ -48,7 +54,7 @@ async def find_row(select: Select, resource: Resource[Any], text: str) -> Any:
         if has_names(resource):
             names = [row.name for row in await select(resource, Query(limit=_NAMES))]
         hint = suggest(text, sorted(set(names)))
-        list_hint = f"`list` shows the {plural}"
+        list_hint = f"`dspex {noun_of(resource)} list` shows the {plural}"
         raise NotFoundError(
             f"there is no {noun} {text!r}" + (f".{hint} {list_hint}" if hint else f"; {list_hint}")
         )

@@ -11,7 +11,7 @@ import click
 from dspex.bootstrap import Services
 from dspex.error_text import suggest
 from dspex.errors import InvalidError, NotFoundError
-from dspex.operations.framework.query_arguments import cursor_of, query_from
+from dspex.operations.framework.query_arguments import continue_after, cursor_of, query_from
 from dspex.operations.framework.resource import Resource
 from dspex.operations.framework.store import Query
 from dspex.surfaces.cli.options import has_database, operations_in, with_store
@@ -63,6 +63,21 @@ async def select_rows(
         return [*await operations.store.select(resource, query)]
     rows: list[Any] = await operations.list(resource, query)
     return rows
+
+
+async def query_after(
+    services: Services, resource: Resource[Any], query: Query, text: str, **scope: Any
+) -> Query:
+    """Return `query` continued after the row that `text` names, or after a cursor of the API.
+
+    Raises:
+        InvalidError: it is neither.
+    """
+    try:
+        row = await find_row(partial(select_rows, services, **scope), resource, text)
+    except NotFoundError:
+        return continue_after(resource, query, text)
+    return continue_after(resource, query, cursor_of(row, query.sort))
 
 
 def stored_rows(
@@ -145,4 +160,4 @@ def show_rows(
     noun = resource.name.replace("_", " ")
     click.echo(table(values, columns) if values else f"no {noun} is stored here, or none fits")
     if cursor is not None:
-        say(f"more: --after {cursor}")
+        say(f"more: --after {rows[-1].id}")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,9 @@ import click
 
 _GAP = "  "
 _NARROWEST = 8
+_MAX_LINES = 5  # of a value in a single row
+_INVISIBLE = ("Mn", "Me", "Cf")  # categories of characters that take no column
+_JOINERS = ("\u200c", "\u200d")  # these shape the letters beside them
 _LEAST = dict.fromkeys(("status", "created_at"), len("interrupted"))  # shorter says nothing
 _COLORS = {
     **dict.fromkeys(("active", "completed", "ready"), "green"),
@@ -27,20 +31,19 @@ def table(
 
     Without a terminal nothing is shortened. A single row that does not fit is shown with an
     attribute a line. An id is shown as its last eight characters, which commands accept.
+    Characters that would move the cursor or turn the direction of the text are replaced.
     """
     cells = {name: [name, *(_cell(row.get(name)) for row in rows)] for name in columns}
-    widths = {name: max(map(len, cells[name])) for name in columns}
+    widths = {name: max(map(_columns, cells[name])) for name in columns}
     width = terminal_width() if width is None else width
     if width is not None and _total(widths) > width:
         for name in columns:
             values = [row.get(name) for row in rows]
             if any(isinstance(value, datetime) for value in values):
                 cells[name] = [name, *map(_short_time, values)]
-                widths[name] = max(map(len, cells[name]))
+                widths[name] = max(map(_columns, cells[name]))
         if len(rows) == 1 and _total(widths) > width:
-            heads = max(map(len, columns))
-            lines = [f"{name:{heads}}{_GAP}{_cell(rows[0].get(name))}" for name in columns]
-            return "\n".join(line.rstrip() for line in lines)
+            return _record({name: _cell(rows[0].get(name)) for name in columns}, width)
         _fit(widths, width)
     lines = []
     for number in range(len(rows) + 1):
@@ -69,6 +72,31 @@ def _short_time(value: object) -> str:
     return value.astimezone().strftime("%m-%d %H:%M") if isinstance(value, datetime) else ""
 
 
+def _record(cells: Mapping[str, str], width: int) -> str:
+    """Return a line for each attribute; the lines that a long value needs begin below its start."""
+    heads = min(max(map(_columns, cells)), width // 2)
+    lines = []
+    for name, cell in cells.items():
+        parts = _wrapped(cell, width - heads - len(_GAP))
+        if len(parts) > _MAX_LINES:
+            parts = [*parts[: _MAX_LINES - 1], f"{parts[_MAX_LINES - 1][:-1]}…"]
+        for head, part in zip([name, *[""] * len(parts)], parts, strict=False):
+            lines.append(f"{_padded(head, heads)}{_GAP}{part}".rstrip())
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return the lines of a text, broken at spaces where there are any."""
+    lines = []
+    while _columns(text) > width:
+        end = len(_start(text, width))
+        space = text.rfind(" ", 1, end + 1)
+        end = end if space < 0 else space
+        lines.append(text[:end])
+        text = text[end:].lstrip()
+    return [*lines, text]
+
+
 def _fit(widths: dict[str, int], width: int) -> None:
     """Shorten the widest columns; where that is not enough, leave out all but the first ones."""
     least = {name: min(size, _LEAST.get(name, _NARROWEST)) for name, size in widths.items()}
@@ -87,13 +115,42 @@ def _total(widths: Mapping[str, int]) -> int:
 
 
 def _styled(name: str, cell: str, width: int) -> str:
-    text = (cell if len(cell) <= width else f"{cell[: width - 1]}…").ljust(width)
+    text = _padded(cell, width)
     color = _COLORS.get(cell) if name == "status" else None
     return text if color is None else click.style(text, fg=color)
 
 
+def _padded(cell: str, width: int) -> str:
+    text = cell if _columns(cell) <= width else f"{_start(cell, width - 1)}…"
+    return text + " " * (width - _columns(text))
+
+
+def _start(text: str, width: int) -> str:
+    """Return as much of a text as fits into so many columns."""
+    for number, character in enumerate(text):
+        width -= _columns(character)
+        if width < 0:
+            return text[:number]
+    return text
+
+
+def _columns(text: str) -> int:
+    """Return the columns of a text on a terminal: wide letters and pictures take two."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0
+        if unicodedata.category(each) in _INVISIBLE
+        else 1 + (unicodedata.east_asian_width(each) in "WF")
+        for each in text
+    )
+
+
 def _cell(value: object) -> str:
-    return " ".join(_text(value).split())
+    text = " ".join(_text(value).split())
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in _JOINERS else "\ufffd" for each in text)
 
 
 def _text(value: object) -> str:

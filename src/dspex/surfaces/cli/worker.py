@@ -32,11 +32,12 @@ from dspex.surfaces.cli.options import (
     with_store,
 )
 from dspex.surfaces.cli.output import json_option, say, show_json
-from dspex.surfaces.cli.table import short_id, table
+from dspex.surfaces.cli.table import short_id, table, terminal_width
 from dspex.surfaces.cli.targets import code_root
 
 JOB_COLUMNS = ("worker", "host", "pid", "queues", "jobs", "heartbeat")
 _MOST = 1000
+_INDENT = "  "
 COLUMNS = ("worker", "role", "state", "pid", "memory", "busy", "served", "restarts", "why")
 
 
@@ -141,8 +142,8 @@ def list_command(*, state_dir: Path | None, as_json: bool) -> int:
         texts.insert(0, f"{head}\n{table([_job_worker_row(row) for row in jobs], JOB_COLUMNS)}")
     click.echo(
         "\n\n".join(texts)
-        or "no worker is running: `dspex worker start` starts one for jobs, and `dspex serve` and "
-        "runs start them for programs"
+        or "no worker is running\n`dspex worker start` starts one for jobs\n"
+        "`dspex serve` and runs start them for programs"
     )
     return 0
 
@@ -204,4 +205,6 @@ def _pool_text(pool: PoolStats) -> str:
         }
         for worker in pool.workers
     ]
-    return "\n".join(f"  {line}" for line in [head, *table(rows, COLUMNS).splitlines()])
+    width = terminal_width()
+    lines = table(rows, COLUMNS, width=width and width - len(_INDENT)).splitlines()
+    return "\n".join(f"{_INDENT}{line}" for line in [head, *lines])
