@@ -40,7 +40,7 @@ GOALS = {"400 executions, beside few": 1.5, "newest": 50.0, "failed": 50.0, "of 
 
 
 async def execute_many(services: Services) -> None:
-    request = ExecuteProgram(name="triage", inputs={"question": "?"})
+    request = ExecuteProgram(program="triage", inputs={"question": "?"})
     free = asyncio.Semaphore(32)
 
     async def one() -> None:

@@ -119,7 +119,7 @@ def graphql(
 
 
 BARE = graphql(MUTATION, {"input": {"programId": "p1", "inputs": INPUTS}})
-OURS = graphql(MUTATION, {"input": {"name": "triage", "inputs": INPUTS}})
+OURS = graphql(MUTATION, {"input": {"program": "triage", "inputs": INPUTS}})
 REST = {"path": "/v1/programs/triage/execute", "body": {"inputs": INPUTS}, "expect": "completed"}
 LISTS = {"bare list": graphql(BARE_LIST), "list": graphql(LIST)}
 

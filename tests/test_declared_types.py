@@ -391,7 +391,7 @@ async def executed(server: Server, program: Program, row: DeclaredType) -> Any:
     """Store a program and execute it by GraphQL; return its outputs."""
     await save_program(server.services.operations, program)
     inputs = inputs_of(row, program)
-    answer = await server.graphql(EXECUTE, input={"name": program.name, "inputs": inputs})
+    answer = await server.graphql(EXECUTE, input={"program": program.name, "inputs": inputs})
     assert "errors" not in answer, answer["errors"][0]["message"]
     execution = answer["data"]["executeProgram"]
     assert execution["error"] is None, execution["error"]

@@ -82,7 +82,7 @@ async def test_a_log_tells_of_every_execution_and_nothing_of_its_inputs(
         execution = str(
             (
                 await execute_program(
-                    operations, ExecuteProgram(name="qa", inputs={"q": "private"})
+                    operations, ExecuteProgram(program="qa", inputs={"q": "private"})
                 )
             ).id
         )

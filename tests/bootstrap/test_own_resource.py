@@ -161,7 +161,7 @@ async def test_an_execution_to_which_a_row_refers_outlives_those_that_are_due(
         await create_program(
             operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
         )
-        request = ExecuteProgram(name="qa", inputs={"q": "?"})
+        request = ExecuteProgram(program="qa", inputs={"q": "?"})
         first, _, last = [await execute_program(operations, request) for _ in range(3)]
         row = tickets.Ticket(
             **operations.new_row(), title="kept", opened_by="ann", execution_id=first.id
@@ -181,7 +181,9 @@ async def test_a_program_is_not_deleted_while_a_row_refers_to_its_execution(
         await create_program(
             operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
         )
-        execution = await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+        execution = await execute_program(
+            operations, ExecuteProgram(program="qa", inputs={"q": "?"})
+        )
         row = tickets.Ticket(
             **operations.new_row(), title="kept", opened_by="ann", execution_id=execution.id
         )

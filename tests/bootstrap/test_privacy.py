@@ -47,7 +47,7 @@ def used(folder: Path) -> tuple[list[str], dict[str, str]]:
                     operations, CreateProgram(name="p", signature="q -> a", backend="mock")
                 )
                 folder.with_name("made").touch()
-            await execute_program(operations, ExecuteProgram(name="p", inputs={"q": "?"}))
+            await execute_program(operations, ExecuteProgram(program="p", inputs={"q": "?"}))
             operations.services[Vault].seal("secret", label="x")
             return modes_of(folder)
 

@@ -54,14 +54,14 @@ async def test_a_full_disk_is_a_reason_until_there_is_room(tmp_path: Path) -> No
         connection.execute(f"PRAGMA max_page_count={pages + 2}")
         with pytest.raises(StorageError):
             await execute_program(
-                services.operations, ExecuteProgram(name="n", inputs={"q": "x" * 100_000})
+                services.operations, ExecuteProgram(program="n", inputs={"q": "x" * 100_000})
             )
         [reason] = await services.examine()  # the last write failed
         assert "the disk is full" in reason
         assert str(tmp_path) not in reason
         connection.execute(f"PRAGMA max_page_count={pages + 10_000}")
         await execute_program(
-            services.operations, ExecuteProgram(name="n", inputs={"q": "x" * 100_000})
+            services.operations, ExecuteProgram(program="n", inputs={"q": "x" * 100_000})
         )
         assert await later(services, clock) == []
 

@@ -358,7 +358,7 @@ def documents() -> Iterator[Attack]:
         yield rest(f"stream: {name}", "/graphql/stream", _object(query=text_of(query)))
         yield from _message(f"message: {name}", _object(query=text_of(query)))
     for name, value in VALUES.items():
-        typed = _object(input=_object(name=b'"typed"', inputs=_object(free=value)))
+        typed = _object(input=_object(program=b'"typed"', inputs=_object(free=value)))
         yield rest(
             f"mutation: {name}", "/graphql", _object(query=text_of(mutation), variables=typed)
         )

@@ -68,7 +68,7 @@ def children(mark: str) -> list[int]:
 
 async def executed(server: Server, inputs: dict[str, Any], **values: Any) -> dict[str, Any]:
     """Execute by GraphQL; a refusal is shown as the execution that it left."""
-    answer = await server.graphql(EXECUTE, input={"name": "qa", "inputs": inputs, **values})
+    answer = await server.graphql(EXECUTE, input={"program": "qa", "inputs": inputs, **values})
     if "errors" not in answer:
         execution: dict[str, Any] = answer["data"]["executeProgram"]
         return execution

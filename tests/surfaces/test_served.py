@@ -61,7 +61,7 @@ def test_the_server_and_the_command_line_share_one_folder(server: tuple[str, Pat
         "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { status outputs } "
         "}"
     )
-    answer = ask(url, mutation, input={"name": "shout", "inputs": {"text": "from the net"}})
+    answer = ask(url, mutation, input={"program": "shout", "inputs": {"text": "from the net"}})
     assert answer["data"]["executeProgram"] == {
         "status": "COMPLETED",
         "outputs": {"result": "FROM THE NET"},

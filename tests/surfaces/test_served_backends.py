@@ -104,15 +104,15 @@ def test_programs_made_over_graphql_run_in_dspy_workers_which_the_command_line_s
             "backend": "dspy",
             "module": module,
         }
-        execution = ask(EXECUTE, name=module, inputs={"question": "?"})["data"]["executeProgram"]
+        execution = ask(EXECUTE, program=module, inputs={"question": "?"})["data"]["executeProgram"]
         assert (execution["status"], execution["backend"], execution["outputs"]["answer"]) == (
             "COMPLETED",
             "dspy",
             7,
         )
-    execution = ask(EXECUTE, name="predict", inputs={"question": "?"}, backend="isolated")["data"][
-        "executeProgram"
-    ]
+    execution = ask(EXECUTE, program="predict", inputs={"question": "?"}, backend="isolated")[
+        "data"
+    ]["executeProgram"]
     assert (execution["status"], execution["backend"], execution["outputs"]) == (
         "COMPLETED",
         "isolated",
@@ -125,7 +125,7 @@ def test_programs_made_over_graphql_run_in_dspy_workers_which_the_command_line_s
 
     victim = by_role["serving"]
     os.kill(victim, signal.SIGKILL)
-    execution = ask(EXECUTE, name="predict", inputs={"question": "?"})["data"]["executeProgram"]
+    execution = ask(EXECUTE, program="predict", inputs={"question": "?"})["data"]["executeProgram"]
     assert execution["status"] == "COMPLETED" or execution["error"]["code"] == "worker_lost"
     again = {pool["name"]: pool for pool in _settled(folder)[0]["pools"]}["dspy"]
     assert again["restarts"] == 1
@@ -164,9 +164,9 @@ def test_what_a_backend_does_not_have_is_an_error_of_its_field(server: tuple[Any
         CREATE, name="own", signature="q -> answer: int", configuration={"isolation": "process"}
     )
     assert answer["data"]["createProgram"]["backend"] == "isolated"
-    execution = ask(EXECUTE, name="own", inputs={"q": "?"})["data"]["executeProgram"]
+    execution = ask(EXECUTE, program="own", inputs={"q": "?"})["data"]["executeProgram"]
     assert (execution["status"], execution["backend"]) == ("COMPLETED", "isolated"), execution
-    (error,) = ask(EXECUTE, name="own", inputs={"q": "?"}, backend="nowhere")["errors"]
+    (error,) = ask(EXECUTE, program="own", inputs={"q": "?"}, backend="nowhere")["errors"]
     assert [result["field"] for result in error["extensions"]["fields"]] == ["backend"]
 
 

@@ -178,7 +178,7 @@ async def test_a_program_over_the_api_names_a_registered_adapter(
         program = CreateProgram(name="ask", signature="q -> a", configuration=configuration)
         await create_program(services.operations, program)
         execution = await execute_program(
-            services.operations, ExecuteProgram(name="ask", inputs={"q": "?"})
+            services.operations, ExecuteProgram(program="ask", inputs={"q": "?"})
         )
         assert execution.outputs == {"a": "YES"}
 

@@ -92,9 +92,9 @@ async def test_executions_become_a_data_set_without_those_whose_inputs_are_not_s
 ) -> None:
     async with opened(settings) as (operations, _):
         for n in range(3):
-            await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": str(n)}))
+            await execute_program(operations, ExecuteProgram(program="qa", inputs={"q": str(n)}))
         await do(operations, "configure_program", name="qa", store_inputs=False, keep_days=30)
-        await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "secret"}))
+        await execute_program(operations, ExecuteProgram(program="qa", inputs={"q": "secret"}))
         result = await do(operations, "dataset_from_executions", name="d", program="qa", limit=2)
         assert [row["q"] for row in result.rows] == ["2", "1"]
         assert all(isinstance(row["a"], int) for row in result.rows)

@@ -52,7 +52,7 @@ async def test_a_stored_member_is_an_execution_inside_that_of_the_team(settings:
             operations = services.operations
             await create_program(operations, specialist())
             await create_program(operations, team())
-            request = ExecuteProgram(name="team", inputs={"question": "?"})
+            request = ExecuteProgram(program="team", inputs={"question": "?"})
             execution = await execute_program(operations, request)
             assert (execution.status, execution.outputs) == ("completed", {"answer": "legal"})
             children = await operations.list(
@@ -83,7 +83,7 @@ async def test_what_a_stored_member_that_fails_has_used_counts_for_the_team(
             await create_program(operations, specialist())
             module = Supervisor("question -> answer", {"law": StoredProgram("law", ASK)})
             await save_program(operations, module.to_program("team"))
-            request = ExecuteProgram(name="team", inputs={"question": "?"})
+            request = ExecuteProgram(program="team", inputs={"question": "?"})
             execution = await execute_program(operations, request)
             children = await operations.list(EXECUTION, Query(limit=5, where={"status": "failed"}))
             assert len(children) == 1
@@ -98,7 +98,7 @@ async def test_limits_of_the_team_hold_in_stored_members(settings: Settings) -> 
             operations = services.operations
             await create_program(operations, specialist())
             await create_program(operations, team(limits={"calls": 1}))
-            request = ExecuteProgram(name="team", inputs={"question": "?"})
+            request = ExecuteProgram(program="team", inputs={"question": "?"})
             execution = await execute_program(operations, request)
             assert (execution.error or {})["code"] == "budget"
             assert len(server.asked) == 1
@@ -109,7 +109,7 @@ async def test_programs_that_call_one_another_endlessly_are_stopped(settings: Se
         operations = services.operations
         module = Router(ASK, {"law": StoredProgram("law", ASK)}, limits=TeamLimits(depth=4))
         await save_program(operations, module.to_program("law"))
-        request = ExecuteProgram(name="law", inputs={"question": "?"})
+        request = ExecuteProgram(program="law", inputs={"question": "?"})
         execution = await execute_program(operations, request)
         assert (execution.error or {})["code"] == "budget"
         assert "deep" in (execution.error or {})["message"]
@@ -119,7 +119,7 @@ async def test_a_member_that_is_not_stored_is_named(settings: Settings) -> None:
     async with open_services(settings) as services:
         module = Router(ASK, {"law": StoredProgram("law", ASK)})
         await save_program(services.operations, module.to_program("team"))
-        request = ExecuteProgram(name="team", inputs={"question": "?"})
+        request = ExecuteProgram(program="team", inputs={"question": "?"})
         execution = await execute_program(services.operations, request)
         assert "there is no stored program 'law'" in (execution.error or {})["message"]
 

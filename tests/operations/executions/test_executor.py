@@ -109,7 +109,7 @@ class Process:
         self.keeper = Maintenance(self.store, self.executor, clock=SystemClock(), observer=Silent())
 
     def start(self, **values: Any) -> "asyncio.Task[ExecutionRecord]":
-        request = ExecuteProgram(**{"name": "qa", "inputs": {"q": "?"}, **values})
+        request = ExecuteProgram(**{"program": "qa", "inputs": {"q": "?"}, **values})
         return asyncio.create_task(execute_program(self.operations, request))
 
     async def rows(self, **where: Any) -> list[ExecutionRecord]:
@@ -547,7 +547,7 @@ async def test_programs_written_in_code_call_stored_ones_as_children(
 
         async def stored(_self: Module, **inputs: Any) -> Any:
             execution = await execute_program(
-                operations, ExecuteProgram(name="inner", inputs=inputs)
+                operations, ExecuteProgram(program="inner", inputs=inputs)
             )
             return execution.outputs
 

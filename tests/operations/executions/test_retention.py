@@ -44,7 +44,7 @@ async def run(services: Services, reply: str, **configuration: Any) -> tuple[Any
     request = CreateProgram(name="qa", signature="card: str -> answer", configuration=configuration)
     await create_program(operations, request)
     execution = await execute_program(
-        operations, ExecuteProgram(name="qa", inputs={"card": SECRET})
+        operations, ExecuteProgram(program="qa", inputs={"card": SECRET})
     )
     return execution, await operations.row(EXECUTION, execution.id)
 
@@ -63,7 +63,7 @@ async def test_a_program_that_stores_no_inputs_leaves_none_in_rows_traces_or_err
         assert SECRET not in text(stored)
         with pytest.raises(InvalidError) as caught:
             await execute_program(
-                services.operations, ExecuteProgram(name="qa", inputs={"crad": SECRET})
+                services.operations, ExecuteProgram(program="qa", inputs={"crad": SECRET})
             )
         assert "crad" in str(caught.value)
         [refused] = await services.operations.list(EXECUTION, Query(limit=1))
@@ -86,7 +86,7 @@ async def test_patterns_are_redacted_in_inputs_outputs_and_every_text_of_the_tra
         operations = services.operations
         await create_program(operations, CreateProgram(name="qa", signature="card: str -> answer"))
         execution = await execute_program(
-            operations, ExecuteProgram(name="qa", inputs={"card": SECRET})
+            operations, ExecuteProgram(program="qa", inputs={"card": SECRET})
         )
         stored = await operations.row(EXECUTION, execution.id)
         assert execution.outputs == {"answer": f"your card is {SECRET}"}
@@ -113,7 +113,7 @@ async def test_a_redaction_hook_comes_from_the_code_root_and_its_failure_hides_a
                 operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
             )
             execution = await execute_program(
-                operations, ExecuteProgram(name="qa", inputs={"q": SECRET})
+                operations, ExecuteProgram(program="qa", inputs={"q": SECRET})
             )
             return await operations.row(EXECUTION, execution.id)
 
@@ -175,7 +175,7 @@ async def test_old_executions_go_and_those_of_a_without_limits_stay(
             )
             await create_program(operations, request)
             for _ in range(3):
-                await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
+                await execute_program(operations, ExecuteProgram(program=name, inputs={"q": "?"}))
         programs = {row.id: row.name for row in await operations.list(DOMAIN["program"], Query())}
 
         async def left() -> list[str]:
@@ -211,7 +211,7 @@ async def test_more_days_than_the_calendar_has_keep_everything(
                 name=name, signature="q -> a", backend="mock", configuration=configuration
             )
             await create_program(operations, request)
-            await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
+            await execute_program(operations, ExecuteProgram(program=name, inputs={"q": "?"}))
         retention = Retention(
             dependencies.store,
             lambda: dependencies.services[Figures],
@@ -254,7 +254,7 @@ async def test_a_workspace_keeps_executions_as_it_says_and_touches_no_other(
                     name=name, signature="q -> a", backend="mock", configuration=configuration
                 )
                 await create_program(operations, program)
-                await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
+                await execute_program(operations, ExecuteProgram(program=name, inputs={"q": "?"}))
 
         async def left() -> dict[str, int]:
             counts = {"default": await mine.count(EXECUTION, {})}
@@ -310,7 +310,7 @@ async def test_a_run_that_outlives_its_parent_no_longer_points_to_it(
                 operations, CreateProgram(name=name, signature="q -> a", backend="mock")
             )
         parent, child = [
-            await execute_program(operations, ExecuteProgram(name=name, inputs={"q": "?"}))
+            await execute_program(operations, ExecuteProgram(program=name, inputs={"q": "?"}))
             for name in ("outer", "inner")
         ]
         store, figures = dependencies.store, dependencies.services[Figures]

@@ -59,7 +59,7 @@ class Chat:
         self, session: SessionRecord, question: str, name: str = "chat", **values: Any
     ) -> ExecutionRecord:
         inputs = {"question": question}
-        request = ExecuteProgram(name=name, inputs=inputs, session_id=session.id, **values)
+        request = ExecuteProgram(program=name, inputs=inputs, session_id=session.id, **values)
         return await self.operations.perform(execute_program, request)
 
     async def session(self, **values: Any) -> SessionRecord:

@@ -29,7 +29,7 @@ async def test_a_similar_name_is_suggested(services: Services) -> None:
     with pytest.raises(NotFoundError, match=r"no program 'triag'\. Did you mean 'triage'\? `dspex"):
         await find_program(operations, name="triag")
     with pytest.raises(NotFoundError, match=r"Did you mean 'triage'"):
-        await operations.perform(execute_program, ExecuteProgram(name="trage", inputs={"q": ""}))
+        await operations.perform(execute_program, ExecuteProgram(program="trage", inputs={"q": ""}))
     with pytest.raises(NotFoundError, match="there is no program 'nothing'; `dspex program list`"):
         await find_program(operations, name="nothing")
 

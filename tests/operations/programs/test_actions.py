@@ -75,7 +75,7 @@ async def test_metrics_of_a_program_are_figures_over_its_executions(settings: Se
         )
         await create_program(operations, CreateProgram(name="real", signature="q -> a: int"))
         for n in range(3):
-            await execute_program(operations, ExecuteProgram(name="real", inputs={"q": str(n)}))
+            await execute_program(operations, ExecuteProgram(program="real", inputs={"q": str(n)}))
         result = await do(operations, "program_metrics", name="real")
         assert (result.total, result.completed, result.failed, result.cancelled) == (3, 2, 1, 0)
         assert result.success_rate == pytest.approx(2 / 3)
@@ -108,7 +108,7 @@ async def test_a_version_is_compared_with_another_and_activated(settings: Settin
         back = await do(operations, "activate_version", name="qa", number=1)
         assert back.current_version_id == result.first.id != saved.current_version_id
         execution = await execute_program(
-            operations, ExecuteProgram(name="qa", inputs={"q": "?"}, backend="mock")
+            operations, ExecuteProgram(program="qa", inputs={"q": "?"}, backend="mock")
         )
         assert execution.program_version_id == result.first.id
         with pytest.raises(NotFoundError, match="no version 3"):
@@ -123,7 +123,7 @@ async def test_a_program_is_archived_and_a_broken_one_made_ready_again(settings:
             Update(resource=resource, id=program.id, values={"status": "error"})
         )
         with pytest.raises(ConflictError, match="is error"):
-            await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+            await execute_program(operations, ExecuteProgram(program="qa", inputs={"q": "?"}))
         assert (await do(operations, "initialize_program", name="qa")).status == "ready"
         broken = {"status": "error", "backend": "gone"}
         await operations.store.write(Update(resource=resource, id=program.id, values=broken))
@@ -133,12 +133,12 @@ async def test_a_program_is_archived_and_a_broken_one_made_ready_again(settings:
         await operations.store.write(Update(resource=resource, id=program.id, values=working))
         assert (await do(operations, "archive_program", name="qa")).status == "archived"
         with pytest.raises(ConflictError, match="is archived"):
-            await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+            await execute_program(operations, ExecuteProgram(program="qa", inputs={"q": "?"}))
 
 
 async def test_a_program_is_renamed_and_reopened(settings: Settings) -> None:
     async with opened(settings) as (operations, _):
-        await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+        await execute_program(operations, ExecuteProgram(program="qa", inputs={"q": "?"}))
         await create_program(operations, CreateProgram(name="other", signature="q -> a"))
         for name, error in (("other", ConflictError), ("a/b", InvalidError)):
             with pytest.raises(error):
@@ -151,23 +151,25 @@ async def test_a_program_is_renamed_and_reopened(settings: Settings) -> None:
         program = await find_program(operations, name="answers")
         assert (await program_value(operations, program)).name == "answers"
         execution = await execute_program(
-            operations, ExecuteProgram(name="answers", inputs={"q": "?"})
+            operations, ExecuteProgram(program="answers", inputs={"q": "?"})
         )
         assert execution.program_id == program.id
         with pytest.raises(ConflictError, match="is ready: reopen needs it to be archived"):
             await do(operations, "reopen_program", name="answers")
         await do(operations, "archive_program", name="answers")
         assert (await do(operations, "reopen_program", name="answers")).status == "ready"
-        await execute_program(operations, ExecuteProgram(name="answers", inputs={"q": "?"}))
+        await execute_program(operations, ExecuteProgram(program="answers", inputs={"q": "?"}))
 
 
 async def test_a_program_is_deleted_with_all_that_belongs_to_it(settings: Settings) -> None:
     async with opened(settings) as (operations, _):
-        first = await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+        first = await execute_program(operations, ExecuteProgram(program="qa", inputs={"q": "?"}))
         await create_program(
             operations, CreateProgram(name="other", signature="q -> a", backend="mock")
         )
-        child = await execute_program(operations, ExecuteProgram(name="other", inputs={"q": "?"}))
+        child = await execute_program(
+            operations, ExecuteProgram(program="other", inputs={"q": "?"})
+        )
         execution = DOMAIN["execution"]
         await operations.store.write(
             Update(resource=execution, id=child.id, values={"parent_id": first.id})
@@ -193,13 +195,15 @@ async def test_a_program_is_deleted_with_all_that_belongs_to_it(settings: Settin
         )
         assert (entry.resource_id, entry.before["name"]) == (program.id, "qa")
         with pytest.raises(NotFoundError):
-            await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+            await execute_program(operations, ExecuteProgram(program="qa", inputs={"q": "?"}))
         await create_program(operations, CreateProgram(name="qa", signature="q -> a"))
 
 
 async def test_a_program_with_a_running_execution_is_not_deleted(settings: Settings) -> None:
     async with opened(settings) as (operations, _):
-        execution = await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+        execution = await execute_program(
+            operations, ExecuteProgram(program="qa", inputs={"q": "?"})
+        )
         # that of a live process: maintenance ends those of which no process knows
         values = {"status": "running", "owner": owner_of_this_process(new_id)}
         await operations.store.write(
@@ -225,7 +229,7 @@ async def test_a_draft_runs_after_it_is_initialized_and_an_error_leads_back(
             "draft",
         )
         with pytest.raises(ConflictError, match="is draft: execute needs it to be ready"):
-            await execute_program(operations, ExecuteProgram(name="d", inputs={"q": "?"}))
+            await execute_program(operations, ExecuteProgram(program="d", inputs={"q": "?"}))
         with pytest.raises(ConflictError, match="is draft: archive needs it to be ready"):
             await do(operations, "archive_program", name="d")
         await operations.store.write(
@@ -239,7 +243,7 @@ async def test_a_draft_runs_after_it_is_initialized_and_an_error_leads_back(
         mended = await do(operations, "initialize_program", name="d")
         assert (mended.status, mended.error) == ("ready", None)
         assert (
-            await execute_program(operations, ExecuteProgram(name="d", inputs={"q": "?"}))
+            await execute_program(operations, ExecuteProgram(program="d", inputs={"q": "?"}))
         ).status == "completed"
         with pytest.raises(
             ConflictError, match="is ready: initialize needs it to be draft or error"
@@ -329,7 +333,7 @@ async def test_no_action_reaches_into_another_workspace_or_beyond_its_scope(
     settings: Settings,
 ) -> None:
     async with opened(settings) as (operations, _):
-        await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+        await execute_program(operations, ExecuteProgram(program="qa", inputs={"q": "?"}))
         data = await do(operations, "create_dataset", name="d", rows=[{"q": "x"}])
         stranger = operations.as_actor(Actor(name="eve", workspace="other"))
         program, execution = (

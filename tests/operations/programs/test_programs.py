@@ -70,7 +70,7 @@ async def test_a_program_is_created_ready_and_executed_on_a_model(settings: Sett
         )
         assert (result.status, result.execution_count) == ("ready", 0)
         execution = await execute_program(
-            operations, ExecuteProgram(name="qa", inputs={"question": "capital?"})
+            operations, ExecuteProgram(program="qa", inputs={"question": "capital?"})
         )
         assert (execution.status, execution.outputs, execution.cost_usd) == (
             "completed",
@@ -182,7 +182,7 @@ async def test_settings_that_are_made_at_once_are_all_kept(on_each_database: Set
             configure_program(operations, ConfigureProgram(name="qa", store_inputs=False)),
             configure_program(operations, ConfigureProgram(name="qa", keep_days=3)),
             configure_program(operations, ConfigureProgram(name="qa", keep_count=7)),
-            execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"})),
+            execute_program(operations, ExecuteProgram(program="qa", inputs={"q": "?"})),
         )
         configuration = (await find_program(operations, name="qa")).configuration
         assert configuration == {"store_inputs": False, "keep_days": 3, "keep_count": 7}
@@ -217,7 +217,7 @@ async def test_inputs_that_do_not_fit_are_refused_and_leave_one_failed_execution
         )
         with pytest.raises(InvalidError) as caught:
             await execute_program(
-                operations, ExecuteProgram(name="n", inputs={"n": "x", "k": object()})
+                operations, ExecuteProgram(program="n", inputs={"n": "x", "k": object()})
             )
         assert {error.field for error in caught.value.fields} == {"n", "k"}
         rows = await operations.list(EXECUTION, Query())
@@ -242,7 +242,9 @@ async def test_a_run_that_fails_leaves_one_failed_execution(
         await create_program(
             operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
         )
-        execution = await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+        execution = await execute_program(
+            operations, ExecuteProgram(program="qa", inputs={"q": "?"})
+        )
         assert execution.error is not None
         assert (execution.status, execution.error["code"]) == ("failed", code)
         assert [row.status for row in await operations.list(EXECUTION, Query())] == ["failed"]
@@ -255,7 +257,9 @@ async def test_a_reply_that_cannot_be_read_leaves_one_failed_execution_after_the
         model = ScriptedModel("no idea")
         operations = operations_of(services, model=model)
         await create_program(operations, CreateProgram(name="qa", signature="q -> n: int"))
-        execution = await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+        execution = await execute_program(
+            operations, ExecuteProgram(program="qa", inputs={"q": "?"})
+        )
         assert execution.error is not None
         assert (execution.status, execution.error["code"]) == ("failed", "adapter")
         assert len(model.requests) == 2
@@ -265,7 +269,7 @@ async def test_without_a_model_the_error_shows_how_to_set_one(settings: Settings
     async with open_services(settings) as services:
         await create_program(services.operations, CreateProgram(name="qa", signature="q -> a"))
         execution = await execute_program(
-            services.operations, ExecuteProgram(name="qa", inputs={"q": "?"})
+            services.operations, ExecuteProgram(program="qa", inputs={"q": "?"})
         )
         assert execution.status == "failed"
         assert execution.error is not None
@@ -288,7 +292,7 @@ async def test_a_cancelled_run_is_recorded_as_cancelled(settings: Settings) -> N
         operations = operations_of(services, model=Hanging("never"))
         await create_program(operations, CreateProgram(name="qa", signature="q -> a"))
         task = asyncio.create_task(
-            execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+            execute_program(operations, ExecuteProgram(program="qa", inputs={"q": "?"}))
         )
         await started.wait()
         task.cancel()
@@ -301,7 +305,7 @@ async def test_a_cancelled_run_is_recorded_as_cancelled(settings: Settings) -> N
 async def test_an_unknown_program_is_not_found_and_leaves_no_execution(settings: Settings) -> None:
     async with open_services(settings) as services:
         for request in (
-            ExecuteProgram(name="qa", inputs={}),
+            ExecuteProgram(program="qa", inputs={}),
             ExecuteProgram(program_id=new_id(), inputs={}),
         ):
             with pytest.raises(NotFoundError):

@@ -69,7 +69,7 @@ async def test_a_team_is_created_and_runs(
         served = dataclasses.replace(settings, model=f"{server.url}/v1#m")
         async with open_services(served) as services:
             await create_program(services.operations, team(module, members=members))
-            request = ExecuteProgram(name="team", inputs={"question": "?"})
+            request = ExecuteProgram(program="team", inputs={"question": "?"})
             execution = await execute_program(services.operations, request)
             assert execution.status == "completed", execution.error
             assert (execution.outputs or {})["answer"] == "42"

@@ -69,7 +69,7 @@ async def test_an_agent_of_registered_tools_is_created_and_runs(
         [tool] = program.configuration["tools"]
         assert (tool["name"], tool["target"]) == ("weather", "support_tools:lookup")
         execution = await execute_program(
-            operations, ExecuteProgram(name="agent", inputs={"question": "?"})
+            operations, ExecuteProgram(program="agent", inputs={"question": "?"})
         )
         assert execution.status == "completed", execution.error
         assert execution.outputs is not None
@@ -97,7 +97,7 @@ async def test_supervisors_and_members_use_registered_tools(
         team = agent(["weather"], members={"expert": expert}, model=model)
         await create_program(services.operations, dataclasses.replace(team, module="supervisor"))
         execution = await execute_program(
-            services.operations, ExecuteProgram(name="agent", inputs={"question": "?"})
+            services.operations, ExecuteProgram(program="agent", inputs={"question": "?"})
         )
         assert (execution.outputs or {}).get("degrees") == 7, execution.error
         assert b"Paris: 21 degrees" in server.asked[1].body

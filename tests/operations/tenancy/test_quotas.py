@@ -36,7 +36,7 @@ from dspex.testing import FakeClock
 
 EXECUTION = DOMAIN["execution"]
 _ACTIONS = {action.name: action for action in DOMAIN.actions}
-GIVEN = ExecuteProgram(name="n", inputs={"q": "?"})
+GIVEN = ExecuteProgram(program="n", inputs={"q": "?"})
 
 
 async def act(operations: Operations, name: str, request: object) -> Any:
@@ -93,7 +93,7 @@ async def test_bytes_of_executions_and_data_sets_count_and_what_is_over_is_refus
 ) -> None:
     async with open_services(dataclasses.replace(on_each_database, quota_mib=2)) as services:
         limited = await team(services)
-        await execute_program(limited, ExecuteProgram(name="n", inputs={"q": "x" * 1_000_000}))
+        await execute_program(limited, ExecuteProgram(program="n", inputs={"q": "x" * 1_000_000}))
         assert 1_000_000 < (await usage(services)).stored_bytes < 1_010_000
         rows = [{"q": "y" * 1000, "n": number} for number in range(1200)]
         await act(limited, "create_dataset", CreateDataset(name="d", rows=rows))
@@ -239,7 +239,7 @@ async def test_what_a_database_holds_is_counted_when_it_is_brought_up_to_date(
         )
         for _ in range(4):
             await execute_program(
-                services.operations, ExecuteProgram(name="n", inputs={"q": "x" * 5000})
+                services.operations, ExecuteProgram(program="n", inputs={"q": "x" * 5000})
             )
     database = Database.embedded(tmp_path / "dspex.sqlite3")
     with sqlite3.connect(tmp_path / "dspex.sqlite3") as connection:

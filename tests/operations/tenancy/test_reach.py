@@ -77,7 +77,9 @@ async def test_every_workspace_names_servers_at_the_hosts_of_the_settings(
                 _ACTIONS["create_workspace"], CreateWorkspace(name="tenant")
             )
             await create(tenant, f"{server.url}/v1#m")
-            execution = await execute_program(tenant, ExecuteProgram(name="p", inputs={"q": "?"}))
+            execution = await execute_program(
+                tenant, ExecuteProgram(program="p", inputs={"q": "?"})
+            )
             assert (execution.status, execution.outputs) == ("completed", {"a": "yes"})
             with pytest.raises(ForbiddenError):  # another port is another server
                 await create(tenant, "http://models.example:8000/v1#m", "other")
@@ -103,7 +105,7 @@ async def test_self_hosted_servers_are_reached_at_allowed_hosts_only(
                 statuses, errors = [], ""
                 for _ in range(2):
                     execution = await execute_program(
-                        tenant, ExecuteProgram(name="p", inputs={"q": "?"})
+                        tenant, ExecuteProgram(program="p", inputs={"q": "?"})
                     )
                     statuses.append(execution.status)
                     errors += str(execution.error)
@@ -128,7 +130,7 @@ async def test_a_tenants_program_of_before_reaches_nothing_and_reads_nothing_bac
         )
         # on the machine itself: stored, as by an earlier version
         await create(inside, f"{server.url}/v1#m")
-        execution = await execute_program(inside, ExecuteProgram(name="p", inputs={"q": "?"}))
+        execution = await execute_program(inside, ExecuteProgram(program="p", inputs={"q": "?"}))
         assert execution.status == "failed"
         assert "model_hosts" in str(execution.error)
         assert server.asked == []
@@ -152,7 +154,7 @@ async def test_an_error_quotes_nothing_of_what_is_no_error_of_a_model(
     ):
         await create(services.operations, f"{server.url}/v1#m")
         execution = await execute_program(
-            services.operations, ExecuteProgram(name="p", inputs={"q": "?"})
+            services.operations, ExecuteProgram(program="p", inputs={"q": "?"})
         )
         assert execution.status == "failed"
         assert "intranet-secret" not in str(execution.error)
@@ -190,7 +192,7 @@ async def test_other_workspaces_are_not_told_where_the_model_of_the_server_is(
                 inside = services.operations.as_actor(caller(name, "admin"))
                 await create_program(inside, CreateProgram(name="p", signature="q -> a"))
                 execution = await execute_program(
-                    inside, ExecuteProgram(name="p", inputs={"q": "?"})
+                    inside, ExecuteProgram(program="p", inputs={"q": "?"})
                 )
                 assert execution.status == "completed"
                 rows = await services.operations.dependencies.store.select(
@@ -243,7 +245,7 @@ async def test_credentials_in_the_url_of_the_settings_are_sent_and_shown_nowhere
             operations = services.operations
             await create_program(operations, CreateProgram(name="p", signature="q -> a"))
             first, second = [
-                await execute_program(operations, ExecuteProgram(name="p", inputs={"q": "?"}))
+                await execute_program(operations, ExecuteProgram(program="p", inputs={"q": "?"}))
                 for _ in range(2)
             ]
             assert (first.status, second.status) == ("completed", "failed")

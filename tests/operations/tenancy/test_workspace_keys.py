@@ -80,7 +80,7 @@ class World:
     async def used(self, workspace: str, program: str = "plain") -> str | None:
         """Run a program of a workspace, and return the key that its model was sent."""
         execution = await execute_program(
-            self.of(workspace), ExecuteProgram(name=program, inputs={"q": "?"})
+            self.of(workspace), ExecuteProgram(program=program, inputs={"q": "?"})
         )
         assert execution.status == "completed", execution.error
         return None if self.server.key is None else self.server.key.removeprefix("Bearer ")
@@ -218,7 +218,7 @@ async def test_a_revoked_key_of_the_server_fails_those_who_need_it_and_nobody_el
 
         async def said(name: str) -> str:
             execution = await execute_program(
-                operations, ExecuteProgram(name=name, inputs={"q": "?"})
+                operations, ExecuteProgram(program=name, inputs={"q": "?"})
             )
             return execution.status if execution.error is None else execution.error["message"]
 

@@ -18,7 +18,7 @@ from dspex.testing import FakeClock
 from tests.surfaces.api.client import Call, Server, Socket, serving
 from tests.surfaces.api.graphql.test_subscriptions import follow, opened
 
-EXECUTE = 'mutation { executeProgram(input: {name: "n", inputs: {q: "?"}%s}) { id status } }'
+EXECUTE = 'mutation { executeProgram(input: {program: "n", inputs: {q: "?"}%s}) { id status } }'
 MAKE_KEY = 'mutation { createApiKey(input: {name: "more", scopes: ["admin"]}) { key } }'
 
 

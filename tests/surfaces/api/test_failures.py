@@ -33,7 +33,7 @@ async def _rest_answers(server: Server, key: str) -> list[Any]:
         "POST",
         "/v1/actions/execute_program",
         key=key,
-        body={"name": "look", "inputs": {"text": "a"}},
+        body={"program": "look", "inputs": {"text": "a"}},
     )
     page = await server.ask("GET", "/v1/executions", key=key)
     row = await server.ask("GET", f"/v1/executions/{call.json['id']}", key=key)

@@ -155,8 +155,8 @@ async def test_inputs_of_every_wrong_type_are_typed_errors_on_both_surfaces(tmp_
         mutation = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { id } }"
         for value in WRONG:
             for values in (
-                {"name": "n", "inputs": {"q": value}},
-                {"name": value, "inputs": {}},
+                {"program": "n", "inputs": {"q": value}},
+                {"program": value, "inputs": {}},
                 {"inputs": value},
             ):
                 await _asked(server, {"query": mutation, "variables": {"input": values}})
@@ -197,7 +197,7 @@ async def test_callers_are_not_told_where_a_database_is_that_fails(
         await server.give_program()
         file = tmp_path / "state" / "dspex.sqlite3"
         file.rename(tmp_path / "away")
-        mutation = 'mutation { executeProgram(input: {name: "n", inputs: {q: "?"}}) { id } }'
+        mutation = 'mutation { executeProgram(input: {program: "n", inputs: {q: "?"}}) { id } }'
         rest = await server.ask("POST", "/v1/programs/n/execute", body={"inputs": {"q": "?"}})
         response = await server.ask("POST", "/graphql", body={"query": mutation})
         (tmp_path / "away").rename(file)

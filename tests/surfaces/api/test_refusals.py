@@ -52,7 +52,7 @@ async def test_inputs_beside_the_field_inputs_are_refused_with_where_they_belong
         await server.give_program("n")
         for path, body in (
             ("/v1/programs/n/execute", {"q": "?"}),
-            ("/v1/actions/execute_program", {"name": "n", "q": "?"}),
+            ("/v1/actions/execute_program", {"program": "n", "q": "?"}),
         ):
             error = (await server.ask("POST", path, body=body)).json["error"]
             assert error["message"] == (
@@ -94,9 +94,9 @@ async def test_values_of_a_configuration_are_checked_when_it_is_given(tmp_path: 
 
 async def test_a_refused_mutation_leaves_the_results_of_the_others(tmp_path: Path) -> None:
     query = """mutation {
-      a: executeProgram(input: {name: "n", inputs: {q: "?"}}) { status }
-      b: executeProgram(input: {name: "nosuch", inputs: {q: "?"}}) { status }
-      c: executeProgram(input: {name: "n", inputs: {q: "!"}}) { status }
+      a: executeProgram(input: {program: "n", inputs: {q: "?"}}) { status }
+      b: executeProgram(input: {program: "nosuch", inputs: {q: "?"}}) { status }
+      c: executeProgram(input: {program: "n", inputs: {q: "!"}}) { status }
     }"""
 
     async with serving(tmp_path, ServerConfig()) as server:

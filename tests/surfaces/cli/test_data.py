@@ -63,10 +63,10 @@ def test_any_action_is_carried_out_by_its_name(
     )
     assert (record["status"], "lock_version" in record) == ("ready", False)
     execution = do(
-        "execute_program", "name=qa", 'inputs={"q": "?"}', "idempotency_key=k", "timeout=30"
+        "execute_program", "program=qa", 'inputs={"q": "?"}', "idempotency_key=k", "timeout=30"
     )
     assert (
-        do("execute_program", "name=qa", 'inputs={"q": "?"}', "idempotency_key=k")["id"]
+        do("execute_program", "program=qa", 'inputs={"q": "?"}', "idempotency_key=k")["id"]
         == execution["id"]
     )
     for another in ("b", "a"):

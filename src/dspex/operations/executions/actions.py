@@ -39,7 +39,7 @@ async def execute_program(operations: Operations, request: ExecuteProgram) -> Ex
     """
     check_call(request)
     inputs = inputs_of(request)
-    key = program_key(request.program_id, request.name)
+    key = program_key(request.program_id, request.program)
     executor = operations.services[Executor]
     program = await executor.program_cache.program(operations.workspace, key)
     if program is None:

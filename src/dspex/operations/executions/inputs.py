@@ -33,7 +33,7 @@ class ExecuteProgram:
 
     inputs: dict[str, Any]
     program_id: UUID | None = None
-    name: str | None = None
+    program: str | None = None
     backend: str | None = None
     timeout: float | None = None
     idempotency_key: str | None = None

@@ -92,7 +92,7 @@ async def test_a_program_is_created_and_executed(tmp_path: Path) -> None:
         answer = await ask(CREATE, input=values)
         assert not answer.errors
         assert answer.data["createProgram"]["status"] == "READY"
-        execution = await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
+        execution = await ask(EXECUTE, input={"program": "n", "inputs": {"q": "?"}})
         run_result = execution.data["executeProgram"]
         assert (run_result["status"], run_result["error"]) == ("COMPLETED", None)
         assert isinstance(run_result["outputs"]["n"], int)
@@ -116,10 +116,10 @@ async def test_a_program_is_created_and_executed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "type_", "fields"),
     [
-        ({"name": "n", "inputs": {"k": 1}}, "InvalidError", ["q", "k"]),
-        ({"name": "nope", "inputs": {}}, "NotFoundError", []),
+        ({"program": "n", "inputs": {"k": 1}}, "InvalidError", ["q", "k"]),
+        ({"program": "nope", "inputs": {}}, "NotFoundError", []),
         ({"inputs": {}}, "InvalidError", []),
-        ({"name": "n", "inputs": [1, 2]}, "InvalidError", []),
+        ({"program": "n", "inputs": [1, 2]}, "InvalidError", []),
     ],
 )
 async def test_a_refused_execution_is_a_typed_error_with_field_paths(
@@ -180,7 +180,7 @@ async def test_connections_are_sorted_and_narrowed_by_what_the_resource_says(
                 operations, CreateProgram(name=name, signature="q -> a", backend="mock")
             )
         for name in ("a", "b", "a"):
-            await ask(EXECUTE, input={"name": name, "inputs": {"q": "?"}})
+            await ask(EXECUTE, input={"program": name, "inputs": {"q": "?"}})
         query = """query($order: ProgramOrder!, $filter: ProgramFilter, $after: String) {
               programs(first: 2, order: $order, filter: $filter, after: $after) {
                 totalCount pageInfo { hasNextPage endCursor } edges { cursor node { name } }
@@ -292,7 +292,7 @@ async def test_what_is_asked_through_fragments_and_aliases_is_read(tmp_path: Pat
         await create_program(
             operations, CreateProgram(name="n", signature="q -> a", backend="mock")
         )
-        await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
+        await ask(EXECUTE, input={"program": "n", "inputs": {"q": "?"}})
         query = """{
               executions {
                 edges { node { ...Seen } }
@@ -335,7 +335,7 @@ async def test_a_list_with_its_relations_reads_each_table_once(tmp_path: Path) -
             operations, CreateProgram(name="n", signature="q -> a", backend="mock")
         )
         for _ in range(10):
-            await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
+            await ask(EXECUTE, input={"program": "n", "inputs": {"q": "?"}})
         collected: list[str] = []
         page = operations.store.page
 
@@ -357,7 +357,7 @@ async def test_what_a_row_points_to_is_null_when_retention_has_deleted_it(tmp_pa
             operations, CreateProgram(name="qa", signature="q -> a", backend="mock")
         )
         first, again = [
-            await execute_program(operations, ExecuteProgram(name="qa", inputs={"q": "?"}))
+            await execute_program(operations, ExecuteProgram(program="qa", inputs={"q": "?"}))
             for _ in range(2)
         ]
         await operations.dependencies.store.write(

@@ -108,7 +108,7 @@ async def test_an_embedding_is_an_input_whose_size_the_signature_says(tmp_path: 
             items = [{"field": "v", "value": vector} for vector in vectors]
             return await ask(
                 EXECUTE,
-                input={"name": "n", "inputs": {"q": "?", **inputs}, "embeddings": items},
+                input={"program": "n", "inputs": {"q": "?", **inputs}, "embeddings": items},
             )
 
         execution = (await execute([0.1, 2, -3.5])).data["executeProgram"]
@@ -142,7 +142,7 @@ async def test_rest_takes_the_same_embeddings(tmp_path: Path) -> None:
             ([], 422, "v"),
             ("x", 422, "embeddings[0].value"),
         ):
-            body = {"name": "v", "inputs": {}, "embeddings": [{"field": "v", "value": value}]}
+            body = {"program": "v", "inputs": {}, "embeddings": [{"field": "v", "value": value}]}
             answer = await server.ask("POST", "/v1/actions/execute_program", body=body)
             assert answer.status == status, answer.body
             if path is not None:

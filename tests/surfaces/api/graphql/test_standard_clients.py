@@ -45,7 +45,7 @@ async def test_gql_reads_the_schema_checks_against_it_and_follows(tmp_path: Path
         http = AIOHTTPTransport(f"http://{url}", headers=headers)
         async with Client(transport=http, fetch_schema_from_transport=True) as session:
             run = gql(RUN)
-            run.variable_values = {"input": {"name": "n", "inputs": {"q": "?"}}}
+            run.variable_values = {"input": {"program": "n", "inputs": {"q": "?"}}}
             execution = (await session.execute(run))["executeProgram"]
             assert (execution["status"], type(execution["outputs"]["n"])) == ("COMPLETED", int)
             with pytest.raises(Exception, match="Cannot query field 'nothing'"):

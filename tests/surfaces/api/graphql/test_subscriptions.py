@@ -219,7 +219,7 @@ async def test_a_wrong_subscription_is_one_error_and_the_socket_stays(tmp_path: 
         await socket.close()
 
 
-M = 'mutation { executeProgram(input: {name: "slow", inputs: {q: "?"}}) { status } }'
+M = 'mutation { executeProgram(input: {program: "slow", inputs: {q: "?"}}) { status } }'
 
 
 class Never(MockBackend):

@@ -36,7 +36,7 @@ async def test_a_program_is_executed_once_for_one_idempotency_key(tmp_path: Path
         response = await server.ask(
             "POST", path, body={"inputs": {"q": "!"}}, idempotency_key="один"
         )
-        values = {"name": "n", "inputs": {"q": "?"}, "idempotency_key": "один"}
+        values = {"program": "n", "inputs": {"q": "?"}, "idempotency_key": "один"}
         elsewhere = await server.ask("POST", "/v1/actions/execute_program", body=values)
         assert elsewhere.json["id"] == first.json["id"]
         assert (first.status, again.status, response.status) == (200, 200, 409)

@@ -152,7 +152,7 @@ def _execute(api: ApiContext) -> Handler:
         body = await read_body(scope, receive, limit=api.config.body_bytes, kind=kind)
         values = _convert(execute_form(body, content_type(scope))) if is_form else decode(body)
         request = ExecuteProgram(
-            name=scope["path_params"]["name"],
+            program=scope["path_params"]["name"],
             inputs=values.inputs,
             backend=values.backend,
             timeout=values.timeout,

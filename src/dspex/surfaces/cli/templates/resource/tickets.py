@@ -46,7 +46,7 @@ class CloseTicket:
 @action(TICKET, scope="execute")
 async def open_ticket(operations: Operations, input: OpenTicket) -> Ticket:
     """Open a ticket for the team that the stored program `triage` chooses."""
-    request = ExecuteProgram(name="triage", inputs={"message": input.message})
+    request = ExecuteProgram(program="triage", inputs={"message": input.message})
     execution = await execute_program(operations, request)
     team = "unknown" if execution.outputs is None else execution.outputs["team"]
     ticket = Ticket(
