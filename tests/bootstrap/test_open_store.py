@@ -184,6 +184,29 @@ def test_a_store_that_a_lifespan_opened_records_every_request() -> None:
     assert program(question="after").answer == "yes"
 
 
+async def test_a_context_that_is_older_than_the_store_is_recorded_too() -> None:
+    program = dspex.Predict("question -> answer")
+    with dspex.context(model=ScriptedModel("[[ ## answer ## ]]\nParis")):
+        context = contextvars.copy_context()  # as a server has it that was started inside the block
+    opened, closing = asyncio.Event(), asyncio.Event()
+
+    async def lifespan() -> list[str]:
+        async with dspex.open("store") as store:
+            opened.set()
+            await closing.wait()
+            rows = await store.operations.list(DOMAIN["execution"], Query())
+            return [row.inputs["question"] for row in rows]
+
+    life = asyncio.create_task(lifespan())
+    await opened.wait()
+    request = asyncio.create_task(program.acall(question="first"), context=context)
+    assert (await request).answer == "Paris"
+    explicit = dspex.RunContext(model=ScriptedModel("[[ ## answer ## ]]\nLima"))
+    assert (await program.acall(explicit, question="second")).answer == "Lima"
+    closing.set()
+    assert await life == ["second", "first"]
+
+
 async def test_of_several_stores_the_one_around_a_program_records_it() -> None:
     program = dspex.Predict("question -> answer", model=ScriptedModel("[[ ## answer ## ]]\nyes"))
 

@@ -4,8 +4,10 @@
 `# wrong` are the only ones that a checker may refuse, and it must.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, assert_type
 
 from starlette.applications import Starlette
@@ -15,8 +17,10 @@ from starlette.routing import Route
 
 import dspex
 from dspex.errors import DspexError, InputError
-from dspex.evaluation import Judge
+from dspex.evaluation import Comparison, Judge, compare, slices
+from dspex.modules import BestOfN
 from dspex.optimizers import Outcome
+from dspex.retrieval import Cited
 
 Team = Literal["cards", "payments", "account"]
 TEAMS: Sequence[Team] = ("cards", "payments", "account")
@@ -55,6 +59,20 @@ class Answer(dspex.Signature):
     team: Team = dspex.Output()
     urgency: int = dspex.Output(ge=0, le=3)
     reply: str = dspex.Output()
+
+
+class Explain(dspex.Signature):
+    """Answer from the handbook alone."""
+
+    question: str = dspex.Input()
+    explanation: Cited = dspex.Output()
+
+
+class Confirm(dspex.Signature):
+    """Does the customer want the order to be cancelled?"""
+
+    order: str = dspex.Input()
+    is_certain: bool = dspex.Output()
 
 
 @dataclass(frozen=True)
@@ -130,6 +148,33 @@ def ticket(message: str, team: str, limit: int = 30) -> Ticket:
     return Ticket(title=message[:40], queue=team, minutes=limit)
 
 
+def short(_inputs: object, prediction: dspex.Prediction) -> float:
+    """Return how short a reply is, from 0 to 1."""
+    return 1 / (1 + len(prediction.reply))
+
+
+def handbook() -> dspex.RAG[Explain]:
+    """Return a program that answers from the handbook, with quotations."""
+    collection = dspex.Collection.from_texts(ARTICLES, name="handbook", embedder="offline")
+    return dspex.RAG(Explain, collection, k=dspex.Integer(1, 3, default=2), mode="lexical")
+
+
+def short_replies(count: int = 2) -> BestOfN[Reply]:
+    """Return a program that writes several replies and keeps the shortest."""
+    return BestOfN(dspex.Predict(Reply), reward=short, n=count)
+
+
+async def cancel(order: str) -> str:
+    """Cancel an order, if the customer confirms it.
+
+    Args:
+        order: such as A-17
+    """
+    answer = (await dspex.ask(Confirm, order=order)).outputs
+    assert_type(answer.is_certain, bool)
+    return f"{order} is cancelled" if answer.is_certain else f"{order} stays"
+
+
 FRIENDLY = Judge("is friendly and makes no promises")
 
 
@@ -183,6 +228,30 @@ async def improve(rows: dspex.Dataset) -> Outcome[dspex.Predict[Triage]]:
     return outcome
 
 
+async def sources(question: str) -> list[str]:
+    """Return the keys of the articles that an explanation quotes."""
+    prediction = await handbook().acall(question=question)
+    explanation = prediction.outputs.explanation
+    assert_type(explanation, Cited)
+    return [source.document or "" for source in explanation.sources]
+
+
+async def typed_while_written(message: str, facts: Sequence[str]) -> tuple[str, int]:
+    """Return a reply as it arrived, piece by piece, and the number of pieces."""
+    pieces: list[str] = []
+    async for event in dspex.Predict(Reply).stream(message=message, facts=[*facts]):
+        if isinstance(event, dspex.FieldDelta) and event.field == "reply":
+            pieces.append(event.text)
+    return "".join(pieces), len(pieces)
+
+
+def progress(new: dspex.Report, old: dspex.Report) -> dict[str, float]:
+    """Return the change of the main metric, and its mean for each team in the new report."""
+    comparison: Comparison = compare(new, old)
+    means = {part.value: part.mean for part in slices(new, "team")}
+    return {"change": comparison.difference, **means}
+
+
 async def friendliness(desk: Desk, rows: dspex.Dataset) -> float:
     """Return the mean score of the judge."""
     return (await dspex.aevaluate(desk, rows, {"friendly": FRIENDLY})).mean
@@ -191,8 +260,8 @@ async def friendliness(desk: Desk, rows: dspex.Dataset) -> float:
 # The web application ------------------------------------------------------------------------------
 
 
-def application(desk: Desk) -> Starlette:
-    """Return the desk as a web application."""
+def application(desk: Desk, folder: Path) -> Starlette:
+    """Return the desk as a web application that records what it answers in a folder."""
 
     async def answer(request: Request) -> Response:
         body: dict[str, str] = await request.json()
@@ -217,8 +286,19 @@ def application(desk: Desk) -> Starlette:
         assert_type(entry.minutes, int)
         return JSONResponse({"title": entry.title, "minutes": entry.minutes})
 
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
+        async with dspex.open(folder):
+            yield
+
     routes = [Route("/answer", answer, methods=["POST"]), Route("/queue", queue)]
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
+def history(folder: Path) -> list[str]:
+    """Return what customers asked so far, the newest first."""
+    with dspex.open(folder) as store:
+        return [str(row.inputs["message"]) for row in store.executions(limit=100)]
 
 
 def stored_copy(desk: Desk) -> dspex.Program:
@@ -255,6 +335,14 @@ async def mistakes(desk: Desk, rows: dspex.Dataset) -> None:
     await dspex.aevaluate(triage, rows, right_team, concurency=4)  # wrong
     await dspex.aoptimize(triage, "LabeledFewShot", train=rows, metric=right_team)  # wrong
     dspex.LabeledFewShot(per_klass=1)  # wrong
+    dspex.Joint(trials="many")  # wrong
+    dspex.Search(test=[{"message": "Hello"}])  # wrong
+    str((await handbook().acall(question="Hello")).outputs.answer)  # wrong
+    BestOfN(dspex.Predict(Reply), reward=short, m=2)  # wrong
+    str((await dspex.ask(Confirm, order="A-17")).outputs.is_sure)  # wrong
+    with dspex.context(timeout="soon"):  # wrong
+        pass
+    progress(rows, rows)  # wrong
     dspex.configure(modell="openai/gpt-4o-mini")  # wrong
     dspex.configure(store=3)  # wrong
     rows.split(0.6, 0.4, sede=1)  # wrong

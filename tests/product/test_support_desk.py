@@ -22,6 +22,7 @@ from tests.test_public_types import (
 FILE = Path(str(product.__file__))
 WORDS = {"card": "cards", "chip": "cards", "charged": "payments", "transfer": "payments"}
 LOOK = {"next_thought": "?", "next_tool_name": "article", "next_tool_args": {"team": "cards"}}
+CLAIM = {"text": "Five days.", "sources": [{"passage": 1, "sentence": 1}]}
 END = {"next_thought": "!", "next_tool_name": "finish", "next_tool_args": {}}
 
 
@@ -78,13 +79,41 @@ def _fresh_default() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_fresh_default")
-def test_its_web_application_answers() -> None:
+def test_its_web_application_answers_and_records(tmp_path: Path) -> None:
     model = ScriptedModel(reply)
     dspex.configure(model=model, adapter="json")
-    with TestClient(product.application(product.Desk())) as client:
+    with TestClient(product.application(product.Desk(), tmp_path / "s")) as client:
         answer = client.post("/answer", json={"message": "My card was stolen"})
         assert (answer.status_code, answer.json()["team"]) == (200, "cards")
         assert client.get("/queue?message=Hello").json() == {"title": "Hello", "minutes": 30}
+    assert product.history(tmp_path / "s") == ["Hello", "My card was stolen"]
+
+
+async def test_it_explains_with_sources() -> None:
+    quoting = {"reasoning": "", "explanation": {"statements": [CLAIM]}}
+    with dspex.context(model=ScriptedModel(json.dumps(quoting))):
+        assert await product.sources("How long does a new card take?") == ["cards"]
+
+
+async def test_it_streams_a_reply_and_keeps_the_shortest_one() -> None:
+    text, pieces = await product.typed_while_written("My card", ["five days"])
+    assert (text, pieces > 0) == ("We send a new one.", True)
+    prediction = await product.short_replies().acall(message="My card", facts=[])
+    assert prediction.outputs.reply == text
+
+
+async def test_it_asks_the_customer() -> None:
+    for is_certain, outcome in ((True, "A-17 is cancelled"), (False, "A-17 stays")):
+        with dspex.context(answer=[{"is_certain": is_certain}]):
+            assert await product.cancel("A-17") == outcome
+
+
+async def test_two_reports_are_compared() -> None:
+    rows = product.messages()
+    report = await product.measure(dspex.Predict(product.Triage), rows)
+    figures = product.progress(report, report)
+    assert figures.keys() == {"change", *product.TEAMS}
+    assert figures["change"] == 0
 
 
 @pytest.mark.full

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
+from dspex.arguments import checks_values
 from dspex.errors import (
     ConfigurationError,
     ExecutionError,
@@ -47,6 +48,7 @@ from dspex.telemetry import Event, Observer
 T = TypeVar("T")
 
 
+@checks_values
 def open(folder: str | Path = ".dspex") -> "OpenStore":  # `dspex.open`
     """Return a store for a `with` or `async with` block that records the programs run inside.
 
@@ -343,7 +345,7 @@ class _RecordedRun:
         observers = _ObserverPair(self._context.observer, recorded.observer)
         inner = msgspec.structs.replace(
             self._context.part_of(recorded.frame.execution_id),
-            record=None,
+            record=False,
             observer=observers,
             records_payloads=self._context.records_payloads or recorded.records_payloads,
         )

@@ -234,6 +234,7 @@ def _context(
         embedders=resolver.embedder,
         records_payloads=True,
         clock=clock,
+        record=False,
     )
 
 

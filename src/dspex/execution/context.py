@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -65,7 +65,8 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     - `deadline` is a time of the clock in monotonic nanoseconds. All runs that get the same
       `budget` or `cancellation` share it.
     - `answer` answers the questions of `ask`; without it, a run on a server waits.
-    - `record` executes and stores each run of a whole program instead of the module (`dspex.open`).
+    - `record` executes and stores each run of a whole program instead of the module (`dspex.open`);
+      None: that of the process does, if there is one; False: nothing does.
     - `frame` is where the run stands; the modules set it.
     """
 
@@ -86,7 +87,7 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     budget: "Budget | None" = None
     cancellation: "Cancellation | None" = None
     answer: AnswerCallback | None = None
-    record: "Record | None" = None
+    record: "Record | Literal[False] | None" = None
     frame: Frame = OUTSIDE
 
     @property
@@ -99,7 +100,13 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_recorded(self) -> bool:
         """Whether a run that starts here is stored."""
-        return self.record is not None and self.frame.recorder is None
+        return self.frame.recorder is None and self.active_record is not None
+
+    @property
+    def active_record(self) -> "Record | None":
+        """What stores a run that starts here, also if it was opened after this context."""
+        record = _default.get().record if self.record is None else self.record
+        return None if record is False else record
 
     def within(self, seconds: float) -> "RunContext":
         """Return the context with a deadline `seconds` from now, unless it has an earlier one."""

@@ -152,8 +152,8 @@ class RunnableModule(Generic[Outputs]):
 
     async def run_outermost(self, context: RunContext, inputs: Mapping[str, Any]) -> Prediction:
         """Run in a context that records the run, or enforce its deadline and cancellation."""
-        if context.record is not None and context.is_recorded:
-            return await context.record(self, context, inputs)
+        if context.is_recorded and (record := context.active_record) is not None:
+            return await record(self, context, inputs)
         return await call_guarded(context, partial(self.acall, **inputs))
 
     async def _run_forward(self, inputs: Mapping[str, Any]) -> Mapping[str, object]:
