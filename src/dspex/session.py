@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from dspex.arguments import checks_names
+from dspex.argument_values import Positive
+from dspex.arguments import checks_values
 from dspex.error_text import shorten, suggest
 from dspex.errors import ConfigurationError
 from dspex.execution.adapters import Adapter
@@ -251,7 +252,7 @@ def key_of(text: str) -> str | None:
     )
 
 
-@checks_names
+@checks_values
 def configure(
     *,
     model: LanguageModel | str | None = None,
@@ -284,7 +285,7 @@ def configure(
 
 
 @contextmanager
-@checks_names
+@checks_values
 def context(
     *,
     model: LanguageModel | str | None = None,
@@ -293,7 +294,7 @@ def context(
     observer: Observer | None = None,
     seed: int | None = None,
     budget: Budget | None = None,
-    timeout: float | None = None,
+    timeout: Positive | None = None,
     cancellation: Cancellation | None = None,
     answer: AnswerCallback | Sequence[Mapping[str, Any]] | None = None,
 ) -> Iterator[RunContext]:

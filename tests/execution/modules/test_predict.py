@@ -326,6 +326,11 @@ def test_a_model_string_needs_somebody_to_resolve_it():
 def test_demonstrations_of_another_form_are_refused(demos, message):
     with pytest.raises(DefinitionError) as caught:
         Predict("question -> answer" if "question" in message else "q -> a", demos=demos)
+    predict = Predict("question -> answer" if "question" in message else "q -> a")
+    with pytest.raises(DefinitionError) as caught:
+        predict.demos = demos
+    assert message in caught.value.message
+    assert predict.demos == []
     assert message in caught.value.message
 
 

@@ -196,7 +196,7 @@ def test_repeats_and_concurrency_are_at_least_one(rulebook):
     for flags in ({"repeats": 0}, {"concurrency": 0}):
         with (
             dspex.context(model=rulebook(_echo)),
-            pytest.raises(DefinitionError, match="at least 1, not 0"),
+            pytest.raises(DefinitionError, match="takes a whole number from 1, not 0"),
         ):
             run(aevaluate(dspex.Predict(Sort), ROWS, dspex.exact_match, **flags))
 
@@ -331,5 +331,5 @@ async def test_an_evaluation_that_is_cancelled_ends():
 
 def test_what_is_no_program_is_said(rulebook):
     for value in ("question -> answer", dspex.Signature("question -> answer"), None):
-        with pytest.raises(DefinitionError, match="is not a program; pass a Module or a Program"):
+        with pytest.raises(DefinitionError, match="`program` of aevaluate takes a Module"):
             run(aevaluate(value, ROWS, dspex.exact_match))

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 import dspex
-from dspex.errors import BudgetError, DefinitionError
+from dspex.errors import BudgetError
 from dspex.execution.clients import Budget
 from dspex.language.variables import Examples
 from dspex.learning.optimizers import JsonlJournal, Search
@@ -136,8 +136,3 @@ def test_rules_are_within_the_budget(rulebook):
     assert len(model.requests) == outcome.spent.calls <= 90
     with pytest.raises(BudgetError, match="too small for one candidate"):
         _search(rulebook(_learner), RULES, budget=Budget(calls=40))
-
-
-def test_wrong_numbers_are_refused(rulebook):
-    with pytest.raises(DefinitionError, match="steps, minibatch and candidates are at least 1"):
-        _search(rulebook(_learner), SIMBA(minibatch=0))

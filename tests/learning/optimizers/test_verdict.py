@@ -354,7 +354,7 @@ def test_figures_that_cannot_be_measured_end_the_search_before_more_is_spent(sea
         ({"subject_to": ["p95<<2"]}, "is not a limit"),
         ({"subject_to": ["p95<1.2.3"]}, "is not a limit"),
         ({"subject_to": ["p95<."]}, "is not a limit"),
-        ({"alpha": 0}, "alpha is a probability"),
+        ({"alpha": 0}, "`alpha` of Search takes a number above 0 and below 1, not 0"),
     ],
 )
 def test_goal_that_makes_no_sense_is_refused_before_anything_is_spent(rulebook, search, message):

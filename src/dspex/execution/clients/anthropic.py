@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from dspex.argument_values import Count
 from dspex.arguments import checks_names
 from dspex.execution.clients.address import ServerAddress
 from dspex.execution.clients.chunk_forwarder import ChunkForwarder
@@ -76,7 +77,7 @@ class AnthropicModel:
         *,
         api_key: str | None = None,
         base_url: str = "https://api.anthropic.com/v1",
-        max_tokens: int = 4096,
+        max_tokens: Count = 4096,
         transport: Transport | None = None,
         media: Iterable[Modality] | None = None,
     ) -> None:

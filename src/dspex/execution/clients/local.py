@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dspex.arguments import checks_names
+from dspex.arguments import checks_names, checks_values
 from dspex.errors import (
     ConfigurationError,
     ContextTooLongError,
@@ -274,6 +274,7 @@ def _llama() -> Any:
         ) from error
 
 
+@checks_values
 def packaged_model(name: str, cache: Path, *, threads: int = 2) -> LocalModel:
     """Return a model that is distributed as a Python package; the first call assembles its file.
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.errors import ExecutionError, InputError
 from dspex.execution.modules.attempts import attempt_context, check_count, check_module, together
 from dspex.execution.modules.inner import INNER_SETTINGS, inner_module
@@ -22,6 +23,7 @@ from dspex.language.records.prediction import Outputs
 from dspex.language.signatures import Signature
 
 
+@checks_names
 class BestOfN(Module[Outputs]):
     """Runs a module `n` times with new requests and returns the prediction with the best reward.
 

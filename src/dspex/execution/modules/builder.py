@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dspex.arguments import checks_values
 from dspex.error_text import shorten
 from dspex.errors import DefinitionError
 from dspex.execution.modules.code import CodeRoot
@@ -12,6 +13,7 @@ from dspex.execution.modules.module_kind import NodeBuilder
 from dspex.language.programs import Node, Program
 
 
+@checks_values
 def build(program: Program, *, code: CodeRoot | None = None) -> Module:
     """Return the runnable module tree of `program`, with its assignment applied.
 
@@ -48,6 +50,7 @@ def _source_hashes(node: Node) -> dict[str, str]:
     return hashes
 
 
+@checks_values
 def load(path: str | Path, *, code: CodeRoot | None = None) -> Module:
     """Return the module in a file of `Module.save`, or of a program (`optimize --output`).
 

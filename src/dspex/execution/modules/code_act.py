@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.errors import ToolError
 from dspex.execution.adapters import Adapter
 from dspex.execution.clients import LanguageModel
@@ -37,6 +38,7 @@ from dspex.language.variables import Variable
 CODE, FINISHED = "generated_code", "finished"
 
 
+@checks_names
 class CodeAct(Module[SignatureT]):
     """Works in turns: the model writes code that calls tools, and sees what it printed.
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from dspex.arguments import checks_names
 from dspex.errors import InputError
 from dspex.execution.adapters import Adapter
 from dspex.execution.clients import LanguageModel
@@ -20,6 +21,7 @@ COMPLETIONS: Final = "completions"
 RATIONALE: Final = "rationale"
 
 
+@checks_names
 class MultiChainComparison(Module[SignatureT]):
     """Shows the model several attempts at a task, and has it reason over them and answer.
 

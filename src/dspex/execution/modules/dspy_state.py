@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from dspex.arguments import checks_values
 from dspex.error_text import shorten
 from dspex.errors import DefinitionError
 from dspex.execution.modules.module import Module
@@ -34,6 +35,7 @@ class _PredictorState:
     foreign: dict[str, Any]
 
 
+@checks_values
 def from_dspy_state(module: Module, state: Mapping[str, Any]) -> None:
     """Load instructions, descriptions, demonstrations and models of a dspy program into `module`.
 
@@ -54,15 +56,13 @@ def from_dspy_state(module: Module, state: Mapping[str, Any]) -> None:
     states = {path: _parse_state(predictors[path], path, part) for path, part in parts.items()}
     for path, part in states.items():
         predictor = predictors[path]
-        predictor.signature, predictor.demos, predictor.foreign = (
-            part.signature,
-            part.demos,
-            part.foreign,
-        )
+        predictor.signature, predictor.foreign = part.signature, part.foreign
+        predictor.bind("demos", part.demos)
         if part.model is not None:
             predictor.model, predictor.settings = part.model, part.settings
 
 
+@checks_values
 def to_dspy_state(module: Module) -> dict[str, Any]:
     """Return the state of `module` in the format of dspy, without API keys."""
     states = {path: _dump_state(predictor) for path, predictor in _predictors(module).items()}

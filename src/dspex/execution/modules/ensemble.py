@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.errors import DefinitionError, ExecutionError, boundary
 from dspex.execution.modules.attempts import attempt_context, together
 from dspex.execution.modules.code import function_config, load_function
@@ -17,6 +18,7 @@ from dspex.language.signatures import Signature
 Reduce = Callable[[Sequence[Prediction]], Prediction | Mapping[str, Any]]
 
 
+@checks_names
 class Ensemble(Module[Outputs]):
     """Runs modules at once on the same inputs and reduces their predictions to one.
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.errors import DefinitionError
 from dspex.execution.modules.attempts import check_count, check_module, sample
 from dspex.execution.modules.inner import INNER_SETTINGS, inner_module
@@ -53,6 +54,7 @@ def _comparable(value: object) -> object:
     return json_bytes(plain(value))
 
 
+@checks_names
 class Majority(Module[Outputs]):
     """Runs a module `n` times at once, with new requests, and returns the most frequent answer.
 

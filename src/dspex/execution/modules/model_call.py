@@ -22,7 +22,7 @@ from dspex.execution.clients import LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.clients.modalities import check_media
 from dspex.execution.context import RunContext
-from dspex.execution.frame import EmitEvent, OpenSpan, payload
+from dspex.execution.frame import EmitEvent, Frame, OpenSpan, payload
 from dspex.execution.modules.citations import CitedCall
 from dspex.language.records import AdapterFallback, Message, Prediction
 from dspex.language.records.message import Content, join_content, without_bytes
@@ -303,3 +303,13 @@ def _turns(reply: str, what: str) -> tuple[Message, Message]:
 
 def _arguments(response: Response) -> str:
     return msgspec.json.encode(response.tool_calls[0].arguments).decode()
+
+
+async def report_outputs(
+    frame: Frame, path: str, *, inputs: Mapping[str, object], outputs: Mapping[str, object]
+) -> None:
+    """Report a finished call to the callback of the run and to its listeners."""
+    if frame.on_call is not None:
+        frame.on_call(path, inputs, outputs)
+    if frame.emit is not None:
+        await frame.emit(Status(path, "Predict", "done"))

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dspex.arguments import checks_names
 from dspex.error_text import shorten
 from dspex.errors import DefinitionError, DspexError, ExecutionError, InputError, boundary
 from dspex.execution.modules.attempts import check_count, check_module
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 ParallelRow = Mapping[str, Any] | tuple[Module, Mapping[str, Any]]
 
 
+@checks_names
 class Parallel(Module):
     """Runs a module on every row, several at a time; `results` are in the order of the rows.
 

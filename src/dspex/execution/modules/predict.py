@@ -15,7 +15,7 @@ from dspex.execution.adapters.registry import ADAPTERS, JSON, find_adapter
 from dspex.execution.clients import LanguageModel, Request, ToolSpec
 from dspex.execution.clients.embedder import Embedder
 from dspex.execution.context import RunContext, current
-from dspex.execution.frame import Frame, TraceRecorder
+from dspex.execution.frame import TraceRecorder
 from dspex.execution.modules.attempts import attempt_context, check_count, together
 from dspex.execution.modules.citations import CitedCall, citation_plan, cite
 from dspex.execution.modules.code import checks_config, with_code
@@ -24,6 +24,7 @@ from dspex.execution.modules.model_call import (
     after_fallback,
     enforce_checks,
     repair_request,
+    report_outputs,
 )
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
@@ -42,21 +43,11 @@ from dspex.language.records import AdapterFallback, Prediction, Trace
 from dspex.language.signatures import Signature
 from dspex.language.signatures.codec import plain
 from dspex.language.variables import Variable
-from dspex.telemetry import Status
 
 SignatureT = TypeVar("SignatureT", bound=Signature, default=Any, covariant=True)
 """A signature class, which tells type checkers the outputs of a module; `Any` for other forms."""
 
 _ROOT = str(ROOT)
-
-
-async def _report_outputs(
-    frame: Frame, path: str, *, inputs: Mapping[str, object], outputs: Mapping[str, object]
-) -> None:
-    if frame.on_call is not None:
-        frame.on_call(path, inputs, outputs)
-    if frame.emit is not None:
-        await frame.emit(Status(path, "Predict", "done"))
 
 
 @checks_names
@@ -133,10 +124,7 @@ class Predict(Module[SignatureT]):
         self._nearest_demos = NearestDemos()
         self.signature: Signature = with_code(Signature.of(signature))
         citation_plan(self.signature)  # raises if there is nothing to cite
-        demos = [*demos] if isinstance(demos, Iterator) else demos
-        if expected := self.unfit("demos", demos):
-            raise DefinitionError(f"`demos` of Predict takes {expected}")
-        self.demos = [read_row(self.signature, demo) for demo in demos]
+        self.demos = demos
         self.model: LanguageModel | str | None = own_model
         self.adapter = find_adapter(own_adapter)
         self.repairs = check_count("repairs", repairs, least=0)
@@ -153,6 +141,18 @@ class Predict(Module[SignatureT]):
                 raise DefinitionError(f"`{slot}` of Predict takes {expected}")
         for slot, variable in self._declared.items():
             self.check_variable(variable, slot, slot)
+
+    @property
+    def demos(self) -> list[dict[str, Any]]:
+        """The demonstrations. A new list is checked as the argument of the constructor is."""
+        return self._demos
+
+    @demos.setter
+    def demos(self, demos: Iterable[Mapping[str, Any]]) -> None:
+        demos = [*demos] if isinstance(demos, Iterator) else demos
+        if expected := self.unfit("demos", demos):
+            raise DefinitionError(f"`demos` of Predict takes {expected}")
+        self._demos = [read_row(self.signature, demo) for demo in demos]
 
     def with_signature(self, signature: Signature) -> Self:
         """Return a copy with another signature; settings, demonstrations and variables stay."""
@@ -232,7 +232,7 @@ class Predict(Module[SignatureT]):
             for name, field in stored.fields.items()
         ]
         self.signature = Signature.from_fields(stored.name, fields, stored.instructions)
-        self.demos = [read_row(self.signature, demo) for demo in state["demos"]]
+        self._demos = [read_row(self.signature, demo) for demo in state["demos"]]
         config = dict(state["config"])
         model, adapter = config.pop("model", None), config.pop("adapter", None)
         if self.model is None or isinstance(self.model, str):
@@ -252,7 +252,7 @@ class Predict(Module[SignatureT]):
     def bind(self, slot: str, value: Any) -> None:
         """Set instructions, demonstrations, model, adapter, a setting or a field description."""
         if slot == "demos":
-            self.demos = [read_row(self.signature, demo) for demo in value]
+            self._demos = [read_row(self.signature, demo) for demo in value]
         elif slot == "instructions":
             self.signature = self.signature.with_instructions(value)
         elif slot in {"model", "nearest", "embedder"}:
@@ -318,7 +318,7 @@ class Predict(Module[SignatureT]):
         """
         adapter = context.adapter_for(self.adapter, context.model_for(self.model))
         values = self.signature.input_validator(inputs)
-        cited, demos = cite(self.signature, values), self.demos[: self.nearest]
+        cited, demos = cite(self.signature, values), self._demos[: self.nearest]
         return self._prompt(adapter, values, cited, demos=demos), adapter
 
     async def acall(
@@ -348,7 +348,7 @@ class Predict(Module[SignatureT]):
             adapter = context.adapter_for(self.adapter, model)
             cited = cite(signature, values)
             call = ModelCall(context, span, model, adapter, cited=cited, inputs=values)
-            call.demos = self.demos if self.nearest is None else await self._nearest(call)
+            call.demos = self._demos if self.nearest is None else await self._nearest(call)
             prompt = self._prompt(adapter, values, cited, demos=call.demos)
             request = self._request(prompt, model, seed=context.seed)
             if frame.objections or frame.advice or frame.emit is not None:
@@ -364,7 +364,7 @@ class Predict(Module[SignatureT]):
             raise
         span.end(attributes=call.attributes())
         if frame.emit is not None or frame.on_call is not None:
-            await _report_outputs(frame, path, inputs=values, outputs=outputs)
+            await report_outputs(frame, path, inputs=values, outputs=outputs)
         trace = (
             run.trace(span.id, first=first)
             if frame.recorder
@@ -441,7 +441,7 @@ class Predict(Module[SignatureT]):
     async def _nearest(self, call: ModelCall) -> Sequence[Demo]:
         """Return the demonstrations that are nearest to the inputs of a call."""
         return await self._nearest_demos.choose(
-            self.demos,
+            self._demos,
             call.inputs,
             signature=self.signature,
             embedder=call.context.embedder_for(self.embedder or "default"),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.errors import ExecutionError
 from dspex.execution.adapters import Adapter
 from dspex.execution.clients import LanguageModel
@@ -32,6 +33,7 @@ CODE, PREVIOUS, ERROR = "generated_code", "previous_code", "error"
 FINAL_CODE, CODE_OUTPUT = "final_generated_code", "code_output"
 
 
+@checks_names
 class ProgramOfThought(Module[SignatureT]):
     """Has the model write Python code, runs it in a sandbox, and reads the answer from its output.
 

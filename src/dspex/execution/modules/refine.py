@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from dspex.arguments import checks_names
 from dspex.errors import ExecutionError, InputError
 from dspex.execution.context import current
 from dspex.execution.frame import CallListener, payload
@@ -38,6 +39,7 @@ _ADVISE = Signature(
 _ADVICE = "Advice after an earlier attempt at this: {text}"
 
 
+@checks_names
 class Refine(Module[Outputs]):
     """Runs a module until its reward reaches `threshold`, at most `n` times; returns the best.
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from dspex.arguments import checks_names
 from dspex.error_text import quantity
 from dspex.errors import BudgetError, InputError
 from dspex.execution.adapters import Adapter
@@ -42,6 +43,7 @@ TRAJECTORY = "trajectory"
 _PREVIEW = 500
 
 
+@checks_names
 class RLM(Module[SignatureT]):
     """Keeps the inputs in a sandbox, and has the model write code that looks at them.
 

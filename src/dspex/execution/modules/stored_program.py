@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from dspex.arguments import checks_names
 from dspex.errors import ConfigurationError
 from dspex.execution.context import RunContext, use_context
 from dspex.execution.modules.module import Module
@@ -16,6 +17,7 @@ from dspex.language.programs import ModulePath, Node
 from dspex.language.signatures import Signature
 
 
+@checks_names
 class StoredProgram(Module[SignatureT]):
     """Calls the current version of a stored program, as an execution inside the current one.
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, overload
 
+from dspex.arguments import checks_names
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
 from dspex.execution.modules.module import Module
@@ -147,6 +148,7 @@ def OneOf(
 ) -> Variable: ...
 
 
+@checks_names
 def OneOf(  # noqa: N802  # reads as a type
     *options: Any,
     default: Any = FIRST,

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
+from dspex.arguments import checks_values
+
 IdT = TypeVar("IdT", int, str)
 
 
+@checks_values
 def fuse(
     lexical: Sequence[IdT], dense: Sequence[IdT], weight: float, *, constant: int = 60
 ) -> list[tuple[IdT, float]]:

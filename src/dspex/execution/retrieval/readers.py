@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from dspex.arguments import checks_names
 from dspex.errors import ConfigurationError, DefinitionError
 from dspex.execution.retrieval.html_text import html_text
 from dspex.execution.retrieval.row_files import decode_text, file_bytes, parse_rows
@@ -39,6 +40,7 @@ class FileReader:
     read: Callable[[Path, bytes], Iterable[SourceDocument]]
 
 
+@checks_names
 def read_files(
     patterns: str | Path | Sequence[str | Path], *, limit: int = MAX_FILE_BYTES
 ) -> Iterator[SourceDocument]:

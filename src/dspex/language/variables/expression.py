@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.error_text import shorten
 from dspex.errors import VariableError
 
@@ -237,6 +238,7 @@ class Expression:
         return f"{self.op}({', '.join(parts)})"
 
 
+@checks_names
 def var(name: str) -> Expression:
     """Return the expression for the value of a variable."""
     return Expression("var", (name,))

@@ -89,6 +89,7 @@ def Integer(  # noqa: N802
     )
 
 
+@checks_names
 def Boolean(  # noqa: N802
     *,
     default: bool = False,
@@ -179,6 +180,7 @@ def Text(  # noqa: N802
     )
 
 
+@checks_names
 def Examples(  # noqa: N802
     *,
     default: Sequence[Mapping[str, Any]] | None = None,

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dspex.arguments import checks_values
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
 from dspex.learning.evaluation.plain import plain
@@ -56,6 +57,7 @@ class Agreement:
     false_failures: int
 
 
+@checks_values
 def slices(report: Report, field: str, metric: str | None = None) -> list[Slice]:
     """Return the means of a metric by the value of a field of the rows, the largest slice first.
 
@@ -81,6 +83,7 @@ def slices(report: Report, field: str, metric: str | None = None) -> list[Slice]
     ]
 
 
+@checks_values
 def pass_rate(report: Report, threshold: float, metric: str | None = None) -> PassRate:
     """Return the share of scored examples that reach `threshold`, by the mean of their runs.
 
@@ -97,6 +100,7 @@ def pass_rate(report: Report, threshold: float, metric: str | None = None) -> Pa
     )
 
 
+@checks_values
 def agreement(
     report: Report, label: str, metric: str | None = None, *, threshold: float = 0.5
 ) -> Agreement:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
+from dspex.arguments import checks_values
 from dspex.errors import DefinitionError
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.report import Report
@@ -66,6 +67,7 @@ class Comparison:
         return f"{_with_interval(self.difference, self.interval)}, p = {self.p_value:.2g} ({how})"
 
 
+@checks_values
 def compare(  # options are keyword-only
     report: Report,
     baseline: Report,
@@ -158,6 +160,7 @@ class MajorityClass:
     share: float
 
 
+@checks_values
 def majority_class(dataset: Dataset, field: str) -> MajorityClass:
     """Return the most frequent value of `field`; of equally frequent ones the first.
 

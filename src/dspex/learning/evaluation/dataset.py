@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
-from dspex.arguments import checks_names
+from dspex.arguments import checks_names, checks_values
 from dspex.error_text import quantity, suggest
 from dspex.errors import DefinitionError
 from dspex.execution.adapters import read_row
@@ -29,6 +29,7 @@ class Dataset(Sequence[Example]):
     name: str = field(default="dataset", compare=False)
 
     @classmethod
+    @checks_values
     def from_file(cls, path: str | Path) -> "Dataset":
         """Read a `.csv`, `.jsonl` or `.json` file (UTF-8, with or without a byte order mark).
 
@@ -39,6 +40,7 @@ class Dataset(Sequence[Example]):
         return cls(examples=tuple(Example(row) for row in read_rows(path)), name=path.stem)
 
     @classmethod
+    @checks_values
     def from_rows(cls, rows: Iterable[Mapping[str, Any]], *, name: str = "dataset") -> "Dataset":
         """Create a dataset from mappings of field names to values.
 
@@ -155,6 +157,7 @@ class Dataset(Sequence[Example]):
             examples=tuple(self.examples[index] for index in indexes), name=name or self.name
         )
 
+    @checks_values
     def sample(self, count: int, *, seed: int) -> "Dataset":
         """Return `count` random rows without replacement; the same seed draws the same rows.
 
@@ -165,6 +168,7 @@ class Dataset(Sequence[Example]):
             raise DefinitionError(f"cannot sample {count} of the {len(self)} rows of {self.name!r}")
         return self.pick(_rng(seed).sample(range(len(self)), count))
 
+    @checks_values
     def split(self, *sizes: float, seed: int, stratify: str | None = None) -> "tuple[Dataset, ...]":
         """Return disjoint random parts, followed by a part with the remaining rows.
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from dspex.arguments import checks_names
+from dspex.argument_values import Count
+from dspex.arguments import checks_values
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError, describe
 from dspex.execution.context import RunContext, current, without_run
@@ -30,15 +31,15 @@ Scorer = Metric[Outputs] | Module[Any] | Program | JudgeMetric
 Metrics = Scorer[Outputs] | Mapping[str, Scorer[Outputs]]
 
 
-@checks_names
+@checks_values
 async def aevaluate(
     program: Module[Outputs] | Program,
     dataset: Dataset,
     metric: Metrics[Outputs],
     *,
     context: RunContext | None = None,
-    concurrency: int = 8,
-    repeats: int = 1,
+    concurrency: Count = 8,
+    repeats: Count = 1,
     on_row: Callable[[Row], None] | None = None,
 ) -> Report:
     """Score `program` on every example and return one row each, in dataset order.
@@ -68,7 +69,7 @@ async def aevaluate(
     scoring.check(dataset)
     rows_read = dataset.typed(module.contract())
     started_at, started = surroundings.clock.now(), surroundings.clock.monotonic_ns()
-    count = len(dataset) * _at_least_one(repeats, "repeats")
+    count = len(dataset) * repeats
     rows: list[Row | None] = [None] * count
     work = iter(range(count))
 
@@ -79,9 +80,7 @@ async def aevaluate(
             if on_row is not None:
                 on_row(row)
 
-    await _run_workers(
-        [worker(work) for _ in range(min(_at_least_one(concurrency, "concurrency"), count))]
-    )
+    await _run_workers([worker(work) for _ in range(min(concurrency, count))])
     return Report(
         rows=tuple(row for row in rows if row is not None),
         metrics=tuple(scoring.metrics),
@@ -93,15 +92,15 @@ async def aevaluate(
     )
 
 
-@checks_names
+@checks_values
 def evaluate(
     program: Module[Outputs] | Program,
     dataset: Dataset,
     metric: Metrics[Outputs],
     *,
     context: RunContext | None = None,
-    concurrency: int = 8,
-    repeats: int = 1,
+    concurrency: Count = 8,
+    repeats: Count = 1,
     on_row: Callable[[Row], None] | None = None,
 ) -> Report:
     """Score `program` on every example; the synchronous form of `aevaluate`.
@@ -142,12 +141,6 @@ def _ends_evaluation(error: BaseException) -> bool:
     is_cancelled = task is not None and task.cancelling() > 0
     is_cancellation = isinstance(error, asyncio.CancelledError)
     return isinstance(error, DefinitionError) or (is_cancellation and is_cancelled)
-
-
-def _at_least_one(value: int, name: str) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise DefinitionError(f"{name} must be a whole number of at least 1, not {value!r}")
-    return value
 
 
 def metrics_by_name(metric: Metrics) -> dict[str, Metric | JudgeMetric]:

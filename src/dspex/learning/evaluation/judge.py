@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import msgspec
 
+from dspex.arguments import checks_names
 from dspex.error_text import shorten
 from dspex.errors import DefinitionError, ExecutionError
 from dspex.execution.context import RunContext
@@ -42,6 +43,7 @@ _NUMBERS = {"bool", "int", "float", "probability", "confidence_score", "similari
 _TEXTS = {"str", "reasoning_chain"}
 
 
+@checks_names
 class Judge(Predict):
     """Has a model score the outputs of a program by a criterion, from 0 to 1, with a reason.
 
@@ -59,6 +61,7 @@ class Judge(Predict):
         return self._node(path)
 
 
+@checks_names
 class SemanticF1(Predict):
     """A judge: how much of the expected answer an answer says, and how much of it is expected.
 
@@ -74,6 +77,7 @@ class SemanticF1(Predict):
         return self._node(path)
 
 
+@checks_names
 class Groundedness(Predict):
     """A judge: the share of the claims in an answer that its inputs and passages support.
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any, Literal
 
+from dspex.arguments import checks_names
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module
 from dspex.language.programs import Program
@@ -74,6 +75,7 @@ class RagReport:
         return f"RagReport(answer {self.report.mean:.2f}, retrieved {retrieved:.2f}: {cases})"
 
 
+@checks_names
 async def aevaluate_rag(
     program: Module | Program,
     dataset: Dataset,
@@ -103,6 +105,7 @@ async def aevaluate_rag(
     return RagReport(report, threshold)
 
 
+@checks_names
 def evaluate_rag(
     program: Module | Program,
     dataset: Dataset,

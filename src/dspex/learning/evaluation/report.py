@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from dspex.arguments import checks_values
 from dspex.error_text import CodeFrame, quantity, suggest
 from dspex.errors import DefinitionError
 from dspex.language.records import Example, Usage
@@ -222,6 +223,7 @@ class Report:
         )
 
 
+@checks_values
 def constant(dataset: Dataset, outputs: Mapping[str, object], metric: Metric) -> Report:
     """Return the report of a program that always answers `outputs`: the baseline to beat."""
     from dspex.language.records import Prediction

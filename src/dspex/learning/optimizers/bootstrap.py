@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dspex.argument_values import Count, CountOrZero
 from dspex.arguments import checks_names
 from dspex.errors import DefinitionError
 from dspex.learning.optimizers.labeled_few_shot import demonstration, labelled_slots
@@ -39,10 +40,10 @@ class BootstrapFewShot:
         teacher: values that only the teacher uses.
     """
 
-    max_bootstrapped: int = 4
-    max_labelled: int = 16
+    max_bootstrapped: CountOrZero = 4
+    max_labelled: CountOrZero = 16
     threshold: float | None = None
-    rounds: int = 1
+    rounds: Count = 1
     teacher: Mapping[str, Any] | None = None
 
     def start(self, task: Task) -> Proposer:
@@ -100,14 +101,9 @@ class BootstrapWalk:
         """Take the rows in the order of the walk.
 
         Raises:
-            DefinitionError: a number of the recipe is out of range, or the program takes no
-            demonstrations. VariableError: a value of `teacher` does not fit the program.
+            DefinitionError: the program takes no demonstrations.
+            VariableError: a value of `teacher` does not fit the program.
         """
-        if min(recipe.max_bootstrapped, recipe.max_labelled, recipe.rounds - 1) < 0:
-            raise DefinitionError(
-                "max_bootstrapped and max_labelled are at least 0 and rounds at least 1, not "
-                f"{recipe!r}"
-            )
         task.program.space.check(recipe.teacher or {})
         self._recipe = recipe
         self._task = task

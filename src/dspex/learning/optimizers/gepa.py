@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
-from dspex.errors import DefinitionError
+from dspex.argument_values import Count, CountOrZero
+from dspex.arguments import checks_names
 from dspex.execution.modules import Predict
 from dspex.language.signatures import Signature
 from dspex.language.variables.sampling import value_at
@@ -38,6 +39,7 @@ _REFLECT = Signature(
 )
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GEPA:
     """Changes one variable at a time, after reflection on a few rows.
@@ -55,21 +57,16 @@ class GEPA:
         demonstrations: the most demonstrations in a predictor; 0 adds none.
     """
 
-    proposals: int = 24
-    minibatch: int = 4
-    demonstrations: int = 4
+    proposals: Count = 24
+    minibatch: Count = 4
+    demonstrations: CountOrZero = 4
 
     def start(self, task: Task) -> Proposer:
         """Begin with the unchanged program.
 
         Raises:
-            DefinitionError: a number is out of range, or nothing in the program can vary.
+            DefinitionError: nothing in the program can vary.
         """
-        if min(self.proposals, self.minibatch) < 1 or self.demonstrations < 0:
-            raise DefinitionError(
-                "proposals and minibatch are at least 1 and demonstrations at least 0, not "
-                f"{self!r}"
-            )
         return _Evolution(self, task)
 
     def runs(self, task: Task, rows: int) -> int:

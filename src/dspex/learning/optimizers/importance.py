@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from statistics import fmean
 
+from dspex.arguments import checks_values
 from dspex.errors import VariableError
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module, module_of
@@ -16,6 +17,7 @@ from dspex.sync import run
 BINS = 4
 
 
+@checks_values
 def importance(trials: Sequence[Trial]) -> dict[str, float]:
     """Return each variable's share of the variance of the scores, the largest first.
 
@@ -71,6 +73,7 @@ def _key(value: object) -> str:
     return canonical_json(to_jsonable_python(value))
 
 
+@checks_values
 async def aablate(
     program: Module | Program,
     winner: Trial,
@@ -100,6 +103,7 @@ async def aablate(
     return comparisons
 
 
+@checks_values
 def ablate(
     program: Module | Program,
     winner: Trial,

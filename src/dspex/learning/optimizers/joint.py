@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dspex.argument_values import Count, CountFromTwo, CountOrZero
 from dspex.arguments import checks_names
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
@@ -63,13 +64,13 @@ class Joint:
         only: names of the variables to search; the others keep their values. All by default.
     """
 
-    trials: int = 32
-    cohort: int = 8
-    first_rows: int = 8
-    keep: int = 3
+    trials: Count = 32
+    cohort: Count = 8
+    first_rows: Count = 8
+    keep: CountFromTwo = 3
     objectives: tuple[str, ...] = ()
-    instructions: int = 4
-    sets: int = 4
+    instructions: CountOrZero = 4
+    sets: CountOrZero = 4
     bootstrap: BootstrapFewShot = field(default_factory=BootstrapFewShot)
     only: tuple[str, ...] = ()
 
@@ -77,17 +78,9 @@ class Joint:
         """Begin with the texts and demonstrations.
 
         Raises:
-            DefinitionError: nothing in the program can vary, or a number is out of range.
+            DefinitionError: nothing in the program can vary.
             ConfigurationError: NumPy is not installed.
         """
-        if (
-            min(self.trials, self.cohort, self.first_rows, self.keep - 1) < 1
-            or min(self.instructions, self.sets) < 0
-        ):
-            raise DefinitionError(
-                "trials, cohort and first_rows are at least 1, keep at least 2, and instructions "
-                f"and sets at least 0, not {self!r}"
-            )
         check_installed()
         return _Search(self, task)
 

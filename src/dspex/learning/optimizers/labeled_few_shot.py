@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from dspex.argument_values import Count
 from dspex.arguments import checks_names
 from dspex.errors import DefinitionError
 from dspex.execution.adapters import read_row
@@ -39,10 +40,10 @@ class LabeledFewShot:
         candidates: how many sets are tried.
     """
 
-    k: int | None = None
-    per_class: int | None = None
+    k: Count | None = None
+    per_class: Count | None = None
     by: str | None = None
-    candidates: int = 8
+    candidates: Count = 8
 
     def start(self, task: Task) -> Proposer:
         """Begin a search over sets of demonstrations.
@@ -51,12 +52,6 @@ class LabeledFewShot:
             DefinitionError: no demonstration slot fits the rows, or no row would be left to score
             on.
         """
-        if any(
-            count is not None and count < 1 for count in (self.candidates, self.k, self.per_class)
-        ):
-            raise DefinitionError(
-                f"k, per_class and candidates are at least 1, but this is {self!r}"
-            )
         slots = labelled_slots(task)
         groups = _groups(task, self.by or _class_field(task))
         count = self._count(task, groups)

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dspex.argument_values import Count, CountOrZero
 from dspex.arguments import checks_names
-from dspex.errors import DefinitionError
 from dspex.language.variables import Choice, Variable
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot, BootstrapWalk, demonstration_slots
 from dspex.learning.optimizers.instructions import Instructions
@@ -120,11 +120,11 @@ class MIPROv2:
         bootstrap: how a set is created.
     """
 
-    trials: int = 20
-    minibatch: int = 35
-    full_every: int = 5
-    instructions: int = 6
-    sets: int = 6
+    trials: Count = 20
+    minibatch: Count = 35
+    full_every: Count = 5
+    instructions: CountOrZero = 6
+    sets: CountOrZero = 6
     bootstrap: BootstrapFewShot = field(default_factory=BootstrapFewShot)
 
     def start(self, task: Task) -> Proposer:
@@ -134,14 +134,6 @@ class MIPROv2:
             DefinitionError: a number is out of range.
             ConfigurationError: Optuna is not installed.
         """
-        if (
-            min(self.trials, self.minibatch, self.full_every) < 1
-            or min(self.instructions, self.sets) < 0
-        ):
-            raise DefinitionError(
-                "trials, minibatch and full_every are at least 1, instructions and sets at least "
-                f"0, not {self!r}"
-            )
         optuna()
         check_installed()
         return _Search(self, task)

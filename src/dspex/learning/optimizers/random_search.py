@@ -5,8 +5,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from dspex.argument_values import Count, CountFromTwo, CountOrZero
 from dspex.arguments import checks_names
-from dspex.errors import DefinitionError
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot, BootstrapWalk
 from dspex.learning.optimizers.options import TRIALS, OptimizerEntry, whole_number
 from dspex.learning.optimizers.proposer import Additions, Ask, Proposer, Result, Task, Trial
@@ -29,9 +29,9 @@ class RandomSearch:
     """
 
     bootstrap: BootstrapFewShot = field(default_factory=BootstrapFewShot)
-    candidates: int = 16
-    first_rows: int | None = None
-    heat: int = 3
+    candidates: CountOrZero = 16
+    first_rows: Count | None = None
+    heat: CountFromTwo = 3
 
     def start(self, task: Task) -> Proposer:
         """Begin.
@@ -39,14 +39,6 @@ class RandomSearch:
         Raises:
             DefinitionError: a number is out of range.
         """
-        if (
-            self.heat < 2
-            or self.candidates < 0
-            or (self.first_rows is not None and self.first_rows < 1)
-        ):
-            raise DefinitionError(
-                f"candidates is at least 0, first_rows at least 1 and heat at least 2, not {self!r}"
-            )
         walks = [
             (f"bootstrapped set {seed}", self.walk(task, seed))
             for seed in range(-2, self.candidates)

@@ -5,8 +5,9 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeGuard, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
+from dspex.argument_values import Count, Probability
 from dspex.arguments import checks_names
 from dspex.error_text import quantity
 from dspex.errors import DefinitionError
@@ -101,19 +102,19 @@ class Search:
             the search goes on.
     """
 
-    rows: int | None = None
+    rows: Count | None = None
     validation: Dataset | None = None
     test: Dataset | None = None
     insists: bool = False
-    alpha: float = 0.05
+    alpha: Probability = 0.05
     maximize: str | None = None
     subject_to: Sequence[str] = ()
     on_error: float | None = None
     budget: Budget = field(default_factory=Budget)
     journal: Journal | None = None
     control: Control = field(default_factory=Control)
-    concurrency: int = 8
-    trials_at_once: int = 1
+    concurrency: Count = 8
+    trials_at_once: Count = 1
     race: bool = False
     ablate: bool = False
     seed: int = 0
@@ -125,23 +126,8 @@ class Search:
         """Return the parsed objective and limits.
 
         Raises:
-            DefinitionError: a limit cannot be read, a figure is unknown, or a setting is out of
-            range.
+            DefinitionError: a limit cannot be read, a figure is unknown, or `on_error` is infinite.
         """
-        if not 0 < self.alpha < 1:
-            raise DefinitionError(
-                f"alpha is a probability between 0 and 1, such as 0.05, not {self.alpha!r}"
-            )
-        counts = {
-            "concurrency": self.concurrency,
-            "trials_at_once": self.trials_at_once,
-            "rows": self.rows,
-        }
-        for name, count in counts.items():
-            if (count is not None or name != "rows") and (not _is_whole(count) or count < 1):
-                raise DefinitionError(f"{name} is a whole number from 1, not {count!r}")
-        if not _is_whole(self.seed):
-            raise DefinitionError(f"seed is a whole number, not {self.seed!r}")
         if self.on_error is not None and not math.isfinite(self.on_error):
             raise DefinitionError(
                 f"on_error is the score of a failed row, a finite number, not {self.on_error!r}"
@@ -410,10 +396,6 @@ class Outcome(Generic[P]):
         }
 
     _repr_html_ = lazy_html("dspex.learning.optimizers.representation:outcome_html")
-
-
-def _is_whole(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _assignment(program: Module | Program) -> Mapping[str, Any]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
-from dspex.errors import DefinitionError
+from dspex.argument_values import Count, CountOrZero
+from dspex.arguments import checks_names
 from dspex.execution.modules import Predict
 from dspex.language.signatures import Signature
 from dspex.language.variables.sampling import value_at
@@ -42,6 +43,7 @@ _RULE = Signature(
 )
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SIMBA:
     """Adds one demonstration, rule or value at a time, learned from rows on which runs differ.
@@ -61,22 +63,17 @@ class SIMBA:
         demonstrations: the most demonstrations in a predictor; 0 adds none.
     """
 
-    steps: int = 8
-    minibatch: int = 32
-    candidates: int = 6
-    demonstrations: int = 4
+    steps: Count = 8
+    minibatch: Count = 32
+    candidates: Count = 6
+    demonstrations: CountOrZero = 4
 
     def start(self, task: Task) -> Proposer:
         """Begin with the unchanged program.
 
         Raises:
-            DefinitionError: a number is out of range, or nothing in the program can vary.
+            DefinitionError: nothing in the program can vary.
         """
-        if min(self.steps, self.minibatch, self.candidates) < 1 or self.demonstrations < 0:
-            raise DefinitionError(
-                "steps, minibatch and candidates are at least 1 and demonstrations at least 0, "
-                f"not {self!r}"
-            )
         return _Ascent(self, task)
 
     def runs(self, task: Task, rows: int) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.errors import DefinitionError
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module
@@ -83,6 +84,7 @@ class TeamWorth:
         return "\n".join(lines)
 
 
+@checks_names
 async def aablate_members(
     team: Coordination[Any],
     rows: Dataset,
@@ -128,6 +130,7 @@ async def aablate_members(
     )
 
 
+@checks_names
 def ablate_members(
     team: Coordination[Any],
     rows: Dataset,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
 
+from dspex.arguments import checks_values
 from dspex.learning.statistics import student
 from dspex.learning.statistics.checks import check_confidence, check_count
 from dspex.learning.statistics.mean_tests import welch_freedom
@@ -25,6 +26,7 @@ class Interval:
         return f"[{self.low:.2f}, {self.high:.2f}]"
 
 
+@checks_values
 def wilson(successes: int, total: int, *, confidence: float = 0.95) -> Interval:
     """Return Wilson's score interval for a proportion (E. B. Wilson, JASA 22, 1927).
 
@@ -100,6 +102,7 @@ def welch(first: Sample, second: Sample, *, confidence: float = 0.95) -> Interva
     return Interval(gap - reach, gap + reach)
 
 
+@checks_values
 def bootstrap(
     values: Sequence[float],
     *,

@@ -170,7 +170,7 @@ def _list_command(
 
         async def select(services: Services, resource: Resource[Any], query: Query) -> list[Any]:
             if after is not None:
-                query = await query_after(services, resource, query, after, **scope)
+                query = await query_after(services, resource, query, text=after, **scope)
             rows = await select_rows(services, resource, query, of=of, **scope)
             shown = [named[column] for column in columns if column in named]
             names.update(await names_of(services, shown, rows, **scope))

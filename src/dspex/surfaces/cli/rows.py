@@ -66,7 +66,7 @@ async def select_rows(
 
 
 async def query_after(
-    services: Services, resource: Resource[Any], query: Query, text: str, **scope: Any
+    services: Services, resource: Resource[Any], query: Query, *, text: str, **scope: Any
 ) -> Query:
     """Return `query` continued after the row that `text` names, or after a cursor of the API.
 

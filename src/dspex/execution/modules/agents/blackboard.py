@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.errors import CheckError, DefinitionError
 from dspex.execution.modules.agents.board import Board, board_fields
 from dspex.execution.modules.agents.coordination import Coordination, team_options
@@ -19,6 +20,7 @@ from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
 
 
+@checks_names
 class Blackboard(Coordination[SignatureT]):
     """Members read their inputs from a typed board, and write their outputs to it.
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.errors import CheckError, DefinitionError
 from dspex.execution.modules.agents.coordination import Coordination, team_options
 from dspex.execution.modules.agents.members import (
@@ -39,6 +40,7 @@ def with_handoff(signature: type[Any] | Signature | str, *names: str) -> Signatu
     )
 
 
+@checks_names
 class Handoff(Coordination[SignatureT]):
     """Calls the first member; it answers, or hands over by its output `handoff`, and so on.
 

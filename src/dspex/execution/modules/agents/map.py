@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.error_text import shorten
 from dspex.errors import DefinitionError, ExecutionError, boundary
 from dspex.execution.modules.agents.coordination import Coordination, team_options
@@ -30,6 +31,7 @@ Reduction = Callable[[Sequence[Prediction]], Prediction | Mapping[str, Any]] | M
 ANSWERS = "answers"
 
 
+@checks_names
 class Map(Coordination[SignatureT]):
     """Calls all members at once and reduces their answers to one.
 

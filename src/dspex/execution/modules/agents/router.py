@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.errors import CheckError, DefinitionError
 from dspex.execution.clients import LanguageModel
 from dspex.execution.modules.agents.coordination import Coordination, team_options
@@ -20,6 +21,7 @@ from dspex.language.variables import Variable
 _MEMBERS, _MEMBER = "members", "member"
 
 
+@checks_names
 class Router(Coordination[SignatureT]):
     """Asks a model which member fits, and returns the answer of that member word for word.
 

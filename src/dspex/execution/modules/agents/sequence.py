@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.errors import DefinitionError
 from dspex.execution.modules.agents.coordination import Coordination, team_options
 from dspex.execution.modules.agents.members import Members, missing_inputs
@@ -16,6 +17,7 @@ from dspex.language.programs import Node
 from dspex.language.signatures import Signature
 
 
+@checks_names
 class Sequence(Coordination[SignatureT]):
     """Calls the members in order; each gets the inputs and the outputs so far that it declares."""
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.errors import CheckError, DefinitionError, ToolError
 from dspex.execution.clients import LanguageModel
 from dspex.execution.context import current
@@ -45,6 +46,7 @@ class MemberCall:
         return next(iter(values.values())) if len(values) == 1 else values
 
 
+@checks_names
 class Supervisor(Coordination[SignatureT]):
     """An agent (`ReAct`) that calls members as tools, and answers or forwards an answer.
 

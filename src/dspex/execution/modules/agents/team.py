@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from dspex.arguments import checks_names
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
 from dspex.execution.modules.agents import blackboard, handoff, router, sequence, supervisor
@@ -34,6 +35,7 @@ _WAYS: Final[Mapping[str, tuple[Callable[..., Coordination[Any]], Restore]]] = {
 }
 
 
+@checks_names
 class Team(Coordination[SignatureT]):
     """A single agent, or members who work together in one of several ways; a search decides.
 
