@@ -67,7 +67,7 @@ class Desk:
         self.operations: Operations = services.operations
 
     async def execution(self, question: str = "?", program: str = "qa") -> Any:
-        request = ExecuteProgram(name=program, inputs={"question": question})
+        request = ExecuteProgram(program=program, inputs={"question": question})
         return await self.operations.perform(execute_program, request)
 
     async def say(self, execution: Any, **values: Any) -> Any:
