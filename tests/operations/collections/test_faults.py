@@ -138,6 +138,24 @@ async def test_a_failed_ingestion_can_be_cancelled_which_discards_its_texts(
         assert await desk.keys("handbook", "old", mode="lexical") == ["a"]
 
 
+async def test_a_rebuild_with_a_slow_embedder_fails_and_can_be_cancelled(
+    open_desk: OpenDesk,
+) -> None:
+    async with open_desk() as desk:
+        await filled(desk, a="old lamp")
+        before = desk.embedder.inner
+        desk.embedder.inner = HashingEmbedder(32)  # its vectors have to be made
+        desk.embedder.error = ModelTimeoutError("no answer in time")
+        job = await desk.perform("rebuild_collection", name="handbook")
+        assert (job.status, job.attempts) == ("failed", 1)
+        assert "no answer in time. Searches find what they found before" in job.error["message"]
+        assert (await desk.perform("cancel_ingestion", id=job.id)).status == "cancelled"
+        desk.embedder.inner = before
+        assert (await stored_rows(desk))[0] == 1
+        for mode in ("lexical", "dense"):
+            assert await desk.keys("handbook", "old", mode=mode) == ["a"]
+
+
 class _Silent(HashingEmbedder):
     """Never answers."""
 

@@ -155,8 +155,8 @@ class IndexWriter:
     def summary(self, total: int) -> str:
         """Return what the run has done, for people."""
         return (
-            f"{quantity(total, 'document')}: {self._unchanged} unchanged, "
-            f"{quantity(self._chunks, 'chunk')} stored, {self._embedded} embedded"
+            f"{quantity(total, 'document')}: {self._unchanged:,} unchanged, "
+            f"{quantity(self._chunks, 'chunk')} stored, {self._embedded:,} embedded"
         )
 
 

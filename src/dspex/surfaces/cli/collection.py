@@ -207,8 +207,8 @@ def _show_jobs(jobs: Sequence[IngestionRecord], *, as_json: bool) -> int:
         chunks = sum(job.chunks or 0 for job in completed)
         embedded = sum(job.embedded_chunks or 0 for job in completed)
         click.echo(
-            f"{quantity(documents, 'document')}: {unchanged} unchanged, "
-            f"{quantity(chunks, 'chunk')} stored, {embedded} embedded"
+            f"{quantity(documents, 'document')}: {unchanged:,} unchanged, "
+            f"{quantity(chunks, 'chunk')} stored, {embedded:,} embedded"
         )
     return 0 if len(completed) == len(jobs) else 1
 
