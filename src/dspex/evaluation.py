@@ -12,6 +12,7 @@ from dspex.learning.evaluation.comparison import Comparison, MajorityClass, comp
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.evaluate import aevaluate, evaluate
 from dspex.learning.evaluation.judge import Groundedness, Judge, SemanticF1
+from dspex.learning.evaluation.judge_variance import judge_variance
 from dspex.learning.evaluation.metric import Metric
 from dspex.learning.evaluation.metrics import *  # noqa: F403  # whatever is registered
 from dspex.learning.evaluation.progress_display import ProgressDisplay
@@ -41,6 +42,7 @@ __all__ = [
     "constant",
     "evaluate",
     "evaluate_rag",
+    "judge_variance",
     "majority_class",
     "pass_rate",
     "slices",

@@ -19,7 +19,7 @@ from dspex.execution.clients.fallback import Fallback
 from dspex.execution.clients.limiting import Limiting
 from dspex.execution.clients.prices import Price
 from dspex.execution.clients.request_keys import request_key
-from dspex.execution.clients.rollout import Rollout
+from dspex.execution.clients.rollout import Repetition, Rollout
 from dspex.language.records import Message, Usage
 from dspex.testing import FakeClock, ScriptedModel
 from dspex.testing.contracts import LanguageModelContract
@@ -50,6 +50,11 @@ class TestLimiting(LanguageModelContract):
             requests_per_minute=6000,
             concurrency=2,
         )
+
+
+class TestRepetition(LanguageModelContract):
+    def make(self) -> LanguageModel:
+        return Repetition(ScriptedModel("Paris"), 1)
 
 
 class TestRollout(LanguageModelContract):

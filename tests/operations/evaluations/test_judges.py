@@ -218,3 +218,22 @@ async def test_a_metric_is_named_once(tmp_path: Path) -> None:
         request = CreateEvaluation(**ON_QUESTIONS, metrics=["exact_match", "f1", "exact_match"])
         with pytest.raises(InvalidError, match=r"is already metrics\[0\]: name it once"):
             await at.ended("create_evaluation", request)
+
+
+async def test_a_judge_that_is_asked_again_has_a_variance(tmp_path: Path) -> None:
+    model, count = ScriptedModel(_reply), iter(range(1000))
+
+    def fail_once() -> None:
+        if next(count) == 20:
+            raise ModelUnavailableError("away")
+
+    async with judged_here(tmp_path, Wrapped(model, fail_once)) as at:
+        request = CreateEvaluation(
+            **ON_QUESTIONS, judge="right", configuration={"concurrency": 1, "judge_repeats": 3}
+        )
+        row = await at.ended("create_evaluation", request)
+    assert (row.status, row.attempts) == ("completed", 2)
+    assert len(model.requests) == 12 + 36
+    variance = row.breakdown["judge_variance"]["right"]
+    assert (variance["repeats"], variance["answers"], variance["within"]) == (3, 12, 0.0)
+    assert row.rows[11]["judgements"] == {"right": [0.25] * 3}

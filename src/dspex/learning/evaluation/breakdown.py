@@ -8,6 +8,7 @@ from typing import Any
 from dspex.arguments import checks_values
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
+from dspex.learning.evaluation.judge_variance import judge_variance
 from dspex.learning.evaluation.plain import plain
 from dspex.learning.evaluation.report import Report
 from dspex.learning.statistics import Interval, mean_interval, wilson
@@ -140,6 +141,8 @@ def breakdown(
 ) -> dict[str, Any]:
     """Return slices, pass rates and agreement of all metrics as JSON-ready data, where requested.
 
+    The variance of judges is there if they were asked several times.
+
     Raises:
         DefinitionError: no row has a field that is named.
     """
@@ -180,6 +183,9 @@ def breakdown(
             }
             for name, each in agreements.items()
         }
+    judges = dict.fromkeys(name for row in report.rows for name in row.judgements)
+    if judges:
+        data["judge_variance"] = {name: judge_variance(report, name).to_dict() for name in judges}
     return data
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from dspex.argument_values import Count
 from dspex.arguments import checks_values
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError, describe
+from dspex.execution.clients.rollout import Repetition
 from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, module_of
 from dspex.execution.retrieval.row_files import join_names
@@ -40,13 +42,14 @@ async def aevaluate(
     context: RunContext | None = None,
     concurrency: Count = 8,
     repeats: Count = 1,
+    judge_repeats: Count = 1,
     on_row: Callable[[Row], None] | None = None,
 ) -> Report:
     """Score `program` on every example and return one row each, in dataset order.
 
     Texts are parsed by the types of the signature: "true" from a csv is True in a `bool` field. An
-    example that fails becomes a row with `error` set and no score. It neither stops the others nor
-    counts as zero; `Report.mean` is over scored rows only. The same holds if a judge fails.
+    example that fails (or its judge) becomes a row with `error` set and no score. It neither stops
+    the others nor counts as zero; `Report.mean` is over scored rows only.
 
     Args:
         program: the program to score.
@@ -54,8 +57,10 @@ async def aevaluate(
         metric: a metric or a judge (a program, see `Judge`), or several by name, the main first.
         context: the context of all runs; by default the current one.
         concurrency: how many examples run at once; 1 measures times on a sequential model.
-        repeats: the runs of each example, each with another seed if the model accepts one, and its
-            own row. Intervals are over examples: runs of one example are not independent.
+        repeats: the runs of each example, each with a row and another seed if the model accepts
+            one. Intervals are over examples: runs of one example are not independent.
+        judge_repeats: how often a judge scores each answer, in new requests at its temperature.
+            The mean is its score, and `judge_variance` says how steady it is.
         on_row: called with each finished row, in order of completion.
 
     Raises:
@@ -63,15 +68,13 @@ async def aevaluate(
             or reads a field that `program` does not produce.
         ConfigurationError: the model of a judge cannot be opened.
     """
-    module = module_of(program)
     surroundings = without_run(context or current())
-    scoring = _Scoring(module, metrics_by_name(metric), surroundings)
+    scoring = _Scoring(module_of(program), metrics_by_name(metric), surroundings, judge_repeats)
     scoring.check(dataset)
-    rows_read = dataset.typed(module.contract())
+    rows_read = dataset.typed(scoring.module.contract())
     started_at, started = surroundings.clock.now(), surroundings.clock.monotonic_ns()
     count = len(dataset) * repeats
-    rows: list[Row | None] = [None] * count
-    work = iter(range(count))
+    rows, work = list[Row | None]([None] * count), iter(range(count))
 
     async def worker(work: Iterator[int]) -> None:
         for place in work:
@@ -101,6 +104,7 @@ def evaluate(
     context: RunContext | None = None,
     concurrency: Count = 8,
     repeats: Count = 1,
+    judge_repeats: Count = 1,
     on_row: Callable[[Row], None] | None = None,
 ) -> Report:
     """Score `program` on every example; the synchronous form of `aevaluate`.
@@ -117,6 +121,7 @@ def evaluate(
             context=context,
             concurrency=concurrency,
             repeats=repeats,
+            judge_repeats=judge_repeats,
             on_row=on_row,
         )
     )
@@ -191,6 +196,7 @@ class _Scoring:
     module: Module
     metrics: dict[str, Metric | JudgeMetric]
     context: RunContext
+    judge_repeats: int = 1
 
     def check(self, dataset: Dataset) -> None:
         check_rows(dataset)
@@ -247,27 +253,37 @@ class _Scoring:
 
     async def _with_judgements(self, row: Row, prediction: Prediction, context: RunContext) -> Row:
         """Return the row with the scores of the judges too, or with the error of one of them."""
-        contract, judgements = self.module.contract(), dict[str, Judgement]()
+        contract, judgements = self.module.contract(), dict[str, list[Judgement]]()
         for name, metric in self.metrics.items():
             if not isinstance(metric, JudgeMetric):
                 continue
             try:
-                judgements[name] = await metric.judge(
-                    row.example, prediction, contract=contract, context=context
-                )
+                judgements[name] = [
+                    await metric.judge(
+                        row.example, prediction, contract=contract, context=_again(context, number)
+                    )
+                    for number in range(self.judge_repeats)
+                ]
             except (Exception, asyncio.CancelledError) as error:
                 if _ends_evaluation(error):
                     raise
                 row = _failed(row, error, f"the judge {name!r} failed: ")
                 break
-        scores = {**row.scores, **{name: each.score for name, each in judgements.items()}}
+        series = {name: tuple(each.score for each in many) for name, many in judgements.items()}
+        scores = {**row.scores, **{name: fmean(values) for name, values in series.items()}}
         names = [] if row.error is not None else list(self.metrics)
         return msgspec.structs.replace(
             row,
             scores={name: scores[name] for name in names},
-            reasons={name: each.reason for name, each in judgements.items() if each.reason},
-            judge_usage=sum((each.usage for each in judgements.values()), Usage()),
+            reasons={name: many[0].reason for name, many in judgements.items() if many[0].reason},
+            judgements=series if names and self.judge_repeats > 1 else {},
+            judge_usage=sum((each.usage for many in judgements.values() for each in many), Usage()),
         )
+
+
+def _again(context: RunContext, number: int) -> RunContext:
+    """Return the context of a further judgement, whose requests are new ones."""
+    return context.with_wrapper(lambda model: Repetition(model, number)) if number else context
 
 
 def _failed(row: Row, error: BaseException, what: str = "") -> Row:

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dspex.error_text import shorten
 from dspex.language.signatures.content import Cited
@@ -117,15 +118,20 @@ def safe(value: object) -> object:
 
 
 def to_html(
-    report: Report, title: str = "Evaluation", *, prompts: Mapping[str, str] | None = None
+    report: Report,
+    title: str = "Evaluation",
+    *,
+    prompts: Mapping[str, str] | None = None,
+    parts: Mapping[str, Any] | None = None,
 ) -> str:
     """Return a self-contained page: figures, confused labels, and all rows, the worst first.
 
-    `prompts` are those of the program by path; see `dspex.learning.optimizers.prompts`.
+    `prompts` are those of the program by path; see `dspex.learning.optimizers.prompts`. `parts`
+    are those of `breakdown`: slices, pass rates, agreement and the variance of judges.
     """
     from dspex.learning.evaluation.report_page import report_page
 
-    return report_page(report, title, prompts or {})
+    return report_page(report, title, prompts or {}, parts=parts or {})
 
 
 def worst_rows(report: Report, count: int = 3) -> list[str]:

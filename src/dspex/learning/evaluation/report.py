@@ -1,7 +1,7 @@
 """The result of an evaluation: one row per run, and figures over the rows."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -28,8 +28,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     `index` is the position in the dataset; `repeat` counts the runs of one example from 0.
     `seconds` is the duration of the program, see `run_seconds`: model calls count with the time
     that the model took, even if the answer came from a cache or had to wait. `usage` is that of the
-    program, `judge_usage` that of its judges, and `reasons` are what they said, by metric. `frames`
-    are the lines of the user's code behind the error.
+    program, `judge_usage` that of its judges, and `reasons` are what they said, by metric.
+    `judgements` are the scores of judges that were asked several times. `frames` are the lines
+    of the user's code behind the error.
     """
 
     index: int
@@ -38,6 +39,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     outputs: Mapping[str, object] | None = None
     scores: Mapping[str, float] = {}
     reasons: Mapping[str, str] = {}
+    judgements: Mapping[str, Sequence[float]] = {}
     error: str | None = None
     frames: tuple[CodeFrame, ...] = ()
     seconds: float = 0.0
@@ -53,6 +55,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     def to_dict(self) -> dict[str, Any]:
         """Return the row as JSON-ready data; usage without the split by model."""
         frames = {"frames": list(self.frames)} if self.frames else {}
+        judgements = {name: list(scores) for name, scores in self.judgements.items()}
         return {
             "index": self.index,
             "repeat": self.repeat,
@@ -60,6 +63,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
             "outputs": _readable(self.outputs),
             "scores": dict(self.scores),
             "reasons": dict(self.reasons),
+            **({"judgements": judgements} if judgements else {}),
             "error": self.error,
             **frames,
             "seconds": self.seconds,

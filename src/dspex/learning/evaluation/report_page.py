@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from dspex._version import __version__
 from dspex.error_text import quantity
 from dspex.language.records import Usage
+from dspex.learning.evaluation.breakdown_page import breakdown_parts
 from dspex.learning.evaluation.confusion import confusions
 from dspex.learning.evaluation.report import Report, Row
 from dspex.learning.evaluation.row_list import Entry, confusion_section, row_list
@@ -23,13 +25,16 @@ from dspex.markup import (
 )
 
 
-def report_page(report: Report, title: str, prompts: Mapping[str, str]) -> str:
-    """Return the page; `prompts` are those of the program by path."""
+def report_page(
+    report: Report, title: str, prompts: Mapping[str, str], *, parts: Mapping[str, Any]
+) -> str:
+    """Return the page; `prompts` are those of the program by path, `parts` those of `breakdown`."""
     return page(
         title,
         _verdict(report),
         element("section", facts(report_facts(report)), class_="about", aria_label="Facts"),
         section("Metrics", metrics_table(report)) if report.scored else None,
+        *breakdown_parts(parts),
         confusion_part(report.rows),
         _rows(report),
         prompts_part(prompts),

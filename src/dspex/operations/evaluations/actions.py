@@ -51,6 +51,7 @@ _EVALUATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "slice_by": str,
     "pass_at": (int, float),
     "label": str,
+    "judge_repeats": int,
 }
 
 

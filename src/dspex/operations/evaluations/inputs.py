@@ -28,7 +28,8 @@ class CreateEvaluation(ProgramOnDataset):
     judge, or else exact_match. `configuration` may hold "concurrency" (8), "limit" (the maximum
     number of rows), "slice_by" (a field of the rows, for the mean of each of its values), "pass_at"
     (a score, for the share of rows that reach it) and "label" (a field in which people have rated
-    the answers, for the agreement of the metrics with it).
+    the answers, for the agreement of the metrics with it), and "judge_repeats" (how often the judge
+    scores each answer, for its variance).
     """
 
     configuration: dict[str, Any] = field(default_factory=dict)

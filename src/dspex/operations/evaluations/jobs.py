@@ -71,6 +71,7 @@ class EvaluationHandler:
                     material.metrics,
                     context=await self._environment.answered(run, answers),
                     concurrency=concurrency,
+                    judge_repeats=run.job.configuration.get("judge_repeats") or 1,
                     on_row=lambda row: recorder.put(
                         msgspec.structs.replace(row, index=remaining[row.index])
                     ),
@@ -151,6 +152,7 @@ def _row(entry: Mapping[str, Any], data: Dataset) -> Row:
         outputs=entry["outputs"],
         scores=entry["scores"],
         reasons=entry.get("reasons", {}),
+        judgements=entry.get("judgements", {}),
         error=entry["error"],
         frames=tuple(entry.get("frames", ())),
         seconds=entry["seconds"],

@@ -38,6 +38,24 @@ def breakdown_tables(parts: Mapping[str, Any]) -> Iterator[str]:
         ]
         columns = ("metric", "kappa", "agree", "pairs", "false_passes", "false_failures")
         yield table(rows, columns)
+    if judges := parts.get("judge_variance"):
+        yield judge_table(judges)
+
+
+def judge_table(judges: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return how steady judges are that were asked several times."""
+    rows = [
+        {
+            "judge": name,
+            "repeats": each["repeats"],
+            "answers": each["answers"],
+            "spread": _number(each["within"]),
+            "reliability": _number(each["reliability"]),
+            "verdicts that flip": f"{each['flips']:.3f} {_range(each)}",
+        }
+        for name, each in judges.items()
+    ]
+    return table(rows, list(rows[0]))
 
 
 def _table(rows: list[dict[str, Any]], *, interval: str) -> str:

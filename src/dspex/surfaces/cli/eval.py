@@ -72,6 +72,13 @@ _MOST_PLACES = 3
     help="How often to run each row.",
 )
 @click.option(
+    "--judge-repeats",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="How often the judge scores each answer, to show how steady it is.",
+)
+@click.option(
     "--slice-by", metavar="COLUMN", help="Show the mean for each value of this column as well."
 )
 @click.option("--pass-at", type=float, help="Show the share of rows with at least this score.")
@@ -106,6 +113,7 @@ def eval_command(
     limit: int | None,
     concurrency: int,
     repeats: int,
+    judge_repeats: int,
     slice_by: str | None,
     pass_at: float | None,
     label: str | None,
@@ -125,18 +133,17 @@ def eval_command(
     check_writable(html, csv)
     program_target, rows = find_target(target, code), select_rows(data, where, limit=limit)
     judge_target = find_judge(judge, judge_model, code)
-    metrics = metrics_of(metric, code, judge=judge_target)
-
     request = _Request(
         target=program_target,
         rows=rows,
-        metrics=metrics,
+        metrics=metrics_of(metric, code, judge=judge_target),
         metric_targets=metric_targets(metric, judge_target),
         judge=judge_target,
         judge_model=judge_model,
         backend=backend,
         concurrency=concurrency,
         repeats=repeats,
+        judge_repeats=judge_repeats,
         parts=_parts(slice_by=slice_by, pass_at=pass_at, label=label),
     )
     check_columns(rows.fields, request.parts)
@@ -145,9 +152,11 @@ def eval_command(
         partial(_score, request),
         workspace=workspace,
     )
-    write(html, lambda: to_html(report, f"{target} on {report.dataset}", prompts=prompts))
+    parts = breakdown(report, **request.parts)
+    title = f"{target} on {report.dataset}"
+    write(html, lambda: to_html(report, title, prompts=prompts, parts=parts))
     write(csv, lambda: to_csv(report))
-    _show(report, html, parts=request.parts, record=record, as_json=as_json)
+    _show(report, html, parts=parts, record=record, as_json=as_json)
     unmet = _unmet_limits(report, minimum, max_failed)
     for problem in unmet:
         say(problem)
@@ -166,13 +175,12 @@ def _show(
     record: EvaluationRecord | None,
     as_json: bool,
 ) -> None:
-    data = breakdown(report, **parts)
     if as_json:
         key = None if record is None else record.id
-        show_json({**report.to_dict(), **data, "evaluation_id": key})
+        show_json({**report.to_dict(), **parts, "evaluation_id": key})
         return
     _show_report(report, html)
-    for text in breakdown_tables(data):
+    for text in breakdown_tables(parts):
         click.echo(f"\n{text}")
     if record is not None:
         say(f"stored: dspex evaluation show {short_id(record.id)}")
@@ -191,6 +199,7 @@ class _Request:
     backend: str | None
     concurrency: int
     repeats: int
+    judge_repeats: int
     parts: dict[str, Any]
 
 
@@ -215,6 +224,7 @@ async def _score(
             context=services.context,
             concurrency=request.concurrency,
             repeats=request.repeats,
+            judge_repeats=request.judge_repeats,
             on_row=progress.step,
         )
     record = await try_to_store(_store(request, services, report, modules=(module, judge_module)))
@@ -236,8 +246,12 @@ async def _store(
         rows=request.rows,
         metrics=request.metric_targets,
         judge=None if judge is None else await judge.stored(),
-        configuration={"concurrency": request.concurrency, "repeats": request.repeats}
-        | request.parts,
+        configuration={
+            "concurrency": request.concurrency,
+            "repeats": request.repeats,
+            **({"judge_repeats": request.judge_repeats} if request.judge_repeats > 1 else {}),
+            **request.parts,
+        },
     )
 
 

@@ -19,6 +19,7 @@ from dspex.operations.jobs.inputs import JobRef
 from dspex.operations.jobs.job import JobResource
 from dspex.operations.optimizations.records import OPTIMIZATION_JOB
 from dspex.operations.optimizations.stored_trials import trials_of
+from dspex.surfaces.cli.breakdown import breakdown_tables
 from dspex.surfaces.cli.group import SuggestingGroup
 from dspex.surfaces.cli.nouns import limit_option
 from dspex.surfaces.cli.options import (
@@ -37,7 +38,7 @@ from dspex.surfaces.cli.trials import front_text, trials_text, worth_texts
 _COLUMNS = ("kind", "status", "subject", "progress", "waiting", "created_at", "id")
 _SUBJECTS = ("program", "collection")  # what a job works on
 _ENDED = ("completed", "failed", "cancelled")
-_PARTS = ("error", "rows", "trials", "best")
+_PARTS = ("error", "rows", "trials", "best", "breakdown")
 _TRIAL_COLUMNS = ("label", "score", "rows", "failed", "calls")
 _MOST_ERRORS = 3
 
@@ -225,6 +226,7 @@ def _parts(values: Mapping[str, Any]) -> Iterator[str]:
     for row in sorted(first, key=itemgetter("index"))[:_MOST_ERRORS]:
         yield f"row {row['index']}: {failure_text(row['error'], row.get('frames', ()))}"
     best = values.get("best") or {}
+    yield from breakdown_tables(values.get("breakdown") or {})
     if trials := values.get("trials"):
         yield trials_text(trials)
     if front := best.get("front"):
