@@ -205,6 +205,9 @@ async def test_an_execution_whose_caller_leaves_is_cancelled_unless_its_key_asks
 
 
 async def test_the_collector_leaves_alone_what_lasts_as_long_as_the_server(tmp_path: Path) -> None:
+    before = gc.get_threshold()
     async with serving(tmp_path):
         assert gc.get_freeze_count() > 0
+        assert gc.get_threshold()[0] == 5_000
     assert gc.get_freeze_count() == 0
+    assert gc.get_threshold() == before

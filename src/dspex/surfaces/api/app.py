@@ -4,6 +4,7 @@ import gc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -37,6 +38,7 @@ from dspex.surfaces.api.rest import ApiContext, health_routes, routes
 from dspex.surfaces.api.rest.routes import route
 
 ServicesFactory = Callable[[], AbstractAsyncContextManager[Services]]
+_OBJECTS: Final = 5_000  # new ones after which the young are scanned; Python's default is 700
 
 
 def application(
@@ -59,7 +61,7 @@ def application(
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         async with open_services() as services, flush_key_usage(services, clock=clock):
             running.append(services)
-            with _frozen_objects():
+            with _rare_collections():
                 yield
             running.clear()
 
@@ -85,13 +87,19 @@ def application(
 
 
 @contextmanager
-def _frozen_objects() -> Iterator[None]:
-    """Exclude all present objects from garbage collection: they stay, and scans delay requests."""
+def _rare_collections() -> Iterator[None]:
+    """Collect garbage less often, and leave out all present objects: scans delay requests.
+
+    With the default threshold, a request with many small values caused hundreds of scans.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(_OBJECTS, *before[1:])
     gc.freeze()
     try:
         yield
     finally:
         gc.unfreeze()
+        gc.set_threshold(*before)
 
 
 def _routing_error(request: Request, error: Exception) -> Response:
