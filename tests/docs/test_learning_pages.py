@@ -6,7 +6,7 @@ import pytest
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("name", ["variables", "evaluate", "optimize"])
+@pytest.mark.parametrize("name", ["variables", "evaluate", "optimize", "custom-optimizer"])
 def test_every_block_of_the_page_runs_in_order(name):
     if name == "optimize":
         pytest.importorskip("optuna")
