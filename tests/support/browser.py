@@ -150,6 +150,8 @@ def axe_source(folder: Path) -> str:
     if npm is None:
         pytest.skip("no npm on this machine")
     if not (source := folder / "node_modules/axe-core/axe.min.js").exists():
-        install = [npm, "install", "--no-audit", "--no-fund", "--silent", f"axe-core@{AXE}"]
+        # `--prefix`: without it, npm installs where a folder above has a package.json
+        quietly = ("--no-audit", "--no-fund", "--silent")
+        install = [npm, "install", "--prefix", str(folder), *quietly, f"axe-core@{AXE}"]
         subprocess.run(install, cwd=folder, check=True, capture_output=True, timeout=_DEADLINE_S)
     return source.read_text(encoding="utf-8")
