@@ -170,6 +170,7 @@ class ModelError(ExecutionError):
 
     `status` is the HTTP status of the answer, if there was one; `is_sent` is False if the request
     never reached the server; `retry_after` are the seconds that the provider asks to wait, if any.
+    `route` says which models a route has tried, and which it has not.
     """
 
     code = "model"
@@ -188,6 +189,7 @@ class ModelError(ExecutionError):
         self.status = status
         self.is_sent = is_sent
         self.retry_after = retry_after
+        self.route: dict[str, Any] | None = None
 
 
 class RateLimitedError(ModelError):

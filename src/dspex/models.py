@@ -33,6 +33,9 @@ from dspex.execution.clients.openai import OpenAIModel
 from dspex.execution.clients.openai_embedder import OpenAIEmbedder
 from dspex.execution.clients.responses import ResponsesModel
 from dspex.execution.clients.retrying import Retrying
+from dspex.execution.clients.routing.circuit import CircuitLimits
+from dspex.execution.clients.routing.policies import RoutePolicy
+from dspex.execution.clients.routing.route import Route
 from dspex.execution.clients.wrapped_embedder import WrappedEmbedder
 from dspex.language.records import Message
 
@@ -44,6 +47,7 @@ __all__ = [
     "Caching",
     "CachingEmbedder",
     "Capability",
+    "CircuitLimits",
     "Embedder",
     "EmbeddingKind",
     "Embeddings",
@@ -64,6 +68,8 @@ __all__ = [
     "Response",
     "ResponsesModel",
     "Retrying",
+    "Route",
+    "RoutePolicy",
     "StreamingModel",
     "ToolSpec",
     "WrappedEmbedder",

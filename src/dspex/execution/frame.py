@@ -11,7 +11,7 @@ import uuid_utils
 
 from dspex.clock import Clock
 from dspex.error_text import CodeFrame
-from dspex.errors import describe
+from dspex.errors import ModelError, describe
 from dspex.execution.question import DurableRun
 from dspex.execution.team_run import TeamRun
 from dspex.failures import user_frames
@@ -108,6 +108,8 @@ class OpenSpan(msgspec.Struct, gc=False):  # thousands are open at once, and non
 
         Of an error, the innermost span that the user's code is in has its lines as `frames`.
         """
+        if isinstance(error, ModelError) and self.kind == "model" and error.route is not None:
+            attributes = {**(attributes or {}), "route": error.route}
         if isinstance(error, Exception) and (frames := self.run.frames(self.id, error)):
             attributes = {**(attributes or {}), "frames": frames}
         span = Span(

@@ -11,10 +11,8 @@ from dspex.arguments import checks_names
 from dspex.errors import BudgetError, ModelError
 from dspex.execution.clients.budget import Budget, Reservation, Spend
 from dspex.execution.clients.identity import ModelIdentity, identify
-from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
+from dspex.execution.clients.language_model import CUT, Emit, LanguageModel, Request, Response, ask
 from dspex.execution.clients.wrapper import Wrapper
-
-_TRUNCATED = frozenset({"length", "max_tokens", "MAX_TOKENS", "incomplete"})
 
 
 @runtime_checkable
@@ -37,22 +35,35 @@ class _Meter:
     __slots__ = ("budget", "is_inside", "is_over", "on_lost", "outer", "reply", "reservation")
 
     def __init__(
-        self, budget: Budget, model: LanguageModel, on_lost: Callable[[Spend], None] | None
+        self,
+        budget: Budget,
+        reply: int | None,
+        *,
+        on_lost: Callable[[Spend], None] | None,
+        outer: "_Meter | None" = None,
     ) -> None:
         self.budget = budget
         self.on_lost = on_lost
-        self.outer = _current_meter.get()
-        self.reply = _reply_limit(model)
+        self.outer = outer
+        self.reply = reply
         self.reservation: Reservation | None = None
         self.is_inside = False
         self.is_over = False
 
+    def copy(self) -> "_Meter":
+        """Return a meter without a reservation for another attempt of the same call."""
+        return _Meter(self.budget, self.reply, on_lost=self.on_lost)
+
     async def begin(self, request: Request, model: ModelIdentity) -> None:
         """Reserve what the next attempt may use, and release the previous reservation."""
+        self.release()
+        self.reservation = await self.budget.admit(request, model, reply=self.reply)
+
+    def release(self) -> None:
+        """Release the reservation of an attempt that is not made."""
         reservation, self.reservation = self.reservation, None
         if reservation is not None:
             self.budget.release(reservation)
-        self.reservation = await self.budget.admit(request, model, reply=self.reply)
 
     def fail(self, error: BaseException) -> None:
         """Book the current attempt as failed."""
@@ -68,7 +79,7 @@ class _Meter:
             return
         reservation, self.reservation = self.reservation, None
         self.budget.settle(reservation, response)
-        if reservation.is_squeezed and response.finish_reason in _TRUNCATED:
+        if reservation.is_squeezed and response.finish_reason in CUT:
             model = reservation.model.label
             message = (
                 f"the budget left {reservation.reply} tokens for a reply of {model!r}, and it "
@@ -107,6 +118,59 @@ async def another(request: Request, model: LanguageModel | str) -> None:
             await meter.begin(request, identify(model))
 
 
+async def switch(request: Request, model: LanguageModel) -> None:
+    """Reserve what an attempt of `model` may use, where the reservation is of another one.
+
+    Raises:
+        BudgetError: the attempt could exceed a limit.
+    """
+    if _current_meter.get() is None:
+        return
+    identity = identify(model)
+    for meter in _meters():
+        if meter.reservation is None or meter.reservation.model != identity:
+            await meter.begin(request, identity)
+
+
+class ParallelAttempt:
+    """Reserves and books an attempt at the same time as the current one, of which one is used.
+
+    Enter it in a task of its own.
+    """
+
+    def __init__(self) -> None:
+        """Attempt what the current call asks for."""
+        self._pairs = [(meter, meter.copy()) for meter in _meters()]
+
+    async def start(self, request: Request, model: LanguageModel) -> None:
+        """Reserve what `model` may use, for this task.
+
+        Raises:
+            BudgetError: both attempts together could exceed a limit.
+        """
+        outer = None
+        try:
+            for _, copy in self._pairs:
+                copy.outer, outer = outer, copy
+                await copy.begin(request, identify(model))
+        except BaseException:  # it is not sent
+            for _, copy in self._pairs:
+                copy.release()
+            raise
+        _current_meter.set(outer)
+
+    def lose(self, error: BaseException) -> None:
+        """Book this attempt as failed."""
+        for _, copy in self._pairs:
+            copy.fail(error)
+
+    def win(self) -> None:
+        """Book the other attempt as cancelled, and continue the call with this one."""
+        for meter, copy in self._pairs:
+            meter.fail(asyncio.CancelledError())
+            meter.reservation, copy.reservation = copy.reservation, None
+
+
 async def ask_within(
     budget: Budget | None,
     model: LanguageModel,
@@ -127,7 +191,9 @@ async def ask_within(
     outer = next(
         (meter for meter in _meters() if meter.budget is budget and not meter.is_inside), None
     )
-    meter = outer or _Meter(budget, model, on_lost)
+    meter = outer or _Meter(
+        budget, _reply_limit(model), on_lost=on_lost, outer=_current_meter.get()
+    )
     meter.is_inside = outer is not None  # the inner reservation replaces the outer one
     await meter.begin(request, identify(model))
     token = _current_meter.set(meter) if outer is None else None

@@ -183,7 +183,7 @@ class Caching(Wrapper):
         start = self._clock.monotonic_ns()
         response = await ask(self.model, request, emit)
         response = response.with_seconds((self._clock.monotonic_ns() - start) / 1e9)
-        await self._cache.put(key, msgspec.structs.replace(response, usage=Usage()))
+        await self._cache.put(key, msgspec.structs.replace(response, usage=Usage(), route=None))
         return response
 
     async def aclose(self) -> None:

@@ -2,12 +2,11 @@
 
 from itertools import pairwise
 
-import msgspec
-
 from dspex.arguments import checks_names
 from dspex.errors import ModelError
+from dspex.execution.clients.attempts import current_attempts
 from dspex.execution.clients.budgeted import another, lost
-from dspex.execution.clients.identity import ModelIdentity, identify
+from dspex.execution.clients.identity import joint_identity
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
 from dspex.execution.clients.wrapper import StreamedReply
 
@@ -23,7 +22,7 @@ class Fallback:
         """Take the models in the order in which to ask them."""
         self.models = (first, *others)
         self.name = first.name
-        self.identity = _identity(first, *others)
+        self.identity = joint_identity(self.models)
         self.capabilities = frozenset.intersection(*(model.capabilities for model in self.models))
 
     def __repr__(self) -> str:
@@ -48,16 +47,10 @@ class Fallback:
             try:
                 return await ask(model, request, stream)
             except ModelError as error:
-                if stream is not None and stream.has_chunks:
+                has_chunks = stream is not None and stream.has_chunks
+                attempts = current_attempts()
+                if has_chunks or (attempts is not None and not attempts.take()):
                     raise
                 lost(error)
             await another(request, next_model)
         return await ask(self.models[-1], request, emit)
-
-
-def _identity(first: LanguageModel, *others: LanguageModel) -> ModelIdentity:
-    """Return the first model's identity, with the other models in its revision."""
-    identity, labels = identify(first), [identify(model).label for model in others]
-    return msgspec.structs.replace(
-        identity, revision=" or ".join(part for part in (identity.revision, *labels) if part)
-    )

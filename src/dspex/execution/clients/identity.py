@@ -1,5 +1,6 @@
 """The identity of a model: the key for caches, recordings, journals, usage and prices."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Protocol, cast
 
@@ -73,6 +74,13 @@ def identify(model: object) -> ModelIdentity:
     except AttributeError:
         identity = None
     return identity or ModelIdentity(provider=CUSTOM, name=cast("Identified", model).name)
+
+
+def joint_identity(models: Sequence[object]) -> ModelIdentity:
+    """Return the identity of models of which any may answer: the first one's, with all others."""
+    first, *others = [identify(model) for model in models]
+    parts = [first.revision, *(identity.label for identity in others)]
+    return msgspec.structs.replace(first, revision=" or ".join(part for part in parts if part))
 
 
 def server_identity(

@@ -1,7 +1,7 @@
 """The protocol of language models: one async call from a frozen request to a frozen response."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 import msgspec
 
@@ -20,6 +20,8 @@ Capability = Literal[
     "documents",
 ]
 Emit = Callable[[str], Awaitable[None]]
+CUT: Final = frozenset({"length", "max_tokens", "MAX_TOKENS", "incomplete"})
+"""The finish reasons of replies that a limit on tokens has cut."""
 _WORDS = frozenset({"auto", "required", "none"})
 
 
@@ -64,7 +66,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `model` is the display name; `identity` is None if the model does not know its own. `ignored`
     describes implausible token counts of the server, which `usage` omits. `seconds` is how long the
     model itself took, without queueing or other attempts; a cached response keeps its original
-    duration. None if it was not measured.
+    duration. None if it was not measured. `route` says which model a `Route` chose and why.
     """
 
     text: str
@@ -75,6 +77,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     seconds: float | None = None
     identity: ModelIdentity | None = None
     ignored: str | None = None
+    route: dict[str, Any] | None = None
 
     @property
     def label(self) -> str:
@@ -86,12 +89,14 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self if self.seconds is not None else msgspec.structs.replace(self, seconds=seconds)
 
     def span_attributes(self) -> dict[str, object]:
-        """Return the span attributes: finish reason, duration and ignored usage, if known."""
+        """Return the span attributes: finish reason, and what else is known."""
         attributes: dict[str, object] = {"finish_reason": self.finish_reason}
         if self.seconds is not None:
             attributes["seconds"] = self.seconds
         if self.ignored is not None:
             attributes["ignored_usage"] = self.ignored
+        if self.route is not None:
+            attributes["route"] = self.route
         return attributes
 
 

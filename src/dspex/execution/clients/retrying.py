@@ -5,6 +5,12 @@ import random
 from dspex.arguments import checks_names
 from dspex.clock import Clock, SystemClock
 from dspex.errors import ModelError
+from dspex.execution.clients.attempts import (
+    Attempts,
+    current_attempts,
+    end_attempts,
+    share_attempts,
+)
 from dspex.execution.clients.budgeted import another, lost
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
 from dspex.execution.clients.wrapper import StreamedReply, Wrapper
@@ -15,6 +21,7 @@ class Retrying(Wrapper):
     """Wraps a model; retries retryable errors with exponential backoff and full jitter.
 
     A `Retry-After` of up to `longest` seconds is respected; if it is longer, the error is raised.
+    Inside a `Route` or another `Retrying` it makes one attempt: only the outer layer asks again.
     Source: "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
     """
 
@@ -38,6 +45,16 @@ class Retrying(Wrapper):
 
     async def answer(self, request: Request, emit: Emit | None) -> Response:
         """Answer `request`, or raise the last error; after the first chunk nothing is retried."""
+        if current_attempts() is not None:
+            return await ask(self.model, request, emit)
+        attempts = Attempts(self._attempts - 1)
+        token = share_attempts(attempts)
+        try:
+            return await self._retry(request, emit, attempts)
+        finally:
+            end_attempts(token)
+
+    async def _retry(self, request: Request, emit: Emit | None, attempts: Attempts) -> Response:
         attempt, stream = 1, None if emit is None else StreamedReply(emit)
         while True:
             start = self._clock.monotonic_ns()
@@ -48,7 +65,7 @@ class Retrying(Wrapper):
                 wait = (
                     None if stream is not None and stream.has_chunks else self._wait(error, attempt)
                 )
-                if wait is None:
+                if wait is None or not attempts.take():
                     raise
                 lost(error)
             attempt += 1
@@ -57,7 +74,7 @@ class Retrying(Wrapper):
 
     def _wait(self, error: ModelError, attempt: int) -> float | None:
         """Return the seconds before the next attempt, None to give up."""
-        if not error.is_retryable or attempt == self._attempts:
+        if not error.is_retryable:
             return None
         jitter = self._rng.uniform(0.0, min(self._longest, self._first * 2 ** (attempt - 1)))
         retry_after = error.retry_after
