@@ -10,12 +10,22 @@ from dspex.learning.optimizers.control import Control
 from dspex.learning.optimizers.driver import aoptimize, optimize
 from dspex.learning.optimizers.importance import aablate, ablate, importance
 from dspex.learning.optimizers.journal import Journal, JsonlJournal
-from dspex.learning.optimizers.proposer import Candidate, Optimizer, Proposer, Task, Trial
+from dspex.learning.optimizers.proposer import (
+    Additions,
+    Candidate,
+    Optimizer,
+    Proposer,
+    SearchQuestion,
+    SearchReply,
+    Task,
+    Trial,
+)
 from dspex.learning.optimizers.registry import *  # noqa: F403  # whatever is registered
 from dspex.learning.optimizers.search import Outcome, Search
 from dspex.learning.optimizers.team_worth import TeamWorth, Worth, aablate_members, ablate_members
 
 __all__ = [
+    "Additions",
     "Candidate",
     "Control",
     "Journal",
@@ -24,6 +34,8 @@ __all__ = [
     "Outcome",
     "Proposer",
     "Search",
+    "SearchQuestion",
+    "SearchReply",
     "Task",
     "TeamWorth",
     "Trial",

@@ -16,7 +16,7 @@ from dspex.learning.optimizers import (
     Task,
     registry,
 )
-from dspex.learning.optimizers.proposer import Question
+from dspex.learning.optimizers.proposer import SearchQuestion
 from dspex.sync import run
 from dspex.testing import ScriptedModel
 
@@ -115,7 +115,7 @@ def test_asking_alone_makes_no_call_and_is_repeatable(name):
     task = Task(program=dspex.Predict(Sort).to_program(), train=TRAIN, seed=1)
     first, again = (list(OPTIMIZERS[name].start(task).ask(2)) for _ in range(2))
     assert 0 < len(first) <= 2
-    assert all(isinstance(item, Candidate | Question) for item in first)
+    assert all(isinstance(item, Candidate | SearchQuestion) for item in first)
     assert first == again
 
 

@@ -31,8 +31,8 @@ from dspex.learning.optimizers.proposer import (
     ObjectiveProvider,
     Optimizer,
     Proposer,
-    Question,
     Result,
+    SearchQuestion,
     Task,
     Trial,
 )
@@ -340,7 +340,7 @@ class _Driver:
         numbers = iter(range(len(self.trials.all), len(self.trials.all) + len(asks)))
         work = [
             self.runner.reply(item)
-            if isinstance(item, Question)
+            if isinstance(item, SearchQuestion)
             else self._trial(item, next(numbers))
             for item in asks
         ]

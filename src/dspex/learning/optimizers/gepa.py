@@ -22,9 +22,9 @@ from dspex.learning.optimizers.proposer import (
     Ask,
     Candidate,
     Proposer,
-    Question,
-    Reply,
     Result,
+    SearchQuestion,
+    SearchReply,
     Task,
     Trial,
 )
@@ -126,7 +126,7 @@ class _Evolution:
     def tell(self, results: Sequence[Result]) -> None:
         self._next = None
         for result in results:
-            if isinstance(result, Reply):
+            if isinstance(result, SearchReply):
                 text = str((result.outputs or {}).get("instruction", "")).strip()
                 if text:
                     self._next = self._try({self._variable: text}, what="reflection")
@@ -208,7 +208,7 @@ class _Evolution:
         shown = self._parent.shown | partner.shown
         return self._child_of(values, shown, label=f"{self._parent.label} and {partner.label}")
 
-    def _question(self, trial: Trial) -> Question:
+    def _question(self, trial: Trial) -> SearchQuestion:
         current = self._parent.assignment.get(self._variable, self._values.get(self._variable))
         signature = self._signatures[self._variable]
         inputs = {
@@ -217,7 +217,7 @@ class _Evolution:
             "feedback": "\n".join(feedback(row) for row in trial.report.rows),
         }
         module = Predict(_REFLECT, temperature=1.0)
-        return Question(module=module, inputs=inputs, salt=f"proposal {self._count}")
+        return SearchQuestion(module=module, inputs=inputs, salt=f"proposal {self._count}")
 
     def _demonstrate(self, trial: Trial) -> Ask | None:
         """Return the parent with its best run as a further demonstration."""

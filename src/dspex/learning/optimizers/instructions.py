@@ -7,7 +7,7 @@ from typing import Any
 
 from dspex.execution.modules import Predict
 from dspex.language.signatures import Signature
-from dspex.learning.optimizers.proposer import Question, Reply, Result, Task
+from dspex.learning.optimizers.proposer import Result, SearchQuestion, SearchReply, Task
 
 TIPS = (
     "",
@@ -42,7 +42,7 @@ class Instructions:
         self._count = count
         self._rng = random.Random(f"{task.seed}/instructions")
         self._description: str | None = None
-        self._asked: list[tuple[str, Question]] | None = None
+        self._asked: list[tuple[str, SearchQuestion]] | None = None
         self._signatures = dict(instruction_variables(task))
         self.found: dict[str, list[str]] = {
             name: _worth_trying(task, name, signature)
@@ -54,12 +54,12 @@ class Instructions:
         """The largest number of questions."""
         return 1 + len(self._signatures) * (self._count - 1)
 
-    def ask(self) -> Sequence[Question]:
+    def ask(self) -> Sequence[SearchQuestion]:
         """Return the next questions; an empty list means that all instructions are complete."""
         if self._count < 2 or not self._signatures:
             return ()
         if self._description is None:
-            return [Question(module=Predict(_DESCRIBE), inputs={"rows": self._rows(8)})]
+            return [SearchQuestion(module=Predict(_DESCRIBE), inputs={"rows": self._rows(8)})]
         if self._asked is None:
             self._asked = [
                 (slot, self._question(slot, n))
@@ -71,7 +71,7 @@ class Instructions:
 
     def tell(self, results: Sequence[Result]) -> None:
         """Record replies; a failed question adds no instruction."""
-        replies = [result for result in results if isinstance(result, Reply)]
+        replies = [result for result in results if isinstance(result, SearchReply)]
         if self._description is None:
             self._description = _text(replies[0], "description") if replies else ""
             return
@@ -80,7 +80,7 @@ class Instructions:
             if text and text not in self.found[slot]:
                 self.found[slot].append(text)
 
-    def _question(self, slot: str, number: int) -> Question:
+    def _question(self, slot: str, number: int) -> SearchQuestion:
         signature = self._signatures[slot]
         inputs = {
             "data_description": self._description or "(none)",
@@ -89,7 +89,7 @@ class Instructions:
             "examples": self._rows(3),
             "tip": TIPS[number % len(TIPS)] or "(none)",
         }
-        return Question(
+        return SearchQuestion(
             module=Predict(_WRITE, temperature=1.0), inputs=inputs, salt=f"{slot} {number}"
         )
 
@@ -125,6 +125,6 @@ def _worth_trying(task: Task, name: str, signature: Signature) -> list[str]:
     return list(dict.fromkeys([str(current), *variable.options]))
 
 
-def _text(reply: Reply, field: str) -> str:
+def _text(reply: SearchReply, field: str) -> str:
     outputs: Mapping[str, Any] = reply.outputs or {}
     return str(outputs.get(field, "")).strip()

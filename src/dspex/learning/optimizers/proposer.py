@@ -85,7 +85,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class SearchQuestion:
     """A run of an optimizer's module, such as one that writes instructions.
 
     It uses the models of the search.
@@ -97,16 +97,16 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class SearchReply:
     """The reply to a question: outputs or an error."""
 
-    question: Question
+    question: SearchQuestion
     outputs: Mapping[str, Any] | None
     error: str | None = None
 
 
-Ask = Candidate | Question
-Result = Trial | Reply
+Ask = Candidate | SearchQuestion
+Result = Trial | SearchReply
 
 
 class Proposer(Protocol):

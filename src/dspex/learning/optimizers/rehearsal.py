@@ -14,9 +14,9 @@ from dspex.learning.optimizers.proposer import (
     Call,
     Candidate,
     Optimizer,
-    Question,
-    Reply,
     Result,
+    SearchQuestion,
+    SearchReply,
     Task,
     Trial,
 )
@@ -58,8 +58,8 @@ class Rehearsal:
             results: list[Result] = []
             for item in asks:
                 number += 1
-                known |= {str(number)} if isinstance(item, Question) else self._keys(item)
-                runs += 1 if isinstance(item, Question) else len(self.rows(item))
+                known |= {str(number)} if isinstance(item, SearchQuestion) else self._keys(item)
+                runs += 1 if isinstance(item, SearchQuestion) else len(self.rows(item))
                 if isinstance(item, Candidate) and item.is_final:
                     return len(known) - before, runs
                 results.append(self._result(item, number, is_right=is_right))
@@ -72,9 +72,9 @@ class Rehearsal:
         return {f"{run} {example!r}" for example in self.rows(candidate)}
 
     def _result(self, item: Ask, number: int, *, is_right: bool) -> Result:
-        if isinstance(item, Question):
+        if isinstance(item, SearchQuestion):
             fields = item.module.contract().output_fields
-            return Reply(question=item, outputs={name: f"{name} {number}" for name in fields})
+            return SearchReply(question=item, outputs={name: f"{name} {number}" for name in fields})
         rows = self.rows(item)
         score = 1 - 0.01 / (number + 1) if is_right else 0.0
         report = self._report(rows, score)

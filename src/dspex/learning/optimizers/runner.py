@@ -10,7 +10,7 @@ from dspex.execution.modules import Module
 from dspex.learning.evaluation import Dataset, Metric, Report, Row, aevaluate
 from dspex.learning.evaluation.judge import JudgeMetric
 from dspex.learning.optimizers.call_recorder import CallRecorder
-from dspex.learning.optimizers.proposer import Call, Candidate, Question, Reply
+from dspex.learning.optimizers.proposer import Call, Candidate, SearchQuestion, SearchReply
 from dspex.learning.optimizers.reply_store import (
     ReplayedModel,
     ReplyStore,
@@ -76,7 +76,7 @@ class Runner:
             concurrency=self.concurrency,
         )
 
-    async def reply(self, question: Question) -> Reply | None:
+    async def reply(self, question: SearchQuestion) -> SearchReply | None:
         """Run the module of a question; None if the search ended meanwhile."""
         try:
             prediction = await question.module.acall(
@@ -85,8 +85,10 @@ class Runner:
         except SearchStoppedError:
             return None
         except DspexError as error:
-            return Reply(question=question, outputs=None, error=f"{type(error).__name__}: {error}")
-        return Reply(question=question, outputs=prediction.to_dict())
+            return SearchReply(
+                question=question, outputs=None, error=f"{type(error).__name__}: {error}"
+            )
+        return SearchReply(question=question, outputs=prediction.to_dict())
 
     def _module(self, candidate: Candidate) -> Module:
         module = self.module.assign(candidate.assignment)

@@ -24,9 +24,9 @@ from dspex.learning.optimizers.proposer import (
     Call,
     Candidate,
     Proposer,
-    Question,
-    Reply,
     Result,
+    SearchQuestion,
+    SearchReply,
     Task,
     Trial,
 )
@@ -279,10 +279,10 @@ class _Pool:
 
     def _changes(
         self, buckets: Sequence[Sequence[_Run]], step: int
-    ) -> tuple[list[_Member], list[tuple[_Member, str, Question]]]:
+    ) -> tuple[list[_Member], list[tuple[_Member, str, SearchQuestion]]]:
         """Return changed programs, and questions for rules with what they are about."""
         children: list[_Member] = []
-        questions: list[tuple[_Member, str, Question]] = []
+        questions: list[tuple[_Member, str, SearchQuestion]] = []
         top = max((bucket[-1].score for bucket in buckets), default=0.0)
         for bucket in buckets:
             label = f"step {step}, {len(children) + len(questions) + 1}"
@@ -320,7 +320,9 @@ class _Pool:
         demos = [*demos, demo][-most:]
         return replace(parent, label=f"{label}: a demonstration", demos=tuple(demos), scores={})
 
-    def _question(self, text: str, runs: tuple[_Run, _Run], *, name: str, label: str) -> Question:
+    def _question(
+        self, text: str, runs: tuple[_Run, _Run], *, name: str, label: str
+    ) -> SearchQuestion:
         """Return the question for a rule to add to a text, given a worse and a better run."""
         worse, better = runs
         inputs = {
@@ -329,7 +331,7 @@ class _Pool:
             "worse_run": feedback(worse.row),
             "better_run": feedback(better.row) if better.score > worse.score else "(none)",
         }
-        return Question(module=Predict(_RULE, temperature=1.0), inputs=inputs, salt=label)
+        return SearchQuestion(module=Predict(_RULE, temperature=1.0), inputs=inputs, salt=label)
 
     def _instruction(self, member: _Member, name: str) -> str:
         current = member.values.get(name, self._current.get(name))
@@ -337,12 +339,12 @@ class _Pool:
 
     def _rules(
         self,
-        questions: Sequence[tuple[_Member, str, Question]],
+        questions: Sequence[tuple[_Member, str, SearchQuestion]],
         replies: Sequence[Result],
     ) -> Iterator[_Member]:
         """Yield the programs with the rules that were written."""
         for (parent, name, question), reply in zip(questions, replies, strict=True):
-            outputs = reply.outputs if isinstance(reply, Reply) else None
+            outputs = reply.outputs if isinstance(reply, SearchReply) else None
             if rule := str((outputs or {}).get("rule", "")).strip():
                 text = f"{self._instruction(parent, name)}\n\n{rule}"
                 label = f"{question.salt}: {short_name(name)} by a rule"
