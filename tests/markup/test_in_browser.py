@@ -8,8 +8,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from dspex.language.records import Example
+from dspex.learning.evaluation.breakdown import breakdown
 from dspex.learning.evaluation.export import to_html
 from dspex.learning.optimizers.export import to_html as outcome_to_html
 from tests.support.browser import axe_source, chromium, without_chromium
@@ -24,6 +27,19 @@ NOTEBOOKS = {
 }
 PAGES = ("eval", "optimize", "failed", *(f"notebook-{name}" for name in NOTEBOOKS))
 PROMPTS = {"self": "--- system ---\nSort the message.\n\n--- user ---\n{message}"}
+JUDGE = {
+    "judge_variance": {
+        "right": {
+            "repeats": 3,
+            "answers": 60,
+            "within": 0.1,
+            "between": 0.3,
+            "reliability": None,
+            "flips": 0.05,
+            "interval": [0.02, 0.14],
+        }
+    }
+}
 TOUR = """
 import warnings; warnings.simplefilter("ignore")
 from dspex.evaluation import ProgressDisplay
@@ -41,7 +57,16 @@ def pages(tmp_path_factory):
     pytest.importorskip("optuna")
     folder = tmp_path_factory.mktemp("pages")
     report = sample_report()
-    (folder / "eval.html").write_text(to_html(report, "triage.py:triage", prompts=PROMPTS))
+    rows = [
+        msgspec.structs.replace(
+            row, example=Example(row.example.to_dict() | {"rated": row.index % 3 != 0})
+        )
+        for row in report.rows
+    ]
+    report = replace(report, rows=tuple(rows))
+    parts = breakdown(report, slice_by="intent", pass_at=0.8, label="rated")
+    page = to_html(report, "triage.py:triage", prompts=PROMPTS, parts={**parts, **JUDGE})
+    (folder / "eval.html").write_text(page)
     failed = tuple(row for row in report.rows if row.error is not None)
     (folder / "failed.html").write_text(to_html(replace(report, rows=failed), "triage.py:triage"))
     (folder / "optimize.html").write_text(outcome_to_html(sample_outcome(), "answers.py:answer"))

@@ -150,6 +150,35 @@ def test_axe_finds_no_violations_in_the_pages_of_the_server(
             assert scroll <= size
 
 
+@pytest.mark.slow
+@without_chromium
+def test_an_end_user_sends_feedback_from_the_page_of_a_link(
+    server: tuple[str, Path, Child],
+) -> None:
+    url, folder, _ = server
+    execution = dspex(folder, "run", "app.py:shout", "text=x")["id"]
+    path = dspex(folder, "feedback", "link", execution)["path"]
+    send = """
+    document.querySelector(`input[value="${arguments[0]}"]`).click();
+    document.getElementById("comment").value = arguments[1];
+    document.querySelector("button").click();
+    const result = document.getElementById("result");
+    while (!/Thank|link/.test(result.textContent)) await new Promise(go => setTimeout(go, 20));
+    return result.textContent;
+    """
+    script = "return await (async function() {%s})(%s, %s);"  # the body of an async function
+    with chromium(folder) as browser:
+        browser.open(f"{url}{path}")
+        for score, comment in (("0", "too loud"), ("1", "loud enough")):
+            text = browser.run(script % (send, json.dumps(score), json.dumps(comment)))
+            assert text == "Thank you. Send again to change it."
+        browser.open(f"{url}{path}x")
+        text = browser.run(script % (send, '"1"', '""'))
+        assert text == "this link is not valid, or has expired"
+    (row,) = dspex(folder, "feedback", "list")["feedbacks"]
+    assert (row["score"], row["comment"], row["source"]) == (1.0, "loud enough", "link")
+
+
 def test_an_interrupted_server_ends_clean(server: tuple[str, Path, Child]) -> None:
     url, _, child = server
     ask(url, "{ __typename }")

@@ -49,7 +49,14 @@ from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Figures, Query, Update
 from dspex.operations.programs.actions import ProgramRef, create_program, delete_program
 from dspex.operations.programs.inputs import CreateProgram
-from dspex.operations.tenancy.actions import CreateWorkspace, create_workspace
+from dspex.operations.tenancy.actions import (
+    ArchiveWorkspace,
+    CreateWorkspace,
+    ReopenWorkspace,
+    archive_workspace,
+    create_workspace,
+    reopen_workspace,
+)
 from dspex.operations.tenancy.usage import WORKSPACE_USAGE
 from dspex.operations.tenancy.vault import Vault
 from dspex.settings import Settings
@@ -205,7 +212,7 @@ async def test_feedback_by_a_link_replaces_what_the_same_link_said(settings: Set
         assert await at.operations.count(FEEDBACK, {}) == 2
 
 
-async def test_a_link_works_in_its_workspace_only_and_not_in_an_archived_one(
+async def test_a_link_works_in_its_workspace_only(
     settings: Settings,
 ) -> None:
     async with desk(settings) as at:
@@ -232,6 +239,31 @@ async def test_a_link_works_in_its_workspace_only_and_not_in_an_archived_one(
             await reader.perform(
                 create_feedback, CreateFeedback(execution_id=execution.id, score=1.0)
             )
+        assert await at.operations.count(FEEDBACK, {}) == 0
+
+
+async def test_a_link_ends_with_its_workspace_and_works_again_when_that_is_reopened(
+    settings: Settings,
+) -> None:
+    async with desk(settings) as at:
+        await at.operations.perform(create_workspace, CreateWorkspace(name="theirs"))
+        theirs = at.operations.as_actor(Actor(name="them", workspace="theirs"))
+        program = CreateProgram(name="qa", signature="question -> answer", backend="mock")
+        await theirs.perform(create_program, program)
+        call = ExecuteProgram(program="qa", inputs={"question": "?"})
+        execution = await theirs.perform(execute_program, call)
+        link = await theirs.perform(feedback_link, FeedbackLinkOf(execution_id=execution.id))
+        token = link.path.partition("link=")[2]
+        claims = read_token(token, at.operations.services[Vault])
+        assert claims is not None
+        values = FeedbackValues(score=1.0)
+        await at.operations.perform(archive_workspace, ArchiveWorkspace(name="theirs"))
+        with pytest.raises(NotFoundError, match="no execution for this link"):
+            await feedback_by_link(at.operations, claims, values)
+        await at.operations.perform(reopen_workspace, ReopenWorkspace(name="theirs"))
+        row = await feedback_by_link(at.operations, claims, values)
+        assert (row.workspace, row.link_id) == ("theirs", link.link_id)
+        assert await theirs.count(FEEDBACK, {}) == 1
         assert await at.operations.count(FEEDBACK, {}) == 0
 
 
