@@ -106,7 +106,7 @@ import type { ExecuteMutation, ExecuteMutationVariables } from "./operations.js"
 
 declare const process: { argv: string[] };
 const [, , url, key, query] = process.argv;
-const variables: ExecuteMutationVariables = { input: { name: "n", inputs: { q: "?" } } };
+const variables: ExecuteMutationVariables = { input: { program: "n", inputs: { q: "?" } } };
 const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
 const body = JSON.stringify({ query, variables });
 const reply = await fetch(url, { method: "POST", headers, body });
@@ -115,7 +115,7 @@ console.log(data.executeProgram?.status, data.executeProgram?.outputs.n);
 // @ts-expect-error: not selected
 data.executeProgram?.durationMs;
 // @ts-expect-error: required
-const missing: ExecuteMutationVariables = { input: { name: "n" } };
+const missing: ExecuteMutationVariables = { input: { program: "n" } };
 """
 
 
