@@ -84,6 +84,11 @@ async def test_once_is_not_enough_for_a_variance():
     assert breakdown(report) == {}
     with pytest.raises(DefinitionError, match="judge_repeats=3"):
         judge_variance(report)
+    with (
+        dspex.context(model=ScriptedModel(answer)),
+        pytest.raises(DefinitionError, match="no metric is one: exact_match"),
+    ):
+        await dspex.aevaluate(PROGRAM, ROWS, dspex.exact_match, judge_repeats=3)
     with pytest.raises(DefinitionError, match="`judge_repeats` of aevaluate"):
         await report_of(lambda number, _seed: number, repeats=0)
 

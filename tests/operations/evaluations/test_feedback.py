@@ -114,6 +114,7 @@ async def test_feedback_becomes_a_score_with_an_interval_over_executions(
     settings: Settings,
 ) -> None:
     async with desk(settings) as at:
+        assert await at.scores() == []
         executions = [await at.execution(str(n)) for n in range(3)]
         first = await at.say(executions[0], score=1.0, label="right", comment="thanks")
         assert (first.source, first.actor, first.program_id) == (

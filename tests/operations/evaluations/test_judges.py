@@ -237,3 +237,10 @@ async def test_a_judge_that_is_asked_again_has_a_variance(tmp_path: Path) -> Non
     variance = row.breakdown["judge_variance"]["right"]
     assert (variance["repeats"], variance["answers"], variance["within"]) == (3, 12, 0.0)
     assert row.rows[11]["judgements"] == {"right": [0.25] * 3}
+
+
+async def test_only_a_judge_is_asked_again(tmp_path: Path) -> None:
+    async with judged_here(tmp_path, ScriptedModel(_reply)) as at:
+        request = CreateEvaluation(**ON_QUESTIONS, configuration={"judge_repeats": 3})
+        with pytest.raises(InvalidError, match="beside `judge` only"):
+            await at.act("create_evaluation", request)

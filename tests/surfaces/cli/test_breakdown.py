@@ -70,6 +70,7 @@ def test_parts_are_tables_json_a_page_and_stored(
         ("--label", "humans", "Did you mean 'human'"),
         ("--label", "answer", "a label is a number"),
         ("--pass-at", "half", "valid float"),
+        ("--judge-repeats", "3", "no metric is one"),
     ],
 )
 def test_a_wrong_part_is_refused(

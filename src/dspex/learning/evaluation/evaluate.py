@@ -202,6 +202,12 @@ class _Scoring:
         check_rows(dataset)
         if not len(dataset):
             raise DefinitionError(f"{dataset.name!r} has no rows, so there is nothing to evaluate")
+        judges = [each for each in self.metrics.values() if isinstance(each, JudgeMetric)]
+        if self.judge_repeats > 1 and not judges:
+            raise DefinitionError(
+                f"judge_repeats={self.judge_repeats} is for judges, and no metric is one: "
+                f"{', '.join(self.metrics)}"
+            )
         contract = self.module.contract()
         for name, field in contract.input_fields.items():
             if field.is_required and name not in dataset.fields:

@@ -60,6 +60,9 @@ async def create_evaluation(operations: Operations, request: CreateEvaluation) -
     """Score a program on a data set, as a job."""
     engine = engine_of(operations)
     check_settings("configuration", request.configuration, _EVALUATION_SETTINGS)
+    if request.judge is None and "judge_repeats" in request.configuration:
+        path, count = "configuration.judge_repeats", request.configuration["judge_repeats"]
+        raise invalid(path, count, "a number beside `judge` only", constraint="job")
     columns = await job_columns(operations, request, configuration=request.configuration)
     data = await operations.row(DATASET, columns["dataset_id"])
     try:

@@ -1,6 +1,5 @@
 """The actions on feedback: giving it, and what follows from it."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,7 @@ from dspex.operations.evaluations.feedback_rows import feedback_changes, new_fee
 from dspex.operations.executions.records import EXECUTION, ExecutionRecord
 from dspex.operations.framework.action import action
 from dspex.operations.framework.field_errors import invalid
+from dspex.operations.framework.heavy_work import HeavyWork
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.store import Match, Query
 from dspex.operations.programs.records import PROGRAM_VERSION
@@ -105,8 +105,8 @@ async def feedback_scores(operations: Operations, request: FeedbackOf) -> Feedba
         query = replace(query, after=rows[-1].id)
     where = {"id": tuple(versions)}
     records = await operations.store.select(PROGRAM_VERSION, Query(where=where, limit=_PAGE))
-    figures = await asyncio.to_thread(
-        lambda: [
+    figures = await operations.services[HeavyWork].run(
+        lambda _: [
             {
                 "version": record.number,
                 "program_version_id": str(record.id),
