@@ -97,7 +97,7 @@ def test_without_a_terminal_a_list_has_whole_values(
 ) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     output = call(capsys, "execution", "list")[1]
-    assert "日本語の長い文字列 \\u001b[2J" in output
+    assert " ".join(["日本語の長い文字列 \ufffd[2J\ufffd é 👩\u200d👧"] * 8) in output
     assert len(output.splitlines()) == 4
     assert LONG in call(capsys, "program", "list")[1]
 

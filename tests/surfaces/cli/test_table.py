@@ -7,7 +7,9 @@ import click
 import pytest
 
 from dspex.surfaces.cli.table import table
+from dspex.surfaces.cli.text_width import wrap_prose
 
+COMMAND = "  dspex optimize program.py:triage data.csv --store"
 COLUMNS = ("name", "status", "inputs", "outputs", "duration_ms", "created_at", "id")
 ROW = {
     "name": "triage",
@@ -34,8 +36,41 @@ def test_without_a_terminal_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> N
     head, line, _ = click.unstyle(table([ROW, ROW], COLUMNS)).splitlines()
     assert head.split() == [*COLUMNS]
     assert "where is my card? " * 5 in line
-    assert "a card\\nthat is lost" in line
+    assert "team: cards, reason: the customer asks for a card that is lost" in line
     assert "12.3" in line
+
+
+def test_labels_keep_their_ends_and_numbers_their_digits() -> None:
+    rows = [{"label": f"labelled demonstrations, set {n}", "mean": n / 3} for n in (1, 2)]
+    assert table(rows, ("label", "mean"), width=24).splitlines()[1:] == [
+        "labelled …, set 1  0.333",
+        "labelled …, set 2  0.667",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("short", ["short"]),
+        (
+            "there is no session 'x'; `dspex session list` shows the sessions",
+            ["there is no session 'x';", "`dspex session list` shows the", "sessions"],
+        ),
+        (
+            "  row 1: team 'lost card', expected 'card'",
+            ["  row 1: team 'lost card',", "    expected 'card'"],
+        ),
+        (COMMAND, [COMMAND]),
+        ("日本語 " * 8, ["日本語 日本語 日本語 日本語", "日本語 日本語 日本語 日本語"]),
+    ],
+)
+def test_prose_breaks_between_words_and_commands_stay_whole(
+    text: str, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "32")
+    assert wrap_prose(text).splitlines() == lines
+    monkeypatch.delenv("COLUMNS")
+    assert wrap_prose(text) == text
 
 
 def test_one_row_that_does_not_fit_has_an_attribute_a_line() -> None:

@@ -100,10 +100,8 @@ class JobWorker:
         self._is_dead = False
         try:
             async with self._live(mark) as life:
-                self._say(
-                    f"worker {life.me} takes jobs from "
-                    f"{', '.join(name for name, _ in life.channels)}"
-                )
+                queues = dict.fromkeys(name.partition("@")[0] for name, _ in life.channels)
+                self._say(f"worker {str(life.me)[-8:]} takes jobs from {', '.join(queues)}")
                 await self._work(life, stopping)
         except StorageError as error:
             if is_first:

@@ -37,7 +37,7 @@ from dspex.surfaces.cli.options import (
 from dspex.surfaces.cli.output import failure_text, fields_text, json_option, say, show_json
 from dspex.surfaces.cli.references import find_row
 from dspex.surfaces.cli.rows import select_rows, stored_row, stored_rows
-from dspex.surfaces.cli.run import execution_json, summary
+from dspex.surfaces.cli.run import execution_json, status_line
 from dspex.surfaces.cli.table import short_id, time_text
 from dspex.surfaces.cli.terminal_answer import ask_at_terminal, has_terminal
 from dspex.surfaces.cli.values import parse_fields
@@ -230,7 +230,7 @@ def _show(execution: ExecutionRecord, *, verbose: bool, as_json: bool) -> None:
     if as_json:
         show_json({**execution_json(execution), "trace": execution.trace})
         return
-    click.echo(f"{summary(execution)}\n\n{_head('inputs')}\n{fields_text(execution.inputs)}")
+    click.echo(f"{status_line(execution)}\n\n{_head('inputs')}\n{fields_text(execution.inputs)}")
     if execution.outputs is not None:
         click.echo(f"\n{_head('outputs')}\n{fields_text(execution.outputs)}")
     if execution.error is not None:

@@ -9,7 +9,7 @@ from unicodedata import east_asian_width
 import click
 
 from dspex.surfaces.cli.output import fields_text, value_text
-from dspex.surfaces.cli.table import terminal_width
+from dspex.surfaces.cli.text_width import terminal_width
 from dspex.telemetry import FieldDelta, StreamEvent
 
 

@@ -7,6 +7,7 @@ import click
 
 from dspex.errors import ConflictError, InvalidError, StorageError
 from dspex.surfaces.cli.output import json_option, say, show_json
+from dspex.surfaces.cli.text_width import wrap_prose
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _IGNORED = ".dspex/\n__pycache__/\n"
@@ -59,10 +60,8 @@ def init_command(*, name: str, template: str, as_json: bool) -> int:
     if as_json:
         show_json({"folder": str(folder), "files": list(files), "commands": commands})
     else:
-        click.echo(
-            f"created {name}/ with {', '.join(files)}. Next:\n"
-            + "\n".join(f"  {line}" for line in commands)
-        )
+        click.echo(wrap_prose(f"created {name}/ with {', '.join(files)}. Next:"))
+        click.echo("\n".join(f"  {line}" for line in commands))
         if find_spec("pytest") is None:
             say("pytest is not installed: pip install 'dspex[test]'")
     return 0

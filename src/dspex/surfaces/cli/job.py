@@ -29,7 +29,7 @@ from dspex.surfaces.cli.options import (
     with_store,
     workspace_option,
 )
-from dspex.surfaces.cli.output import failure_text, fields_text, json_option, show_json
+from dspex.surfaces.cli.output import failure_text, json_option, row_text, show_json
 from dspex.surfaces.cli.references import find_row
 from dspex.surfaces.cli.rows import names_of
 from dspex.surfaces.cli.table import table, time_text
@@ -207,12 +207,7 @@ def _show(values: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         show_json(values)
         return
-    shown = {
-        name: value
-        for name, value in values.items()
-        if value not in (None, {}, []) and name not in _PARTS
-    }
-    click.echo(fields_text(shown))
+    click.echo(row_text({name: values[name] for name in values if name not in _PARTS}))
     for part in _parts(values):
         click.echo(f"\n{part}")
 

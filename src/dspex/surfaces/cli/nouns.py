@@ -27,7 +27,7 @@ from dspex.surfaces.cli.options import (
     with_services,
     workspace_option,
 )
-from dspex.surfaces.cli.output import fields_text, json_option, say, show_json
+from dspex.surfaces.cli.output import fields_text, json_option, row_text, say, show_json
 from dspex.surfaces.cli.references import has_names, noun_of
 from dspex.surfaces.cli.rows import (
     Names,
@@ -209,7 +209,7 @@ def _show_command(resource: Resource[Any], *, of_all: bool) -> click.Command:
         if as_json:
             show_json(values)
         else:
-            click.echo(fields_text({n: v for n, v in values.items() if v not in (None, {}, [])}))
+            click.echo(row_text(values))
         return 0
 
     argument = click.Argument(

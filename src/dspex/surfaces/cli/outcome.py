@@ -10,6 +10,7 @@ from dspex.error_text import quantity
 from dspex.learning.optimizers import Outcome
 from dspex.surfaces.cli.output import say, show_json
 from dspex.surfaces.cli.table import short_id
+from dspex.surfaces.cli.text_width import wrap_prose
 from dspex.surfaces.cli.trials import front_text, trials_text, worth_texts
 from dspex.surfaces.cli.winner import StoredWinner, is_changed
 
@@ -63,7 +64,8 @@ def _show(outcome: Outcome[Any], out: Path | None, stored: StoredWinner | None) 
     if front := outcome.front_table():
         click.echo(f"\n{front_text(front)}")
     changes = outcome.changes(is_short=True)
-    click.echo(f"\nbest: trial {outcome.best.number}\n{changes}\n\n{outcome.conclusion}")
+    click.echo(f"\nbest: trial {outcome.best.number}\n{changes}")
+    click.echo(f"\n{wrap_prose(outcome.conclusion)}")
     ablation = {name: each.to_dict() for name, each in outcome.ablation.items()}
     for text in worth_texts(outcome.importance(), ablation):
         click.echo(text)

@@ -1,6 +1,7 @@
 """Output as text for people and as JSON for programs."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -10,8 +11,10 @@ import click
 
 from dspex.errors import DspexError
 from dspex.failures import failure_dict, frames_text, user_frames
-from dspex.surfaces.cli.table import time_text
+from dspex.surfaces.cli.table import number_text, time_text
+from dspex.surfaces.cli.text_width import wrap_prose
 
+_SHORT = 48  # characters of JSON that stay in a line
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON value and nothing else."
 )
@@ -28,8 +31,8 @@ def json_form(value: object) -> str:
 
 
 def say(text: str) -> None:
-    """Print a message to standard error."""
-    click.echo(text, err=True)
+    """Print a message to standard error; on a terminal, lines end between words."""
+    click.echo(wrap_prose(text) if sys.stderr.isatty() else text, err=True)
 
 
 def fail(error: DspexError, *, as_json: bool) -> int:
@@ -57,12 +60,28 @@ def fields_text(values: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def row_text(values: Mapping[str, Any]) -> str:
+    """Return the attributes of a row that have values as lines, with rounded numbers."""
+    return fields_text({n: _rounded(v) for n, v in values.items() if v not in (None, {}, [])})
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(number_text(value)) if value == value else value
+    if isinstance(value, Mapping):
+        return {name: _rounded(part) for name, part in value.items()}
+    return [*map(_rounded, value)] if isinstance(value, list) else value
+
+
 def value_text(value: object) -> str:
-    """Return a value for people: text as it is, a time and an id in short, else indented JSON."""
+    """Return a value for people: text as it is, a time in short, else JSON, in a line if short."""
     if isinstance(value, str):
         return value
     if isinstance(value, datetime):
         return time_text(value)
     if isinstance(value, UUID):
         return str(value)
+    line = json.dumps(value, ensure_ascii=False, default=json_form)
+    if len(line) <= _SHORT:
+        return line
     return json.dumps(value, ensure_ascii=False, indent=2, default=json_form)

@@ -7,6 +7,7 @@ from threading import Event, Lock, Thread
 from typing import Self
 
 from dspex.error_text import quantity
+from dspex.surfaces.cli.text_width import wrap_prose
 
 _DELAY_S = 2.0
 _INTERVAL_S = 0.5
@@ -44,7 +45,7 @@ class Progress:
         """Print a line above the live line."""
         with self._lock:
             self._clear()
-            sys.stderr.write(f"{text}\n")
+            sys.stderr.write(f"{wrap_prose(text) if self._is_terminal else text}\n")
             sys.stderr.flush()
 
     def line(self, seconds: float) -> str:

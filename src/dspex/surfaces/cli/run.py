@@ -168,7 +168,12 @@ async def store_target(operations: Operations, target: Target) -> ProgramRecord:
 
 
 def summary(execution: ExecutionRecord) -> str:
-    """Return a line with status, time, tokens and cost of an execution, and how to show it."""
+    """Return the status line of an execution, and how to show it."""
+    return f"{status_line(execution)}; see: dspex execution show {short_id(execution.id)}"
+
+
+def status_line(execution: ExecutionRecord) -> str:
+    """Return a line with status, time, tokens and cost of an execution."""
     usage = execution.usage or {}
     tokens = (
         f", {usage.get('input_tokens', 0)}+{usage.get('output_tokens', 0)} tokens" if usage else ""
@@ -176,10 +181,7 @@ def summary(execution: ExecutionRecord) -> str:
     cost = f", ${execution.cost_usd:.6f}" if execution.cost_usd else ""
     seconds = (execution.duration_ms or 0.0) / 1e3
     where = f" on {execution.backend}" if execution.backend != "native" else ""
-    return (
-        f"{execution.status} in {seconds:.2f} s{where}{tokens}{cost}; see: dspex execution show "
-        f"{execution.id}"
-    )
+    return f"{execution.status} in {seconds:.2f} s{where}{tokens}{cost}"
 
 
 def execution_json(execution: ExecutionRecord) -> dict[str, object]:

@@ -1,8 +1,6 @@
 """Tables that fit the terminal: cells are shortened, and columns left out, until a row fits."""
 
 import json
-import shutil
-import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -10,12 +8,18 @@ from uuid import UUID
 
 import click
 
+from dspex.surfaces.cli.text_width import columns_of, start_of, terminal_width, wrap_words
+
 _GAP = "  "
 _NARROWEST = 8
 _MAX_LINES = 5  # of a value in a single row
-_INVISIBLE = ("Mn", "Me", "Cf")  # categories of characters that take no column
 _JOINERS = ("\u200c", "\u200d")  # these shape the letters beside them
-_LEAST = dict.fromkeys(("status", "created_at"), len("interrupted"))  # shorter says nothing
+_LEAST = {  # shorter says nothing
+    **dict.fromkeys(("status", "created_at"), len("interrupted")),
+    **dict.fromkeys(("name", "program", "dataset", "subject", "kind"), 12),
+    "label": 16,
+}
+_BOTH_ENDS = "label"  # of trials, which differ at the end
 _COLORS = {
     **dict.fromkeys(("active", "completed", "ready"), "green"),
     **dict.fromkeys(("failed", "revoked", "interrupted"), "red"),
@@ -34,14 +38,14 @@ def table(
     Characters that would move the cursor or turn the direction of the text are replaced.
     """
     cells = {name: [name, *(_cell(row.get(name)) for row in rows)] for name in columns}
-    widths = {name: max(map(_columns, cells[name])) for name in columns}
+    widths = {name: max(map(columns_of, cells[name])) for name in columns}
     width = terminal_width() if width is None else width
     if width is not None and _total(widths) > width:
         for name in columns:
             values = [row.get(name) for row in rows]
             if any(isinstance(value, datetime) for value in values):
                 cells[name] = [name, *map(_short_time, values)]
-                widths[name] = max(map(_columns, cells[name]))
+                widths[name] = max(map(columns_of, cells[name]))
         if len(rows) == 1 and _total(widths) > width:
             return _record({name: _cell(rows[0].get(name)) for name in columns}, width)
         _fit(widths, width)
@@ -51,11 +55,6 @@ def table(
         lines.append(_GAP.join(parts).rstrip())
     lines[0] = click.style(lines[0], bold=True)
     return "\n".join(lines)
-
-
-def terminal_width() -> int | None:
-    """Return the columns of the terminal, None without one; the variable COLUMNS sets them."""
-    return shutil.get_terminal_size((0, 0)).columns or None
 
 
 def short_id(key: UUID) -> str:
@@ -74,27 +73,15 @@ def _short_time(value: object) -> str:
 
 def _record(cells: Mapping[str, str], width: int) -> str:
     """Return a line for each attribute; the lines that a long value needs begin below its start."""
-    heads = min(max(map(_columns, cells)), width // 2)
+    heads = min(max(map(columns_of, cells)), width // 2)
     lines = []
     for name, cell in cells.items():
-        parts = _wrapped(cell, width - heads - len(_GAP))
+        parts = wrap_words(cell, width - heads - len(_GAP))
         if len(parts) > _MAX_LINES:
             parts = [*parts[: _MAX_LINES - 1], f"{parts[_MAX_LINES - 1][:-1]}…"]
         for head, part in zip([name, *[""] * len(parts)], parts, strict=False):
             lines.append(f"{_padded(head, heads)}{_GAP}{part}".rstrip())
     return "\n".join(lines)
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """Return the lines of a text, broken at spaces where there are any."""
-    lines = []
-    while _columns(text) > width:
-        end = len(_start(text, width))
-        space = text.rfind(" ", 1, end + 1)
-        end = end if space < 0 else space
-        lines.append(text[:end])
-        text = text[end:].lstrip()
-    return [*lines, text]
 
 
 def _fit(widths: dict[str, int], width: int) -> None:
@@ -115,35 +102,17 @@ def _total(widths: Mapping[str, int]) -> int:
 
 
 def _styled(name: str, cell: str, width: int) -> str:
+    if name == _BOTH_ENDS and columns_of(cell) > width:
+        end = width // 2 - 1
+        cell = f"{start_of(cell, width - end - 1)}…{cell[-end:]}"
     text = _padded(cell, width)
     color = _COLORS.get(cell) if name == "status" else None
     return text if color is None else click.style(text, fg=color)
 
 
 def _padded(cell: str, width: int) -> str:
-    text = cell if _columns(cell) <= width else f"{_start(cell, width - 1)}…"
-    return text + " " * (width - _columns(text))
-
-
-def _start(text: str, width: int) -> str:
-    """Return as much of a text as fits into so many columns."""
-    for number, character in enumerate(text):
-        width -= _columns(character)
-        if width < 0:
-            return text[:number]
-    return text
-
-
-def _columns(text: str) -> int:
-    """Return the columns of a text on a terminal: wide letters and pictures take two."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0
-        if unicodedata.category(each) in _INVISIBLE
-        else 1 + (unicodedata.east_asian_width(each) in "WF")
-        for each in text
-    )
+    text = cell if columns_of(cell) <= width else f"{start_of(cell, width - 1)}…"
+    return text + " " * (width - columns_of(text))
 
 
 def _cell(value: object) -> str:
@@ -160,6 +129,16 @@ def _text(value: object) -> str:
         return time_text(value)
     if isinstance(value, UUID):
         return short_id(value)
+    if isinstance(value, Mapping) and value:
+        texts = [_text(part) for part in value.values()]
+        if len(texts) == 1:
+            return texts[0]
+        return ", ".join(f"{name}: {text}" for name, text in zip(value, texts, strict=True))
     if isinstance(value, Mapping | list | tuple | bool):
         return json.dumps(value, ensure_ascii=False, default=str)
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+    return number_text(value) if isinstance(value, float) else str(value)
+
+
+def number_text(value: float) -> str:
+    """Return a number with three digits, or with one behind the point if it is large."""
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -32,8 +32,9 @@ from dspex.surfaces.cli.options import (
     with_store,
 )
 from dspex.surfaces.cli.output import json_option, say, show_json
-from dspex.surfaces.cli.table import short_id, table, terminal_width
+from dspex.surfaces.cli.table import short_id, table
 from dspex.surfaces.cli.targets import code_root
+from dspex.surfaces.cli.text_width import terminal_width
 
 JOB_COLUMNS = ("worker", "host", "pid", "queues", "jobs", "heartbeat")
 _MOST = 1000

@@ -115,7 +115,7 @@ async def test_a_stored_execution_holds_the_hash_and_cannot_be_retried(tmp_path:
 
 async def test_graphql_takes_a_picture_as_a_data_uri(tmp_path: Path) -> None:
     query = """mutation($inputs: JSON!) {
-      executeProgram(input: {name: "look", inputs: $inputs}) { status outputs }
+      executeProgram(input: {program: "look", inputs: $inputs}) { status outputs }
     }"""
     url = f"data:image/png;base64,{base64.b64encode(png(5, 5)).decode()}"
     async with looking(tmp_path) as (server, model):
