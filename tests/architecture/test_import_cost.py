@@ -88,7 +88,7 @@ def test_commands_that_read_import_little(tmp_path: Path) -> None:
     run("-m", "dspex", *create)
     run("-m", "dspex", "run", "capitals", "question=Lima?")
     rows, modules = run("-c", LIST).rstrip().rsplit("\n", 1)
-    assert '{"question": "Lima?"}' in rows
+    assert "Lima?" in rows
     others = {
         "pydantic_core",
         "sqlalchemy",
