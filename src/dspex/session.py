@@ -2,11 +2,12 @@
 
 import importlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -28,6 +29,7 @@ from dspex.execution.clients.providers import OPENAI_COMPATIBLE, OPENAI_EMBEDDER
 from dspex.execution.clients.transport import SharedTransport
 from dspex.execution.context import Cancellation, RunContext, current, update_default, use_context
 from dspex.execution.question import AnswerCallback, answers_in_order
+from dspex.language.records.canonical import json_bytes
 from dspex.settings import Secret, Settings, read_settings
 from dspex.telemetry import Observer
 
@@ -57,6 +59,8 @@ class ModelResolver:
     _models: OrderedDict[str, LanguageModel] = field(default_factory=OrderedDict)
     _local: dict[str, LanguageModel] = field(default_factory=dict)
     _embedders: OrderedDict[str, Embedder] = field(default_factory=OrderedDict)
+    _named: dict[str, LanguageModel] = field(default_factory=dict)
+    _budgets: dict[str, Budget] = field(default_factory=dict)
 
     def __call__(self, text: str) -> LanguageModel:
         """Return the model of a model string.
@@ -64,9 +68,11 @@ class ModelResolver:
         Raises:
             ConfigurationError: the string is invalid, its key is not set, or a package is missing.
         """
-        model = self._models.get(text) or self._local.get(text)
+        model = self._models.get(text) or self._local.get(text) or self._named.get(text)
         if model is None:
-            model = self._create(text)
+            if text in self.settings.models:
+                return self._create_named(text)
+            model = self.create(text)
             if is_local(text):
                 self._local[text] = model
                 return model
@@ -106,10 +112,37 @@ class ModelResolver:
         for resolved in (self._models, self._embedders):
             for text in [text for text in resolved if key_of(text) in changed]:
                 del resolved[text]
+        self._named.clear()  # their budgets stay
         self.settings = replace(self.settings, keys=keys)
 
-    def _create(self, text: str) -> LanguageModel:
-        check_model(text)
+    def _create_named(self, name: str) -> LanguageModel:
+        from dspex.execution.clients.named_model import ModelTable, build_model
+
+        check_models(self.settings.models)
+        table = ModelTable(**self.settings.models[name])
+        if table.budget and name not in self._budgets:
+            self._budgets[name] = Budget(**table.budget)
+        resolve = partial(self._part, extra_body=table.extra_body)
+        model = build_model(name, table, resolve=resolve, budget=self._budgets.get(name))
+        self._named[name] = model
+        return model
+
+    def _part(self, text: str, *, extra_body: Mapping[str, Any]) -> LanguageModel:
+        """Return what a table refers to, with its extra body if that is a model at a server."""
+        if not extra_body or text in self.settings.models or is_local(text):
+            return self(text)
+        from dspex.execution.clients.named_model import ExtraBody
+
+        inside = replace(self, transport=ExtraBody(self.transport, extra_body))
+        model: Any = inside.create(text)
+        revision = json_bytes(dict(extra_body)).decode()  # caches must tell it from the bare model
+        for part in (model, model.model):
+            part.identity = msgspec.structs.replace(part.identity, revision=revision)
+        return cast("LanguageModel", model)
+
+    def create(self, text: str) -> LanguageModel:
+        """Create the model of a model string; see `__call__`."""
+        check_model(text, self.settings.models)
         provider, _, name = text.partition("/")
         media = self.settings.media_models.get(without_credentials(text))
         if is_url(text):
@@ -186,12 +219,46 @@ def _load_client(place: str) -> Any:
     return getattr(importlib.import_module(f"dspex.execution.clients.{module}"), name)
 
 
-def check_model(text: str) -> None:
+def check_models(models: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check what the tables [models.NAME] refer to.
+
+    Raises:
+        ConfigurationError: a model string is invalid, or tables refer to each other in a circle.
+    """
+    for name in models:
+        _check_parts(models, (name,))
+
+
+def _check_parts(models: Mapping[str, Mapping[str, Any]], path: tuple[str, ...]) -> None:
+    table = models[path[-1]]
+    for field_name in ("model", "models", "fallback"):
+        parts = table.get(field_name, ())
+        for text in (parts,) if isinstance(parts, str) else parts:
+            place = f"models.{path[-1]}.{field_name}"
+            if text in path:
+                circle = " -> ".join((*path, text))
+                raise ConfigurationError(f"{place}: the tables refer in a circle: {circle}")
+            if text in models:
+                _check_parts(models, (*path, text))
+                continue
+            try:
+                check_model(text, models)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{place}: {error.message}") from None
+            if table.get("extra_body") and is_local(text):
+                raise ConfigurationError(f"models.{path[-1]}.extra_body: {text!r} has no server")
+
+
+def check_model(text: str, names: Container[str] = ()) -> None:
     """Check the form of a model string, but not whether its key and packages are available.
+
+    `names` are those of the tables [models.NAME].
 
     Raises:
         ConfigurationError: the string is invalid.
     """
+    if text in names:
+        return
     provider, _, name = text.partition("/")
     if is_url(text):
         ServerAddress.of(text.partition("#")[0])

@@ -8,7 +8,7 @@ import pytest
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-@pytest.mark.parametrize("page", ["modules.md", "agents.md", "clients.md"])
+@pytest.mark.parametrize("page", ["modules.md", "agents.md", "clients.md", "models-and-routing.md"])
 def test_every_block_of_the_page_runs_in_order(page):
     blocks = re.findall(
         r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL

@@ -10,7 +10,7 @@ from dspex.errors import DspexError
 from dspex.execution.adapters.registry import find_adapter
 from dspex.execution.modules import CodeRoot
 from dspex.execution.modules.adapter_code import load_adapter
-from dspex.session import check_embedder, check_model
+from dspex.session import check_embedder, check_model, check_models
 from dspex.settings import Settings, read_settings
 
 
@@ -43,7 +43,9 @@ def _problems(settings: Settings, code: CodeRoot | None) -> Iterator[tuple[str, 
         "redact": partial(redaction_of, settings, code),
     }
     if settings.model is not None:
-        checks = {"model": partial(check_model, settings.model), **checks}
+        checks = {"model": partial(check_model, settings.model, settings.models), **checks}
+    if settings.models:
+        checks["models"] = partial(check_models, settings.models)
     if settings.embedder is not None:
         checks["embedder"] = partial(check_embedder, settings.embedder)
     if code is not None:

@@ -9,7 +9,7 @@ import msgspec
 
 from dspex.bootstrap.keys import stored_keys
 from dspex.clock import Clock
-from dspex.errors import ConfigurationError, StorageError
+from dspex.errors import ConfigurationError, ModelError, StorageError
 from dspex.execution.clients import Capability, Emit, LanguageModel, Request, Response, ask
 from dspex.execution.clients.address import without_credentials
 from dspex.execution.clients.embedder import Embedder, EmbeddingKind, Embeddings
@@ -40,7 +40,8 @@ class WorkspaceModels:
 
     A model that a program names by URL never gets the server's key, because anyone may run that
     URL. Only hosts that the settings allow are called, also for self-hosted models
-    (`ollama/NAME`); model files belong to the operator.
+    (`ollama/NAME`); model files belong to the operator. The named models of the settings are the
+    operator's too: every workspace may use them, with the server's keys.
     """
 
     server: ModelResolver
@@ -76,15 +77,21 @@ class WorkspaceModels:
         return self.own if is_own else self.server
 
     def _is_hidden(self, text: str, resolver: ModelResolver) -> bool:
-        return is_restricted_model(text) and resolver is self.server
+        is_named = text in self.server.settings.models
+        return (is_named or is_restricted_model(text)) and resolver is self.server
 
 
 class HiddenAddressModel(Wrapper):
     """The model of the settings for other workspaces; their traces do not contain its address."""
 
     async def answer(self, request: Request, emit: Emit | None) -> Response:
-        """Answer `request` without the model's identity."""
-        return msgspec.structs.replace(await ask(self.model, request, emit), identity=None)
+        """Answer `request` without the model's identity and its route."""
+        try:
+            response = await ask(self.model, request, emit)
+        except ModelError as error:
+            error.route = None
+            raise
+        return msgspec.structs.replace(response, identity=None, route=None)
 
 
 class HiddenAddressEmbedder:

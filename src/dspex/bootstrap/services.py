@@ -165,7 +165,9 @@ async def _dependencies(
         JobEngine: QueuedJobs(store, policy=job_policy(settings), clock=clock, new_id=new_id),
         RegisteredMetrics: RegisteredMetrics(settings.metrics),
         RegisteredTools: RegisteredTools(settings.tools),
-        ModelNames: ModelNames({"model": check_model, "embedder": check_embedder}),
+        ModelNames: ModelNames(
+            {"model": partial(check_model, names=settings.models), "embedder": check_embedder}
+        ),
         Vault: vault_of(settings),
     }
     dependencies = Dependencies(

@@ -35,6 +35,14 @@ class InvalidValueError(ValueError):
     """A value that a setting does not accept; the message describes valid values."""
 
 
+class InvalidTableError(InvalidValueError):
+    """A table with wrong fields; `problems` has the path and what is wrong with each."""
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        super().__init__("a table")
+        self.problems = problems
+
+
 class InvalidSecretError(InvalidValueError):
     """The same for a possible secret, whose value the message must not contain."""
 

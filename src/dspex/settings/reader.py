@@ -11,7 +11,7 @@ from typing import Any
 
 from dspex.error_text import suggest
 from dspex.errors import ConfigurationError
-from dspex.settings.kinds import InvalidSecretError, InvalidValueError
+from dspex.settings.kinds import InvalidSecretError, InvalidTableError, InvalidValueError
 from dspex.settings.secret import Secret
 from dspex.settings.settings import STATE_FOLDER, Settings
 from dspex.settings.table import SETTINGS
@@ -178,6 +178,11 @@ def _from_file(file: Path, problems: list[str]) -> dict[str, Any]:
 def _value(name: str, value: Any, where: str, *, problems: list[str]) -> Any:
     try:
         return SETTINGS[name].kind.parse(value)
+    except InvalidTableError as error:
+        problems += [
+            f"{where.replace(name, f'{name}.{path}', 1)}: {text}" for path, text in error.problems
+        ]
+        return None
     except InvalidSecretError as error:
         problems.append(f"{where}: expected {error}")
         return None

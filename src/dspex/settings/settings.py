@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dspex.settings.secret import Secret
 
@@ -19,6 +20,7 @@ class Settings:
 
     model: str | None = None
     model_url: Secret | None = None
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     embedder: str | None = None
     embedder_url: Secret | None = None
     model_hosts: str = ""

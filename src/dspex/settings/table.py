@@ -24,6 +24,7 @@ from dspex.settings.kinds import (
     one_of_names,
     target,
 )
+from dspex.settings.model_tables import MODELS
 from dspex.settings.settings import Settings
 
 
@@ -45,6 +46,11 @@ SETTINGS: Mapping[str, Setting] = {
     "model": Setting(
         TEXT,
         "The default model: a model string. Credentials in its URL are neither shown nor stored.",
+    ),
+    "models": Setting(
+        MODELS,
+        "Models with a name, each a model string or a route, with wrappers: [models.NAME]. The "
+        "name is accepted wherever a model string is; in the environment, JSON.",
     ),
     "embedder": Setting(
         TEXT,

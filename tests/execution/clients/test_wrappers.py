@@ -17,6 +17,7 @@ from dspex.execution.clients.caching import Caching
 from dspex.execution.clients.cassette import Recording
 from dspex.execution.clients.fallback import Fallback
 from dspex.execution.clients.limiting import Limiting
+from dspex.execution.clients.named_model import AttemptTimeout
 from dspex.execution.clients.prices import Price
 from dspex.execution.clients.request_keys import request_key
 from dspex.execution.clients.rollout import Repetition, Rollout
@@ -55,6 +56,11 @@ class TestLimiting(LanguageModelContract):
 class TestRepetition(LanguageModelContract):
     def make(self) -> LanguageModel:
         return Repetition(ScriptedModel("Paris"), 1)
+
+
+class TestTimeLimit(LanguageModelContract):
+    def make(self) -> LanguageModel:
+        return AttemptTimeout(ScriptedModel("Paris", capabilities=["streaming"]), 60.0)
 
 
 class TestRollout(LanguageModelContract):

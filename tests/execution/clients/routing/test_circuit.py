@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspex.errors import DefinitionError
@@ -81,6 +81,7 @@ RESULTS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(RESULTS)
 def test_open_circuits_admit_one_probe_in_an_interval_and_a_probe_that_succeeds_closes(results):
     circuit, now, probes = Circuit(), 0.0, []
@@ -104,6 +105,7 @@ def test_open_circuits_admit_one_probe_in_an_interval_and_a_probe_that_succeeds_
     assert all(later - earlier >= 5 for earlier, later in itertools.pairwise(probes))
 
 
+@settings(deadline=None)
 @given(RESULTS)
 def test_it_never_stays_closed_after_five_failures_in_a_row(results):
     circuit, now, in_row = Circuit(), 0.0, 0

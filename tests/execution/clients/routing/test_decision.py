@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspex.errors import DefinitionError, ModelUnavailableError, RefusedError
@@ -76,6 +76,7 @@ def states(draw):
     )
 
 
+@settings(deadline=None)
 @given(states(), st.sampled_from([*POLICIES.values()]), st.sampled_from([None, DOWN]))
 def test_an_action_never_breaks_the_rules(state, policy, error):
     action = decide(policy, state, error)
@@ -102,7 +103,9 @@ def test_an_action_never_breaks_the_rules(state, policy, error):
             assert state.hedges >= 1
             assert not action.is_probe
     elif isinstance(action, Wait):
-        assert not candidates
+        others = {*range(len(state.endpoints))} - {*state.asked}
+        assert not candidates or others
+        assert not others & {*candidates}
         assert 0 <= action.seconds <= state.patience
     else:
         is_over = state.attempts <= 0 or (state.has_chunks and error is not None)

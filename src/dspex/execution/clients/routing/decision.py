@@ -31,8 +31,20 @@ def decide(policy: RoutePolicy, state: CallState, error: ModelError | None) -> A
         )
     if best is None:
         return _wait(state, rejected)
+    if best_key[0] and (seconds := _reserved(state)) is not None:
+        return Wait(seconds, rejected)
     del rejected[endpoints[best].label]
     return _ask(policy, state, best, rejected=rejected)
+
+
+def _reserved(state: CallState) -> float | None:
+    """Return how long to wait for endpoints that need the last attempts, None if none does."""
+    seconds = [
+        item.circuit.probe_at - state.now
+        for index, item in enumerate(state.endpoints)
+        if index not in state.asked and item.circuit.probe_at - state.now <= state.patience
+    ]
+    return min(seconds) if 0 < state.attempts <= len(seconds) else None
 
 
 def excludes(error: ModelError) -> bool:

@@ -132,6 +132,7 @@ class Route:
     async def _answer(self, request: Request, emit: StreamedReply | None) -> Response:
         attempts = current_attempts()
         call = _Call(request, emit, attempts or Attempts(self.attempts - 1))
+        call.patience = self.patience
         if attempts is not None:
             return await self._run(call)
         token = share_attempts(call.attempts)
@@ -141,13 +142,14 @@ class Route:
             end_attempts(token)
 
     async def _run(self, call: "_Call") -> Response:
-        give_up_at = self._now() + self.patience
         while True:
-            action = self._decide(call, give_up_at)
+            action = self._decide(call)
             if isinstance(action, Stop):
                 raise self._error(call, action)
             if isinstance(action, Wait):
+                start = self._now()
                 await self._wait(action.seconds)
+                call.patience -= self._now() - start
             elif action.delay:
                 await self._clock.sleep(action.delay)
                 call.has_rested = True
@@ -170,7 +172,7 @@ class Route:
             call.error = error
             return None
 
-    def _decide(self, call: "_Call", give_up_at: float) -> Action:
+    def _decide(self, call: "_Call") -> Action:
         """Decide, and count the attempt at once, so that no other call makes the same probe."""
         endpoints, emit = self._endpoints, call.emit
         with endpoints.lock:
@@ -179,7 +181,7 @@ class Route:
                 now=now,
                 endpoints=endpoints.states,
                 attempts=call.attempts.left + (0 if call.asked else 1),
-                patience=give_up_at - now,
+                patience=call.patience,
                 draw=self._rng.random(),
                 asked=call.asked,
                 excluded=call.excluded,
@@ -306,7 +308,17 @@ class _Call:
     """One call of a route, and what it has tried."""
 
     __slots__ = (
-        *("asked", "attempts", "emit", "error", "excluded", "failures", "has_rested", "request"),
+        *(
+            "asked",
+            "attempts",
+            "emit",
+            "error",
+            "excluded",
+            "failures",
+            "has_rested",
+            "patience",
+            "request",
+        ),
     )
 
     def __init__(self, request: Request, emit: StreamedReply | None, attempts: Attempts) -> None:
@@ -318,6 +330,7 @@ class _Call:
         self.error: ModelError | None = None
         self.failures: list[dict[str, str]] = []
         self.has_rested = False
+        self.patience = 0.0
 
     def fail(self, index: int, error: ModelError, label: str) -> None:
         """Remember an error."""
