@@ -20,7 +20,8 @@ def decide(policy: RoutePolicy, state: CallState, error: ModelError | None) -> A
     best, best_key = None, (0, False, 0)
     for place, index in enumerate(policy.rank(state)):
         endpoint = endpoints[index]
-        reason = _obstacle(state, index)
+        is_closed = endpoint.circuit.opened_at is None and not state.excluded
+        reason = "" if is_closed else _obstacle(state, index)
         weakness = _weakness(state, endpoint) if endpoint.kinds else ""
         times = state.asked.count(index)
         key = (max(0, times - policy.repeats) if index == 0 else times, bool(weakness), place)

@@ -58,20 +58,29 @@ class Endpoints:
             return True
 
     def settle(
-        self, call: tuple[int, float], request: Request, response: Response, *, now: float
+        self,
+        index: int,
+        request: Request,
+        response: Response,
+        *,
+        asked_at: float,
+        now: float,
+        is_streamed: bool,
     ) -> bool:
         """Count an answer; return whether it has closed a circuit.
 
-        `call` is the endpoint and when it was asked.
+        The seconds until the first chunk of a streamed one are counted by `time`.
         """
-        (index, asked_at), limits = call, self._limits
         with self.lock:
             state = self.states[index]
-            circuit = state.circuit.after_success(limits, now, asked_at)
-            failures, kinds = _failures(request, response), state.kinds
-            if failures or kinds:
-                kinds = self._kinds(state, failures, request, asked_at=asked_at, now=now)
-            self._replace(index, circuit=circuit, kinds=kinds)
+            circuit = state.circuit.after_success(self._limits, now, asked_at)
+            changes: dict[str, object] = {"circuit": circuit}
+            if not is_streamed and self._reply[index].add(now - asked_at, now):
+                changes["reply"] = self._reply[index].figures
+            failures = _failures(request, response)
+            if failures or state.kinds:
+                changes["kinds"] = self._kinds(state, failures, request, asked_at=asked_at, now=now)
+            self._replace(index, **changes)
             return state.circuit.opened_at is not None and circuit.opened_at is None
 
     def fail(self, index: int, error: ModelError, now: float) -> None:

@@ -1,19 +1,21 @@
 """The recent latency of an endpoint, and whether it is slower than it used to be."""
 
 from collections import deque
+from itertools import islice
 from typing import Final
 
 import msgspec
 
-RECENT: Final = 64  # calls
+RECENT: Final = 64  # calls whose percentile says when one is late
+_NEWEST: Final = 16  # of these, those whose median says whether the endpoint is slow now
 _FEWEST: Final = 16  # calls before there are figures
 _REFRESH: Final = 8  # calls between two computations of the figures
-_MEMORY: Final = 900.0  # seconds in which slowness becomes usual
+_MEMORY: Final = 21_600.0  # seconds in which slowness becomes usual
 SLOW: Final = 2.0  # times the usual median
 
 
 class LatencyFigures(msgspec.Struct, frozen=True, gc=False):
-    """Seconds: the recent median, the recent percentile, and the usual median; None: too few."""
+    """Seconds: the median now, the recent percentile, and the usual median; None: too few."""
 
     median: float | None = None
     late: float | None = None
@@ -46,7 +48,8 @@ class Latency:
         if self._since < _REFRESH or len(self._recent) < _FEWEST:
             return False
         ordered, usual = sorted(self._recent), self.figures.usual
-        median = ordered[len(ordered) // 2]
+        newest = sorted(islice(reversed(self._recent), _NEWEST))
+        median = newest[len(newest) // 2]
         if usual is None or median < usual:
             usual = median
         else:

@@ -100,6 +100,7 @@ class Route:
             hedge_share=hedge_share,
         )
         self._clock = clock or SystemClock()
+        self._nanoseconds = self._clock.monotonic_ns
         self._rng = rng or random.Random()  # noqa: S311  # spreads load, keeps no secret
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
@@ -133,28 +134,27 @@ class Route:
         attempts = current_attempts()
         call = _Call(request, emit, attempts or Attempts(self.attempts - 1))
         call.patience = self.patience
-        if attempts is not None:
-            return await self._run(call)
-        token = share_attempts(call.attempts)
+        token = None if attempts is not None else share_attempts(call.attempts)
         try:
-            return await self._run(call)
+            while True:
+                action = self._decide(call)
+                if not isinstance(action, Ask):
+                    await self._hold(call, action)
+                elif action.delay:
+                    await self._clock.sleep(action.delay)
+                    call.has_rested = True
+                elif (response := await self._attempt(call, action)) is not None:
+                    return response
         finally:
-            end_attempts(token)
+            if token is not None:
+                end_attempts(token)
 
-    async def _run(self, call: "_Call") -> Response:
-        while True:
-            action = self._decide(call)
-            if isinstance(action, Stop):
-                raise self._error(call, action)
-            if isinstance(action, Wait):
-                start = self._now()
-                await self._wait(action.seconds)
-                call.patience -= self._now() - start
-            elif action.delay:
-                await self._clock.sleep(action.delay)
-                call.has_rested = True
-            elif (response := await self._attempt(call, action)) is not None:
-                return response
+    async def _hold(self, call: "_Call", action: Wait | Stop) -> None:
+        if isinstance(action, Stop):
+            raise self._error(call, action)
+        start = self._now()
+        await self._wait(action.seconds)
+        call.patience -= self._now() - start
 
     async def _attempt(self, call: "_Call", ask: Ask) -> Response | None:
         """Make one attempt; after a model's error, remember it and return None."""
@@ -183,14 +183,18 @@ class Route:
                 attempts=call.attempts.left + (0 if call.asked else 1),
                 patience=call.patience,
                 draw=self._rng.random(),
-                asked=call.asked,
-                excluded=call.excluded,
-                has_rested=call.has_rested,
                 is_streamed=emit is not None,
-                has_chunks=emit is not None and emit.has_chunks,
                 has_schema=call.request.response_schema is not None,
                 hedges=endpoints.hedges,
             )
+            if call.asked:
+                state = msgspec.structs.replace(
+                    state,
+                    asked=call.asked,
+                    excluded=call.excluded,
+                    has_rested=call.has_rested,
+                    has_chunks=emit is not None and emit.has_chunks,
+                )
             action = decide(self.policy, state, call.error)
             if isinstance(action, Ask) and not action.delay:
                 endpoints.begin(action, now)
@@ -208,9 +212,14 @@ class Route:
             call.fail(index, error, endpoints.states[index].label)
             raise
         now = self._now()
-        if emit is None:
-            endpoints.time(index, now - asked_at, now, is_streamed=False)
-        if endpoints.settle((index, asked_at), call.request, response, now=now):
+        if endpoints.settle(
+            index,
+            call.request,
+            response,
+            asked_at=asked_at,
+            now=now,
+            is_streamed=emit is not None,
+        ):
             self._wake_all()
         seconds = now - asked_at if response.seconds is None else response.seconds
         route = self._record(call, index, action)
@@ -301,7 +310,7 @@ class Route:
         return error
 
     def _now(self) -> float:
-        return self._clock.monotonic_ns() / 1e9
+        return self._nanoseconds() / 1e9
 
 
 class _Call:
