@@ -197,6 +197,7 @@ UNCHECKED = {
     ),
     *("Response", "Row", "RunContext", "SandboxResult", "SearchResult", "Signature"),
     *("SourceDocument", "Task", "TeamWorth", "ToolCall", "ToolSpec", "Trial", "Usage", "Where"),
+    *("Additions", "CircuitLimits", "SearchQuestion", "SearchReply"),
     *("Board", "Coordination", "BackendModule", "WrappedEmbedder", "Worth", "Cancellation"),
     # called in every run
     *("Assert", "Suggest", "ask", "answer_match", "average_precision", "contains"),

@@ -57,7 +57,8 @@ def fits(value: object, hint: Any) -> bool:
         return True
     if issubclass(kind, Iterable) and kind.__module__ in {"builtins", "collections.abc"}:
         return _is_collection(value, kind, args)
-    if getattr(kind, "_is_protocol", False):
+    # of the classes of `typing`, such as `TextIO`, nothing is an instance
+    if getattr(kind, "_is_protocol", False) or kind.__module__ == "typing":
         return not isinstance(value, _DATA)
     return isinstance(value, kind)
 

@@ -110,7 +110,7 @@ def test_no_agent_takes_a_mistake_of_the_answer_for_an_observation(answer, reaso
 @pytest.mark.parametrize("answer", [{"approved": True}, "yes", 5])
 def test_an_answer_that_is_not_a_list_is_refused_at_once(answer):
     with (
-        pytest.raises(DefinitionError, match="a list of answers, such as"),
+        pytest.raises(DefinitionError, match="`answer` of context takes a function, a list"),
         dspex.context(answer=answer),
     ):
         pass

@@ -1,11 +1,11 @@
 """Questions of a program to a person, and the memory of a run that waits for the answers."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from dspex.error_text import shorten
-from dspex.errors import DefinitionError, InputError, WaitingForAnswerError
+from dspex.errors import InputError, WaitingForAnswerError
 from dspex.language.signatures import Signature
 
 T = TypeVar("T")
@@ -92,16 +92,7 @@ def answers_in_order(answers: Sequence[Mapping[str, Any]]) -> AnswerCallback:
     """Return a callback that answers the first question with the first of `answers`, and so on.
 
     It raises `WaitingForAnswerError` for each question after them.
-
-    Raises:
-        DefinitionError: `answers` is not a list of answers.
     """
-    if isinstance(answers, Mapping | str | bytes) or not isinstance(answers, Iterable):
-        fix = f"[{shorten(answers)}]" if isinstance(answers, Mapping) else "[{'approved': True}]"
-        raise DefinitionError(
-            "`answer` is a function of the question, or a list of answers, such as "
-            f"`answer={fix}`, not {shorten(answers)}"
-        )
     remaining = list(answers)
 
     def answer(question: Question) -> Mapping[str, Any]:

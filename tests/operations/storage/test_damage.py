@@ -92,10 +92,10 @@ async def test_a_damaged_file_is_refused_and_its_copy_serves_again(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a separate file system with room for one MiB."""
+    """A folder on a separate file system with room for two MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    command = [MOUNT, "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    command = [MOUNT, "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
     if (
         os.geteuid() != 0
         or not Path(MOUNT).exists()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, variance
 from typing import Any
 
+from dspex.arguments import checks_names
 from dspex.errors import DefinitionError
 from dspex.learning.evaluation.report import Report
 from dspex.learning.statistics import Interval, wilson
@@ -42,6 +43,7 @@ class JudgeVariance:
         }
 
 
+@checks_names
 def judge_variance(
     report: Report, metric: str | None = None, *, threshold: float = 0.5
 ) -> JudgeVariance:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from dspex.arguments import checks_names
 from dspex.error_text import suggest
 from dspex.errors import DefinitionError
 from dspex.execution.clients.routing.state import CallState
@@ -12,6 +13,7 @@ from dspex.execution.clients.routing.state import CallState
 _EXPLORE: Final = 0.05  # of the calls measure another endpoint than the fastest
 
 
+@checks_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutePolicy:
     """An order of endpoints, as a pure function of the state of a call.
