@@ -83,20 +83,38 @@ def check_definition(program: Program) -> None:
         check_credentials(name, value)
 
 
-def _addresses(value: object, name: str = "") -> Iterator[tuple[str, str]]:
+_Place = tuple["_Place | None", str | int]
+
+
+def _addresses(value: object) -> Iterator[tuple[str, str]]:
     """Yield each text that may name a server or a file, with its place.
 
-    A caller's value may have hundreds of thousands of parts: places are built only of what may
-    hold a text.
+    A caller's value may have hundreds of thousands of parts: there is no call for each of them, and
+    the text of a place is built only for what is yielded.
     """
-    if isinstance(value, str):
-        if "/" in value or value.endswith(".gguf"):
-            yield name, value
-    elif isinstance(value, dict):
-        for key, part in value.items():
-            if isinstance(part, _HOLDERS) and key not in _PROSE:
-                yield from _addresses(part, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list):
-        for number, part in enumerate(value):
-            if isinstance(part, _HOLDERS):
-                yield from _addresses(part, f"{name}[{number}]")
+    remaining: list[tuple[object, _Place | None]] = [(value, None)]
+    while remaining:
+        value, place = remaining.pop()
+        if isinstance(value, str):
+            if "/" in value or value.endswith(".gguf"):
+                yield _place_text(place), value
+        elif isinstance(value, dict):
+            remaining += [
+                (part, (place, str(key)))
+                for key, part in reversed(value.items())
+                if part and isinstance(part, _HOLDERS) and key not in _PROSE
+            ]
+        elif isinstance(value, list):
+            remaining += [
+                (part, (place, number))
+                for number, part in reversed(list(enumerate(value)))
+                if part and isinstance(part, _HOLDERS)
+            ]
+
+
+def _place_text(place: _Place | None) -> str:
+    steps: list[str] = []
+    while place is not None:
+        place, step = place
+        steps.append(f"[{step}]" if isinstance(step, int) else f".{step}")
+    return "".join(reversed(steps)).removeprefix(".")
