@@ -5,7 +5,7 @@ from typing import Literal
 import dspy
 
 
-class Route(dspy.Signature):
+class TeamChoice(dspy.Signature):
     """Route a customer's message to the team that can solve it."""
 
     message: str = dspy.InputField()
@@ -19,7 +19,7 @@ class Routing(dspy.Module):
     def __init__(self) -> None:
         super().__init__()
         self.summarize = dspy.Predict("message -> topic")
-        self.route = dspy.Predict(Route)
+        self.route = dspy.Predict(TeamChoice)
 
     def forward(self, message: str) -> dspy.Prediction:
         topic = self.summarize(message=message).topic

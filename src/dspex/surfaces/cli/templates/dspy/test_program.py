@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dspy
 from dspy.utils import DummyLM
-from program import Route, Routing
+from program import Routing, TeamChoice
 
 
 def test_the_team_is_that_of_the_second_reply() -> None:
@@ -15,6 +15,6 @@ def test_the_team_is_that_of_the_second_reply() -> None:
 
 
 def test_every_row_has_a_team_that_exists() -> None:
-    teams = Route.output_fields["team"].annotation.__args__
+    teams = TeamChoice.output_fields["team"].annotation.__args__
     with Path(__file__).with_name("data.csv").open(newline="") as file:
         assert {row["team"] for row in csv.DictReader(file)} == {*teams}
