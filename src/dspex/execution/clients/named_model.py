@@ -50,11 +50,6 @@ class ModelTable:
     budget: Mapping[str, Any] = field(default_factory=dict)
     extra_body: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Return the model strings and names that this one refers to."""
-        return (*((self.model,) if self.model else ()), *self.models, *self.fallback)
-
 
 class AttemptTimeout(Wrapper):
     """Wraps a model; an attempt fails after a number of seconds."""

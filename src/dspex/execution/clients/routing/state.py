@@ -33,8 +33,8 @@ class CallState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `asked` has the index of the endpoint of each attempt; those in `excluded` are not asked again.
     `attempts` and `patience` (seconds) are what is left. `draw` is a random number from 0 to 1.
-    `has_rested` says that
-    the delay before a repetition is over. `hedges` is how many extra requests the route may send.
+    `has_rested` says that the delay before a repetition is over. `hedges` is how many extra
+    requests the route may send.
     """
 
     now: float
