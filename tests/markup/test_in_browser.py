@@ -145,6 +145,28 @@ def test_nothing_is_wider_than_a_phone(pages, browser, name):
 
 
 @pytest.mark.parametrize("name", PAGES)
+def test_the_last_column_of_every_table_can_be_read_on_a_phone(pages, browser, name):
+    """A table fits, or scrolls inside its own frame; common tables fit."""
+    _open(browser, pages, name, width=WIDTHS["phone"])
+    tables = browser.run(
+        """
+        return [...document.querySelectorAll("table")].map((table) => {
+          const frame = table.closest(".scroll"), name = table.textContent.slice(0, 40);
+          if (!frame) return [name, table.getBoundingClientRect().right <= innerWidth, true];
+          const fits = frame.scrollWidth <= frame.clientWidth;
+          frame.scrollLeft = frame.scrollWidth;
+          const cell = table.rows[0].cells[table.rows[0].cells.length - 1];
+          const end = cell.getBoundingClientRect().right;
+          return [name, end <= frame.getBoundingClientRect().right + 1, fits];
+        });
+        """
+    )
+    assert [text for text, is_read, _ in tables if not is_read] == []
+    common = ("metric", "value")
+    assert [text for text, _, fits in tables if text.startswith(common) and not fits] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_pages_are_drawn_in_both_themes_on_phones_and_on_paper(pages, browser, name):
     """Set DSPEX_TEST_SCREENSHOTS to a folder to keep the pictures."""
     target = Path(os.environ.get("DSPEX_TEST_SCREENSHOTS", pages))

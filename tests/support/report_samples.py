@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -34,6 +35,7 @@ def sample_report(count: int = 60) -> Report:
         dataset="messages",
         checksum="9f86d081884c7d659a2f",
         seconds=41.2,
+        started_at=datetime(2026, 3, 14, 9, 26, tzinfo=UTC),
     )
 
 

@@ -1,12 +1,13 @@
 """The page of a report: its parts, and what hostile rows cannot do."""
 
+import re
 from datetime import UTC, datetime
 
 import pytest
 
 import dspex
 from dspex.language.records import Usage
-from dspex.learning.evaluation import Report, Row
+from dspex.learning.evaluation import Report, Row, constant
 from dspex.learning.evaluation.confusion import confusions
 from dspex.learning.evaluation.export import to_html, worst_rows
 from dspex.sync import run
@@ -166,3 +167,15 @@ def test_a_report_knows_when_it_was_started():
     program = dspex.Predict("question -> answer")
     report = run(dspex.aevaluate(program, rows, dspex.exact_match, context=context))
     assert report.started_at == clock.now()
+
+
+def test_every_page_has_a_date_or_says_that_it_was_not_recorded():
+    rows = dspex.Dataset.from_rows([{"question": "question 1", "answer": "x"}])
+    baseline = constant(rows, {"answer": "x"}, dspex.exact_match)
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d ", _facts(baseline)["date"])
+    assert _facts(_report(*ROWS))["date"] == "not recorded"
+
+
+def _facts(report):
+    root = check_self_contained(to_html(report))
+    return {part.elements[0].text: part.elements[1].text for part in root.all("dl")[0].all("div")}

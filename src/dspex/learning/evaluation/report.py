@@ -88,7 +88,7 @@ class Report:
     """The rows in dataset order, and figures over the scored rows, by default of the first metric.
 
     If examples ran several times, means are over the means of the examples, and intervals describe
-    the variation between examples.
+    the variation between examples. `started_at` is when the evaluation began.
     """
 
     rows: tuple[Row, ...]
@@ -230,6 +230,7 @@ class Report:
 @checks_values
 def constant(dataset: Dataset, outputs: Mapping[str, object], metric: Metric) -> Report:
     """Return the report of a program that always answers `outputs`: the baseline to beat."""
+    from dspex.execution.context import current
     from dspex.language.records import Prediction
 
     answer, name = Prediction(outputs), metric_name(metric)
@@ -242,7 +243,13 @@ def constant(dataset: Dataset, outputs: Mapping[str, object], metric: Metric) ->
         )
         for index, example in enumerate(dataset)
     )
-    return Report(rows=rows, metrics=(name,), dataset=dataset.name, checksum=dataset.checksum)
+    return Report(
+        rows=rows,
+        metrics=(name,),
+        dataset=dataset.name,
+        checksum=dataset.checksum,
+        started_at=current().clock.now(),
+    )
 
 
 def _readable(values: Mapping[str, object] | None) -> dict[str, Any] | None:

@@ -160,9 +160,9 @@ def models_text(usage: Usage) -> str:
     return ", ".join(usage.by_model) or ("not recorded" if usage.calls else "none called")
 
 
-def date_text(date: datetime | None) -> str | None:
-    """Return a date and time of day with its zone; None without a date."""
-    return None if date is None else date.astimezone().strftime("%Y-%m-%d %H:%M %Z")
+def date_text(date: datetime | None) -> str:
+    """Return a date and time of day with its zone, or that it was not recorded."""
+    return "not recorded" if date is None else date.astimezone().strftime("%Y-%m-%d %H:%M %Z")
 
 
 def report_facts(report: Report) -> dict[str, Content]:

@@ -112,5 +112,9 @@ class Runner:
             Row(index=index, example=example, error=error) for index, example in enumerate(rows)
         )
         return Report(
-            rows=failed, metrics=tuple(self.metrics), dataset=rows.name, checksum=rows.checksum
+            rows=failed,
+            metrics=tuple(self.metrics),
+            dataset=rows.name,
+            checksum=rows.checksum,
+            started_at=self.context.clock.now(),
         )

@@ -4,7 +4,9 @@ import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+from dspex.learning.optimizers.plot_labels import Box, Place, place_label
 from dspex.markup.elements import clean
 from dspex.markup.styles import light_tokens
 
@@ -29,18 +31,21 @@ def scatter(points: Sequence[Point], *, x: str, y: str, held_out: Sequence[Point
     Each point has a tooltip. Points that lack one of the two figures are left out. Points that are
     `held_out`, before and after, are diamonds with a line between them.
     """
-    visible, held = _drawable(points), _drawable(held_out)
+    visible, diamonds = _drawable(points), _drawable(held_out)
     if not visible:
         return "<p>Nothing to plot: no trial has both figures.</p>"
-    across = _Scale([point.x for point in (*visible, *held)], LEFT, WIDTH - RIGHT)
-    up = _Scale([point.y for point in (*visible, *held)], HEIGHT - BOTTOM, TOP)
+    across = _Scale([point.x for point in (*visible, *diamonds)], LEFT, WIDTH - RIGHT)
+    up = _Scale([point.y for point in (*visible, *diamonds)], HEIGHT - BOTTOM, TOP)
+    front = _front_line([point for point in visible if point.is_on_front], across, up)
+    gain = [(across(point.x), up(point.y)) for point in diamonds]
+    order = sorted(visible, key=lambda point: (bool(point.mark), point.is_on_front))
     parts = [
         _axes(across, up, x=x, y=y),
-        _front([point for point in visible if point.is_on_front], across, up),
+        _front(front),
+        *(_circle(point, across, up) for point in order),
+        _held_out(diamonds, gain),
+        _words(visible, across, up, lines=(front, gain)),
     ]
-    order = sorted(visible, key=lambda point: (bool(point.mark), point.is_on_front))
-    parts += [_circle(point, across, up) for point in order]
-    parts.append(_held_out(held, across, up))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
         f'height="{HEIGHT}" '
@@ -120,16 +125,29 @@ def _axes(across: _Scale, up: _Scale, *, x: str, y: str) -> str:
     return "".join(parts)
 
 
-def _front(points: Sequence[Point], across: _Scale, up: _Scale) -> str:
-    if len(points) < 2:
+def _front_line(points: Sequence[Point], across: _Scale, up: _Scale) -> list[Place]:
+    """Return the corners of the step line through the points of the front."""
+    places = [
+        (across(point.x), up(point.y))
+        for point in sorted(points, key=lambda each: (each.x, each.y))
+    ]
+    return [
+        *places[:1],
+        *(corner for (_, y), (x, top) in pairwise(places) for corner in ((x, y), (x, top))),
+    ]
+
+
+def _front(line: Sequence[Place]) -> str:
+    if not line:
         return ""
-    ordered = sorted(points, key=lambda point: (point.x, point.y))
-    path = f"M{across(ordered[0].x)} {up(ordered[0].y)}"
-    path += "".join(f"H{across(point.x)}V{up(point.y)}" for point in ordered[1:])
     return (
-        f'<path class="front" d="{path}" fill="none" {_stroke("good")} stroke-width="1.5" '
+        f'<path class="front" d="{_path(line)}" fill="none" {_stroke("good")} stroke-width="1.5" '
         'stroke-dasharray="4 3"/>'
     )
+
+
+def _path(line: Sequence[Place]) -> str:
+    return "M" + "L".join(f"{x} {y}" for x, y in line)
 
 
 def _circle(point: Point, across: _Scale, up: _Scale) -> str:
@@ -137,14 +155,28 @@ def _circle(point: Point, across: _Scale, up: _Scale) -> str:
     token = {"best": "bad", "before": "accent", "on-front": "good", "trial": "faint"}[name]
     size = 7 if point.mark else 5 if point.is_on_front else 4
     place = f'cx="{across(point.x)}" cy="{up(point.y)}" r="{size}"'
-    circle = f'<circle class="{name}" {place} {_fill(token)}>{_tooltip(point)}</circle>'
-    if not point.mark:
-        return circle
-    anchor, shift = ("end", -10) if across(point.x) > WIDTH * 0.8 else ("start", 10)
-    words = (
-        f'x="{across(point.x) + shift}" y="{up(point.y) - 8}" text-anchor="{anchor}" {_fill("ink")}'
-    )
-    return f'{circle}<text class="words" {words}>{point.mark}</text>'
+    return f'<circle class="{name}" {place} {_fill(token)}>{_tooltip(point)}</circle>'
+
+
+def _words(
+    points: Sequence[Point], across: _Scale, up: _Scale, *, lines: Sequence[Sequence[Place]]
+) -> str:
+    """Return the names of the marked points, above everything else in the drawing."""
+    plot = Box(left=LEFT, top=0, right=WIDTH, bottom=HEIGHT - BOTTOM)
+    places = [
+        *((across(point.x), up(point.y)) for point in points),
+        *(p for line in lines for p in line),
+    ]
+    words = []
+    for point in points:
+        if not point.mark:
+            continue
+        label = place_label(
+            point.mark, (across(point.x), up(point.y)), plot=plot, lines=lines, points=places
+        )
+        start = f'x="{label.x:.1f}" y="{label.y:.1f}" text-anchor="{label.anchor}"'
+        words.append(f'<text class="words" {start} {_fill("ink")}>{point.mark}</text>')
+    return "".join(words)
 
 
 def _tooltip(point: Point) -> str:
@@ -152,10 +184,11 @@ def _tooltip(point: Point) -> str:
     return f"<title>{_text(f'{mark}{point.label} ({point.x:.4g}, {point.y:.4g})')}</title>"
 
 
-def _held_out(points: Sequence[Point], across: _Scale, up: _Scale) -> str:
-    places = [(across(point.x), up(point.y)) for point in points]
-    line = "L".join(f"{x} {y}" for x, y in places)
-    parts = [f'<path class="gain" d="M{line}" fill="none" {_stroke("held")} stroke-width="1.5"/>']
+def _held_out(points: Sequence[Point], places: Sequence[Place]) -> str:
+    if not points:
+        return ""
+    line = f'd="{_path(places)}" fill="none" {_stroke("held")} stroke-width="1.5"'
+    parts = [f'<path class="gain" {line}/>']
     for point, (x, y) in zip(points, places, strict=True):
         is_after = point is points[-1]
         fill = _fill("held") if is_after else _fill("paper")
@@ -163,4 +196,4 @@ def _held_out(points: Sequence[Point], across: _Scale, up: _Scale) -> str:
         path = f'd="M{x} {y - 7}l7 7l-7 7l-7 -7z"'
         style = f'{fill} {_stroke("held")} stroke-width="2"'
         parts.append(f'<path class="{name}" {path} {style}>{_tooltip(point)}</path>')
-    return "".join(parts) if points else ""
+    return "".join(parts)

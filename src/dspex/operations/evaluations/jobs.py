@@ -85,6 +85,7 @@ class EvaluationHandler:
             metrics=tuple(material.metrics),
             dataset=data.name,
             checksum=data.checksum,
+            started_at=run.job.started_at,
         )
 
 
