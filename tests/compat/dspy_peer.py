@@ -50,6 +50,11 @@ def lookup(city: str) -> str:
     return f"{city}: 21 degrees"
 
 
+def degrees(city: str) -> int:
+    """Look up the degrees of a city."""
+    return {"Paris": 21, "Rome": 25}[city]
+
+
 def answer_length(_args, prediction):
     return float(len(prediction.answer))
 
@@ -80,8 +85,50 @@ class Both(dspy.Module):
         self.agent = dspy.ReAct("question -> degrees: int", tools=[lookup])
 
 
-def outputs(module, adapter, replies):
+def many():
+    predict = dspy.Predict("question -> answer")
+    parallel = dspy.Parallel(num_threads=1, disable_progress_bar=True)
+
+    def run(rows):
+        results = parallel([(predict, row) for row in rows])
+        return {"results": [dict(result.items()) for result in results]}
+
+    return run
+
+
+def nearest():
+    """Return a predictor with the two demonstrations that are nearest to its inputs."""
+    train = [dspy.Example(**row).with_inputs("question") for row in POOL]
+    predict = dspy.Predict("question -> answer")
+    choose = dspy.KNN(2, train, vectorizer=dspy.Embedder(letters))
+
+    def run(question):
+        demos = choose(question=question)
+        prediction = predict(question=question, demos=demos)
+        return {**dict(prediction.items()), "demos": [demo.question for demo in demos]}
+
+    return run
+
+
+POOL = [
+    {"question": text, "answer": text.upper()} for text in ("aaab", "abbb", "bbbb", "aabb", "cccc")
+]
+
+
+def letters(texts):
+    """Embed texts by the letters after the name of the field, as vectors of length 1."""
+    counts = [[text.rpartition(": ")[2].count(letter) for letter in "abc"] for text in texts]
+    return [[n / sum(m * m for m in row) ** 0.5 for n in row] for row in counts]
+
+
+def outputs(module, adapter, replies, inputs=None):
+    local = {"interpreter_factory": dspy.LocalInterpreter}
     program = {
+        "thought": lambda: dspy.ProgramOfThought("numbers: list[int] -> total: int", **local),
+        "code": lambda: dspy.CodeAct("question -> total: int", tools=[degrees], **local),
+        "rlm": lambda: dspy.RLM("text -> n: int, label", max_iters=2, **local),
+        "many": many,
+        "nearest": nearest,
         "qa": lambda: dspy.Predict("question -> answer"),
         "typed": lambda: dspy.Predict(Typed),
         "cot": lambda: dspy.ChainOfThought("question -> answer"),
@@ -95,11 +142,10 @@ def outputs(module, adapter, replies):
         "compare": comparison,
         "majority": majority,
     }[module]()
-    inputs = {"text": "t"} if module == "typed" else {"question": "q"}
     kind = {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter, "xml": dspy.XMLAdapter}[adapter]()
     try:
         with dspy.context(lm=Scripted(replies), adapter=kind):
-            prediction = program(**inputs)
+            prediction = program(**(inputs or {"question": "q"}))
     except Exception:  # noqa: BLE001  # whatever dspy raises counts as an error
         return "error"
     if module == "react":
@@ -107,6 +153,7 @@ def outputs(module, adapter, replies):
     return {
         name: value.model_dump() if isinstance(value, BaseModel) else value
         for name, value in prediction.items()
+        if name not in {"trajectory", "final_reasoning"}  # each has its own form
     }
 
 

@@ -8,9 +8,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy
 import pytest
 from pydantic import BaseModel
 
@@ -27,7 +29,18 @@ from dspex import (
 )
 from dspex.errors import AdapterError
 from dspex.execution.context import RunContext
-from dspex.modules import BestOfN, Majority, MultiChainComparison, Refine
+from dspex.language.records import Usage
+from dspex.models import EmbeddingKind, Embeddings
+from dspex.modules import (
+    RLM,
+    BestOfN,
+    CodeAct,
+    Majority,
+    MultiChainComparison,
+    Parallel,
+    ProgramOfThought,
+    Refine,
+)
 from dspex.testing import ScriptedModel
 
 PYTHON = os.environ.get("DSPEX_DSPY_PYTHON") or (
@@ -81,6 +94,10 @@ def chat(fields: dict[str, str]) -> str:
 def as_json(**changes: object) -> str:
     value = {"n": 3, "ratio": 0.5, "is_it": True, "mood": "glad", "words": ["a", "b"], "note": "x"}
     return json.dumps({**value, "person": {"name": "Ada", "age": 36}, **changes})
+
+
+def repl(code: str) -> str:
+    return chat({"reasoning": "so", "code": code})
 
 
 XML = """<n>3</n><ratio>0.5</ratio><is_it>True</is_it><mood>glad</mood>
@@ -153,6 +170,87 @@ CASES = {
     "compare": ("compare", "chat", [chat({"rationale": "both", "answer": "two"})]),
     "majority": ("majority", "chat", [chat({"answer": text}) for text in ("Rome", "Oslo", "oslo")]),
     "majority, tie": ("majority", "chat", [chat({"answer": text}) for text in ("b", "a", "c")]),
+    "many rows": ("many", "chat", [chat({"answer": text}) for text in ("one", "two")]),
+    "nearest demonstrations": ("nearest", "chat", [chat({"answer": "yes"})]),
+    "thought submits": (
+        "thought",
+        "chat",
+        [
+            chat({"reasoning": "add", "generated_code": "```python\nSUBMIT({'total': 6})\n```"}),
+            chat({"reasoning": "read", "total": "6"}),
+        ],
+    ),
+    "thought fails, then computes": (
+        "thought",
+        "chat",
+        [
+            chat({"reasoning": "add", "generated_code": "total = 1 / 0"}),
+            chat({"reasoning": "mend", "generated_code": "total = 1 + 2 + 3"}),
+            chat({"reasoning": "read", "total": "6"}),
+        ],
+    ),
+    "code with tools": (
+        "code",
+        "chat",
+        [
+            chat({"generated_code": "```python\na = degrees('Paris')\n```", "finished": "False"}),
+            chat({"generated_code": "print(a + degrees('Rome'))", "finished": "True"}),
+            chat({"reasoning": "sum", "total": "46"}),
+        ],
+    ),
+    "code that fails cannot be the last": (
+        "code",
+        "chat",
+        [
+            chat({"generated_code": "print(degrees('Oslo'))", "finished": "False"}),
+            chat({"generated_code": "print(degrees('Rome'))", "finished": "True"}),
+            chat({"reasoning": "so", "total": "25"}),
+        ],
+    ),
+    "rlm asks about a part": (
+        "rlm",
+        "chat",
+        [
+            repl("part = llm_query('what? ' + text)\nprint(part)"),
+            "low",
+            repl("SUBMIT(n=len(text), label=part)"),
+        ],
+    ),
+    "rlm submits in order": ("rlm", "chat", [repl("```python\nSUBMIT(3, 'low')\n```")]),
+    "rlm submits once": (
+        "rlm",
+        "chat",
+        [repl("if text:\n    SUBMIT(3, 'low')\nSUBMIT(4, 'high')")],
+    ),
+    "rlm submits what does not fit": (
+        "rlm",
+        "chat",
+        [repl("SUBMIT('many', 'low')"), repl("SUBMIT(n=3, label='low')")],
+    ),
+    "rlm submits too little": (
+        "rlm",
+        "chat",
+        [repl("SUBMIT({'n': 3})"), repl("SUBMIT({'label': 'low', 'n': 3})")],
+    ),
+    "rlm uses up its turns": (
+        "rlm",
+        "chat",
+        [
+            repl("print(text)"),
+            repl("print(1 / 0)"),
+            chat({"reasoning": "so", "n": "3", "label": "low"}),
+        ],
+    ),
+}
+POOL = [
+    {"question": text, "answer": text.upper()} for text in ("aaab", "abbb", "bbbb", "aabb", "cccc")
+]
+INPUTS: dict[str, dict[str, object]] = {
+    "typed": {"text": "t"},
+    "many": {"rows": [{"question": "a"}, {"question": "b"}]},
+    "nearest": {"question": "abbbb"},
+    "thought": {"numbers": [1, 2, 3]},
+    "rlm": {"text": "abc"},
 }
 
 
@@ -160,7 +258,7 @@ CASES = {
 def theirs() -> dict:
     process = subprocess.run(
         [PYTHON, str(PEER)],
-        input=json.dumps(CASES),
+        input=json.dumps({name: [*case, INPUTS.get(case[0])] for name, case in CASES.items()}),
         capture_output=True,
         text=True,
         timeout=120,
@@ -173,8 +271,28 @@ def answer_length(_inputs: object, prediction: Prediction) -> float:
     return float(len(prediction.answer))
 
 
+def degrees(city: str) -> int:
+    """Look up the degrees of a city."""
+    return {"Paris": 21, "Rome": 25}[city]
+
+
+class Letters:
+    """Embeds texts by the letters after the name of the field."""
+
+    name, dimensions, fingerprint = "letters", 3, "letters"
+
+    async def embed(self, texts: Sequence[str], kind: EmbeddingKind = "document") -> Embeddings:
+        counts = [[text.rpartition(": ")[2].count(letter) for letter in "abc"] for text in texts]
+        vectors = numpy.array(counts, dtype=numpy.float32)
+        lengths = numpy.linalg.norm(vectors, axis=1, keepdims=True)
+        return Embeddings(vectors=vectors / lengths, usage=Usage(), model="letters")
+
+    async def aclose(self) -> None:
+        pass
+
+
 def ours(module: str, adapter: str, replies: list[str]) -> object:
-    program = {
+    program: Module = {
         "qa": lambda: Predict("question -> answer", adapter=adapter),
         "typed": lambda: Predict(Typed, adapter=adapter),
         "cot": lambda: ChainOfThought("question -> answer", adapter=adapter),
@@ -187,16 +305,27 @@ def ours(module: str, adapter: str, replies: list[str]) -> object:
         ),
         "compare": lambda: MultiChainComparison("question -> answer", n=2),
         "majority": lambda: Majority(Predict("question -> answer"), n=3),
+        "many": lambda: Parallel(Predict("question -> answer"), concurrency=1),
+        "nearest": lambda: Predict("question -> answer", demos=POOL, nearest=2, embedder=Letters()),
+        "thought": lambda: ProgramOfThought("numbers: list[int] -> total: int"),
+        "code": lambda: CodeAct("question -> total: int", [degrees]),
+        "rlm": lambda: RLM("text -> n: int, label", max_iters=2),
     }[module]()
-    inputs: dict[str, object] = {"text": "t"} if module == "typed" else {"question": "q"}
+    inputs = INPUTS.get(module, {"question": "q"})
     if module == "compare":
-        inputs["completions"] = [
-            {"reasoning": f"because {text}", "answer": text} for text in ("one", "two")
-        ]
+        completions = [{"reasoning": f"because {text}", "answer": text} for text in ("one", "two")]
+        inputs = {**inputs, "completions": completions}
     try:
-        outputs = dict(program(RunContext(model=ScriptedModel(*replies)), **inputs))
+        prediction = program(RunContext(model=ScriptedModel(*replies)), **inputs)
     except AdapterError:
         return "error"
+    outputs: dict[str, Any] = dict(prediction)
+    if module == "nearest":
+        span = next(span for span in prediction.trace.spans if span.kind == "retrieval")
+        places: Any = span.attributes["demonstrations"]
+        outputs["demos"] = [POOL[place]["question"] for place in places]
+    if module == "many":
+        outputs = {"results": [dict(result) for result in outputs["results"]]}
     outputs.pop("trajectory", None)  # each has its own form
     return {k: v.model_dump() if isinstance(v, BaseModel) else v for k, v in outputs.items()}
 

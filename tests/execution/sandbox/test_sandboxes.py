@@ -76,6 +76,24 @@ async def test_the_error_of_a_tool_is_an_exception_in_the_code(sandbox: Sandbox)
         assert (result.fault.kind, result.fault.type) == ("exception", "RuntimeError")
 
 
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        ("double()", "double: missing a required argument: 'number'"),
+        ("double(1, 2)", "double: too many positional arguments"),
+        ("double(1, by=2)", "double: got an unexpected keyword argument 'by'"),
+    ],
+)
+async def test_wrong_arguments_of_a_tool_are_an_exception_in_the_code(
+    sandbox: Sandbox, call: str, reason: str
+) -> None:
+    async with sandbox.start(tools={"double": double}) as session:
+        result = await session.run(call)
+        assert result.fault is not None
+        assert (result.fault.type, result.fault.message) == ("RuntimeError", reason)
+        assert (await session.run("double(1)")).value == {"result": 2}
+
+
 async def test_faults_of_the_code_have_their_kind_type_and_line(sandbox: Sandbox) -> None:
     async with sandbox.start() as session:
         result = await session.run("x = 1\ny = x / 0")

@@ -17,7 +17,6 @@ from dspex.execution.modules.code_session import (
     code_session,
     json_inputs,
     limits_of,
-    observation,
     read_code,
     sandbox_config,
     sandbox_problem,
@@ -107,15 +106,19 @@ class CodeAct(Module[SignatureT]):
         values = self.signature.validate_inputs(inputs)
         trajectory, steps = TextTrajectory(), []
         tools = {name: self._callable(name) for name in self.tools}
-        async with code_session(self._sandbox, self._limits, tools) as session:
+        outputs = self.signature.output_fields
+        async with code_session(
+            self._sandbox, self._limits, outputs=outputs, tools=tools
+        ) as session:
             await session.bind(json_inputs(values))
             for _ in range(self.max_iters):
                 step = await trajectory.ask(self.codeact, current(), values)
                 code = read_code(str(step[CODE]))
                 result = await session.run(code)
-                trajectory.add("", code, observation(result))
+                text = session.observation(result)
+                trajectory.add("", code, text)
                 error = None if result.fault is None else str(result.fault)
-                steps.append({"code": code, "observation": observation(result), "error": error})
+                steps.append({"code": code, "observation": text, "error": error})
                 if step[FINISHED] and result.fault is None:
                     break
         answer = await trajectory.ask(self.extractor, current(), values)

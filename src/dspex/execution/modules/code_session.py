@@ -9,9 +9,10 @@ from typing import Any, Final
 import msgspec
 
 from dspex.error_text import shorten
-from dspex.errors import DefinitionError, WaitingForAnswerError
+from dspex.errors import DefinitionError
 from dspex.execution.context import current, use_context
 from dspex.execution.frame import payload
+from dspex.execution.modules.host_calls import SUBMIT, HostCalls
 from dspex.execution.sandbox import (
     Sandbox,
     SandboxLimits,
@@ -25,23 +26,22 @@ from dspex.language.programs import Node
 from dspex.language.signatures import Signature
 from dspex.language.signatures.codec import plain
 
-SUBMIT: Final = "SUBMIT"
 _FENCE: Final = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
 _OBSERVED: Final = 4000  # characters of an output that a model is shown
 
 
 class CodeSession:
-    """A sandbox session of one run; the code ends it by calling `SUBMIT` with the outputs."""
+    """A sandbox session of one run; the code ends a turn by calling `SUBMIT` with the outputs."""
 
-    def __init__(self, session: SandboxSession, name: str, calls: "_HostCalls") -> None:
+    def __init__(self, session: SandboxSession, name: str, calls: HostCalls) -> None:
         """Take the session, the sandbox's name, and the calls that its code makes."""
         self._session = session
         self._name = name
         self._calls = calls
 
     @property
-    def submitted(self) -> dict[str, Any]:
-        """The outputs that the code has submitted."""
+    def submitted(self) -> dict[str, Any] | None:
+        """The outputs that the last code submitted; None if it did not."""
         return self._calls.submitted
 
     async def bind(self, values: Mapping[str, Any]) -> None:
@@ -59,6 +59,7 @@ class CodeSession:
         span = context.begin("tool", self._name)
         if context.records_payloads:
             span.inputs = payload({"code": code})
+        self._calls.submitted = None
         try:
             with use_context(context.below(span)):
                 result = await self._session.run(code, inputs=inputs)
@@ -66,6 +67,8 @@ class CodeSession:
         except BaseException as error:
             span.end(error=error)
             raise
+        if self.submitted is not None and result.fault and result.fault.kind == "exception":
+            result = msgspec.structs.replace(result, fault=None)  # how `SUBMIT` ends the code
         attributes: dict[str, object] = {}
         if result.fault is not None:
             attributes["fault"] = str(result.fault)
@@ -75,55 +78,26 @@ class CodeSession:
         )
         return result
 
+    def observation(self, result: SandboxResult) -> str:
+        """Return what a model is shown of a run, with the outputs that it submitted."""
+        text = observation(result)
+        return text if self.submitted is None else f"{text}\nsubmitted: {self.submitted}"
+
 
 @asynccontextmanager
 async def code_session(
     sandbox: Sandbox | str | None,
     limits: SandboxLimits | None,
+    *,
+    outputs: Iterable[str],
     tools: Mapping[str, SandboxTool] | None = None,
 ) -> AsyncIterator[CodeSession]:
-    """Start a sandbox session whose code may call tools, and `SUBMIT(field=value, ...)`."""
-    calls = _HostCalls()
+    """Start a sandbox session whose code may call tools, and `SUBMIT` the outputs."""
+    calls = HostCalls(list(outputs))
     bound = {name: calls.guarded(tool) for name, tool in (tools or {}).items()}
     backend = find_sandbox(sandbox)
     async with backend.start(tools={**bound, SUBMIT: calls.submit}, limits=limits) as session:
         yield CodeSession(session, backend.name, calls)
-
-
-class _HostCalls:
-    """The calls that code in a sandbox makes to its host.
-
-    `waiting` is the error of a tool that asked a person whom nobody can reach. The code cannot
-    catch it: no later tool is called, and the run ends with it.
-    """
-
-    def __init__(self) -> None:
-        self.submitted: dict[str, Any] = {}
-        self.waiting: WaitingForAnswerError | None = None
-
-    async def submit(self, *args: Any, **outputs: Any) -> None:
-        """Take the outputs, by name or as objects."""
-        values = [value for value in args if isinstance(value, Mapping)]
-        self.submitted.update({name: part for value in values for name, part in value.items()})
-        self.submitted.update(outputs)
-
-    def check(self) -> None:
-        """Raise the error of a tool that waits for a person, if there is one."""
-        if self.waiting is not None:
-            raise self.waiting
-
-    def guarded(self, tool: SandboxTool) -> SandboxTool:
-        """Return the tool, which is not called any more once a person has to answer."""
-
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            self.check()
-            try:
-                return await tool(*args, **kwargs)
-            except WaitingForAnswerError as error:
-                self.waiting = error
-                raise
-
-        return call
 
 
 def read_code(text: str) -> str:

@@ -10,7 +10,6 @@ from dspex.execution.clients import LanguageModel
 from dspex.execution.modules.attempts import check_count
 from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code_session import (
-    SUBMIT,
     CodeSession,
     check_sandbox,
     code_session,
@@ -20,6 +19,7 @@ from dspex.execution.modules.code_session import (
     sandbox_config,
     without,
 )
+from dspex.execution.modules.host_calls import SUBMIT
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
 from dspex.execution.modules.predict import SignatureT
@@ -37,9 +37,9 @@ FINAL_CODE, CODE_OUTPUT = "final_generated_code", "code_output"
 class ProgramOfThought(Module[SignatureT]):
     """Has the model write Python code, runs it in a sandbox, and reads the answer from its output.
 
-    The inputs are names in the code. It hands its results over by calling `SUBMIT`, or by its last
-    line; code that fails is sent back with the error. The predictors and their fields are named as
-    in dspy. Source: Chen et al., "Program of Thoughts Prompting", 2022.
+    The inputs are names in the code. The code ends with its results in a call of `SUBMIT`, or with
+    its last line; code that fails is sent back with the error. The predictors and their fields are
+    named as in dspy. Source: Chen et al., "Program of Thoughts Prompting", 2022.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ProgramOfThought(Module[SignatureT]):
         Args:
             signature: inputs and outputs of the whole module.
             max_iters: how often code is written at most.
-            sandbox: "monty" (the default), "subprocess" (unsafe), or a sandbox.
+            sandbox: "monty" (the default), "deno", "subprocess" (unsafe), or a sandbox.
             limits: what the code may use.
             model: as for `Predict`.
             adapter: as for `Predict`.
@@ -109,7 +109,8 @@ class ProgramOfThought(Module[SignatureT]):
         attempt = await self.code_generate.acall(**values)
         for number in range(1, self.max_iters + 1):
             code = str(attempt[CODE])
-            async with code_session(self._sandbox, self._limits) as session:
+            outputs = self.signature.output_fields
+            async with code_session(self._sandbox, self._limits, outputs=outputs) as session:
                 output, error = await self._run(session, code, values)
             if error is None:
                 answer = await self.generate_output.acall(
@@ -131,8 +132,7 @@ class ProgramOfThought(Module[SignatureT]):
         result = await session.run(code, json_inputs(values))
         if result.fault is not None:
             return "", observation(result)
-        text = observation(result)
-        return (f"{text}\nsubmitted: {session.submitted}" if session.submitted else text), None
+        return session.observation(result), None
 
     def contract(self) -> Signature:
         """Return the signature, with the reasoning of the last step."""

@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.arguments import checks_names
 from dspex.error_text import quantity
-from dspex.errors import BudgetError, InputError
+from dspex.errors import BudgetError, InputError, ToolError
 from dspex.execution.adapters import Adapter
 from dspex.execution.clients import LanguageModel, Request
 from dspex.execution.context import current
 from dspex.execution.modules.attempts import all_at_once, check_count
 from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code_session import (
-    SUBMIT,
     CodeSession,
     check_sandbox,
     code_session,
@@ -24,6 +23,7 @@ from dspex.execution.modules.code_session import (
     sandbox_problem,
     without,
 )
+from dspex.execution.modules.host_calls import SUBMIT
 from dspex.execution.modules.model_call import complete
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder
@@ -122,7 +122,8 @@ class RLM(Module[SignatureT]):
             "llm_query_batched": calls.several,
         }
         prompt_values, steps = {VARIABLES: _describe(values), HISTORY: "(nothing yet)"}, _Steps()
-        async with code_session(self._sandbox, self._limits, tools) as session:
+        names = self.signature.output_fields
+        async with code_session(self._sandbox, self._limits, outputs=names, tools=tools) as session:
             await session.bind(json_inputs(values))
             for _ in range(self.max_iters):
                 outputs = await self._turn(session, prompt_values, steps)
@@ -130,7 +131,6 @@ class RLM(Module[SignatureT]):
                     return {**outputs, TRAJECTORY: steps.steps}
                 prompt_values = {**prompt_values, HISTORY: steps.text()}
         answer = await self.extract.acall(**prompt_values)
-        names = self.signature.output_fields
         return {**{name: answer[name] for name in names}, TRAJECTORY: steps.steps}
 
     async def _turn(
@@ -139,9 +139,8 @@ class RLM(Module[SignatureT]):
         """Have code written and run it; return the outputs that it submitted, if they fit."""
         action = await self.generate_action.acall(**prompt_values)
         code = read_code(str(action[CODE]))
-        session.submitted.clear()
         text, outputs = observation(await session.run(code)), None
-        if session.submitted:
+        if session.submitted is not None:
             outputs, problem = self._accept(session.submitted)
             text = problem or text
         steps.add(str(action["reasoning"]), code, text)
@@ -220,6 +219,10 @@ class _SubCalls:
 
     async def several(self, prompts: list[str]) -> list[str]:
         """Return the replies to several prompts, asked at once."""
+        if not isinstance(prompts, list):
+            raise ToolError(
+                f"llm_query_batched takes a list of prompts, not {type(prompts).__name__}"
+            )
         return await all_at_once([self.one(prompt) for prompt in prompts])
 
 

@@ -16,6 +16,7 @@ from dspex.execution.sandbox.sandbox import (
     SandboxResult,
     SandboxTool,
 )
+from dspex.execution.sandbox.tool_calls import call_tool
 from dspex.execution.sandbox.values import json_value
 
 LONGEST_LINE: Final = 64 * 1024 * 1024
@@ -78,14 +79,13 @@ class LineSession:
             self._send(await self._call(message))
 
     async def _call(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        name, args, kwargs = (message.get(part) for part in ("call", "args", "kwargs"))
+        if not (isinstance(name, str) and isinstance(args, list) and isinstance(kwargs, dict)):
+            return {"error": "the call cannot be made: it needs `call`, `args` and `kwargs`"}
         try:
-            tool = self._tools[message["call"]]
-            result = await tool(*message["args"], **message["kwargs"])
-            return {"result": json_value(result, f"the result of {message['call']}")}
+            return {"result": await call_tool(self._tools, name, args=args, kwargs=kwargs)}
         except DspexError as error:
             return {"error": error.public_message}
-        except (KeyError, TypeError) as error:
-            return {"error": f"the call cannot be made: {error}"}
 
     def _send(self, message: Mapping[str, Any]) -> None:
         self._process.requests.write(json.dumps(message).encode() + b"\n")

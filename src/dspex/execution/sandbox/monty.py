@@ -24,6 +24,7 @@ from dspex.execution.sandbox.sandbox import (
     SandboxResult,
     SandboxTool,
 )
+from dspex.execution.sandbox.tool_calls import call_tool
 from dspex.execution.sandbox.values import json_value, read_files, write_files
 
 _FOLDER: Final = "/data"
@@ -173,10 +174,12 @@ class MontySession:
             message = f"more than {quantity(self._limits.calls, 'call')} of tools"
             return {"exception": RuntimeError(message)}
         try:
-            result = await self._tools[state.function_name](*state.args, **state.kwargs)
-            return {"return_value": json_value(result, f"the result of {state.function_name}")}
+            result = await call_tool(
+                self._tools, state.function_name, args=state.args, kwargs=state.kwargs
+            )
         except DspexError as error:
             return {"exception": RuntimeError(error.public_message)}
+        return {"return_value": result}
 
     def _fault_of(self, error: Any) -> SandboxFault:
         if isinstance(error, self._monty.MontyCrashedError):
