@@ -1,6 +1,8 @@
 """Where members run: in this process, in workers, and on dspy in workers."""
 
 import importlib.util
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,14 +19,12 @@ from dspex.execution.backends.dspy_bridge.backend import DspyBackend, DspyConfig
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import Intensity, PoolConfig
 
-PLACES = pytest.mark.parametrize(
-    "place",
-    [
-        "native",
-        pytest.param("isolated", marks=pytest.mark.bridge),
-        pytest.param("dspy", marks=pytest.mark.full),
-    ],
-)
+WORKERS = [
+    pytest.param("isolated", marks=pytest.mark.bridge),
+    pytest.param("dspy", marks=pytest.mark.full),
+]
+PLACES = pytest.mark.parametrize("place", ["native", *WORKERS])
+ELSEWHERE = pytest.mark.parametrize("place", WORKERS)
 CODE = CodeRoot(Path(__file__).parents[4])
 POOL = PoolConfig(name="members", intensity=Intensity(restarts=50))
 
@@ -50,6 +50,14 @@ async def run(team: Module, backends: dict[str, Backend], context: Any, **inputs
     hybrid = HybridBackend(backends, code=CODE)
     handle = await hybrid.create_program(team.to_program("team"))
     return await hybrid.execute_program(handle, inputs, context)
+
+
+def kill_workers(backend: Backend) -> None:
+    """Kill all processes of a backend, as a machine without memory does."""
+    assert isinstance(backend, IsolatedBackend | DspyBackend)
+    for worker in backend.stats().workers:
+        if worker.pid:
+            os.kill(worker.pid, signal.SIGKILL)
 
 
 def placed(team: Coordination[Any], place: str) -> Coordination[Any]:

@@ -16,13 +16,21 @@ from dspex.errors import (
     ExecutionError,
     ModelUnavailableError,
     RepetitionError,
+    WorkerLostError,
 )
 from dspex.execution.clients.cassette import Recording
 from dspex.execution.context import Cancellation, RunContext
 from dspex.language.records import ToolCall
 from dspex.language.signatures import Signature
 from dspex.testing import AgentTurn, ScriptedModel, by_role, simulated_agents, tool_calls
-from tests.execution.modules.agents.places import PLACES, opened, placed, run
+from tests.execution.modules.agents.places import (
+    ELSEWHERE,
+    PLACES,
+    kill_workers,
+    opened,
+    placed,
+    run,
+)
 
 ASK = "question -> answer"
 DESK, LAW, SUMS = "You are the desk.", "You know the law.", "You know sums."
@@ -132,6 +140,34 @@ async def test_cancelling_between_two_members_ends_the_run_and_asks_nobody_again
         assert prediction.answer == "sums"  # the workers are still good
 
 
+@ELSEWHERE
+async def test_a_worker_that_is_killed_in_mid_handoff_ends_the_run_and_the_next_one_replays(
+    place: str, tmp_path: Path
+) -> None:
+    async with opened(place) as backends:
+        answer = moves(desk="sums")
+        asked: list[str] = []
+
+        def reply(request: Any) -> Any:
+            asked.append(request.messages[0].text)
+            if SUMS in asked[-1] and len(asked) == 2:
+                for backend in backends.values():
+                    kill_workers(backend)
+            return answer(request)
+
+        model = Recording(ScriptedModel(reply), tmp_path / "replies.jsonl")
+        with pytest.raises(WorkerLostError) as failure:
+            await run(placed(team(), place), backends, RunContext(model=model), question="?")
+        assert failure.value.code == "worker_lost"
+        model = Recording(ScriptedModel(reply), tmp_path / "replies.jsonl")
+        prediction = await run(
+            placed(team(), place), backends, RunContext(model=model), question="?"
+        )
+        assert prediction.answer == "sums"
+        assert [DESK in text for text in asked].count(True) == 1
+        assert len(asked) <= 3
+
+
 @PLACES
 async def test_after_a_crash_the_answered_calls_are_replayed(place: str, tmp_path: Path) -> None:
     async with opened(place) as backends:
@@ -224,11 +260,21 @@ async def test_a_tool_call_after_a_handoff_in_one_reply_does_not_run(
     assert (prediction.answer, Path(file).exists()) == ("42", False)
 
 
-def test_two_handoffs_in_one_reply_are_both_refused_and_the_agent_decides_again() -> None:
+@PLACES
+async def test_two_handoffs_in_one_reply_never_run_two_members(place: str) -> None:
     both = tool_calls(finish(1, handoff="law"), finish(2, handoff="sums"))
-    model, handoff = looking_up(both, finish(3, handoff="law"), "[[ ## answer ## ]]\n42")
-    prediction = handoff(RunContext(model=model), question="?")
+    replies: list[Any] = [both, finish(3, handoff="law")]
+    if place == "dspy":  # whose adapter reads the first value of a field
+        replies = [turn(("finish", "{}")), f"{ENDS}\n\n[[ ## handoff ## ]]\nsums"]
+    model, handoff = looking_up(*replies, "[[ ## answer ## ]]\n42", place=place)
+    async with opened(place) as backends:
+        context = RunContext(model=model)
+        prediction = await run(placed(handoff, place), backends, context, question="?")
+    assert prediction.answer == "42"
     assert prediction.trace.spans[-1].attributes["route"] == ["agent", "law"]
+    assert len(model.requests) == 3
+    if place == "dspy":
+        return
     results = [message for message in model.requests[1].messages if message.role == "tool"]
     assert [message.tool_call_id for message in results] == ["1", "2"]  # none is left unanswered
     assert all("call `finish` once" in message.text for message in results)
