@@ -4,37 +4,32 @@ Three simulated tasks: one that falls into parts, one in which every step rests 
 and one that anyone can do. A search over the same space of teams runs on each, with 20 seeds. Its
 winner is compared with the single agent, row by row, on rows that it has not seen. Goals: it picks
 a team where that pays and the single agent where it does not, in 19 of 20 seeds; the winner is
-never significantly worse. In every runaway no limit is exceeded. For 30 seconds workers of isolated
-members and of members on dspy are killed: every run ends right or with a typed error.
+never significantly worse. In every runaway no limit is exceeded. For 30 seconds workers of members
+are killed (`agents_chaos.py`): every run ends right or with a typed error.
 
     python benchmarks/agents.py [--quick] [--check]
 """
 
 import argparse
 import asyncio
-import contextlib
 import json
-import os
 import random
-import signal
 import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from agents_chaos import goal, storm
+
 import dspex
 from dspex.agents import Blackboard, Handoff, Map, Router, Sequence, Supervisor, Team, TeamLimits
 from dspex.errors import BudgetError, DspexError, RepetitionError
-from dspex.execution.backends import HybridBackend, IsolatedBackend
-from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
 from dspex.execution.context import RunContext
-from dspex.execution.workers import BreakerConfig, Intensity, PoolConfig
 from dspex.optimizers import Search, aablate_members, aoptimize
-from dspex.testing import AgentTurn, ScriptedModel, by_role, simulated_agents
+from dspex.testing import AgentTurn, ScriptedModel, simulated_agents
 from dspex.tools import ToolCall
 
 RESULTS = Path(__file__).parent / "results" / "agents.json"
@@ -277,91 +272,6 @@ async def runaway(seed: int) -> list[dict[str, Any]]:
     return figures
 
 
-# --- chaos ------------------------------------------------------------------------------------
-
-SCRIPT = by_role(
-    {
-        "You hand over.": lambda request: chat(handoff="second", answer=""),
-        "You answer.": lambda request: chat(answer="42"),
-    }
-)
-
-
-def distant_team(place: str) -> dspex.Module:
-    first = dspex.Predict(
-        dspex.Signature("question -> handoff: str?, answer: str?", "You hand over.")
-    )
-    second = dspex.Predict(dspex.Signature(ASK, "You answer."))
-    return Handoff(ASK, {"first": first.on(place), "second": second.on(place)})
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where members run, and the seconds between two kills there."""
-
-    name: str
-    pause: tuple[float, float]
-
-    def open(self) -> IsolatedBackend | DspyBackend:
-        pool = PoolConfig(
-            name=self.name,
-            minimum=2,
-            maximum=2,
-            spares=1,
-            intensity=Intensity(restarts=10_000, seconds=1.0),
-            breaker=BreakerConfig(seconds=1.0),  # by default it is open for twice the storm
-        )
-        if self.name == "dspy":
-            return DspyBackend(DspyConfig(pool=pool))
-        return IsolatedBackend(pool=pool)
-
-
-PLACES = (Place("isolated", (0.2, 0.6)), Place("dspy", (1.0, 3.0)))  # dspy's workers start slowly
-
-
-async def chaos(place: Place, seconds: float, seed: int) -> dict[str, Any]:
-    """Kill workers of members while teams run; count how the runs end."""
-    rng, outcomes, kills = random.Random(seed), Counter[str](), 0
-    async with place.open() as backend:
-        hybrid = HybridBackend({place.name: backend})
-        handle = await hybrid.create_program(distant_team(place.name).to_program("team"))
-        context = RunContext(model=ScriptedModel(SCRIPT))
-        await hybrid.execute_program(handle, {"question": "warm"}, context)
-        stop = time.monotonic() + seconds
-
-        async def caller() -> None:
-            while time.monotonic() < stop:
-                try:
-                    async with asyncio.timeout(60):
-                        context = RunContext(model=ScriptedModel(SCRIPT))
-                        answer = await hybrid.execute_program(handle, {"question": "?"}, context)
-                    outcomes["right" if answer.answer == "42" else "WRONG"] += 1
-                except DspexError as error:
-                    outcomes[error.code] += 1
-                    # a client waits as long as it is told, so that a refusal counts once
-                    await asyncio.sleep(error.context.get("retry_after") or 0.01)
-                except Exception as error:  # noqa: BLE001  # what a run must not raise
-                    outcomes[f"UNTYPED {type(error).__name__}"] += 1
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(4):
-                group.create_task(caller())
-            while time.monotonic() < stop:
-                await asyncio.sleep(rng.uniform(*place.pause))
-                victims = [worker.pid for worker in backend.stats().workers if worker.pid]
-                if victims:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(rng.choice(victims), signal.SIGKILL)
-                        kills += 1
-    return {"place": place.name, "seconds": seconds, "kills": kills, "outcomes": dict(outcomes)}
-
-
-async def storms(seconds: float) -> list[dict[str, Any]]:
-    """Return the figures of all places; dspy only where it is installed."""
-    places = [place for place in PLACES if place.name != "dspy" or find_spec("dspy") is not None]
-    return list(await asyncio.gather(*(chaos(place, seconds, seed=1) for place in places)))
-
-
 # --- report -----------------------------------------------------------------------------------
 
 
@@ -392,20 +302,7 @@ def goals(
     results.append(
         (f"limits hold in {len(limits) - len(broken)} of {len(limits)} runaways", not broken)
     )
-    for storm in storms:
-        bad = sum(
-            count
-            for name, count in storm["outcomes"].items()
-            if name.isupper() or name.startswith(("UNTYPED", "WRONG"))
-        )
-        total = sum(storm["outcomes"].values())
-        results.append(
-            (
-                f"{storm['place']}, {storm['kills']} kills: {total - bad} of {total} runs end well "
-                "or with a typed error",
-                not bad and storm["outcomes"].get("right", 0) > 0,
-            )
-        )
+    results += [goal(row) for row in storms]
     return results
 
 
@@ -415,7 +312,7 @@ async def measure(
     seeds = 3 if quick else 20
     figures = [await search(world, seed) for world in WORLDS for seed in range(seeds)]
     limits = [row for seed in range(1 if quick else 3) for row in await runaway(seed)]
-    return figures, limits, await storms(10 if quick else 30)
+    return figures, limits, await storm(10 if quick else 30)
 
 
 def main() -> int:
@@ -446,11 +343,8 @@ def main() -> int:
             + "".join(f"{cell['outcome'] + ' after ' + str(cell['calls']):>22}" for cell in cells)
         )
     print()
-    for storm in chaos_figures:
-        print(
-            f"chaos, members {storm['place']}: {storm['kills']} kills in {storm['seconds']} s, "
-            f"{storm['outcomes']}"
-        )
+    for row in chaos_figures:
+        print(f"chaos, members {row['place']}: {row['outcomes']}")
     print(f"\nafter {time.monotonic() - begin:.0f} s:")
     reached = goals(tasks, limits, chaos_figures)
     for text, ok in reached:
