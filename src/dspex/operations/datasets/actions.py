@@ -38,7 +38,8 @@ _PROBLEMS = 50
 class CreateDataset:
     """Store rows, each an object from field to value, as a new version of a data set.
 
-    If the rows equal those of the newest version, that version is returned.
+    If the rows equal those of the newest version, that version is returned. `split` is what they
+    are for.
     """
 
     name: str
@@ -50,7 +51,8 @@ class CreateDataset:
 class DatasetFromExecutions:
     """Store the inputs and outputs of a program's executions, newest first, as a data set.
 
-    Executions whose inputs are not stored are skipped.
+    `status` is that of the executions; `limit` is their maximum number. Executions whose inputs
+    are not stored are skipped. `split` is what the rows are for.
     """
 
     name: str
@@ -77,7 +79,7 @@ class ValidateDataset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleDataset:
-    """Draw rows without replacement; the same seed draws the same rows."""
+    """Draw `count` rows without replacement; the same `seed` draws the same rows."""
 
     dataset_id: UUID | None = None
     dataset: str | None = None

@@ -17,8 +17,8 @@ DAY = 86_400.0
 class FeedbackValues:
     """What somebody says; at least one of the four.
 
-    `score` is from 0 to 1. `correction` has the outputs that should have been, by name; outputs
-    that it leaves out were right.
+    `score` is from 0 to 1; `label` is a word such as "good". `correction` has the outputs that
+    should have been, by name; outputs that it leaves out were right. `comment` is any text.
     """
 
     score: float | None = None
@@ -31,8 +31,9 @@ class FeedbackValues:
 class CreateFeedback(FeedbackValues):
     """Say something of an execution that has ended.
 
-    `score` is from 0 to 1. `correction` has the outputs that should have been, by name; outputs
-    that it leaves out were right. At least one of the four is needed.
+    `score` is from 0 to 1; `label` is a word such as "good". `correction` has the outputs that
+    should have been, by name; outputs that it leaves out were right. `comment` is any text. At
+    least one of the four is needed.
     """
 
     execution_id: UUID
@@ -89,6 +90,7 @@ class DatasetFromFeedback:
 
     A row has the inputs of the execution and the expected outputs: those of its newest correction,
     and the others as the program gave them. Executions whose inputs are not stored are skipped.
+    `limit` is the maximum number of rows; `split` is what they are for.
     """
 
     name: str
@@ -100,11 +102,12 @@ class DatasetFromFeedback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueAnnotations:
-    """Put executions of a program into the annotation queue.
+    """Put at most `limit` executions of a program into the annotation queue.
 
-    `reason` is "sampled" (a random draw from the newest 1000 that completed; the same `seed` draws
-    the same), "failed" (the newest failed ones) or "low_scored" (those with a score of feedback
-    `below`). Executions that are or were in the queue are left out.
+    `reason` is "sampled" (a random draw from the newest 1000 that completed), "failed" (the newest
+    failed ones) or "low_scored" (those with a low score of feedback). The same `seed` draws the
+    same executions. A score is low `below` this figure. Executions that are or were in the queue
+    are left out.
     """
 
     program_id: UUID | None = None

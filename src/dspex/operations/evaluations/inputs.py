@@ -37,7 +37,10 @@ class CreateEvaluation(ProgramOnDataset):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownMetrics:
-    """List metric names: the built-in metrics and those registered in the server's settings."""
+    """List metric names: the built-in metrics and those registered in the server's settings.
+
+    Only names that begin with `starts_with` are listed.
+    """
 
     starts_with: str = ""
 

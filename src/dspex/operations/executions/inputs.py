@@ -27,8 +27,8 @@ class ExecuteProgram:
     `backend` overrides the backend of the program for this run. After `timeout` seconds the run
     fails with the code "deadline". Two calls with the same `idempotency_key` are one execution: the
     second call waits for the first (for `timeout`, or 30 seconds) and returns its execution, which
-    may still be running; with other inputs it is rejected. In a session, the program gets the
-    conversation in its input of the type History, and a completed execution adds a turn.
+    may still be running; with other inputs it is rejected. In the session `session_id`, the program
+    gets the conversation in its input of the type History, and a completed execution adds a turn.
     """
 
     inputs: dict[str, Any]
@@ -63,7 +63,11 @@ class AnswerExecution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryExecution:
-    """Repeat an execution that failed, was cancelled or was interrupted; see `ExecuteProgram` for the rest."""  # noqa: E501  # the text of the schema
+    """Repeat an execution that failed, was cancelled or was interrupted.
+
+    After `timeout` seconds the run fails with the code "deadline". Two calls with the same
+    `idempotency_key` are one execution, as in `execute_program`.
+    """
 
     execution_id: UUID
     timeout: float | None = None

@@ -21,7 +21,9 @@ def held_out_share(rows: int, settings: Mapping[str, Any]) -> float:
 class CreateOptimization(ProgramOnDataset):
     """Search for a better version of a program, as a job; a better one becomes the current version.
 
-    `optimizer` is a name of `known_optimizers`, metrics and judge are as in `create_evaluation`.
+    `optimizer` is a name of `known_optimizers`. `metrics` are names of `known_metrics`. `judge` is
+    a stored program that scores the answers, on `judge_model` unless it has a model. See
+    `create_evaluation` for both.
     `configuration` may hold "concurrency" (8), "rows" (how many rows to score each candidate on),
     "seed" (0), "holdout" (0.3, the share of rows for the final comparison of both versions; 0 for
     none), "maximize" (a figure such as "f1" or "-usd"; default: the first metric), "subject_to"
@@ -59,7 +61,7 @@ class PromoteTrial:
 class FrontOf:
     """Ask for the front of a completed optimization in some of the figures of its trials.
 
-    Objectives are such as "exact_match" and "-usd"; a leading minus means that less is better.
+    `objectives` are such as "exact_match" and "-usd"; a leading minus means that less is better.
     """
 
     id: UUID
@@ -80,7 +82,10 @@ class OptimizationFront:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownOptimizers:
-    """List the optimizers: what they try, and the options that callers may set."""
+    """List the optimizers: what they try, and the options that callers may set.
+
+    Only names that begin with `starts_with` are listed.
+    """
 
     starts_with: str = ""
 

@@ -117,7 +117,8 @@ class DiffVersions:
 class CreateSignature:
     """Store a signature in its string form, "question -> answer: str".
 
-    If the name exists, this becomes its next version.
+    `name` is by default "Signature"; if it exists, this becomes its next version. `instructions`
+    say what to do with the fields. A `draft` is not current before `activate_signature`.
     """
 
     signature: str

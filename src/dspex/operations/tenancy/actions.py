@@ -82,8 +82,10 @@ class ConfigureWorkspace:
 class CreateApiKey:
     """Create an API key; its text is only in this reply and never shown again.
 
-    `scopes` are any of read, execute, write, admin (which includes the others). Omitted limits are
-    those of the server. Only admins of the workspace "default" can name another `workspace`.
+    `scopes` are any of read, execute, write, admin (which includes the others).
+    `requests_per_minute` and `concurrency`, of requests at once, limit its use; omitted limits are
+    those of the server. It stops working at `expires_at`, by default never. Only admins of the
+    workspace "default" can name another `workspace`.
     """
 
     name: str
@@ -139,7 +141,7 @@ class CreateSecret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotateSecret:
-    """Replace the text or the reference of the secret with this name; see `CreateSecret`."""
+    """Replace the `text` or the `reference` of the secret with this name; see `CreateSecret`."""
 
     name: str
     text: str | None = field(default=None, repr=False)

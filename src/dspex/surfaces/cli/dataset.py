@@ -27,6 +27,7 @@ dataset_command = noun_group(
     type=click.Choice(["train", "validation", "test"]),
     default="train",
     show_default=True,
+    help="What the rows are for.",
 )
 @workspace_option
 @state_option
@@ -61,8 +62,16 @@ def validate_command(*, as_json: bool, **flags: Any) -> int:
 
 @dataset_command.command("sample")
 @click.argument("dataset", metavar="NAME")
-@click.option("--count", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--count", type=click.IntRange(1), default=10, show_default=True, help="Rows to draw."
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="The same seed draws the same rows.",
+)
 @workspace_option
 @state_option
 def sample_command(**flags: Any) -> int:

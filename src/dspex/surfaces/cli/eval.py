@@ -63,7 +63,13 @@ _MOST_PLACES = 3
     "--where", multiple=True, metavar="COLUMN=VALUE", help="Only the rows with this value."
 )
 @click.option("--limit", type=click.IntRange(1), help="Only the first rows, at most this many.")
-@click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 1000),
+    default=8,
+    show_default=True,
+    help="The rows that run at once.",
+)
 @click.option(
     "--repeats",
     type=click.IntRange(1),

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import sys
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,22 +20,25 @@ from dspex.operations.framework.domain import Domain
 from dspex.operations.framework.operations import Operations
 from dspex.operations.framework.resource import Resource
 from dspex.surfaces.cli.complete import complete_row
+from dspex.surfaces.cli.field_help import (
+    field_help,
+    is_list_of_texts,
+    members_of,
+    type_help,
+)
 from dspex.surfaces.cli.files import read_text_file
-from dspex.surfaces.cli.references import find_row, may_be_id
+from dspex.surfaces.cli.references import find_row, may_be_id, noun_of
+from dspex.surfaces.cli.verbs import with_commands
 
 REQUIRED: Final = object()
-_HELP: Final = {
-    "text": "The secret; '-' reads it from standard input.",
-    "judge": "The name of a stored program that scores the answers.",
-    "judge_model": "The model of a judge that names none; that of the program by default.",
-}
+_FORMS: Final = frozenset(map(type_help, (datetime, list[str], dict)))  # how a value is written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
     """One parameter: a field of the input, or a reference to a row by name or id (two fields).
 
-    `resource` is what an id refers to.
+    `resource` is what an id refers to, and `description` what the input says about the field.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Parameter:
     default: Any = REQUIRED
     id_field: str | None = None
     resource: Resource[Any] | None = None
+    description: str = ""
 
     @property
     def is_required(self) -> bool:
@@ -62,7 +65,7 @@ class Parameter:
         if self.hint is bool:
             return click.Option([flag], is_flag=True, default=None, help=self._help)
         complete = complete_row(self.resource)
-        if _is_list_of_texts(self.hint):
+        if is_list_of_texts(self.hint):
             flags = [*([flag[:-1]] if flag.endswith("s") else []), flag, self.name]
             return click.Option(flags, multiple=True, help=self._help, shell_complete=complete)
         kind = _click_type(self.hint)
@@ -70,8 +73,12 @@ class Parameter:
 
     @property
     def _help(self) -> str:
-        parts = [_description(self.name, self.hint, is_reference=self.resource is not None)]
-        if self.default not in (REQUIRED, None, False, "", {}, []):
+        form = type_help(self.hint)
+        if self.resource is not None:
+            form = f"The {noun_of(self.resource).replace('-', ' ')}: its name or id."
+        parts = [self.description, form if not self.description or form in _FORMS else ""]
+        is_number = isinstance(self.default, int | float) and not isinstance(self.default, bool)
+        if is_number or (self.default is not REQUIRED and self.default):
             parts.append(f"Default: {_text(self.default)}.")
         return " ".join(part for part in parts if part)
 
@@ -88,23 +95,35 @@ def parameters_of(action: Action[Any, Any], domain: Domain) -> list[Parameter]:
         resource = _referred(name, action.resource, domain)
         if resource is None or not _is_id(hints[name]):
             default = _default(part)
-            parameters.append(Parameter(name=name, hint=hints[name], default=default))
+            description = with_commands(field_help(action.input, name), domain)
+            parameters.append(
+                Parameter(name=name, hint=hints[name], default=default, description=description)
+            )
             continue
         other = next((each for each in (resource.name, "name") if each in fields), None)
         if other is None or other in used or name == "id":
             parameters.append(
                 Parameter(
-                    name=name.removesuffix("_id") if name != "id" else action.resource.name,
+                    name=name.removesuffix("_id") if name != "id" else noun_of(action.resource),
                     hint=str,
                     default=_default(part),
                     id_field=name,
                     resource=resource,
+                    description=with_commands(field_help(action.input, name), domain),
                 )
             )
             continue
         used.add(other)  # one of both is enough, so neither is required
+        description = with_commands(field_help(action.input, other), domain)
         parameters.append(
-            Parameter(name=other, hint=str, default=None, id_field=name, resource=resource)
+            Parameter(
+                name=other,
+                hint=str,
+                default=None,
+                id_field=name,
+                resource=resource,
+                description=description,
+            )
         )
     return parameters
 
@@ -159,14 +178,8 @@ def _default(part: "dataclasses.Field[Any]") -> Any:
     return REQUIRED if part.default is dataclasses.MISSING else part.default
 
 
-def _members(hint: Any) -> tuple[Any, ...]:
-    if not isinstance(hint, types.UnionType) and typing.get_origin(hint) is not typing.Union:
-        return (hint,)
-    return tuple(member for member in typing.get_args(hint) if member is not types.NoneType)
-
-
 def _click_type(hint: Any) -> click.ParamType[Any, Any]:
-    members = _members(hint)
+    members = members_of(hint)
     if len(members) > 1:
         return click.STRING
     if typing.get_origin(members[0]) is Literal:
@@ -179,28 +192,6 @@ def _click_type(hint: Any) -> click.ParamType[Any, Any]:
     return kinds.get(members[0], click.STRING)
 
 
-def _description(name: str, hint: Any, *, is_reference: bool) -> str:
-    if is_reference:
-        return "Its name or id."
-    if name in _HELP:
-        return _HELP[name]
-    if _is_list_of_texts(hint):
-        return "One or more: repeated, or separated by commas."
-    member = _members(hint)[0]
-    origin = typing.get_origin(member) or member
-    if member is datetime:
-        return "A time such as 2030-01-31T12:00:00Z."
-    if member in {str, int, float, bool} or origin is Literal:
-        return ""
-    return "JSON, or @FILE."
-
-
-def _is_list_of_texts(hint: Any) -> bool:
-    member = _members(hint)[0]
-    is_list = (typing.get_origin(member) or member) is list
-    return is_list and typing.get_args(member) in {(str,), ()}
-
-
 def _parse(name: str, value: Any, hint: Any) -> Any:
     """Return the value of an option: text for texts, a list for texts with commas, else JSON."""
     if isinstance(value, tuple):  # of a repeated option
@@ -211,7 +202,7 @@ def _parse(name: str, value: Any, hint: Any) -> Any:
         return sys.stdin.read().rstrip("\r\n")
     if value.startswith("@"):
         value = read_text_file(Path(value[1:]))
-    members = _members(hint)
+    members = members_of(hint)
     if members[0] is datetime:
         return _time(name, value)
     if str in members or typing.get_origin(members[0]) is Literal:
@@ -237,4 +228,6 @@ def _time(name: str, text: str) -> datetime:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, default=str)

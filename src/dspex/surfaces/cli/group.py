@@ -8,7 +8,7 @@ import click
 class SuggestingGroup(click.Group):
     """A group that suggests what an unknown command may mean.
 
-    `rest` returns further commands; it is called when one of them is asked for.
+    `rest` returns further commands; it is called when one may be asked for.
     """
 
     rest: Callable[[], Iterable[click.Command]] = tuple
@@ -27,7 +27,6 @@ class SuggestingGroup(click.Group):
     def _add_rest(self) -> None:
         for command in self.rest():
             self.commands.setdefault(str(command.name), command)
-        self.rest = tuple
 
     def known_names(self) -> Iterable[str]:
         """Return the names to suggest."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from dspex.surfaces.cli.rows import (
 )
 from dspex.surfaces.cli.table import short_id
 from dspex.surfaces.cli.targets import code_root
+from dspex.surfaces.cli.verbs import noun_and_verb, with_commands
 
 _FIRST = ("name", "version", "kind", "status", "waiting")
 _LAST = ("created_at", "id")
@@ -66,9 +67,10 @@ def noun_group(
 ) -> click.Group:
     """Return the group of the resource `name`; a command added later replaces a derived one.
 
-    `columns` are those of `list`, by default the short attributes; a resource that the rows refer
-    to stands for the name of its row. With `of_all`, `list` and `show` read the rows of all
-    workspaces unless --workspace names one.
+    Its verbs are the actions on it, with those that the settings add to the domain. `columns` are
+    those of `list`, by default the short attributes; a resource that the rows refer to stands for
+    the name of its row. With `of_all`, `list` and `show` read the rows of all workspaces unless
+    --workspace names one.
     """
     resource = domain[name]
     plural = resource.plural.replace("_", " ")
@@ -77,49 +79,48 @@ def noun_group(
         _list_command(resource, columns or _columns(resource), domain=domain, of_all=of_all)
     )
     group.add_command(_show_command(resource, of_all=of_all))
-    group.rest = lambda: [
-        _action_command(action, domain)
-        for action in domain.actions
-        if action.resource is resource or action.resource.name.startswith(f"{name}_")
-    ]
+
+    def action_commands() -> Iterator[click.Command]:
+        domain = _settings_domain()
+        for action in domain.actions:
+            noun, _ = noun_and_verb(action, domain)
+            if noun is resource or noun.name.startswith(f"{name}_"):
+                yield _action_command(action, domain)
+
+    group.rest = action_commands
     return group
+
+
+def _settings_domain() -> Domain:
+    """Return the domain with what the settings add to it."""
+    return domain_of(settings_of(), code_root())
 
 
 def all_nouns() -> dict[str, Resource[Any]]:
     """Return the resources by noun, with those that the settings add to the domain."""
-    domain = domain_of(settings_of(), code_root())
-    return {noun_of(each): each for each in domain.values() if not each.is_internal}
+    return {noun_of(each): each for each in _settings_domain().values() if not each.is_internal}
 
 
 def other_group(noun: str) -> click.Group | None:
     """Return the group of a resource that has no module of its own here, None without one."""
-    domain = domain_of(settings_of(), code_root())
     resource = all_nouns().get(noun)
-    return None if resource is None else noun_group(resource.name, domain=domain)
-
-
-def verb_of(action: Action[Any, Any], domain: Domain = DOMAIN) -> str:
-    """Return the name of an action below its noun: `create_api_key` is `key create`."""
-    resource = action.resource
-    nouns = {*resource.name.split("_"), *resource.plural.split("_"), noun_of(resource)}
-    words = action.name.removeprefix("known_").split("_")
-    rest = [word for word in words if word not in nouns and f"{resource.name}_{word}" not in domain]
-    return "-".join(rest or words)
+    return None if resource is None else noun_group(resource.name, domain=_settings_domain())
 
 
 def _action_command(action: Action[Any, Any], domain: Domain) -> click.Command:
     """Return the command of an action: what it needs are arguments, all else are options."""
-    parameters = parameters_of(action, domain)
+    noun, verb = noun_and_verb(action, domain)
+    # the row that the command is about comes first
+    parameters = sorted(parameters_of(action, domain), key=lambda each: each.resource is not noun)
     inputs: list[click.Parameter] = [
         each.argument() if each.is_required or (number == 0 and each.resource) else each.option()
         for number, each in enumerate(parameters)
     ]
     names = {each.name for each in parameters}
-    verb = verb_of(action, domain)
 
     def call(*, state_dir: Path | None, as_json: bool, yes: bool = False, **values: Any) -> int:
         if verb == _DELETE and not yes and sys.stdin.isatty():
-            row = f"{noun_of(action.resource)} {values[parameters[0].name]}"
+            row = f"{noun_of(noun)} {values[parameters[0].name]}"
             if not click.confirm(f"delete {row} and all that belongs to it?", err=True):
                 return 1
         workspace = None if "workspace" in names else values["workspace"]
@@ -135,11 +136,12 @@ def _action_command(action: Action[Any, Any], domain: Domain) -> click.Command:
         show_result(action, with_services(settings, work), as_json=as_json, domain=domain)
         return 0
 
-    own = () if "workspace" in names else (workspace_option,)
+    options = () if "workspace" in names else (workspace_option,)
     if verb == _DELETE:
         inputs.append(click.Option(["--yes"], is_flag=True, help="Delete without asking."))
-    command = click.Command(verb, params=inputs, callback=call, help=action.description)
-    return _with(command, *own, state_option, json_option)
+    description = with_commands(action.description, domain)
+    command = click.Command(verb, params=inputs, callback=call, help=description)
+    return _with(command, *options, state_option, json_option)
 
 
 def _list_command(

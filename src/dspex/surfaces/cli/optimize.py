@@ -168,8 +168,20 @@ _ABOVE_0 = click.FloatRange(0, min_open=True)
     "--ablate", is_flag=True, help="Measure what each value of the winner adds, within the budget."
 )
 @click.option("--race", is_flag=True, help="Stop a candidate as soon as it cannot win any more.")
-@click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 1000),
+    default=8,
+    show_default=True,
+    help="The rows that run at once.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Of all random choices; the same seed makes the same choices.",
+)
 @workspace_option
 @run_options
 def optimize_command(
