@@ -203,7 +203,7 @@ UNCHECKED = {
     *("Assert", "Suggest", "ask", "answer_match", "average_precision", "contains"),
     *("exact_match", "f1", "most_frequent", "passage_match", "reciprocal_rank", "supported"),
     # they take any value, or say themselves what they take
-    *("Input", "Output", "program", "find_sandbox", "hit_at", "ndcg_at", "recall_at"),
+    *("program", "find_sandbox", "hit_at", "ndcg_at", "recall_at"),
     *("parse_chunker", "parse_file", "with_handoff", "demonstration_count"),
     *("model_settings", "reply_room", "retriever_k", "samples", "strategies", "strategy"),
 }

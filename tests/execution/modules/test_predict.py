@@ -1,4 +1,5 @@
 import asyncio
+import copy
 from typing import Any, Literal
 
 import pytest
@@ -295,8 +296,8 @@ def test_a_program_of_a_predict_goes_to_data_and_back():
 
 def test_assigning_makes_a_copy_and_leaves_the_original_alone():
     predict = Predict("q -> a")
-    copy = predict.assign({"self.instructions": "Be brief.", "self.demos": [{"q": "1", "a": "2"}]})
-    assert (copy.signature.instructions, copy.demos) == ("Be brief.", [{"q": "1", "a": "2"}])
+    twin = predict.assign({"self.instructions": "Be brief.", "self.demos": [{"q": "1", "a": "2"}]})
+    assert (twin.signature.instructions, twin.demos) == ("Be brief.", [{"q": "1", "a": "2"}])
     assert predict.demos == []
 
 
@@ -332,6 +333,57 @@ def test_demonstrations_of_another_form_are_refused(demos, message):
     assert message in caught.value.message
     assert predict.demos == []
     assert message in caught.value.message
+
+
+def _set_first(demos, demo):
+    demos[0] = demo
+
+
+def _set_slice(demos, demo):
+    demos[:1] = [demo]
+
+
+def _add(demos, demo):
+    demos += [demo]
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda demos, demo: demos.append(demo),
+        lambda demos, demo: demos.extend(iter([demo])),
+        lambda demos, demo: demos.insert(0, demo),
+        _set_first,
+        _set_slice,
+        _add,
+    ],
+)
+def test_what_is_added_to_the_demonstrations_is_checked_and_read(add):
+    program = Predict("question -> count: int", demos=[{"question": "x", "count": 1}])
+    with pytest.raises(DefinitionError, match=r"has 'questoin', which is not one\. Did you mean"):
+        add(program.demos, {"questoin": "y", "count": 2})
+    with pytest.raises(DefinitionError, match="each with fields by name, not 5"):
+        add(program.demos, 5)
+    assert program.demos == [{"question": "x", "count": 1}]
+    add(program.demos, {"question": "y", "count": "2"})
+    assert {"question": "y", "count": 2} in program.demos
+
+
+def test_demonstrations_are_checked_by_the_signature_that_the_predictor_has_now():
+    program = Predict("question -> answer", demos=[{"question": "x", "answer": "y"}])
+    program = program.with_signature(Signature("question -> verdict"))
+    with pytest.raises(DefinitionError, match="Did you mean 'verdict'"):
+        program.demos.append({"question": "x", "verdit": "y"})
+    program.demos.append({"question": "x", "verdict": "y"})
+
+
+def test_demonstrations_are_copied_with_their_checks():
+    program = Predict("question -> answer", demos=[{"question": "x", "answer": "y"}])
+    for twin in (program.assign({}).demos, copy.copy(program.demos), copy.deepcopy(program.demos)):
+        twin.append({"question": "z"})
+        with pytest.raises(DefinitionError, match="Did you mean 'answer'"):
+            twin.append({"question": "z", "anser": "y"})
+    assert program.demos == [{"question": "x", "answer": "y"}]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from dspex.errors import SignatureError
+from dspex.errors import DefinitionError, SignatureError
 from dspex.language.signatures import MISSING, Input, Output, Signature, Type, type_text
 from dspex.language.signatures.converter import TABLE, TypeConverter
 from dspex.language.signatures.grammar import parse_type
@@ -394,3 +394,49 @@ def test_any_annotation_that_pydantic_can_describe_is_a_type():
     with pytest.raises(SignatureError, match="no field type corresponds"):
         Signature("a -> b").append("x", print)
     assert Signature("a -> b").append("x", Any).fields["x"].type.kind == "any"
+
+
+def _declared(**marks):
+    hints = dict.fromkeys(("question", "answer"), str)
+    return type("Ask", (Signature,), {"__annotations__": hints, "answer": Output(), **marks})
+
+
+@pytest.mark.parametrize(
+    ("create", "reason"),
+    [
+        (
+            lambda: _declared(question=Input(5)),
+            "signature 'Ask': the description of the field 'question' must be text, not 5",
+        ),
+        (
+            lambda: _declared(answer=Output(list)),
+            "the description of the field 'answer' must be text, not <class 'list'>",
+        ),
+        (
+            lambda: _declared(answer=Output("short", alias=7)),
+            "the alias of the field 'answer' must be text, not 7",
+        ),
+        (
+            lambda: Signature("question -> answer").with_field("answer", desc=["x"]),
+            "the description of the field 'answer' must be text, not ['x']",
+        ),
+        (
+            lambda: Signature("question -> answer").append("why", role="inner"),
+            "the role of the field 'why' must be 'input' or 'output', not 'inner'",
+        ),
+        (lambda: Signature("question -> answer", 5), "the instructions must be text, not 5"),
+        (
+            lambda: Signature("question -> answer").with_instructions(5),
+            "the instructions must be text, not 5",
+        ),
+    ],
+)
+def test_what_must_be_text_is_text_and_errors_name_the_field(create, reason):
+    with pytest.raises(SignatureError) as caught:
+        create()
+    assert reason in caught.value.message
+
+
+def test_two_texts_for_one_field_are_refused_with_the_arguments_it_takes():
+    with pytest.raises(DefinitionError, match="Output"):
+        Output("in short", "in long")  # type: ignore[call-arg]

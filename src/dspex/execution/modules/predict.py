@@ -1,6 +1,6 @@
 """Predict: the module that calls a model once."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -10,7 +10,7 @@ from typing_extensions import TypeVar
 from dspex.arguments import checks_names
 from dspex.error_text import shorten
 from dspex.errors import AdapterError, CheckError, DefinitionError
-from dspex.execution.adapters import Adapter, JSONAdapter, Prompt, ToolAdapter, read_row
+from dspex.execution.adapters import Adapter, JSONAdapter, Prompt, ToolAdapter
 from dspex.execution.adapters.registry import ADAPTERS, JSON, find_adapter
 from dspex.execution.clients import LanguageModel, Request, ToolSpec
 from dspex.execution.clients.embedder import Embedder
@@ -19,6 +19,7 @@ from dspex.execution.frame import TraceRecorder
 from dspex.execution.modules.attempts import attempt_context, check_count, together
 from dspex.execution.modules.citations import CitedCall, citation_plan, cite
 from dspex.execution.modules.code import checks_config, with_code
+from dspex.execution.modules.demonstrations import Demonstrations
 from dspex.execution.modules.model_call import (
     ModelCall,
     after_fallback,
@@ -144,15 +145,13 @@ class Predict(Module[SignatureT]):
 
     @property
     def demos(self) -> list[dict[str, Any]]:
-        """The demonstrations. A new list is checked as the argument of the constructor is."""
+        """The demonstrations. New ones are checked as the argument of the constructor is."""
+        self._demos.signature = self.signature  # which may be another one since
         return self._demos
 
     @demos.setter
     def demos(self, demos: Iterable[Mapping[str, Any]]) -> None:
-        demos = [*demos] if isinstance(demos, Iterator) else demos
-        if expected := self.unfit("demos", demos):
-            raise DefinitionError(f"`demos` of Predict takes {expected}")
-        self._demos = [read_row(self.signature, demo) for demo in demos]
+        self._demos = Demonstrations.checked(self.signature, demos)
 
     def with_signature(self, signature: Signature) -> Self:
         """Return a copy with another signature; settings, demonstrations and variables stay."""
@@ -232,7 +231,7 @@ class Predict(Module[SignatureT]):
             for name, field in stored.fields.items()
         ]
         self.signature = Signature.from_fields(stored.name, fields, stored.instructions)
-        self._demos = [read_row(self.signature, demo) for demo in state["demos"]]
+        self._demos = Demonstrations(self.signature, state["demos"])
         config = dict(state["config"])
         model, adapter = config.pop("model", None), config.pop("adapter", None)
         if self.model is None or isinstance(self.model, str):
@@ -252,7 +251,7 @@ class Predict(Module[SignatureT]):
     def bind(self, slot: str, value: Any) -> None:
         """Set instructions, demonstrations, model, adapter, a setting or a field description."""
         if slot == "demos":
-            self._demos = [read_row(self.signature, demo) for demo in value]
+            self._demos = Demonstrations(self.signature, value)
         elif slot == "instructions":
             self.signature = self.signature.with_instructions(value)
         elif slot in {"model", "nearest", "embedder"}:

@@ -1,5 +1,6 @@
 """Checks the fields of a signature together."""
 
+import inspect
 import keyword
 import re
 from collections.abc import Iterator, Sequence
@@ -8,7 +9,7 @@ from dataclasses import replace
 
 from dspex.error_text import shorten
 from dspex.errors import InputError, SignatureError
-from dspex.language.signatures.field import Field
+from dspex.language.signatures.field import ROLES, Field
 from dspex.language.signatures.limits import check_limit
 from dspex.language.signatures.patterns import engine_pattern, pattern_states
 from dspex.language.signatures.recursion import check_recursion, has_open_reference
@@ -34,6 +35,8 @@ def check_fields(
         )
     names: set[str] = set()
     result = []
+    for at, field in enumerate(fields):
+        _check_texts(signature, field, at=at)
     check_size(signature, fields)
     for at, field in enumerate(fields):
         _check_name(signature, field, reserved=reserved, at=at)
@@ -53,6 +56,37 @@ def check_fields(
             )
         result.append(_with_checked_default(signature, field, at=at))
     return tuple(result)
+
+
+def clean_instructions(signature: str, instructions: object) -> str:
+    """Return instructions without common indentation.
+
+    Raises:
+        SignatureError: they are not text.
+    """
+    if isinstance(instructions, str):
+        return inspect.cleandoc(instructions)
+    raise SignatureError(
+        f"signature {signature!r}: the instructions must be text, not {shorten(instructions)}"
+    )
+
+
+def _check_texts(signature: str, field: Field, *, at: int) -> None:
+    """Raise unless what must be text is text, and the role is one of both."""
+    texts = {"description": field.desc, "alias": field.alias or ""}
+    for what, text in texts.items():
+        if not isinstance(text, str):
+            raise SignatureError(
+                f"signature {signature!r}: the {what} of the field {field.name!r} must be text, "
+                f"not {shorten(text)}",
+                field=at,
+            )
+    if field.role not in ROLES:
+        raise SignatureError(
+            f"signature {signature!r}: the role of the field {field.name!r} must be "
+            f"{' or '.join(map(repr, ROLES))}, not {shorten(field.role)}",
+            field=at,
+        )
 
 
 def is_legal_name(name: str, reserved: frozenset[str]) -> bool:

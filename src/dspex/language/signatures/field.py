@@ -1,12 +1,14 @@
 """One field of a signature."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 
+from dspex.arguments import checks_names
 from dspex.language.signatures.conditions import Conditions, FieldCheck, field_checks
 from dspex.language.signatures.types import MISSING, Type
 
 Role = Literal["input", "output"]
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ class Mark:
     checks: tuple[FieldCheck, ...] = ()
 
 
+@checks_names
 def Input(  # noqa: N802
     desc: str = "",
     *,
@@ -74,6 +77,7 @@ def Input(  # noqa: N802
     )
 
 
+@checks_names
 def Output(  # noqa: N802
     desc: str = "",
     *,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, Union, Unpack, cast
 from dspex.error_text import suggest
 from dspex.errors import SignatureError
 from dspex.language.signatures.annotations import from_annotation
-from dspex.language.signatures.checks import check_fields, default_instructions
+from dspex.language.signatures.checks import check_fields, clean_instructions, default_instructions
 from dspex.language.signatures.codec import FORMAT, fields_to_dicts, parts_from_dict
 from dspex.language.signatures.conditions import FieldCheck
 from dspex.language.signatures.declaration import declared_fields
@@ -137,7 +137,7 @@ class Signature:
         if ordered != fields:  # errors give the index of a field in the text
             check_fields(name, fields, reserved=_RESERVED)
         ordered = check_fields(name, ordered, reserved=_RESERVED)
-        text = inspect.cleandoc(instructions)
+        text = clean_instructions(name, instructions)
         usual = default_instructions(ordered)
         self.__dict__["_parts"] = (
             name,
