@@ -10,6 +10,7 @@ from dspex.errors import DspexError
 from dspex.execution.adapters.registry import find_adapter
 from dspex.execution.modules import CodeRoot
 from dspex.execution.modules.adapter_code import load_adapter
+from dspex.operations.programs.tools import load_tool
 from dspex.session import check_embedder, check_model, check_models
 from dspex.settings import Settings, read_settings
 
@@ -54,7 +55,8 @@ def _problems(settings: Settings, code: CodeRoot | None) -> Iterator[tuple[str, 
             for name, target in settings.metrics.items()
         }
         checks |= {
-            f"tools.{name}": partial(code.load, target) for name, target in settings.tools.items()
+            f"tools.{name}": partial(load_tool, code, name, target)
+            for name, target in settings.tools.items()
         }
     for name, check in checks.items():
         try:

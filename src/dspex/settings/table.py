@@ -169,7 +169,8 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "tools": Setting(
         FUNCTIONS,
-        "Functions in the code root that agents may use as tools through the API, by name.",
+        "Functions (or a Tool with its policy) in the code root that agents may use as tools "
+        "through the API, by name.",
     ),
     "adapters": Setting(
         FUNCTIONS,

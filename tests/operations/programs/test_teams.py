@@ -40,6 +40,14 @@ def team(module: str, **configuration: Any) -> CreateProgram:
     [
         ("router", ROLES, [says(member="sums"), says(answer="42")]),
         ("handoff", ROLES, [says(handoff="sums"), says(answer="42")]),
+        (
+            "handoff",
+            {
+                "desk": {"role": "You are the desk.", "strategy": "chain_of_thought"},
+                "sums": {"role": "You know sums.", "signature": "question -> answer"},
+            },
+            [says(reasoning="so", handoff="sums"), says(answer="42")],
+        ),
         ("map", ROLES, [says(answer="42"), says(answer="42")]),
         (
             "sequence",

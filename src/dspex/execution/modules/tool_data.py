@@ -70,10 +70,15 @@ def tool_of(
 
 
 def code_of_tools(node: Node) -> Iterator[Mapping[str, Any]]:
-    """Yield the references to code of an agent's tools: their functions, and those of policies."""
+    """Yield the references to code of an agent's tools."""
     for tool in node.config.get("tools", ()):
-        yield tool
-        yield from (tool[name] for name in _FUNCTIONS if isinstance(tool.get(name), Mapping))
+        yield from code_of_tool(tool)
+
+
+def code_of_tool(tool: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the references to code of one tool: its function, and those of its policy."""
+    yield tool
+    yield from (tool[name] for name in _FUNCTIONS if isinstance(tool.get(name), Mapping))
 
 
 def _policy_config(tool: Tool) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The tools that agents created through the API may use."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dspex.error_text import suggest
@@ -14,7 +14,7 @@ from dspex.operations.framework.operations import Operations
 
 @dataclass(frozen=True, slots=True)
 class RegisteredTools:
-    """The tools of the settings: functions in the code root ("module:function") by name."""
+    """The tools of the settings by name: functions or a `Tool` in the code root ("module:name")."""
 
     targets: Mapping[str, str]
 
@@ -44,9 +44,22 @@ def tools_named(operations: Operations, names: Any, path: str) -> list[Tool]:
             message = f"there is no tool {name!r}.{hint} {known.capitalize()}"
             raise invalid(place, name, expected, message=message, constraint="definition")
         try:
-            tools.append(Tool.from_function(code.load(targets[name]), name=name))
+            tools.append(load_tool(code, name, targets[name]))
         except DefinitionError as error:
             raise invalid(
                 place, name, expected, message=error.message, constraint="definition"
             ) from error
     return tools
+
+
+def load_tool(code: CodeRoot, name: str, target: str) -> Tool:
+    """Return the tool with a name in the settings: a typed function, or a `Tool` with its policy.
+
+    Raises:
+        DefinitionError: there is no such code, or it is neither.
+        SignatureError: a parameter of the function has no type that is supported.
+    """
+    loaded = code.load(target)
+    if isinstance(loaded, Tool):
+        return replace(loaded, name=name)
+    return Tool.from_function(loaded, name=name)

@@ -9,9 +9,11 @@ import pytest
 
 from dspex import Module, Predict
 from dspex.agents import Map, Router, Supervisor
-from dspex.errors import CheckError, ConflictError, DefinitionError
+from dspex.errors import CheckError, ConflictError, DefinitionError, WaitingForAnswerError
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot, build
+from dspex.execution.modules.kinds import MODULE_KINDS
+from dspex.execution.tools import Tool, ToolPolicy
 from dspex.language.programs import Program
 from dspex.language.records import ToolCall
 from dspex.testing import ScriptedModel
@@ -29,6 +31,10 @@ def is_short(inputs: Any, prediction: Any) -> bool:
 
 def longest(predictions: Any) -> Any:
     return max(predictions, key=lambda prediction: len(prediction.answer))
+
+
+def needs_approval(tool: str, arguments: Any) -> bool:
+    return True
 
 
 def look(city: str) -> str:
@@ -91,6 +97,18 @@ def test_a_function_that_changed_is_refused(code: CodeRoot) -> None:
     for program in programs.values():
         with pytest.raises(ConflictError, match="has changed since"):
             build(program, code=code)
+
+
+def test_the_approval_of_a_supervisors_tool_is_code_of_the_team(code: CodeRoot) -> None:
+    look, rule = code.load("team_code:look"), code.load("team_code:needs_approval")
+    tool = Tool.from_function(look, policy=ToolPolicy(approval=rule))
+    program = Supervisor(ASK, {"one": "You answer."}, tools=[tool]).to_program("t")
+    targets = [config.get("target") for config in MODULE_KINDS["supervisor"].code(program.root)]
+    assert {"team_code:look", "team_code:needs_approval"} <= set(targets)
+    copy = build(Program.from_json(program.to_json()), code=code)
+    model = ScriptedModel(ToolCall("1", "look", {"city": "Bern"}), capabilities=["tools"])
+    with pytest.raises(WaitingForAnswerError, match="'tool': 'look'"):
+        copy(RunContext(model=model), question="?")
 
 
 def test_a_function_without_an_import_path_is_named() -> None:

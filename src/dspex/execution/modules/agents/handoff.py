@@ -50,7 +50,8 @@ class Handoff(Coordination[SignatureT]):
     (the members that handed over). The last answer is returned word for word. A handoff to itself,
     to a stranger, or without an answer is refused, and the team starts again with the reason.
 
-    A text in the place of a member is the role of a `Predict` of `with_handoff(...)`.
+    A text in the place of a member is the role of a `Predict` of `with_handoff(...)`, which is also
+    the signature of members that are created over the API without one.
     """
 
     kind = "handoff"
@@ -145,4 +146,5 @@ KIND = team_kind(
     from_node,
     summary="calls a member that answers or hands over to another one",
     settings=("start",),
+    contract_of=lambda signature, names: with_handoff(signature, *names),
 )

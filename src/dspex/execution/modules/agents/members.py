@@ -1,7 +1,7 @@
 """The members of a team: modules by name, and what each of them is for."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from dspex.error_text import shorten, suggest
@@ -14,6 +14,8 @@ from dspex.language.signatures.types import union
 
 Members = Mapping[str, Module | str] | Sequence[Module]
 """Modules by name; a text is the role of a `Predict` of the team's signature."""
+MemberContract = Callable[[Signature, Sequence[str]], Signature]
+"""Returns the signature of a member from that of the team, and the names of the others."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MEMBER_SETTINGS: Final = ("signature", "role", "program", *AGENT_SETTINGS)
 
@@ -50,12 +52,13 @@ def named_members(members: Members, signature: Signature | None) -> dict[str, Mo
 
 
 def members_from_settings(
-    settings: Mapping[str, Any], signature: Signature
+    settings: Mapping[str, Any], signature: Signature, contract_of: MemberContract | None = None
 ) -> dict[str, Module | str]:
     """Return the members that the setting `members` describes, by name.
 
     Each is described by its role or by an object with the keys of `MEMBER_SETTINGS`; `signature` is
-    the team's by default, `program` is the name of a stored program that is the member.
+    by default what `contract_of` returns for that of the team with the role, and for the names of
+    the other members. `program` is the name of a stored program that is the member.
 
     Raises:
         DefinitionError: a member is described wrongly; the message names it.
@@ -82,6 +85,8 @@ def members_from_settings(
         contract = Signature.of(options.get("signature", signature))
         if role := options.get("role", ""):
             contract = contract.with_instructions(role)
+        if contract_of is not None and not {"signature", "program"} & options.keys():
+            contract = contract_of(contract, [key for key in members if key != name])
         if "program" in options:
             modules[name] = StoredProgram(str(options["program"]), contract)
             continue

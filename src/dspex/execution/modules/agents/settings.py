@@ -1,6 +1,6 @@
 """Teams as registered kinds: stored, and created from a signature and settings."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from dspex.error_text import suggest
@@ -10,18 +10,12 @@ from dspex.execution.modules.agents.coordination import (
     Coordination,
     team_settings,
 )
-from dspex.execution.modules.agents.members import members_from_settings
+from dspex.execution.modules.agents.members import MemberContract, members_from_settings
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder, functions_in
+from dspex.execution.modules.tool_data import code_of_tool
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature
-
-
-def _code(tool: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield tool
-    if "permit" in tool:
-        yield tool["permit"]
-
 
 Restore = Callable[[Node, NodeBuilder, Mapping[str, Module]], Coordination[Any]]
 """Returns the team of a stored node with these members."""
@@ -36,6 +30,7 @@ def team_kind(
     functions: tuple[str, ...] = (),
     lists: tuple[str, ...] = (),
     create: Callable[..., Coordination[Any]] | None = None,
+    contract_of: MemberContract | None = None,
 ) -> ModuleKind:
     """Return the kind of a class of teams.
 
@@ -47,6 +42,8 @@ def team_kind(
         functions: the names of configurations that may be functions.
         lists: the names of configurations that are lists of tools.
         create: returns a team of a signature, members and settings; by default the class.
+        contract_of: returns the signature of a member that is described without one; by default
+            that of the team.
     """
     names = (*TEAM_SETTINGS, *settings)
     construct = cast("Callable[..., Coordination[Any]]", create or team)
@@ -59,7 +56,7 @@ def team_kind(
                     f"{', '.join(names)}"
                 )
         options = {key: values[key] for key in settings if key in values}
-        members = members_from_settings(values, signature)
+        members = members_from_settings(values, signature, contract_of)
         return construct(signature, members, **team_settings(values), **options).to_program(name)
 
     return ModuleKind(
@@ -71,6 +68,11 @@ def team_kind(
         code=lambda node: (
             node.config,
             *functions_in("verify", *functions)(node),
-            *(item for name in lists for tool in node.config.get(name, ()) for item in _code(tool)),
+            *(
+                item
+                for name in lists
+                for tool in node.config.get(name, ())
+                for item in code_of_tool(tool)
+            ),
         ),
     )
