@@ -208,3 +208,26 @@ asyncio.run(cell())
         check=True,
     )
     assert (process.stdout, process.stderr) == ("1\n1\n1\n", "")
+
+
+def test_an_interruption_inside_nested_tasks_lets_all_of_them_clean_up():
+    cleaned = []
+
+    async def task(depth: int) -> None:
+        try:
+            if not depth:
+                signal.raise_signal(signal.SIGINT)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(task(depth - 1))
+                group.create_task(asyncio.Event().wait())
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append(depth)
+
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sync.run(task(4))
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert cleaned == [0, 1, 2, 3, 4]

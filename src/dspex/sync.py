@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 from dspex.errors import ConfigurationError
 
 T = TypeVar("T")
+_MOST_INTERRUPTIONS = 8
 
 
 async def unbroken(work: Coroutine[Any, Any, T]) -> T:
@@ -52,8 +53,22 @@ class _ThreadLoop:
             return self.loop.run_until_complete(task)
         except KeyboardInterrupt:
             task.cancel()
-            self.loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+            self._end(task)
             raise
+
+    def _end(self, task: "asyncio.Task[Any]") -> None:
+        """Let a cancelled task clean up.
+
+        An interruption inside a task ends the loop, and does so again in each task that waits for
+        this one. An impatient user interrupts the cleanup, too.
+        """
+        for _ in range(_MOST_INTERRUPTIONS):
+            with contextlib.suppress(KeyboardInterrupt):
+                self.loop.run_until_complete(asyncio.wait({task}))
+            if task.done():
+                if not task.cancelled():
+                    task.exception()  # which is the interruption
+                return
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:

@@ -448,3 +448,46 @@ def test_optimize_trains_validates_and_tests_on_rows_of_their_own(
         code, _, err = call(capsys, *arguments, "--model", f"{server.url}#m")
         assert code == 1
         assert "name the training rows by --where" in err
+
+
+INTERRUPTING = """
+import signal
+
+calls = []
+
+
+def stop(example, prediction):
+    calls.append(example)
+    if len(calls) == 1:
+        signal.raise_signal(signal.SIGINT)
+    return 1.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "hint"),
+    [
+        ([], "with --journal FILE, a search continues after an interruption"),
+        (["--journal", "j.jsonl"], "j.jsonl has what was done: the same command continues"),
+    ],
+)
+def test_an_interrupted_search_says_how_to_continue(
+    folder: Path, capsys: pytest.CaptureFixture[str], more: list[str], hint: str
+) -> None:
+    (folder / f"stop_{folder.name}.py").write_text(INTERRUPTING)
+    program, metric = f"{_name(folder)}.py:answer", f"stop_{folder.name}.py:stop"
+    code, _, err = call(
+        capsys, "optimize", program, "rows.csv", "--backend", "mock", "--metric", metric, *more
+    )
+    assert code == 130
+    assert hint in err
+
+
+def test_the_name_of_a_program_creates_no_database(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["run", "answer"], ["eval", "answer", "rows.csv"]):
+        code, _, err = call(capsys, *arguments)
+        assert code == 1
+        assert "there is no program 'answer', because nothing is stored here" in err
+    assert not (folder / ".dspex").exists()

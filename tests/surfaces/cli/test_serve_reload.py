@@ -55,6 +55,27 @@ def test_a_server_follows_edits_at_the_same_address_and_ends_with_its_parent(
             _metric_names(address[0])
 
 
+def test_the_programs_that_a_server_names_follow_the_edits_of_their_code(tmp_path: Path) -> None:
+    file = tmp_path / "program.py"
+    text = "import dspex\nanswer = dspex.Predict('question -> answer')\n"
+    file.write_text(text)
+    command = [*COMMAND, "program.py:answer", "--model", "http://127.0.0.1:9/v1#none"]
+    with Child(command, cwd=tmp_path) as server:
+        server.wait_for_line("answer: version 1")
+        server.wait_for_line("serving http")
+        file.write_text(text)
+        server.wait_for_line("answer: unchanged, version 1")
+        server.wait_for_line("serving http")
+        file.write_text(text.replace("-> answer", "-> reply"))
+        server.wait_for_line("answer: version 2")
+        server.wait_for_line("serving http")
+        file.write_text("import dspex\nanswer = \n")
+        server.wait_for_line("SyntaxError")
+        server.wait_for_line("it starts again after the next edit")
+        file.write_text(text)
+        server.wait_for_line("answer: version 1 is current again, instead of version 2")
+
+
 def test_a_server_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     _write(tmp_path, "our_first")
     with Child(COMMAND, cwd=tmp_path) as server:

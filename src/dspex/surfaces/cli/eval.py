@@ -38,6 +38,7 @@ from dspex.surfaces.cli.metrics import (
     metrics_of,
 )
 from dspex.surfaces.cli.options import (
+    find_program_target,
     run_options,
     settings_of,
     warn,
@@ -47,7 +48,7 @@ from dspex.surfaces.cli.options import (
 from dspex.surfaces.cli.output import say, show_json
 from dspex.surfaces.cli.progress import Progress
 from dspex.surfaces.cli.table import short_id, table
-from dspex.surfaces.cli.targets import Target, code_root, find_target
+from dspex.surfaces.cli.targets import Target, code_root
 
 T = TypeVar("T")
 _MOST_PLACES = 3
@@ -137,7 +138,8 @@ def eval_command(
     """Score TARGET on DATA (csv, jsonl or json) and show the mean with its 95% interval."""
     code = code_root()
     check_writable(html, csv)
-    program_target, rows = find_target(target, code), select_rows(data, where, limit=limit)
+    program_target = find_program_target(target, state_dir)
+    rows = select_rows(data, where, limit=limit)
     judge_target = find_judge(judge, judge_model, code)
     request = _Request(
         target=program_target,

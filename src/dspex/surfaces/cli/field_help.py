@@ -20,7 +20,7 @@ _BY_TYPE: Final[dict[Any, str]] = {
 def field_help(input_type: type, name: str) -> str:
     """Return the sentence on a field, in which its name has backticks; empty without one.
 
-    A clause that begins with the name stands for the sentence, and without the name: of "`a` is a
+    A clause that begins with the name replaces the sentence, and leaves the name out: of "`a` is a
     text; `b` is a number." the help of b is "A number.".
     """
     for owner in input_type.__mro__:

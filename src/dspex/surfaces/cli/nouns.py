@@ -67,7 +67,7 @@ def noun_group(
 ) -> click.Group:
     """Return the group of the resource `name`; a command added later replaces a derived one.
 
-    Its verbs are the actions on it, with those that the settings add to the domain. `columns` are
+    Its verbs are the actions on it, also the ones that the settings add. `columns` are
     those of `list`, by default the short attributes; a resource that the rows refer to stands for
     the name of its row. With `of_all`, `list` and `show` read the rows of all workspaces unless
     --workspace names one.
@@ -97,12 +97,12 @@ def _settings_domain() -> Domain:
 
 
 def all_nouns() -> dict[str, Resource[Any]]:
-    """Return the resources by noun, with those that the settings add to the domain."""
+    """Return the resources by noun, also the ones that the settings add."""
     return {noun_of(each): each for each in _settings_domain().values() if not each.is_internal}
 
 
 def other_group(noun: str) -> click.Group | None:
-    """Return the group of a resource that has no module of its own here, None without one."""
+    """Return the group of a resource without a module here, None if it does not exist."""
     resource = all_nouns().get(noun)
     return None if resource is None else noun_group(resource.name, domain=_settings_domain())
 

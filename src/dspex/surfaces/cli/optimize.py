@@ -2,6 +2,8 @@
 
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ from dspex.surfaces.cli.metrics import (
     metrics_of,
 )
 from dspex.surfaces.cli.options import (
+    find_program_target,
     run_options,
     settings_of,
     with_services,
@@ -50,7 +53,7 @@ from dspex.surfaces.cli.options import (
 from dspex.surfaces.cli.outcome import show_outcome
 from dspex.surfaces.cli.output import say
 from dspex.surfaces.cli.progress import Progress
-from dspex.surfaces.cli.targets import Target, code_root, find_target
+from dspex.surfaces.cli.targets import Target, code_root
 from dspex.surfaces.cli.winner import StoredWinner, is_changed, next_step, store_winner
 from dspex.telemetry import Event
 
@@ -199,7 +202,7 @@ def optimize_command(
     """Search for a better TARGET on DATA (csv, jsonl or json) and compare both on held-out rows."""
     code = code_root()
     check_writable(out, flags["html"], flags["csv"], flags["journal"])
-    program_target = find_target(target, code)
+    program_target = find_program_target(target, state_dir)
     judge = find_judge(flags["judge"], flags["judge_model"], code)
     metrics = metrics_of(flags["metric"], code, judge=judge)
     train = select_rows(data, flags["where"], limit=None)
@@ -226,7 +229,7 @@ def optimize_command(
         result = _Result(outcome=outcome, winner=winner)
         return await _record(services, result, base, train=train, flags=flags, judge=judge)
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _interruptible(flags["journal"]):
         warnings.simplefilter("ignore", UserWarning)  # the outcome has them too
         result = with_services(
             settings_of(model=model, adapter=adapter, state_dir=state_dir),
@@ -242,6 +245,20 @@ def optimize_command(
     step = next_step(outcome, target=target, data=str(data), file=file, stored=stored)
     say(f"next: {step}")
     return 1 if outcome.unmet and not search.insists else 0
+
+
+@contextmanager
+def _interruptible(journal: Path | None) -> Iterator[None]:
+    """Report how to continue a search that the user interrupts."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(
+            "with --journal FILE, a search continues after an interruption"
+            if journal is None
+            else f"{journal} has what was done: the same command continues the search"
+        )
+        raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from dspex.operations.tenancy.records import WORKSPACE
 from dspex.settings import Settings
 from dspex.surfaces.cli.output import json_option, say
 from dspex.surfaces.cli.progress import Progress
-from dspex.surfaces.cli.targets import code_root
+from dspex.surfaces.cli.targets import Target, code_root, find_target
 from dspex.sync import run
 from dspex.telemetry import Event, Silent
 
@@ -68,7 +68,7 @@ class PrintingObserver(Silent):
 
 
 class WaitingObserver(PrintingObserver):
-    """Also shows a live line while the first worker starts; those that start later delay nobody."""
+    """Also shows a live line while the first worker starts; later ones delay nobody."""
 
     __slots__ = ("_has_started", "_line")
 
@@ -142,6 +142,22 @@ def has_database(state_dir: Path | None) -> bool:
     """Return whether there is a database to read: a command that only reads creates none."""
     settings = settings_of(state_dir=state_dir)
     return settings.database_url is not None or (settings.state_dir / DATABASE).exists()
+
+
+def find_program_target(text: str, state_dir: Path | None) -> Target:
+    """Return the target of `text`; a name needs a database.
+
+    Raises:
+        DefinitionError: the file or name does not exist, or is not a program.
+        NotFoundError: it is the name of a stored program, and nothing is stored here.
+    """
+    target = find_target(text, code_root())
+    if target.program is None and not has_database(state_dir):
+        raise NotFoundError(
+            f"there is no program {text!r}, because nothing is stored here; to run code, write "
+            "file.py:name"
+        )
+    return target
 
 
 async def _in_workspace(services: Services, workspace: str | None) -> Services:

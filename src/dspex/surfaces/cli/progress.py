@@ -49,7 +49,7 @@ class Progress:
             sys.stderr.flush()
 
     def line(self, seconds: float) -> str:
-        """Return the line after so many seconds."""
+        """Return the line after a number of seconds."""
         if not self.total:
             left = "" if self._limit_s is None else self._left("at most", self._limit_s - seconds)
             count = f"{self._number(self.done)}, " if self.done else ""

@@ -23,11 +23,13 @@ _is_followed = DefaultFilter()
 
 
 def arguments_of(context: click.Context, *, without: Sequence[str]) -> list[str]:
-    """Return the options of a command line, as words, except those named in `without`."""
+    """Return the arguments and options of a command line, except those named in `without`."""
     words: list[str] = []
     for option in context.command.params:
         name = option.name or ""
         value = context.params.get(name)
+        if isinstance(option, click.Argument):
+            words += value or ()
         if value is None or name in without or not isinstance(option, click.Option):
             continue
         if option.is_flag:
@@ -67,7 +69,7 @@ def inherited_listener(descriptor: int) -> socket.socket:
 
 
 class _Server:
-    """The child process. Signals reach it from here alone, because it has a session of its own."""
+    """The child process. Signals reach it from here alone, because it has a separate session."""
 
     def __init__(self, listener: socket.socket, words: Sequence[str]) -> None:
         self._listener = listener

@@ -25,6 +25,7 @@ from dspex.operations.programs.stored_programs import find_program, program_valu
 from dspex.surfaces.cli.complete import complete_target
 from dspex.surfaces.cli.field_printer import FieldPrinter
 from dspex.surfaces.cli.options import (
+    find_program_target,
     operations_in,
     run_options,
     settings_of,
@@ -34,7 +35,7 @@ from dspex.surfaces.cli.options import (
 from dspex.surfaces.cli.output import failure_text, say, show_json
 from dspex.surfaces.cli.references import find_row
 from dspex.surfaces.cli.table import short_id
-from dspex.surfaces.cli.targets import Target, code_root, find_target
+from dspex.surfaces.cli.targets import Target
 from dspex.surfaces.cli.terminal_answer import answer_at_terminal, has_terminal
 from dspex.surfaces.cli.values import parse_inputs
 
@@ -70,7 +71,7 @@ def run_command(
     Text fields take text, all others JSON; FIELD=@path reads a file, FIELD=- the standard input. On
     a terminal, the outputs appear while the model writes them, and the program can ask you.
     """
-    program_target = find_target(target, code_root())
+    program_target = find_program_target(target, state_dir)
 
     async def work(services: Services) -> tuple[Program, ExecutionRecord]:
         operations = await operations_in(services, workspace)

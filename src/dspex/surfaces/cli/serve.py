@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from ipaddress import ip_network
@@ -20,9 +20,11 @@ from dspex.bootstrap import Services, domain_of, open_services, watch_jobs
 from dspex.bootstrap.logs import set_up_logs
 from dspex.bootstrap.retention import GRACE
 from dspex.errors import ConfigurationError, DspexError
+from dspex.language.programs import Program
 from dspex.operations.executions.executor import Executor
 from dspex.operations.executions.running_executions import RunningExecutions
 from dspex.settings import Settings
+from dspex.surfaces.cli.complete import complete_target
 from dspex.surfaces.cli.options import (
     PrintingObserver,
     adapter_option,
@@ -32,6 +34,7 @@ from dspex.surfaces.cli.options import (
     with_services,
 )
 from dspex.surfaces.cli.output import json_option, say, show_json
+from dspex.surfaces.cli.push import program_in_code, store_version
 from dspex.surfaces.cli.targets import code_root
 
 # by name, as in ASGI servers: surfaces do not import each other
@@ -46,6 +49,7 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 @click.command("serve")
+@click.argument("targets", nargs=-1, metavar="[TARGET]...", shell_complete=complete_target)
 @click.option(
     "--host", help="The address to listen on (127.0.0.1); other than loopback requires keys."
 )
@@ -73,11 +77,18 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 @state_option
 @json_option
 def serve_command(
-    *, as_json: bool, worker: bool | None, reloads: bool, listener: int | None, **flags: Any
+    *,
+    targets: tuple[str, ...],
+    as_json: bool,
+    worker: bool | None,
+    reloads: bool,
+    listener: int | None,
+    **flags: Any,
 ) -> int:
     """Serve GraphQL, REST and the explorer page until interrupted.
 
-    The command line and the server share the data of one state folder.
+    Each TARGET (file.py:name or program.json) is stored first, as `dspex push` does; with --reload
+    also after each edit. The command line and the server share the data of one state folder.
     """
     logs_requests = flags.pop("log_requests")
     if logs_requests is None:
@@ -94,7 +105,8 @@ def serve_command(
         with_services(settings, _require_key)
     socket_ = _listen(settings.host, settings.port) if listener is None else _inherited(listener)
     url = f"http://{settings.host}:{socket_.getsockname()[1]}"
-    startup = Startup(settings, url, worker=worker, as_json=as_json)
+    programs = [program_in_code(target) for target in targets]
+    startup = Startup(settings, url, worker=worker, as_json=as_json, programs=programs)
     app = parts["application"](startup.open, config, domain=domain_of(settings, code_root()))
     limits = parts["granted_limits"](**_connection_limits(settings))
     if limits.total < settings.max_connections:
@@ -147,12 +159,21 @@ def server_parts(*paths: str) -> dict[str, Any]:
 class Startup:
     """Opens the services of a server; `drain` is set when they are open, `error` if they fail."""
 
-    def __init__(self, settings: Settings, url: str, *, worker: bool | None, as_json: bool) -> None:
-        """Take the settings, and the URL to announce."""
+    def __init__(
+        self,
+        settings: Settings,
+        url: str,
+        *,
+        worker: bool | None,
+        as_json: bool,
+        programs: Sequence[Program] = (),
+    ) -> None:
+        """Take the settings, the URL to announce, and programs to store first."""
         self._settings = settings
         self._url = url
         self._worker = worker
         self._as_json = as_json
+        self._programs = programs
         self.drain: Drain | None = None
         self.error: DspexError | None = None
 
@@ -165,6 +186,8 @@ class Startup:
             )
             try:
                 services = await stack.enter_async_context(manager)
+                for program in self._programs:
+                    say(str(await store_version(services.operations, program)))
             except DspexError as error:
                 self.error = error
                 raise

@@ -29,7 +29,7 @@ def columns_of(text: str) -> int:
 
 
 def start_of(text: str, width: int) -> str:
-    """Return as much of a text as fits into so many columns."""
+    """Return as much of a text as fits into a number of columns."""
     for number, character in enumerate(text):
         width -= columns_of(character)
         if width < 0:
