@@ -44,7 +44,7 @@ def handlers_of(services: Services, *, code: CodeRoot | None = None) -> Mapping[
     """Return the handlers of jobs by queue."""
     from dspex.operations.collections.jobs import IngestionHandler
     from dspex.operations.evaluations.job_environment import JobEnvironment
-    from dspex.operations.evaluations.jobs import EvaluationHandler
+    from dspex.operations.evaluations.jobs import EvaluationHandler, EvaluationPartHandler
     from dspex.operations.optimizations.jobs import OptimizationHandler
 
     def open_journal(resource: JobResource[Any], job_id: UUID, turn: int) -> "Journal":
@@ -68,6 +68,7 @@ def handlers_of(services: Services, *, code: CodeRoot | None = None) -> Mapping[
             dependencies.services[CollectionEmbedders],
         ),
         "evaluation": EvaluationHandler(environment),
+        "evaluation_part": EvaluationPartHandler(environment),
         "optimization": OptimizationHandler(environment),
     }
 

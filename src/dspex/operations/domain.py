@@ -14,7 +14,7 @@ from dspex.operations.collections.records import (
 )
 from dspex.operations.datasets.records import DATASET
 from dspex.operations.evaluations.feedback_records import ANNOTATION, FEEDBACK
-from dspex.operations.evaluations.records import EVALUATION
+from dspex.operations.evaluations.records import EVALUATION, EVALUATION_PART
 from dspex.operations.events.records import EVENT
 from dspex.operations.executions.records import EXECUTION, EXECUTION_ENTRY, PROCESS, QUESTION
 from dspex.operations.executions.session_records import SESSION, SESSION_TURN
@@ -76,6 +76,7 @@ DOMAIN = Domain(
     DOCUMENT_VERSION,
     INGESTION,
     EVALUATION,
+    EVALUATION_PART,
     OPTIMIZATION_JOB,
     TRIAL,
     JOB_WORKER,

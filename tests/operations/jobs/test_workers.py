@@ -44,7 +44,7 @@ ROWS = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(20
 
 
 class Slow(SimulatedModel):
-    """Answers after a while, and counts who asked what and how many at once."""
+    """Answers after a while, while `gate` is open, and counts who asked what, how many at once."""
 
     def __init__(self, seconds: float = 0.05) -> None:
         super().__init__()
@@ -52,6 +52,8 @@ class Slow(SimulatedModel):
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.open = self.most = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def complete(self, request: Request) -> Response:
         question = request.messages[-1].text
@@ -59,6 +61,7 @@ class Slow(SimulatedModel):
         self.open += 1
         self.most = max(self.most, self.open)
         try:
+            await self.gate.wait()
             await SystemClock().sleep(self.seconds)
             answer = await super().complete(request)
         finally:

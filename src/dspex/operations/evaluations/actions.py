@@ -52,6 +52,7 @@ _EVALUATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "pass_at": (int, float),
     "label": str,
     "judge_repeats": int,
+    "parts": int,
 }
 
 

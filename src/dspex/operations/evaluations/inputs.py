@@ -28,8 +28,10 @@ class CreateEvaluation(ProgramOnDataset):
     judge, or else exact_match. `configuration` may hold "concurrency" (8), "limit" (the maximum
     number of rows), "slice_by" (a field of the rows, for the mean of each of its values), "pass_at"
     (a score, for the share of rows that reach it) and "label" (a field in which people have rated
-    the answers, for the agreement of the metrics with it), and "judge_repeats" (how often the judge
-    scores each answer, for its variance).
+    the answers, for the agreement of the metrics with it), "judge_repeats" (how often the judge
+    scores each answer, for its variance), and "parts" (1 to 64: into how many parts the rows are
+    divided, which the workers share; by default there are parts of about 500 rows if 2,000 rows or
+    more meet two workers or more). "concurrency" is that of each part.
     """
 
     configuration: dict[str, Any] = field(default_factory=dict)

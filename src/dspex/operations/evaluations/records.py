@@ -1,9 +1,11 @@
-"""Stored evaluations: jobs that score a program version on a data set."""
+"""Stored evaluations: jobs that score a program version on a data set, whole or in parts."""
 
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from dspex.failures import without_frames
+from dspex.operations.framework.resource import Transition
 from dspex.operations.jobs.job import (
     JOB_HIDDEN,
     JOB_POINTERS,
@@ -11,6 +13,12 @@ from dspex.operations.jobs.job import (
     JobResource,
     ProgramJobRecord,
 )
+
+_REFERENCES = {
+    "program_id": "program",
+    "program_version_id": "program_version",
+    "dataset_id": "dataset",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +48,40 @@ EVALUATION = JobResource(
     entity=EvaluationRecord,
     queue="evaluation",
     transitions=JOB_STEPS,
-    references={
-        "program_id": "program",
-        "program_version_id": "program_version",
-        "dataset_id": "dataset",
-    },
+    references=_REFERENCES,
     pointers=JOB_POINTERS,
     owner="program_id",
     indexes=(("workspace", "id"), ("status",), ("program_id",)),
     hidden=JOB_HIDDEN,
     redactions={"error": without_frames, "rows": without_frames},
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationPartRecord(ProgramJobRecord):
+    """The part of a large evaluation with the rows from `first` to before `end`.
+
+    Its results are the entries of its journal.
+    """
+
+    evaluation_id: UUID
+    first: int
+    end: int
+
+
+EVALUATION_PART = JobResource(
+    name="evaluation_part",
+    plural="evaluation_parts",
+    entity=EvaluationPartRecord,
+    queue="evaluation_part",
+    per_worker=1,  # so that the parts of one evaluation spread over the workers
+    transitions={**JOB_STEPS, "resume": Transition(("failed", "cancelled"), "queued")},
+    references={"evaluation_id": "evaluation", **_REFERENCES},
+    pointers=JOB_POINTERS,
+    owner="evaluation_id",
+    indexes=(("evaluation_id",), ("status",)),
+    hidden=JOB_HIDDEN,
+    is_audited=False,
+    is_internal=True,
+    is_counted=False,
 )

@@ -22,6 +22,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "concurrency": (1, 1000),
     "rows": (1, math.inf),
     "limit": (1, math.inf),
+    "parts": (1, 64),
     "holdout": (0, 0.99),
 }
 J = TypeVar("J", bound=JobRecord)

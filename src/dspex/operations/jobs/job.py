@@ -74,9 +74,13 @@ JOB_HIDDEN = ("workspace", "lock_version", "turn")
 
 @dataclass(frozen=True, kw_only=True)
 class JobResource(Resource[E]):
-    """A kind of job. `queue` is the name of its queue, and the topic of the events of its jobs."""
+    """A kind of job. `queue` is the name of its queue, and the topic of the events of its jobs.
+
+    A worker runs `per_worker` of its jobs at once; by default as many as the `JobPolicy` says.
+    """
 
     queue: str
+    per_worker: int | None = None
 
 
 def status_event(

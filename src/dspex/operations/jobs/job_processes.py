@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +70,7 @@ class JobProcesses:
         self._worker = worker
         self._idle: list[_Idle] = []
         self._running: dict[UUID, _Running] = {}
+        self._starting: Counter[str] = Counter()  # jobs by queue whose process is being started
         self._endings: set[asyncio.Task[None]] = set()
         self._is_leaving = self._is_abandoned = False
         self._are_gone = asyncio.Event()
@@ -87,11 +89,16 @@ class JobProcesses:
             return await self._rows.refuse(resource, job_id, turn)
         if job_id in self._running:  # its last turn, which was paused or taken over, still ends
             return await self._rows.refuse(resource, job_id, turn, wait=self._policy.wait(1))
+        if not self.has_room(queue):  # DBOS counts what it has handed out a moment too late
+            return await self._rows.refuse(resource, job_id, turn, wait=self._policy.poll)
+        self._starting[queue] += 1
         try:
             process = self._take_idle() or await self._start()
         except OSError as error:
             _log.warning("no process for jobs can be started: %s", error)
             return await self._rows.refuse(resource, job_id, turn, wait=_AGAIN)
+        finally:
+            self._starting[queue] -= 1
         self._running[job_id] = running = _Running(resource, turn, process)
         self._are_gone.clear()
         name = f"{queue} {str(job_id)[-_SHORT:]}"
@@ -111,6 +118,12 @@ class JobProcesses:
     def running(self) -> int:
         """How many jobs run here."""
         return len(self._running)
+
+    def has_room(self, queue: str) -> bool:
+        """Return whether this worker may run one more job of a queue."""
+        resource = self._policy.queues[queue]
+        running = sum(each.resource is resource for each in self._running.values())
+        return running + self._starting[queue] < self._policy.per_worker(queue)
 
     async def supervise(self) -> None:
         """Check the processes until cancelled; it does not use the database."""

@@ -187,7 +187,7 @@ def why_waiting(
     limit = policy.limits.get(queue)
     if limit is not None and running >= limit:
         return f"queue {queue!r} is full: {running} of {limit} run"
-    if running >= policy.concurrency * len(able):
+    if running >= policy.per_worker(queue) * len(able):
         return (
             f"every worker is busy ({quantity(running, 'job')} on {quantity(len(able), 'worker')})"
         )

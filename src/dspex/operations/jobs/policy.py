@@ -13,7 +13,7 @@ class JobPolicy:
 
     Args:
         queues: the kinds of jobs by the name of their queue.
-        concurrency: jobs of one queue that one worker runs at once.
+        concurrency: jobs of one queue that one worker runs at once, unless its kind says otherwise.
         limits: jobs of a queue, by its name, that run at once in all workers together; no limit by
             default.
         attempts: starts of a job with errors that a retry may cure, before it fails for good.
@@ -45,6 +45,10 @@ class JobPolicy:
     start: float = 120.0
     grace: float = 2.0
     longest_run: float = 0.0
+
+    def per_worker(self, queue: str) -> int:
+        """Return how many jobs of a queue one worker runs at once."""
+        return self.queues[queue].per_worker or self.concurrency
 
     def wait(self, attempts: int) -> float:
         """Return the seconds to wait after this many attempts."""

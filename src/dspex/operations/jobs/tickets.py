@@ -112,7 +112,7 @@ class Tickets:
         for channel, queue in channels:
             registered = DBOS.register_queue(
                 channel,
-                worker_concurrency=self._policy.concurrency,
+                worker_concurrency=self._policy.per_worker(queue),
                 global_concurrency=self._policy.limits.get(queue),
                 polling_interval_sec=self._policy.poll,
                 on_conflict="always_update",

@@ -284,7 +284,8 @@ class _Life:
         if ticket not in self.jobs_by_ticket:
             await asyncio.to_thread(self.tickets.add, channel, job.id, job.turn)
             self.jobs_by_ticket[ticket] = (channel, job)
-        self.tickets.look(channel)
+        if self.processes.has_room(channel.partition("@")[0]):
+            self.tickets.look(channel)
 
     async def forget_tickets(self, before: datetime) -> int:
         return await asyncio.to_thread(self.tickets.forget, before)

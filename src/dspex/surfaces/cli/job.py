@@ -41,6 +41,7 @@ _ENDED = ("completed", "failed", "cancelled")
 _PARTS = ("error", "rows", "trials", "best", "breakdown")
 _TRIAL_COLUMNS = ("label", "score", "rows", "failed", "calls")
 _MOST_ERRORS = 3
+_PUBLIC = {queue: resource for queue, resource in QUEUES.items() if not resource.is_internal}
 
 
 @click.group("job", cls=SuggestingGroup)
@@ -61,7 +62,7 @@ def list_command(
     async def work(services: Services) -> list[dict[str, Any]]:
         operations = await operations_in(services, workspace)
         jobs: list[dict[str, Any]] = []
-        for queue, resource in QUEUES.items():
+        for queue, resource in _PUBLIC.items():
             rows = await operations.list(resource, Query(limit=limit))
             jobs += [{"kind": queue, **resource.values_of(row)} for row in rows]
             if not as_json:
@@ -158,7 +159,7 @@ for _step, _about in (
 
 
 async def _find_job(operations: Operations, text: str) -> tuple[JobResource[Any], Any]:
-    for resource in QUEUES.values():
+    for resource in _PUBLIC.values():
         try:
             return resource, await find_row(operations.list, resource, text)
         except NotFoundError:
