@@ -109,7 +109,7 @@ async def world(url: str) -> Any:
 
 
 async def add_rows(at: World, count: int) -> str:
-    """Store a data set of so many rows, and return its name."""
+    """Store a data set of `count` rows, and return its name."""
     name, now = f"rows-{count}", at.services.operations.clock.now()
     rows = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(count)]
     record = DatasetRecord(

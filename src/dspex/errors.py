@@ -451,7 +451,7 @@ class StorageError(DspexError):
 
 
 class SchemaError(StorageError):
-    """The tables of the database are not those that this dspex reads; the message has the fix."""
+    """The tables of the database have another schema; the message has the fix."""
 
     code = "schema"
     is_retryable = False

@@ -123,8 +123,8 @@ async def test_the_parts_pause_go_on_and_end_with_their_evaluation(
             await eventually(asks)
             await at.act("pause_evaluation", JobRef(id=job.id))
             await eventually(is_silent, within=2.0)
-            asked = sum(at.model.asked.values())
-            assert asked < len(ROWS)
+            calls = sum(at.model.asked.values())
+            assert calls < len(ROWS)
             await eventually(lambda: are("cancelled"))
             await at.act("resume_evaluation", JobRef(id=job.id))
             await is_whole(at, job)
@@ -155,12 +155,12 @@ async def test_an_evaluation_fails_with_its_part_and_can_be_resumed(
                 return not {part.status for part in await parts_of(at, job)} & {"queued", "running"}
 
             await eventually(have_ended)
-            asked = sum(at.model.asked.values())
+            calls = sum(at.model.asked.values())
             await at.act("resume_evaluation", JobRef(id=job.id))
             row = await at.until_status(job, "failed", "completed")
             assert row.status == "failed"
             assert sum(at.model.asked.values()) <= len(ROWS)
-            assert asked <= len(ROWS)
+            assert calls <= len(ROWS)
 
 
 @pytest.mark.full

@@ -293,3 +293,18 @@ async def test_a_workspace_chooses_embedders_under_the_rules_of_models() -> None
         assert models.embedder("openai/m").name == "openai/m"  # by the key of the server
         await models.server.aclose()
     assert "authorization" not in server.asked[0].headers
+
+
+async def test_a_setting_with_too_many_values_is_refused_before_they_are_looked_at(
+    settings: Settings,
+) -> None:
+    action = _ACTIONS["create_program"]
+    async with open_services(settings) as services:
+        operations = services.operations.as_actor(caller("default", "admin"))
+        turns = [{"role": "user", "content": "hello"}] * 20_000
+        request = CreateProgram(name="p", signature="q -> a", configuration={"messages": turns})
+        with pytest.raises(InvalidError, match=r"configuration\.messages.*at most 50,000"):
+            await operations.perform(action, request)
+        few = dataclasses.replace(request, configuration={"messages": turns[:100]})
+        with pytest.raises(InvalidError, match="Predict takes no 'messages'"):
+            await operations.perform(action, few)

@@ -101,7 +101,7 @@ def _write_object(
     *,
     skips_absent: bool = True,
 ) -> str:
-    """Return the object of outputs; it never has those that are absent."""
+    """Return the object of outputs; absent ones are never in it."""
     guard.check(values)
     data = {
         field.wire_name: json_writer(field.type)(values[name])

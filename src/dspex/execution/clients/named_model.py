@@ -105,7 +105,7 @@ def build_model(
     budget: Budget | None,
     clock: Clock | None = None,
 ) -> LanguageModel:
-    """Return the model of a table; `resolve` returns those that it refers to."""
+    """Return the model of a table; `resolve` returns the models that it refers to."""
     clock = clock or SystemClock()
     if table.models:
         model: LanguageModel = _route(name, table, [resolve(text) for text in table.models])

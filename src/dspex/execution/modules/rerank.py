@@ -20,7 +20,7 @@ _ORDER = Signature(
 
 
 class Rerank(Module):
-    """Has a model order passages; those that it leaves out follow in their previous order.
+    """Has a model order passages; passages that it leaves out follow in their previous order.
 
     Numbers that no passage has are ignored.
     """

@@ -17,7 +17,7 @@ OTHER = "(other)"
 class Confusion:
     """The rows of each pair of an expected and an answered label of one field.
 
-    `expected` has the most frequent label first; `answered` has the same labels, then those that
+    `expected` has the most frequent label first; `answered` has the same labels, then labels that
     were never expected.
     """
 

@@ -23,8 +23,8 @@ class BoundedMeanTest:
     """Tests after each value whether the mean is `mean`; for values from `low` to `high`.
 
     `side` is what the test looks for: a mean that is different, "above" or "below". With
-    `population`, the values are drawn without replacement from so many, as the rows of a dataset in
-    random order, and the test is about the mean of all of them.
+    `population`, the values are drawn without replacement from that many, as the rows of a dataset
+    in random order, and the test is about the mean of all of them.
     """
 
     def __init__(  # the hypothesis, all named

@@ -43,7 +43,7 @@ class WriteQuotas(Protocol):
         ...
 
     def charge(self, workspace: str, *, size: int) -> None:
-        """Count a write of so many bytes."""
+        """Count a write of this number of bytes."""
         ...
 
 

@@ -14,7 +14,7 @@ from dspex.operations.programs.declarations import Declaration, read_declaration
 
 
 def split(data: Dataset, settings: Mapping[str, Any]) -> tuple[Dataset, Dataset | None]:
-    """Return the rows that a job searches on, and those that it holds out, if any."""
+    """Return the rows that a job searches on, and the rows that it holds out, if any."""
     share = held_out_share(len(data), settings)
     if not share:
         return data, None

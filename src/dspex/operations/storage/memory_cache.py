@@ -30,7 +30,7 @@ class MemoryCache:
         return self._max_bytes // 8
 
     def fits(self, count: int, dimensions: int) -> bool:
-        """Return whether so many chunks can be kept with vectors of so many dimensions."""
+        """Return whether this number of chunks, with vectors of these dimensions, can be kept."""
         numbers = dimensions + outline_size(dimensions)
         return count * (4 * numbers + _PER_CHUNK) <= self._max_bytes // 4 * 3
 

@@ -1,5 +1,6 @@
 """Restricts the addresses and files that API callers can make the server use."""
 
+import math
 from collections.abc import Iterator
 
 from dspex.errors import ForbiddenError, InvalidError
@@ -11,6 +12,7 @@ from dspex.operations.framework.access import DEFAULT_WORKSPACE, Actor
 _PARTS = ("configuration", "judge_model", "embedder", "variables", "constraints")
 _PROSE = {"demos", "instructions"}  # texts for the model, never resolved as addresses
 _HOLDERS = (str, dict, list)
+_MOST_VALUES = 50_000  # in each of these parts of a request, which are read on the server's loop
 NOT_ALLOWED = (
     "may be chosen by admins of the workspace 'default' only: it is named by URL or path, or is "
     "the server's own Ollama (ollama/NAME). Every workspace may choose models of providers, and of "
@@ -29,15 +31,15 @@ def check_reach(actor: Actor, request: object, hosts: frozenset[str] = frozenset
 
     Raises:
         ForbiddenError: the actor may not choose an address; the message has the setting.
-        InvalidError: a URL contains credentials.
+        InvalidError: a URL contains credentials, or there are too many values to look at.
     """
     is_free = actor.key_id is None or (actor.may("admin") and actor.workspace == DEFAULT_WORKSPACE)
-    parts = {part: getattr(request, part, None) for part in _PARTS}
-    for name, value in _addresses(parts):
-        check_credentials(name, value)
-        is_restricted = "://" in value or is_restricted_model(value)
-        if is_restricted and not is_free and not is_allowed(value, hosts):
-            raise ForbiddenError(f"{name}: this model {NOT_ALLOWED}", scope="admin")
+    for part in _PARTS:
+        for name, value in _addresses({part: getattr(request, part, None)}, most=_MOST_VALUES):
+            check_credentials(name, value)
+            is_restricted = "://" in value or is_restricted_model(value)
+            if is_restricted and not is_free and not is_allowed(value, hosts):
+                raise ForbiddenError(f"{name}: this model {NOT_ALLOWED}", scope="admin")
 
 
 def is_allowed(text: str, hosts: frozenset[str]) -> bool:
@@ -86,15 +88,26 @@ def check_definition(program: Program) -> None:
 _Place = tuple["_Place | None", str | int]
 
 
-def _addresses(value: object) -> Iterator[tuple[str, str]]:
+def _addresses(value: object, *, most: float = math.inf) -> Iterator[tuple[str, str]]:
     """Yield each text that may name a server or a file, with its place.
 
-    A caller's value may have hundreds of thousands of parts: there is no call for each of them, and
-    the text of a place is built only for what is yielded.
+    A value may have many parts: none of them costs a call, and the text of a place is built only
+    for what is yielded.
+
+    Raises:
+        InvalidError: there are more than `most` values.
     """
     remaining: list[tuple[object, _Place | None]] = [(value, None)]
+    count = 0
     while remaining:
         value, place = remaining.pop()
+        if isinstance(value, dict | list):
+            count += len(value)
+            if count > most:
+                raise InvalidError(
+                    f"{_place_text(place)}: too many values; a setting of a request has at most "
+                    f"{most:,}, all its parts included"
+                )
         if isinstance(value, str):
             if "/" in value or value.endswith(".gguf"):
                 yield _place_text(place), value

@@ -158,7 +158,7 @@ class Rows(dspy.Module):
         self.required = required
 
     def forward(self, rows: "list[Any]") -> Any:
-        """Run all rows; those that fail have None in `results` and a text in `errors`."""
+        """Run all rows; a row that fails has None in `results` and a text in `errors`."""
         converters = converters_for(self.module, [])
 
         def call(row: Any) -> Any:
