@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from dspex import ChainOfThought, Module, Predict, ReAct, Signature
-from dspex.errors import DefinitionError, ExecutionError, InputError, ModelUnavailableError
+from dspex.errors import (
+    DefinitionError,
+    ExecutionError,
+    InputError,
+    ModelUnavailableError,
+    ToolError,
+)
 from dspex.execution.backends import BackendModule
 from dspex.execution.backends.choice import _move_nodes as move_nodes
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
@@ -143,6 +149,22 @@ async def test_outputs_and_requests_are_those_of_plain_dspy(
         assert (case, requests) == (case, plain_requests)
         ours.pop("errors", None)  # of Parallel, which dspy has elsewhere
         assert (case, ours) == (case, theirs)
+
+
+@pytest.mark.parametrize("case", ["code with tools", "long inputs"])
+async def test_code_runs_in_the_sandbox_of_dspy_or_the_error_says_what_it_needs(
+    bridge: DspyBackend, case: str
+) -> None:
+    create, _, replies, inputs = CASES[case]
+    [result] = await asyncio.gather(
+        outcome(bridge, on_dspy(create()), replies, inputs), return_exceptions=True
+    )
+    if isinstance(result, BaseException):
+        assert isinstance(result, ToolError)
+        assert "needs deno: pip install deno" in result.message
+        pytest.skip(f"dspy's sandbox does not run here: {result.message.splitlines()[0][:300]}")
+    outputs, requests = result
+    assert (outputs["answer"], len(requests)) == ("49", len(replies))
 
 
 @pytest.fixture
