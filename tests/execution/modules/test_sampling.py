@@ -7,6 +7,7 @@ import pytest
 
 import dspex
 from dspex.errors import CheckError, DefinitionError, ExecutionError, InputError, ModelError
+from dspex.execution.backends import IsolatedBackend
 from dspex.execution.clients import Request
 from dspex.execution.clients.caching import Caching
 from dspex.execution.context import RunContext
@@ -250,6 +251,17 @@ def test_parallel_runs_pairs_of_modules_and_inputs() -> None:
         Parallel()(RunContext(), rows=[{"question": "?"}])
     with pytest.raises(DefinitionError, match="has no module"):
         Parallel().to_program()
+
+
+@pytest.mark.bridge
+async def test_parallel_in_a_worker_returns_results_and_errors_as_data() -> None:
+    async with IsolatedBackend() as backend:
+        handle = await backend.create_program(Parallel(Predict(ASK)).to_program())
+        context = RunContext(model=ScriptedModel(chat(answer="yes")))
+        rows = [{"question": "?"}, {"text": "?"}]
+        prediction = await backend.execute_program(handle, {"rows": rows}, context)
+        assert prediction["results"] == [{"answer": "yes"}, None]
+        assert "question: required" in prediction.to_dict()["errors"][1]  # type: ignore[index]
 
 
 STORED = [

@@ -7,10 +7,11 @@ from dspex.arguments import checks_names
 from dspex.errors import DefinitionError, ExecutionError, boundary
 from dspex.execution.modules.attempts import attempt_context, together
 from dspex.execution.modules.code import function_config, load_function
+from dspex.execution.modules.inner import check_settings, described_modules
 from dspex.execution.modules.majority import most_frequent
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder, functions_in
-from dspex.language.programs import ModulePath, Node
+from dspex.language.programs import ModulePath, Node, Program
 from dspex.language.records import Prediction
 from dspex.language.records.prediction import Outputs
 from dspex.language.signatures import Signature
@@ -93,9 +94,16 @@ def _build(node: Node, builder: NodeBuilder) -> Ensemble:
     return Ensemble(builder.sequence(node, "modules"), reduce=reduce)
 
 
+def _create(signature: Signature, settings: Mapping[str, Any], name: str) -> Program:
+    check_settings("ensemble", settings, KIND.settings)
+    return Ensemble(described_modules(settings.get("modules"), signature)).to_program(name)
+
+
 KIND = ModuleKind(
     name="ensemble",
     summary="runs several modules at once and reduces their predictions to one",
     build=_build,
+    create=_create,
+    settings=("modules",),
     code=functions_in("reduce"),
 )

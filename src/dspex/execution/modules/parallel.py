@@ -8,9 +8,10 @@ from dspex.arguments import checks_names
 from dspex.error_text import shorten
 from dspex.errors import DefinitionError, DspexError, ExecutionError, InputError, boundary
 from dspex.execution.modules.attempts import check_count, check_module
+from dspex.execution.modules.inner import INNER_SETTINGS, check_settings, inner_module
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind
-from dspex.language.programs import ModulePath, Node
+from dspex.language.programs import ModulePath, Node, Program
 from dspex.language.signatures import Signature
 
 if TYPE_CHECKING:
@@ -87,9 +88,17 @@ class Parallel(Module):
         )
 
 
+def _create(signature: Signature, settings: Mapping[str, Any], name: str) -> Program:
+    check_settings("parallel", settings, KIND.settings)
+    options = {key: settings[key] for key in ("concurrency",) if key in settings}
+    return Parallel(inner_module(signature, settings), **options).to_program(name)
+
+
 KIND = ModuleKind(
     name="parallel",
     summary="runs a module on many rows at once",
     build=lambda node, builder: Parallel(builder.child(node, "module", Module), **node.config),
+    create=_create,
+    settings=("concurrency", *INNER_SETTINGS),
     backends=frozenset({"native", "dspy"}),
 )

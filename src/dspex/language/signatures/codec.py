@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dspex.errors import SignatureError
+from dspex.errors import DspexError, SignatureError
 from dspex.language.signatures.conditions import FieldCheck
 from dspex.language.signatures.field import Field
 from dspex.language.signatures.types import (
@@ -172,11 +172,29 @@ def _member_from_dict(data: Mapping[str, Any], depth: int) -> Member:
 
 
 def plain(value: Any) -> Any:
-    """Return `value` as JSON data: models as dicts, enum members as values, tuples as lists."""
+    """Return `value` as JSON data: models as dicts, enum members as values, tuples as lists.
+
+    Predictions are their outputs, and errors of dspex their messages.
+    """
     if value is None or (
         isinstance(value, str | int | float | bool) and type(value) in {str, int, float, bool}
     ):
         return value
     from pydantic_core import to_jsonable_python
 
-    return to_jsonable_python(value)
+    return to_jsonable_python(value, fallback=json_fallback)
+
+
+def json_fallback(value: object) -> object:
+    """Return a form of `value` that pydantic can serialize: mappings as dicts, errors as texts.
+
+    Raises:
+        PydanticSerializationError: there is none.
+    """
+    from pydantic_core import PydanticSerializationError
+
+    if isinstance(value, Mapping):  # such as the predictions in the results of `Parallel`
+        return dict(value)
+    if isinstance(value, DspexError):
+        return value.public_message
+    raise PydanticSerializationError(f"Unable to serialize unknown type: {type(value)}")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.errors import DefinitionError, InputError
+from dspex.language.signatures.codec import json_fallback
 from dspex.language.signatures.field import Field
 from dspex.language.signatures.names import NAME_LIMIT, key_name
 from dspex.language.signatures.types import MISSING
@@ -154,7 +155,7 @@ class Validator:
             self._compile("coerce")
             self._serializer = SchemaSerializer(self._core)  # type: ignore[arg-type]
         return self._serializer.to_python(  # type: ignore[no-any-return]
-            dict(values), mode="json", by_alias=True, warnings=False
+            dict(values), mode="json", by_alias=True, warnings=False, fallback=json_fallback
         )
 
     def json_schema(self) -> dict[str, Any]:

@@ -22,8 +22,9 @@ def resolve_names(
 ) -> dict[str, Any]:
     """Return settings with the tools that they name, after a check of models and embedders.
 
-    Members of a team and its single agent are objects with the same settings. `known` are the names
-    of the module's settings; if `tools` is one of them, all modules but teams need it.
+    Members of a team, its single agent and the modules of an ensemble have the same settings.
+    `known` are the names of the module's settings; if `tools` is one of them, all modules but teams
+    need it.
 
     Raises:
         InvalidError: there is no such tool, or a name is not that of a model.
@@ -50,6 +51,10 @@ def resolve_names(
         settings["members"] = {
             name: resolve(part, f"{place}.members.{name}") for name, part in members.items()
         }
+    if isinstance(modules := settings.get("modules"), list):
+        settings["modules"] = [
+            resolve(part, f"{place}.modules[{number}]") for number, part in enumerate(modules)
+        ]
     return settings
 
 

@@ -156,9 +156,10 @@ async def test_code_runs_in_the_sandbox_of_dspy_or_the_error_says_what_it_needs(
     bridge: DspyBackend, case: str
 ) -> None:
     create, _, replies, inputs = CASES[case]
-    [result] = await asyncio.gather(
+    results: list[Any] = await asyncio.gather(
         outcome(bridge, on_dspy(create()), replies, inputs), return_exceptions=True
     )
+    [result] = results
     if isinstance(result, BaseException):
         assert isinstance(result, ToolError)
         assert "needs deno: pip install deno" in result.message

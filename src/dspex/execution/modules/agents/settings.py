@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from dspex.error_text import suggest
-from dspex.errors import DefinitionError
 from dspex.execution.modules.agents.coordination import (
     TEAM_SETTINGS,
     Coordination,
     team_settings,
 )
 from dspex.execution.modules.agents.members import MemberContract, members_from_settings
+from dspex.execution.modules.inner import check_settings
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.module_kind import ModuleKind, NodeBuilder, functions_in
 from dspex.execution.modules.tool_data import code_of_tool
@@ -49,12 +48,7 @@ def team_kind(
     construct = cast("Callable[..., Coordination[Any]]", create or team)
 
     def create_program(signature: Signature, values: Mapping[str, Any], name: str) -> Program:
-        for key in values:
-            if key not in names:
-                raise DefinitionError(
-                    f"a {team.kind} takes no {key!r}.{suggest(key, list(names))} It takes: "
-                    f"{', '.join(names)}"
-                )
+        check_settings(team.kind, values, names)
         options = {key: values[key] for key in settings if key in values}
         members = members_from_settings(values, signature, contract_of)
         return construct(signature, members, **team_settings(values), **options).to_program(name)
