@@ -269,7 +269,7 @@ async def on_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T])
     if loop in _blocked.get():
         work.close()
         raise ConfigurationError(
-            "a synchronous call blocks the event loop that it needs: write `await "
-            "module.acall(...)` in async code"
+            "a synchronous call blocks the event loop that it needs: in async code, write `await "
+            "module.acall(...)` instead of `module(...)`, or `await store.aload(...)`"
         )
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))

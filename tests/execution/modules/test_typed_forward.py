@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 import dspex
-from dspex.errors import DefinitionError, SignatureError
+from dspex.errors import DefinitionError, InputError, SignatureError
 from dspex.execution.modules import CodeRoot
 from dspex.testing import ScriptedModel
 
@@ -118,3 +118,14 @@ def test_a_program_keeps_the_signature_of_its_function() -> None:
     program = dspex.program(plan)
     assert inspect.signature(program) == inspect.signature(plan)
     assert (program.__name__, program.__doc__) == ("plan", "Plan a call.")
+
+
+def test_errors_and_spans_name_the_function_of_a_program():
+    @dspex.program
+    def shout(text: str, times: int = 2) -> str:
+        return text.upper() * times
+
+    assert repr(shout) == "<program shout text, times -> result>"
+    assert [span.name for span in shout(text="a").trace.spans] == ["shout"]
+    with pytest.raises(InputError, match="pass the inputs of shout by name"):
+        shout("b")  # type: ignore[call-arg]

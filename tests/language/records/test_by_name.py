@@ -15,7 +15,10 @@ def test_fields_are_read_by_attribute_and_by_key(
     value = record(team="cards", keys=2)
     assert (value.team, value["team"], value["keys"]) == ("cards", "cards", 2)
     assert list(value.keys()) == ["team", "keys"]
-    with pytest.raises(AttributeError, match="has no field 'tem'; its fields are: team, keys"):
+    with pytest.raises(
+        AttributeError,
+        match=r"has no field 'tem'\. Did you mean 'team'\? Its fields are: team, keys",
+    ):
         _ = value.tem
     with pytest.raises(KeyError):
         _ = value["tem"]

@@ -123,7 +123,7 @@ def test_an_exception_in_the_users_code_has_its_line_everywhere(
     data = json.loads(call(capsys, "run", target("fail"), "text=a", "--json")[1])
     assert data["error"]["message"] == f"the program failed: {place}"
     output = call(capsys, "execution", "show", data["id"])[1]
-    assert "module FunctionModule at self" in output
+    assert "module fail at self" in output
     trace = json.loads(call(capsys, "execution", "show", data["id"], "--json")[1])["trace"]
     assert [span["error"] for span in trace["spans"]] == [place]
     _, _, err = call(capsys, "eval", target("fail"), "data.csv", "--limit", "1", "--html", "r.html")

@@ -65,6 +65,16 @@ class FunctionModule(Module[Outputs], Generic[P, Outputs]):
         self.__name__ = function.__name__
         self.__doc__ = function.__doc__
 
+    def __repr__(self) -> str:
+        inputs, outputs = map(
+            ", ".join, (self.signature.input_fields, self.signature.output_fields)
+        )
+        return f"<program {self.__name__} {inputs} -> {outputs}>"
+
+    def _name_in_traces(self) -> str:
+        """Return the name of the function."""
+        return self.__name__
+
     def call_signature(self) -> inspect.Signature:
         """Return the signature of the function."""
         return inspect.signature(self.function)

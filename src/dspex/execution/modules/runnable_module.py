@@ -97,7 +97,7 @@ class RunnableModule(Generic[Outputs]):
             objections = memo.objections(self, inputs) or objections
         run = frame.recorder or TraceRecorder(context.observer, context.clock, self.paths_by_id())
         first = len(run.spans)
-        name = type(self).__name__
+        name = self._name_in_traces()
         path = run.paths.get(id(self), name)
         span = run.begin("module", name, parent_id=frame.span_id, path=path)
         inner = msgspec.structs.replace(
@@ -163,22 +163,26 @@ class RunnableModule(Generic[Outputs]):
             else:
                 result = await in_thread(self.forward, **inputs)
         except TypeError as error:
-            if (problem := call_problem(type(self).__name__, self.forward, inputs)) is not None:
+            if (problem := call_problem(self._name_in_traces(), self.forward, inputs)) is not None:
                 raise problem from error
             raise
         except SystemExit as error:  # it would end the event loop, and all other tasks with it
             code = f"SystemExit({error.code!r})"
             raise ExecutionError(
-                f"{type(self).__name__} asked to end the process: {code}; return or raise"
+                f"{self._name_in_traces()} asked to end the process: {code}; return or raise"
             ) from error
         if isinstance(result, Prediction):
             return result.to_dict()
         if isinstance(result, Mapping):
             return dict(result)
         raise DefinitionError(
-            f"forward of {type(self).__name__} returned {type(result).__name__}; return a "
+            f"forward of {self._name_in_traces()} returned {type(result).__name__}; return a "
             "Prediction or a dict of outputs"
         )
+
+    def _name_in_traces(self) -> str:
+        """Return the name of this module in errors and spans."""
+        return type(self).__name__
 
     def context_of(self, context: RunContext | None, *positional: object) -> RunContext:
         """Return the context of a call; see `invocation.context_of`."""
@@ -187,7 +191,7 @@ class RunnableModule(Generic[Outputs]):
         return context_of(
             context,
             positional,
-            name=type(self).__name__,
+            name=self._name_in_traces(),
             contract=self.contract,
             forward=self.forward,
         )

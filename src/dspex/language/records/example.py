@@ -3,6 +3,7 @@
 from collections.abc import ItemsView, Iterator, Mapping
 from typing import Any
 
+from dspex.language.records.missing_field import missing_field
 from dspex.notebook import lazy_html
 
 
@@ -26,10 +27,7 @@ class Example(Mapping[str, object]):
         try:
             return self._values[name]
         except KeyError:
-            fields = ", ".join(self._values) or "none"
-            raise AttributeError(
-                f"the example has no field {name!r}; its fields are: {fields}"
-            ) from None
+            raise AttributeError(missing_field("example", name, self._values)) from None
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._values]
@@ -38,7 +36,14 @@ class Example(Mapping[str, object]):
         return list(self._values)
 
     def __getitem__(self, name: str) -> object:
-        return self._values[name]
+        try:
+            return self._values[name]
+        except KeyError:
+            raise KeyError(missing_field("example", str(name), self._values)) from None
+
+    def get(self, name: str, default: Any = None, /) -> Any:
+        """Return a field, or a default."""
+        return self._values.get(name, default)
 
     def __contains__(self, name: object) -> bool:
         return name in self._values

@@ -7,6 +7,7 @@ from typing import Any, Generic, Never, cast
 import msgspec
 from typing_extensions import TypeVar
 
+from dspex.language.records.missing_field import missing_field
 from dspex.language.records.trace import Trace
 from dspex.language.records.usage import Usage
 from dspex.notebook import lazy_html
@@ -31,8 +32,7 @@ class _Namespace(SimpleNamespace):
 
 
 def _no_field(name: str, outputs: Mapping[str, object]) -> AttributeError:
-    fields = ", ".join(outputs) or "none"
-    return AttributeError(f"the prediction has no field {name!r}; its fields are: {fields}")
+    return AttributeError(missing_field("prediction", name, outputs))
 
 
 class Prediction(Mapping[str, object], Generic[Outputs]):
@@ -121,7 +121,14 @@ class Prediction(Mapping[str, object], Generic[Outputs]):
         return list(self._outputs)
 
     def __getitem__(self, name: str) -> object:
-        return self._outputs[name]
+        try:
+            return self._outputs[name]
+        except KeyError:
+            raise KeyError(missing_field("prediction", str(name), self._outputs)) from None
+
+    def get(self, name: str, default: Any = None, /) -> Any:
+        """Return a field, or a default."""
+        return self._outputs.get(name, default)
 
     def __contains__(self, name: object) -> bool:
         return name in self._outputs

@@ -76,7 +76,10 @@ async def numbered_version(
     """
     version = await operations.store.get(PROGRAM_VERSION, program_id=program.id, number=number)
     if version is None:
-        raise NotFoundError(f"program {program.name!r} has no version {number}")
+        raise NotFoundError(
+            f"program {program.name!r} has no version {number}; `dspex program versions "
+            f"{program.name}` lists them"
+        )
     return version
 
 
