@@ -154,6 +154,11 @@ async def finish(at: World, job: Any) -> Any:
         await asyncio.sleep(0.05)
 
 
+async def add_worker(at: World) -> None:
+    """Start a worker with one process for dspy, which has as many calls in flight as the job."""
+    await at.child("worker", "start", DSPEX_DSPY_WORKERS="1", DSPEX_DSPY_CONCURRENCY=str(IN_FLIGHT))
+
+
 async def warm(at: World, workers: int) -> None:
     """Let each of the workers start what it needs for a program on dspy, in small parts."""
     await at.until_alive(workers)
@@ -232,7 +237,7 @@ async def large(at: World, count: int) -> dict[str, float]:
 
 
 async def measure(*, quick: bool, server: PostgresServer) -> dict[str, Any]:
-    rows, parts = (960, 12) if quick else (10_000, None)
+    rows, parts = (960, 3) if quick else (10_000, None)
 
     async def fresh() -> str:
         return server.url(await asyncio.to_thread(server.make))
@@ -240,11 +245,11 @@ async def measure(*, quick: bool, server: PostgresServer) -> dict[str, Any]:
     async with world(await fresh()) as at:
         dataset = await add_rows(at, rows)
         await add_rows(at, WARMING_ROWS)
-        await at.child("worker", "start")
+        await add_worker(at)
         await warm(at, 1)
         one_seconds, undivided = await timed(at, dataset, parts=None)
         for _ in range(WORKERS - 1):
-            await at.child("worker", "start")
+            await add_worker(at)
         await warm(at, WORKERS)
         three_seconds, three = await timed(at, dataset, parts=parts)
         whole = await faults(at, three, undivided)
@@ -260,7 +265,7 @@ async def measure(*, quick: bool, server: PostgresServer) -> dict[str, Any]:
             "scored_before_kill": done,
         }
         if not quick:
-            await at.child("worker", "start")
+            await add_worker(at)
             await at.until_alive(WORKERS)
             figures["large"] = await large(at, 100_000)
     return figures

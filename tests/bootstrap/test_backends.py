@@ -1,5 +1,6 @@
 """The backends of a process, from its settings."""
 
+import asyncio
 import importlib
 import os
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dspex import Predict
 from dspex.bootstrap import WORKERS, dspy_bridge, open_backends
 from dspex.bootstrap.jobs import worker_command
 from dspex.errors import InputError, RefusedError
@@ -165,3 +167,31 @@ def test_the_command_line_of_the_job_worker_holds_no_secret_and_its_environment_
     )
     assert "hidden" not in " ".join(worker_command(variant))
     assert environment_of(variant)["DSPEX_MODEL"] == "https://me:hidden-1@host/v1#m"
+
+
+@pytest.mark.bridge
+async def test_the_settings_say_how_many_calls_a_worker_with_dspy_runs_at_once(settings):
+    """Six calls wait for each other, so they end only if all of them run in the one worker."""
+    pytest.importorskip("dspy", reason="pip install 'dspex[dspy]'")
+    calls, all_run = 6, asyncio.Event()
+
+    class Meeting(ScriptedModel):
+        async def complete(self, request):
+            answer = await super().complete(request)
+            if len(self.requests) == calls:
+                all_run.set()
+            await all_run.wait()
+            return answer
+
+    program = Predict("question -> answer").to_program("qa")
+    model = Meeting(*["[[ ## answer ## ]]\nyes\n\n[[ ## completed ## ]]"] * calls)
+    settings = replace(settings, dspy_workers=1, dspy_concurrency=calls)
+    async with open_backends(settings) as backends, asyncio.timeout(60):
+        choice = backends.choose(program, backend="dspy")
+        handle = await choice.backend.create_program(choice.program)
+        context = RunContext(model=model)
+        answers = [
+            choice.backend.execute_program(handle, {"question": f"{number}"}, context)
+            for number in range(calls)
+        ]
+        assert len(await asyncio.gather(*answers)) == calls

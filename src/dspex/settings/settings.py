@@ -39,6 +39,7 @@ class Settings:
     dspy_interpreter: str | None = None
     workers: int = 2
     dspy_workers: int = 2
+    dspy_concurrency: int = 4
     worker_memory_mb: int = 0
     search_memory_mib: int = 512
     job_concurrency: int = 4

@@ -94,6 +94,7 @@ SETTINGS: Mapping[str, Setting] = {
     "dspy_interpreter": Setting(INTERPRETER, "A Python with dspy, if not the one that runs dspex."),
     "workers": Setting(number(1, 256), "The maximum number of workers for code programs."),
     "dspy_workers": Setting(number(1, 256), "The maximum number of workers with dspy."),
+    "dspy_concurrency": Setting(number(1, 256), "The calls that a worker with dspy runs at once."),
     "worker_memory_mb": Setting(
         number(0, 1 << 20),
         "The memory, in MB, at which a worker is replaced (0: no limit).",

@@ -26,6 +26,7 @@ def _open(resources: BackendResources) -> Backend:
             interpreter=settings["dspy_interpreter"] or sys.executable,
             paths=() if code is None else (str(code.folder),),
             pool=pool,
+            concurrency=settings["dspy_concurrency"],
             memory_limit=settings["worker_memory_mb"] << 20 or None,
         )
         return DspyBackend(config, code=code, observer=resources.observer)
@@ -50,6 +51,6 @@ KIND = BackendKind(
     name="dspy",
     summary="runs programs on dspy, in workers",
     open=_open,
-    settings=("dspy_interpreter", "dspy_workers", "worker_memory_mb"),
+    settings=("dspy_interpreter", "dspy_workers", "dspy_concurrency", "worker_memory_mb"),
     missing=_missing,
 )
