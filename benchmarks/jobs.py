@@ -351,11 +351,11 @@ def _continue(worker: Any) -> None:
 
 async def measure(database: str, *, quick: bool, postgres: PostgresServer | None) -> dict[str, Any]:
     async with world(database, await fresh(postgres), seconds=0.05) as at:
-        figures = await chaos(at, jobs=20 if quick else 100, every=2.5 if quick else 3.0, seed=7)
+        figures = await chaos(at, jobs=8 if quick else 100, every=1.8 if quick else 3.0, seed=7)
     async with world(database, await fresh(postgres), seconds=0.05) as at:
         recoveries = await measure_recovery(at, times=1 if quick else 20)
     async with world(database, await fresh(postgres), seconds=0.0) as at:
-        restart = await restart_under_load(at, postgres=postgres, seconds=2.0 if quick else 5.0)
+        restart = await restart_under_load(at, postgres=postgres, seconds=1.0 if quick else 5.0)
     return {
         "database": database,
         "chaos": figures,
@@ -429,7 +429,7 @@ async def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="20 jobs and one kill, not 100 and 20")
+    parser.add_argument("--quick", action="store_true", help="8 jobs and one death, not 100 and 20")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
     parser.add_argument("--only", choices=["sqlite", "postgres"], help="one database only")
     options = parser.parse_args()
