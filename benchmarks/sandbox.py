@@ -1,8 +1,9 @@
 """Sandboxes: what a session and a run cost, who withstands what, and what RLM does with 2 MB.
 
-Goals: a session of monty starts in less than 30 ms, and a run in a warm session takes less than
-1 ms (median) through the protocol; in a warm session of deno less than 20 ms. The hostile suite
-never harms the host. deno is left out where it or Pyodide is not installed.
+Goals (medians, through the protocol): a session of monty starts in less than 30 ms, also the first
+one of a new sandbox, and a run in a warm session takes less than 1 ms; in a warm session of deno
+less than 20 ms. The hostile suite never harms the host. deno is left out where it or Pyodide is not
+installed.
 
 The models of the last part are scripted: the writer of code always writes code that is right, and
 the reader of a prompt counts without mistakes what fits its window of 128,000 tokens. So it shows
@@ -80,6 +81,19 @@ async def times(sandbox: Sandbox, rounds: int) -> dict[str, float]:
         "start_ms": statistics.median(starts) * 1e3,
         "run_ms": statistics.median(runs) * 1e3,
     }
+
+
+async def cold_start(name: str, rounds: int) -> float:
+    """Return the milliseconds of the first session of a new sandbox, the median of some."""
+    seconds = []
+    for _ in range(rounds):
+        sandbox = SANDBOXES[name]()
+        started = time.perf_counter()
+        async with sandbox.start() as session:
+            await session.run("1 + 1")
+        seconds.append(time.perf_counter() - started)
+        await sandbox.aclose()
+    return statistics.median(seconds) * 1e3
 
 
 async def withstands(sandbox: Sandbox) -> dict[str, str]:
@@ -217,6 +231,7 @@ async def measure(rounds: int) -> tuple[dict[str, Any], dict[str, Any]]:
             **await times(sandbox, rounds if sandbox.name != "deno" else min(rounds, 20)),
             "outcomes": await withstands(sandbox),
         }
+    figures["monty"]["cold_ms"] = await cold_start("monty", rounds=9)
     remove_written()
     aggregation = await aggregate(sandboxes)
     for sandbox in sandboxes:
@@ -235,6 +250,10 @@ def goals(figures: dict[str, Any]) -> list[tuple[str, bool]]:
             f"a session of monty starts in {monty['start_ms']:.1f} ms, below 30",
             monty["start_ms"] < 30,
         ),
+        (
+            f"the first session of a new sandbox in {monty['cold_ms']:.1f} ms, below 30",
+            monty["cold_ms"] < 30,
+        ),
         (f"a run in a warm session takes {monty['run_ms']:.2f} ms, below 1", monty["run_ms"] < 1),
         *(
             (
@@ -247,7 +266,7 @@ def goals(figures: dict[str, Any]) -> list[tuple[str, bool]]:
     ]
     if deno := figures.get("deno"):
         text = f"a run in a warm session of deno takes {deno['run_ms']:.2f} ms, below 20"
-        reached.insert(2, (text, deno["run_ms"] < 20))
+        reached.insert(3, (text, deno["run_ms"] < 20))
     return reached
 
 
