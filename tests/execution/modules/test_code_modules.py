@@ -205,6 +205,20 @@ def test_a_wrong_setting_is_refused(settings: dict[str, Any], message: str) -> N
         ProgramOfThought("question -> total: int", **settings)
 
 
+def test_names_that_the_code_could_not_use_are_refused() -> None:
+    other = Tool.from_function(lookup, name="look-up")
+    submit = Tool.from_function(lookup, name="SUBMIT")
+    for create, message in (
+        (lambda: ProgramOfThought("SUBMIT -> total: int"), "the input 'SUBMIT' has the name of a"),
+        (lambda: RLM("llm_query -> answer"), "the input 'llm_query' has the name of a function"),
+        (lambda: CodeAct("lookup -> answer", [lookup]), "the input 'lookup' has the name of a"),
+        (lambda: CodeAct("city -> answer", [submit]), "the tool 'SUBMIT' has the name of"),
+        (lambda: CodeAct("city -> answer", [other]), "the tool 'look-up' cannot be called by code"),
+    ):
+        with pytest.raises(DefinitionError, match=message):
+            create()
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [

@@ -13,6 +13,7 @@ from dspex.execution.modules.agent_text import TextTrajectory
 from dspex.execution.modules.attempts import check_count
 from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code_session import (
+    check_names,
     check_sandbox,
     code_session,
     json_inputs,
@@ -61,10 +62,11 @@ class CodeAct(Module[SignatureT]):
         """Take the signature and the tools; the others are those of `ProgramOfThought`.
 
         Raises:
-            DefinitionError: `max_iters`, the sandbox, a limit or a tool is invalid.
+            DefinitionError: `max_iters`, the sandbox, a limit, a tool or a name is invalid.
         """
         self.signature = Signature.of(signature)
         self.tools = tools if isinstance(tools, ToolSet) else ToolSet(tools)
+        check_names(self.signature, self.tools)
         self.max_iters = check_count("max_iters", max_iters)
         self._sandbox = check_sandbox(sandbox)
         self._limits = limits_of(limits)

@@ -1,6 +1,7 @@
 """What modules share that run the code of a model in a sandbox."""
 
 import dataclasses
+import keyword
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -151,6 +152,31 @@ def sandbox_problem(node: Node) -> str:
     """Return why dspy cannot run the code of a node, or an empty text if it can."""
     names = [name for name in ("sandbox", "limits") if node.config.get(name) is not None]
     return f"dspy runs code in its own interpreter, without `{names[0]}`" if names else ""
+
+
+def check_names(signature: Signature, tools: Iterable[str] = ()) -> None:
+    """Raise unless the code can use all inputs and tools by their names.
+
+    Raises:
+        DefinitionError: a tool is named by no Python name or as `SUBMIT`, or an input as a function
+            that the code calls.
+    """
+    functions = [SUBMIT]
+    for name in tools:
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise DefinitionError(
+                f"the tool {name!r} cannot be called by code: use letters, digits and _ in its name"
+            )
+        if name == SUBMIT:
+            raise DefinitionError(
+                f"the tool {name!r} has the name of the function that ends the code; rename it"
+            )
+        functions.append(name)
+    for name in signature.input_fields:
+        if name in functions:
+            raise DefinitionError(
+                f"the input {name!r} has the name of a function that the code calls; rename it"
+            )
 
 
 def check_sandbox(sandbox: Sandbox | str | None) -> Sandbox | str | None:

@@ -11,6 +11,7 @@ from dspex.execution.modules.attempts import check_count
 from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code_session import (
     CodeSession,
+    check_names,
     check_sandbox,
     code_session,
     json_inputs,
@@ -63,9 +64,10 @@ class ProgramOfThought(Module[SignatureT]):
             adapter: as for `Predict`.
 
         Raises:
-            DefinitionError: `max_iters`, the sandbox or a limit is invalid.
+            DefinitionError: `max_iters`, the sandbox, a limit or the name of an input is invalid.
         """
         self.signature = Signature.of(signature)
+        check_names(self.signature)
         self.max_iters = check_count("max_iters", max_iters)
         self._sandbox = check_sandbox(sandbox)
         self._limits = limits_of(limits)

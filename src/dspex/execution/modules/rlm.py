@@ -13,6 +13,7 @@ from dspex.execution.modules.attempts import all_at_once, check_count
 from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code_session import (
     CodeSession,
+    check_names,
     check_sandbox,
     code_session,
     json_inputs,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 VARIABLES, HISTORY, CODE = "variables_info", "repl_history", "code"
 TRAJECTORY = "trajectory"
 _PREVIEW = 500
+_QUERIES = ("llm_query", "llm_query_batched")
 
 
 @checks_names
@@ -79,9 +81,10 @@ class RLM(Module[SignatureT]):
             adapter: as for `Predict`.
 
         Raises:
-            DefinitionError: a number, the sandbox or a limit is invalid.
+            DefinitionError: a number, the sandbox, a limit or the name of an input is invalid.
         """
         self.signature = Signature.of(signature)
+        check_names(self.signature, _QUERIES)
         self.max_iters = check_count("max_iters", max_iters)
         self.max_llm_calls = check_count("max_llm_calls", max_llm_calls)
         self.sub_model = sub_model
@@ -117,10 +120,7 @@ class RLM(Module[SignatureT]):
         """
         values = self.signature.validate_inputs(inputs)
         calls = _SubCalls(self.sub_model, self.max_llm_calls)
-        tools: dict[str, SandboxTool] = {
-            "llm_query": calls.one,
-            "llm_query_batched": calls.several,
-        }
+        tools: dict[str, SandboxTool] = dict(zip(_QUERIES, (calls.one, calls.several), strict=True))
         prompt_values, steps = {VARIABLES: _describe(values), HISTORY: "(nothing yet)"}, _Steps()
         names = self.signature.output_fields
         async with code_session(self._sandbox, self._limits, outputs=names, tools=tools) as session:
