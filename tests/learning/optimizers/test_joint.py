@@ -1,11 +1,14 @@
 """What Joint searches, and by what it and MIPROv2 decide."""
 
 import json
+from typing import Any
 
 import pytest
 
 import dspex
 from dspex.errors import DefinitionError
+from dspex.execution.modules import module_of
+from dspex.language.programs import Program
 from dspex.language.variables import Examples
 from dspex.learning.evaluation import Report, Row
 from dspex.learning.optimizers import Candidate, Task, Trial
@@ -13,7 +16,7 @@ from dspex.learning.optimizers.export import to_csv, to_html
 from dspex.learning.optimizers.pooled_scores import OptionScores, PooledScores
 from dspex.learning.optimizers.random_search import RandomSearch
 from dspex.sync import run
-from dspex.testing import SimulatedModel
+from dspex.testing import ScriptedModel, SimulatedModel
 
 pytest.importorskip("optuna")
 
@@ -252,3 +255,48 @@ def test_conditions_and_constraints_on_a_text_are_kept_in_the_search():
         if text == "Be careful."
     )
     assert not any(trial.report.failed for trial in outcome.trials)
+
+
+WORDS = {"cards": ("card", "pin"), "payments": ("wire", "debit"), "account": ("login", "name")}
+
+
+def _first_shown(request):
+    """Answers like the first of few demonstrations; more of them confuse it."""
+    labels = [
+        json.loads(message.text)["label"]
+        for message in request.messages
+        if message.role == "assistant"
+    ]
+    return json.dumps({"label": labels[0] if 0 < len(labels) <= 2 else "none"})
+
+
+def test_the_number_of_nearest_demonstrations_is_searched_with_their_pool():
+    rows = [
+        {"text": f"{word} {n}", "label": label}
+        for n in range(6)
+        for label, words in WORDS.items()
+        for word in words
+    ]
+    program = dspex.Predict(
+        "text -> label",
+        nearest=dspex.Integer(1, 8, default=8),
+        embedder="hash",
+        adapter="json",
+    )
+    pools = dspex.BootstrapFewShot(max_bootstrapped=0, max_labelled=18)
+    with dspex.context(model=ScriptedModel(_first_shown)):
+        outcome = dspex.optimize(
+            program,
+            dspex.Joint(trials=16, bootstrap=pools),
+            train=dspex.Dataset.from_rows(rows),
+            metric=dspex.exact_match,
+        )
+    best = outcome.best.candidate
+    assert best.assignment["self.nearest"] <= 2
+    assert len(best.assignment["self.demos"]) == len(best.shown) == 18
+    assert outcome.trials[0].score == 0.0
+    assert outcome.best.score is not None
+    assert outcome.best.score >= 0.5
+    stored = Program.from_dict(json.loads(json.dumps(outcome.program.to_program().to_dict())))
+    module: Any = module_of(stored)
+    assert module.nearest == outcome.program.nearest == best.assignment["self.nearest"]
