@@ -107,11 +107,11 @@ timeout = 1
 
 def test_the_command_line_lists_checks_and_explains_them(tmp_path):
     (tmp_path / "dspex.toml").write_text(FILE)
-    rows = json.loads(run_dspex(tmp_path, "model", "list", "--json").stdout)
+    rows = json.loads(run_dspex(tmp_path, "model", "list", "--json").stdout)["models"]
     assert [row["name"] for row in rows] == ["main", "down", "(default)"]
     assert rows[0]["kind"] == "route: hedged"
     check = run_dspex(tmp_path, "model", "check", "main", "--json")
-    rows = json.loads(check.stdout)
+    rows = json.loads(check.stdout)["models"]
     assert check.returncode == 1
     assert [row["model"] for row in rows] == ["down", "http://127.0.0.1:9/v1#second"]
     assert all(row["status"] == "failed" and "cannot reach" in row["error"] for row in rows)

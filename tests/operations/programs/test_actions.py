@@ -154,7 +154,10 @@ async def test_a_program_is_renamed_and_reopened(settings: Settings) -> None:
             operations, ExecuteProgram(program="answers", inputs={"q": "?"})
         )
         assert execution.program_id == program.id
-        with pytest.raises(ConflictError, match="is ready: reopen needs it to be archived"):
+        hint = "is archived: execute needs it to be ready; reopen makes it ready"
+        with pytest.raises(ConflictError, match=hint):
+            DOMAIN["program"].step("execute", "archived")
+        with pytest.raises(ConflictError, match=r"is ready: reopen needs it to be archived$"):
             await do(operations, "reopen_program", name="answers")
         await do(operations, "archive_program", name="answers")
         assert (await do(operations, "reopen_program", name="answers")).status == "ready"

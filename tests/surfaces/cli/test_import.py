@@ -319,7 +319,7 @@ def test_one_program_runs_natively_and_in_a_worker_and_each_execution_says_where
     assert (code, out) == (1, "")
     assert "Did you mean 'isolated'?" in err
     assert len(found(capsys, "execution", "list")["executions"]) == 9
-    assert found(capsys, "worker", "list") == {"job_workers": [], "processes": []}
+    assert found(capsys, "worker", "list") == {"job_workers": [], "processes": [], "next": None}
     assert "no worker is running" in call(capsys, "worker", "list")[1]
 
 

@@ -1,5 +1,6 @@
 """The verbs that are derived from actions: their names, and the help of their options."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,3 +132,18 @@ def test_actions_that_the_settings_add_to_a_resource_of_dspex_are_verbs(
         "--loud Off by default.",
     ):
         assert part in text, text
+
+
+def test_every_list_is_an_object_with_rows_and_a_cursor_and_creates_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists = [path.split() for path in all_commands() if path.endswith(" list")]
+    assert len(lists) > 20
+    for words in (*lists, ["inbox"]):
+        with pytest.raises(SystemExit) as stop:
+            main([*words, "--json"])
+        value = json.loads(capsys.readouterr().out)
+        assert stop.value.code == 0
+        assert value.pop("next") is None, words
+        assert all(rows == [] for rows in value.values()), words
+    assert list(folder.iterdir()) == []

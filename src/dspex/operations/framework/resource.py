@@ -253,9 +253,22 @@ class Resource(Generic[E]):
         if status not in transition.sources:
             sources = alternatives(transition.sources)
             raise ConflictError(
-                f"{self.name} is {status}: {action} needs it to be {sources}", status=status
+                f"{self.name} is {status}: {action} needs it to be {sources}"
+                f"{self._way_to(transition, status)}",
+                status=status,
             )
         return transition.target
+
+    def _way_to(self, transition: Transition, status: str) -> str:
+        """Return which action makes one possible that leaves the state as it is."""
+        if transition.target not in transition.sources:
+            return ""
+        names = [
+            name
+            for name, way in self.transitions.items()
+            if status in way.sources and way.target in transition.sources
+        ]
+        return f"; {names[0]} makes it {transition.target}" if names else ""
 
 
 def _filters(attribute: Attribute) -> list[Filter]:

@@ -127,7 +127,7 @@ def _extras(fields: Any) -> dict[str, str]:
 
 def _show(rows: list[dict[str, Any]], columns: tuple[str, ...], *, as_json: bool) -> int:
     if as_json:
-        show_json(rows)
+        show_json({"models": rows, "next": None})
     else:
         click.echo(table(rows, columns) if rows else "no models are configured: see dspex.toml")
     return 0

@@ -1,4 +1,4 @@
-"""`dspex trial`: list and show the trials of stored optimizations."""
+"""`dspex trial`: list, show and promote the trials of stored optimizations."""
 
 from dspex.surfaces.cli.nouns import noun_group
 

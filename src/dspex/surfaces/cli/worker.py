@@ -135,7 +135,8 @@ def list_command(*, state_dir: Path | None, as_json: bool) -> int:
     processes = read_statuses(folder)
     jobs = with_store(state_dir, _job_workers) if has_database(state_dir) else []
     if as_json:
-        show_json({"job_workers": jobs, "processes": msgspec.to_builtins(processes)})
+        processes_data = msgspec.to_builtins(processes)
+        show_json({"job_workers": jobs, "processes": processes_data, "next": None})
         return 0
     texts = [_process_text(process) for process in processes]
     if jobs:
