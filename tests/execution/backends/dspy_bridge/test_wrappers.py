@@ -11,6 +11,7 @@ from dspex import ChainOfThought, Module, Predict, Prediction
 from dspex.execution.backends import HybridBackend, NativeBackend
 from dspex.execution.backends.choice import _move_nodes as move_nodes
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
+from dspex.execution.clients import Request
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import PoolConfig
@@ -42,19 +43,26 @@ def chat(**fields: str) -> str:
 ANSWERS = [chat(answer=text) for text in ("long", "of", "of")]
 THOUGHTS = [chat(reasoning=text, answer=text) for text in ("one", "two")]
 QA = "question -> answer"
-CASES: dict[str, tuple[Callable[[], Module], list[str]]] = {
-    "best of three": (lambda: BestOfN(Predict(QA), reward=answer_length, n=3), ANSWERS),
+
+
+def by_rollout(request: Request) -> str:
+    """Reply to attempts that run at once, in any order."""
+    if "rationale" in request.messages[0].text:
+        return chat(rationale="both", answer="two")
+    texts = THOUGHTS if "reasoning" in request.messages[0].text else ANSWERS
+    return texts[request.rollout % len(texts)]
+
+
+CASES: dict[str, tuple[Callable[[], Module], list[Any]]] = {
+    "best of three": (lambda: BestOfN(Predict(QA), reward=answer_length, n=3), [by_rollout]),
     "refined": (
         lambda: Refine(Predict(QA), reward=answer_length, n=2, threshold=4),
         [ANSWERS[1], chat(discussion="short", advice='{"module": "write more"}'), ANSWERS[0]],
     ),
-    "majority": (lambda: Majority(Predict(QA), n=3), ANSWERS),
+    "majority": (lambda: Majority(Predict(QA), n=3), [by_rollout]),
     "retried": (lambda: Retry(Predict(QA), accept=is_short), ANSWERS),
-    "ensemble": (lambda: Ensemble([Predict(QA), ChainOfThought(QA)]), [ANSWERS[0], THOUGHTS[0]]),
-    "comparison": (
-        lambda: MultiChainComparison(QA, n=2),
-        [*THOUGHTS, chat(rationale="both", answer="two")],
-    ),
+    "ensemble": (lambda: Ensemble([Predict(QA), ChainOfThought(QA)]), [by_rollout]),
+    "comparison": (lambda: MultiChainComparison(QA, n=2), [by_rollout]),
 }
 
 
@@ -79,7 +87,10 @@ async def test_the_predictors_inside_run_on_dspy_and_the_answer_is_the_same(
             handle = await backend.create_program(version)
             context = RunContext(model=model)
             prediction = await backend.execute_program(handle, {"question": "?"}, context)
-            calls = [(request.temperature, request.seed) for request in model.requests]
+            calls = sorted(
+                (request.rollout, request.temperature or 0, request.seed or 0)
+                for request in model.requests
+            )
             outputs.append((prediction.to_dict(), calls))
     assert outputs[0] == outputs[1]
     assert "backend" in {span.kind for span in prediction.trace.spans}
