@@ -34,7 +34,7 @@ EXPECTED = {
     "usage": ("1 call",),
     "rag": ("right", "ignored", "in answer over"),
     "worth": ("single agent", "tokens a row", "law", "sums", "needed: it answers"),
-    "front": ("no other beats in exact_match, -usd", "the program as it is"),
+    "front": ("no other beats in exact_match, usd (less is better)", "the program as it is"),
 }
 
 

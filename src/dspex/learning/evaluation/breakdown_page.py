@@ -27,7 +27,7 @@ def _slices(metric: str, slices: Sequence[Mapping[str, Any]]) -> Markup:
         ]
         for each in slices
     ]
-    head = ("value", "mean", "95% interval", "from 0 to 1", "scored", "failed")
+    head = ("value", "mean", "95% interval", "0 to 1", "scored", "failed")
     return _section(f"Slices: {metric}", head, rows, numeric=(1, 2, 4, 5))
 
 
@@ -42,7 +42,7 @@ def _pass_rates(rates: Mapping[str, Mapping[str, Any]]) -> Markup:
         ]
         for name, rate in rates.items()
     ]
-    head = ("metric", "passes at", "share", "95% interval", "from 0 to 1")
+    head = ("metric", "passes at", "share", "95% interval", "0 to 1")
     return _section("Pass rate", head, rows, numeric=(1, 2, 3))
 
 

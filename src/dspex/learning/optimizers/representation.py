@@ -44,7 +44,11 @@ def front_html(front: Front) -> str:
     names = [name.removeprefix("-") for name in front.objectives]
     rows = [_trial(trial, names) for trial in front]
     head = ("trial", *names, "candidate")
-    about = f"{quantity(len(front), 'trial')} that no other beats in {', '.join(front.objectives)}:"
+    aims = [
+        f"{name.removeprefix('-')} (less is better)" if name.startswith("-") else name
+        for name in front.objectives
+    ]
+    about = f"{quantity(len(front), 'trial')} that no other beats in {', '.join(aims)}:"
     return fragment(element("p", about), table(head, rows, numeric=range(1, len(names) + 1)))
 
 
