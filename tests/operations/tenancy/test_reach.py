@@ -64,6 +64,27 @@ async def test_only_admins_of_the_default_workspace_choose_servers_and_files(
         await create(operations.as_actor(caller("default", "admin")), model)
 
 
+@pytest.mark.parametrize("kind", ["program_of_thought", "rlm"])
+async def test_only_admins_of_the_default_workspace_choose_an_unsafe_sandbox(
+    settings: Settings, kind: str
+) -> None:
+    def request(sandbox: str, name: str) -> CreateProgram:
+        return CreateProgram(
+            name=name, signature="q -> a", module=kind, configuration={"sandbox": sandbox}
+        )
+
+    async with open_services(settings) as services:
+        operations, create = services.operations, _ACTIONS["create_program"]
+        await operations.perform(_ACTIONS["create_workspace"], CreateWorkspace(name="tenant"))
+        for actor in (caller("tenant", "admin"), caller("default", "write")):
+            with pytest.raises(ForbiddenError, match=r"not a security boundary.*monty, deno"):
+                await operations.as_actor(actor).perform(create, request("subprocess", "p"))
+            await operations.as_actor(actor).perform(create, request("deno", "p"))
+        admin = operations.as_actor(caller("default", "admin"))
+        await admin.perform(create, request("subprocess", "q"))
+        await operations.perform(create, request("subprocess", "r"))  # the command line
+
+
 async def test_every_workspace_names_servers_at_the_hosts_of_the_settings(
     settings: Settings,
 ) -> None:

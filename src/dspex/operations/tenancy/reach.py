@@ -1,11 +1,12 @@
 """Restricts the addresses and files that API callers can make the server use."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from dspex.errors import ForbiddenError, InvalidError
 from dspex.execution.clients.address import credentials_of, host_of, is_url, without_credentials
 from dspex.execution.clients.providers import self_hosted_url
+from dspex.execution.sandbox import SANDBOXES, find_sandbox
 from dspex.language.programs import Program
 from dspex.operations.framework.access import DEFAULT_WORKSPACE, Actor
 
@@ -27,19 +28,35 @@ def check_reach(actor: Actor, request: object, hosts: frozenset[str] = frozenset
     model by path is a file of the server; `ollama/NAME` is a server of the operator. API callers
     may choose these only as admins of the workspace `default`, except for servers at one of
     `hosts`. Models of public providers are open to everybody. Credentials in a URL are always
-    rejected, because they would be stored, shown and audited.
+    rejected, because they would be stored, shown and audited. A sandbox that is not a security
+    boundary would let the code of a model read the server's files, so it needs the same rights.
 
     Raises:
-        ForbiddenError: the actor may not choose an address; the message has the setting.
+        ForbiddenError: the actor may not choose an address or a sandbox; the message has the
+            setting.
         InvalidError: a URL contains credentials, or there are too many values to look at.
     """
     is_free = actor.key_id is None or (actor.may("admin") and actor.workspace == DEFAULT_WORKSPACE)
+    if not is_free:
+        _check_sandbox(getattr(request, "configuration", None))
     for part in _PARTS:
         for name, value in _addresses({part: getattr(request, part, None)}, most=_MOST_VALUES):
             check_credentials(name, value)
             is_restricted = "://" in value or is_restricted_model(value)
             if is_restricted and not is_free and not is_allowed(value, hosts):
                 raise ForbiddenError(f"{name}: this model {NOT_ALLOWED}", scope="admin")
+
+
+def _check_sandbox(configuration: object) -> None:
+    name = configuration.get("sandbox") if isinstance(configuration, Mapping) else None
+    if not isinstance(name, str) or name not in SANDBOXES or find_sandbox(name).is_safe:
+        return
+    safe = [name for name in SANDBOXES if find_sandbox(name).is_safe]
+    raise ForbiddenError(
+        f"configuration.sandbox: {name!r} is not a security boundary, so only admins of the "
+        f"workspace 'default' may choose it; use one of: {', '.join(safe)}",
+        scope="admin",
+    )
 
 
 def is_allowed(text: str, hosts: frozenset[str]) -> bool:
