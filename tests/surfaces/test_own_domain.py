@@ -74,6 +74,22 @@ def test_do_and_list_know_what_the_domain_of_the_configuration_has(
         assert (code, type_name in out) == (1, True), out
 
 
+def test_a_shell_completes_nouns_verbs_and_actions_of_the_domain(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_DSPEX_COMPLETE", "bash_complete")
+    for words, place, completions in (
+        ("dspex tick", 1, ["plain,ticket"]),
+        ("dspex docum", 1, ["plain,document", "plain,document-version"]),
+        ("dspex ticket o", 2, ["plain,open"]),
+        ("dspex do open_", 2, ["plain,open_ticket"]),
+    ):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(place))
+        code, out = call(capsys)
+        assert (code, out.split()) == (0, completions), words
+
+
 def test_a_configuration_that_names_no_domain_is_refused_by_name(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

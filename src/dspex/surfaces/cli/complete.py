@@ -9,7 +9,7 @@ import click
 from dspex.errors import DspexError
 from dspex.operations.framework.resource import Resource
 from dspex.surfaces.cli.references import has_names
-from dspex.surfaces.cli.targets import names_in
+from dspex.surfaces.cli.targets import code_root, names_in
 
 Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 _MOST = 50
@@ -29,10 +29,15 @@ def complete_target(_context: click.Context, _parameter: click.Parameter, text: 
 
 
 def complete_action(_context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
-    """Return the names of the actions."""
-    from dspex.operations.domain import DOMAIN
+    """Return the names of the actions, also those that the settings add."""
+    from dspex.bootstrap import domain_of
+    from dspex.surfaces.cli.options import settings_of
 
-    return [action.name for action in DOMAIN.actions if action.name.startswith(text)]
+    try:
+        names = [action.name for action in domain_of(settings_of(), code_root()).actions]
+    except DspexError:
+        return []
+    return [name for name in names if name.startswith(text)]
 
 
 def complete_row(resource: Resource[Any] | None) -> Complete | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 import dspex.surfaces.cli as cli_package
 from dspex._version import __version__
@@ -56,6 +57,21 @@ class _LazyGroup(SuggestingGroup):
         from dspex.surfaces.cli.nouns import other_group
 
         return other_group(cmd_name)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return what begins so: commands, options, and also nouns that the help leaves out."""
+        from dspex.errors import DspexError
+
+        items = super().shell_complete(ctx, incomplete)
+        if not incomplete:
+            return items
+        try:
+            names = {name for name in self.known_names() if name.startswith(incomplete)}
+        except DspexError:  # of the settings, which a shell cannot show
+            return items
+        return items + [
+            CompletionItem(name) for name in sorted(names - {item.value for item in items})
+        ]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the daily commands, then those on what is stored."""
