@@ -9,7 +9,7 @@ server, or to add caching, limits, retries, budgets or recording with a wrapper:
 from dspex.execution.clients.anthropic import AnthropicModel
 from dspex.execution.clients.budget import Budget
 from dspex.execution.clients.budgeted import Budgeted
-from dspex.execution.clients.caching import Caching
+from dspex.execution.clients.caching import Caching, SharedResponses
 from dspex.execution.clients.caching_embedder import CachingEmbedder
 from dspex.execution.clients.cassette import Recording
 from dspex.execution.clients.embedder import Embedder, EmbeddingKind, Embeddings
@@ -31,6 +31,7 @@ from dspex.execution.clients.local_embedder import LocalEmbedder
 from dspex.execution.clients.offline_embedder import OfflineEmbedder
 from dspex.execution.clients.openai import OpenAIModel
 from dspex.execution.clients.openai_embedder import OpenAIEmbedder
+from dspex.execution.clients.redis_responses import RedisResponses
 from dspex.execution.clients.responses import ResponsesModel
 from dspex.execution.clients.retrying import Retrying
 from dspex.execution.clients.routing.circuit import CircuitLimits
@@ -64,12 +65,14 @@ __all__ = [
     "OpenAIEmbedder",
     "OpenAIModel",
     "Recording",
+    "RedisResponses",
     "Request",
     "Response",
     "ResponsesModel",
     "Retrying",
     "Route",
     "RoutePolicy",
+    "SharedResponses",
     "StreamingModel",
     "ToolSpec",
     "WrappedEmbedder",

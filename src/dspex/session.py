@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 
@@ -32,6 +32,9 @@ from dspex.execution.question import AnswerCallback, answers_in_order
 from dspex.language.records.canonical import json_bytes
 from dspex.settings import Secret, Settings, read_settings
 from dspex.telemetry import Observer
+
+if TYPE_CHECKING:
+    from dspex.execution.clients.redis_responses import RedisResponses
 
 MAX_CACHED = 256  # models at servers
 FORMS = (
@@ -61,6 +64,7 @@ class ModelResolver:
     _embedders: OrderedDict[str, Embedder] = field(default_factory=OrderedDict)
     _named: dict[str, LanguageModel] = field(default_factory=dict)
     _budgets: dict[str, Budget] = field(default_factory=dict)
+    _redis: "RedisResponses | None" = None
 
     def __call__(self, text: str) -> LanguageModel:
         """Return the model of a model string.
@@ -101,6 +105,8 @@ class ModelResolver:
             await model.aclose()
         for embedder in self._embedders.values():
             await embedder.aclose()
+        if self._redis is not None:
+            await self._redis.aclose()
         await self.transport.end()
 
     def rekey(self, keys: Mapping[str, Secret]) -> None:
@@ -123,9 +129,25 @@ class ModelResolver:
         if table.budget and name not in self._budgets:
             self._budgets[name] = Budget(**table.budget)
         resolve = partial(self._part, extra_body=table.extra_body)
-        model = build_model(name, table, resolve=resolve, budget=self._budgets.get(name))
+        model = build_model(
+            name, table, resolve=resolve, budget=self._budgets.get(name), redis=self._responses
+        )
         self._named[name] = model
         return model
+
+    def _responses(self) -> "RedisResponses":
+        """Return the responses in Redis, which all models of this resolver share."""
+        if self._redis is None:
+            from dspex.execution.clients.redis_responses import RedisResponses
+
+            url = self.settings.redis_url
+            if url is None:
+                raise ConfigurationError(
+                    'cache = "redis" needs a server: set redis_url (DSPEX_REDIS_URL); a file of '
+                    'this name is "./redis"'
+                )
+            self._redis = RedisResponses(url.reveal())
+        return self._redis
 
     def _part(self, text: str, *, extra_body: Mapping[str, Any]) -> LanguageModel:
         """Return what a table refers to, with its extra body if that is a model at a server."""

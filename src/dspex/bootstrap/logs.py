@@ -35,7 +35,13 @@ def set_up_logs(settings: Settings) -> None:
 
 def _secrets(settings: Settings) -> list[Secret]:
     urls = [secret for secret in (settings.model_url, settings.embedder_url) if secret is not None]
-    secrets = [*settings.keys.values(), settings.secret_key, settings.database_url, *urls]
+    secrets = [
+        *settings.keys.values(),
+        settings.secret_key,
+        settings.database_url,
+        settings.redis_url,
+        *urls,
+    ]
     texts = [text for url in urls for text in credentials_of(url.reveal())]
     return [*(secret for secret in secrets if secret is not None), *map(Secret, texts)]
 

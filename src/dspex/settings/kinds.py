@@ -11,6 +11,7 @@ from typing import Any
 from dspex.settings.secret import Secret
 
 _POSTGRES = ("postgresql://", "postgres://")
+_REDIS = ("redis://", "rediss://", "unix://")
 _TARGET = r"[\w.]+:[\w.]+"
 _NAME = r"[A-Za-z_]\w{0,63}"
 
@@ -104,6 +105,12 @@ def one_of_names(names: Callable[[], Iterable[str]]) -> SettingKind:
 def _postgres(value: object) -> Secret:
     if not str(value).startswith(_POSTGRES):
         raise InvalidSecretError("a URL such as postgresql://user:password@host:5432/name")
+    return Secret(str(value))
+
+
+def _redis(value: object) -> Secret:
+    if not str(value).startswith(_REDIS):
+        raise InvalidSecretError("a URL such as redis://:password@host:6379/0")
     return Secret(str(value))
 
 
@@ -211,6 +218,7 @@ TEXT = SettingKind(_text, _STRING)
 PATH = SettingKind(_path, _STRING)
 FLAG = SettingKind(_flag, {"type": "boolean"})
 POSTGRES = SettingKind(_postgres, {"type": "string", "pattern": "^postgres(ql)?://"})
+REDIS = SettingKind(_redis, {"type": "string", "pattern": "^(rediss?|unix)://"})
 HOSTS = SettingKind(_hosts, {"type": "string", "pattern": "^[^/]*$"})
 HOSTS_WITH_PORTS = SettingKind(_hosts_with_ports, {"type": "string", "pattern": "^[^/@]*$"})
 NETWORKS = SettingKind(_networks, _STRING)

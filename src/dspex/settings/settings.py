@@ -27,6 +27,7 @@ class Settings:
     media_models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     adapter: str | None = None
     database_url: Secret | None = None
+    redis_url: Secret | None = None
     domain: str | None = None
     state_dir: Path = Path(STATE_FOLDER)
     cache_dir: Path = Path("~/.cache/dspex")

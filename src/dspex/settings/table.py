@@ -16,6 +16,7 @@ from dspex.settings.kinds import (
     PATH,
     PATTERNS,
     POSTGRES,
+    REDIS,
     SECRET_KEY,
     TEXT,
     SettingKind,
@@ -72,6 +73,11 @@ SETTINGS: Mapping[str, Setting] = {
     "database_url": Setting(
         POSTGRES,
         "A PostgreSQL database; by default the database is a file in state_dir.",
+    ),
+    "redis_url": Setting(
+        REDIS,
+        'A Redis or Valkey server for models with `cache = "redis"`: what one process has asked, '
+        "all know.",
     ),
     "domain": Setting(target("tickets:DOMAIN"), "Custom resources: an object in the code root."),
     "state_dir": Setting(PATH, "The folder of the database."),

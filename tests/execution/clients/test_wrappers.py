@@ -13,7 +13,7 @@ from dspex.errors import (
     StorageError,
 )
 from dspex.execution.clients import Budget, Budgeted, LanguageModel, Request, Response
-from dspex.execution.clients.caching import Caching
+from dspex.execution.clients.caching import Caching, ResponseStore
 from dspex.execution.clients.cassette import Recording
 from dspex.execution.clients.fallback import Fallback
 from dspex.execution.clients.limiting import Limiting
@@ -138,8 +138,9 @@ def test_an_invalid_cache_file_is_a_storage_error(go, tmp_path):
 def test_closing_the_file_does_not_block_the_loop(go, tmp_path):
     async def main():
         cached, gate = Caching(ScriptedModel("x"), tmp_path / "cache.db"), threading.Event()
-        assert cached._cache._store is not None
-        writing = cached._cache._store._thread.submit(gate.wait, 5)
+        store = cached._cache._store
+        assert isinstance(store, ResponseStore)
+        writing = store._thread.submit(gate.wait, 5)
         closing = asyncio.create_task(cached.aclose())
         await asyncio.sleep(0)
         gate.set()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dspex.arguments import checks_names
-from dspex.execution.clients.caching import Cache
+from dspex.execution.clients.caching import Cache, ResponseStore
 from dspex.execution.clients.embedder import Embedder, EmbeddingKind, Embeddings, load_numpy
 from dspex.execution.clients.identity import identify
 from dspex.language.records import Usage
@@ -33,7 +33,8 @@ class CachingEmbedder:
         self.embedder = embedder
         self.name = embedder.name
         self.identity = identify(embedder)
-        self._cache = Cache(path, entries=entries, encode=bytes, decode=bytes)
+        store = None if path is None else ResponseStore(path)
+        self._cache = Cache(store, entries=entries, encode=bytes, decode=bytes)
         self._dimensions: int | None = None
 
     def __repr__(self) -> str:

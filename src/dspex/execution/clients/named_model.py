@@ -12,7 +12,7 @@ from dspex.clock import Clock, SystemClock
 from dspex.errors import ModelTimeoutError
 from dspex.execution.clients.budget import Budget
 from dspex.execution.clients.budgeted import Budgeted
-from dspex.execution.clients.caching import Caching
+from dspex.execution.clients.caching import Caching, SharedResponses
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
 from dspex.execution.clients.limiting import Limiting
 from dspex.execution.clients.retrying import Retrying
@@ -22,6 +22,7 @@ from dspex.execution.clients.transport import Answer, SharedTransport
 from dspex.execution.clients.wrapper import Wrapper
 from dspex.language.records.canonical import json_bytes
 
+REDIS = "redis"  # as `cache`: the responses are in the Redis of the settings
 _ROUTE = ("policy", "weights", "attempts", "patience", "percentile", "hedge_share")
 
 
@@ -103,9 +104,16 @@ def build_model(
     *,
     resolve: Callable[[str], LanguageModel],
     budget: Budget | None,
+    redis: Callable[[], SharedResponses],
     clock: Clock | None = None,
 ) -> LanguageModel:
-    """Return the model of a table; `resolve` returns the models that it refers to."""
+    """Return the model of a table.
+
+    `resolve` returns the models that it refers to, `redis` the shared responses if it caches there.
+
+    Raises:
+        ConfigurationError: a model cannot be opened, or Redis cannot be used.
+    """
     clock = clock or SystemClock()
     if table.models:
         model: LanguageModel = _route(name, table, [resolve(text) for text in table.models])
@@ -116,8 +124,11 @@ def build_model(
     if budget is not None:
         model = Budgeted(model, budget)
     if table.cache:
-        path = None if table.cache is True else Path(str(table.cache)).expanduser()
-        model = Caching(model, path, clock=clock)
+        if table.cache == REDIS:
+            model = Caching(model, shared=redis(), clock=clock)
+        else:
+            path = None if table.cache is True else Path(str(table.cache)).expanduser()
+            model = Caching(model, path, clock=clock)
     return model
 
 

