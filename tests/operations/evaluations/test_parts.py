@@ -86,7 +86,7 @@ async def test_workers_share_the_rows_of_an_evaluation_and_survive_a_kill(
 
             await eventually(are_shared)
             parts = await parts_of(at, job)
-            assert [(part.first, part.end) for part in parts] == [(0, 6), (6, 13), (13, 20)]
+            assert [(part.first_row, part.end_row) for part in parts] == [(0, 6), (6, 13), (13, 20)]
             assert len({part.worker for part in parts}) == 3
             holder = next(
                 worker for worker in await at.workers() if str(worker.id) == parts[1].worker
@@ -203,7 +203,7 @@ async def prepared(
     parts = EvaluationParts(environment, JobRun(job, lambda: None), data)
     await parts.prepare(MemoryJournal())
     query = Query(where={"evaluation_id": job.id}, oldest_first=True, limit=100)
-    return [(part.first, part.end) for part in await store.select(EVALUATION_PART, query)]
+    return [(part.first_row, part.end_row) for part in await store.select(EVALUATION_PART, query)]
 
 
 BOTH = ("evaluation", "evaluation_part")

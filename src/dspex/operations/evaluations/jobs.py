@@ -65,6 +65,6 @@ class EvaluationPartHandler:
                 run,
                 material,
                 data=rows_of_job(material.data, part.configuration),
-                indexes=range(part.first, part.end),
+                indexes=range(part.first_row, part.end_row),
             )
         return Done(message=f"{quantity(len(rows), 'row')} scored")

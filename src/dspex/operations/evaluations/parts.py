@@ -77,7 +77,7 @@ class EvaluationParts:
                 if part.status == "failed":
                     error = part.error or {}
                     raise ExecutionError(
-                        f"the rows {part.first} to {part.end - 1} could not be scored: "
+                        f"the rows {part.first_row} to {part.end_row - 1} could not be scored: "
                         f"{error.get('message', 'without a reason')}"
                     )
             if all(part.status == "completed" for part in parts):
@@ -122,8 +122,8 @@ class EvaluationParts:
                 created_at=now,
                 updated_at=now,
                 evaluation_id=job.id,
-                first=first,
-                end=end,
+                first_row=first,
+                end_row=end,
                 program_id=job.program_id,
                 program_version_id=job.program_version_id,
                 dataset_id=job.dataset_id,

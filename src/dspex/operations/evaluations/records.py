@@ -59,14 +59,14 @@ EVALUATION = JobResource(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationPartRecord(ProgramJobRecord):
-    """The part of a large evaluation with the rows from `first` to before `end`.
+    """The part of a large evaluation with the rows from `first_row` to before `end_row`.
 
     Its results are the entries of its journal.
     """
 
     evaluation_id: UUID
-    first: int
-    end: int
+    first_row: int
+    end_row: int
 
 
 EVALUATION_PART = JobResource(

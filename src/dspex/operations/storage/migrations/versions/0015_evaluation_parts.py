@@ -35,7 +35,7 @@ def upgrade() -> None:
         sa.Column("updated_at", _TIME, nullable=False),
         sa.Column("lock_version", sa.Integer(), nullable=False),
         *(sa.Column(name, sa.Uuid(), nullable=False) for name in _REFERENCES),
-        *(sa.Column(name, sa.Integer(), nullable=False) for name in ("first", "end")),
+        *(sa.Column(name, sa.Integer(), nullable=False) for name in ("first_row", "end_row")),
         *(sa.Column(name, sa.Text(), nullable=optional) for name, optional in _TEXTS.items()),
         *(sa.Column(name, _JSON, nullable=optional) for name, optional in _JSONS.items()),
         *(sa.Column(name, sa.Integer(), nullable=False) for name in ("attempts", "turn")),
