@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -464,6 +466,15 @@ def stop(example, prediction):
 """
 
 
+@pytest.fixture
+def heeded_interrupt() -> Iterator[None]:
+    """A shell that runs the tests in the background lets them ignore the signal; not here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded_interrupt")
 @pytest.mark.parametrize(
     ("more", "hint"),
     [

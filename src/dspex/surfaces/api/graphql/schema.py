@@ -53,7 +53,10 @@ def make_schema(domain: Domain = DOMAIN) -> strawberry.Schema:
         query=strawberry.type(type("Query", (), queries)),
         mutation=strawberry.type(type("Mutation", (), mutations)),
         subscription=strawberry.type(type("Subscription", (), subscriptions(types))),
-        types=[*types.objects.values(), *ERROR_TYPES],
+        types=[
+            *(types.objects[item.name] for item in domain.values() if not item.is_internal),
+            *ERROR_TYPES,
+        ],
         config=config(),
     )
     install_row_resolvers(core_schema(schema), domain)
