@@ -25,6 +25,7 @@ from dspex.operations.framework.store import Insert, Query, Store, Update
 from dspex.operations.jobs import JobRun
 from dspex.operations.jobs.inputs import JobRef
 from dspex.operations.jobs.worker_registry import new_worker_row
+from dspex.operations.storage.tables import ENTRIES
 from dspex.settings import Settings
 from tests.operations.jobs.conftest import Opened, open_store
 from tests.operations.jobs.rows import a_job
@@ -128,13 +129,37 @@ async def test_the_parts_pause_go_on_and_end_with_their_evaluation(
             await eventually(lambda: are("cancelled"))
             await at.act("resume_evaluation", JobRef(id=job.id))
             await is_whole(at, job)
-            assert sum(at.model.asked.values()) <= len(ROWS) + 1
+            # each turn of a part may end while it asks for a row
+            turns = sum(part.turn for part in await parts_of(at, job))
+            assert sum(at.model.asked.values()) <= len(ROWS) + turns
             job = await divided_job(at, parts=2)
             at.model.seconds = 60.0
             await eventually(asks)
             await at.act("cancel_evaluation", JobRef(id=job.id))
             await eventually(is_silent, within=2.0)
             await eventually(lambda: are("cancelled"))
+
+
+@pytest.mark.full
+async def test_a_part_whose_journal_was_deleted_during_a_long_pause_is_scored_again(
+    on_each_database: Settings, tmp_path: Path
+) -> None:
+    """Journals are deleted some time after the end of their job, and a part has ended earlier."""
+    async with world(on_each_database, tmp_path, seconds=0.1) as at:
+        with at.worker():
+            job = await divided_job(at, parts=2)
+
+            async def has_ended() -> bool:
+                parts = await parts_of(at, job)
+                return bool(parts) and parts[0].status == "completed"
+
+            await eventually(has_ended)
+            await at.act("pause_evaluation", JobRef(id=job.id))
+            first = (await parts_of(at, job))[0]
+            async with at.services.data.writing() as connection:
+                await connection.execute(ENTRIES.delete().where(ENTRIES.c.job_id == first.id))
+            await at.act("resume_evaluation", JobRef(id=job.id))
+            await is_whole(at, job)
 
 
 @pytest.mark.full

@@ -153,14 +153,14 @@ class RedisResponses:
 
         pause = _FIRST_PAUSE
         while True:
-            found_turn, response = await self._try(look, (None, None))
+            has_turn, response = await self._try(look, (None, None))
             if response is not None:
-                if found_turn:
+                if has_turn:
                     await self._try(
                         lambda client: client.eval(_RELEASE, 1, _TURN + key, token), None
                     )
                 return response, False
-            if found_turn:
+            if has_turn:
                 return None, True
             if self._is_away:
                 return None, False

@@ -4,11 +4,11 @@ import asyncio
 import itertools
 import logging
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from dspex.errors import ConflictError, ExecutionError, StorageError
+from dspex.errors import ConflictError, ExecutionError, NotFoundError, StorageError
 from dspex.learning.evaluation import Dataset, Row
 from dspex.learning.optimizers import Journal
 from dspex.operations.evaluations.job_environment import JobEnvironment
@@ -17,7 +17,7 @@ from dspex.operations.evaluations.records import (
     EVALUATION_PART,
     EvaluationPartRecord,
 )
-from dspex.operations.evaluations.row_scores import scored_rows
+from dspex.operations.evaluations.row_scores import REPORTS, scored_rows
 from dspex.operations.framework.store import Insert, Query
 from dspex.operations.jobs import JobRun
 from dspex.operations.jobs.job import ProgramJobRecord, job_changes, job_update, status_event
@@ -80,10 +80,17 @@ class EvaluationParts:
                         f"the rows {part.first_row} to {part.end_row - 1} could not be scored: "
                         f"{error.get('message', 'without a reason')}"
                     )
+            due = [part for part in parts if part.status == "cancelled"]
             if all(part.status == "completed" for part in parts):
-                break
-            await self._resume([part for part in parts if part.status == "cancelled"])
+                rows = await self._scored(parts)
+                # journals are deleted some time after the end of a job, however long a pause was
+                due = [part for part in parts if not _rows_of(part) <= rows.keys()]
+                if not due:
+                    return rows
+            await self._resume(due)
             await self._environment.clock.sleep(_LOOK)
+
+    async def _scored(self, parts: Sequence[EvaluationPartRecord]) -> dict[int, Row]:
         rows: dict[int, Row] = {}
         for part in parts:
             journal = self._environment.open_journal(EVALUATION_PART, part.id, part.turn)
@@ -168,8 +175,8 @@ class EvaluationParts:
             )
             try:
                 await self._store.write(*changes)
-            except ConflictError:
-                _log.debug("part %s of evaluation %s goes on already", part.id, self._run.job.id)
+            except (ConflictError, NotFoundError):
+                _log.debug("part %s of evaluation %s is not due now", part.id, self._run.job.id)
 
     def _report(self, parts: Sequence[EvaluationPartRecord]) -> None:
         """Report the sums of the parts if they have changed."""
@@ -187,9 +194,19 @@ class EvaluationParts:
             "parts": len(parts),
             "parts_running": sum(part.status == "running" for part in parts),
         }
-        if progress != self._progress:
+        if _steps(progress) != _steps(self._progress):
             self._progress = progress
             self._run.report(f"{done} of {len(self._data)} rows in {len(parts)} parts", **progress)
+
+
+def _rows_of(part: EvaluationPartRecord) -> set[int]:
+    return set(range(part.first_row, part.end_row))
+
+
+def _steps(progress: Mapping[str, Any]) -> tuple[int, bool]:
+    """Return what changes with each twentieth of the rows and with the last: a reason to report."""
+    done, of = progress.get("done", 0), progress.get("of", 0)
+    return done * REPORTS // max(1, of), done == of
 
 
 @asynccontextmanager
@@ -240,5 +257,5 @@ async def _cancel(environment: JobEnvironment, part: EvaluationPartRecord) -> No
     )
     try:
         await environment.store.write(*changes)
-    except ConflictError:
-        _log.debug("part %s goes on elsewhere", part.id)
+    except (ConflictError, NotFoundError):
+        _log.debug("part %s goes on elsewhere, or is deleted", part.id)

@@ -18,7 +18,7 @@ from dspex.learning.optimizers.reply_store import ReplyStore
 from dspex.operations.evaluations.job_environment import JobEnvironment, Material
 from dspex.operations.jobs import JobRun
 
-_REPORTS = 20  # progress is reported at most this often
+REPORTS = 20  # progress is reported at most this often
 
 
 def rows_of_job(data: Dataset, configuration: Mapping[str, Any]) -> Dataset:
@@ -117,7 +117,7 @@ class _RowRecorder:
             await self._journal.append(_entry(row))
             self._rows[row.index] = row
             count = len(self._rows)
-            if count % max(1, self._total // _REPORTS) == 0 or count == self._total:
+            if count % max(1, self._total // REPORTS) == 0 or count == self._total:
                 self._run.report(
                     f"{count} of {quantity(self._total, 'row')}",
                     done=count,
