@@ -24,13 +24,12 @@ from typing import Any
 from jobs import EVALUATION, World
 
 from dspex import Predict
-from dspex.bootstrap import migrate_database, new_id, open_services
+from dspex.bootstrap import migrate_database, open_services
 from dspex.execution.clients import Request, Response
-from dspex.operations.datasets.records import DatasetRecord
 from dspex.operations.domain import DOMAIN
 from dspex.operations.evaluations.inputs import CreateEvaluation
 from dspex.operations.evaluations.records import EVALUATION_PART
-from dspex.operations.framework.store import Insert, Query
+from dspex.operations.framework.store import Query
 from dspex.operations.programs.stored_programs import save_program
 from dspex.operations.storage import SQLJournal
 from dspex.settings import Secret, Settings
@@ -110,23 +109,9 @@ async def world(url: str) -> Any:
 
 async def add_rows(at: World, count: int) -> str:
     """Store a data set of `count` rows, and return its name."""
-    name, now = f"rows-{count}", at.services.operations.clock.now()
+    name = f"rows-{count}"
     rows = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(count)]
-    record = DatasetRecord(
-        id=new_id(),
-        workspace="default",
-        created_at=now,
-        updated_at=now,
-        name=name,
-        version=1,
-        split="test",
-        schema={},
-        rows=rows,
-        row_count=count,
-        checksum=name,
-        source="benchmark",
-    )
-    await at.store.write(Insert(record))
+    await at.add_rows(name, rows)
     return name
 
 

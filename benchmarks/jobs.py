@@ -97,6 +97,14 @@ class World:
         self.children.append(process)
         return process
 
+    async def add_rows(self, name: str, rows: list[Any]) -> None:
+        """Store a data set."""
+        now = self.services.operations.clock.now()
+        facts = {"id": new_id(), "workspace": "default", "created_at": now, "updated_at": now}
+        data = {"name": name, "version": 1, "split": "train", "schema": {}, "rows": rows}
+        more = {"row_count": len(rows), "checksum": "", "source": "benchmark"}
+        await self.store.write(Insert(DatasetRecord(**facts, **data, **more)))
+
     async def create(self, count: int) -> list[Any]:
         action = next(action for action in DOMAIN.actions if action.name == "create_evaluation")
         request = CreateEvaluation(
@@ -143,11 +151,7 @@ async def world(database: str, url: str | None, *, seconds: float) -> Any:
             at.services = services
             program = Predict("question -> answer", model=f"{server.url}#m").to_program("qa")
             await save_program(services.operations, program, backend="native")
-            now = services.operations.clock.now()
-            facts = {"id": new_id(), "workspace": "default", "created_at": now, "updated_at": now}
-            data = {"name": "questions", "version": 1, "split": "train", "schema": {}, "rows": ROWS}
-            more = {"row_count": STEPS, "checksum": "", "source": "benchmark"}
-            await at.store.write(Insert(DatasetRecord(**facts, **data, **more)))
+            await at.add_rows("questions", ROWS)
             try:
                 yield at
             finally:

@@ -6,7 +6,7 @@ from dspex.operations.evaluations.job_environment import JobEnvironment
 from dspex.operations.evaluations.parts import EvaluationParts, watched
 from dspex.operations.evaluations.records import EVALUATION, EVALUATION_PART, EvaluationPartRecord
 from dspex.operations.evaluations.results import report_values
-from dspex.operations.evaluations.row_scores import check_complete, rows_of_job, score_rows
+from dspex.operations.evaluations.row_scores import rows_of_job, score_rows
 from dspex.operations.jobs import Done, JobRun
 
 
@@ -29,7 +29,6 @@ class EvaluationHandler:
             rows = await score_rows(
                 self._environment, run, material, data=data, indexes=range(len(data))
             )
-        check_complete(rows, range(len(data)))
         report = Report(
             rows=tuple(rows[index] for index in range(len(data))),
             metrics=tuple(material.metrics),

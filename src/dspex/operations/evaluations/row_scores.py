@@ -68,16 +68,11 @@ async def score_rows(
                     msgspec.structs.replace(row, index=remaining[row.index])
                 ),
             )
-    check_complete(rows, indexes)
-    return rows
-
-
-def check_complete(rows: Mapping[int, Row], indexes: Iterable[int]) -> None:
-    """Raise an `ExecutionError` if one of the `indexes` rows is missing."""
     if lost := [index for index in indexes if index not in rows]:
         raise ExecutionError(
             f"the code of the program or of a metric cancelled itself on the rows {lost[:10]}"
         )
+    return rows
 
 
 def scored_rows(entries: Iterable[Entry], data: Dataset) -> dict[int, Row]:
