@@ -11,7 +11,6 @@ from typing import Any
 from dspex.settings.secret import Secret
 
 _POSTGRES = ("postgresql://", "postgres://")
-_REDIS = ("redis://", "rediss://", "unix://")
 _TARGET = r"[\w.]+:[\w.]+"
 _NAME = r"[A-Za-z_]\w{0,63}"
 
@@ -109,8 +108,10 @@ def _postgres(value: object) -> Secret:
 
 
 def _redis(value: object) -> Secret:
-    if not str(value).startswith(_REDIS):
-        raise InvalidSecretError("a URL such as redis://:password@host:6379/0")
+    from dspex.execution.clients.address import REDIS_FORMS, is_redis_url  # it loads all clients
+
+    if not is_redis_url(str(value)):
+        raise InvalidSecretError(REDIS_FORMS)
     return Secret(str(value))
 
 

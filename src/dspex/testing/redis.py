@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 from dspex.errors import ConfigurationError
 
@@ -34,7 +35,8 @@ class RedisServer:
     @property
     def url(self) -> str:
         """The URL of this server, with the password."""
-        return f"unix://{f':{self._password}@' if self._password else ''}{self._socket}"
+        secret = f":{quote(self._password, safe='')}@" if self._password else ""
+        return f"unix://{secret}{self._socket}"
 
     @property
     def _socket(self) -> Path:
@@ -70,6 +72,7 @@ class RedisServer:
         deadline = time.monotonic() + _DEADLINE
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
                 raise ConfigurationError(f"{program} does not start")
 
     def kill(self) -> None:

@@ -253,9 +253,49 @@ async def test_a_wrong_password_is_shown_nowhere_and_stops_nobody(
         await RedisResponses(server.url, timeout=5.0).ping()
 
 
-def test_an_address_of_something_else_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="the address of Redis is"):
-        RedisResponses("http://user:verysecret@host")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:verysecret@host",
+        "redis://:very#secret@host:6379/0",
+        "redis://:very/secret@host:6379/0",
+        "redis://:very[secret@host:6379/0",
+        "redis://:verysecret@host:verysecret/0",
+        "redis://:verysecret@host/verysecret",
+        "redis://host/0?verysecret=1",
+        "redis://:verysecret@/0",
+        "unix://:very#secret@/run/redis.sock",
+        "unix://",
+    ],
+)
+def test_an_address_that_clients_misread_is_refused_and_not_quoted(
+    url: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="the address of Redis must be") as caught:
+        RedisResponses(url)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match="DSPEX_REDIS_URL") as caught:
+        read_settings({"DSPEX_REDIS_URL": url}, folder=tmp_path)
+    assert "secret" not in str(caught.value)
+
+
+async def test_special_characters_of_a_password_are_encoded() -> None:
+    with RedisServer(password="a#b/c@d[e") as server:
+        assert ":a%23b%2Fc%40d%5Be@" in server.url
+        await RedisResponses(server.url, timeout=5.0).ping()
+
+
+async def test_no_later_call_waits_for_a_server_that_does_not_answer(redis: RedisServer) -> None:
+    cache = Caching(Counted("yes"), shared=RedisResponses(redis.url, timeout=1.0))
+    redis.suspend()
+    await cache.complete(asking("first"))
+    clock = SystemClock()
+    started = clock.monotonic_ns()
+    for number in range(30):
+        await cache.complete(asking(f"later {number}"))
+        await clock.sleep(0.05)  # a second and a half in all, in which it is tried again
+    assert clock.monotonic_ns() - started < 4e9
+    redis.resume()
 
 
 async def test_a_named_model_is_cached_in_the_redis_of_the_settings(

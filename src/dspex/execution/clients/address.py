@@ -1,6 +1,7 @@
 """Addresses of model servers; credentials are separated from the URL when it is parsed."""
 
 import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,6 +11,10 @@ from dspex.errors import ConfigurationError
 
 PLAIN_PARAMETERS: Final = frozenset({"api-version", "api_version", "version"})
 """Query parameters that may be shown; any other may be a key."""
+REDIS_FORMS: Final = (
+    "a URL such as redis://:password@host:6379/0, rediss://... or unix:///path, without options, "
+    "and with special characters of the password percent-encoded (%23 for #, %2F for /)"
+)
 _PORTS: Final = {"http": 80, "https": 443}
 _HIDDEN: Final = "(secret)"
 
@@ -126,3 +131,17 @@ def without_credentials(text: str) -> str:
     except ConfigurationError:
         return f"{text.partition('://')[0]}://{_HIDDEN}"
     return f"{address.base_url}{mark}{name}" if address.has_secrets else text
+
+
+def is_redis_url(text: str) -> bool:
+    """Return whether a text is an address of Redis that clients read as it is meant."""
+    try:
+        parts = urlsplit(text)
+        is_whole = not (parts.query or parts.fragment or "#" in text or "?" in text)
+        if parts.scheme == "unix":
+            return is_whole and len(parts.path) > 1
+        is_place = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # the port is no number, or brackets hold no address
+        return False
+    is_database = re.fullmatch(r"/?\d*", parts.path) is not None
+    return parts.scheme in {"redis", "rediss"} and is_whole and is_place and is_database

@@ -13,6 +13,7 @@ from dspex.argument_values import Positive
 from dspex.arguments import checks_values
 from dspex.clock import Clock, SystemClock
 from dspex.errors import ConfigurationError
+from dspex.execution.clients.address import REDIS_FORMS, is_redis_url
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -21,7 +22,7 @@ T = TypeVar("T")
 _PREFIX: Final = "dspex:responses:1:"  # the number changes with the form of the values
 _TURN: Final = "dspex:turns:1:"
 _AT_ONCE: Final = 32  # connections of one event loop
-_REST: Final = 1.0  # seconds without Redis after an error, so that calls do not wait for it
+_REST_NS: Final = 1_000_000_000  # between two looks whether it is back
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.1  # seconds between two looks for the answer of another
 _EXTEND: Final = (
     "if redis.call('get', KEYS[1]) == ARGV[1] then "
@@ -42,8 +43,8 @@ class RedisResponses:
     turn that is not renewed ends after `turn` seconds.
 
     Redis is never needed for an answer. If it is away, slow or refuses a command, models are asked
-    as if nothing were stored, which is logged; a second later one command tries it again. Safe to
-    use from many tasks, loops and threads.
+    as if nothing were stored, which is logged. From then on no call waits for it: once a second, it
+    is tried beside the calls. Safe to use from many tasks, loops and threads.
     """
 
     @checks_values
@@ -60,7 +61,8 @@ class RedisResponses:
 
         Args:
             url: `redis://[[user:]password@]host[:port][/database]`, `rediss://` for TLS, or
-                `unix://[:password@]/path`.
+                `unix://[:password@]/path`. What is not a letter, a digit or one of -._~ in the
+                password is percent-encoded: %23 for #, %2F for /.
             keep: seconds until a response is forgotten.
             turn: seconds after which the request of a process that died may be asked by another.
             timeout: seconds for one command, and for a connection.
@@ -69,10 +71,9 @@ class RedisResponses:
         Raises:
             ConfigurationError: the package is not installed, or the address is not one of Redis.
         """
-        if not url.startswith(("redis://", "rediss://", "unix://")):
+        if not is_redis_url(url):  # the message does not quote it: it may hold a password
             raise ConfigurationError(
-                "the address of Redis is redis://host:port/0, rediss://... or unix:///path, not "
-                f"{_without_password(url)!r}"
+                f"the address of Redis must be {REDIS_FORMS}; see `RedisResponses`"
             )
         try:
             import redis.asyncio
@@ -90,7 +91,7 @@ class RedisResponses:
             WeakKeyDictionary()
         )
         self._rests_until = 0
-        self._is_away = self._is_tried = False
+        self._is_away = False
 
     @property
     def address(self) -> str:
@@ -178,13 +179,13 @@ class RedisResponses:
         """Return what a command returns; `otherwise` while Redis is away."""
         client = await self._client()
         async with client.slots:
-            if self._is_away and (self._is_tried or self._clock.monotonic_ns() < self._rests_until):
+            if self._is_away:
+                self._try_again(client)
                 return otherwise
-            is_trial = self._is_tried = self._is_away
             try:
-                result = await command(client.redis)
+                return await command(client.redis)
             except _errors() as error:
-                self._rests_until = self._clock.monotonic_ns() + int(_REST * 1e9)
+                self._rests_until = self._clock.monotonic_ns() + _REST_NS
                 if not self._is_away:
                     _log.warning(
                         "%s cannot be used, models are asked without it: %s: %s",
@@ -194,10 +195,22 @@ class RedisResponses:
                     )
                 self._is_away = True
                 return otherwise
-            finally:
-                self._is_tried = self._is_tried and not is_trial
+
+    def _try_again(self, client: "_LoopClient") -> None:
+        """Find out beside the calls whether Redis is back, once a second."""
+        now = self._clock.monotonic_ns()
+        if now >= self._rests_until:
+            self._rests_until = now + _REST_NS
+            client.trial = asyncio.create_task(self._end_outage(client))
+
+    async def _end_outage(self, client: "_LoopClient") -> None:
+        try:
+            await client.redis.ping()
+        except _errors() as error:
+            _log.debug("%s is still away: %s", self.address, error)
+            return
         self._is_away = False
-        return result
+        _log.warning("%s can be used again", self.address)
 
     async def _client(self) -> "_LoopClient":
         loop = asyncio.get_running_loop()
@@ -223,12 +236,15 @@ class _LoopClient:
             retry=Retry(NoBackoff(), 0),
         )
         self.slots = asyncio.Semaphore(_AT_ONCE)
+        self.trial: asyncio.Task[None] | None = None
         self.lifetime = self._live()
 
     async def _live(self) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
+            if self.trial is not None:
+                self.trial.cancel()
             await self.redis.aclose()
 
 

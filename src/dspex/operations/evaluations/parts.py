@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from dspex.error_text import quantity
 from dspex.errors import ConflictError, ExecutionError, NotFoundError, StorageError
 from dspex.learning.evaluation import Dataset, Row
 from dspex.learning.optimizers import Journal
@@ -192,11 +193,11 @@ class EvaluationParts:
             "failed": failed,
             "mean": total / (done - failed) if done > failed else None,
             "parts": len(parts),
-            "parts_running": sum(part.status == "running" for part in parts),
         }
         if _steps(progress) != _steps(self._progress):
             self._progress = progress
-            self._run.report(f"{done} of {len(self._data)} rows in {len(parts)} parts", **progress)
+            rows = quantity(len(self._data), "row")
+            self._run.report(f"{done:,} of {rows} in {len(parts)} parts", **progress)
 
 
 def _rows_of(part: EvaluationPartRecord) -> set[int]:

@@ -114,7 +114,7 @@ class _RowRecorder:
             count = len(self._rows)
             if count % max(1, self._total // REPORTS) == 0 or count == self._total:
                 self._run.report(
-                    f"{count} of {quantity(self._total, 'row')}",
+                    f"{count:,} of {quantity(self._total, 'row')}",
                     done=count,
                     of=self._total,
                     **_figures(self._rows),

