@@ -48,19 +48,20 @@ def open_resources() -> tuple[set[int], int]:
     Garbage is collected first, so that descriptors of earlier work do not count.
     """
     gc.collect()
-    children: set[int] = set()
-    for task in Path("/proc/self/task").iterdir():
-        children |= {int(pid) for pid in (task / "children").read_text(encoding="ascii").split()}
-    return children, len(os.listdir("/proc/self/fd"))
+    return set(_children_of(os.getpid())), len(os.listdir("/proc/self/fd"))
 
 
 def process_tree(pid: int) -> list[int]:
     """Return the ids of a process and all its descendants."""
+    return [pid, *(each for child in _children_of(pid) for each in process_tree(child))]
+
+
+def _children_of(pid: int) -> list[int]:
     children: list[int] = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
+        with contextlib.suppress(OSError):  # the thread or the process ended meanwhile
             children += [int(child) for child in task.read_text(encoding="ascii").split()]
-    return [pid, *(each for child in children for each in process_tree(child))]
+    return children
 
 
 def signal_process_tree(pid: int, number: int) -> None:
